@@ -1,0 +1,1 @@
+"""Lossless, high-rate logging of timestamped binary packages from many processes."""

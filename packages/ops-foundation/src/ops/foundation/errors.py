@@ -1,0 +1,239 @@
+"""The errors of the suite: one root, codes, and a context that says what was being done.
+
+    OpsError
+    ├── ResourceError                       something the work needs is not there (memory, disk, a port)
+    ├── ValidationError      (ValueError)   an argument or a configuration is wrong
+    ├── ConflictError                       somebody else changed it first
+    ├── LockTimeout          (TimeoutError) a lock was not free in time
+    ├── PathEscapesRootError (ValueError)   a name leads outside the folder it must stay in
+    └── MissingExtraError    (ImportError)  an optional dependency is not installed
+
+Each package of the suite roots its own tree here and has a `StrEnum` of codes of its own. Every
+error also derives from the standard exception that callers already catch, keeps its attributes when
+pickled, and so survives a process pool.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import traceback
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "ConflictError",
+    "ErrorCode",
+    "ErrorContext",
+    "LockTimeout",
+    "MissingExtraError",
+    "OpsError",
+    "PathEscapesRootError",
+    "ResourceError",
+    "ValidationError",
+    "create_error_response",
+    "wrap_exception",
+]
+
+
+class ErrorCode(StrEnum):
+    """Codes of the errors that this distribution raises."""
+
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    RESOURCE_ERROR = "RESOURCE_ERROR"
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    CONFLICT = "CONFLICT"
+    LOCK_TIMEOUT = "LOCK_TIMEOUT"
+    PATH_ESCAPES_ROOT = "PATH_ESCAPES_ROOT"
+    MISSING_EXTRA = "MISSING_EXTRA"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ErrorContext:
+    """What was being done when an error was raised.
+
+    `timestamp` is an aware UTC datetime; `details` holds whatever else helps, never a secret.
+    """
+
+    operation: str | None = None
+    component: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    correlation_id: str | None = None
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    timestamp: dt.datetime = dataclasses.field(default_factory=lambda: dt.datetime.now(dt.UTC))
+
+    def updated(self, **values: Any) -> ErrorContext:
+        """Return a copy with fields replaced; names that are no field are merged into `details`."""
+        known = {f.name for f in dataclasses.fields(self)}
+        fields = {k: v for k, v in values.items() if k in known}
+        details = {**self.details, **fields.pop("details", {})}
+        details |= {k: v for k, v in values.items() if k not in known}
+        return dataclasses.replace(self, **fields, details=details)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are set as JSON-ready values."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["timestamp"] = self.timestamp.isoformat()
+        fields["details"] = dict(self.details)
+        return {k: v for k, v in fields.items() if v not in (None, {})}
+
+
+class OpsError(Exception):
+    """The base of every error of the suite.
+
+    *code* is a member of a package's `StrEnum`; *suggestions* are sentences that say what to do.
+    Subclasses set `default_code`.
+    """
+
+    default_code: StrEnum = ErrorCode.INTERNAL_ERROR
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: StrEnum | None = None,
+        context: ErrorContext | None = None,
+        suggestions: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = self.default_code if code is None else code
+        self.context = ErrorContext() if context is None else context
+        self.suggestions = tuple(suggestions)
+
+    @property
+    def error_code(self) -> StrEnum:
+        """The same as `code`."""
+        return self.code
+
+    def __str__(self) -> str:
+        return " ".join((self.message, *self.suggestions)).strip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default rebuilds from `args` alone and fails for subclasses with required keywords.
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+    def with_context(self, **values: Any) -> Self:
+        """Add what is known here to the context and return the error, ready to be raised."""
+        self.context = self.context.updated(**values)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return type, code, message, suggestions and context as JSON-ready values."""
+        return {
+            "type": type(self).__name__,
+            "code": str(self.code),
+            "message": self.message,
+            "suggestions": list(self.suggestions),
+            "context": self.context.to_dict(),
+        }
+
+
+def _rebuild(cls: type[OpsError], args: tuple[Any, ...], state: dict[str, Any]) -> OpsError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ResourceError(OpsError):
+    """Something the work needs is not available: memory, disk, a device, a port."""
+
+    default_code = ErrorCode.RESOURCE_ERROR
+
+
+class ValidationError(OpsError, ValueError):
+    """A value is not acceptable; the message says which, where, and what would be."""
+
+    default_code = ErrorCode.VALIDATION_ERROR
+
+
+class ConflictError(OpsError):
+    """What was to be changed has changed since it was read."""
+
+    default_code = ErrorCode.CONFLICT
+
+    def __init__(
+        self, message: str = "", *, expected: object = None, actual: object = None, **kwargs: Any
+    ) -> None:
+        super().__init__(message, **kwargs)
+        self.expected = expected
+        self.actual = actual
+
+
+class LockTimeout(OpsError, TimeoutError):  # noqa: N818 - the field's name, as in filelock
+    """A lock was not free within the time that was allowed; nothing was entered."""
+
+    default_code = ErrorCode.LOCK_TIMEOUT
+
+
+class PathEscapesRootError(OpsError, ValueError):
+    """A name would lead outside the folder that must contain it."""
+
+    default_code = ErrorCode.PATH_ESCAPES_ROOT
+
+
+class MissingExtraError(OpsError, ImportError):
+    """An optional dependency is not installed; the message has the line that installs it."""
+
+    default_code = ErrorCode.MISSING_EXTRA
+
+    def __init__(self, module: str, extra: str, **kwargs: Any) -> None:
+        super().__init__(
+            f"{module!r} is needed here and is not installed.",
+            suggestions=(f'Install it with: pip install "{extra}"',),
+            **kwargs,
+        )
+        self.name = module
+        self.extra = extra
+
+
+def wrap_exception(
+    exc: BaseException, code: StrEnum = ErrorCode.INTERNAL_ERROR, message: str = "", **context: Any
+) -> OpsError:
+    """Return an `OpsError` that carries *message* and whose cause is *exc*, for `raise`."""
+    error = OpsError(
+        f"{message}: {exc}" if message else str(exc) or type(exc).__name__,
+        code=code,
+        context=ErrorContext().updated(**context, exception=type(exc).__name__),
+    )
+    error.__cause__ = exc
+    return error
+
+
+def create_error_response(
+    error_code: StrEnum | str | BaseException,
+    message: str = "",
+    details: Mapping[str, Any] | None = None,
+    *,
+    include_traceback: bool = False,
+) -> dict[str, Any]:
+    """Return the JSON-ready body of an error reply, from a code and a message or from an exception.
+
+    An exception that is no `OpsError` gives only its type: its text may hold secrets or internals.
+    """
+    if not isinstance(error_code, BaseException):
+        body = {"code": str(error_code), "message": message, "details": dict(details or {})}
+        return {"error": body}
+    exc = error_code
+    if isinstance(exc, OpsError):
+        body = {
+            "code": str(exc.code),
+            "message": message or str(exc),
+            "details": {**exc.context.details, **(details or {})},
+        }
+        if exc.context.correlation_id:
+            body["correlation_id"] = exc.context.correlation_id
+    else:
+        body = {
+            "code": str(ErrorCode.INTERNAL_ERROR),
+            "message": message or f"{type(exc).__name__} was raised.",
+            "details": dict(details or {}),
+        }
+    if include_traceback:
+        body["traceback"] = traceback.format_exception(exc)
+    return {"error": body}

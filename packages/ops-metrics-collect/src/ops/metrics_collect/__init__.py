@@ -1,0 +1,1 @@
+"""Usage data collected, packed, shipped, rolled up and reported, every row exactly once."""

@@ -1,0 +1,1 @@
+"""Events, hooks, metrics, audit, health and system figures from inside a program."""

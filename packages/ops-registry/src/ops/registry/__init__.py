@@ -1,0 +1,1 @@
+"""Model registry and experiment tracking on local files, with no server."""

@@ -1,0 +1,1 @@
+"""Any object to bytes or a file and back, lossless and safe; YAML dataclass configs."""

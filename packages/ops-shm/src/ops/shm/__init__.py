@@ -1,0 +1,1 @@
+"""NumPy arrays shared between processes that stay safe when a process dies."""

@@ -1,0 +1,1 @@
+"""The ops libraries in versions that were tested together."""
