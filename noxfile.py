@@ -1,0 +1,200 @@
+"""Every check of this repository, one session each. `nox` alone passes the tests; `nox -l` lists all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import sys
+import tomllib
+
+import nox
+
+if sys.version_info < (3, 11):
+    sys.exit(f"ops needs Python 3.11 or newer; this nox runs on {sys.version.split()[0]}.")
+
+ROOT = pathlib.Path(__file__).parent
+if not os.access(ROOT, os.W_OK):
+    sys.exit(f"nox keeps its environments in {ROOT}, which you may not write to.")
+if not (shutil.which("uv") or (pathlib.Path(sys.executable).parent / "uv").exists()):
+    sys.exit('uv is needed and was not found; install it with: python -m pip install "nox[uv]"')
+
+nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "contracts", "tests", "examples", "docs", "coexist"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+GROUPS = PROJECT["dependency-groups"]
+THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Only the running interpreter by default; `nox -p 3.13` asks for another.
+nox.options.pythons = [THIS]
+
+
+def metadata(directory: pathlib.Path) -> dict:
+    return tomllib.loads((directory / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+PACKAGES = {
+    metadata(f.parent)["project"]["name"]: f.parent
+    for f in sorted(ROOT.glob("packages/*/pyproject.toml"))
+}
+LIBRARIES = [name for name in PACKAGES if name != "ops-suite"]
+each_library = nox.parametrize("dist", [nox.param(name, id=name) for name in LIBRARIES])
+
+
+def module(dist: str) -> str:
+    return dist.removeprefix("ops-").replace("-", "_")
+
+
+def closure(dist: str) -> list[str]:
+    """Return *dist* and every distribution of this repository that it needs, lowest floor first."""
+    seen: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for requirement in metadata(PACKAGES[name])["project"].get("dependencies", []):
+            needed = re.match(r"[A-Za-z0-9._-]+", requirement)[0]
+            if needed in PACKAGES and needed not in seen:
+                visit(needed)
+        seen[name] = None
+
+    visit(dist)
+    return list(seen)
+
+
+def editable(names: list[str]) -> list[str]:
+    return [part for name in names for part in ("-e", str(PACKAGES[name]))]
+
+
+def test_group(dist: str) -> list[str]:
+    """Return what the tests of *dist* need beyond its dependencies: its own group and the shared one."""
+    return [*metadata(PACKAGES[dist]).get("dependency-groups", {}).get("test", []), *GROUPS["test"]]
+
+
+def everything() -> list[str]:
+    groups = {requirement for name in PACKAGES for requirement in test_group(name)}
+    return [*editable(list(PACKAGES)), *sorted(groups)]
+
+
+def build_wheels(session: nox.Session) -> pathlib.Path:
+    """Build every distribution into a fresh folder and return it."""
+    out = pathlib.Path(session.create_tmp()) / "wheels"
+    shutil.rmtree(out, ignore_errors=True)
+    session.run("uv", "build", "--all-packages", "--wheel", "-q", "-o", str(out), external=True)
+    return out
+
+
+@nox.session(python=PYTHONS)
+@each_library
+def tests(session: nox.Session, dist: str) -> None:
+    """Test one distribution with only what it declares installed."""
+    session.install(*editable(closure(dist)), *test_group(dist))
+    session.run("pytest", f"tests/{module(dist)}", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+@each_library
+def minimums(session: nox.Session, dist: str) -> None:
+    """Test one distribution against the lowest versions that its metadata allows, from wheels."""
+    wheels = build_wheels(session)
+    names = [name.replace("-", "_") for name in closure(dist)]
+    files = [str(next(wheels.glob(f"{name}-*.whl"))) for name in names]
+    session.install("--resolution=lowest-direct", *files, *test_group(dist))
+    session.run("pytest", f"tests/{module(dist)}", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def contracts(session: nox.Session) -> None:
+    """Check what every distribution promises: layers, pins, exports, wheels, import budgets."""
+    session.install(*everything(), *GROUPS["contracts"])
+    session.run("pytest", "tests/contracts", "tests/suite", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def coexist(session: nox.Session) -> None:
+    """Check that our wheels live beside the PyPI distribution `ops`, which owns ops/__init__.py."""
+    wheels = build_wheels(session)
+    session.install("--find-links", str(wheels), "ops-suite", "ops==3.9.0", *GROUPS["test"])
+    session.run("pytest", "tests/coexist", "-p", "no:cacheprovider", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def lint(session: nox.Session) -> None:
+    """Check format, style and layers; `nox -s lint -- --fix` mends what can be mended."""
+    session.install(*editable(list(PACKAGES)), *GROUPS["lint"])
+    fix = "--fix" in session.posargs
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("lint-imports")
+
+
+@nox.session(python=PYTHONS[0])
+def types(session: nox.Session) -> None:
+    """Check all types with mypy and pyright, users' calls in tests/typing included."""
+    session.install(*everything(), *GROUPS["types"])
+    # One portion at a time: `mypy -p ops` would silently check a single one.
+    packages = [part for name in LIBRARIES for part in ("-p", f"ops.{module(name)}")]
+    session.run("mypy", *packages, "-p", "ops_suite")
+    session.run("mypy", "tests/typing")
+    session.run("pyright")
+
+
+@nox.session(python=PYTHONS)
+def examples(session: nox.Session) -> None:
+    """Run every code block of the READMEs and docs, and every doctest."""
+    session.install(*everything(), *GROUPS["docs"])
+    session.run("pytest", "tests/examples", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install(*editable(list(PACKAGES)), *GROUPS["docs"])
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html"
+    )
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def demo(session: nox.Session) -> None:
+    """Run the end-to-end demo; results land in ./ops-demo."""
+    session.install(*editable(list(PACKAGES)), "-e", f"{PACKAGES['ops-suite']}[demo]")
+    session.run("python", "-m", "ops_suite", "demo", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def faults(session: nox.Session) -> None:
+    """Run the kill and soak tests at full length; takes an hour."""
+    session.install(*everything())
+    session.run("pytest", "-m", "fault", *session.posargs, env={"OPS_FAULTS": "full"})
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def bench(session: nox.Session) -> None:
+    """Measure: `nox -s bench -- cache serialize/digest --quick`; writes benchmarks/results."""
+    session.install(*everything(), *GROUPS["bench"])
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel of one distribution into dist/: `nox -s build -- ops-cache`."""
+    for name in session.posargs or PACKAGES:
+        session.run("uv", "build", str(PACKAGES[name]), "-o", "dist", external=True)
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def release(session: nox.Session) -> None:
+    """Tag a release after checks: `nox -s release -- ops-cache`; the workflow publishes the tag."""
+    (name,) = session.posargs or session.error("name one distribution")
+    if session.run("git", "status", "--porcelain", external=True, silent=True).strip():
+        session.error("the working tree has uncommitted changes")
+    version = metadata(PACKAGES[name])["project"]["version"]
+    heading = f"## {version}"
+    if heading not in (PACKAGES[name] / "CHANGELOG.md").read_text(encoding="utf-8"):
+        session.error(f"CHANGELOG.md of {name} has no section {heading!r}")
+    session.run("git", "tag", "-a", f"{name}-v{version}", "-m", f"{name} {version}", external=True)
+    session.log(f"push it with: git push origin {name}-v{version}")

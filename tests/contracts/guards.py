@@ -1,0 +1,296 @@
+"""What every distribution promises, as functions over a tree; each returns the faults it found.
+
+They take the root of a tree, so that the tests can run each on this repository (no faults) and on
+a copy with a fault planted in it (exactly that fault).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import pathlib
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+SUITE = "ops-suite"
+#: Names below ops/ that the PyPI distribution "ops" (the Juju charm framework, 3.9.0) owns.
+TAKEN = frozenset(
+    [
+        "charm",
+        "framework",
+        "hookcmds",
+        "jujucontext",
+        "jujuversion",
+        "lib",
+        "log",
+        "main",
+        "model",
+        "pebble",
+        "storage",
+        "testing",
+        "tracing",
+        "version",
+        "_main",
+        "_private",
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """One folder of packages/ as its pyproject.toml tells it."""
+
+    folder: pathlib.Path
+    project: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.project["name"])
+
+    @property
+    def module(self) -> str:
+        return self.name.removeprefix("ops-").replace("-", "_")
+
+    @property
+    def portion(self) -> pathlib.Path:
+        return self.folder / "src" / "ops" / self.module
+
+    def hard(self) -> list[Requirement]:
+        return [Requirement(text) for text in self.project.get("dependencies", [])]
+
+    def optional(self) -> list[Requirement]:
+        extras = self.project.get("optional-dependencies", {})
+        return [Requirement(text) for extra in extras.values() for text in extra]
+
+
+def distributions(root: pathlib.Path) -> dict[str, Distribution]:
+    found = {}
+    for file in sorted(root.glob("packages/*/pyproject.toml")):
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        found[project["name"]] = Distribution(file.parent, project)
+    return found
+
+
+def libraries(root: pathlib.Path) -> list[Distribution]:
+    return [d for name, d in distributions(root).items() if name != SUITE]
+
+
+def stray_namespace_files(root: pathlib.Path) -> list[str]:
+    """One `ops/__init__.py` anywhere makes every sibling vanish."""
+    files = root.glob("packages/*/src/ops/__init__.py*")
+    return [f"{f.relative_to(root)} breaks the namespace" for f in files]
+
+
+def wrong_portions(root: pathlib.Path) -> list[str]:
+    """A distribution owns exactly one typed import package, under a name that nobody else owns."""
+    faults = []
+    for dist in libraries(root):
+        namespace = dist.folder / "src" / "ops"
+        children = {
+            p.name for p in namespace.iterdir() if p.name not in {"__pycache__", "__init__.py"}
+        }
+        if children != {dist.module}:
+            faults.append(f"{dist.name} ships {sorted(children)}, not only {dist.module!r}")
+        if not (dist.portion / "py.typed").is_file():
+            faults.append(f"{dist.name} has no py.typed")
+        if dist.module in TAKEN:
+            faults.append(
+                f"{dist.name}: the name ops.{dist.module} belongs to another distribution"
+            )
+    return faults
+
+
+def missing_papers(root: pathlib.Path) -> list[str]:
+    """Each distribution carries its own README, CHANGELOG and licence, and its version's section."""
+    faults = []
+    for dist in distributions(root).values():
+        faults += [
+            f"{dist.name} has no {paper}"
+            for paper in ("README.md", "CHANGELOG.md", "LICENSE")
+            if not (dist.folder / paper).is_file()
+        ]
+        changelog = dist.folder / "CHANGELOG.md"
+        version = dist.project["version"]
+        if changelog.is_file() and f"## {version}" not in changelog.read_text(encoding="utf-8"):
+            faults.append(f"{dist.name}: CHANGELOG.md does not mention {version}")
+    return faults
+
+
+def imported_modules(folder: pathlib.Path) -> set[str]:
+    """Return the dotted names of all absolute imports below *folder*, typing-only ones included."""
+    found: set[str] = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = {f"ops.{alias.name}" for alias in node.names}
+                found |= names if node.module == "ops" else {node.module}
+    return found
+
+
+def undeclared_siblings(root: pathlib.Path) -> list[str]:
+    """What a distribution imports of the suite, it requires; what it requires, it imports."""
+    faults = []
+    for dist in libraries(root):
+        used = {
+            f"ops-{name.split('.')[1].replace('_', '-')}"
+            for name in imported_modules(dist.portion)
+            if name.startswith("ops.")
+        } - {dist.name}
+        declared = {r.name for r in dist.hard() if r.name.startswith("ops-")}
+        faults += [f"{dist.name} imports {n} and does not require it" for n in used - declared]
+        faults += [f"{dist.name} requires {n} and never imports it" for n in declared - used]
+    return faults
+
+
+def undeclared_third_parties(root: pathlib.Path) -> list[str]:
+    """Every third-party module that is imported belongs to a dependency or to an extra."""
+    faults = []
+    for dist in libraries(root):
+        requirements = {canonicalize_name(r.name) for r in (*dist.hard(), *dist.optional())}
+        for name in sorted({m.split(".")[0] for m in imported_modules(dist.portion)}):
+            if name in sys.stdlib_module_names or name in {"ops", "__future__"}:
+                continue
+            owners = {canonicalize_name(o) for o in _owners().get(name, [name])}
+            if not owners & requirements:
+                faults.append(f"{dist.name} imports {name} and declares none of {sorted(owners)}")
+    return faults
+
+
+@functools.cache
+def _owners() -> dict[str, list[str]]:
+    return dict(packages_distributions())
+
+
+def refused_siblings(root: pathlib.Path) -> list[str]:
+    """A range on a sibling admits the sibling's version in this very tree, and has an upper bound."""
+    tree = distributions(root)
+    faults = []
+    for dist in tree.values():
+        for requirement in (*dist.hard(), *dist.optional()):
+            if requirement.name not in tree or not str(requirement.specifier):
+                continue
+            version = tree[requirement.name].project["version"]
+            if not requirement.specifier.contains(version, prereleases=True):
+                faults.append(f"{dist.name} requires {requirement}, the tree has {version}")
+            if not any(s.operator in {"<", "=="} for s in requirement.specifier):
+                faults.append(f"{dist.name} requires {requirement} without an upper bound")
+    return faults
+
+
+def wrong_pins(root: pathlib.Path) -> list[str]:
+    """The meta-package pins every library to exactly the version in the tree."""
+    tree = distributions(root)
+    pins = {r.name: str(r.specifier) for r in tree[SUITE].hard()}
+    wanted = {d.name: f"=={d.project['version']}" for d in libraries(root)}
+    return [
+        f"{SUITE} pins {name} {pins.get(name, 'not at all')}, the tree has {wanted.get(name)}"
+        for name in sorted(pins.keys() | wanted.keys())
+        if pins.get(name) != wanted.get(name)
+    ]
+
+
+def unforwarded_extras(root: pathlib.Path) -> list[str]:
+    """The meta-package offers every extra of a library as `<library>-<extra>`."""
+    tree = distributions(root)
+    offered = tree[SUITE].project.get("optional-dependencies", {})
+    faults = []
+    for dist in libraries(root):
+        short = dist.name.removeprefix("ops-")
+        for extra in dist.project.get("optional-dependencies", {}):
+            wanted = [f"{dist.name}[{extra}]"]
+            if offered.get(f"{short}-{extra}") != wanted:
+                faults.append(f"{SUITE} lacks the extra {short}-{extra} = {wanted}")
+    return faults
+
+
+def unlayered_packages(root: pathlib.Path) -> list[str]:
+    """The layers of import-linter name every import package, so that none escapes the check."""
+    config = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    linter = config["tool"]["importlinter"]
+    (contract,) = (c for c in linter["contracts"] if c["id"] == "floors")
+    layered = {name for layer in contract["layers"] for name in re.split(r"\s*[|:]\s*", layer)}
+    tree = {f"ops.{d.module}" for d in libraries(root)} | {"ops_suite"}
+    return [
+        f"{name} is not in {where}"
+        for where, names in (("layers", layered), ("root_packages", set(linter["root_packages"])))
+        for name in sorted(tree - names)
+    ]
+
+
+def disagreeing_facades(root: pathlib.Path) -> list[str]:
+    """`__all__`, the `TYPE_CHECKING` imports and the table of `lazy_exports` name the same things."""
+    faults = []
+    for dist in libraries(root):
+        body = ast.parse((dist.portion / "__init__.py").read_text(encoding="utf-8")).body
+        declared = _literal_all(body)
+        if declared != sorted(declared):
+            faults.append(f"{dist.name}: __all__ is not sorted")
+        names = {
+            "__all__": set(declared),
+            "TYPE_CHECKING": _typed(body),
+            "lazy_exports": _lazy(body),
+        }
+        faults += [
+            f"{dist.name}: {first} and {second} differ in {sorted(names[first] ^ names[second])}"
+            for first, second in (("__all__", "TYPE_CHECKING"), ("__all__", "lazy_exports"))
+            if names[first] != names[second]
+        ]
+    return faults
+
+
+def _literal_all(body: list[ast.stmt]) -> list[str]:
+    for node in body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def _typed(body: list[ast.stmt]) -> set[str]:
+    return {
+        alias.asname or alias.name
+        for block in body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    } | {
+        alias.name
+        for node in body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ops.")
+        for alias in node.names
+        if alias.name in _literal_all(body)
+    }
+
+
+def _lazy(body: list[ast.stmt]) -> set[str]:
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            table = ast.literal_eval(node.value.args[1])
+            names |= {name for home in table.values() for name in home}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ops."):
+            names |= {a.name for a in node.names if a.name in _literal_all(body)}
+    return names
+
+
+ALL = (
+    stray_namespace_files,
+    wrong_portions,
+    missing_papers,
+    undeclared_siblings,
+    undeclared_third_parties,
+    refused_siblings,
+    wrong_pins,
+    unforwarded_extras,
+    unlayered_packages,
+    disagreeing_facades,
+)

@@ -1,0 +1,46 @@
+"""`import ops.x` is cheap: it loads nothing but the standard library, itself and the foundation."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+
+import pytest
+from tests.contracts import guards
+
+ROOT = pathlib.Path(__file__).parents[2]
+MODULES = sorted(f"ops.{d.module}" for d in guards.libraries(ROOT))
+#: Milliseconds of CPU over a bare interpreter that an import may take.
+BUDGET_MS = dict.fromkeys(MODULES, 60) | {"ops.foundation": 25, "ops.registry": 150}
+
+LOADED = "import sys; old = set(sys.modules); import {0}; import json; print(json.dumps(sorted(set(sys.modules) - old)))"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_import_loads_no_third_party_module(module: str) -> None:
+    loaded = subprocess.check_output([sys.executable, "-c", LOADED.format(module)], text=True)
+    strangers = {
+        name
+        for name in json.loads(loaded)
+        if name.split(".")[0] not in sys.stdlib_module_names
+        and name != "ops"
+        and not name.startswith((module, "ops.foundation"))
+    }
+    assert strangers == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_import_stays_within_its_cpu_budget(module: str) -> None:
+    # CPU time and the least of several runs: load on the machine cannot fail this.
+    spent = min(cpu_ms(f"import {module}") for _ in range(7)) - min(cpu_ms("") for _ in range(7))
+    assert spent <= BUDGET_MS[module]
+
+
+def cpu_ms(program: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", program], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
