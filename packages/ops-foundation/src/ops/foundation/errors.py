@@ -5,6 +5,8 @@
     ├── ValidationError      (ValueError)   an argument or a configuration is wrong
     ├── ConflictError                       somebody else changed it first
     ├── LockTimeout          (TimeoutError) a lock was not free in time
+    ├── DeadlineExceededError (TimeoutError) work did not end in time
+    ├── SelfDeadlockError    (RuntimeError) a thread would wait for a lock that it holds itself
     ├── PathEscapesRootError (ValueError)   a name leads outside the folder it must stay in
     └── MissingExtraError    (ImportError)  an optional dependency is not installed
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConflictError",
+    "DeadlineExceededError",
     "ErrorCode",
     "ErrorContext",
     "LockTimeout",
@@ -33,6 +36,7 @@ __all__ = [
     "OpsError",
     "PathEscapesRootError",
     "ResourceError",
+    "SelfDeadlockError",
     "ValidationError",
     "create_error_response",
     "wrap_exception",
@@ -47,6 +51,8 @@ class ErrorCode(StrEnum):
     VALIDATION_ERROR = "VALIDATION_ERROR"
     CONFLICT = "CONFLICT"
     LOCK_TIMEOUT = "LOCK_TIMEOUT"
+    SELF_DEADLOCK = "SELF_DEADLOCK"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     PATH_ESCAPES_ROOT = "PATH_ESCAPES_ROOT"
     MISSING_EXTRA = "MISSING_EXTRA"
 
@@ -169,6 +175,18 @@ class LockTimeout(OpsError, TimeoutError):  # noqa: N818 - the field's name, as 
     """A lock was not free within the time that was allowed; nothing was entered."""
 
     default_code = ErrorCode.LOCK_TIMEOUT
+
+
+class DeadlineExceededError(OpsError, TimeoutError):
+    """Work did not end within the time that was allowed."""
+
+    default_code = ErrorCode.DEADLINE_EXCEEDED
+
+
+class SelfDeadlockError(OpsError, RuntimeError):
+    """This thread would wait for ever for a lock that it holds itself through another object."""
+
+    default_code = ErrorCode.SELF_DEADLOCK
 
 
 class PathEscapesRootError(OpsError, ValueError):

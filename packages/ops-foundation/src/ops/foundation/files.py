@@ -1,0 +1,288 @@
+"""Files that are written whole or not at all, and names that cannot leave their folder.
+
+`atomic_write` writes a temporary file in the folder of its target and renames it over the target
+with `os.replace`. The rename is the one visible step: a reader, and a machine that loses power,
+sees the old file or the new one. Everything before the rename may fail (including with
+KeyboardInterrupt) and leaves the old file alone; the temporary file is then removed.
+
+`safe_join` is the guard of every storage and archive in the suite against names from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, overload
+
+from ops.foundation.errors import PathEscapesRootError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    # Literal modes give the caller the exact type of file that is opened.
+    TextMode: TypeAlias = Literal["w", "wt", "x", "xt"]
+    BinaryMode: TypeAlias = Literal["wb", "xb"]
+
+__all__ = [
+    "Durability",
+    "StrPath",
+    "atomic_write",
+    "ensure_directory",
+    "safe_file_write",
+    "safe_join",
+    "temporary_directory",
+]
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+Durability: TypeAlias = Literal["none", "file", "full"]
+
+_MODES = {"w", "wt", "x", "xt", "wb", "xb"}
+_BACKUP_SUFFIX = ".bak"
+
+
+@overload
+def atomic_write(
+    path: StrPath,
+    mode: TextMode = "w",
+    encoding: str | None = "utf-8",
+    *,
+    durable: Durability = "file",
+    backup: bool = False,
+) -> contextlib.AbstractContextManager[IO[str]]: ...
+@overload
+def atomic_write(
+    path: StrPath,
+    mode: BinaryMode,
+    encoding: str | None = "utf-8",
+    *,
+    durable: Durability = "file",
+    backup: bool = False,
+) -> contextlib.AbstractContextManager[IO[bytes]]: ...
+def atomic_write(
+    path: StrPath,
+    mode: str = "w",
+    encoding: str | None = "utf-8",
+    *,
+    durable: Durability = "file",
+    backup: bool = False,
+) -> contextlib.AbstractContextManager[IO[Any]]:
+    """Open a file whose content replaces *path* when the block ends without an error.
+
+    An existing file keeps its mode, its owner (where the process may set it) and, when *path* is a
+    symbolic link, the link: the file it points to is replaced. Mode "x" fails with FileExistsError
+    when there is something at *path*, also if it appeared while the block ran.
+
+    *durable* says what is flushed to the disk before the call returns: "none", the "file", or the
+    file and its folder ("full"). *backup* keeps the old content beside it as `<name>.bak`.
+    """
+    if mode not in _MODES:
+        raise ValueError(f"mode {mode!r} does not write a whole file; use 'w', 'wb', 'x' or 'xb'.")
+    if durable not in {"none", "file", "full"}:
+        raise ValueError(f"durable={durable!r} is unknown; use 'none', 'file' or 'full'.")
+    return _atomic_write(path, mode, encoding, durable, backup=backup)
+
+
+@contextlib.contextmanager
+def _atomic_write(
+    path: StrPath, mode: str, encoding: str | None, durable: Durability, *, backup: bool
+) -> Generator[IO[Any]]:
+    exclusive = "x" in mode
+    target = os.fspath(path) if exclusive else os.path.realpath(path)
+    if exclusive and os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")  # noqa: PTH118 - hot path
+    binary = "b" in mode
+    try:
+        # Mode 0o666 lets the umask decide, as `open` does; mkstemp's 0600 would stay for ever.
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_EXTRA, 0o666)
+        with open(  # noqa: PTH123 - a descriptor
+            descriptor,
+            "wb" if binary else "w",
+            encoding=None if binary else encoding,
+        ) as file:
+            yield file
+            file.flush()
+            previous = _status(target)
+            if previous is not None:
+                _keep_ownership(descriptor, temporary, previous)
+            if durable != "none":
+                os.fsync(descriptor)
+        if backup and previous is not None:
+            _keep_backup(target)
+        if exclusive:
+            _publish_new(temporary, target)
+        else:
+            os.replace(temporary, target)  # noqa: PTH105 - hot path
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - hot path
+        raise
+    if durable == "full":
+        sync_directory(folder)
+
+
+_O_EXTRA = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _status(target: str) -> os.stat_result | None:
+    try:
+        return os.stat(target)  # noqa: PTH116 - hot path
+    except FileNotFoundError:
+        return None
+
+
+def _keep_ownership(descriptor: int, temporary: str, previous: os.stat_result) -> None:
+    mode = stat.S_IMODE(previous.st_mode)
+    if os.name == "posix":
+        own = os.fstat(descriptor)
+        if (own.st_uid, own.st_gid) != (previous.st_uid, previous.st_gid):
+            # Only root may give a file away; everybody else keeps what can be kept: the group.
+            try:
+                os.fchown(descriptor, previous.st_uid, previous.st_gid)
+            except PermissionError:
+                with contextlib.suppress(PermissionError):
+                    os.fchown(descriptor, -1, previous.st_gid)
+        # After chown, which clears the set-id bits.
+        os.fchmod(descriptor, mode)
+    else:
+        pathlib.Path(temporary).chmod(mode)
+
+
+def _keep_backup(target: str) -> None:
+    """Copy to the side and rename, so that a crash never leaves half a backup."""
+    copy = f"{target}.{secrets.token_hex(4)}.tmp"
+    try:
+        shutil.copy2(target, copy)
+        os.replace(copy, target + _BACKUP_SUFFIX)  # noqa: PTH105 - strings here
+    except BaseException:
+        pathlib.Path(copy).unlink(missing_ok=True)
+        raise
+
+
+def _publish_new(temporary: str, target: str) -> None:
+    """Give *temporary* the name *target* unless that exists: link refuses where rename replaces."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links: claim the name first, then replace the empty claim.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | _O_EXTRA))
+        os.replace(temporary, target)  # noqa: PTH105 - strings here
+    else:
+        os.unlink(temporary)  # noqa: PTH108 - strings here
+
+
+def sync_directory(folder: StrPath) -> None:
+    """Flush the entries of *folder*; a system or file system that cannot do this is tolerated."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EROFS, errno.EACCES}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def safe_file_write(
+    path: StrPath,
+    data: str | bytes,
+    backup: bool = True,  # noqa: FBT001, FBT002 - the signature of the spec
+    *,
+    durable: Durability = "file",
+) -> pathlib.Path:
+    """Write *data* to *path* at once, keeping the old content as `<name>.bak`; return the path."""
+    if isinstance(data, str):
+        with atomic_write(path, "w", durable=durable, backup=backup) as text:
+            text.write(data)
+    else:
+        with atomic_write(path, "wb", durable=durable, backup=backup) as file:
+            file.write(data)
+    return pathlib.Path(path)
+
+
+def ensure_directory(path: StrPath, mode: int = 0o777) -> pathlib.Path:
+    """Create *path* and its parents unless they are there, and return it.
+
+    Something else in its place raises FileExistsError or NotADirectoryError.
+    """
+    folder = pathlib.Path(path)
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def temporary_directory(
+    prefix: str = "ops-", parent: StrPath | None = None, *, keep: bool = False
+) -> Iterator[pathlib.Path]:
+    """Give a new folder that only this user can enter, and remove it afterwards unless *keep*."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield folder
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {
+    f"{p}{i}" for p in ("COM", "LPT") for i in range(10)
+}
+
+
+def safe_join(base: StrPath, name: StrPath) -> pathlib.Path:
+    r"""Return *base*/*name*, or raise `PathEscapesRootError` when that could lie outside *base*.
+
+    Refused on every system, so that data written here can be read there: absolute names, `..`,
+    NUL, drive letters, backslashes that hide any of these, Windows device names, the empty name,
+    and links below *base* that lead outside. *base* itself may be reached through links.
+
+    The check holds for the moment of the call: it is no defence against somebody who may write
+    into *base* and swaps a folder for a link later.
+    """
+    text = os.fspath(name)
+    parts = re.split(r"[/\\]", text)
+    reason = _escape_reason(text, parts)
+    if reason:
+        raise PathEscapesRootError(
+            f"{text!r} is refused as a name below {os.fspath(base)!r}: {reason}."
+        )
+    # An inner link is only seen by resolving; the base is resolved alike, so its own links cancel.
+    path = pathlib.Path(base, *text.split("/"))
+    root = os.path.realpath(base)
+    real = os.path.realpath(path)
+    if real == root or not real.startswith(root.rstrip(os.sep) + os.sep):
+        reason = "it names the folder itself" if real == root else f"a link leads to {real!r}"
+        raise PathEscapesRootError(
+            f"{text!r} is refused as a name below {os.fspath(base)!r}: {reason}."
+        )
+    return path
+
+
+def _escape_reason(text: str, parts: list[str]) -> str | None:
+    if not text.strip("/\\. "):
+        return "it is empty or made of dots" if ".." not in parts else "it has '..'"
+    if "\0" in text:
+        return "it has a NUL byte"
+    if not parts[0]:
+        return "it is absolute"
+    if _DRIVE.match(text):
+        return "it starts with a drive letter"
+    for part in parts:
+        # Windows drops trailing dots and spaces, so ".. " is ".." there.
+        if part.rstrip(". ") == "" and part.strip().startswith(".."):
+            return "it has '..'"
+        if part.split(".")[0].rstrip().upper() in _WINDOWS_DEVICES:
+            return "it is a device name on Windows"
+    return None

@@ -1,0 +1,145 @@
+"""Identifiers and tokens: random from the operating system, or ordered by time.
+
+Short identifiers use 32 letters without look-alikes (Crockford), so each letter is five random
+bits and needs no rejection. Random bytes are drawn in blocks, since a system call for each id costs
+more than the id. A forked child must not repeat its parent's ids, so the block is dropped on fork.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+
+from ops.foundation.errors import ValidationError
+
+__all__ = [
+    "generate_api_key",
+    "generate_id",
+    "generate_short_id",
+    "generate_token",
+    "generate_uuid",
+    "generate_uuid7",
+]
+
+_ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz"
+# Every byte value maps to one of the 32 letters; 256 is a multiple of 32, so all are as likely.
+_LETTERS = bytes(_ALPHABET[i & 31] for i in range(256))
+_TIME_LETTERS = 9  # 45 bits of milliseconds: ordered until the year 3084
+_BLOCK = 4096
+
+
+class _Pool:
+    """Random bytes drawn in blocks; a slice is handed out once, under a lock."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._block = b""
+        self._used = 0
+
+    def take(self, count: int) -> bytes:
+        with self._lock:
+            start = self._used
+            end = start + count
+            if end > len(self._block):
+                if count > _BLOCK:
+                    return os.urandom(count)
+                self._block = os.urandom(_BLOCK)
+                start, end = 0, count
+            self._used = end
+            return self._block[start:end]
+
+
+_pool = _Pool()
+
+
+def generate_id(
+    prefix: str = "", length: int = 8, *, suffix: str = "", sortable: bool = False
+) -> str:
+    """Return *prefix*, *length* random letters and digits, and *suffix*, without separators.
+
+    A *sortable* id starts with the time in milliseconds (nine letters), so ids sort by the time
+    they were made; *length* must then leave room for at least four random letters.
+    """
+    if not sortable:
+        if length < 1:
+            raise ValidationError(f"length={length} leaves no letter; use 1 or more.")
+        return f"{prefix}{_pool.take(length).translate(_LETTERS).decode('ascii')}{suffix}"
+    if length < _TIME_LETTERS + 4:
+        raise ValidationError(
+            f"length={length} is too short for a sortable id; use {_TIME_LETTERS + 4} or more."
+        )
+    moment = time.time_ns() // 1_000_000
+    stamp = "".join(chr(_ALPHABET[moment >> shift & 31]) for shift in range(40, -1, -5))
+    tail = _pool.take(length - _TIME_LETTERS).translate(_LETTERS).decode("ascii")
+    return f"{prefix}{stamp}{tail}{suffix}"
+
+
+def generate_uuid() -> str:
+    """Return a random UUID (version 4) as text."""
+    value = int.from_bytes(_pool.take(16), "big")
+    return _uuid_text(value, 4)
+
+
+class _Clock7:
+    """The last time and counter used, so that UUIDs of one process never go back."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> int:
+        """Return 48 bits of milliseconds and 12 bits of fraction, larger than the last."""
+        nanoseconds = time.time_ns()
+        milliseconds, rest = divmod(nanoseconds, 1_000_000)
+        stamp = milliseconds << 12 | rest * 4096 // 1_000_000
+        with self._lock:
+            self._last = stamp = max(stamp, self._last + 1)
+        return stamp
+
+
+_clock = _Clock7()
+
+
+def generate_uuid7() -> str:
+    """Return a UUID of version 7 (RFC 9562, method 3): ordered by time, increasing in a process."""
+    stamp = _clock.next()
+    value = (stamp >> 12) << 80 | (stamp & 0xFFF) << 64 | int.from_bytes(_pool.take(8), "big")
+    return _uuid_text(value, 7)
+
+
+def _uuid_text(value: int, version: int) -> str:
+    value = value & ~(0xF << 76) & ~(0x3 << 62) | version << 76 | 0x2 << 62
+    h = f"{value:032x}"
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+def generate_short_id(length: int = 8) -> str:
+    """Return *length* random letters and digits."""
+    return generate_id("", length)
+
+
+def generate_token(nbytes: int = 32) -> str:
+    """Return a secret of *nbytes* random bytes as URL-safe text."""
+    return secrets.token_urlsafe(nbytes)
+
+
+def generate_api_key(prefix: str = "ops_", nbytes: int = 32) -> str:
+    """Return *prefix* and a secret; a fixed prefix lets scanners find a leaked key."""
+    return f"{prefix}{secrets.token_urlsafe(nbytes)}"
+
+
+def _after_fork() -> None:
+    _pool.reset()
+    _clock.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,101 @@
+"""Passwords, kept as one self-describing string, so parameters can rise without a migration.
+
+scrypt of the standard library with n = 2^17, r = 8, p = 1 (the minimum of OWASP's cheat sheet;
+128 MiB and about a third of a second), or Argon2id when `argon2-cffi` is installed and asked for.
+The string says which: `$scrypt$ln=17,r=8,p=1$<salt>$<hash>` or argon2's own `$argon2id$...`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import re
+from typing import Any, Literal, TypeAlias
+
+from ops.foundation.errors import MissingExtraError, ValidationError
+
+__all__ = ["hash_password", "needs_rehash", "verify_password"]
+
+Scheme: TypeAlias = Literal["scrypt", "argon2"]
+
+_LOG_N, _R, _P = 17, 8, 1
+_FORMAT = re.compile(
+    r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/]{16,})\$([A-Za-z0-9+/]{22,})"
+)
+# A stored string is data: it must not be able to ask for all memory of the machine.
+_MOST_MEMORY = 1 << 30
+
+
+def hash_password(password: str, *, scheme: Scheme = "scrypt") -> str:
+    """Return a salted hash of *password* that `verify_password` understands."""
+    if not password:
+        raise ValidationError("An empty password is no password.")
+    if scheme == "argon2":
+        return str(_argon2().PasswordHasher().hash(password))
+    if scheme != "scrypt":
+        raise ValidationError(f"scheme={scheme!r} is unknown; use 'scrypt' or 'argon2'.")
+    salt = os.urandom(16)
+    digest = _scrypt(password, salt, _LOG_N, _R, _P, 32)
+    return f"$scrypt$ln={_LOG_N},r={_R},p={_P}${_encode(salt)}${_encode(digest)}"
+
+
+def verify_password(password: str, stored: str) -> bool:
+    """Whether *password* is the one of *stored*; a string that is no hash of ours is a ValueError."""
+    if stored.startswith("$argon2"):
+        argon2 = _argon2()
+        try:
+            return bool(argon2.PasswordHasher().verify(stored, password))
+        except argon2.exceptions.VerificationError:
+            return False
+        except argon2.exceptions.InvalidHashError as error:
+            raise ValidationError("The stored string is no Argon2 hash.") from error
+    log_n, r, p, salt, expected = _parse(stored)
+    actual = _scrypt(password, salt, log_n, r, p, len(expected))
+    return hmac.compare_digest(actual, expected)
+
+
+def needs_rehash(stored: str) -> bool:
+    """Whether *stored* was made with weaker parameters than a new hash would be."""
+    if stored.startswith("$argon2"):
+        return bool(_argon2().PasswordHasher().check_needs_rehash(stored))
+    log_n, r, p, salt, digest = _parse(stored)
+    return log_n < _LOG_N or r < _R or p < _P or len(salt) < 16 or len(digest) < 32
+
+
+def _parse(stored: str) -> tuple[int, int, int, bytes, bytes]:
+    match = _FORMAT.fullmatch(stored)
+    if match is None:
+        raise ValidationError("The stored string is no password hash of a known form.")
+    log_n, r, p = int(match[1]), int(match[2]), int(match[3])
+    if not (1 <= log_n < 32 and r and p) or 128 * r * ((1 << log_n) + p) > _MOST_MEMORY:
+        raise ValidationError("The stored parameters are out of range.")
+    try:
+        return log_n, r, p, _decode(match[4]), _decode(match[5])
+    except binascii.Error as error:
+        raise ValidationError("The stored string is no password hash of a known form.") from error
+
+
+def _scrypt(password: str, salt: bytes, log_n: int, r: int, p: int, size: int) -> bytes:
+    memory = 128 * r * ((1 << log_n) + p + 2) + (1 << 20)
+    return hashlib.scrypt(
+        password.encode(), salt=salt, n=1 << log_n, r=r, p=p, maxmem=memory, dklen=size
+    )
+
+
+def _encode(value: bytes) -> str:
+    return base64.b64encode(value).decode().rstrip("=")
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def _argon2() -> Any:
+    try:
+        import argon2
+    except ImportError as error:
+        raise MissingExtraError("argon2", "ops-foundation[password]") from error
+    return argon2

@@ -1,0 +1,106 @@
+"""How long a block, a function or a coroutine took, as a log record or for a callback."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+__all__ = ["Timer", "timer"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_logger = logging.getLogger("ops.foundation.timer")
+
+
+class Timer:
+    """A context manager that measures its block; a decorator that measures each call."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        on_done: Callable[[str, float], object] | None = None,
+        level: int = logging.INFO,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.name = name
+        self.elapsed_seconds = 0.0
+        self._on_done = on_done
+        self._level = level
+        self._clock = clock
+        self._start = 0.0
+
+    def __enter__(self) -> Self:
+        self._start = self._clock()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.elapsed_seconds = self._clock() - self._start
+        name = self.name or "block"
+        if self._on_done is not None:
+            self._on_done(name, self.elapsed_seconds)
+        elif _logger.isEnabledFor(self._level):
+            from ops.foundation.formatting import format_duration
+
+            outcome = "failed after" if exc_type else "took"
+            _logger.log(
+                self._level, "%s %s %s", name, outcome, format_duration(self.elapsed_seconds)
+            )
+
+    def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
+        """Return *func* measured on each call."""
+
+        # Each call has a timer of its own: calls overlap in threads and in recursion.
+        def measure() -> Timer:
+            name = self.name or getattr(func, "__qualname__", repr(func))
+            return Timer(name, on_done=self._on_done, level=self._level, clock=self._clock)
+
+        if inspect.iscoroutinefunction(func):
+
+            @functools.wraps(func)
+            async def timed_async(*args: Any, **kwargs: Any) -> Any:
+                with measure():
+                    return await func(*args, **kwargs)
+
+            return timed_async  # type: ignore[return-value]  # R is the coroutine here
+
+        @functools.wraps(func)
+        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+            with measure():
+                return func(*args, **kwargs)
+
+        return timed
+
+
+@overload
+def timer(func: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def timer(
+    func: None = None,
+    /,
+    *,
+    name: str | None = None,
+    on_done: Callable[[str, float], object] | None = None,
+    level: int = logging.INFO,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timer: ...
+def timer(func: Any = None, /, **options: Any) -> Any:
+    """Measure calls of a function (`@timer`, `@timer(name="load")`), or a block in a `with`.
+
+    The duration is logged to "ops.foundation.timer", or given to *on_done(name, seconds)*. A failing
+    call is measured too. After a block it is in `elapsed_seconds`. Coroutine functions are awaited.
+    """
+    return Timer(**options) if func is None else Timer(**options)(func)
