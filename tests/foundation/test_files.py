@@ -1,0 +1,114 @@
+"""Atomic writes and the guard of names."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.foundation import PathEscapesRootError, atomic_write, safe_file_write, safe_join
+
+
+def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path):
+    target = tmp_path / "a"
+    target.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(target) as file:  # noqa: PT012 - two steps
+        file.write("new")
+        raise KeyboardInterrupt
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_new_file_has_the_mode_that_the_umask_gives(tmp_path):
+    with atomic_write(tmp_path / "a") as file:
+        file.write("x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o755])
+def test_an_existing_mode_is_kept(tmp_path, mode):
+    target = tmp_path / "a"
+    target.write_text("x")
+    target.chmod(mode)
+    with atomic_write(target) as file:
+        file.write("y")
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    with atomic_write(tmp_path / "link", durable="full") as file:
+        file.write("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+def test_the_backup_has_the_old_content(tmp_path):
+    safe_file_write(tmp_path / "a", "one")
+    safe_file_write(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_text() == "two"
+    assert (tmp_path / "a.bak").read_text() == "one"
+
+
+def test_exclusive_mode_refuses_what_appeared_meanwhile(tmp_path):
+    target = tmp_path / "a"
+    with pytest.raises(FileExistsError), atomic_write(target, "x") as file:  # noqa: PT012 - two steps
+        file.write("mine")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+KILLED = """
+import os, signal, sys
+from ops.foundation import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    file.write("half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.fault
+def test_a_killed_writer_leaves_the_old_content(tmp_path):
+    target = tmp_path / "a"
+    target.write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
+    assert done.returncode == -9
+    assert target.read_text() == "old"
+
+
+TRAVERSALS = [
+    "", ".", "..", "/", "/etc/passwd", "../x", "a/../../x", "a/..", "a\0b", "C:x", "c:\\x",
+    "\\\\server\\share", "\\x", "..\\x", "a\\..\\x", "a/.. /x", "a/..../x", "nul", "a/CON.txt", "./",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAVERSALS)
+def test_names_that_could_lead_outside_are_refused(tmp_path, name):
+    with pytest.raises(PathEscapesRootError):
+        safe_join(tmp_path, name)
+
+
+def test_a_link_that_leads_outside_is_refused_and_one_inside_is_not(tmp_path):
+    base = tmp_path / "base"
+    (base / "in").mkdir(parents=True)
+    (base / "out").symlink_to(tmp_path)
+    (base / "near").symlink_to("in")
+    with pytest.raises(PathEscapesRootError):
+        safe_join(base, "out/x")
+    assert safe_join(base, "near/x") == base / "near" / "x"
+
+
+@given(st.text(alphabet="ab./\\: \0C~", max_size=12))
+def test_whatever_is_accepted_lies_inside(name):
+    try:
+        path = safe_join("/nowhere/base", name)
+    except PathEscapesRootError:
+        return
+    assert os.path.normpath(path).startswith("/nowhere/base/")

@@ -1,0 +1,69 @@
+"""Text for people: rolls over, lines up, never divides by zero."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.foundation import formatting as f
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1234567890, "1.15 GB"),
+        (1024**2 - 1, "1.00 MB"),
+        (-1024, "-1.00 KB"),
+    ],
+)
+def test_bytes(n, text):
+    assert f.format_bytes(n) == text
+
+
+@given(st.integers(0, 2**60))
+def test_bytes_read_back_within_half_a_step_and_stay_below_1024(n):
+    number, unit = f.format_bytes(n).split()
+    size = 1024 ** ["B", "KB", "MB", "GB", "TB", "PB", "EB"].index(unit)
+    assert float(number) < 1024
+    assert abs(float(number) * size - n) <= 0.00501 * size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (123.45, "2m 3s"), (0.85, "850ms"), (3723, "1h 2m 3s"), (2 * 86400 + 3 * 3600, "2d 3h"),
+        (0, "0s"), (59.99, "1m"), (0.99999, "1s"), (1.5, "1.5s"), (86399.9, "1d"), (-5, "-5s"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, text):
+    assert f.format_duration(seconds) == text
+
+
+def test_a_bar_of_nothing_is_a_finished_one():
+    assert "100.0%" in f.create_progress_bar(0, 0, show_time=True, elapsed_time=0)
+    assert f.create_progress_bar(0, 10, show_time=True, elapsed_time=1)
+
+
+@given(st.floats(-10, 200), st.integers(0, 100), st.integers(0, 60))
+def test_a_bar_is_always_as_wide_as_asked(current, total, width):
+    bar = f.create_progress_bar(current, total, width=width, show_percentage=False)
+    assert len(bar) == width + 2
+
+
+def test_wide_characters_line_up():
+    table = f.format_table([["日本", 1], ["ab", 22]], ["name", "n"]).splitlines()
+    assert {f.display_width(line) for line in table} == {8}
+
+
+@given(st.text(), st.integers(0, 20))
+def test_truncated_text_is_never_longer_than_asked(text, length):
+    assert len(f.truncate_string(text, length)) <= length
+
+
+def test_colour_obeys_the_environment(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert f.colorize_text("x", f.Color.RED) == "\x1b[31mx\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert f.colorize_text("x", f.Color.RED) == "x"

@@ -1,0 +1,116 @@
+"""Digests of content, checksums, signatures, ids and passwords."""
+
+import hashlib
+import pathlib
+import subprocess
+import sys
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.foundation import hashing as h
+
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+VALUES = st.recursive(ATOMS, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=10)
+
+
+def test_types_and_borders_are_told_apart():
+    values = [1, 1.0, "1", b"1", True, [1], (1,), {1}, ["ab"], ["a", "b"], None, [], {}, "", [[]]]
+    assert len({h.calculate_content_hash(v) for v in values}) == len(values)
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_the_order_of_keys_does_not_matter(value):
+    other = dict(reversed(value.items()))
+    assert h.calculate_content_hash(value) == h.calculate_content_hash(other)
+
+
+def test_every_process_and_hash_seed_gives_the_same_digest():
+    code = (
+        "from ops.foundation import calculate_content_hash as c;"
+        "print(c({'b': {'x', 'y', ('z', 1)}, 'a': [1.5, None]}))"
+    )
+    digests = {
+        subprocess.check_output(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, text=True
+        )
+        for seed in ("0", "1", "77")
+    }
+    assert len(digests) == 1
+
+
+def test_arrays_that_differ_in_the_middle_differ():
+    np = pytest.importorskip("numpy")
+    one = np.zeros(100_000)
+    two = one.copy()
+    two[50_000] = 1
+    assert h.calculate_content_hash(one) != h.calculate_content_hash(two)
+    assert h.calculate_content_hash(one) != h.calculate_content_hash(one.reshape(100, 1000))
+    assert h.calculate_content_hash(one) != h.calculate_content_hash(one.astype("f4"))
+    assert h.calculate_content_hash(one) == h.calculate_content_hash(one.copy())
+
+
+def test_tables_differ_by_any_cell_and_label():
+    pd = pytest.importorskip("pandas")
+    one = pd.DataFrame({"a": [1, 2, 3], "b": ["x", None, "z"]})
+    same = h.calculate_content_hash(one)
+    assert same == h.calculate_content_hash(one.copy())
+    assert same != h.calculate_content_hash(one.assign(b=["x", "y", "z"]))
+    assert same != h.calculate_content_hash(one.rename(columns={"a": "c"}))
+    assert same != h.calculate_content_hash(one.set_index("a"))
+
+
+def test_what_contains_itself_or_has_no_name_is_refused():
+    loop = []
+    loop.append(loop)
+    with pytest.raises(ValueError, match="contains itself"):
+        h.calculate_content_hash(loop)
+    with pytest.raises(TypeError, match="content digest"):
+        h.calculate_content_hash(lambda: 1)
+
+
+@given(st.binary())
+def test_digests_are_those_of_hashlib(data):
+    assert h.calculate_hash(data) == hashlib.sha256(data).hexdigest()
+    assert h.calculate_hash(data, "blake2b") == hashlib.blake2b(data).hexdigest()
+
+
+def test_text_is_data_and_only_a_path_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("hello").write_bytes(b"other")
+    assert h.verify_checksum("hello", hashlib.sha256(b"hello").hexdigest())
+    assert h.verify_checksum(pathlib.Path("hello"), hashlib.sha256(b"other").hexdigest())
+    assert not h.verify_checksum("hello", hashlib.sha256(b"other").hexdigest())
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha3_512", "blake2b", "blake2s"])
+def test_a_signature_fits_one_message_and_one_key(algorithm):
+    signature = h.create_signature("message", "k" * 100, algorithm)
+    assert h.verify_signature("message", signature, "k" * 100, algorithm)
+    assert not h.verify_signature("massage", signature, "k" * 100, algorithm)
+    assert not h.verify_signature("message", signature, "k" * 99, algorithm)
+
+
+def test_ids_have_exactly_the_parts_that_were_asked_for():
+    made = h.generate_id("job_", 12)
+    assert made.startswith("job_")
+    assert len(made) == 16
+    assert len({h.generate_id(length=12) for _ in range(10_000)}) == 10_000
+
+
+def test_uuid7_of_one_process_increase_and_are_valid():
+    made = [h.generate_uuid7() for _ in range(10_000)]
+    assert made == sorted(set(made))
+    assert {(u.version, u.variant) for u in map(uuid.UUID, made)} == {(7, uuid.RFC_4122)}
+    assert uuid.UUID(h.generate_uuid()).version == 4
+
+
+def test_a_password_fits_its_hash_only():
+    stored = h.hash_password("secret")
+    assert h.verify_password("secret", stored)
+    assert not h.verify_password("Secret", stored)
+    assert not h.needs_rehash(stored)
+    with pytest.raises(ValueError, match="no password hash"):
+        h.verify_password("secret", "plain")

@@ -1,0 +1,138 @@
+"""Decorators, dicts and lists, lazy imports, errors, cost of the import."""
+
+import pickle
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ops.foundation import (
+    LazyImport,
+    MissingExtraError,
+    create_error_response,
+    deprecated,
+    errors,
+    flatten_dict,
+    lazy_property,
+    merge_dicts,
+    safe_get,
+    singleton,
+    timer,
+)
+
+
+def test_a_singleton_stays_a_class_and_is_made_once():
+    made = []
+
+    @singleton
+    class Connection:
+        def __init__(self, name="x"):
+            made.append(name)
+
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(Connection())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert isinstance(Connection, type)
+    assert isinstance(found[0], Connection)
+    assert len(set(map(id, found))) == len(made) == 1
+
+
+def test_merging_changes_no_argument():
+    one, two = {"a": {"b": [1]}}, {"a": {"c": 2}}
+    merged = merge_dicts(one, two)
+    merged["a"]["b"].append(9)
+    assert merged == {"a": {"b": [1, 9], "c": 2}}
+    assert (one, two) == ({"a": {"b": [1]}}, {"a": {"c": 2}})
+
+
+def test_flattening_never_loses_a_value():
+    assert flatten_dict({"a": {"b": 1}, "c": {}}) == {"a.b": 1, "c": {}}
+    with pytest.raises(ValueError, match="Two paths"):
+        flatten_dict({"a": {"b": 1}, "a.b": 2})
+    assert safe_get({"a": [{"b": 1}]}, "a.0.b") == 1
+
+
+def test_a_lazy_property_is_computed_once():
+    class Thing:
+        calls = 0
+
+        @lazy_property
+        def value(self):
+            self.calls += 1
+            return self.calls
+
+    thing = Thing()
+    assert (thing.value, thing.value) == (1, 1)
+
+
+def test_timer_works_bare_named_and_as_a_block():
+    seen = []
+
+    @timer(name="data processing", on_done=lambda n, s: seen.append(n))
+    def process(x):
+        return x
+
+    @timer
+    def bare(x):
+        return x
+
+    assert process(1) == bare(1) == 1
+    with timer(name="block") as measured:
+        pass
+    assert seen == ["data processing"]
+    assert measured.elapsed_seconds > 0
+
+
+def test_deprecated_warns_the_caller():
+    @deprecated("use new")
+    def old():
+        return 1
+
+    with pytest.warns(DeprecationWarning, match="use new") as caught:
+        assert old() == 1
+    assert caught[0].filename == __file__
+
+
+def test_a_missing_extra_is_named():
+    missing = LazyImport("no_such_module_here", extra="ops-serialize[pandas]")
+    assert not missing.is_available
+    with pytest.raises(MissingExtraError, match=r"ops-serialize\[pandas\]"):
+        missing.read_csv  # noqa: B018 - the look-up is the test
+
+
+ERRORS = [n for n in errors.__all__ if n.endswith(("Error", "LockTimeout"))]
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_pickles(name):
+    kind = getattr(errors, name)
+    error = kind("m", "e") if name == "MissingExtraError" else kind("m", suggestions=["s"])
+    copy = pickle.loads(pickle.dumps(error.with_context(operation="o", x=1)))
+    assert type(copy) is kind
+    assert (str(copy), copy.code, copy.context) == (str(error), error.code, error.context)
+
+
+def test_an_error_response_has_no_text_of_foreign_errors():
+    assert "secret" not in str(create_error_response(RuntimeError("secret")))
+
+
+def test_importing_loads_nothing_but_the_standard_library_and_this_package():
+    code = (
+        "import sys; before = set(sys.modules); import ops.foundation as f;"
+        "[getattr(f, n) for n in f.__all__];"
+        "new = {m.partition('.')[0] for m in set(sys.modules) - before};"
+        "print(sorted(new - set(sys.stdlib_module_names) - {'ops'}))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_importing_the_package_loads_none_of_its_modules_but_lazy():
+    code = (
+        "import sys, ops.foundation;print(sorted(m for m in sys.modules if m.startswith('ops.')))"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
+    assert out == "['ops.foundation', 'ops.foundation.lazy']"

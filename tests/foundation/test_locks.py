@@ -1,0 +1,205 @@
+"""Locks: exclusion, death of the holder, timeouts, re-entrancy, forks."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ops.foundation import (
+    ConflictError,
+    FileLock,
+    LockProtocol,
+    LockTimeout,
+    OptimisticLock,
+    ReadWriteLock,
+    SelfDeadlockError,
+)
+
+HOLDER = """
+import sys, time
+from ops.foundation import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "x.lock"
+
+
+@pytest.fixture
+def holder(path):
+    child = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout.readline() == b"held\n"
+        yield child
+        child.kill()
+
+
+def test_a_lock_held_elsewhere_times_out_and_the_block_is_not_entered(holder, path):
+    entered = False
+    with pytest.raises(LockTimeout), FileLock(path, timeout=0.05):
+        entered = True
+    assert not entered
+
+
+@pytest.mark.fault
+def test_a_killed_holder_never_blocks_the_next_one(holder, path):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with FileLock(path, timeout=10) as lock:
+        assert lock.is_acquired
+
+
+def test_release_leaves_the_file_so_two_holders_are_impossible(path):
+    with FileLock(path):
+        inode = path.stat().st_ino
+    assert path.stat().st_ino == inode
+
+
+def test_one_thread_enters_the_same_object_again(path):
+    lock = FileLock(path, timeout=0)
+    with lock, lock:
+        assert lock.is_acquired
+    assert not lock.is_acquired
+    with FileLock(path, timeout=0):
+        pass
+
+
+def test_two_objects_in_one_thread_are_refused_instead_of_waiting_for_ever(path):
+    with FileLock(path), pytest.raises(SelfDeadlockError):
+        FileLock(path).acquire()
+
+
+def test_threads_with_objects_of_their_own_exclude_each_other(path):
+    inside, most = 0, 0
+
+    def work():
+        nonlocal inside, most
+        for _ in range(50):
+            with FileLock(path):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_a_thread_that_does_not_hold_the_lock_cannot_release_it(path):
+    errors = []
+    with FileLock(path) as lock:
+
+        def steal():
+            try:
+                lock.release()
+            except RuntimeError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=steal)
+        thread.start()
+        thread.join()
+        assert len(errors) == 1
+        assert lock.is_acquired
+
+
+FORKER = """
+import os, sys
+from ops.foundation import FileLock, LockTimeout
+lock = FileLock(sys.argv[1])
+lock.acquire()
+pid = os.fork()
+if pid == 0:
+    held = lock.is_acquired
+    try:
+        FileLock(sys.argv[1], timeout=0).acquire()
+    except LockTimeout:
+        os._exit(1 if held else 0)
+    os._exit(2)
+_, status = os.waitpid(pid, 0)
+code = os.waitstatus_to_exitcode(status)
+try:
+    import subprocess
+    subprocess.run([sys.executable, "-c",
+        "import sys; from ops.foundation import FileLock; FileLock(sys.argv[1], timeout=0).acquire()",
+        sys.argv[1]], check=True, stderr=subprocess.DEVNULL)
+    code = 3
+except subprocess.CalledProcessError:
+    pass
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_holds_nothing_and_its_end_does_not_release_the_parents_lock(path):
+    done = subprocess.run([sys.executable, "-c", FORKER, str(path)], check=False, timeout=60)
+    assert done.returncode == 0
+
+
+def test_the_descriptor_is_not_inherited_by_programs_that_are_started(path):
+    with FileLock(path) as lock:
+        assert not os.get_inheritable(lock._descriptor)
+
+
+def test_locks_fit_the_protocol(path):
+    assert isinstance(FileLock(path), LockProtocol)
+    assert isinstance(threading.Lock(), LockProtocol)
+
+
+def test_waiting_uses_the_injected_clock_and_sleep(holder, path):
+    time = [0.0]
+
+    def sleep(seconds):
+        time[0] += seconds
+
+    with pytest.raises(LockTimeout):
+        FileLock(path, timeout=5, sleep=sleep, clock=lambda: time[0]).acquire()
+    assert time[0] == pytest.approx(5)
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_stale_version_is_a_conflict_that_names_both(kind, tmp_path):
+    lock = OptimisticLock(tmp_path / "v") if kind == "file" else OptimisticLock(value=b"")
+    assert lock.compare_and_set(0, b"a") == 1
+    with pytest.raises(ConflictError) as caught:
+        lock.compare_and_set(0, b"b")
+    assert (caught.value.expected, caught.value.actual) == (0, 1)
+    assert lock.read() == (b"a", 1)
+
+
+def test_a_waiting_writer_keeps_new_readers_out():
+    lock = ReadWriteLock()
+    entered = threading.Event()
+
+    def write():
+        with lock.write():
+            entered.set()
+
+    with lock.read():
+        writer = threading.Thread(target=write)
+        writer.start()
+        while not lock._writers_waiting:
+            pass
+        with pytest.raises(LockTimeout), lock.read(timeout=0):
+            pass
+        assert not entered.is_set()
+    writer.join()
+    assert entered.is_set()
+
+
+def test_a_writer_that_gave_up_lets_readers_in_again():
+    lock = ReadWriteLock()
+    with lock.read():
+        with pytest.raises(LockTimeout), lock.write(timeout=0):
+            pass
+        with lock.read(timeout=0):
+            pass
