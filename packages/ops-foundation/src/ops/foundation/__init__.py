@@ -109,6 +109,13 @@ if TYPE_CHECKING:
         this_week,
         weeks_ago,
     )
+    from ops.foundation.listings import (
+        FileInfo,
+        cleanup_old_files,
+        copy_with_progress,
+        find_files,
+        get_file_info,
+    )
     from ops.foundation.locks import (
         FileLock,
         LockProtocol,
@@ -141,6 +148,14 @@ if TYPE_CHECKING:
         Timer,
         timer,
     )
+    from ops.foundation.validation import (
+        ValidationIssue,
+        ValidationLevel,
+        ValidationResult,
+        validate_pipeline_config,
+        validate_python_version,
+        validate_resource_requirements,
+    )
 
 __all__ = [
     "Alignment",
@@ -151,6 +166,7 @@ __all__ = [
     "Durability",
     "ErrorCode",
     "ErrorContext",
+    "FileInfo",
     "FileLock",
     "HashAlgorithm",
     "LazyImport",
@@ -168,12 +184,17 @@ __all__ = [
     "ThreadPoolManager",
     "Timer",
     "ValidationError",
+    "ValidationIssue",
+    "ValidationLevel",
+    "ValidationResult",
     "atomic_write",
     "calculate_content_hash",
     "calculate_file_hash",
     "calculate_hash",
     "chunk_list",
+    "cleanup_old_files",
     "colorize_text",
+    "copy_with_progress",
     "create_error_response",
     "create_progress_bar",
     "create_signature",
@@ -182,6 +203,7 @@ __all__ = [
     "display_width",
     "ensure_directory",
     "ensure_list",
+    "find_files",
     "first_not_none",
     "flatten_dict",
     "format_bytes",
@@ -195,6 +217,7 @@ __all__ = [
     "generate_token",
     "generate_uuid",
     "generate_uuid7",
+    "get_file_info",
     "get_logger",
     "hash_password",
     "hours_ago",
@@ -230,6 +253,9 @@ __all__ = [
     "timeout_context",
     "timer",
     "truncate_string",
+    "validate_pipeline_config",
+    "validate_python_version",
+    "validate_resource_requirements",
     "verify_checksum",
     "verify_password",
     "verify_signature",
@@ -337,6 +363,13 @@ __getattr__, __dir__ = lazy_exports(
             "this_week",
             "weeks_ago",
         ),
+        ".listings": (
+            "FileInfo",
+            "cleanup_old_files",
+            "copy_with_progress",
+            "find_files",
+            "get_file_info",
+        ),
         ".locks": (
             "FileLock",
             "LockProtocol",
@@ -364,6 +397,14 @@ __getattr__, __dir__ = lazy_exports(
         ".timers": (
             "Timer",
             "timer",
+        ),
+        ".validation": (
+            "ValidationIssue",
+            "ValidationLevel",
+            "ValidationResult",
+            "validate_pipeline_config",
+            "validate_python_version",
+            "validate_resource_requirements",
         ),
     },
 )

@@ -22,6 +22,13 @@ import tempfile
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from ops.foundation.errors import PathEscapesRootError
+from ops.foundation.listings import (
+    FileInfo,
+    cleanup_old_files,
+    copy_with_progress,
+    find_files,
+    get_file_info,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -32,9 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Durability",
+    "FileInfo",
     "StrPath",
     "atomic_write",
+    "cleanup_old_files",
+    "copy_with_progress",
     "ensure_directory",
+    "find_files",
+    "get_file_info",
     "safe_file_write",
     "safe_join",
     "temporary_directory",
