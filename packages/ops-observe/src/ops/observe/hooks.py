@@ -1,0 +1,148 @@
+"""Hooks: callbacks that may change what an operation works on, or forbid it.
+
+The hooks of one type form a pipeline: each gets the data that the one before returned (None keeps
+it). A hook that raises vetoes the operation, and its error reaches the caller unchanged, which is
+the difference to an event: events report, hooks take part. The chains are immutable tuples that
+registering replaces, so executing takes no lock.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+
+from ops.observe.errors import SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["HooksManager", "get_hooks_manager"]
+
+logger = logging.getLogger("ops.observe")
+
+Callback: TypeAlias = "Callable[..., Any]"
+_C = TypeVar("_C", bound="Callable[..., Any]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Hook:
+    callback: Callback
+    priority: int
+    takes_type: bool
+
+
+class HooksManager:
+    """Registers hooks by type (any string or `StrEnum` member) and executes them in order.
+
+    A higher *priority* runs earlier; equal ones run in the order of registration. A callback takes
+    `(data)` or `(hook_type, data)`: its required positional parameters decide.
+    """
+
+    def __init__(self) -> None:
+        self._chains: Mapping[str, tuple[_Hook, ...]] = {}
+        self._lock = threading.Lock()
+        self._hook_errors = 0
+
+    @overload
+    def register(self, hook_type: str, *, priority: int = 0) -> Callable[[_C], _C]: ...
+    @overload
+    def register(self, hook_type: str, callback: _C, *, priority: int = 0) -> _C: ...
+    def register(
+        self, hook_type: str, callback: Callback | None = None, *, priority: int = 0
+    ) -> Callback:
+        """Add a hook: as a decorator, or directly with *callback*. Return the callback."""
+        if callback is None:
+            return lambda decorated: self.register(hook_type, decorated, priority=priority)
+        hook = _Hook(callback, priority, _takes_type(callback))
+        with self._lock:
+            chain = [*self._chains.get(hook_type, ()), hook]
+            chain.sort(key=lambda h: -h.priority)  # stable: registration order within a priority
+            self._chains = {**self._chains, hook_type: tuple(chain)}
+        return callback
+
+    def unregister(self, hook_type: str, callback: Callback) -> bool:
+        """Remove *callback* from *hook_type*; False when it is not there."""
+        with self._lock:
+            chain = self._chains.get(hook_type, ())
+            rest = tuple(h for h in chain if h.callback != callback)
+            self._chains = {**self._chains, hook_type: rest}
+        return len(rest) < len(chain)
+
+    def clear(self, hook_type: str | None = None) -> None:
+        """Remove the hooks of one type, or all of them."""
+        with self._lock:
+            self._chains = (
+                {}
+                if hook_type is None
+                else {k: v for k, v in self._chains.items() if k != hook_type}
+            )
+
+    def hook_count(self, hook_type: str | None = None) -> int:
+        """Return how many hooks are registered for *hook_type*; without it, for all."""
+        if hook_type is None:
+            return sum(map(len, self._chains.values()))
+        return len(self._chains.get(hook_type, ()))
+
+    @property
+    def hook_errors(self) -> int:
+        """How many errors ``execute(..., on_error="log")`` kept from its caller."""
+        return self._hook_errors
+
+    def execute(
+        self, hook_type: str, data: Any = None, *, on_error: Literal["raise", "log"] = "raise"
+    ) -> Any:
+        """Run the hooks of *hook_type* on *data* and return what the last one left.
+
+        With ``on_error="log"``, meant for hooks after the fact, a failing hook is logged and
+        counted and the others go on with the data it was given.
+        """
+        for hook in self._chains.get(hook_type, ()):
+            try:
+                result = hook.callback(hook_type, data) if hook.takes_type else hook.callback(data)
+            except Exception as error:
+                if on_error == "raise":
+                    raise
+                self._failed(hook_type, hook, error)
+                continue
+            if result is not None:
+                data = result
+        return data
+
+    def _failed(self, hook_type: str, hook: _Hook, error: Exception) -> None:
+        with self._lock:
+            self._hook_errors += 1
+        name = getattr(hook.callback, "__qualname__", type(hook.callback).__name__)
+        logger.error("hook %s of %r failed", name, str.__str__(hook_type), exc_info=error)
+
+
+def _takes_type(callback: Callback) -> bool:
+    """Say whether *callback* wants `(hook_type, data)`; refuse what neither form could call."""
+    if inspect.iscoroutinefunction(callback):
+        raise SignatureError(
+            f"Hook {callback!r} is asynchronous; hooks run inside a call and wait."
+        )
+    try:
+        parameters = inspect.signature(callback).parameters.values()
+    except ValueError:  # some builtins have no signature
+        return False
+    positional = [p for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
+    required = sum(p.default is p.empty for p in positional)
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if required > 2 or keywords or not (positional or takes_any):
+        raise SignatureError(
+            f"Hook {callback!r} must accept (data) or (hook_type, data), and takes "
+            f"{inspect.signature(callback)}."
+        )
+    return required == 2
+
+
+_hooks = HooksManager()
+
+
+def get_hooks_manager() -> HooksManager:
+    """Return the hooks that the whole process shares."""
+    return _hooks

@@ -1,0 +1,80 @@
+"""Events reach who asked for them, and no listener can harm the emitter."""
+
+import asyncio
+import logging
+
+import pytest
+
+from ops.observe import EventEmitter
+
+
+def test_a_listener_gets_the_events_of_its_type_only():
+    emitter, seen = EventEmitter(), []
+    emitter.subscribe("a", seen.append)
+    emitter.emit("a", 1, source="s", correlation_id="c")
+    emitter.emit("b", 2)
+    assert [(e.event_type, e.data, e.source, e.correlation_id) for e in seen] == [
+        ("a", 1, "s", "c")
+    ]
+
+
+def test_a_star_listens_to_everything_in_the_order_of_subscription():
+    emitter, seen = EventEmitter(), []
+    emitter.subscribe("*", lambda e: seen.append("any"))
+    emitter.subscribe("a", lambda e: seen.append("a"))
+    emitter.emit("a")
+    emitter.emit("b")
+    assert seen == ["any", "a", "any"]
+
+
+def test_a_failing_listener_is_logged_without_data_and_stops_nobody(caplog):
+    emitter, seen = EventEmitter(), []
+
+    def fail(event):
+        raise RuntimeError("boom")
+
+    emitter.subscribe("a", fail)
+    emitter.subscribe("a", seen.append)
+    with caplog.at_level(logging.ERROR, "ops.observe"):
+        emitter.emit("a", {"password": "hunter2"})
+    assert len(seen) == emitter.listener_errors == 1
+    assert "boom" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_strict_emitter_raises_what_a_listener_raises():
+    emitter = EventEmitter(on_error="raise")
+    emitter.subscribe("a", lambda e: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        emitter.emit("a")
+
+
+def test_a_handle_ends_its_subscription_once():
+    emitter, seen = EventEmitter(), []
+    handle = emitter.subscribe("a", seen.append)
+    assert handle()
+    assert not handle()
+    emitter.emit("a")
+    assert seen == []
+
+
+def test_history_remembers_unheard_events_too_and_filters_them():
+    emitter = EventEmitter(max_history=3)
+    for i in range(5):
+        emitter.emit("even" if i % 2 == 0 else "odd", i)
+    assert [e.data for e in emitter.get_history()] == [2, 3, 4]
+    assert [e.data for e in emitter.get_history("even", limit=1)] == [4]
+    assert emitter.get_history()[0].timestamp.tzinfo is not None
+
+
+def test_async_listeners_run_with_and_without_a_loop():
+    emitter, seen = EventEmitter(), []
+
+    async def listen(event):
+        await asyncio.sleep(0)
+        seen.append(event.data)
+
+    emitter.subscribe("a", listen)
+    emitter.emit("a", 1)
+    asyncio.run(emitter.emit_async("a", 2))
+    assert seen == [1, 2]

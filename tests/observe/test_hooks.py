@@ -1,0 +1,38 @@
+"""Hooks are a pipeline that may change data or veto."""
+
+import pytest
+
+from ops.observe import HooksManager, SignatureError
+
+
+def test_each_hook_gets_what_the_one_before_returned_and_none_keeps_it():
+    hooks = HooksManager()
+    hooks.register("pre", lambda data: data + 1)
+    hooks.register("pre", lambda data: None)
+    hooks.register("pre", lambda hook_type, data: (hook_type, data))
+    assert hooks.execute("pre", 1) == ("pre", 2)
+
+
+def test_a_higher_priority_runs_earlier():
+    hooks, seen = HooksManager(), []
+    hooks.register("pre", lambda data: seen.append("low"))
+    hooks.register("pre", lambda data: seen.append("high"), priority=1)
+    hooks.execute("pre")
+    assert seen == ["high", "low"]
+
+
+def test_a_veto_reaches_the_caller_unchanged():
+    hooks, veto = HooksManager(), ValueError("no")
+
+    @hooks.register("pre")
+    def refuse(data):
+        raise veto
+
+    with pytest.raises(ValueError, match="no") as caught:
+        hooks.execute("pre", {})
+    assert caught.value is veto
+
+
+def test_a_hook_that_could_never_be_called_is_refused():
+    with pytest.raises(SignatureError, match="must accept"):
+        HooksManager().register("pre", lambda a, b, c: None)
