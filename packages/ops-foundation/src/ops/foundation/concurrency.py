@@ -299,7 +299,7 @@ def synchronized(target: Any = None, /) -> Any:
     """
     if callable(target) and not hasattr(target, "__exit__"):
         return synchronized()(target)
-    lock = threading.RLock() if target is None else target
+    lock: Any = threading.RLock() if target is None else target
 
     def decorate(func: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(func)

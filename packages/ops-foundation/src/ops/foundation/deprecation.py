@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import warnings
 from typing import Any
 
@@ -47,12 +48,8 @@ class deprecated:  # noqa: N801 - the standard library's name
             self._warn()
             return func(*args, **kwargs)
 
-        if inspect.iscoroutinefunction(func):
-            wrapper = (
-                inspect.markcoroutinefunction(wrapper)
-                if hasattr(inspect, "markcoroutinefunction")
-                else wrapper
-            )
+        if sys.version_info >= (3, 12) and inspect.iscoroutinefunction(func):
+            wrapper = inspect.markcoroutinefunction(wrapper)
         func.__deprecated__ = wrapper.__deprecated__ = self.message  # type: ignore[attr-defined]  # PEP 702
         return wrapper
 
