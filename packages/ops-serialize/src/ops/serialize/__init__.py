@@ -1,1 +1,121 @@
-"""Any object to bytes or a file and back, lossless and safe; YAML dataclass configs."""
+"""Any object to bytes or a file and back, lossless and safe; YAML dataclass configs.
+
+Names load on first use, so `import ops.serialize` loads no third-party module.
+"""
+
+from typing import TYPE_CHECKING
+
+from ops.foundation.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ops.serialize.codecs import (
+        compress_data,
+        decompress_data,
+    )
+    from ops.serialize.digests import (
+        ENCODER_VERSION,
+        digest,
+    )
+    from ops.serialize.errors import (
+        ConfigError,
+        CorruptDataError,
+        FutureVersionError,
+        SerializeError,
+        SerializeErrorCode,
+        SignatureError,
+        UnsupportedTypeError,
+        UntrustedDataError,
+    )
+    from ops.serialize.formats import (
+        SerializationFormat,
+        Serializer,
+    )
+    from ops.serialize.smart import (
+        SerializationResult,
+        SmartSerializer,
+        deserialize_data,
+        detect_serialization_format,
+        dump,
+        get_serializer,
+        load,
+        register_custom_serializer,
+        serialize_data,
+    )
+    from ops.serialize.trust import (
+        Safe,
+        Signed,
+        allow_type,
+    )
+
+__all__ = [
+    "ENCODER_VERSION",
+    "ConfigError",
+    "CorruptDataError",
+    "FutureVersionError",
+    "Safe",
+    "SerializationFormat",
+    "SerializationResult",
+    "SerializeError",
+    "SerializeErrorCode",
+    "Serializer",
+    "SignatureError",
+    "Signed",
+    "SmartSerializer",
+    "UnsupportedTypeError",
+    "UntrustedDataError",
+    "allow_type",
+    "compress_data",
+    "decompress_data",
+    "deserialize_data",
+    "detect_serialization_format",
+    "digest",
+    "dump",
+    "get_serializer",
+    "load",
+    "register_custom_serializer",
+    "serialize_data",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        ".codecs": (
+            "compress_data",
+            "decompress_data",
+        ),
+        ".digests": (
+            "ENCODER_VERSION",
+            "digest",
+        ),
+        ".errors": (
+            "ConfigError",
+            "CorruptDataError",
+            "FutureVersionError",
+            "SerializeError",
+            "SerializeErrorCode",
+            "SignatureError",
+            "UnsupportedTypeError",
+            "UntrustedDataError",
+        ),
+        ".formats": (
+            "SerializationFormat",
+            "Serializer",
+        ),
+        ".smart": (
+            "SerializationResult",
+            "SmartSerializer",
+            "deserialize_data",
+            "detect_serialization_format",
+            "dump",
+            "get_serializer",
+            "load",
+            "register_custom_serializer",
+            "serialize_data",
+        ),
+        ".trust": (
+            "Safe",
+            "Signed",
+            "allow_type",
+        ),
+    },
+)

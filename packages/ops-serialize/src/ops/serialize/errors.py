@@ -1,0 +1,113 @@
+"""The errors of ops.serialize.
+
+OpsError
+└── SerializeError (ValueError)
+    ├── CorruptDataError                         bytes are damaged, cut off or not ours
+    ├── FutureVersionError                       written by a newer ops-serialize
+    ├── UntrustedDataError (UnpicklingError)     the stream names something not on the allow-list
+    ├── SignatureError                           no signature, or one made with another key
+    ├── UnsupportedTypeError (TypeError)         the object has no lossless form here
+    └── ConfigError                              a YAML configuration is wrong; says where
+"""
+
+from __future__ import annotations
+
+import pickle
+from enum import StrEnum
+from typing import Any
+
+from ops.foundation.errors import OpsError
+
+__all__ = [
+    "ConfigError",
+    "CorruptDataError",
+    "FutureVersionError",
+    "SerializeError",
+    "SerializeErrorCode",
+    "SignatureError",
+    "UnsupportedTypeError",
+    "UntrustedDataError",
+]
+
+
+class SerializeErrorCode(StrEnum):
+    """Codes of the errors that this distribution raises."""
+
+    SERIALIZE_ERROR = "SERIALIZE_ERROR"
+    CORRUPT_DATA = "CORRUPT_DATA"
+    FUTURE_VERSION = "FUTURE_VERSION"
+    UNTRUSTED_DATA = "UNTRUSTED_DATA"
+    BAD_SIGNATURE = "BAD_SIGNATURE"
+    UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE"
+    BAD_CONFIG = "BAD_CONFIG"
+
+
+class SerializeError(OpsError, ValueError):
+    """The base of every error of ops.serialize."""
+
+    default_code = SerializeErrorCode.SERIALIZE_ERROR
+
+
+class CorruptDataError(SerializeError):
+    """The bytes are damaged, cut off, or were never written by ops.serialize."""
+
+    default_code = SerializeErrorCode.CORRUPT_DATA
+
+
+class FutureVersionError(SerializeError):
+    """The data was written by a newer version of the format than this one reads."""
+
+    default_code = SerializeErrorCode.FUTURE_VERSION
+
+
+class UntrustedDataError(SerializeError, pickle.UnpicklingError):
+    """The stream would import something that the trust policy does not allow; nothing ran."""
+
+    default_code = SerializeErrorCode.UNTRUSTED_DATA
+
+    def __init__(self, module: str, name: str, **kwargs: Any) -> None:
+        super().__init__(
+            f"The data would import {module}.{name}, which is not allowed here.",
+            suggestions=(
+                (
+                    f'If you know it, load with trust=Safe(allow=("{module}.{name}",)), with '
+                    'trust=Signed(key) for data signed by you, or with trust="all".'
+                ),
+            ),
+            **kwargs,
+        )
+        self.module = module
+        self.name = name
+
+
+class SignatureError(SerializeError):
+    """The data has no signature, or one that another key made; nothing was unpickled."""
+
+    default_code = SerializeErrorCode.BAD_SIGNATURE
+
+
+class UnsupportedTypeError(SerializeError, TypeError):
+    """The object cannot be held, or digested, without losing something."""
+
+    default_code = SerializeErrorCode.UNSUPPORTED_TYPE
+
+
+class ConfigError(SerializeError):
+    """A YAML configuration is wrong; *path* is the place in the data, *line* counts from 1."""
+
+    default_code = SerializeErrorCode.BAD_CONFIG
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "$",
+        line: int | None = None,
+        column: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        where = path if line is None else f"{path} (line {line}, column {column})"
+        super().__init__(f"{where}: {message}", **kwargs)
+        self.path = path
+        self.line = line
+        self.column = column

@@ -1,0 +1,325 @@
+"""`SmartSerializer`: chooses a lossless format by content, and reads anything it ever wrote.
+
+Every result is a container (see `container`): its header names the format of the stream, so bytes
+need no side information. Formats other than FRAME simply have no buffers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.errors import OpsError
+from ops.serialize.container import (
+    open_container,
+    pack,
+    pickle_parts,
+    read_frame,
+)
+from ops.serialize.errors import CorruptDataError, SerializeError
+from ops.serialize.formats import (
+    CUSTOM_ID,
+    FORMAT_IDS,
+    FORMATS,
+    SerializationFormat,
+    format_of_plain_type,
+)
+from ops.serialize.trust import Signed, unpickle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ops.foundation.files import StrPath
+    from ops.serialize.codecs import Compression
+    from ops.serialize.container import (
+        Contents,
+        Mmap,
+        Packed,
+    )
+    from ops.serialize.formats import (
+        Serializer,
+    )
+    from ops.serialize.trust import Trust
+
+__all__ = [
+    "SerializationResult",
+    "SmartSerializer",
+    "deserialize_data",
+    "detect_serialization_format",
+    "dump",
+    "get_serializer",
+    "load",
+    "register_custom_serializer",
+    "serialize_data",
+]
+
+COMPRESS_FROM = 4096
+_BY_ID = {number: name for name, number in FORMAT_IDS.items()}
+_PACKED_ALREADY = {SerializationFormat.PARQUET}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SerializationResult:
+    """What `serialize` made; *data* alone is enough to read it back."""
+
+    data: bytes
+    format: SerializationFormat | str
+    compressed: bool
+    original_size: int
+    compressed_size: int
+    checksum: str
+
+
+class SmartSerializer:
+    """Serializes any object in the smallest format that gives it back unchanged.
+
+    *compression* "auto" compresses bytes from 4 KiB on and leaves files raw, so that they can be
+    mapped. *trust* decides what loading may import, and signs what is written when it is `Signed`.
+    *formats* adds serializers by type.
+    """
+
+    def __init__(
+        self,
+        compression: Compression | None = "auto",
+        trust: Trust = "safe",
+        formats: Mapping[type, Serializer] | None = None,
+    ) -> None:
+        self.compression: Compression | None = compression
+        self.trust: Trust = trust
+        self._custom: list[tuple[Callable[[Any], bool], Serializer]] = []
+        for kind, serializer in (formats or {}).items():
+            self.register_serializer(kind, serializer)
+
+    def serialize(
+        self,
+        obj: Any,
+        format: SerializationFormat | str | None = None,  # noqa: A002 - the published name
+        compress: bool | None = None,  # noqa: FBT001 - the published signature
+    ) -> SerializationResult:
+        """Return *obj* as bytes; *format* forces one, which then refuses what it would change."""
+        packed, name = self._pack(
+            obj, format, self._codec_for_bytes(compress=compress), compress=compress
+        )
+        return SerializationResult(
+            data=packed.tobytes(),
+            format=name,
+            compressed=packed.codec != 0,
+            original_size=packed.original_size,
+            compressed_size=packed.size,
+            checksum=packed.checksum,
+        )
+
+    def deserialize(
+        self,
+        data: SerializationResult | bytes | bytearray | memoryview,
+        format: SerializationFormat | str | None = None,  # noqa: A002 - the published name
+    ) -> Any:
+        """Return the object; *format*, when given, must be the one the data has."""
+        source = data.data if isinstance(data, SerializationResult) else data
+        contents = open_container(source, key=self._key)
+        return self._read(contents, format, copy=True)
+
+    def dump(self, obj: Any, path: StrPath, compression: Compression | None = None) -> None:
+        """Write *obj* to *path* as a FRAME, whole or not at all, without copying its buffers."""
+        own: Compression | None = None if self.compression == "auto" else self.compression
+        chosen: Compression | None = compression or own
+        serializer = self._custom_for(obj)
+        name = None if serializer is not None else SerializationFormat.FRAME
+        self._pack(obj, name, chosen, compress=None)[0].write(path)
+
+    def load(self, path: StrPath, mmap: Mmap | None = None, *, verify: bool | None = None) -> Any:
+        """Read *path*; everything is verified unless *mmap* asks for lazy, zero-copy buffers.
+
+        *mmap* is "r" (read-only) or "c" (writes stay private). *verify* overrides whether the
+        buffers are checked; header, table and stream always are.
+        """
+        check = mmap is None if verify is None else verify
+        contents = open_container(os.fspath(path), mmap=mmap, key=self._key, verify=check)
+        return self._read(contents, None, copy=False)
+
+    def detect_format(self, obj: Any) -> SerializationFormat | str:
+        """Return the format that `serialize` would choose."""
+        serializer = self._custom_for(obj)
+        return format_of_plain_type(obj) if serializer is None else serializer.format
+
+    def register_serializer(
+        self, kind: type | Callable[[Any], bool], serializer: Serializer
+    ) -> None:
+        """Use *serializer* for objects of a type (exactly) or for which a predicate is true."""
+        if isinstance(kind, type):
+            exact = kind
+            self._custom.insert(0, (lambda obj: type(obj) is exact, serializer))
+        else:
+            self._custom.insert(0, (kind, serializer))
+
+    @property
+    def _key(self) -> Signed | None:
+        return self.trust if isinstance(self.trust, Signed) else None
+
+    def _custom_for(self, obj: Any) -> Serializer | None:
+        for accepts, serializer in (*self._custom, *_global_custom):
+            if accepts(obj):
+                return serializer
+        return None
+
+    def _codec_for_bytes(self, *, compress: bool | None) -> Compression | None:
+        if compress is False:
+            return None
+        if compress and self.compression in {None, "none"}:
+            return "auto"
+        return self.compression
+
+    def _pack(
+        self,
+        obj: Any,
+        forced: str | None,
+        compression: Compression | None,
+        *,
+        compress: bool | None,
+    ) -> tuple[Packed, SerializationFormat | str]:
+        serializer = self._custom_for(obj) if forced is None else self._named(forced)
+        if serializer is not None:
+            name = serializer.format.encode()
+            if not 0 < len(name) < 256:
+                raise ValueError(f"The format name {serializer.format!r} has not 1 to 255 bytes.")
+            stream = bytes([len(name)]) + name + serializer.dumps(obj)
+            codec = self._threshold(len(stream), compression, compress=compress)
+            packed = pack(stream, format_id=CUSTOM_ID, compression=codec, key=self._key)
+            return packed, serializer.format
+        chosen = SerializationFormat(forced) if forced else format_of_plain_type(obj)
+        if chosen is SerializationFormat.FRAME:
+            stream, buffers = pickle_parts(obj)
+        else:
+            stream, buffers = FORMATS[chosen].dumps(obj), []
+        if chosen in _PACKED_ALREADY and not compress:
+            compression = None
+        size = len(stream) + sum(raw.nbytes for raw, _ in buffers)
+        codec = self._threshold(size, compression, compress=compress)
+        number = FORMAT_IDS[chosen]
+        return pack(stream, buffers, format_id=number, compression=codec, key=self._key), chosen
+
+    @staticmethod
+    def _threshold(
+        size: int, compression: Compression | None, *, compress: bool | None
+    ) -> Compression | None:
+        if compression == "auto" and not compress and size < COMPRESS_FROM:
+            return None
+        return compression
+
+    def _named(self, name: str) -> Serializer | None:
+        """Return the custom serializer called *name*, or None for a built-in format."""
+        if name in set(SerializationFormat):
+            return None
+        for _, serializer in (*self._custom, *_global_custom):
+            if serializer.format == name:
+                return serializer
+        raise SerializeError(f"No serializer for the format {name!r} is registered here.")
+
+    def _read(self, contents: Contents, expected: str | None, *, copy: bool) -> Any:
+        if contents.format == CUSTOM_ID:
+            length = contents.stream[0]
+            name = str(contents.stream[1 : 1 + length], "utf-8")
+        else:
+            length = 0
+            if contents.format not in _BY_ID:
+                raise CorruptDataError(f"The format number {contents.format} is unknown.")
+            name = _BY_ID[contents.format]
+        if expected is not None and expected != name:
+            raise SerializeError(f"The data has the format {name!r}, not {str(expected)!r}.")
+        if contents.format == CUSTOM_ID:
+            serializer = self._named(name)
+            if serializer is None:
+                raise CorruptDataError(f"{name!r} is not the name of a custom format.")
+            return serializer.loads(bytes(contents.stream[1 + length :]))
+        if name == SerializationFormat.FRAME:
+            return read_frame(contents, self.trust, copy=copy)
+        if name == SerializationFormat.PICKLE:
+            return unpickle(contents.stream, (), self.trust)
+        return _read_format(SerializationFormat(name), contents.stream)
+
+
+def _read_format(name: SerializationFormat, stream: memoryview) -> Any:
+    try:
+        return FORMATS[name].loads(stream)
+    except (OpsError, MemoryError):
+        raise
+    except Exception as error:  # each parser has errors of its own
+        raise CorruptDataError(f"The {name.name} content could not be read: {error}") from error
+
+
+_global_custom: list[tuple[Callable[[Any], bool], Serializer]] = []
+
+
+def register_custom_serializer(kind: type | Callable[[Any], bool], serializer: Serializer) -> None:
+    """Register *serializer* for every `SmartSerializer` of this process."""
+    scratch = SmartSerializer()
+    scratch.register_serializer(kind, serializer)
+    _global_custom[:0] = scratch._custom  # noqa: SLF001 - the same module
+
+
+def serialize_data(
+    obj: Any,
+    format: SerializationFormat | str | None = None,  # noqa: A002 - the published name
+    compression: Compression | None = "auto",
+    trust: Trust = "safe",
+) -> bytes:
+    """Return *obj* as bytes that `deserialize_data` reads back unchanged.
+
+    >>> deserialize_data(serialize_data({"a": (1, 2)}))
+    {'a': (1, 2)}
+    """
+    return SmartSerializer(compression, trust).serialize(obj, format).data
+
+
+def deserialize_data(
+    data: SerializationResult | bytes | bytearray | memoryview,
+    format: SerializationFormat | str | None = None,  # noqa: A002 - the published name
+    trust: Trust = "safe",
+) -> Any:
+    """Return the object that `serialize_data` was given."""
+    return SmartSerializer(trust=trust).deserialize(data, format)
+
+
+def dump(
+    obj: Any, path: StrPath, compression: Compression | None = None, trust: Trust = "safe"
+) -> None:
+    """Write *obj* to *path*, atomically; uncompressed by default, so it can be mapped."""
+    SmartSerializer(compression, trust).dump(obj, path)
+
+
+def load(
+    path: StrPath, mmap: Mmap | None = None, *, trust: Trust = "safe", verify: bool | None = None
+) -> Any:
+    """Read what `dump` wrote; see `SmartSerializer.load`."""
+    return SmartSerializer(trust=trust).load(path, mmap, verify=verify)
+
+
+def detect_serialization_format(obj: Any) -> SerializationFormat | str:
+    """Return the format that `serialize_data` would choose for *obj*."""
+    return SmartSerializer().detect_format(obj)
+
+
+def get_serializer(
+    format: SerializationFormat | str,  # noqa: A002 - the published name
+    trust: Trust = "safe",
+) -> Serializer:
+    """Return a `Serializer` that writes containers of one format."""
+    return _OneFormat(str(format), trust)
+
+
+class _OneFormat:
+    def __init__(self, name: str, trust: Trust) -> None:
+        self._smart = SmartSerializer(trust=trust)
+        self._smart._named(name)  # noqa: SLF001 - refuse unknown names now
+        self._name = name
+
+    @property
+    def format(self) -> str:
+        return self._name
+
+    def dumps(self, obj: Any, /) -> bytes:
+        return self._smart.serialize(obj, self._name).data
+
+    def loads(self, data: Any, /) -> Any:
+        return self._smart.deserialize(data, self._name)

@@ -1,0 +1,119 @@
+"""Who may make this process import things: the gate before the pickle stream.
+
+Only the stream can execute code, by naming a callable and asking for a call. `Safe` therefore
+resolves names against an exact allow-list of constructors that do nothing but build values. A name
+with a dot is refused unless listed, so no attribute chain leads from an allowed module to another.
+`Signed` runs anything, but only after a keyed MAC over header, table and stream has been verified.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import os
+import pathlib
+import pickle
+import stat
+import zoneinfo
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ops.serialize._allowlist import ALLOWED
+from ops.serialize.errors import SerializeError, SignatureError, UntrustedDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ops.foundation.files import StrPath
+
+__all__ = ["Safe", "Signed", "Trust", "allow_type"]
+
+MAC_SIZE = 16
+_MIN_KEY = 16
+_registered: set[str] = set()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Safe:
+    """Allow only constructors of plain values, plus the dotted names in *allow*."""
+
+    allow: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signed:
+    """Allow everything in data that was signed with *key* (16 to 64 bytes), and nothing else."""
+
+    key: bytes = dataclasses.field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not _MIN_KEY <= len(self.key) <= hashlib.blake2b.MAX_KEY_SIZE:
+            raise ValueError(f"A key has 16 to 64 bytes, not {len(self.key)}.")
+
+    @classmethod
+    def from_file(cls, path: StrPath) -> Signed:
+        """Read the key from a file that only its owner may read (mode 0600)."""
+        file = pathlib.Path(path)
+        if os.name == "posix" and stat.S_IMODE(file.stat().st_mode) & 0o077:
+            raise SignatureError(f"{file} can be read by others.", suggestions=("chmod 600 it.",))
+        return cls(file.read_bytes().strip())
+
+    @classmethod
+    def from_env(cls, name: str = "OPS_SERIALIZE_KEY") -> Signed:
+        """Read the key, in hex, from the environment."""
+        try:
+            return cls(bytes.fromhex(os.environ[name]))
+        except KeyError:
+            raise SignatureError(f"The environment has no {name}.") from None
+
+    def mac(self, *parts: Any) -> bytes:
+        """Return the MAC of the concatenated *parts*."""
+        hasher = hashlib.blake2b(key=self.key, digest_size=MAC_SIZE, person=b"ops-serialize")
+        for part in parts:
+            hasher.update(part)
+        return hasher.digest()
+
+
+Trust: TypeAlias = "Literal['safe', 'all'] | Safe | Signed"
+
+
+def allow_type(cls: type) -> type:
+    """Let `trust="safe"` rebuild instances of *cls* in this process; usable as a decorator."""
+    _registered.add(f"{cls.__module__}.{cls.__qualname__}")
+    return cls
+
+
+def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust) -> Any:
+    """Rebuild an object from its stream; the MAC of a `Signed` stream was checked before."""
+    if trust == "all" or isinstance(trust, Signed):
+        return pickle.loads(stream, buffers=buffers)  # noqa: S301 - the caller vouches for it
+    if trust == "safe":
+        return _Restricted(stream, buffers, ()).load()
+    if isinstance(trust, Safe):
+        return _Restricted(stream, buffers, trust.allow).load()
+    raise SerializeError(f"trust={trust!r} is unknown; use 'safe', 'all', Safe or Signed(key).")
+
+
+def _attribute_of_zone(obj: object = None, name: str = "", *_: object) -> Any:
+    """Stand in for getattr, which ZoneInfo's pickles use for one classmethod of their own."""
+    if obj is zoneinfo.ZoneInfo and name == "_unpickle":
+        return zoneinfo.ZoneInfo._unpickle  # type: ignore[attr-defined]  # noqa: SLF001 - its only spelling
+    raise UntrustedDataError("builtins", "getattr")
+
+
+class _Restricted(pickle.Unpickler):
+    def __init__(self, stream: Any, buffers: Iterable[Any], allow: tuple[str, ...]) -> None:
+        super().__init__(io.BytesIO(stream), buffers=buffers)
+        self._allow = allow
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        full = f"{module}.{name}"
+        if full == "builtins.getattr":
+            return _attribute_of_zone
+        known = name in ALLOWED.get(module, ())
+        if not known and full not in self._allow and full not in _registered:
+            raise UntrustedDataError(module, name)
+        return super().find_class(module, name)
+
+    def persistent_load(self, pid: Any, /) -> Any:
+        raise UntrustedDataError("persistent", repr(pid))
