@@ -1,0 +1,82 @@
+"""Access to a shared array beside the bare parts that it replaces."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.shared_memory
+import uuid
+
+import numpy as np
+
+from benchmarks.harness import Case, Target
+from ops.shm import SharedMemoryArray
+
+
+def cases():
+    array = SharedMemoryArray.create_array(f"bench-{uuid.uuid4().hex}", np.zeros(1024, np.uint64))
+    bare = np.zeros(1024, np.uint64)
+    lock = multiprocessing.Lock()
+    standard = multiprocessing.Array("Q", 1024)
+    values = np.arange(64, dtype=np.uint64)
+    out = np.empty(1024, np.uint64)
+
+    def bare_write() -> None:
+        with lock:
+            bare[3] = 7
+
+    def bare_slice() -> None:
+        with lock:
+            bare[100:164] = values
+
+    def locked_read() -> int:
+        with lock:
+            return bare[3]
+
+    yield Case(
+        "read one element",
+        {
+            "ops-shm": lambda: array[3],
+            "Lock + ndarray": locked_read,
+            "multiprocessing.Array": lambda: standard[3],
+        },
+        (Target("multiprocessing.Array", at_least=2),),
+    )
+    yield Case(
+        "write one element",
+        {
+            "ops-shm": lambda: array.__setitem__(3, 7),
+            "Lock + ndarray": bare_write,
+            "multiprocessing.Array": lambda: standard.__setitem__(3, 7),
+        },
+        (Target("Lock + ndarray", at_least=0.8),),
+    )
+    yield Case(
+        "write 64 elements",
+        {
+            "ops-shm": lambda: array.__setitem__(slice(100, 164), values),
+            "Lock + ndarray": bare_slice,
+        },
+        (Target("Lock + ndarray", at_least=0.8),),
+    )
+    yield Case(
+        "read the whole into memory",
+        {"ops-shm": lambda: array.read_into(out), "bare copyto": lambda: np.copyto(out, bare)},
+    )
+    array.destroy()
+    array.disconnect()
+
+    name = f"bench-{uuid.uuid4().hex}"
+    large = SharedMemoryArray.create_array(name, np.zeros(131_072))
+    plain = np.zeros(131_072)
+
+    def reduce_view() -> float:
+        with large.view() as view:
+            return float(view.sum())
+
+    yield Case(
+        "sum of 1 MB without a copy",
+        {"ops-shm view": reduce_view, "bare ndarray": plain.sum},
+        (Target("bare ndarray", at_least=0.9),),
+    )
+    large.destroy()
+    large.disconnect()

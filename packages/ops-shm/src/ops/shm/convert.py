@@ -1,0 +1,71 @@
+"""What callers pass in: indices checked against the shape, values converted when nothing is lost."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ops.foundation.errors import ValidationError
+
+Index: TypeAlias = int | tuple[int] | tuple[int, int]
+
+
+def as_slice(index: Index, shape: tuple[int, ...], name: str) -> slice | int:
+    """Return the slice of `(start,)` or `(start, stop)`, negative numbers counted from the end.
+
+    Raises IndexError for anything outside the first axis, where NumPy would silently cut.
+    """
+    if isinstance(index, (int, np.integer)):
+        return int(index)
+    length = shape[0] if shape else 0
+    if len(index) not in {1, 2}:
+        raise IndexError(f"{index!r} is no index: give an integer, (start,) or (start, stop).")
+    start, stop = index[0], index[-1] if len(index) == 2 else length
+    first = start + length if start < 0 else start
+    last = stop + length if stop < 0 else stop
+    if not 0 <= first <= last <= length:
+        raise IndexError(f"{index!r} is outside the array {name!r} of length {length}.")
+    return slice(first, last)
+
+
+def to_dtype(data: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return *data* as an array of *dtype*.
+
+    Python and NumPy values are accepted when the dtype can hold them: 7 and 7.0 fit uint8, 7.5 and
+    300 do not. Rounding to a shorter float is accepted, overflow to infinity is not.
+
+    Raises ValidationError.
+    """
+    if type(data) is np.ndarray and data.dtype == dtype:
+        return data
+    value = np.asarray(data)
+    if value.dtype == dtype:
+        return value
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            converted = value.astype(dtype)
+            lossless = _keeps(value, converted)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValidationError(f"{_shown(data)} cannot become {dtype}: {error}") from error
+    if not lossless:
+        raise ValidationError(f"{_shown(data)} does not fit {dtype}.")
+    return converted
+
+
+def _keeps(value: np.ndarray, converted: np.ndarray) -> bool:
+    kind = converted.dtype.kind
+    if value.dtype.kind not in "biufc" or kind not in "biufc":
+        return bool(np.array_equal(converted.astype(value.dtype), value))
+    if kind in "fc":
+        return bool(np.array_equal(np.isfinite(converted), np.isfinite(value)))
+    if value.dtype.kind in "iu" and kind in "iu" and value.size:
+        limits = np.iinfo(converted.dtype)
+        # Compared as Python integers: uint64 against int64 would go through float.
+        return limits.min <= int(value.min()) and int(value.max()) <= limits.max
+    return bool(np.array_equal(converted, value))
+
+
+def _shown(data: Any) -> str:
+    text = repr(data)
+    return text if len(text) <= 80 else f"{text[:77]}..."

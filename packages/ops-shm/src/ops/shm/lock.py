@@ -1,0 +1,188 @@
+"""A lock between processes that survives its holder, at the price of a plain semaphore.
+
+Taking the lock is one `sem_trywait` and one store; the holder writes its identity into the OWNER
+word. When a waiter does not get the semaphore in time it looks who holds it, and if that process is
+dead it *recovers*: it does not repair the semaphore but puts a new one in force, numbered by EPOCH.
+
+Why exclusion holds. A taker stores OWNER, then loads EPOCH; it enters only if EPOCH is still the
+number of the semaphore it took. A recoverer stores the new EPOCH, then loads OWNER of the old one.
+These are a store and a load of different words on both sides (Dekker's pattern), which x86-64 and
+ARM may reorder; the recoverer's membarrier(2) makes every running thread pass a full barrier, so
+either the taker sees the new EPOCH and backs off, or the recoverer sees the taker's OWNER and waits
+until it has left. OWNER is kept per epoch (modulo 32), so a taker that was stopped between its two
+steps and wakes up epochs later cannot overwrite the word of the present holder.
+
+What a SIGKILL can leave, and why it ends well:
+
+- semaphore taken, OWNER not written yet, or OWNER cleared, semaphore not posted: OWNER is 0 while
+  the semaphore stays 0. After several looks a waiter recovers; were the taker alive after all, it
+  backs off because EPOCH has moved.
+- OWNER written: the owner is dead, a waiter recovers; an odd SEQ says that a write was cut short.
+- a recoverer dies: recoveries are serialized by flock on the segment, which the kernel releases. The
+  new semaphore is made locked; if it was in force already, the next waiter finds it with OWNER 0 and
+  recovers once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import platform
+import threading
+import time
+from importlib import import_module
+from typing import Any
+
+from ops.foundation.errors import LockTimeout, ResourceError
+from ops.shm import identity, mapping
+from ops.shm.errors import DeadlockError
+from ops.shm.layout import (
+    EPOCH,
+    INTERRUPTED,
+    LAST_DEAD,
+    OWNER,
+    OWNER_SLOTS,
+    PID_NAMESPACE,
+    RECOVERIES,
+    SEQ,
+    THREAD,
+)
+
+# Imported by name: the C half of multiprocessing has no type information.
+_multiprocessing: Any = import_module("_multiprocessing")
+#: Seconds between two looks at the holder; with _LOOKS looks the bound on a recovery.
+_PATIENCE = 0.02
+_LOOKS = 3
+_SEMAPHORE = 1  # SEMAPHORE of _multiprocessing: not owned, so that any process may post it
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine())
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class RobustLock:
+    """The lock of one attached segment; `words` is its header as unsigned 64-bit words."""
+
+    __slots__ = ("_fd", "_instance", "epoch", "name", "owner", "post", "semaphore", "try_", "words")
+
+    def __init__(self, name: str, instance: int, words: memoryview, fd: int) -> None:
+        if words[PID_NAMESPACE] != identity.pid_namespace():
+            raise ResourceError(
+                f"The shared array {name!r} belongs to another PID namespace, so its lock could not "
+                "tell whether a holder is alive.",
+                suggestions=("Run both containers in one PID namespace (--pid=container:…).",),
+            )
+        self.name, self._instance, self.words, self._fd = name, instance, words, fd
+        self._use(words[EPOCH])
+
+    @staticmethod
+    def make(instance: int, epoch: int, value: int) -> None:
+        """Create the semaphore of *epoch*, free (1) or taken (0); one that exists is left alone."""
+        name = mapping.semaphore_name(instance, epoch)
+        with contextlib.suppress(FileExistsError):
+            _multiprocessing.SemLock(_SEMAPHORE, value, 1, name, False)  # noqa: FBT003
+
+    def acquire(self, timeout: float | None = None) -> None:
+        """Take the lock; raises LockTimeout after *timeout* seconds, DeadlockError when hopeless."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        words = self.words
+        while True:
+            if not self.try_(False):  # noqa: FBT003
+                self._wait(deadline)
+            words[self.owner] = identity.this_process()
+            if words[EPOCH] == self.epoch:
+                return
+            self.leave_old_epoch()
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self.words[self.owner] = 0
+        self.post()
+
+    def leave_old_epoch(self) -> None:
+        """Undo the taking of a semaphore that is no longer in force, and turn to the one that is."""
+        self.release()
+        self._use(self.words[EPOCH])
+
+    def _use(self, epoch: int) -> None:
+        # A recoverer sets EPOCH only after its semaphore exists, so this name can be opened.
+        name = mapping.semaphore_name(self._instance, epoch)
+        self.semaphore = _multiprocessing.SemLock._rebuild(0, _SEMAPHORE, 1, name)  # noqa: SLF001
+        self.try_, self.post = self.semaphore.acquire, self.semaphore.release
+        self.epoch, self.owner = epoch, OWNER + epoch % OWNER_SLOTS
+
+    def _wait(self, deadline: float | None) -> None:
+        """Block until the semaphore in force was taken; recover it when its holder is dead."""
+        words, ownerless, progress = self.words, 0, self.words[SEQ]
+        while True:
+            if words[EPOCH] != self.epoch:
+                self._use(words[EPOCH])
+            if self.try_(True, _PATIENCE):  # noqa: FBT003
+                return
+            if words[EPOCH] != self.epoch:
+                continue
+            if deadline is not None and time.monotonic() > deadline:
+                raise LockTimeout(f"The lock of {self.name!r} was not free in time.")
+            holder = words[self.owner]
+            if words[SEQ] != progress:  # others get their turns: busy, not broken
+                ownerless, progress = 0, words[SEQ]
+            elif holder == 0:
+                ownerless += 1
+                if ownerless < _LOOKS:
+                    continue
+            elif identity.is_alive(holder):
+                ownerless = 0
+                self._refuse_deadlock(holder)
+                continue
+            self._recover(holder)
+            ownerless = 0
+
+    def _refuse_deadlock(self, holder: int) -> None:
+        if holder == identity.this_process() and self.words[THREAD] == threading.get_ident():
+            raise DeadlockError(
+                f"This thread holds the lock of {self.name!r} through another object already.",
+                suggestions=(
+                    "Use one SharedMemoryArray object inside a `with array(write=True)`.",
+                ),
+            )
+
+    def _recover(self, seen: int) -> None:
+        words, old = self.words, self.epoch
+        # Opened anew: flock belongs to the open file, which a fork would share.
+        fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if words[EPOCH] != old or words[self.owner] != seen:
+                return
+            new = old + 1
+            words[OWNER + new % OWNER_SLOTS] = 0
+            self.make(self._instance, new, 0)
+            words[EPOCH] = new
+            _barrier()
+            late = words[self.owner]
+            while late not in {0, seen} and identity.is_alive(late):
+                time.sleep(0.001)  # it entered just before the epoch moved, and may finish
+                late = words[self.owner]
+            words[LAST_DEAD] = late or seen
+            words[RECOVERIES] += 1
+            words[THREAD] = 0
+            if words[SEQ] & 1:
+                words[SEQ] += 1
+                words[INTERRUPTED] += 1
+            self._use(new)
+            self.post()
+            _forget(mapping.semaphore_name(self._instance, old))
+        finally:
+            os.close(fd)
+
+
+def _barrier() -> None:
+    """Make every running thread of the machine pass a full memory barrier."""
+    if _MEMBARRIER is None or _libc.syscall(_MEMBARRIER, 1, 0, 0) != 0:
+        # Store buffers drain within microseconds; without the system call, wait far longer.
+        time.sleep(0.01)
+
+
+def _forget(name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        _multiprocessing.sem_unlink(name)

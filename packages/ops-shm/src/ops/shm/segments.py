@@ -1,0 +1,105 @@
+"""All segments of this machine: what is there, who has it mapped, what nobody needs any more."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import mmap
+from pathlib import Path
+
+from ops.shm import layout, mapping
+from ops.shm.errors import SegmentFormatError
+
+__all__ = ["SegmentInfo", "cleanup_stale", "list_segments"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """What the header of one segment says, and which processes have it mapped."""
+
+    name: str
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    writes: int
+    recoveries: int
+    interrupted: bool
+    instance: int
+    users: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as JSON-ready values."""
+        fields = dataclasses.asdict(self)
+        return fields | {
+            "path": str(self.path),
+            "shape": list(self.shape),
+            "users": list(self.users),
+        }
+
+
+def list_segments() -> list[SegmentInfo]:
+    """Read the header of every segment that this user may read, ordered by name."""
+    users = _users_by_inode()
+    found = []
+    for path in mapping.directory().glob(mapping.PREFIX + "*"):
+        with contextlib.suppress(OSError, ValueError, SegmentFormatError):
+            found.append(_read(path, users))
+    return sorted(found, key=lambda info: info.name)
+
+
+def cleanup_stale() -> list[str]:
+    """Remove segments that no process of this machine has mapped; return their names.
+
+    Semaphores whose segment is gone are removed too. Meant for after a crash: a segment that only
+    waits for its next user looks the same as a forgotten one.
+    """
+    infos = list_segments()
+    stale = [info for info in infos if not info.users]
+    for info in stale:
+        mapping.remove(info.name)
+        mapping.remove_semaphores(info.instance)
+    living = {f"{info.instance:x}" for info in infos if info.users}
+    for file in mapping.directory().glob("sem.ops-shm-*"):
+        instance = file.name.removeprefix("sem.ops-shm-").partition(".")[0]
+        if instance not in living and not _is_mapped(file):
+            file.unlink(missing_ok=True)
+    return [info.name for info in stale]
+
+
+def _read(path: Path, users: dict[int, set[int]]) -> SegmentInfo:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        data = bytes(mapped[: layout.PAGE * 16])
+        described = layout.parse(memoryview(mapped), str(path))
+    words = memoryview(data[: layout.DESCRIPTION]).cast("Q")
+    return SegmentInfo(
+        name=described.name,
+        path=path,
+        dtype=str(described.dtype),
+        shape=described.shape,
+        nbytes=described.nbytes,
+        writes=words[layout.SEQ] >> 1,
+        recoveries=words[layout.RECOVERIES],
+        interrupted=words[layout.INTERRUPTED] != words[layout.ACKNOWLEDGED],
+        instance=words[layout.INSTANCE],
+        users=tuple(sorted(users.get(path.stat().st_ino, ()))),
+    )
+
+
+def _users_by_inode() -> dict[int, set[int]]:
+    """Return which processes have which files of /dev/shm mapped, as far as we may look."""
+    users: dict[int, set[int]] = {}
+    root = str(mapping.directory())
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            for line in maps.read_text(errors="replace").splitlines():
+                if root in line:
+                    users.setdefault(int(line.split()[4]), set()).add(int(maps.parent.name))
+    return users
+
+
+def _is_mapped(file: Path) -> bool:
+    try:
+        return file.stat().st_ino in _users_by_inode()
+    except FileNotFoundError:
+        return False

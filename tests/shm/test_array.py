@@ -1,0 +1,262 @@
+"""What a SharedMemoryArray is and does within one process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ops.foundation.errors import ValidationError
+from ops.shm import (
+    NotConnectedError,
+    SegmentExistsError,
+    SegmentNotFoundError,
+    SharedMemoryArray,
+    UnsupportedArrayError,
+    ViewChangedError,
+    list_segments,
+)
+
+DTYPES = ["u1", "i8", ">f4", "f8", "c16", "?", "U5", "S3", "M8[ns]", [("a", "i4"), ("b", "f8", 2)]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)], ids=str)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_attached_array_equals_its_prototype(name, dtype, shape, order) -> None:
+    prototype = np.zeros(shape, dtype, order)
+    with SharedMemoryArray.create_array(name, prototype) as made:
+        with SharedMemoryArray.attach(name) as seen:
+            assert seen.dtype == prototype.dtype
+            assert seen.shape == prototype.shape
+            copy = seen[...]
+            assert np.array_equal(copy, prototype)
+            assert copy.flags.f_contiguous == prototype.flags.f_contiguous
+        made.destroy()
+
+
+def test_arrays_of_references_are_refused(name) -> None:
+    with pytest.raises(UnsupportedArrayError, match="fixed-size dtype"):
+        SharedMemoryArray.create_array(name, np.array([object()]))
+    assert name not in SharedMemoryArray.list_segments()
+
+
+def test_a_taken_name_is_refused_unless_it_may_be_replaced(array, name) -> None:
+    with pytest.raises(SegmentExistsError, match="exist_ok=True"):
+        SharedMemoryArray.create_array(name, np.zeros(3))
+    replacement = SharedMemoryArray.create_array(name, np.zeros(3), exist_ok=True)
+    assert SharedMemoryArray.attach(name).shape == (3,)
+    assert array[0] == 1, "those who were attached keep what they had"
+    replacement.disconnect()
+
+
+def test_attaching_to_nothing_names_what_is_missing(name) -> None:
+    with pytest.raises(SegmentNotFoundError, match=name):
+        SharedMemoryArray.attach(name)
+
+
+@pytest.mark.parametrize("bad", ["", "a\0b", "x" * 2000])
+def test_impossible_names_are_refused(bad) -> None:
+    with pytest.raises(ValidationError):
+        SharedMemoryArray.create_array(bad, np.zeros(1))
+
+
+@pytest.mark.parametrize("suffix", ["/../../etc/passwd", "é" * 100, "x" * 900, "a b"])
+def test_any_other_name_works_and_stays_in_its_folder(name, suffix) -> None:
+    whole = name + suffix
+    with SharedMemoryArray.create_array(whole, np.arange(3)) as array:
+        assert SharedMemoryArray.attach(whole).name == whole
+        (info,) = [i for i in list_segments() if i.name == whole]
+        assert info.path.parent == type(info.path)("/dev/shm")
+        array.destroy()
+
+
+def test_segments_are_private_to_their_user(array, name) -> None:
+    (info,) = [i for i in list_segments() if i.name == name]
+    assert info.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_reading_by_integer_and_by_ranges(array) -> None:
+    assert array.read_data(2) == np.uint64(3)
+    assert isinstance(array.read_data(2), np.uint64)
+    assert array.read_data((1, 4)).tolist() == [2, 3, 4]
+    assert array.read_data((4,), convert_output=True) == [5, 6]
+    assert array.read_data((-2,), convert_output=True, with_lock=False) == [5, 6]
+    assert type(array.read_data(0, convert_output=True)) is int
+
+
+@pytest.mark.parametrize("index", [6, -7, (7,), (0, 7), (4, 2), (1, 2, 3)])
+def test_an_index_outside_the_array_is_an_error_not_a_short_answer(array, index) -> None:
+    with pytest.raises(IndexError):
+        array.read_data(index)
+    with pytest.raises(IndexError):
+        array.write_data(index, 1)
+
+
+def test_writing_converts_what_fits(array) -> None:
+    array.write_data(1, 7.0)
+    array.write_data((3, 5), ["10", "11"][0:0] or [10, 11])
+    array.write_data((5,), np.array([9], dtype=np.int8), with_lock=False)
+    assert array[:].tolist() == [1, 7, 3, 10, 11, 9]
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, 2**64, "seven", float("nan"), None])
+def test_writing_refuses_what_does_not_fit_and_changes_nothing(array, value) -> None:
+    with pytest.raises(ValidationError):
+        array.write_data(1, value)
+    assert array[:].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_writing_a_wrong_shape_is_refused(array) -> None:
+    with pytest.raises(ValidationError, match="shape"):
+        array.write_data((1, 3), [1, 2, 3])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    prototype=hnp.arrays(
+        st.sampled_from(["i2", "f4", "u8"]), hnp.array_shapes(min_dims=1, max_dims=3)
+    ),
+    data=st.data(),
+)
+def test_indexing_is_numpy_indexing(name, prototype, data) -> None:
+    index = data.draw(hnp.basic_indices(prototype.shape, allow_newaxis=True))
+    with SharedMemoryArray.create_array(name, prototype, exist_ok=True) as array:
+        assert np.array_equal(array[index], prototype[index], equal_nan=True)
+        expected = prototype.copy()
+        expected[index] = 1
+        array[index] = 1
+        assert np.array_equal(array[...], expected, equal_nan=True)
+
+
+def test_what_is_read_is_a_copy(name) -> None:
+    with SharedMemoryArray.create_array(name, np.zeros(3, [("a", "i4")])) as array:
+        record, part = array[0], array[:]
+        array[0] = (5,)
+        assert record["a"] == 0
+        assert part["a"].tolist() == [0, 0, 0]
+
+
+def test_a_disconnected_array_says_so(array) -> None:
+    array.disconnect()
+    array.disconnect()
+    assert not array.is_connected
+    for use in (
+        lambda: array[0],
+        lambda: array.__setitem__(0, 1),
+        lambda: array.read_data((0,), with_lock=False),
+        lambda: array.write_data(0, 1),
+        lambda: array.add(0, 1),
+        lambda: array.view().__enter__(),
+    ):
+        with pytest.raises(NotConnectedError, match="connect"):
+            use()
+    array.connect()
+    array.connect()
+    assert array[0] == 1
+
+
+def test_a_view_outlives_the_array(array, name) -> None:
+    with array.view() as view:
+        kept = view
+    array.destroy()
+    array.disconnect()
+    del array
+    gc.collect()
+    assert kept.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_view_that_was_written_under_is_refused(array) -> None:
+    with array.view() as view:
+        assert view.sum() == 21
+        with pytest.raises(ValueError, match="read-only"):
+            view[0] = 5
+    with pytest.raises(ViewChangedError), array.view():
+        array[0] = 2
+
+
+def test_holding_the_array_makes_many_changes_one_write(array) -> None:
+    before = array.version
+    with array.array(write=True) as held:
+        held[:2] = 0
+        array[2] = 0
+        with array.array(write=True) as again:
+            again[3] = 0
+    assert array.version == before + 1
+    assert array[:].tolist() == [0, 0, 0, 0, 5, 6]
+    with array.array() as held, pytest.raises(ValueError, match="read-only"):
+        held[0] = 1
+
+
+def test_an_error_inside_a_write_releases_the_lock(array) -> None:
+    with pytest.raises(ZeroDivisionError), array.array(write=True):
+        raise ZeroDivisionError
+    with pytest.raises(OverflowError):
+        array[0] = -1
+    array[0] = 4
+    assert array[0] == 4
+
+
+def test_atomic_operations(array) -> None:
+    assert array.add(0, 5) == 6
+    assert array.compare_exchange(0, 6, 100)
+    assert not array.compare_exchange(0, 6, 200)
+    assert array[0] == 100
+
+
+def test_waiting_for_a_change(array) -> None:
+    known = array.version
+    assert not array.wait_changed(0.0)
+    array[0] = 9
+    assert array.wait_changed(0.0, since=known)
+
+
+def test_reading_into_an_existing_array(array) -> None:
+    out = np.empty(6, np.uint64)
+    array.read_into(out)
+    assert out.tolist() == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(ValueError, match="broadcast"):
+        array.read_into(np.empty(5, np.uint64))
+
+
+def test_always_locking_gives_the_same_values(name) -> None:
+    with SharedMemoryArray.create_array(name, np.arange(4), lock="always") as array:
+        array[1:3] = 7
+        assert array[:].tolist() == [0, 7, 7, 3]
+        assert array.read_data(2) == 7
+    with pytest.raises(ValidationError, match="always"):
+        SharedMemoryArray.create_array(name, np.arange(4), lock="sometimes")
+
+
+def test_pickling_travels_as_the_name(array) -> None:
+    copy = pickle.loads(pickle.dumps(array))
+    copy[0] = 77
+    assert array[0] == 77
+    assert len(pickle.dumps(array)) < 300
+
+
+def test_creating_and_destroying_leaks_nothing(name) -> None:
+    def resources() -> tuple[int, int]:
+        mine = [f for f in os.listdir("/dev/shm") if name in f]
+        return len(os.listdir("/proc/self/fd")), len(mine)
+
+    before, semaphores = resources(), len(os.listdir("/dev/shm"))
+    for _ in range(200):
+        array = SharedMemoryArray.create_array(name, np.zeros(8))
+        array.destroy()
+        array.disconnect()
+    assert resources() == before
+    assert len(os.listdir("/dev/shm")) <= semaphores
+
+
+def test_no_room_is_an_error_at_creation(name) -> None:
+    huge = np.lib.stride_tricks.as_strided(np.zeros(1, "u1"), (1 << 45,), (0,))
+    with pytest.raises(OSError, match=r"room|large|memory"):
+        SharedMemoryArray.create_array(name, huge)
+    assert name not in SharedMemoryArray.list_segments()
