@@ -1,0 +1,235 @@
+"""Who did what to which resource, in a file that can only grow and shows when it was touched.
+
+Each entry carries a sequence number, and the SHA-256 of the entry before it followed by its own text
+(with a key: HMAC-SHA-256). Changing, removing or moving an entry breaks the chain at that place, and
+`verify` names the place. What no chain inside the file can show is a tail cut off as a whole: keep
+`head()` somewhere else and give it to `verify`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.errors import ValidationError
+from ops.observe.errors import AuditChainError
+from ops.observe.journal import Journal
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ops.observe.journal import Line
+
+__all__ = ["AuditEntry", "AuditLogger"]
+
+_START = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One audited action; `timestamp` is an aware UTC datetime."""
+
+    sequence: int
+    timestamp: dt.datetime
+    action: str
+    user: str | None = None
+    resource: str | None = None
+    status: str = "success"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as JSON-ready values."""
+        return {
+            "sequence": self.sequence,
+            "timestamp": self.timestamp.isoformat(),
+            "action": self.action,
+            "user": self.user,
+            "resource": self.resource,
+            "status": self.status,
+            "details": dict(self.details),
+        }
+
+
+class AuditLogger:
+    """Append-only audit log in *path*, or the last 10 000 entries in memory when that is None.
+
+    Several threads and processes may log into one file. *max_bytes* and *keep* rotate it; removing
+    old segments ends the chain there, which `verify` accepts for the oldest segment only.
+    *key* turns the chain into one that only its holders can continue.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        key: bytes | None = None,
+        max_bytes: int | None = None,
+        keep: int | None = None,
+        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._journal = None if path is None else Journal(path, max_bytes=max_bytes, keep=keep)
+        self._memory: deque[AuditEntry] = deque(maxlen=10_000)
+        self._key, self._clock = key, clock
+        self._torn = 0
+
+    def log(
+        self,
+        action: str,
+        *,
+        user: str | None = None,
+        resource: str | None = None,
+        status: str = "success",
+        details: Mapping[str, Any] | None = None,
+    ) -> AuditEntry:
+        """Append an entry and return it. Raises OSError when it could not be written.
+
+        Values of *details* that JSON does not know are written as their text.
+        """
+        if not action:
+            raise ValidationError("An audit entry needs an action.")
+        made: list[AuditEntry] = []
+
+        def make(last: bytes | None) -> bytes:
+            sequence, previous = _continue(last)
+            entry = AuditEntry(
+                sequence, self._clock(), action, user, resource, status, dict(details or {})
+            )
+            made.append(entry)
+            body = json.dumps(entry.to_dict() | {"previous": previous}, default=str)
+            return _sealed(body, self._hash(body))
+
+        if self._journal is None:
+            last = self._memory[-1].sequence if self._memory else 0
+            make(json.dumps({"sequence": last, "hash": _START}).encode())
+            self._memory.append(made[0])
+        else:
+            self._journal.append(make)
+        return made[0]
+
+    def query(
+        self,
+        *,
+        user: str | None = None,
+        action: str | None = None,
+        resource: str | None = None,
+        status: str | None = None,
+        since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEntry]:
+        """Return the entries that match everything given, oldest first, the newest *limit* of them.
+
+        The interval is half-open: *since* counts, *until* does not.
+        """
+        wanted = {"user": user, "action": action, "resource": resource, "status": status}
+        found: deque[AuditEntry] = deque(maxlen=limit)
+        for entry in self:
+            if any(v is not None and getattr(entry, k) != v for k, v in wanted.items()):
+                continue
+            if (since and entry.timestamp < since) or (until and entry.timestamp >= until):
+                continue
+            found.append(entry)
+        return list(found)
+
+    def __iter__(self) -> Iterator[AuditEntry]:
+        """Yield all entries, oldest first; torn lines are skipped and counted in `torn_lines`."""
+        if self._journal is None:
+            yield from tuple(self._memory)
+            return
+        self._torn = 0
+        for line in self._journal.lines():
+            if line.entry is None:
+                self._torn += 1
+            else:
+                yield _entry(line.entry)
+
+    @property
+    def torn_lines(self) -> int:
+        """How many unfinished lines the last reading met: what crashes have left."""
+        return self._torn
+
+    def head(self) -> tuple[int, str]:
+        """Return sequence number and hash of the last entry, to be kept elsewhere."""
+        last = (0, _START)
+        for line in self._lines():
+            if line.entry is not None:
+                last = (line.entry["sequence"], line.entry["hash"])
+        return last
+
+    def verify(self, *, head: tuple[int, str] | None = None) -> int:
+        """Check the whole chain and return the number of entries.
+
+        *head* is an earlier result of `head()`, which must still be in the chain.
+        Raises AuditChainError that names the first altered, missing or reordered entry.
+        """
+        count, sequence, previous = 0, None, None
+        heads = set()
+        for line in self._lines():
+            if line.entry is None:
+                continue
+            self._check(line, sequence, previous)
+            sequence, previous = line.entry["sequence"], line.entry["hash"]
+            heads.add((sequence, previous))
+            count += 1
+        if head is not None and tuple(head) not in heads | {(0, _START)}:
+            raise AuditChainError(f"The entry {head[0]} that was once the last is missing.")
+        return count
+
+    def _check(self, line: Line, sequence: int | None, previous: str | None) -> None:
+        entry = line.entry or {}
+        where = f"{line.path.name}, line {line.number}"
+        body, seal = _unsealed(line.text)
+        if not hmac.compare_digest(self._hash(body), seal):
+            raise AuditChainError(f"Entry {entry.get('sequence')} ({where}) was altered.")
+        if sequence is None:  # the oldest segment that is left
+            return
+        if entry["sequence"] > sequence + 1:
+            raise AuditChainError(
+                f"Entries {sequence + 1} to {entry['sequence'] - 1} are missing before {where}."
+            )
+        if entry["sequence"] <= sequence or entry["previous"] != previous:
+            raise AuditChainError(f"Entry {entry['sequence']} ({where}) is out of order.")
+
+    def _lines(self) -> Iterator[Line]:
+        if self._journal is not None:
+            yield from self._journal.lines()
+
+    def _hash(self, body: str) -> str:
+        if self._key is None:
+            return hashlib.sha256(body.encode()).hexdigest()
+        return hmac.new(self._key, body.encode(), "sha256").hexdigest()
+
+
+def _sealed(body: str, seal: str) -> bytes:
+    """Put the hash last, so that the hashed text is everything before it."""
+    return f'{body[:-1]}, "hash": "{seal}"}}'.encode()
+
+
+def _unsealed(line: bytes) -> tuple[str, str]:
+    body, _, seal = line.decode(errors="replace").rpartition(', "hash": "')
+    return body + "}", seal.removesuffix('"}')
+
+
+def _continue(last: bytes | None) -> tuple[int, str]:
+    if last is None:
+        return 1, _START
+    entry = json.loads(last)
+    return entry["sequence"] + 1, entry["hash"]
+
+
+def _entry(fields: dict[str, Any]) -> AuditEntry:
+    return AuditEntry(
+        sequence=fields["sequence"],
+        timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
+        action=fields["action"],
+        user=fields["user"],
+        resource=fields["resource"],
+        status=fields["status"],
+        details=fields["details"],
+    )

@@ -1,0 +1,49 @@
+"""Events kept on disk: a listener that writes each event it hears into a rotating journal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+from ops.observe.events import Event
+from ops.observe.journal import Journal
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+__all__ = ["EventLog"]
+
+
+class EventLog:
+    """Events as JSON lines in *path*; several processes may write one file.
+
+    Use it as a listener: `emitter.subscribe("*", EventLog(path))`. *max_bytes* and *keep* rotate.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_bytes: int | None = None, keep: int | None = None
+    ) -> None:
+        self._journal = Journal(path, max_bytes=max_bytes, keep=keep)
+
+    def __call__(self, event: Event) -> None:
+        """Write *event*; data that JSON does not know is written as its text. Raises OSError."""
+        line = json.dumps(event.to_dict(), default=str).encode()
+        self._journal.append(lambda _: line)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield the events, oldest first; torn lines are skipped."""
+        for line in self._journal.lines():
+            if line.entry is not None:
+                yield _event(line.entry)
+
+
+def _event(fields: dict[str, Any]) -> Event:
+    return Event(
+        event_type=fields["event_type"],
+        timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
+        data=fields["data"],
+        source=fields["source"],
+        correlation_id=fields["correlation_id"],
+    )

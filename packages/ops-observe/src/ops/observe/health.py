@@ -1,0 +1,228 @@
+"""Is this program well? Checks that run apart from each other, each for so long and no longer.
+
+Every check runs in a thread of its own and its result is kept for a short time, so probes may ask as
+often as they like. A check that does not answer in time counts as unhealthy; its thread is left
+alone, and no second one is started while it hangs, so a hung check costs one thread, not one a probe.
+
+Liveness and readiness are different questions: `is_healthy` asks whether this process can answer at
+all and consults nothing outside; `is_ready` asks whether all critical checks pass.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ops.foundation.errors import ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CheckResult",
+    "HealthCheck",
+    "HealthMonitor",
+    "HealthReport",
+    "HealthStatus",
+    "check_health",
+    "get_health_monitor",
+    "is_healthy",
+    "is_ready",
+]
+
+
+class HealthStatus(StrEnum):
+    """How well something is, best first."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found; `duration` is in seconds."""
+
+    name: str
+    status: HealthStatus
+    message: str = ""
+    duration: float = 0.0
+    details: Mapping[str, Any] = field(default_factory=dict)
+    critical: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-ready values."""
+        return {
+            "name": self.name,
+            "status": str(self.status),
+            "message": self.message,
+            "duration": self.duration,
+            "details": dict(self.details),
+            "critical": self.critical,
+        }
+
+
+@runtime_checkable
+class HealthCheck(Protocol):
+    """What a monitor asks: a name, and `run`, which returns status, message and details."""
+
+    name: str
+    critical: bool
+
+    def run(self) -> tuple[HealthStatus, str, Mapping[str, Any]]:
+        """Look, and say how it is; an exception counts as unhealthy."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """All results of one round; the worst of the critical checks decides."""
+
+    checks: tuple[CheckResult, ...]
+    timestamp: dt.datetime
+
+    @property
+    def overall_status(self) -> HealthStatus:
+        """UNHEALTHY when a critical check is, DEGRADED when anything else is not well."""
+        if any(c.critical and c.status is HealthStatus.UNHEALTHY for c in self.checks):
+            return HealthStatus.UNHEALTHY
+        if any(c.status is not HealthStatus.HEALTHY for c in self.checks):
+            return HealthStatus.DEGRADED
+        return HealthStatus.HEALTHY
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether no critical check is unhealthy."""
+        return self.overall_status is not HealthStatus.UNHEALTHY
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-ready values."""
+        return {
+            "status": str(self.overall_status),
+            "timestamp": self.timestamp.isoformat(),
+            "checks": [check.to_dict() for check in self.checks],
+        }
+
+
+class HealthMonitor:
+    """Runs registered checks side by side. *timeout* and *ttl* are in seconds."""
+
+    def __init__(self, *, timeout: float = 5.0, ttl: float = 1.0) -> None:
+        if timeout <= 0 or ttl < 0:
+            raise ValidationError(f"timeout must be positive, ttl not negative: {timeout}, {ttl}.")
+        self._timeout, self._ttl = timeout, ttl
+        self._runners: dict[str, _Runner] = {}
+        self._lock = threading.Lock()
+
+    def register(self, check: HealthCheck) -> None:
+        """Add *check*; one of the same name is replaced."""
+        if not isinstance(check, HealthCheck):
+            raise ValidationError(
+                f"{check!r} is no health check: it needs name, critical and run()."
+            )
+        with self._lock:
+            self._runners[check.name] = _Runner(check)
+
+    def unregister(self, name: str) -> bool:
+        """Remove the check called *name*; tell whether there was one."""
+        with self._lock:
+            return self._runners.pop(name, None) is not None
+
+    def check_all(self) -> HealthReport:
+        """Run what has no fresh result, all at once, and return within the timeout."""
+        with self._lock:
+            runners = list(self._runners.values())
+        deadline = monotonic() + self._timeout
+        waits = [runner.start(self._ttl) for runner in runners]
+        results = [
+            runner.result(wait, max(0.0, deadline - monotonic()), self._timeout)
+            for runner, wait in zip(runners, waits, strict=True)
+        ]
+        return HealthReport(tuple(results), dt.datetime.now(dt.UTC))
+
+    def is_healthy(self) -> bool:
+        """Liveness: this process answers. Nothing outside is asked."""
+        return True
+
+    def is_ready(self) -> bool:
+        """Readiness: every critical check passes or is merely degraded."""
+        return all(
+            not check.critical or check.status in {HealthStatus.HEALTHY, HealthStatus.DEGRADED}
+            for check in self.check_all().checks
+        )
+
+
+class _Runner:
+    """One check and its last result; at most one run is under way."""
+
+    def __init__(self, check: HealthCheck) -> None:
+        self.check = check
+        self._lock = threading.Lock()
+        self._running: threading.Event | None = None
+        self._last: CheckResult | None = None
+        self._fresh_until = 0.0
+
+    def start(self, ttl: float) -> threading.Event | None:
+        """Begin a run unless one is under way or the last is fresh; return what to wait for."""
+        with self._lock:
+            if self._running is not None:
+                return self._running
+            if self._last is not None and monotonic() < self._fresh_until:
+                return None
+            done = self._running = threading.Event()
+        thread = threading.Thread(
+            target=self._run, args=(done, ttl), name=f"health-{self.check.name}", daemon=True
+        )
+        thread.start()
+        return done
+
+    def result(self, wait: threading.Event | None, seconds: float, timeout: float) -> CheckResult:
+        if wait is None or wait.wait(seconds):
+            assert self._last is not None  # noqa: S101 - set before the event
+            return self._last
+        message = f"no answer within {timeout:g} s"
+        name, critical = self.check.name, self.check.critical
+        return CheckResult(name, HealthStatus.UNHEALTHY, message, timeout, critical=critical)
+
+    def _run(self, done: threading.Event, ttl: float) -> None:
+        start = monotonic()
+        try:
+            status, message, details = self.check.run()
+        except Exception as error:  # noqa: BLE001 - a check may fail in any way
+            # Only the type: the text of a foreign error may hold a secret.
+            status, message, details = HealthStatus.UNHEALTHY, type(error).__name__, {}
+        end = monotonic()
+        result = CheckResult(
+            self.check.name, status, message, end - start, details, self.check.critical
+        )
+        with self._lock:
+            self._last, self._fresh_until, self._running = result, end + ttl, None
+        done.set()
+
+
+_monitor = HealthMonitor()
+
+
+def get_health_monitor() -> HealthMonitor:
+    """Return the monitor of this process."""
+    return _monitor
+
+
+def check_health() -> HealthReport:
+    """Run all checks of this process's monitor."""
+    return _monitor.check_all()
+
+
+def is_healthy() -> bool:
+    """Liveness of this process."""
+    return _monitor.is_healthy()
+
+
+def is_ready() -> bool:
+    """Readiness of this process: all its critical checks pass."""
+    return _monitor.is_ready()

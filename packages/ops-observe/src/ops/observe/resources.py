@@ -1,0 +1,133 @@
+"""What a stretch of work cost: memory and CPU of this process, sampled in the background."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Self
+
+from ops.foundation.errors import ValidationError
+from ops.observe import cgroups
+from ops.observe.system import get_gpu_info, psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ResourceMonitor"]
+
+
+class ResourceMonitor:
+    """Samples this process every *interval* seconds, and at start and stop, so that short work counts.
+
+    *io* adds bytes read and written, *gpu* the peak of GPU memory.
+
+    >>> with ResourceMonitor() as monitor:
+    ...     _ = sum(range(1000))
+    >>> monitor.get_stats()["samples"] >= 2
+    True
+    """
+
+    def __init__(
+        self,
+        interval: float = 1.0,
+        *,
+        io: bool = False,
+        gpu: bool = False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        if interval <= 0:
+            raise ValidationError(f"interval must be positive, not {interval}.")
+        self._interval, self._io, self._gpu, self._clock = interval, io, gpu, clock
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._samples = self._peak_bytes = self._gpu_peak = 0
+        self._peak_percent = self._cpu_peak = 0.0
+        self._began = self._ended = self._cpu_began = self._cpu_last = self._last = 0.0
+        self._io_began: Any = None
+        self._io_last: Any = None
+
+    def start(self) -> Self:
+        """Begin; a running monitor goes on."""
+        if self._thread is not None:
+            return self
+        self._process = psutil.Process()
+        self._clear()
+        self._began = self._last = self._clock()
+        self._cpu_began = self._cpu_last = self._cpu_seconds()
+        self._sample()
+        self._wake.clear()
+        self._thread = threading.Thread(target=self._run, name="resource-monitor", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> dict[str, Any]:
+        """Take the last sample and return the figures; does not wait for the interval."""
+        if self._thread is not None:
+            self._wake.set()
+            self._thread.join()
+            self._thread = None
+            self._sample()
+        return self.get_stats()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return the figures so far.
+
+        `memory_peak_bytes` is of this process, `memory_peak_percent` of what may be used;
+        `cpu_average_percent` and `cpu_peak_percent` are of one CPU, so 200 is two busy ones.
+        """
+        if self._thread is not None:
+            self._sample()
+        with self._lock:
+            duration = max(self._last - self._began, 1e-9)
+            stats: dict[str, Any] = {
+                "duration_seconds": self._last - self._began,
+                "samples": self._samples,
+                "memory_peak_bytes": self._peak_bytes,
+                "memory_peak_percent": self._peak_percent,
+                "cpu_average_percent": 100 * (self._cpu_last - self._cpu_began) / duration,
+                "cpu_peak_percent": self._cpu_peak,
+            }
+            if self._io_began is not None:
+                stats["io_read_bytes"] = self._io_last.read_bytes - self._io_began.read_bytes
+                stats["io_write_bytes"] = self._io_last.write_bytes - self._io_began.write_bytes
+            if self._gpu:
+                stats["gpu_memory_peak_bytes"] = self._gpu_peak
+            return stats
+
+    def _run(self) -> None:
+        while not self._wake.wait(self._interval):
+            self._sample()
+
+    def _sample(self) -> None:
+        with self._lock:
+            now, cpu = self._clock(), self._cpu_seconds()
+            resident = self._process.memory_info().rss
+            self._samples += 1
+            self._peak_bytes = max(self._peak_bytes, resident)
+            percent = 100 * resident / cgroups.memory_usage()[1]
+            self._peak_percent = max(self._peak_percent, percent)
+            # CPU clocks tick every 10 ms; a shorter stretch would give a wild figure.
+            if now - self._last >= 0.05 or self._cpu_peak == 0:
+                share = 100 * (cpu - self._cpu_last) / max(now - self._last, 0.01)
+                self._cpu_peak = max(self._cpu_peak, share)
+            self._last, self._cpu_last = now, cpu
+            if self._io:
+                self._io_last = self._process.io_counters()
+                self._io_began = self._io_began or self._io_last
+            if self._gpu:
+                used = sum(gpu["memory_used_bytes"] for gpu in get_gpu_info())
+                self._gpu_peak = max(self._gpu_peak, used)
+
+    def _cpu_seconds(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
