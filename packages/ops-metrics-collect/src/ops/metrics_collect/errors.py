@@ -1,0 +1,89 @@
+"""The errors of ops.metrics_collect.
+
+OpsError
+└── MetricsError
+    ├── ParameterError     (ValueError)       a collector or a call was given wrong parameters
+    ├── ObjectNotFound     (KeyError)         a storage has nothing under that name
+    ├── ObjectExists       (FileExistsError)  a create-once put found the name taken
+    ├── ShipConflict       (FileExistsError)  the name is taken by other content than ours
+    ├── StateError         (RuntimeError)     a ledger, outbox or rollup cannot do this now
+    └── BrokenTarballError (ValueError)       a tarball is damaged, unsafe or over the limits
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from ops.foundation.errors import OpsError
+
+__all__ = [
+    "BrokenTarballError",
+    "MetricsError",
+    "MetricsErrorCode",
+    "ObjectExists",
+    "ObjectNotFound",
+    "ParameterError",
+    "ShipConflict",
+    "StateError",
+]
+
+
+class MetricsErrorCode(StrEnum):
+    """Codes of the errors that this distribution raises."""
+
+    METRICS_ERROR = "METRICS_ERROR"
+    PARAMETER = "PARAMETER"
+    OBJECT_NOT_FOUND = "OBJECT_NOT_FOUND"
+    OBJECT_EXISTS = "OBJECT_EXISTS"
+    SHIP_CONFLICT = "SHIP_CONFLICT"
+    STATE = "STATE"
+    BROKEN_TARBALL = "BROKEN_TARBALL"
+
+
+class MetricsError(OpsError):
+    """The base of every error of this package."""
+
+    default_code = MetricsErrorCode.METRICS_ERROR
+
+
+class ParameterError(MetricsError, ValueError):
+    """A parameter is missing, unknown or has an impossible value."""
+
+    default_code = MetricsErrorCode.PARAMETER
+
+
+class ObjectNotFound(MetricsError, KeyError):  # noqa: N818 - the name of the specification
+    """A storage has nothing under the name that was asked for."""
+
+    default_code = MetricsErrorCode.OBJECT_NOT_FOUND
+
+    # KeyError would show the repr of its argument.
+    __str__ = OpsError.__str__
+
+
+class ObjectExists(MetricsError, FileExistsError):  # noqa: N818 - twin of ObjectNotFound
+    """A create-once put found that the name is taken; nothing was changed."""
+
+    default_code = MetricsErrorCode.OBJECT_EXISTS
+
+    __str__ = OpsError.__str__
+
+
+class ShipConflict(MetricsError, FileExistsError):  # noqa: N818 - twin of ObjectExists
+    """The destination holds other content under a name that we were about to create."""
+
+    default_code = MetricsErrorCode.SHIP_CONFLICT
+
+    __str__ = OpsError.__str__
+
+
+class StateError(MetricsError, RuntimeError):
+    """What is on disk, or what was added before, does not allow this."""
+
+    default_code = MetricsErrorCode.STATE
+
+
+class BrokenTarballError(MetricsError, ValueError):
+    """A tarball is damaged, unsafe or over the limits; the message names it and says why."""
+
+    default_code = MetricsErrorCode.BROKEN_TARBALL

@@ -1,0 +1,210 @@
+"""Extractor: the rows inside tarballs, read as if the tarballs came from an enemy.
+
+Only plain files with plain names are taken: no links, no devices, no folders, no traversal. The
+number of members and their unpacked size are bounded before anything is written, which also stops
+compression bombs, and each member must match the digest in the manifest. A tarball is checked as a
+whole before its first row is given, so a broken one gives none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import gzip
+import json
+import pathlib
+import re
+import tarfile
+import zlib
+from typing import IO, TYPE_CHECKING, Any
+
+from ops.foundation.files import safe_join, temporary_directory
+from ops.foundation.hashing import calculate_file_hash
+from ops.foundation.instants import require_aware
+from ops.metrics_collect.errors import BrokenTarballError
+from ops.metrics_collect.tarballs import CONFIG, FORMAT, MANIFEST, STATUS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["Extractor", "Limits", "Payload"]
+
+_PART_NUMBER = re.compile(r"-\d{6}$")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What a tarball may hold: members, and unpacked bytes."""
+
+    members: int = 10_000
+    bytes: int = 20_000_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Payload:
+    """A part of the rows of one member: all columns are text, NULL is null.
+
+    `source` is the digest of the tarball, the same wherever the tarball lies.
+    """
+
+    source: str
+    collection: str
+    config: Mapping[str, Any]
+    batch: pa.RecordBatch
+
+
+class Extractor:
+    """Reads tarballs; *collections* and the interval [start, end) select what is read.
+
+    With *skip_broken*, broken tarballs are left out and listed in `broken` with the reason;
+    otherwise the first one raises `BrokenTarballError`.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[str | os.PathLike[str]],
+        collections: Collection[str] | None = None,
+        start: dt.datetime | None = None,
+        end: dt.datetime | None = None,
+        *,
+        limits: Limits | None = None,
+        skip_broken: bool = False,
+    ) -> None:
+        self._files = [pathlib.Path(f) for f in files]
+        self._collections = collections
+        self._start = require_aware(start) if start else None
+        self._end = require_aware(end) if end else None
+        self._limits = limits or Limits()
+        self._skip_broken = skip_broken
+        self.broken: dict[str, str] = {}
+
+    def payloads(self) -> Iterator[Payload]:
+        """Yield the selected rows in batches, so that memory does not grow with their number."""
+        self.broken = {}
+        for file in self._files:
+            with temporary_directory("metrics-extract-") as folder:
+                try:
+                    manifest = self._unpack(file, folder)
+                except (
+                    BrokenTarballError,
+                    tarfile.TarError,
+                    zlib.error,
+                    EOFError,
+                    gzip.BadGzipFile,
+                    ValueError,
+                ) as error:
+                    reason = str(error) or type(error).__name__
+                    self.broken[str(file)] = reason
+                    if self._skip_broken:
+                        continue
+                    raise BrokenTarballError(f"{str(file)!r} is broken: {reason}") from error
+                if self._selected(manifest):
+                    yield from self._read(file, folder, manifest)
+
+    def frame(self, collection: str) -> pd.DataFrame:
+        """Return all rows of one collection as a pandas frame of text columns."""
+        import pyarrow as pa
+
+        tables = [
+            pa.Table.from_batches([p.batch]) for p in self.payloads() if p.collection == collection
+        ]
+        table = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
+
+    def _unpack(self, file: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
+        """Check everything, write the members into *folder* and return the manifest."""
+        names: set[str] = set()
+        left = self._limits.bytes
+        with tarfile.open(file, "r|gz") as tar:
+            for info in tar:
+                if not info.isreg() or info.issparse():
+                    raise BrokenTarballError(f"member {info.name!r} is no plain file.")
+                if info.name in names:
+                    raise BrokenTarballError(f"member {info.name!r} is there twice.")
+                names.add(info.name)
+                left -= info.size
+                if len(names) > self._limits.members or left < 0:
+                    raise BrokenTarballError(f"it is over the limits ({self._limits}).")
+                path = safe_join(folder, info.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content = tar.extractfile(info)
+                if content is not None:
+                    _copy(content, path, info.size)
+        return _verified_manifest(folder, names)
+
+    def _selected(self, manifest: Mapping[str, Any]) -> bool:
+        since, until = (
+            dt.datetime.fromisoformat(manifest[k]) if manifest[k] else None
+            for k in ("since", "until")
+        )
+        too_late = self._end is not None and since is not None and since >= self._end
+        too_early = self._start is not None and until is not None and until <= self._start
+        return not (too_late or too_early)
+
+    def _read(
+        self, file: pathlib.Path, folder: pathlib.Path, manifest: Mapping[str, Any]
+    ) -> Iterator[Payload]:
+        source = calculate_file_hash(file)
+        config = json.loads((folder / CONFIG).read_text("utf-8"))
+        for name, entry in sorted(manifest["members"].items()):
+            collection = entry.get("collector") or _PART_NUMBER.sub("", name.rpartition(".")[0])
+            wanted = self._collections is None or collection in self._collections
+            if wanted and name.endswith(".csv"):
+                for batch in read_csv_batches(folder / name):
+                    yield Payload(source, collection, config, batch)
+
+
+def read_csv_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a CSV file as batches of text columns; unquoted nothing is null."""
+    from pyarrow import csv as arrow_csv
+    from pyarrow import string
+
+    with arrow_csv.open_csv(path, parse_options=_parse_options()) as probe:
+        names = probe.schema.names
+    convert = arrow_csv.ConvertOptions(
+        column_types=dict.fromkeys(names, string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    with arrow_csv.open_csv(
+        path, convert_options=convert, parse_options=_parse_options()
+    ) as reader:
+        yield from (batch for batch in reader if batch.num_rows)
+
+
+def _parse_options() -> Any:
+    from pyarrow import csv as arrow_csv
+
+    return arrow_csv.ParseOptions(newlines_in_values=True)
+
+
+def _copy(content: IO[bytes], path: pathlib.Path, size: int) -> None:
+    written = 0
+    with path.open("xb") as target:
+        while piece := content.read(1 << 20):
+            written += len(piece)
+            target.write(piece)
+    if written != size:
+        raise BrokenTarballError(f"member {path.name!r} ends early.")
+
+
+def _verified_manifest(folder: pathlib.Path, names: set[str]) -> dict[str, Any]:
+    if missing := {CONFIG, MANIFEST, STATUS} - names:
+        raise BrokenTarballError(f"it has no {', '.join(sorted(missing))}.")
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+    if manifest.get("format") != FORMAT:
+        raise BrokenTarballError(
+            f"its format is {manifest.get('format')!r}, this program knows {FORMAT!r}."
+        )
+    if set(manifest["members"]) != names - {MANIFEST}:
+        raise BrokenTarballError("its members are not those of its manifest.")
+    for name, entry in manifest["members"].items():
+        if calculate_file_hash(folder / name) != entry["sha256"]:
+            raise BrokenTarballError(f"member {name!r} does not match its digest.")
+    return manifest

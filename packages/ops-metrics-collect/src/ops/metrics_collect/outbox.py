@@ -1,0 +1,163 @@
+"""Outbox: parcels on disk on their way to a storage, each in exactly one state.
+
+    .staging -> new -> sending -> done
+                          └----> failed -> new (by `requeue`)
+
+A state is a folder, a parcel a folder in it, and a change of state one rename, which happens wholly
+or not at all. So a process may die anywhere: what was being staged is thrown away and gathered
+again, what was being sent is sent again. A parcel is staged completely before it becomes visible;
+the data of a slice is therefore never mixed from two attempts at gathering it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import os
+import pathlib
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.files import atomic_write, safe_join, sync_directory
+from ops.foundation.locks import FileLock
+from ops.metrics_collect.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Outbox", "Parcel"]
+
+_STATES = ("new", "sending", "done", "failed")
+_META = "parcel.json"
+_ERROR = "error.json"
+_STAGING = ".staging"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parcel:
+    """A folder of files that belong together, with what has to be known about them."""
+
+    name: str
+    state: str
+    path: pathlib.Path
+    meta: Mapping[str, Any]
+
+    def files(self) -> list[pathlib.Path]:
+        """Return the tarballs in the order they are to be sent."""
+        return sorted(self.path.glob("*.tar.gz"))
+
+    def attempts(self) -> int:
+        """Return how often sending it has failed."""
+        with contextlib.suppress(FileNotFoundError):
+            return int(json.loads((self.path / _ERROR).read_text("utf-8"))["attempts"])
+        return 0
+
+
+class Outbox:
+    """The parcels below *path*. A parcel that failed *max_attempts* times is put aside as failed."""
+
+    def __init__(self, path: str | os.PathLike[str], *, max_attempts: int = 5) -> None:
+        self.path = pathlib.Path(path)
+        self.max_attempts = max_attempts
+        for state in (*_STATES, _STAGING):
+            (self.path / state).mkdir(parents=True, exist_ok=True)
+
+    def lock(self, timeout: float | None = 0) -> FileLock:
+        """Return the lock that whoever stages or sends must hold; one process works at a time."""
+        return FileLock(self.path / ".lock", timeout=timeout)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, meta: Mapping[str, Any]) -> Iterator[pathlib.Path]:
+        """Give a folder to fill; it becomes the new parcel *name* when the block ends well."""
+        if self.find(name):
+            raise StateError(f"Parcel {name!r} is in the outbox already.")
+        folder = safe_join(self.path / _STAGING, name)
+        shutil.rmtree(folder, ignore_errors=True)  # what a crash left
+        folder.mkdir()
+        try:
+            yield folder
+            with atomic_write(folder / _META, durable="full") as file:
+                json.dump(dict(meta), file, indent=1, sort_keys=True)
+            for path in folder.iterdir():
+                _sync_file(path)
+            sync_directory(folder)
+            folder.rename(self.path / "new" / name)
+            sync_directory(self.path / "new")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def find(self, name: str) -> Parcel | None:
+        """Return the parcel of that name in whatever state, or None."""
+        return next((p for p in self.parcels() if p.name == name), None)
+
+    def parcels(self, *states: str) -> list[Parcel]:
+        """Return the parcels in these states (default: all), in the order of their names."""
+        found = []
+        for state in states or _STATES:
+            for path in sorted((self.path / state).iterdir()):
+                meta = json.loads((path / _META).read_text("utf-8"))
+                found.append(Parcel(path.name, state, path, meta))
+        return found
+
+    def send(self) -> Iterator[Parcel]:
+        """Yield each parcel that waits, now in state sending; first those of a process that died.
+
+        The caller ends each with `done` or `fail` before it asks for the next.
+        """
+        for parcel in self.parcels("sending", "new"):
+            yield self._move(parcel, "sending") if parcel.state == "new" else parcel
+
+    def done(self, parcel: Parcel) -> None:
+        """Record that everything of a parcel has arrived, and drop its files."""
+        arrived = self._move(parcel, "done")
+        for path in arrived.path.iterdir():
+            if path.name != _META:
+                path.unlink()
+
+    def fail(self, parcel: Parcel, error: str, *, final: bool = False) -> bool:
+        """Record a failure; True if the parcel was put aside, as it is at once when *final*."""
+        attempts = parcel.attempts() + 1
+        with atomic_write(parcel.path / _ERROR, durable="full") as file:
+            json.dump({"attempts": attempts, "error": error}, file)
+        if final or attempts >= self.max_attempts:
+            self._move(parcel, "failed")
+            return True
+        return False
+
+    def requeue(self, name: str) -> None:
+        """Make a failed parcel new again, with its attempts forgotten."""
+        parcel = self.find(name)
+        if parcel is None or parcel.state != "failed":
+            raise StateError(f"There is no failed parcel {name!r}.")
+        (parcel.path / _ERROR).unlink(missing_ok=True)
+        self._move(parcel, "new")
+
+    def prune(self, before: dt.datetime) -> int:
+        """Forget parcels that were done before a moment; return how many."""
+        old = [
+            p
+            for p in self.parcels("done")
+            if dt.datetime.fromtimestamp(p.path.stat().st_mtime, dt.UTC) < before
+        ]
+        for parcel in old:
+            # Out of sight first, so that a crash leaves no parcel without its description.
+            hidden = parcel.path.rename(self.path / _STAGING / parcel.name)
+            shutil.rmtree(hidden)
+        return len(old)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many parcels are in each state."""
+        return {state: len(self.parcels(state)) for state in _STATES}
+
+    def _move(self, parcel: Parcel, state: str) -> Parcel:
+        path = parcel.path.rename(self.path / state / parcel.name)
+        sync_directory(self.path / state)
+        return dataclasses.replace(parcel, state=state, path=path)
+
+
+def _sync_file(path: pathlib.Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

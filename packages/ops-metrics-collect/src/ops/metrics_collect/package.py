@@ -1,0 +1,252 @@
+"""Package: what collectors gather, as a stream of self-describing tarballs.
+
+Each tarball holds `config.json`, `manifest.json`, `data_collection_status.csv` and payload files; a
+big result spreads over several. Nothing but the content decides the bytes of a tarball: times, owners
+and modes are fixed and members have a fixed order. (The status file has the moment and duration of
+each collection, so two runs differ unless the clocks are given; the payloads do not.)
+
+A collector that raises does not stop the others: its failure becomes a row of the status file. The
+files that collectors made are removed here, and each tarball when the consumer asks for the next.
+The formats are described in docs/metrics-collect.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import logging
+import pathlib
+import shutil
+import tempfile
+import time
+import uuid as uuids
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.instants import iso, now
+from ops.metrics_collect.csv_parts import encode_row
+from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.tarballs import Member, write_tarball
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ops.metrics_collect.collectors import Collector
+
+__all__ = ["CollectionStatus", "Package", "parse_size"]
+
+_log = logging.getLogger("ops.metrics_collect")
+_UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+_STATUS_COLUMNS = (
+    "collection_start_timestamp",
+    "since",
+    "until",
+    "file_name",
+    "status",
+    "elapsed",
+    "collector",
+    "error",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CollectionStatus:
+    """How the run of one collector ended: "ok", "empty" or "failed"; `elapsed` is in seconds."""
+
+    collector: str
+    started: dt.datetime
+    since: dt.datetime | None
+    until: dt.datetime | None
+    status: str
+    elapsed: float
+    error: str = ""
+
+
+class Package:
+    """An iterable of tarball paths; iterating runs the collectors, one after the other.
+
+    *max_size* bounds the payload of a tarball before compression ("200M" or bytes); a single file
+    that is larger travels alone. *uuid* names the origin in file names; by default it is the
+    `install_uuid` of the configuration, else derived from the collectors' keys. With *keep*,
+    tarballs stay in *directory*. After iteration `statuses` tells how each collector ended.
+    """
+
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        config: Collector | Mapping[str, Any] | None = None,
+        max_size: int | str = "200M",
+        tarball_format: str = "{uuid}-{since}-{until}-{key}-{index:06}.tar.gz",
+        payload_format: str = "{key}.{type}",
+        *,
+        uuid: str | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        keep: bool = False,
+        clock: Callable[[], dt.datetime] = now,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        named = [c for c in collectors if c.key == "config"]
+        if len(named) + (config is not None) > 1:
+            raise ParameterError("A package has one configuration; several were given.")
+        self._config = named[0] if named else config
+        self._collectors = [c for c in collectors if c.key != "config"]
+        self._max_size = parse_size(max_size)
+        self._tarball_format = tarball_format
+        self._payload_format = payload_format
+        self._uuid = uuid
+        self._directory = directory
+        self._keep = keep
+        self._clock = clock
+        self._timer = timer
+        self.statuses: list[CollectionStatus] = []
+
+    def __iter__(self) -> Iterator[pathlib.Path]:
+        """Gather and yield tarballs; each is removed when the next one is asked for."""
+        self.statuses = []
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="package-", dir=self._directory))
+        try:
+            for path in self._tarballs(folder):
+                target = path
+                if self._keep:
+                    target = path.rename(pathlib.Path(self._directory or ".", path.name))
+                yield target
+                if not self._keep:
+                    target.unlink(missing_ok=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _tarballs(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
+        config = self._configuration()
+        members: list[Member] = []
+        unreported = list(self.statuses)  # statuses that no tarball has told yet
+        index = 0
+        for collector in self._collectors:
+            files, status = self._gather(collector, folder)
+            placed = False
+            while files:
+                size = files[0].stat().st_size
+                if members and sum(m.size for m in members) + size > self._max_size:
+                    yield self._write(folder, index, config, members, unreported)
+                    members, unreported, index = [], [], index + 1
+                members.append(self._member(collector, files.pop(0), members))
+                if status not in unreported:
+                    unreported.append(status)
+                placed = True
+            if not placed:
+                unreported.append(status)
+        if members or unreported or index == 0:
+            yield self._write(folder, index, config, members, unreported)
+
+    def _configuration(self) -> dict[str, Any]:
+        if self._config is None or isinstance(self._config, Mapping):
+            return dict(self._config or {})
+        result, status = self._run(self._config)
+        if result is not None and not isinstance(result, Mapping):
+            raise ParameterError("The collector 'config' must return a dict.")
+        if status.status == "failed":
+            self.statuses.append(status)
+        return dict(result or {})
+
+    def _gather(
+        self, collector: Collector, folder: pathlib.Path
+    ) -> tuple[list[pathlib.Path], CollectionStatus]:
+        result, status = self._run(collector)
+        self.statuses.append(status)
+        if not result:
+            return [], status
+        if isinstance(result, Mapping):
+            path = folder / f"{uuids.uuid4().hex}.json"
+            path.write_text(json.dumps(result, sort_keys=True, ensure_ascii=False), "utf-8")
+            return [path], status
+        return [pathlib.Path(p) for p in result], status
+
+    def _run(self, collector: Collector) -> tuple[Any, CollectionStatus]:
+        started, begin = self._clock(), self._timer()
+        error = ""
+        result: Any = None
+        try:
+            result = collector.gather()
+        except Exception as caught:
+            _log.exception("collector %s failed", collector.key)
+            error = f"{type(caught).__name__}: {caught}"
+        status = "failed" if error else "ok" if result else "empty"
+        elapsed = round(self._timer() - begin, 6)
+        return result, CollectionStatus(
+            collector.key, started, collector.since, collector.until, status, elapsed, error
+        )
+
+    def _member(self, collector: Collector, path: pathlib.Path, others: list[Member]) -> Member:
+        number = sum(m.collector == collector.key for m in others)
+        kind = path.suffix.lstrip(".")
+        name = self._payload_format.format(key=collector.key, type=kind, index=number)
+        if number and any(m.name == name for m in others):
+            stem, dot, suffix = name.rpartition(".")
+            name = f"{stem}-{number:06}{dot}{suffix}"
+        return Member(name, path, collector.key, collector.version)
+
+    def _write(
+        self,
+        folder: pathlib.Path,
+        index: int,
+        config: dict[str, Any],
+        members: list[Member],
+        statuses: list[CollectionStatus],
+    ) -> pathlib.Path:
+        path = folder / self._name(config, index)
+        write_tarball(path, config, _status_csv(statuses, members), members, self._interval())
+        for member in members:
+            member.path.unlink(missing_ok=True)
+            if not any(member.path.parent.iterdir()):
+                member.path.parent.rmdir()
+        return path
+
+    def _name(self, config: Mapping[str, Any], index: int) -> str:
+        since, until = self._interval()
+        keys = [c.key for c in self._collectors]
+        origin = self._uuid or config.get("install_uuid")
+        return self._tarball_format.format(
+            uuid=origin or uuids.uuid5(uuids.NAMESPACE_OID, ",".join(keys)),
+            since=compact(since),
+            until=compact(until),
+            key=keys[0] if len(set(keys)) == 1 else "package",
+            index=index,
+        )
+
+    def _interval(self) -> tuple[dt.datetime | None, dt.datetime | None]:
+        since = [c.since for c in self._collectors if c.since]
+        until = [c.until for c in self._collectors if c.until]
+        return min(since, default=None), max(until, default=None)
+
+
+def parse_size(size: int | str) -> int:
+    """Return bytes for a number or a text such as "200M" (decimal units K, M, G)."""
+    text = str(size).strip().upper()
+    number = text.rstrip("BKMG")
+    unit = text[len(number) :]
+    if not number.isdecimal() or unit not in _UNITS or int(number) == 0:
+        raise ParameterError(f"{size!r} is no size; write a number of bytes, or 500K, 200M, 2G.")
+    return int(number) * _UNITS[unit]
+
+
+def compact(moment: dt.datetime | None) -> str:
+    """Return a moment as it stands in file names: 20261001T000000Z, microseconds if there are any."""
+    if moment is None:
+        return "all"
+    utc = moment.astimezone(dt.UTC)
+    return f"{utc:%Y%m%dT%H%M%S}{f'.{utc.microsecond:06}' if utc.microsecond else ''}Z"
+
+
+def _status_csv(statuses: list[CollectionStatus], members: list[Member]) -> bytes:
+    lines = [encode_row(_STATUS_COLUMNS)]
+    for s in statuses:
+        names = [m.name for m in members if m.collector == s.collector]
+        interval = [iso(m) if m else None for m in (s.since, s.until)]
+        lines += [
+            encode_row(
+                [iso(s.started), *interval, name, s.status, s.elapsed, s.collector, s.error or None]
+            )
+            for name in (names or [None])
+        ]
+    return b"".join(lines)

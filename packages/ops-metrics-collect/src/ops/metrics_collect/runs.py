@@ -1,0 +1,274 @@
+"""A run: fill the gaps of the ledger, each row shipped exactly once whatever dies in between.
+
+For each slice that is a gap: gather it into a parcel (`gather`); store its tarballs, each created
+once under a name that only the slice decides; close the slice in the ledger; end the parcel (`ship`).
+Why this is exactly once, by the place of a crash:
+
+- before the parcel is staged: nothing was sent, the slice is still a gap and gathered again;
+- while it is sent: the parcel is sent again, byte for byte, and what has arrived is found to be equal;
+- after the ledger closed: sending again finds everything there, and closing twice is one closing.
+
+A slice that fails stays a gap. Rows that were committed late, into a slice that is closed, are found
+by *lookback*: the slice is gathered again, rows whose primary keys have arrived are dropped, and the
+rest travels as the next revision of the slice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.files import temporary_directory
+from ops.foundation.hashing import calculate_file_hash
+from ops.foundation.instants import iso, now, require_aware
+from ops.metrics_collect.errors import ObjectExists, ParameterError, ShipConflict
+from ops.metrics_collect.late import drop_known_rows
+from ops.metrics_collect.ledger import Interval, daily_slices
+from ops.metrics_collect.package import Package, compact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ops.metrics_collect.collectors import Collector, CollectorFactory
+    from ops.metrics_collect.ledger import Ledger
+    from ops.metrics_collect.outbox import Outbox, Parcel
+    from ops.metrics_collect.storage import Storage
+
+__all__ = ["RunResult", "gather", "run", "ship"]
+
+_KEYS = "keys.txt"
+
+
+@dataclasses.dataclass
+class RunResult:
+    """What a run did: names of parcels gathered and shipped, and what went wrong by slice or parcel."""
+
+    gathered: list[str] = dataclasses.field(default_factory=list)
+    shipped: list[str] = dataclasses.field(default_factory=list)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing went wrong."""
+        return not self.failed
+
+
+def run(
+    collectors: Sequence[CollectorFactory],
+    storage: Storage,
+    ledger: Ledger,
+    *,
+    outbox: Outbox,
+    since: dt.datetime,
+    until: dt.datetime | None = None,
+    config: Collector | Mapping[str, Any] | None = None,
+    lag: dt.timedelta = dt.timedelta(0),
+    lookback: dt.timedelta = dt.timedelta(0),
+    report: Callable[[str], None] = lambda _: None,
+    **package: Any,
+) -> RunResult:
+    """Ship what waits, gather the gaps of [since, until - lag) and ship them.
+
+    *collectors* are factories to which everything but the interval is bound. *lookback* says how far
+    back closed slices are searched for late rows (of collectors with a primary key). Further keywords
+    go to `Package`. Failures are in the result, not raised: the next run tries again.
+    """
+    with outbox.lock():
+        result = RunResult()
+        _ship(storage, ledger, outbox, result, report)
+        window = Interval(require_aware(since), require_aware(until or now()) - lag)
+        _gather(collectors, ledger, outbox, window, config, lookback, result, report, package)
+        _ship(storage, ledger, outbox, result, report)
+        return result
+
+
+def gather(
+    collectors: Sequence[CollectorFactory],
+    ledger: Ledger,
+    *,
+    outbox: Outbox,
+    since: dt.datetime,
+    until: dt.datetime | None = None,
+    config: Collector | Mapping[str, Any] | None = None,
+    lag: dt.timedelta = dt.timedelta(0),
+    lookback: dt.timedelta = dt.timedelta(0),
+    report: Callable[[str], None] = lambda _: None,
+    **package: Any,
+) -> RunResult:
+    """Put the gaps of [since, until - lag) into the outbox, without sending anything."""
+    with outbox.lock():
+        result = RunResult()
+        window = Interval(require_aware(since), require_aware(until or now()) - lag)
+        _gather(collectors, ledger, outbox, window, config, lookback, result, report, package)
+        return result
+
+
+def ship(
+    storage: Storage,
+    ledger: Ledger,
+    *,
+    outbox: Outbox,
+    report: Callable[[str], None] = lambda _: None,
+) -> RunResult:
+    """Send what waits in the outbox and close its slices."""
+    with outbox.lock():
+        result = RunResult()
+        _ship(storage, ledger, outbox, result, report)
+        return result
+
+
+def _gather(
+    collectors: Sequence[CollectorFactory],
+    ledger: Ledger,
+    outbox: Outbox,
+    window: Interval,
+    config: Collector | Mapping[str, Any] | None,
+    lookback: dt.timedelta,
+    result: RunResult,
+    report: Callable[[str], None],
+    package: Mapping[str, Any],
+) -> None:
+    for factory in collectors:
+        if not factory.has_interval:
+            raise ParameterError(
+                f"Collector {factory.key!r} takes no since and until, so it has no slices to run.",
+                suggestions=("Put it into a Package, or pass it as config=.",),
+            )
+    for factory in collectors:
+        waiting = {
+            Interval(*(dt.datetime.fromisoformat(p.meta[k]) for k in ("since", "until")))
+            for p in outbox.parcels("new", "sending", "failed")
+            if p.meta["collector"] == factory.key
+        }
+        for piece in _pieces(factory, ledger, window, lookback):
+            # What waits will close the slice (or overlaps one that will): never gather it twice.
+            if any(piece.since < w.until and w.since < piece.until for w in waiting):
+                continue
+            name = _parcel_name(factory, piece, ledger)
+            try:
+                staged = _stage(factory, piece, name, ledger, outbox, config, package)
+            except _CollectionFailed as error:
+                ledger.record_failure(factory.key, piece, str(error))
+                result.failed[name] = str(error)
+                report(f"failed    {name}: {error}")
+            else:
+                if staged:
+                    result.gathered.append(name)
+                    report(f"gathered  {name}")
+
+
+def _pieces(
+    factory: CollectorFactory, ledger: Ledger, window: Interval, lookback: dt.timedelta
+) -> list[Interval]:
+    pieces = [piece for gap in ledger.gaps(factory.key, window) for piece in daily_slices(gap)]
+    if lookback and factory.primary_key:
+        horizon = window.until - lookback
+        pieces += [
+            done
+            for done in ledger.closed(factory.key)
+            if done.until > horizon and done.since < window.until
+        ]
+    return pieces
+
+
+def _parcel_name(factory: CollectorFactory, piece: Interval, ledger: Ledger) -> str:
+    revision = ledger.next_revision(factory.key, piece)
+    name = f"{factory.key}-{compact(piece.since)}-{compact(piece.until)}"
+    return f"{name}-r{revision}" if revision else name
+
+
+class _CollectionFailed(Exception):  # noqa: N818 - carries a message, never leaves this module
+    pass
+
+
+class _NothingLate(Exception):  # noqa: N818 - unwinds the staging, never leaves this module
+    pass
+
+
+def _stage(
+    factory: CollectorFactory,
+    piece: Interval,
+    name: str,
+    ledger: Ledger,
+    outbox: Outbox,
+    config: Collector | Mapping[str, Any] | None,
+    package: Mapping[str, Any],
+) -> bool:
+    """Gather a slice into a new parcel; False when a closed slice has no late rows."""
+    revision = ledger.next_revision(factory.key, piece)
+    meta = {
+        "collector": factory.key,
+        "since": iso(piece.since),
+        "until": iso(piece.until),
+        "revision": revision,
+    }
+    collector: Any = factory(since=piece.since, until=piece.until)
+    try:
+        with outbox.stage(name, meta) as folder, temporary_directory("metrics-run-") as work:
+            fresh = None
+            if factory.primary_key:
+                known = ledger.keys(factory.key, piece) if revision else set()
+                fresh = drop_known_rows(collector, factory.primary_key, known, folder / _KEYS)
+                collector = fresh
+            parcel = Package(
+                [collector],
+                config,
+                **{"tarball_format": name + "-{index:06}.tar.gz", **package},
+                directory=work,
+            )
+            for tarball in parcel:
+                (folder / tarball.name).write_bytes(tarball.read_bytes())
+            failed = [s for s in parcel.statuses if s.status == "failed"]
+            if failed:
+                raise _CollectionFailed("; ".join(f"{s.collector}: {s.error}" for s in failed))
+            if revision and fresh is not None and not fresh.fresh_rows:
+                raise _NothingLate
+    except _NothingLate:
+        return False
+    return True
+
+
+def _ship(
+    storage: Storage,
+    ledger: Ledger,
+    outbox: Outbox,
+    result: RunResult,
+    report: Callable[[str], None],
+) -> None:
+    for parcel in outbox.send():
+        try:
+            for path in parcel.files():
+                _put_once(storage, path)
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            outbox.fail(parcel, message, final=isinstance(error, ShipConflict))
+            result.failed[parcel.name] = message
+            report(f"not sent  {parcel.name}: {message}")
+            continue
+        _close(ledger, parcel)
+        outbox.done(parcel)
+        result.shipped.append(parcel.name)
+        report(f"shipped   {parcel.name}")
+
+
+def _put_once(storage: Storage, path: pathlib.Path) -> None:
+    try:
+        storage.put(path.name, filename=path, overwrite=False)
+    except ObjectExists as error:
+        # Ours from before a crash, or somebody else's? The content tells.
+        with storage.get(path.name) as there:
+            if calculate_file_hash(there) != calculate_file_hash(path):
+                raise ShipConflict(
+                    f"{path.name!r} at the destination differs from ours.",
+                    suggestions=("Has another outbox shipped this slice?",),
+                ) from error
+
+
+def _close(ledger: Ledger, parcel: Parcel) -> None:
+    meta = parcel.meta
+    interval = Interval(*(dt.datetime.fromisoformat(meta[k]) for k in ("since", "until")))
+    path = parcel.path / _KEYS
+    keys = path.read_text("utf-8").splitlines() if path.exists() else []
+    ledger.close(meta["collector"], interval, meta["revision"], keys)

@@ -1,0 +1,94 @@
+"""What a storage is: objects by name, put whole or not at all, fetched as private files.
+
+Names are relative paths with "/" between their parts. The helpers here are the parts of the
+behaviour that must not differ from storage to storage: the check of what is put, and globbing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pathlib
+import re
+from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ops.metrics_collect.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ops.foundation.files import StrPath
+
+__all__ = ["Storage", "glob_pattern", "opened_source"]
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Objects by name."""
+
+    def put(
+        self,
+        name: str,
+        *,
+        dict: Mapping[str, Any] | None = None,  # noqa: A002 - the name of the specification
+        filename: StrPath | None = None,
+        fileobj: IO[bytes] | None = None,
+        overwrite: bool = True,
+    ) -> None:
+        """Store exactly one of *dict* (as JSON), the file *filename* and the open *fileobj*.
+
+        With `overwrite=False` the object is created once: `ObjectExists` when the name is taken.
+        """
+        ...
+
+    def get(self, name: str) -> contextlib.AbstractContextManager[str]:
+        """Give the path of a private temporary copy that vanishes; `ObjectNotFound` if missing."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Say whether there is an object of that name."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove an object; `ObjectNotFound` if missing."""
+        ...
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the sorted names that match: `*` and `?` within a part, `**` across parts."""
+        ...
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Return the sorted names that start with *prefix*."""
+        ...
+
+
+@contextlib.contextmanager
+def opened_source(
+    data: Mapping[str, Any] | None, filename: StrPath | None, fileobj: IO[bytes] | None
+) -> Iterator[IO[bytes]]:
+    """Give what is to be stored as one readable binary file, whichever way it was passed."""
+    if sum(source is not None for source in (data, filename, fileobj)) != 1:
+        raise ParameterError("put() takes exactly one of dict=, filename= and fileobj=.")
+    if data is not None:
+        text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        yield io.BytesIO(text.encode() + b"\n")
+    elif filename is not None:
+        with pathlib.Path(filename).open("rb") as file:
+            yield file
+    elif fileobj is not None:
+        yield fileobj
+
+
+def glob_pattern(pattern: str) -> re.Pattern[str]:
+    """Translate a glob to an expression for whole names; every storage globs alike this way."""
+    tokens = re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
+    return re.compile("".join(_expression(t) for t in tokens) + r"\Z", re.DOTALL)
+
+
+def _expression(token: str) -> str:
+    if len(token) > 2 and token.startswith("["):
+        body = token[1:-1].replace("\\", r"\\")
+        return f"(?!/)[{'^' + body[1:] if body.startswith('!') else body}]"
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return known.get(token, re.escape(token))
