@@ -247,6 +247,16 @@ def disagreeing_facades(root: pathlib.Path) -> list[str]:
     return faults
 
 
+def names_hidden_by_modules(root: pathlib.Path) -> list[str]:
+    """No public name is also a module's: importing the module would put itself in its place."""
+    return [
+        f"{dist.name}: {name!r} is both exported and a module"
+        for dist in libraries(root)
+        for name in _literal_all(ast.parse((dist.portion / "__init__.py").read_text("utf-8")).body)
+        if (dist.portion / f"{name}.py").exists() or (dist.portion / name).is_dir()
+    ]
+
+
 def _literal_all(body: list[ast.stmt]) -> list[str]:
     for node in body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
@@ -293,4 +303,5 @@ ALL = (
     unforwarded_extras,
     unlayered_packages,
     disagreeing_facades,
+    names_hidden_by_modules,
 )

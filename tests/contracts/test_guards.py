@@ -110,6 +110,11 @@ PLANTED = [
         replace("packages/ops-foundation/src/ops/foundation/__init__.py", '"OpsError",', ""),
         "OpsError",
     ),
+    (
+        guards.names_hidden_by_modules,
+        create("packages/ops-foundation/src/ops/foundation/OpsError.py"),
+        "'OpsError' is both exported and a module",
+    ),
 ]
 
 

@@ -1,0 +1,110 @@
+"""The errors of ops.resilience.
+
+OpsError
+└── ResilienceError
+    ├── RetryError                          every attempt failed; the last error is its cause
+    ├── CircuitOpenError  (ConnectionError) the breaker does not let calls through now
+    ├── RateLimitTimeout  (TimeoutError)    no token, or no place, within the time allowed
+    └── HTTPError         (OSError)         the request got no usable reply
+        ├── HTTPStatusError                 the reply's status is not 2xx
+        └── DownloadError                   a download is incomplete or not what was expected
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from ops.foundation.errors import OpsError
+
+__all__ = [
+    "CircuitOpenError",
+    "DownloadError",
+    "HTTPError",
+    "HTTPStatusError",
+    "RateLimitTimeout",
+    "ResilienceError",
+    "ResilienceErrorCode",
+    "RetryError",
+]
+
+
+class ResilienceErrorCode(StrEnum):
+    """Codes of the errors that this distribution raises."""
+
+    RESILIENCE_ERROR = "RESILIENCE_ERROR"
+    RETRIES_EXHAUSTED = "RETRIES_EXHAUSTED"
+    CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    RATE_LIMIT_TIMEOUT = "RATE_LIMIT_TIMEOUT"
+    HTTP_ERROR = "HTTP_ERROR"
+    HTTP_STATUS = "HTTP_STATUS"
+    DOWNLOAD_FAILED = "DOWNLOAD_FAILED"
+
+
+class ResilienceError(OpsError):
+    """The base of all errors of ops.resilience."""
+
+    default_code = ResilienceErrorCode.RESILIENCE_ERROR
+
+
+class RetryError(ResilienceError):
+    """Every attempt failed. `last_exception` (also the cause) and `attempts` say how."""
+
+    default_code = ResilienceErrorCode.RETRIES_EXHAUSTED
+
+    def __init__(self, last_exception: BaseException, attempts: int, **kwargs: Any) -> None:
+        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        shown = f"{type(last_exception).__name__}: {last_exception}"
+        super().__init__(f"Gave up after {times}; the last error was {shown}", **kwargs)
+        self.last_exception = last_exception
+        self.attempts = attempts
+        self.__cause__ = last_exception
+
+
+class CircuitOpenError(ResilienceError, ConnectionError):
+    """The circuit is open: the call was not made. `retry_after` is in seconds."""
+
+    default_code = ResilienceErrorCode.CIRCUIT_OPEN
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.retry_after = retry_after
+
+
+class RateLimitTimeout(ResilienceError, TimeoutError):  # noqa: N818 - the field's name
+    """There was no token, or no free place, within the time that was allowed."""
+
+    default_code = ResilienceErrorCode.RATE_LIMIT_TIMEOUT
+
+
+class HTTPError(ResilienceError, OSError):
+    """A request got no usable reply."""
+
+    default_code = ResilienceErrorCode.HTTP_ERROR
+
+
+class HTTPStatusError(HTTPError):
+    """The reply's status is not 2xx. `url` has no credentials; `body` is the start of the reply."""
+
+    default_code = ResilienceErrorCode.HTTP_STATUS
+
+    def __init__(
+        self,
+        status: int,
+        url: str,
+        body: str = "",
+        *,
+        retry_after: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(f"{url} answered {status}: {body}".rstrip(": "), **kwargs)
+        self.status = status
+        self.url = url
+        self.body = body
+        self.retry_after = retry_after
+
+
+class DownloadError(HTTPError):
+    """A download ended early, changed on the way, or has another checksum than expected."""
+
+    default_code = ResilienceErrorCode.DOWNLOAD_FAILED

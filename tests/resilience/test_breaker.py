@@ -1,0 +1,233 @@
+"""The breaker opens, probes exactly as often as it should, and never serializes calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from ops.foundation.errors import ValidationError
+from ops.resilience import CircuitBreaker, CircuitOpenError, CircuitState
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def fail() -> None:
+    raise OSError
+
+
+def trip(breaker: CircuitBreaker, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(OSError):
+            breaker.call(fail)
+
+
+def test_it_opens_refuses_probes_and_closes(clock) -> None:
+    changes = []
+    breaker = CircuitBreaker(
+        3, 10, OSError, on_state_change=lambda *c: changes.append(c), clock=clock, name="db"
+    )
+    trip(breaker, 2)
+    assert breaker.call(lambda: 1) == 1, "a success forgets failures"
+    trip(breaker, 3)
+    with pytest.raises(CircuitOpenError, match="'db' is open") as caught:
+        breaker.call(lambda: 1)
+    assert caught.value.retry_after == 10
+    clock.now = 10.0
+    assert breaker.call(lambda: 2) == 2
+    assert breaker.state is CircuitState.CLOSED
+    assert [new for _, new in changes] == ["open", "half_open", "closed"]
+    stats = breaker.get_stats()
+    assert (stats.failures, stats.refused, stats.opened) == (5, 1, 1)
+
+
+def test_a_failed_probe_opens_again(clock) -> None:
+    breaker = CircuitBreaker(1, 10, clock=clock)
+    trip(breaker, 1)
+    clock.now = 11.0
+    trip(breaker, 1)
+    clock.now = 20.0
+    with pytest.raises(CircuitOpenError):
+        breaker.call(lambda: 1)
+
+
+def test_decorators_context_managers_and_coroutines(clock) -> None:
+    breaker = CircuitBreaker(1, 10, clock=clock)
+
+    @breaker
+    def function(x: int) -> int:
+        return x + 1
+
+    @breaker
+    async def coroutine(x: int) -> int:
+        if x:
+            raise OSError
+        return x
+
+    assert function(1) == 2
+    assert asyncio.run(coroutine(0)) == 0
+    with pytest.raises(OSError):
+        asyncio.run(coroutine(1))
+    with pytest.raises(CircuitOpenError), breaker:
+        pass
+    with pytest.raises(CircuitOpenError):
+        asyncio.run(coroutine(0))
+    breaker.reset()
+    with breaker:
+        pass
+    breaker.force_open()
+    with pytest.raises(CircuitOpenError):
+        function(1)
+
+
+def test_only_expected_errors_count(clock) -> None:
+    breaker = CircuitBreaker(1, 10, OSError, clock=clock)
+    with pytest.raises(KeyError):
+        breaker.call(lambda: {}[1])
+    assert breaker.state is CircuitState.CLOSED
+
+
+def test_an_interrupted_probe_gives_its_place_back(clock) -> None:
+    breaker = CircuitBreaker(1, 10, clock=clock)
+    trip(breaker, 1)
+    clock.now = 10.0
+    with pytest.raises(KeyboardInterrupt), breaker:
+        raise KeyboardInterrupt
+    assert breaker.call(lambda: 3) == 3
+
+
+def test_with_a_window_the_share_of_failures_decides(clock) -> None:
+    breaker = CircuitBreaker(0.5, 10, window=4, clock=clock)
+    for outcome in (True, False, True):
+        breaker.call(lambda: 1) if outcome else trip(breaker, 1)
+    assert breaker.state is CircuitState.CLOSED
+    trip(breaker, 1)
+    assert breaker.state is CircuitState.OPEN
+
+
+def test_calls_run_side_by_side() -> None:
+    breaker = CircuitBreaker()
+    together = threading.Barrier(8)
+    threads = [threading.Thread(target=breaker.call, args=(together.wait, 10)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not together.broken
+    assert breaker.get_stats().failures == 0
+
+
+def test_exactly_the_wanted_number_of_probes_runs_however_many_threads_arrive(clock) -> None:
+    breaker = CircuitBreaker(1, 10, success_threshold=2, clock=clock)
+    trip(breaker, 1)
+    clock.now = 10.0
+    inside, refused, release = [], [], threading.Event()
+    arrived = threading.Semaphore(0)
+
+    def probe() -> None:
+        inside.append(1)
+        arrived.release()
+        release.wait(10)
+
+    def work() -> None:
+        try:
+            breaker.call(probe)
+        except CircuitOpenError:
+            refused.append(1)
+            arrived.release()
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        arrived.acquire()
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert (len(inside), len(refused)) == (2, 14)
+    assert breaker.state is CircuitState.CLOSED
+
+
+def test_a_call_from_before_cannot_close_an_open_circuit(clock) -> None:
+    breaker = CircuitBreaker(1, 10, clock=clock)
+    with breaker:  # begins while closed, ends well after the circuit has opened
+        trip(breaker, 1)
+    assert breaker.state is CircuitState.OPEN
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"failure_threshold": 0},
+        {"success_threshold": 0},
+        {"recovery_timeout": float("nan")},
+        {"failure_threshold": 2, "window": 5},
+        {"failure_threshold": 0.5, "window": 0},
+    ],
+)
+def test_nonsense_is_refused(settings) -> None:
+    with pytest.raises(ValidationError):
+        CircuitBreaker(**settings)
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """The breaker against a model of five lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.breaker = CircuitBreaker(2, 5, success_threshold=2, clock=self.clock)
+        self.failures, self.successes, self.opened_at = 0, 0, None
+        self.half = False
+
+    @rule(seconds=st.sampled_from([1.0, 5.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @rule(works=st.booleans())
+    def call(self, works: bool) -> None:
+        refused = (
+            self.opened_at is not None and not self.half and self.clock.now - self.opened_at < 5
+        )
+        try:
+            self.breaker.call(lambda: None) if works else self.breaker.call(fail)
+        except CircuitOpenError:
+            assert refused
+            return
+        except OSError:
+            pass
+        assert not refused
+        if self.opened_at is not None:
+            self.half = True
+            self.successes = self.successes + 1 if works else 0
+            if not works:
+                self.half, self.opened_at = False, self.clock.now
+            elif self.successes == 2:
+                self.half, self.opened_at, self.failures, self.successes = False, None, 0, 0
+        else:
+            self.failures = 0 if works else self.failures + 1
+            if self.failures == 2:
+                self.opened_at, self.successes = self.clock.now, 0
+
+    @invariant()
+    def states_agree(self) -> None:
+        expected = "half_open" if self.half else "closed" if self.opened_at is None else "open"
+        assert self.breaker.state == expected
+
+
+TestBreakerMachine = BreakerMachine.TestCase
+TestBreakerMachine.settings = settings(max_examples=50, deadline=None)
