@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
 import numpy as np
 
 from ops.foundation.errors import ValidationError
+from ops.foundation.processes import pid_namespace, this_process
 from ops.shm import layout, mapping
 from ops.shm.convert import as_slice, to_dtype
 from ops.shm.errors import (
@@ -31,7 +32,6 @@ from ops.shm.errors import (
     SegmentNotFoundError,
     ViewChangedError,
 )
-from ops.shm.identity import pid_namespace, this_process
 from ops.shm.layout import ACKNOWLEDGED, EPOCH, INTERRUPTED, RECOVERIES, SEQ, THREAD, Layout
 from ops.shm.lock import RobustLock
 

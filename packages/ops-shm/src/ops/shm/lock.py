@@ -26,17 +26,21 @@ What a SIGKILL can leave, and why it ends well:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
-import platform
 import threading
 import time
 from importlib import import_module
 from typing import Any
 
 from ops.foundation.errors import LockTimeout, ResourceError
-from ops.shm import identity, mapping
+from ops.foundation.processes import (
+    full_memory_barrier,
+    is_alive,
+    pid_namespace,
+    this_process,
+)
+from ops.shm import mapping
 from ops.shm.errors import DeadlockError
 from ops.shm.layout import (
     EPOCH,
@@ -56,8 +60,6 @@ _multiprocessing: Any = import_module("_multiprocessing")
 _PATIENCE = 0.02
 _LOOKS = 3
 _SEMAPHORE = 1  # SEMAPHORE of _multiprocessing: not owned, so that any process may post it
-_MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine())
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RobustLock:
@@ -66,7 +68,7 @@ class RobustLock:
     __slots__ = ("_fd", "_instance", "epoch", "name", "owner", "post", "semaphore", "try_", "words")
 
     def __init__(self, name: str, instance: int, words: memoryview, fd: int) -> None:
-        if words[PID_NAMESPACE] != identity.pid_namespace():
+        if words[PID_NAMESPACE] != pid_namespace():
             raise ResourceError(
                 f"The shared array {name!r} belongs to another PID namespace, so its lock could not "
                 "tell whether a holder is alive.",
@@ -89,7 +91,7 @@ class RobustLock:
         while True:
             if not self.try_(False):  # noqa: FBT003
                 self._wait(deadline)
-            words[self.owner] = identity.this_process()
+            words[self.owner] = this_process()
             if words[EPOCH] == self.epoch:
                 return
             self.leave_old_epoch()
@@ -130,7 +132,7 @@ class RobustLock:
                 ownerless += 1
                 if ownerless < _LOOKS:
                     continue
-            elif identity.is_alive(holder):
+            elif is_alive(holder):
                 ownerless = 0
                 self._refuse_deadlock(holder)
                 continue
@@ -138,7 +140,7 @@ class RobustLock:
             ownerless = 0
 
     def _refuse_deadlock(self, holder: int) -> None:
-        if holder == identity.this_process() and self.words[THREAD] == threading.get_ident():
+        if holder == this_process() and self.words[THREAD] == threading.get_ident():
             raise DeadlockError(
                 f"This thread holds the lock of {self.name!r} through another object already.",
                 suggestions=(
@@ -158,9 +160,9 @@ class RobustLock:
             words[OWNER + new % OWNER_SLOTS] = 0
             self.make(self._instance, new, 0)
             words[EPOCH] = new
-            _barrier()
+            full_memory_barrier()
             late = words[self.owner]
-            while late not in {0, seen} and identity.is_alive(late):
+            while late not in {0, seen} and is_alive(late):
                 time.sleep(0.001)  # it entered just before the epoch moved, and may finish
                 late = words[self.owner]
             words[LAST_DEAD] = late or seen
@@ -174,13 +176,6 @@ class RobustLock:
             _forget(mapping.semaphore_name(self._instance, old))
         finally:
             os.close(fd)
-
-
-def _barrier() -> None:
-    """Make every running thread of the machine pass a full memory barrier."""
-    if _MEMBARRIER is None or _libc.syscall(_MEMBARRIER, 1, 0, 0) != 0:
-        # Store buffers drain within microseconds; without the system call, wait far longer.
-        time.sleep(0.01)
 
 
 def _forget(name: str) -> None:
