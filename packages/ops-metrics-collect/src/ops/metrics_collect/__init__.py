@@ -1,1 +1,173 @@
-"""Usage data collected, packed, shipped, rolled up and reported, every row exactly once."""
+"""Usage data collected, packed, shipped, rolled up and reported, every row exactly once.
+
+Names load on first use: `import ops.metrics_collect` loads neither pyarrow nor pandas.
+"""
+
+from typing import TYPE_CHECKING
+
+from ops.foundation.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ops.metrics_collect.collectors import (
+        Collector,
+        CollectorFactory,
+        collector,
+        query_collector,
+    )
+    from ops.metrics_collect.errors import (
+        BrokenTarballError,
+        MetricsError,
+        MetricsErrorCode,
+        ObjectExists,
+        ObjectNotFound,
+        ParameterError,
+        ShipConflict,
+        StateError,
+    )
+    from ops.metrics_collect.extractor import (
+        Extractor,
+        Limits,
+        Payload,
+    )
+    from ops.metrics_collect.ledger import (
+        Interval,
+        Ledger,
+    )
+    from ops.metrics_collect.outbox import (
+        Outbox,
+        Parcel,
+    )
+    from ops.metrics_collect.package import (
+        CollectionStatus,
+        Package,
+    )
+    from ops.metrics_collect.reports import (
+        Chart,
+        Column,
+        Formula,
+        Report,
+        ReportActivity,
+        ReportCCSP,
+        Sheet,
+    )
+    from ops.metrics_collect.rollups import (
+        DataframeActivity,
+        DataframeJobHostSummary,
+        Measure,
+        Rollup,
+    )
+    from ops.metrics_collect.runs import (
+        RunResult,
+        gather,
+        run,
+        ship,
+    )
+    from ops.metrics_collect.storage import (
+        Storage,
+        StorageDirectory,
+    )
+
+__all__ = [
+    "BrokenTarballError",
+    "Chart",
+    "CollectionStatus",
+    "Collector",
+    "CollectorFactory",
+    "Column",
+    "DataframeActivity",
+    "DataframeJobHostSummary",
+    "Extractor",
+    "Formula",
+    "Interval",
+    "Ledger",
+    "Limits",
+    "Measure",
+    "MetricsError",
+    "MetricsErrorCode",
+    "ObjectExists",
+    "ObjectNotFound",
+    "Outbox",
+    "Package",
+    "ParameterError",
+    "Parcel",
+    "Payload",
+    "Report",
+    "ReportActivity",
+    "ReportCCSP",
+    "Rollup",
+    "RunResult",
+    "Sheet",
+    "ShipConflict",
+    "StateError",
+    "Storage",
+    "StorageDirectory",
+    "collector",
+    "gather",
+    "query_collector",
+    "run",
+    "ship",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        ".collectors": (
+            "Collector",
+            "CollectorFactory",
+            "collector",
+            "query_collector",
+        ),
+        ".errors": (
+            "BrokenTarballError",
+            "MetricsError",
+            "MetricsErrorCode",
+            "ObjectExists",
+            "ObjectNotFound",
+            "ParameterError",
+            "ShipConflict",
+            "StateError",
+        ),
+        ".extractor": (
+            "Extractor",
+            "Limits",
+            "Payload",
+        ),
+        ".ledger": (
+            "Interval",
+            "Ledger",
+        ),
+        ".outbox": (
+            "Outbox",
+            "Parcel",
+        ),
+        ".package": (
+            "CollectionStatus",
+            "Package",
+        ),
+        ".reports": (
+            "Chart",
+            "Column",
+            "Formula",
+            "Report",
+            "ReportActivity",
+            "ReportCCSP",
+            "Sheet",
+        ),
+        ".rollups": (
+            "DataframeActivity",
+            "DataframeJobHostSummary",
+            "Measure",
+            "Rollup",
+        ),
+        ".runs": (
+            "RunResult",
+            "gather",
+            "run",
+            "ship",
+        ),
+        ".storage": (
+            "Storage",
+            "StorageDirectory",
+        ),
+    },
+)

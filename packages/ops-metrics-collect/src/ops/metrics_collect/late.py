@@ -21,14 +21,7 @@ if TYPE_CHECKING:
     from ops.metrics_collect.collectors import Collector
     from ops.metrics_collect.collectors._base import Gathered
 
-__all__ = ["FreshCollector", "drop_known_rows"]
-
-
-def drop_known_rows(
-    collector: Collector, primary_key: str, known: set[str], keys_path: pathlib.Path
-) -> FreshCollector:
-    """Return a collector like *collector* whose files lack rows with *known* keys."""
-    return FreshCollector(collector, primary_key, known, keys_path)
+__all__ = ["FreshCollector"]
 
 
 class FreshCollector:

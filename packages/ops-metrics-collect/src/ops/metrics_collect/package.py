@@ -168,7 +168,7 @@ class Package:
         result: Any = None
         try:
             result = collector.gather()
-        except Exception as caught:
+        except Exception as caught:  # noqa: BLE001 - any failure of a collector is a row of the status file
             _log.exception("collector %s failed", collector.key)
             error = f"{type(caught).__name__}: {caught}"
         status = "failed" if error else "ok" if result else "empty"
@@ -245,8 +245,16 @@ def _status_csv(statuses: list[CollectionStatus], members: list[Member]) -> byte
         interval = [iso(m) if m else None for m in (s.since, s.until)]
         lines += [
             encode_row(
-                [iso(s.started), *interval, name, s.status, s.elapsed, s.collector, s.error or None]
+                [
+                    iso(s.started),
+                    *interval,
+                    name or None,
+                    s.status,
+                    s.elapsed,
+                    s.collector,
+                    s.error or None,
+                ]
             )
-            for name in (names or [None])
+            for name in (names or [""])
         ]
     return b"".join(lines)

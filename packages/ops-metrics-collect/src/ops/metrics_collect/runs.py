@@ -17,18 +17,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import pathlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import temporary_directory
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import iso, now, require_aware
 from ops.metrics_collect.errors import ObjectExists, ParameterError, ShipConflict
-from ops.metrics_collect.late import drop_known_rows
+from ops.metrics_collect.late import FreshCollector
 from ops.metrics_collect.ledger import Interval, daily_slices
 from ops.metrics_collect.package import Package, compact
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Callable, Mapping, Sequence
 
     from ops.metrics_collect.collectors import Collector, CollectorFactory
@@ -210,7 +210,7 @@ def _stage(
             fresh = None
             if factory.primary_key:
                 known = ledger.keys(factory.key, piece) if revision else set()
-                fresh = drop_known_rows(collector, factory.primary_key, known, folder / _KEYS)
+                fresh = FreshCollector(collector, factory.primary_key, known, folder / _KEYS)
                 collector = fresh
             parcel = Package(
                 [collector],
@@ -220,14 +220,23 @@ def _stage(
             )
             for tarball in parcel:
                 (folder / tarball.name).write_bytes(tarball.read_bytes())
-            failed = [s for s in parcel.statuses if s.status == "failed"]
-            if failed:
-                raise _CollectionFailed("; ".join(f"{s.collector}: {s.error}" for s in failed))
-            if revision and fresh is not None and not fresh.fresh_rows:
-                raise _NothingLate
+            _require_success(parcel)
+            if revision and fresh is not None:
+                _require_late_rows(fresh)
     except _NothingLate:
         return False
     return True
+
+
+def _require_late_rows(fresh: FreshCollector) -> None:
+    if not fresh.fresh_rows:
+        raise _NothingLate
+
+
+def _require_success(parcel: Package) -> None:
+    failed = [s for s in parcel.statuses if s.status == "failed"]
+    if failed:
+        raise _CollectionFailed("; ".join(f"{s.collector}: {s.error}" for s in failed))
 
 
 def _ship(
@@ -241,7 +250,7 @@ def _ship(
         try:
             for path in parcel.files():
                 _put_once(storage, path)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any storage, any failure: the parcel waits
             message = f"{type(error).__name__}: {error}"
             outbox.fail(parcel, message, final=isinstance(error, ShipConflict))
             result.failed[parcel.name] = message

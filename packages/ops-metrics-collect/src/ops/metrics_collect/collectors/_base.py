@@ -175,7 +175,7 @@ def collector(
     """Turn a function into a factory of collectors; its name is the key unless one is given."""
 
     def decorate(function: Callable[..., Gathered]) -> CollectorFactory:
-        name = key or getattr(function, "__name__", "")
+        name = key or str(getattr(function, "__name__", ""))
         return CollectorFactory(function, key=name, version=version, primary_key=primary_key)
 
     return decorate if function is None else decorate(function)

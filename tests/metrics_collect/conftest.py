@@ -1,0 +1,50 @@
+import datetime as dt
+import sqlite3
+
+import pytest
+
+from ops.metrics_collect import Ledger, Outbox, StorageDirectory, query_collector
+
+DAY = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
+SQL = "select * from runs where finished >= :since and finished < :until order by id"
+
+
+class Chain:
+    """A source table, a collector of it, and everything between it and a storage."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.db = sqlite3.connect(folder / "source.db")
+        self.db.execute(
+            "create table if not exists runs (id integer, name text, seconds real, finished text)"
+        )
+        self.storage = StorageDirectory(folder / "shipped")
+        self.ledger = Ledger(folder / "ledger.sqlite")
+        self.outbox = Outbox(folder / "outbox")
+        self.collector = query_collector("runs", SQL, primary_key="id", max_part_bytes=400)
+
+    def insert(self, first, count, day=0):
+        moment = DAY + dt.timedelta(days=day, hours=1)
+        rows = [
+            (i, f"model {i % 3}", 0.5, (moment + dt.timedelta(seconds=i)).isoformat())
+            for i in range(first, first + count)
+        ]
+        self.db.executemany("insert into runs values (?, ?, ?, ?)", rows)
+        self.db.commit()
+
+    def arguments(self, days=1, **more):
+        return {"outbox": self.outbox, "since": DAY, "until": DAY + dt.timedelta(days=days), **more}
+
+    @property
+    def factories(self):
+        return [self.collector.bind(db=self.db)]
+
+    def shipped_files(self):
+        return [self.storage.base_path / name for name in self.storage.list()]
+
+
+@pytest.fixture
+def chain(tmp_path):
+    chain = Chain(tmp_path)
+    yield chain
+    chain.db.close()

@@ -1,0 +1,107 @@
+"""The whole chain: table, collector, package, storage, extractor, rollup, report."""
+
+import datetime as dt
+
+import pytest
+
+from ops.metrics_collect import DataframeActivity, Extractor, ReportActivity, run
+
+openpyxl = pytest.importorskip("openpyxl")
+pytest.importorskip("xlsxwriter")
+
+
+def rollup_of(chain):
+    rollup = DataframeActivity("runs", by=["name"], sums=["seconds"], time="finished")
+    return rollup.add(Extractor(chain.shipped_files()))
+
+
+def shipped_ids(chain):
+    ids = []
+    for payload in Extractor(chain.shipped_files(), collections={"runs"}).payloads():
+        ids += payload.batch.column("id").to_pylist()
+    return sorted(map(int, ids))
+
+
+def test_rows_and_a_late_row_reach_the_workbook_once_each(chain, tmp_path):
+    chain.insert(0, 50)
+    chain.insert(50, 50, day=1)
+    week = dt.timedelta(days=7)
+
+    first = run(chain.factories, chain.storage, chain.ledger, **chain.arguments(days=2))
+    chain.insert(100, 1)  # into the first day, which is closed
+    second = run(
+        chain.factories, chain.storage, chain.ledger, **chain.arguments(days=2, lookback=week)
+    )
+    third = run(
+        chain.factories, chain.storage, chain.ledger, **chain.arguments(days=2, lookback=week)
+    )
+
+    assert first.ok
+    assert second.shipped == ["runs-20261001T000000Z-20261002T000000Z-r1"]
+    assert third.shipped == []
+    assert shipped_ids(chain) == list(range(101))
+
+    path = tmp_path / "activity.xlsx"
+    ReportActivity(rollup_of(chain), {"title": "Runs"}).save(path)
+    book = openpyxl.load_workbook(path)
+    assert book.sheetnames == ["Summary", "Activity"]
+    counts = {r[0]: r[1] for r in book["Activity"].iter_rows(min_row=2, values_only=True)}
+    assert counts == {"model 0": 34, "model 1": 34, "model 2": 33}
+    assert len(book["Summary"]._charts) == 1
+
+
+def test_a_slice_that_fails_stays_a_gap_and_is_filled_later(chain):
+    chain.insert(0, 10)
+    chain.insert(10, 10, day=1)
+    chain.insert(20, 10, day=2)
+    healthy = chain.factories[0]
+    broken_day = chain.arguments()["since"] + dt.timedelta(days=1)
+
+    class Flaky:
+        key, version, primary_key, has_interval = "runs", "1.0", "id", True
+
+        def __call__(self, *, since, until):
+            work = healthy(since=since, until=until)
+            if since == broken_day:
+                work.kwargs["db"] = None
+            return work
+
+    result = run([Flaky()], chain.storage, chain.ledger, **chain.arguments(days=3))
+
+    assert len(result.shipped) == 2
+    window = dt.timedelta(days=1)
+    [(key, gap, error)] = chain.ledger.failures()
+    assert (key, gap.since, gap.until) == ("runs", broken_day, broken_day + window)
+    assert "AttributeError" in error
+
+    assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments(days=3)).ok
+    assert shipped_ids(chain) == list(range(30))
+    assert chain.ledger.failures() == []
+
+
+def test_a_storage_that_fails_keeps_the_parcel_for_the_next_run(chain, monkeypatch):
+    chain.insert(0, 10)
+    put = chain.storage.put
+    monkeypatch.setattr(
+        chain.storage, "put", lambda *a, **k: (_ for _ in ()).throw(OSError("down"))
+    )
+    assert not run(chain.factories, chain.storage, chain.ledger, **chain.arguments()).ok
+    assert chain.outbox.counts()["sending"] == 1
+
+    monkeypatch.setattr(chain.storage, "put", put)
+    assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments()).ok
+    assert shipped_ids(chain) == list(range(10))
+    assert chain.outbox.counts() == {"new": 0, "sending": 0, "done": 1, "failed": 0}
+
+
+def test_other_content_under_our_name_is_a_conflict_and_is_not_overwritten(chain):
+    chain.insert(0, 1)
+    name = "runs-20261001T000000Z-20261002T000000Z-000000.tar.gz"
+    chain.storage.put(name, dict={"not": "ours"})
+
+    result = run(chain.factories, chain.storage, chain.ledger, **chain.arguments())
+
+    assert "ShipConflict" in next(iter(result.failed.values()))
+    assert chain.outbox.counts()["failed"] == 1
+    with chain.storage.get(name) as path, open(path) as file:
+        assert "ours" in file.read()

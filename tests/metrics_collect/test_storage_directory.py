@@ -1,0 +1,18 @@
+import pytest
+from tests.metrics_collect.storage_suite import StorageSuite
+
+from ops.metrics_collect import Storage, StorageDirectory
+
+
+class TestStorageDirectory(StorageSuite):
+    @pytest.fixture
+    def storage(self, tmp_path):
+        return StorageDirectory(tmp_path / "objects")
+
+    def test_it_is_a_storage(self, storage):
+        assert isinstance(storage, Storage)
+
+    def test_an_unfinished_file_of_a_crash_is_no_object(self, storage):
+        storage.put("name", dict={})
+        (storage.base_path / ".name.0123456789ab.tmp").write_bytes(b"half")
+        assert storage.list() == ["name"]
