@@ -1,0 +1,68 @@
+"""Logging one message, beside a database, a recording format and a bare append."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+
+import lmdb
+import numpy as np
+from benchmarks.harness import Case, Target
+from mcap.writer import Writer
+
+from ops.datalog import DataLogger, LogPackage
+
+
+def cases():
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        logger = DataLogger(root, layout="segments")
+        logger.start()
+        sink, payload = logger.input_queue, bytes(64)
+        package = LogPackage(1, 1, np.frombuffer(payload, np.uint8))
+
+        environment = lmdb.open(str(root / "lmdb"), map_size=1 << 33, sync=False)
+        counter = iter(range(1 << 40))
+
+        def lmdb_put() -> None:
+            with environment.begin(write=True) as transaction:
+                transaction.put(next(counter).to_bytes(8, "big"), payload)
+
+        mcap = Writer(str(root / "log.mcap"))
+        mcap.start()
+        schema = mcap.register_schema("bytes", "", b"")
+        channel = mcap.register_channel("topic", "", schema)
+
+        def mcap_put() -> None:
+            mcap.add_message(channel, 1, payload, 1)
+
+        raw = (root / "raw").open("ab", buffering=0)
+        yield Case(
+            "one message of 64 bytes",
+            {
+                "ops-datalog": lambda: sink.log(1, 1, payload),
+                "ops-datalog, LogPackage": lambda: sink.put(package),
+                "LMDB transaction, no sync": lmdb_put,
+                "MCAP": mcap_put,
+                "bare append": lambda: raw.write(payload),
+            },
+            (
+                Target("LMDB transaction, no sync", at_least=2),
+                Target("MCAP", at_least=4),
+                Target(at_most=2e-6),
+            ),
+            packages=("lmdb", "mcap"),
+        )
+        times, rows = np.arange(1000), np.zeros((1000, 64), np.uint8)
+        yield Case(
+            "1000 messages of 64 bytes at once, per message",
+            {"ops-datalog put_many": lambda: sink.put_many(1, times, rows)},
+            (Target(at_most=1e-7),),
+            divide=1000,
+            rounds=5,
+            number=200,
+        )
+        mcap.finish()
+        raw.close()
+        environment.close()
+        logger.stop()

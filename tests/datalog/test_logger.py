@@ -1,0 +1,280 @@
+"""From put to file: what was accepted is laid out exactly once."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ops.datalog import (
+    DataLogError,
+    DataLogger,
+    InvalidPackageError,
+    LogExistsError,
+    LoggerStopped,
+    LogNotFoundError,
+    LogPackage,
+    compress_npy_logs,
+    open_log,
+)
+from ops.datalog.archive import DONE
+from ops.foundation.errors import ValidationError
+
+PRODUCER = """
+import sys
+from ops.datalog import LoggerStopped
+from ops.datalog.sink import LogSink
+sink, number = LogSink(sys.argv[1]), 0
+try:
+    while True:
+        sink.log(int(sys.argv[2]), number, b"x" * int(sys.argv[3]))
+        number += 1
+        if number == 1: print("ready", flush=True)
+except LoggerStopped:
+    print(number)
+"""
+
+
+@pytest.fixture
+def logger(tmp_path):
+    logger = DataLogger(tmp_path, "test", layout="segments")
+    logger.start()
+    yield logger
+    logger.stop()
+
+
+def contents(log) -> list[tuple[int, int, bytes]]:
+    return [(m.source_id, m.timestamp, m.data.tobytes()) for m in log.read()]
+
+
+def test_each_message_becomes_one_file_with_source_and_time(tmp_path) -> None:
+    with DataLogger(tmp_path, "a.b") as logger:
+        assert logger.output_directory == tmp_path / "a.b_data_log"
+        assert logger.started
+        logger.input_queue.put(LogPackage(np.uint8(3), np.uint64(17), np.array([1, 2], np.uint8)))
+        logger.input_queue.put(LogPackage(3, time_stamp=17, serialized_data=b"\5"))
+        logger.input_queue.put_nowait(LogPackage(4, 2**64 - 1, bytearray()))
+    names = sorted(p.name for p in logger.output_directory.glob("*.npy"))
+    assert names == [
+        "003_00000000000000000017.npy",
+        "003_00000000000000000017_1.npy",
+        f"004_{2**64 - 1:020d}.npy",
+    ]
+    assert np.load(logger.output_directory / names[0]).tolist() == [1, 2]
+    assert not logger.started
+    assert list(logger.output_directory.glob("*.seg")) == []
+
+
+def test_what_was_put_can_be_read_at_once(logger) -> None:
+    logger.input_queue.log(1, 5, b"now")
+    assert contents(logger) == [(1, 5, b"now")]
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30
+)
+@given(
+    packages=st.lists(
+        st.tuples(
+            st.integers(0, 255),
+            st.integers(0, 2**64 - 1),
+            st.one_of(st.binary(max_size=200), st.sampled_from([b"y" * 16384, b"z" * 300_000])),
+        ),
+        max_size=40,
+    )
+)
+def test_every_message_comes_back_through_every_layout(tmp_path_factory, packages) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    expected = sorted(packages)
+    with DataLogger(folder, layout="segments") as logger:
+        for package in packages:
+            logger.input_queue.log(*package)
+        if packages:
+            assert sorted(contents(logger)) == expected
+    if packages:
+        logger.compress_logs(remove_sources=True, verify_integrity=True)
+        assert sorted(contents(logger)) == expected
+        assert not list(logger.output_directory.glob("*.npy"))
+
+
+def test_many_rows_in_one_call(logger) -> None:
+    data = np.arange(30, dtype=np.uint8).reshape(10, 3)
+    logger.input_queue.put_many(7, np.arange(10) + 100, data)
+    columns = logger.read().columns(7)
+    assert columns.times.tolist() == list(range(100, 110))
+    assert np.array_equal(columns.data, data)
+    for bad in ((np.arange(3), data), (np.arange(0), data[:0]), (np.arange(10), data[0])):
+        with pytest.raises(InvalidPackageError):
+            logger.input_queue.put_many(7, *bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (256, 0, b""),
+        (-1, 0, b""),
+        (0, -1, b""),
+        (0, 2**64, b""),
+        (1.5, 0, b""),
+        (0, 0, "text"),
+        (0, 0, None),
+    ],
+)
+def test_a_bad_message_is_refused_and_harms_no_other(logger, bad) -> None:
+    logger.input_queue.log(1, 1, b"before")
+    with pytest.raises(InvalidPackageError):
+        logger.input_queue.log(*bad)
+    logger.input_queue.log(1, 2, b"after")
+    assert [c[2] for c in contents(logger)] == [b"before", b"after"]
+
+
+def test_after_stop_a_put_says_so_until_the_next_start(logger) -> None:
+    queue = logger.input_queue
+    queue.log(1, 1, b"a")
+    logger.stop()
+    logger.stop()
+    with pytest.raises(LoggerStopped):
+        queue.log(1, 2, b"b")
+    logger.start()
+    queue.log(1, 3, b"c")
+    assert [c[1] for c in contents(logger)] == [1, 3]
+    with pytest.raises(DataLogError, match="Stop"):
+        logger.compress_logs()
+
+
+def test_a_log_is_continued_only_when_asked(tmp_path) -> None:
+    with DataLogger(tmp_path) as logger:
+        logger.input_queue.log(1, 1, b"a")
+    with pytest.raises(LogExistsError, match="exist_ok"):
+        DataLogger(tmp_path)
+    with DataLogger(tmp_path, exist_ok=True) as logger:
+        logger.input_queue.log(1, 1, b"b")
+    assert contents(logger) == [(1, 1, b"a"), (1, 1, b"b")]
+
+
+def test_the_queue_travels_to_processes_and_forks_get_writers_of_their_own(logger) -> None:
+    queue = logger.input_queue
+    queue.log(0, 0, b"parent")
+    pid = os.fork()
+    if pid == 0:
+        queue.log(1, 1, b"child")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    copy = pickle.loads(pickle.dumps(queue))
+    copy.log(2, 2, b"copy")
+    queue.log(0, 3, b"parent again")
+    assert [c[0] for c in contents(logger)] == [0, 1, 2, 0]
+    assert logger.read().verify().is_whole
+    assert (queue.qsize(), queue.empty(), queue.full()) == (0, True, False)
+
+
+def test_threads_share_one_writer(logger) -> None:
+    def work(source: int) -> None:
+        for number in range(300):
+            logger.input_queue.log(source, number, bytes(50))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert logger.read().verify().messages == 1800
+    assert len(list(logger.output_directory.glob("*.tail"))) == 1
+
+
+def producer(logger, source: int, size: int) -> subprocess.Popen:
+    command = [sys.executable, "-c", PRODUCER, str(logger.output_directory), str(source), str(size)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_stopping_while_producers_write_loses_nothing_they_were_told_is_logged(logger) -> None:
+    processes = {source: producer(logger, source, 64) for source in (1, 2, 3)}
+    logger.stop()
+    accepted = {s: int(p.communicate(timeout=30)[0]) for s, p in processes.items()}
+    for source, count in accepted.items():
+        assert len(logger.read().columns(source).times) == count
+
+
+@pytest.mark.fault
+def test_a_full_disk_refuses_messages_and_keeps_those_accepted(tmp_path) -> None:
+    program = """
+import resource, signal, sys
+from ops.datalog import DataLogger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+logger = DataLogger(sys.argv[1], layout="segments", on_full=sys.argv[2]); logger.start()
+resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, resource.RLIM_INFINITY))
+accepted = 0
+try:
+    for number in range(2000):
+        logger.input_queue.log(1, number, bytes(1000)); accepted += 1
+except OSError as error:
+    print(accepted, logger.input_queue.dropped, error.errno)
+else:
+    print(accepted - logger.input_queue.dropped, logger.input_queue.dropped, 0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+logger.stop()
+"""
+    for mode, failed in (("raise", True), ("drop", False)):
+        folder = tmp_path / mode
+        command = [sys.executable, "-c", program, str(folder), mode]
+        words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        accepted, dropped, error = map(int, words)
+        report = open_log(folder / "data_logger_data_log").verify()
+        assert 500 < report.messages == accepted < 2000
+        assert bool(error) == failed
+        assert bool(dropped) != failed
+        assert report.is_whole
+
+
+def test_a_layout_that_was_cut_off_is_completed(tmp_path) -> None:
+    with DataLogger(tmp_path, layout="segments") as logger:
+        for number in range(20):
+            logger.input_queue.log(1, number, b"m")
+    folder = logger.output_directory
+    (folder / DONE).mkdir()
+    for message in logger.read():
+        np.save(folder / DONE / f"001_{message.timestamp:020d}.npy", message.data)
+    (folder / DONE / "001_00000000000000000000.npy").rename(folder / "001_00000000000000000000.npy")
+    compress_npy_logs(folder, remove_sources=True)
+    assert [c[1] for c in contents(logger)] == list(range(20))
+    assert not list(folder.glob("*.seg"))
+
+
+def test_nonsense_is_refused(tmp_path, monkeypatch) -> None:
+    with pytest.raises(ValidationError, match="layout"):
+        DataLogger(tmp_path, layout="hdf5")
+    with pytest.raises(ValidationError):
+        DataLogger(tmp_path, "../escape")
+    with pytest.raises(LogNotFoundError):
+        open_log(tmp_path)
+    with pytest.raises(LogNotFoundError):
+        compress_npy_logs(tmp_path)
+    with pytest.raises(InvalidPackageError):
+        LogPackage(1)
+    monkeypatch.setenv("OPS_DATALOG_LAYOUT", "segments")
+    with DataLogger(tmp_path) as logger:
+        logger.input_queue.log(1, 1, b"a")
+    assert list(logger.output_directory.glob("*.seg"))
+
+
+def test_a_read_only_folder_is_an_error_at_start(tmp_path) -> None:
+    if os.geteuid() == 0:
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    else:
+        command = []
+    tmp_path.chmod(0o555)
+    program = f"from ops.datalog import DataLogger; DataLogger({str(tmp_path)!r}).start()"
+    result = subprocess.run(
+        [*command, sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    tmp_path.chmod(0o755)
+    assert result.returncode != 0
