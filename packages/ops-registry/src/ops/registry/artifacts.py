@@ -1,0 +1,127 @@
+"""Files and folders copied into the store, each with the SHA-256 of what was copied.
+
+A copy is made beside its target under a temporary name, flushed, and renamed, so that under its own
+name an artifact is always whole. The digest is taken while copying, from the bytes that are
+written. A folder's digest is that of its sorted file names and their digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import secrets
+import shutil
+from typing import TYPE_CHECKING
+
+from ops.registry.errors import ArtifactNotFoundError, CorruptStoreError, StorageError
+
+if TYPE_CHECKING:
+    from ops.foundation.files import StrPath
+
+__all__ = ["checksum", "copy_in", "fetch", "stage"]
+
+_PIECE = 1 << 20
+
+
+def stage(source: StrPath, folder: pathlib.Path) -> tuple[pathlib.Path, int, str]:
+    """Copy *source* into *folder* under a temporary name; return that path, size and digest."""
+    origin = pathlib.Path(source)
+    if not origin.exists():
+        raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
+    target = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if origin.is_dir():
+            size, digest = _copy_tree(origin, target)
+        else:
+            size, digest = _copy_file(origin, target)
+    except OSError as error:
+        remove(target)
+        raise StorageError(f"{str(origin)!r} cannot be stored: {error}.") from error
+    except BaseException:
+        remove(target)
+        raise
+    return target, size, digest
+
+
+def copy_in(source: StrPath, target: pathlib.Path) -> tuple[int, str]:
+    """Copy *source* to *target*, replacing what is there; return size and digest."""
+    staged, size, digest = stage(source, target.parent)
+    publish(staged, target)
+    return size, digest
+
+
+def publish(staged: pathlib.Path, target: pathlib.Path) -> None:
+    """Give a staged copy its name; what had it before is removed."""
+    if target.is_dir() or staged.is_dir():
+        remove(target)  # a rename replaces a file by a file, and nothing else
+    staged.replace(target)
+
+
+def fetch(stored: pathlib.Path, destination: StrPath, expected: str) -> pathlib.Path:
+    """Copy an artifact out to *destination*, which must have the digest *expected*."""
+    target = pathlib.Path(destination)
+    staged, _, digest = stage(stored, target.absolute().parent)
+    if digest != expected:
+        remove(staged)
+        raise CorruptStoreError(
+            f"{str(stored)!r} has the SHA-256 {digest}, and {expected} was stored."
+        )
+    publish(staged, target)
+    return target
+
+
+def checksum(path: pathlib.Path) -> str:
+    """Return the digest of a file or folder that is in the store."""
+    if not path.exists():
+        raise ArtifactNotFoundError(f"The artifact {str(path)!r} is not there any more.")
+    if path.is_file():
+        return _digest(path)
+    return _tree_digest([(name, _digest(path / name)) for name in _names(path)])
+
+
+def remove(path: pathlib.Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _copy_tree(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
+    target.mkdir()
+    total = 0
+    parts = []
+    for name in _names(origin):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        size, digest = _copy_file(origin / name, target / name)
+        total += size
+        parts.append((name, digest))
+    return total, _tree_digest(parts)
+
+
+def _copy_file(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
+    hasher = hashlib.sha256()
+    size = 0
+    with origin.open("rb") as reader, target.open("xb") as writer:
+        while piece := reader.read(_PIECE):
+            hasher.update(piece)
+            writer.write(piece)
+            size += len(piece)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return size, hasher.hexdigest()
+
+
+def _digest(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def _tree_digest(parts: list[tuple[str, str]]) -> str:
+    return hashlib.sha256("".join(f"{d}  {n}\n" for n, d in parts).encode()).hexdigest()

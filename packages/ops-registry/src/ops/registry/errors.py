@@ -1,0 +1,154 @@
+"""The errors of ops.registry.
+
+    OpsError
+    └── MLOpsException
+        ├── NotFoundError               (LookupError)
+        │   ├── ModelNotFoundError
+        │   │   └── ModelVersionNotFoundError      a version, a stage or an alias that is not there
+        │   ├── ExperimentNotFoundError
+        │   ├── RunNotFoundError
+        │   └── ArtifactNotFoundError   (FileNotFoundError)
+        ├── InvalidValueError           (ValidationError, ValueError)
+        │   ├── ConfigurationError                 an option or an environment variable
+        │   └── FilterError                        where a search expression is wrong
+        ├── AlreadyExistsError          (ConflictError)
+        ├── StorageError                (OSError)
+        │   └── CorruptStoreError                  bytes that no version of this package wrote
+        └── BackendUnavailableError                asked for a backend that is not there
+
+Locks raise `ops.foundation.LockTimeout`; its code equals `ErrorCode.LOCK_TIMEOUT`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from ops.foundation.errors import ConflictError, OpsError, ValidationError
+
+__all__ = [
+    "AlreadyExistsError",
+    "ArtifactNotFoundError",
+    "BackendUnavailableError",
+    "ConfigurationError",
+    "CorruptStoreError",
+    "ErrorCode",
+    "ExperimentNotFoundError",
+    "FilterError",
+    "InvalidValueError",
+    "MLOpsException",
+    "ModelNotFoundError",
+    "ModelVersionNotFoundError",
+    "NotFoundError",
+    "RunNotFoundError",
+    "StorageError",
+]
+
+
+class ErrorCode(StrEnum):
+    """Codes of the errors that this distribution raises."""
+
+    MLOPS_ERROR = "MLOPS_ERROR"
+    NOT_FOUND = "NOT_FOUND"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    MODEL_VERSION_NOT_FOUND = "MODEL_VERSION_NOT_FOUND"
+    EXPERIMENT_NOT_FOUND = "EXPERIMENT_NOT_FOUND"
+    RUN_NOT_FOUND = "RUN_NOT_FOUND"
+    ARTIFACT_NOT_FOUND = "ARTIFACT_NOT_FOUND"
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    CONFIGURATION_ERROR = "CONFIGURATION_ERROR"
+    FILTER_SYNTAX = "FILTER_SYNTAX"
+    CONFLICT = "CONFLICT"
+    STORAGE_ERROR = "STORAGE_ERROR"
+    CORRUPT_STORE = "CORRUPT_STORE"
+    BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
+    LOCK_TIMEOUT = "LOCK_TIMEOUT"
+
+
+class MLOpsException(OpsError):  # noqa: N818 - the published name
+    """The base of the errors of this package."""
+
+    default_code = ErrorCode.MLOPS_ERROR
+
+
+class NotFoundError(MLOpsException, LookupError):
+    """What was asked for is not in the store."""
+
+    default_code = ErrorCode.NOT_FOUND
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model has this name."""
+
+    default_code = ErrorCode.MODEL_NOT_FOUND
+
+
+class ModelVersionNotFoundError(ModelNotFoundError):
+    """The model is there; this version, or one in this stage or with this alias, is not."""
+
+    default_code = ErrorCode.MODEL_VERSION_NOT_FOUND
+
+
+class ExperimentNotFoundError(NotFoundError):
+    """No experiment has this id or name."""
+
+    default_code = ErrorCode.EXPERIMENT_NOT_FOUND
+
+
+class RunNotFoundError(NotFoundError):
+    """No run has this id."""
+
+    default_code = ErrorCode.RUN_NOT_FOUND
+
+
+class ArtifactNotFoundError(NotFoundError, FileNotFoundError):
+    """The file or folder to store or to fetch does not exist."""
+
+    default_code = ErrorCode.ARTIFACT_NOT_FOUND
+
+
+class InvalidValueError(MLOpsException, ValidationError):
+    """An argument is not acceptable; the message says which and what would be."""
+
+    default_code = ErrorCode.VALIDATION_ERROR
+
+
+class ConfigurationError(InvalidValueError):
+    """An option, a configuration file or an environment variable is not acceptable."""
+
+    default_code = ErrorCode.CONFIGURATION_ERROR
+
+
+class FilterError(InvalidValueError):
+    """A search expression is wrong at *position* (0-based, in *text*)."""
+
+    default_code = ErrorCode.FILTER_SYNTAX
+
+    def __init__(self, message: str = "", *, text: str = "", position: int = 0, **kw: Any) -> None:
+        super().__init__(f"{message}\n  {text}\n  {' ' * position}^", **kw)
+        self.text = text
+        self.position = position
+
+
+class AlreadyExistsError(MLOpsException, ConflictError):
+    """The name is taken by something else."""
+
+    default_code = ErrorCode.CONFLICT
+
+
+class StorageError(MLOpsException, OSError):
+    """The store could not be read or written; the cause is the error of the system."""
+
+    default_code = ErrorCode.STORAGE_ERROR
+
+
+class CorruptStoreError(StorageError):
+    """A file of the store is not what this package writes, or its checksum does not fit."""
+
+    default_code = ErrorCode.CORRUPT_STORE
+
+
+class BackendUnavailableError(MLOpsException):
+    """The backend that was asked for is not part of this version; nothing else was used instead."""
+
+    default_code = ErrorCode.BACKEND_UNAVAILABLE

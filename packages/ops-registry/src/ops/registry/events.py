@@ -1,0 +1,48 @@
+"""The names of what ops.registry tells (events) and of where others may take part (hooks).
+
+Emitters and hooks themselves are `ops.observe`'s. Every name here is emitted or executed by some
+operation of this package; names of what does not exist yet are added with it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["EventType", "HookType"]
+
+
+class EventType(StrEnum):
+    """What happened; the data of an event is a dict with the ids and names involved."""
+
+    EXPERIMENT_CREATED = "experiment_created"
+    RUN_STARTED = "run_started"
+    RUN_ENDED = "run_ended"
+    RUN_COMPLETED = "run_completed"
+    RUN_FAILED = "run_failed"
+    METRIC_LOGGED = "metric_logged"
+    PARAMETER_LOGGED = "parameter_logged"
+    TAG_SET = "tag_set"
+    ARTIFACT_LOGGED = "artifact_logged"
+    MODEL_REGISTERED = "model_registered"
+    MODEL_PROMOTED = "model_promoted"
+    MODEL_ARCHIVED = "model_archived"
+    MODEL_VERSION_DELETED = "model_version_deleted"
+    MODEL_ALIAS_SET = "model_alias_set"
+    MODEL_ALIAS_DELETED = "model_alias_deleted"
+    MODEL_DOWNLOADED = "model_downloaded"
+    INDEX_COMPACTED = "index_compacted"
+
+
+class HookType(StrEnum):
+    """Where hooks run: `PRE_` may change the data or veto by raising, `POST_` sees what was done."""
+
+    PRE_RUN_START = "pre_run_start"
+    POST_RUN_START = "post_run_start"
+    PRE_RUN_END = "pre_run_end"
+    POST_RUN_END = "post_run_end"
+    PRE_METRIC_LOG = "pre_metric_log"
+    POST_METRIC_LOG = "post_metric_log"
+    PRE_MODEL_REGISTER = "pre_model_register"
+    POST_MODEL_REGISTER = "post_model_register"
+    PRE_MODEL_PROMOTE = "pre_model_promote"
+    POST_MODEL_PROMOTE = "post_model_promote"

@@ -1,0 +1,121 @@
+"""Experiments on disk: a journal under a lock, and a JSON file each and a Parquet index as views.
+
+Names are unique because creating reads the journal to its end and appends to it under one lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.files import atomic_write
+from ops.foundation.ids import generate_uuid7
+from ops.foundation.locks import FileLock
+from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
+from ops.registry.journal import JournalReader, JournalWriter, encode
+from ops.registry.records import Experiment
+from ops.registry.runlog import from_ns
+
+if TYPE_CHECKING:
+    import datetime as dt
+    import pathlib
+    from collections.abc import Mapping
+
+__all__ = ["ExperimentLedger", "check_name"]
+
+
+class ExperimentLedger:
+    """The experiments in one folder, which appears with the first of them."""
+
+    def __init__(self, folder: pathlib.Path, *, durable: bool = False) -> None:
+        self.folder = folder
+        self._durable = durable
+        self._journal = folder / "journal.log"
+        self._reader = JournalReader(self._journal)
+        self._known: dict[str, Experiment] = {}
+        self._turn = threading.Lock()
+
+    def create(self, name: str, description: str, tags: Mapping[str, str]) -> Experiment:
+        """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
+        check_name("experiment", name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock", timeout=60):
+            if any(e.name == name for e in self.all()):
+                raise AlreadyExistsError(
+                    f"There is an experiment {name!r} already.",
+                    suggestions=("Use get_or_create_experiment to go on with it.",),
+                )
+            record = {
+                "id": generate_uuid7().replace("-", ""),
+                "name": name,
+                "description": description,
+                "tags": {str(k): str(v) for k, v in tags.items()},
+                "t": time_ns(),
+            }
+            with atomic_write(self.folder / f"{record['id']}.json", "wb", durable="none") as file:
+                file.write(encode(record))
+            writer = JournalWriter(self._journal, durable=self._durable)
+            try:
+                writer.append(record)  # from here on it exists
+            finally:
+                writer.close()
+        return self.get(str(record["id"]))
+
+    def all(self) -> list[Experiment]:
+        """Return all experiments in the order they were created."""
+        with self._turn:
+            for record in self._reader.poll():
+                self._known[record["id"]] = _experiment(record)
+            return list(self._known.values())
+
+    def get(self, experiment_id: str) -> Experiment:
+        """Return one by its id."""
+        found = self._known.get(experiment_id)
+        if found is None:
+            self.all()
+            found = self._known.get(experiment_id)
+        if found is None:
+            raise ExperimentNotFoundError(f"There is no experiment with the id {experiment_id!r}.")
+        return found
+
+    def named(self, name: str) -> Experiment:
+        """Return one by its name."""
+        for experiment in self.all():
+            if experiment.name == name:
+                return experiment
+        raise ExperimentNotFoundError(f"There is no experiment {name!r}.")
+
+    def write_view(self) -> int:
+        """Write ``index.parquet`` and return the number of experiments in it."""
+        experiments = self.all()
+        if not experiments:
+            return 0
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns: dict[str, Any] = {
+            "experiment_id": [e.experiment_id for e in experiments],
+            "name": [e.name for e in experiments],
+            "description": [e.description for e in experiments],
+            "created_at": pa.array(
+                [e.created_at for e in experiments], pa.timestamp("us", tz="UTC")
+            ),
+            "tags_json": [encode(dict(e.tags)).decode() for e in experiments],
+        }
+        with atomic_write(self.folder / "index.parquet", "wb", durable="none") as file:
+            pq.write_table(pa.table(columns), file)
+        return len(experiments)
+
+
+def check_name(kind: str, name: object) -> None:
+    """Refuse a name that is empty, longer than 250 characters or has control characters."""
+    if not isinstance(name, str) or not name.strip() or len(name) > 250 or not name.isprintable():
+        raise InvalidValueError(
+            f"{name!r:.80} is no name for {kind}: it needs 1 to 250 printable characters."
+        )
+
+
+def _experiment(record: Mapping[str, Any]) -> Experiment:
+    created: dt.datetime = from_ns(record["t"])
+    return Experiment(record["id"], record["name"], created, record["description"], record["tags"])

@@ -1,0 +1,204 @@
+r"""Append-only journals: the truth of the store, one checksummed line per record.
+
+A frame is ``crc32 of the JSON as 8 hex digits, a space, the JSON, a newline``. It is appended with
+one `write` on a descriptor opened with O_APPEND, so a process that is killed leaves all of a frame
+or, at worst, a torn last one; once `append` has returned, the kernel has the bytes, and a kill of
+the process cannot take them back (a loss of power can, unless `durable`).
+
+A reader skips a line whose checksum is wrong and counts it. A torn line cannot swallow the next
+frame: a writer that opens a file, or whose last write failed, first ends the line that is open.
+A last line without newline is left for later: it may be half of a frame that is being written.
+
+JSON has no NaN and no infinities: they are written as ``{"$float": "nan"}``; a mapping of the user
+that has such a key itself is written as ``{"$dict": [[key, value], ...]}``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from ops.registry.errors import InvalidValueError, StorageError
+
+if TYPE_CHECKING:
+    from ops.foundation.files import StrPath
+
+__all__ = ["JournalReader", "JournalWriter", "decode", "encode", "frame", "parse"]
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+_MARKS = (b'"$float"', b'"$dict"')
+
+
+class JournalWriter:
+    """Appends records to one file; threads may share it. The folder must exist."""
+
+    def __init__(self, path: StrPath, *, durable: bool = False) -> None:
+        self.path = os.fspath(path)
+        self.durable = durable
+        self._lock = threading.Lock()
+        try:
+            self._descriptor = os.open(self.path, _FLAGS | _BINARY, 0o666)
+        except OSError as error:
+            raise _failure(self.path, error) from error
+        self._open_line = _ends_open(self._descriptor)
+
+    def append(self, record: Any) -> None:
+        """Write *record* as one frame; when this returns, a kill cannot lose it."""
+        data = frame(record)
+        with self._lock:
+            if self._open_line:
+                data = b"\n" + data
+            try:
+                written = os.write(self._descriptor, data)
+                if self.durable:
+                    _flush(self._descriptor)
+            except OSError as error:
+                self._open_line = True
+                raise _failure(self.path, error) from error
+            # A short write (a disk that filled up) is a torn frame, and not acknowledged.
+            self._open_line = written < len(data)
+        if written < len(data):
+            raise StorageError(f"Only {written} of {len(data)} bytes fitted into {self.path!r}.")
+
+    def close(self) -> None:
+        """Close the file; appending afterwards fails."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+
+class JournalReader:
+    """Reads what was appended since the last `poll`; *torn* counts the lines it had to skip."""
+
+    def __init__(self, path: StrPath) -> None:
+        self.path = os.fspath(path)
+        self.offset = 0
+        self.torn = 0
+
+    def poll(self) -> list[Any]:
+        """Return the records that are new; a missing file has none."""
+        try:
+            with open(self.path, "rb") as file:  # noqa: PTH123 - hot path
+                file.seek(self.offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageError(f"{self.path!r} cannot be read: {error}.") from error
+        records, torn, used = parse(data)
+        self.offset += used
+        self.torn += torn
+        return records
+
+
+def parse(data: bytes) -> tuple[list[Any], int, int]:
+    """Return the records of *data*, how many lines were bad, and how many bytes are dealt with."""
+    end = data.rfind(b"\n") + 1
+    records: list[Any] = []
+    torn = 0
+    for line in data[:end].split(b"\n"):
+        if not line:
+            continue
+        try:
+            if len(line) < 10 or int(line[:8], 16) != zlib.crc32(line[9:]):
+                torn += 1
+                continue
+            records.append(decode(line[9:]))
+        except ValueError:
+            torn += 1
+    return records, torn, end
+
+
+def frame(record: Any) -> bytes:
+    """Return *record* as a frame."""
+    body = encode(record)
+    return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def encode(value: Any) -> bytes:
+    """Return *value* as one line of strict JSON; what JSON cannot say is an `InvalidValueError`."""
+    try:
+        body = _dumps(value)
+    except ValueError:  # a NaN or an infinity (or a cycle, which _escape reports)
+        return _escaped(value)
+    except TypeError as error:
+        raise InvalidValueError(f"A value cannot be kept as JSON: {error}.") from error
+    return _escaped(value) if any(mark in body for mark in _MARKS) else body
+
+
+def decode(body: bytes) -> Any:
+    """Return what `encode` was given."""
+    if any(mark in body for mark in _MARKS):
+        return json.loads(body, object_hook=_unescape)
+    return json.loads(body)
+
+
+def _dumps(value: Any) -> bytes:
+    return _encoder.encode(value).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy scalars and arrays, and paths, into what JSON has."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r:.100}")
+
+
+_encoder = json.JSONEncoder(
+    ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
+)
+
+
+def _escaped(value: Any) -> bytes:
+    try:
+        return _dumps(_escape(value))
+    except (TypeError, RecursionError) as error:
+        raise InvalidValueError(f"A value cannot be kept as JSON: {error}.") from error
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": repr(float(value))}
+    if isinstance(value, dict):
+        if value.keys() & {"$float", "$dict"}:
+            return {"$dict": [[str(k), _escape(v)] for k, v in value.items()]}
+        return {k: _escape(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escape(v) for v in value]
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return _escape(_plain(value))
+
+
+def _unescape(found: dict[str, Any]) -> Any:
+    if found.keys() == {"$float"}:
+        return float(found["$float"])
+    if found.keys() == {"$dict"}:
+        return dict(found["$dict"])
+    return found
+
+
+def _ends_open(descriptor: int) -> bool:
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    if not size:
+        return False
+    os.lseek(descriptor, size - 1, os.SEEK_SET)
+    return os.read(descriptor, 1) != b"\n"
+
+
+def _flush(descriptor: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def _failure(path: str, error: OSError) -> StorageError:
+    return StorageError(f"{path!r} cannot be written: {error.strerror or error}.")

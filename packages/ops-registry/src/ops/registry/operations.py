@@ -1,0 +1,78 @@
+"""What surrounds every operation: hooks that may veto it, and events, counters and audit about it.
+
+The registry and the tracker do their work between `before` and `after`. `before` runs the pre-hooks
+and lets their error through unchanged, with nothing written yet. `after` is called when the work is
+done and acknowledged: post-hooks and listeners that fail are logged, never undo it, never raise.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ops.observe.events import get_event_emitter
+from ops.observe.hooks import get_hooks_manager
+
+if TYPE_CHECKING:
+    from ops.observe.audit import AuditLogger
+    from ops.observe.events import EventEmitterProtocol
+    from ops.observe.hooks import HooksManager
+    from ops.observe.metrics import MetricsCollector
+    from ops.registry.events import EventType, HookType
+
+__all__ = ["Operations"]
+
+logger = logging.getLogger("ops.registry")
+
+
+class Operations:
+    """The emitter, hooks, metrics collector and audit log that one context uses.
+
+    What is not given is the one the process shares; without *audit* nothing is audited.
+    """
+
+    def __init__(
+        self,
+        *,
+        emitter: EventEmitterProtocol | None = None,
+        hooks: HooksManager | None = None,
+        metrics: MetricsCollector | None = None,
+        audit: AuditLogger | None = None,
+    ) -> None:
+        self.emitter = get_event_emitter() if emitter is None else emitter
+        self.hooks = get_hooks_manager() if hooks is None else hooks
+        self._metrics = metrics
+        self.audit = audit
+
+    @property
+    def metrics(self) -> MetricsCollector:
+        """The collector that counts operations."""
+        if self._metrics is None:
+            from ops.observe.metrics import get_metrics_collector
+
+            self._metrics = get_metrics_collector()
+        return self._metrics
+
+    def before(self, hook: HookType, data: dict[str, Any]) -> dict[str, Any]:
+        """Return *data* as the pre-hooks leave it; what one of them raises is the veto."""
+        changed: dict[str, Any] = self.hooks.execute(hook, data)
+        return changed
+
+    def after(
+        self,
+        event: EventType,
+        data: dict[str, Any],
+        *,
+        hook: HookType | None = None,
+        resource: str | None = None,
+    ) -> None:
+        """Tell that an operation is done: counter, event, audit (with *resource*), post-hooks."""
+        self.metrics.increment(f"ops_registry_{event.value}")
+        self.emitter.emit(event, data, source="ops.registry")
+        if self.audit is not None and resource is not None:
+            try:
+                self.audit.log(event.value, resource=resource, status="success", details=data)
+            except OSError:
+                logger.exception("%s of %s could not be audited", event.value, resource)
+        if hook is not None:
+            self.hooks.execute(hook, data, on_error="log")

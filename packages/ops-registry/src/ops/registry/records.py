@@ -1,0 +1,162 @@
+"""What the store keeps: experiments, runs, metrics, models; frozen values without behaviour.
+
+Times are aware UTC datetimes. A `Run` or a `ModelVersion` is what was known when it was read; it
+does not follow later changes: read it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping
+
+__all__ = [
+    "Artifact",
+    "Experiment",
+    "Metric",
+    "MetricSummary",
+    "ModelMetadata",
+    "ModelStage",
+    "ModelVersion",
+    "Run",
+    "RunStatus",
+    "StageChange",
+]
+
+
+class RunStatus(StrEnum):
+    """Where a run is in its life."""
+
+    RUNNING = "RUNNING"
+    SCHEDULED = "SCHEDULED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a run does not leave this status any more."""
+        return self in {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
+
+
+class ModelStage(StrEnum):
+    """What a model version is used for."""
+
+    NONE = "None"
+    STAGING = "Staging"
+    PRODUCTION = "Production"
+    ARCHIVED = "Archived"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A named collection of runs."""
+
+    experiment_id: str
+    name: str
+    created_at: dt.datetime
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measured value."""
+
+    key: str
+    value: float
+    step: int
+    timestamp: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSummary:
+    """What a whole history comes to; *last* is the value of the highest step, then latest time.
+
+    *minimum* and *maximum* ignore NaN and are NaN when there is nothing else.
+    """
+
+    last: float
+    last_step: int
+    minimum: float
+    maximum: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored file or folder: its name in the run, size in bytes, SHA-256, and place on disk."""
+
+    path: str
+    size: int
+    checksum: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution: status, parameters, the last value of each metric, tags, artifacts."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: RunStatus
+    start_time: dt.datetime
+    end_time: dt.datetime | None = None
+    parent_run_id: str | None = None
+    error: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    metric_summaries: Mapping[str, MetricSummary] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    artifacts: tuple[Artifact, ...] = ()
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """How long it ran; None while it runs."""
+        return None if self.end_time is None else (self.end_time - self.start_time).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What is known about a model version besides its place in the registry."""
+
+    artifact_type: str
+    framework: str
+    description: str = ""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    dependencies: tuple[str, ...] = ()
+    signature: Mapping[str, Any] | None = None
+    experiment_run_id: str | None = None
+    flavor_metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageChange:
+    """A version entered *stage* at *timestamp*."""
+
+    stage: ModelStage
+    timestamp: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One version of a model; *size* in bytes, *checksum* the SHA-256 of its artifact."""
+
+    model_id: str
+    name: str
+    version: int
+    stage: ModelStage
+    created_at: dt.datetime
+    artifact_uri: str
+    checksum: str
+    size: int
+    metadata: ModelMetadata
+    aliases: tuple[str, ...] = ()
+    stage_history: tuple[StageChange, ...] = ()

@@ -1,0 +1,229 @@
+"""One run on disk: a journal per writer, merged on read, and a JSON view once the run has ended.
+
+``{run}.main.log`` belongs to the process that started the run. Any other process that logs to the
+run (a rank of a distributed training, a forked child) writes ``{run}.{writer}.log`` of its own and
+announces it by one frame in the main journal, so a reader finds all journals without listing the
+folder. Merging needs no order between files: the last value of a metric is that of the highest
+step and then the latest time, parameters and tags go by time, and so does the end.
+
+``{run}.json`` is the folded state with the sizes of the journals it was folded from. It counts only
+while those sizes are the real ones; otherwise the journals are read. It can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.files import atomic_write
+from ops.registry.errors import CorruptStoreError, RunNotFoundError
+from ops.registry.journal import JournalReader, decode, encode
+from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Mapping
+
+__all__ = ["FORMAT", "MAIN", "RunReader", "RunState", "journal_path", "load_state", "to_run"]
+
+FORMAT = 1
+MAIN = "main"
+#: Longer histories are not repeated in the JSON view; the journals keep them.
+HISTORY_IN_VIEW = 10_000
+
+Point = tuple[float, int, int]  # value, step, nanoseconds since the epoch
+
+
+class RunState:
+    """What the records of a run come to; `apply` may be called in any order of the journals."""
+
+    def __init__(self) -> None:
+        self.row: dict[str, Any] = {}
+        self.history: dict[str, list[Point]] = {}
+        self.writers: list[str] = [MAIN]
+        self._times: dict[tuple[str, str], int] = {}
+        self._end = -1
+
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Fold one record in."""
+        if "m" in record:
+            for key, value, step, when in record["m"]:
+                self._metric(key, value, step, when)
+        elif "p" in record:
+            self._latest("params", record)
+        elif "g" in record:
+            self._latest("tags", record)
+        elif "a" in record:
+            path, size, checksum = record["a"]
+            kept = [a for a in self.row["artifacts"] if a[0] != path]
+            self.row["artifacts"] = [*kept, [path, size, checksum]]
+        else:
+            self._event(record)
+
+    def _event(self, record: Mapping[str, Any]) -> None:
+        event = record.get("e")
+        if event == "start":
+            if record["v"] > FORMAT:
+                raise CorruptStoreError(
+                    f"Run {record['run']} was written in format {record['v']}; this version of "
+                    f"ops-registry reads up to {FORMAT}.",
+                    suggestions=("Upgrade ops-registry.",),
+                )
+            self.row = _new_row(record)
+            for key in record["tags"]:
+                self._times["tags", key] = record["t"]
+        elif event == "end" and record["t"] >= self._end:
+            self._end = record["t"]
+            self.row |= {"status": record["status"], "end": record["t"], "error": record["error"]}
+        elif event == "writer" and record["w"] not in self.writers:
+            self.writers.append(record["w"])
+
+    def _metric(self, key: str, value: float, step: int, when: int) -> None:
+        self.history.setdefault(key, []).append((value, step, when))
+        summary = self.row["metrics"].get(key)
+        if summary is None:
+            self.row["metrics"][key] = [value, step, when, value, value, 1]
+            return
+        if (step, when) >= (summary[1], summary[2]):
+            summary[:3] = value, step, when
+        if not math.isnan(value):
+            summary[3] = value if math.isnan(summary[3]) else min(summary[3], value)
+            summary[4] = value if math.isnan(summary[4]) else max(summary[4], value)
+        summary[5] += 1
+
+    def _latest(self, kind: str, record: Mapping[str, Any]) -> None:
+        when = record["t"]
+        for key, value in record["p" if kind == "params" else "g"].items():
+            if when >= self._times.get((kind, key), when):
+                self._times[kind, key] = when
+                self.row[kind][key] = value
+
+    def metric_history(self, key: str) -> list[Metric]:
+        """Return the points of *key* by step, then time; none when it was never logged."""
+        points = sorted(self.history.get(key, ()), key=lambda p: (p[1], p[2]))
+        return [Metric(key, value, step, from_ns(when)) for value, step, when in points]
+
+
+class RunReader:
+    """Follows the journals of one run: each `poll` reads only what is new."""
+
+    def __init__(self, folder: pathlib.Path, run_id: str) -> None:
+        self.folder = folder
+        self.run_id = run_id
+        self.state = RunState()
+        self._readers: dict[str, JournalReader] = {}
+
+    def poll(self) -> RunState:
+        """Return the state as of now; raises `RunNotFoundError` when the run has no start."""
+        # The main journal first: it says which others there are.
+        for writer in self.state.writers:  # grows while it is walked
+            if writer not in self._readers:
+                self._readers[writer] = JournalReader(
+                    journal_path(self.folder, self.run_id, writer)
+                )
+            for record in self._readers[writer].poll():
+                if self.state.row or record.get("e") == "start":
+                    self.state.apply(record)
+            if not self.state.row:
+                raise RunNotFoundError(f"Run {self.run_id!r} has no readable start.")
+        return self.state
+
+    @property
+    def torn(self) -> int:
+        """How many lines were damaged."""
+        return sum(reader.torn for reader in self._readers.values())
+
+    @property
+    def through(self) -> dict[str, int]:
+        """How many bytes of each journal are folded into the state."""
+        return {writer: reader.offset for writer, reader in self._readers.items()}
+
+    def write_view(self) -> None:
+        """Write ``{run}.json`` for the state as it was polled."""
+        points = sum(map(len, self.state.history.values()))
+        view = {
+            "format": FORMAT,
+            "row": self.state.row,
+            "through": self.through,
+            "history": self.state.history if points <= HISTORY_IN_VIEW else None,
+        }
+        # No flush: the view can be rebuilt, and rename keeps it whole for everybody who reads.
+        with atomic_write(self.folder / f"{self.run_id}.json", "wb", durable="none") as file:
+            file.write(encode(view))
+
+
+def load_state(folder: pathlib.Path, run_id: str, *, history: bool = False) -> RunState:
+    """Return the state of a run, from its view when that is current, else from the journals."""
+    view = _current_view(folder, run_id)
+    if view is None or (history and view["history"] is None):
+        return RunReader(folder, run_id).poll()
+    state = RunState()
+    state.row = view["row"]
+    state.history = {k: [tuple(p) for p in v] for k, v in (view["history"] or {}).items()}
+    state.writers = list(view["through"])
+    return state
+
+
+def _current_view(folder: pathlib.Path, run_id: str) -> dict[str, Any] | None:
+    try:
+        view: dict[str, Any] = decode((folder / f"{run_id}.json").read_bytes())
+        if view["format"] != FORMAT:
+            return None
+        for writer, size in view["through"].items():
+            if os.stat(journal_path(folder, run_id, writer)).st_size != size:  # noqa: PTH116 - strings
+                return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # damaged or missing: the journals are the truth
+    return view
+
+
+def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
+    """Return where *writer* keeps its part of the run."""
+    return f"{folder}/{run_id}.{writer}.log"
+
+
+def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
+    """Return a row as the public record; *artifacts* is the folder of all runs' artifacts."""
+    base = artifacts / row["run_id"]
+    return Run(
+        run_id=row["run_id"],
+        experiment_id=row["experiment_id"],
+        name=row["name"],
+        status=RunStatus(row["status"]),
+        start_time=from_ns(row["start"]),
+        end_time=None if row["end"] is None else from_ns(row["end"]),
+        parent_run_id=row["parent"],
+        error=row["error"],
+        parameters=dict(row["params"]),
+        metrics={k: s[0] for k, s in row["metrics"].items()},
+        metric_summaries={
+            k: MetricSummary(s[0], s[1], s[3], s[4], s[5]) for k, s in row["metrics"].items()
+        },
+        tags=dict(row["tags"]),
+        artifacts=tuple(Artifact(p, s, c, str(base / p)) for p, s, c in row["artifacts"]),
+    )
+
+
+def from_ns(nanoseconds: int) -> dt.datetime:
+    """Return nanoseconds since the epoch as an aware datetime, exact to the microsecond."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).replace(microsecond=rest // 1000)
+
+
+def _new_row(start: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run_id": start["run"],
+        "experiment_id": start["exp"],
+        "name": start["name"],
+        "status": str(RunStatus.RUNNING),
+        "start": start["t"],
+        "end": None,
+        "parent": start["parent"],
+        "error": None,
+        "params": {},
+        "tags": dict(start["tags"]),
+        "metrics": {},
+        "artifacts": [],
+    }

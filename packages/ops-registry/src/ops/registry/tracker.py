@@ -1,0 +1,518 @@
+"""Experiment tracking: every call is on disk when it returns, and reading needs no running writer.
+
+The tracker itself keeps almost nothing: which journal this process appends to for which run. What a
+run comes to is always read back from its journals (`runlog`), which runs there are from the index
+(`runindex`). pandas and pyarrow are loaded by `compare_runs` and `compact`, never by logging.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pathlib
+import re
+import secrets
+import threading
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.files import safe_join
+from ops.foundation.ids import generate_uuid7
+from ops.registry import artifacts
+from ops.registry.errors import (
+    AlreadyExistsError,
+    ExperimentNotFoundError,
+    InvalidValueError,
+    RunNotFoundError,
+)
+from ops.registry.events import EventType, HookType
+from ops.registry.experiments import ExperimentLedger, check_name
+from ops.registry.journal import JournalWriter, encode
+from ops.registry.operations import Operations
+from ops.registry.records import Artifact, RunStatus
+from ops.registry.runindex import RunIndex
+from ops.registry.runlog import FORMAT, MAIN, RunReader, journal_path, load_state, to_run
+from ops.registry.runsearch import select
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import pandas as pd
+
+    from ops.foundation.files import StrPath
+    from ops.registry.records import Experiment, Metric, Run
+
+__all__ = ["ExperimentTracker"]
+
+logger = logging.getLogger("ops.registry")
+
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+class _Writer:
+    """This process's journal of one run, and whether the run had ended when it was last asked."""
+
+    __slots__ = ("experiment_id", "journal", "process", "ended")  # noqa: RUF023 - as they are used
+
+    def __init__(self, experiment_id: str, journal: JournalWriter, *, ended: bool) -> None:
+        self.experiment_id = experiment_id
+        self.journal = journal
+        self.process = os.getpid()
+        self.ended = ended
+
+
+class ExperimentTracker:
+    """Experiments and runs below one folder; threads and processes may share the folder.
+
+    With ``durability="commit"`` each call also waits for the disk; the default, "process", survives
+    the death of the process but not of the machine.
+    """
+
+    def __init__(
+        self,
+        root: StrPath,
+        *,
+        operations: Operations | None = None,
+        durability: str = "process",
+    ) -> None:
+        if durability not in {"process", "commit"}:
+            raise InvalidValueError(f"durability={durability!r} is unknown; use process or commit.")
+        self.root = pathlib.Path(root).absolute()
+        self._durable = durability == "commit"
+        self._operations = operations or Operations()
+        self._experiments = ExperimentLedger(self.root / "experiments", durable=self._durable)
+        self._artifacts = self.root / "artifacts"
+        self._indexes: dict[str, RunIndex] = {}
+        self._writers: dict[str, _Writer] = {}
+        self._homes: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    # Experiments
+
+    def create_experiment(
+        self, name: str, description: str = "", tags: Mapping[str, str] | None = None
+    ) -> Experiment:
+        """Create an experiment; a name that is taken is an `AlreadyExistsError`."""
+        made = self._experiments.create(name, description, tags or {})
+        data = {"experiment_id": made.experiment_id, "name": name}
+        self._operations.after(
+            EventType.EXPERIMENT_CREATED, data, resource=f"experiment:{made.experiment_id}"
+        )
+        return made
+
+    def get_or_create_experiment(self, name: str, description: str = "") -> Experiment:
+        """Return the experiment *name*, created now if need be, also when others try the same."""
+        try:
+            return self._experiments.named(name)
+        except ExperimentNotFoundError:
+            with contextlib.suppress(AlreadyExistsError):
+                return self.create_experiment(name, description)
+            return self._experiments.named(name)
+
+    def get_experiment(self, experiment_id: str) -> Experiment:
+        """Return an experiment by its id."""
+        return self._experiments.get(experiment_id)
+
+    def get_experiment_by_name(self, name: str) -> Experiment:
+        """Return an experiment by its name."""
+        return self._experiments.named(name)
+
+    def list_experiments(self) -> list[Experiment]:
+        """Return all experiments, oldest first."""
+        return self._experiments.all()
+
+    # The life of a run
+
+    def start_run(
+        self,
+        experiment_id: str,
+        name: str | None = None,
+        parent_run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Start a run, which others see at once; end it with `end_run`, or use `run_context`."""
+        self.get_experiment(experiment_id)
+        if parent_run_id is not None:
+            self._home(parent_run_id)
+        asked = {
+            "experiment_id": experiment_id,
+            "name": name,
+            "parent_run_id": parent_run_id,
+            "tags": dict(tags or {}),
+        }
+        asked = self._operations.before(HookType.PRE_RUN_START, asked)
+        run_id = generate_uuid7().replace("-", "")
+        title = f"run-{run_id[-8:]}" if asked["name"] is None else asked["name"]
+        check_name("a run", title)
+        folder = self._folder(experiment_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = JournalWriter(journal_path(folder, run_id, MAIN), durable=self._durable)
+        start = {
+            "e": "start",
+            "v": FORMAT,
+            "run": run_id,
+            "exp": experiment_id,
+            "name": title,
+            "t": time_ns(),
+            "parent": parent_run_id,
+            "tags": {str(k): str(v) for k, v in asked["tags"].items()},
+        }
+        journal.append(start)
+        if parameters:
+            journal.append({"p": dict(parameters), "t": time_ns()})
+        row = RunReader(folder, run_id).poll().row
+        self._index(experiment_id).put(row)
+        with self._lock:
+            self._writers[run_id] = _Writer(experiment_id, journal, ended=False)
+            self._homes[run_id] = experiment_id
+        data = {"run_id": run_id, "experiment_id": experiment_id, "name": title}
+        self._done(EventType.RUN_STARTED, data, HookType.POST_RUN_START)
+        return to_run(row, self._artifacts)
+
+    def end_run(
+        self, run_id: str, status: RunStatus = RunStatus.COMPLETED, error: str | None = None
+    ) -> Run:
+        """End a run with a final status and write its JSON view."""
+        status = RunStatus(status)
+        if not status.is_final:
+            raise InvalidValueError(f"A run cannot end as {status}.")
+        home = self._home(run_id)
+        asked = {
+            "run_id": run_id,
+            "experiment_id": home,
+            "status": str(status),
+            "error": error,
+        }
+        asked = self._operations.before(HookType.PRE_RUN_END, asked)
+        writer = self._writer(run_id)
+        end = {"e": "end", "status": str(status), "t": time_ns(), "error": error}
+        writer.journal.append(end)
+        reader = RunReader(self._folder(home), run_id)
+        row = reader.poll().row
+        reader.write_view()
+        self._index(home).put(row)
+        with self._lock:
+            self._writers.pop(run_id, None)
+        writer.journal.close()
+        failed = status is RunStatus.FAILED
+        self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
+        self._done(EventType.RUN_FAILED if failed else EventType.RUN_COMPLETED, asked)
+        return to_run(row, self._artifacts)
+
+    @contextlib.contextmanager
+    def run_context(
+        self,
+        experiment_id: str,
+        name: str | None = None,
+        parent_run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Iterator[Run]:
+        """Start a run for a block: COMPLETED at its end, FAILED with the error when it raises."""
+        run = self.start_run(experiment_id, name, parent_run_id, tags, parameters)
+        try:
+            yield run
+        except BaseException as error:
+            # KeyboardInterrupt and SystemExit too: the run is over, and its record should say so.
+            try:
+                self.end_run(run.run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            except Exception:
+                logger.exception("run %s failed, and its end could not be written", run.run_id)
+            raise
+        self.end_run(run.run_id)
+
+    # Logging
+
+    def log_metric(
+        self,
+        run_id: str,
+        key: str,
+        value: float,
+        step: int = 0,
+        timestamp: dt.datetime | None = None,
+    ) -> None:
+        """Log one value (NaN and infinities too); when this returns, a kill cannot lose it."""
+        data = self._operations.before(
+            HookType.PRE_METRIC_LOG, {"run_id": run_id, "key": key, "value": value, "step": step}
+        )
+        when = time_ns() if timestamp is None else int(timestamp.timestamp() * 1e6) * 1000
+        self._append(run_id, {"m": [_point(data["key"], data["value"], data["step"], when)]})
+        self._done(EventType.METRIC_LOGGED, data, HookType.POST_METRIC_LOG)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log several values of one step in one frame: all of them are kept, or none."""
+        self.log_batch(run_id, metrics=[(key, value, step) for key, value in metrics.items()])
+
+    def log_batch(
+        self,
+        run_id: str,
+        metrics: Iterable[tuple[str, float, int]] = (),
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log ``(key, value, step)`` triples in one frame, and parameters and tags in one each."""
+        when = time_ns()
+        asked = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
+        points = [self._operations.before(HookType.PRE_METRIC_LOG, one) for one in asked]
+        if points:
+            frame = [_point(p["key"], p["value"], p["step"], when) for p in points]
+            self._append(run_id, {"m": frame})
+        for data in points:
+            self._done(EventType.METRIC_LOGGED, data, HookType.POST_METRIC_LOG)
+        if parameters:
+            self.log_parameters(run_id, parameters)
+        if tags:
+            self.set_tags(run_id, tags)
+
+    def log_parameter(self, run_id: str, key: str, value: Any) -> None:
+        """Log one parameter, any JSON value; logged again, the later one counts."""
+        self.log_parameters(run_id, {key: value})
+
+    def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
+        """Log parameters in one frame."""
+        self._append(run_id, {"p": {_key(k): v for k, v in parameters.items()}, "t": time_ns()})
+        data = {"run_id": run_id, "parameters": dict(parameters)}
+        self._done(EventType.PARAMETER_LOGGED, data)
+
+    def set_tag(self, run_id: str, key: str, value: object) -> None:
+        """Set one tag, also of a run that has ended."""
+        self.set_tags(run_id, {key: value})
+
+    def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Set tags in one frame."""
+        texts = {_key(k): str(v) for k, v in tags.items()}
+        self._append(run_id, {"g": texts, "t": time_ns()})
+        self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})
+
+    def log_artifact(
+        self,
+        run_id: str,
+        path: StrPath,
+        artifact_path: str | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> Artifact:
+        """Copy a file or folder into the run, below *artifact_path* if that is given.
+
+        The same content under the same name again changes nothing; other content is an
+        `AlreadyExistsError` unless *overwrite*.
+        """
+        name = pathlib.Path(path).name
+        name = name if artifact_path is None else f"{artifact_path.rstrip('/')}/{name}"
+        staging = self._artifacts / self._checked(run_id)
+        return self._keep(run_id, name, artifacts.stage(path, staging), overwrite=overwrite)
+
+    def log_text(
+        self, run_id: str, text: str, artifact_path: str, *, overwrite: bool = False
+    ) -> Artifact:
+        """Keep *text* as the artifact *artifact_path*, in UTF-8."""
+        folder = self._artifacts / self._checked(run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        source = folder / f".{secrets.token_hex(8)}.text"
+        try:
+            source.write_bytes(text.encode())
+            staged = artifacts.stage(source, folder)
+        finally:
+            source.unlink(missing_ok=True)
+        return self._keep(run_id, artifact_path, staged, overwrite=overwrite)
+
+    def log_dict(
+        self, run_id: str, data: Any, artifact_path: str, *, overwrite: bool = False
+    ) -> Artifact:
+        """Keep *data* as a JSON artifact."""
+        return self.log_text(run_id, encode(data).decode(), artifact_path, overwrite=overwrite)
+
+    # Reading
+
+    def get_run(self, run_id: str) -> Run:
+        """Return the run as it is on disk now."""
+        state = load_state(self._folder(self._home(run_id)), run_id)
+        return to_run(state.row, self._artifacts)
+
+    def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
+        """Return the runs of an experiment, oldest first."""
+        runs = [to_run(row, self._artifacts) for row in self._rows(experiment_id)]
+        return [r for r in runs if status is None or r.status == status]
+
+    def list_child_runs(self, run_id: str) -> list[Run]:
+        """Return the runs that were started with this one as their parent."""
+        rows = self._rows(self._home(run_id))
+        return [to_run(row, self._artifacts) for row in rows if row["parent"] == run_id]
+
+    def get_metric_history(self, run_id: str, key: str) -> list[Metric]:
+        """Return all points of one metric by step, then time."""
+        state = load_state(self._folder(self._home(run_id)), run_id, history=True)
+        return state.metric_history(key)
+
+    def search_runs(
+        self,
+        experiment_id: str | Sequence[str],
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        filter: str | None = None,  # noqa: A002 - the published name
+        order_by: str | None = None,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Return the runs for which both filters hold.
+
+        *metric_filter* is ``{"auc": (">", 0.9)}``; *filter* is in the language of
+        `ops.registry.filters`; *order_by* is a field and ASC or DESC; runs without it come last.
+        """
+        wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
+        rows = [row for one in wanted for row in self._rows(one)]
+        found = select(rows, metric_filter or {}, filter, order_by, limit)
+        return [to_run(row, self._artifacts) for row in found]
+
+    def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Return a table with one row per run: name, status, duration, params.*, metrics.*."""
+        import pandas as pd
+
+        runs = [self.get_run(run_id) for run_id in run_ids]
+        records = [
+            {"name": r.name, "status": str(r.status), "duration_seconds": r.duration_seconds}
+            | {f"params.{k}": v for k, v in r.parameters.items()}
+            | {f"metrics.{k}": v for k, v in r.metrics.items()}
+            for r in runs
+        ]
+        return pd.DataFrame(records, index=pd.Index([r.run_id for r in runs], name="run_id"))
+
+    def compact(self) -> int:
+        """Fold the journals of all indexes into Parquet and return the number of runs."""
+        total = 0
+        for experiment in self.list_experiments():
+            total += self._index(experiment.experiment_id).compact()
+        if self._experiments.write_view():
+            self._done(EventType.INDEX_COMPACTED, {"runs": total})
+        return total
+
+    def rebuild(self) -> int:
+        """Make all indexes again from the runs' journals and return the number of runs."""
+        found = self.list_experiments()
+        return sum(self._index(e.experiment_id).rebuild() for e in found)
+
+    def close(self) -> None:
+        """Close the files that are open; runs that were not ended stay RUNNING."""
+        with self._lock:
+            for writer in self._writers.values():
+                writer.journal.close()
+            self._writers.clear()
+            for index in self._indexes.values():
+                index.close()
+
+    def health_check(self) -> bool:
+        """Whether the experiments can be read."""
+        self.list_experiments()
+        return True
+
+    # Inside
+
+    def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
+        per_point = event in {EventType.METRIC_LOGGED, EventType.PARAMETER_LOGGED}
+        run = None if per_point else data.get("run_id")  # too many of those to audit
+        self._operations.after(event, data, hook=hook, resource=run and f"run:{run}")
+
+    def _keep(
+        self,
+        run_id: str,
+        name: str,
+        staged: tuple[pathlib.Path, int, str],
+        *,
+        overwrite: bool,
+    ) -> Artifact:
+        copy, size, digest = staged
+        try:
+            base = self._artifacts / run_id
+            target = safe_join(base, name)
+            kept = Artifact(target.relative_to(base).as_posix(), size, digest, str(target))
+            if target.exists():
+                if artifacts.checksum(target) == digest:
+                    return kept
+                if not overwrite:
+                    raise AlreadyExistsError(
+                        f"Run {run_id} has another artifact {name!r} already.",
+                        suggestions=("Give it another name, or pass overwrite=True.",),
+                    )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            artifacts.publish(copy, target)
+        finally:
+            artifacts.remove(copy)
+        self._append(run_id, {"a": [kept.path, size, digest]})
+        self._done(EventType.ARTIFACT_LOGGED, {"run_id": run_id, "path": kept.path, "size": size})
+        return kept
+
+    def _append(self, run_id: str, record: dict[str, Any]) -> None:
+        writer = self._writers.get(run_id)
+        if writer is None or writer.process != os.getpid():
+            writer = self._writer(run_id)
+        writer.journal.append(record)
+        if writer.ended:
+            self._index(writer.experiment_id).mark_stale(run_id)
+
+    def _writer(self, run_id: str) -> _Writer:
+        """Return this process's journal of a run that it, or another process, started."""
+        with self._lock:
+            writer = self._writers.get(run_id)
+            if writer is not None and writer.process == os.getpid():
+                return writer
+            home = self._home(run_id)
+            folder = self._folder(home)
+            row = RunReader(folder, run_id).poll().row
+            ended = RunStatus(row["status"]).is_final
+            name = f"{os.getpid()}-{secrets.token_hex(4)}"
+            main = JournalWriter(journal_path(folder, run_id, MAIN), durable=self._durable)
+            try:
+                main.append({"e": "writer", "w": name})
+            finally:
+                main.close()
+            journal = JournalWriter(journal_path(folder, run_id, name), durable=self._durable)
+            self._writers[run_id] = _Writer(home, journal, ended=ended)
+            return self._writers[run_id]
+
+    def _checked(self, run_id: str) -> str:
+        self._home(run_id)
+        return run_id
+
+    def _home(self, run_id: str) -> str:
+        """Return the experiment of a run: one `stat` per experiment, once."""
+        home = self._homes.get(run_id)
+        if home is not None:
+            return home
+        if _ID.fullmatch(run_id):
+            for experiment in self._experiments.all():
+                path = journal_path(self._folder(experiment.experiment_id), run_id, MAIN)
+                if pathlib.Path(path).exists():
+                    self._homes[run_id] = experiment.experiment_id
+                    return experiment.experiment_id
+        raise RunNotFoundError(f"There is no run {run_id!r}.")
+
+    def _rows(self, experiment_id: str) -> list[dict[str, Any]]:
+        self.get_experiment(experiment_id)
+        return self._index(experiment_id).rows()
+
+    def _index(self, experiment_id: str) -> RunIndex:
+        with self._lock:
+            index = self._indexes.get(experiment_id)
+            if index is None:
+                index = RunIndex(self._folder(experiment_id), durable=self._durable)
+                self._indexes[experiment_id] = index
+            return index
+
+    def _folder(self, experiment_id: str) -> pathlib.Path:
+        return self.root / "runs" / experiment_id
+
+
+def _point(key: str, value: Any, step: int, when: int) -> list[Any]:
+    try:
+        return [_key(key), float(value), int(step), when]
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(
+            f"Metric {key!r} must be a number at a whole step, not {value!r:.80} at {step!r}."
+        ) from error
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str) and key.strip() and len(key) <= 250:
+        return key
+    raise InvalidValueError(f"{key!r:.80} is no key: it needs 1 to 250 characters.")
