@@ -180,6 +180,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0], default=False)
+def pin(session: nox.Session) -> None:
+    """Write pins, extras and constraints of ops-suite from the tree."""
+    session.install(*GROUPS["contracts"])
+    session.run("python", str(PACKAGES["ops-suite"] / "pin.py"), *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], default=False)
 def build(session: nox.Session) -> None:
     """Build sdist and wheel of one distribution into dist/: `nox -s build -- ops-cache`."""
     for name in session.posargs or PACKAGES:

@@ -7,8 +7,8 @@ import multiprocessing.shared_memory
 import uuid
 
 import numpy as np
-
 from benchmarks.harness import Case, Target
+
 from ops.shm import SharedMemoryArray
 
 

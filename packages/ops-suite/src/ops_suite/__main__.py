@@ -1,0 +1,92 @@
+"""`python -m ops_suite doctor|versions|demo`.
+
+Examples::
+
+  python -m ops_suite doctor                 is this installation well, and what to do if not
+  python -m ops_suite versions --json        versions here and versions that were tested together
+  python -m ops_suite versions --constraints the path of constraints.txt, for pip install -c
+  python -m ops_suite demo                   the end-to-end demo; results land in ./ops-demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ops_suite.doctor import diagnose
+from ops_suite.versions import installed_versions, pinned_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 1 for a failure, 2 for wrong usage."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - says so instead of failing somewhere inside
+        print(
+            f"ops-suite needs Python 3.11 or newer, this is {sys.version.split()[0]}.",
+            file=sys.stderr,
+        )
+        return 1
+    parser = argparse.ArgumentParser(
+        prog="ops-suite", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    doctor = commands.add_parser("doctor", help="is this installation well")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    versions = commands.add_parser("versions", help="versions here and tested together")
+    versions.add_argument("--json", action="store_true", help="print JSON")
+    versions.add_argument("--constraints", action="store_true", help="path of constraints.txt")
+    demo = commands.add_parser("demo", help="the end-to-end demo")
+    demo.add_argument("--directory", type=Path, default=Path("ops-demo"), help="where results go")
+    demo.add_argument("--trials", type=int, default=12, help="models to train (default 12)")
+    demo.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
+    options = parser.parse_args(arguments)
+    return {"doctor": _doctor, "versions": _versions, "demo": _demo}[options.command](options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    findings = diagnose()
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{'ok ' if finding.well else 'BAD'} {finding.what:20} {finding.message}")
+            if finding.remedy:
+                print(f"    {finding.remedy}")
+    return 0 if all(finding.well for finding in findings) else 1
+
+
+def _versions(options: argparse.Namespace) -> int:
+    if options.constraints:
+        print(files("ops_suite").joinpath("constraints.txt"))
+        return 0
+    here, tested = installed_versions(), pinned_versions()
+    if options.json:
+        print(json.dumps({"installed": here, "tested": tested}))
+    else:
+        for name, version in here.items():
+            print(f"{name:22} {version or '-':10} tested {tested[name]}")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    for finding in diagnose():
+        if not finding.well:
+            print(
+                f"ops-suite: {finding.what}: {finding.message}. {finding.remedy}", file=sys.stderr
+            )
+            return 1
+    # Only now: the demo imports the namespace that was just examined.
+    from ops_suite.demo import run
+
+    return run(options.directory, trials=options.trials, workers=options.workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
