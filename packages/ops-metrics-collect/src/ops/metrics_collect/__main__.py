@@ -193,11 +193,11 @@ def _parser() -> argparse.ArgumentParser:
         reader.set_defaults(command=command)
 
     commands.add_parser("status", help="show ledger and outbox").set_defaults(command=_status)
-    for command in commands.choices.values():
-        command.add_argument(
+    for each in commands.choices.values():
+        each.add_argument(
             "--state", default="ops-metrics-state", help="folder of ledger and outbox"
         )
-        command.add_argument("--json", action="store_true", help="print the result as JSON")
+        each.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

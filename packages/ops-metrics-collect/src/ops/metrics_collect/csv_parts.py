@@ -42,7 +42,7 @@ def write_csv_parts(
                 if file is not None:
                     file.close()
                 paths.append(part_path(len(paths)))
-                file = paths[-1].open("xb")
+                file = paths[-1].open("wb")
                 file.write(header)
                 size = len(header)
             file.write(line)

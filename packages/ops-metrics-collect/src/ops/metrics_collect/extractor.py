@@ -151,7 +151,8 @@ class Extractor:
     ) -> Iterator[Payload]:
         source = calculate_file_hash(file)
         config = json.loads((folder / CONFIG).read_text("utf-8"))
-        for name, entry in sorted(manifest["members"].items()):
+        # The parts of a collection differ by "-000001": the shorter name is the first part.
+        for name, entry in sorted(manifest["members"].items(), key=lambda m: (len(m[0]), m[0])):
             collection = entry.get("collector") or _PART_NUMBER.sub("", name.rpartition(".")[0])
             wanted = self._collections is None or collection in self._collections
             if wanted and name.endswith(".csv"):

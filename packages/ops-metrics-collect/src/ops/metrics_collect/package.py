@@ -198,8 +198,6 @@ class Package:
         write_tarball(path, config, _status_csv(statuses, members), members, self._interval())
         for member in members:
             member.path.unlink(missing_ok=True)
-            if not any(member.path.parent.iterdir()):
-                member.path.parent.rmdir()
         return path
 
     def _name(self, config: Mapping[str, Any], index: int) -> str:

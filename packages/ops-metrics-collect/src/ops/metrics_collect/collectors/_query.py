@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import inspect
+import os
 import pathlib
 import re
 import sys
@@ -91,11 +92,8 @@ def _gather(
     try:
         cursor.execute(statement, parameters)
         columns = [column[0] for column in cursor.description]
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=output_dir))
-        path = functools.partial(_part_path, folder, name)
+        path = functools.partial(_part_path, output_dir, name)
         parts = write_csv_parts(_rows(cursor), columns, path, max_bytes=max_part_bytes)
-        if not parts:
-            folder.rmdir()
         return [str(p) for p in parts]
     finally:
         cursor.close()
@@ -105,8 +103,10 @@ def _unchanged(value: dt.datetime) -> dt.datetime:
     return value
 
 
-def _part_path(folder: pathlib.Path, name: str, index: int) -> pathlib.Path:
-    return folder / f"{name}-{index:06}.csv"
+def _part_path(folder: str | None, name: str, index: int) -> pathlib.Path:
+    descriptor, path = tempfile.mkstemp(".csv", f"{name}-{index:06}-", folder)
+    os.close(descriptor)
+    return pathlib.Path(path)
 
 
 def _rows(cursor: Any) -> Iterator[tuple[Any, ...]]:

@@ -1,0 +1,82 @@
+import pytest
+
+from ops.metrics_collect import Column, DataframeJobHostSummary, Report, ReportCCSP, Sheet
+
+openpyxl = pytest.importorskip("openpyxl")
+pytest.importorskip("xlsxwriter")
+from ops.metrics_collect.reports._xlsx import render, sheet_name  # noqa: E402 - needs the extra
+
+
+def cells(path, sheet):
+    return list(openpyxl.load_workbook(path)[sheet].iter_rows(values_only=True))
+
+
+def test_text_stays_text_whatever_it_starts_with(tmp_path):
+    values = ["=1+1", "+1", "-1", "@x", "=cmd|'/C calc'!A0", "_x0041_", "https://example.com"]
+    sheet = Sheet(
+        "S", [Column("t")], lambda: [[v] for v in [*values, "a\x00\x1bb\ud800", "y" * 40_000]]
+    )
+    render([sheet], tmp_path / "r.xlsx")
+    page = openpyxl.load_workbook(tmp_path / "r.xlsx")["S"]
+    column = [c.value for c in page["A"]][1:]
+    assert all(c.data_type == "s" for c in page["A"])
+    assert [openpyxl.utils.escape.unescape(v) for v in column[:7]] == values
+    assert column[7] == "ab"
+    assert len(column[8]) == 32_767
+
+
+def test_a_table_longer_than_a_sheet_goes_on_in_another(tmp_path):
+    sheet = Sheet("Long", [Column("n", "integer")], lambda: ([i] for i in range(10)))
+    render([sheet], tmp_path / "r.xlsx", max_rows=5)
+    assert openpyxl.load_workbook(tmp_path / "r.xlsx").sheetnames == [
+        "Long",
+        "Long (2)",
+        "Long (3)",
+    ]
+    assert cells(tmp_path / "r.xlsx", "Long (3)") == [("n",), (8,), (9,)]
+
+
+def test_sheet_names_are_made_acceptable_and_distinct():
+    taken = set()
+    names = [sheet_name(t, taken) for t in ("a/b:c", "A B C", "x" * 40, "x" * 50, "", "History")]
+    assert names == ["a b c", "A B C (2)", "x" * 31, "x" * 27 + " (2)", "Sheet", "History_"]
+
+
+def test_numbers_that_excel_cannot_hold_are_text(tmp_path):
+    sheet = Sheet("S", [Column("n", "number")], lambda: [[float("nan")], [2**60], [True], [None]])
+    render([sheet], tmp_path / "r.xlsx")
+    assert [r[0] for r in cells(tmp_path / "r.xlsx", "S")][1:4] == ["nan", str(2**60), True]
+
+
+def test_csv_defuses_what_a_spreadsheet_would_run(tmp_path):
+    class Hostile(Report):
+        def sheets(self):
+            return [Sheet("../S", [Column("t")], lambda: [["=1+1"], ["fine"]])]
+
+    [path] = Hostile().to_csv(tmp_path / "out")
+    assert path.parent == tmp_path / "out"
+    assert path.read_text() == "t\n'=1+1\nfine\n"
+
+
+def test_ccsp_charges_each_host_once_per_organization(tmp_path):
+    source = tmp_path / "rows.csv"
+    source.write_text(
+        "id,created,modified,host_name,ok,organization_name,job_remote_id\n"
+        + "".join(f"{i},2026-10-01,2026-10-01,h{i % 3},1,Org {i % 2},{i}\n" for i in range(12))
+    )
+    hosts = DataframeJobHostSummary().add_csv(source)
+    report = ReportCCSP({"job_host_summary": hosts}, {"company": "ACME", "sku": "S", "price": 2.5})
+    report.save(tmp_path / "r.xlsx")
+    rows = cells(tmp_path / "r.xlsx", "Usage Reporting")
+    assert rows[0][:2] == ("Company", "ACME")
+    assert rows[6:] == [
+        ("Org 0", 3, 2.5, "=B7*C7"),
+        ("Org 1", 3, 2.5, "=B8*C8"),
+        ("Sum", None, None, "=SUM(D7:D8)"),
+    ]
+    assert [r[0] for r in cells(tmp_path / "r.xlsx", "Managed nodes")] == [
+        "Host name",
+        "h0",
+        "h1",
+        "h2",
+    ]

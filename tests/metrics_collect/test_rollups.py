@@ -1,0 +1,84 @@
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.metrics_collect import DataframeActivity, DataframeJobHostSummary, StateError
+
+ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50)), max_size=30)
+
+
+def activity(chunks, **options):
+    rollup = DataframeActivity("runs", by=["name"], sums=["n"], row_id=None, **options)
+    for chunk in chunks:
+        rollup.add_csv(
+            pa.table(
+                {"name": [r[0] for r in chunk], "n": [r[1] for r in chunk]},
+                pa.schema([("name", pa.string()), ("n", pa.int64())]),
+            )
+        )
+    return rollup
+
+
+@given(ROWS, st.integers(0, 30))
+def test_any_split_in_any_order_gives_the_same_result(rows, cut):
+    whole = activity([rows]).group()
+    assert activity([rows[cut:], rows[:cut]]).group() == whole
+    assert activity([rows[:cut]]).merge(activity([rows[cut:]])).group() == whole
+
+
+def test_counts_are_those_of_plain_python():
+    table = activity([[("a", 1), ("b", 2), ("a", 3)]]).group()
+    assert table.to_pylist() == [
+        {"name": "a", "count": 2, "n_total": 4.0},
+        {"name": "b", "count": 1, "n_total": 2.0},
+    ]
+
+
+def test_a_row_id_counts_once_per_install_however_often_it_comes():
+    rollup = DataframeActivity("runs", by=["name"])
+    for ids in (["1", "2", "2"], ["2", "3"], ["1", "3"]):
+        rollup.add_csv(pa.table({"id": ids, "name": ["x"] * len(ids)}))
+    rollup.add_csv(pa.table({"id": ["1"], "name": ["x"]}), config={"install_uuid": "other"})
+    assert rollup.group()["count"].to_pylist() == [4]
+
+
+def test_a_stored_rollup_counts_once_and_half_known_ones_are_refused(tmp_path):
+    def part(*sources):
+        rollup = DataframeActivity("runs", by=["name"], row_id=None)
+        for source in sources:
+            rollup.add_csv(pa.table({"name": ["x"]}), source=source)
+        path = tmp_path / f"{'-'.join(sources)}.parquet"
+        rollup.to_parquet(path)
+        return path
+
+    rollup = DataframeActivity("runs", by=["name"], row_id=None)
+    for path in (part("one"), part("two"), part("one")):
+        rollup.add_parquet(path)
+    assert rollup.regroup()["count"].to_pylist() == [2]
+    with pytest.raises(StateError, match="1 of 2 sources"):
+        rollup.add_parquet(part("two", "three"))
+
+
+def test_an_empty_rollup_knows_its_fields_index_and_types():
+    frame = DataframeJobHostSummary().to_pandas()
+    assert list(frame.index.names) == list(DataframeJobHostSummary().index)
+    assert frame.dtypes["task_runs"] == "int64"
+    assert str(frame.dtypes["first_automation"]) == "datetime64[us, UTC]"
+
+
+def test_job_host_summary_names_hosts_counts_tasks_and_drops_what_did_not_run(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "id,created,modified,host_name,ansible_host_variable,dark,failures,ok,skipped,ignored,rescued,"
+        "organization_name,job_template_name,job_remote_id,job_created\n"
+        "1,2026-10-01 01:00:00+00,2026-10-01 02:00:00+00,web,10.0.0.1,1,0,3,1,0,0,,T,7,2026-10-01 00:00:00+00\n"
+        "2,2026-10-01 01:00:00+00,2026-10-01 02:00:00.5+00,db,,1,0,0,0,0,0,Org,T,7,2026-10-01 00:00:00+00\n"
+    )
+    [row] = (
+        DataframeJobHostSummary().add_csv(path, config={"install_uuid": "u"}).group().to_pylist()
+    )
+    assert (row["host_name"], row["original_host_name"]) == ("10.0.0.1", "web")
+    assert (row["organization_name"], row["install_uuid"]) == ("No organization name", "u")
+    assert (row["host_runs"], row["task_runs"]) == (1, 5)
+    assert row["first_automation"].isoformat() == "2026-10-01T01:00:00+00:00"
