@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from ops.foundation.files import atomic_write
@@ -26,12 +27,14 @@ from ops.metrics_collect.extractor import read_csv_batches
 from ops.metrics_collect.rollups._seen import SeenIds
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     import pandas as pd
 
     from ops.metrics_collect.extractor import Extractor
+
+# Its functions are made when it is imported, so that no static tool knows them.
+pc: Any = pyarrow.compute
 
 __all__ = ["Measure", "Rollup"]
 
@@ -111,11 +114,11 @@ class Rollup:
             self._sources.add(source)
         if isinstance(data, pa.Table):
             self._add_rows(data, config or {})
-        elif hasattr(data, "columns"):
-            self._add_rows(pa.Table.from_pandas(data, preserve_index=False), config or {})
-        else:
+        elif isinstance(data, str | os.PathLike):
             for batch in read_csv_batches(data):
                 self._add_rows(pa.Table.from_batches([batch]), config or {})
+        else:
+            self._add_rows(pa.Table.from_pandas(data, preserve_index=False), config or {})
         return self
 
     def group(self) -> pa.Table:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from ops.metrics_collect.rollups._base import Measure, Rollup, moment, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Its functions are made when it is imported, so that no static tool knows them.
+pc: Any = pyarrow.compute
 
 __all__ = ["DataframeJobHostSummary"]
 
