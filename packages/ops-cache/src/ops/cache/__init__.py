@@ -1,1 +1,70 @@
-"""Memory and disk caches and memoization that are right first and then fast."""
+"""Memory caches and memoization that are right first and then fast.
+
+Names load on first use, so `import ops.cache` loads no third-party module.
+"""
+
+from typing import TYPE_CHECKING
+
+from ops.foundation.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ops.cache.errors import (
+        CacheClosedError,
+        CacheError,
+        CacheErrorCode,
+        CorruptEntryWarning,
+        UncacheableCallError,
+        ValueTooLargeError,
+    )
+    from ops.cache.expiry import Ttl
+    from ops.cache.fifo import FIFOCache, TTLCache
+    from ops.cache.lfu import LFUCache
+    from ops.cache.lru import LRUCache
+    from ops.cache.memory import MemoryCache
+    from ops.cache.s3fifo import S3FIFOCache
+    from ops.cache.sizes import approximate_size
+    from ops.cache.stats import CacheStats, EvictionCause
+    from ops.cache.strategies import CacheStrategy
+
+__all__ = [
+    "CacheClosedError",
+    "CacheError",
+    "CacheErrorCode",
+    "CacheStats",
+    "CacheStrategy",
+    "CorruptEntryWarning",
+    "EvictionCause",
+    "FIFOCache",
+    "LFUCache",
+    "LRUCache",
+    "MemoryCache",
+    "S3FIFOCache",
+    "TTLCache",
+    "Ttl",
+    "UncacheableCallError",
+    "ValueTooLargeError",
+    "approximate_size",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        ".errors": (
+            "CacheClosedError",
+            "CacheError",
+            "CacheErrorCode",
+            "CorruptEntryWarning",
+            "UncacheableCallError",
+            "ValueTooLargeError",
+        ),
+        ".expiry": ("Ttl",),
+        ".fifo": ("FIFOCache", "TTLCache"),
+        ".lfu": ("LFUCache",),
+        ".lru": ("LRUCache",),
+        ".memory": ("MemoryCache",),
+        ".s3fifo": ("S3FIFOCache",),
+        ".sizes": ("approximate_size",),
+        ".stats": ("CacheStats", "EvictionCause"),
+        ".strategies": ("CacheStrategy",),
+    },
+)

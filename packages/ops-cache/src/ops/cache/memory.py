@@ -1,0 +1,431 @@
+"""Caches in memory: one set of operations, and an eviction policy per subclass.
+
+`MemoryCache(...)` returns the class of the strategy that was asked for. The base holds everything
+that policies share: times to live, limits in entries and bytes, counters, single flight, the
+mapping protocol. A policy adds seven small methods, all called under the lock of the cache.
+
+Entries leave in two steps: under the lock they are collected, after it `on_evict` hears of them, so
+a callback may use the cache. The lock is re-entrant because dropping a value can run a finaliser
+that uses the cache again.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Hashable, ItemsView, MutableMapping, ValuesView
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+
+from ops.cache.errors import ValueTooLargeError
+from ops.cache.expiry import Expirations, Ttl, check_ttl
+from ops.cache.flights import SingleFlight
+from ops.cache.sizes import approximate_size
+from ops.cache.stats import CacheStats, EvictionCause
+from ops.cache.strategies import CacheStrategy, class_of
+from ops.foundation.errors import ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ops.cache.expiry import TtlLike
+
+__all__ = ["MISSING", "MemoryCache"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+D = TypeVar("D")
+
+MISSING: Final[Any] = object()
+_NOTHING: Final[Any] = object()
+_log = logging.getLogger("ops.cache")
+
+
+class MemoryCache(MutableMapping[K, V]):
+    """A bounded, thread-safe mapping that forgets.
+
+    Args:
+        max_size: The most entries it holds, or None for no such limit.
+        default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
+        strategy: The eviction policy; decides the class of the object.
+        max_memory: The most bytes all values may take together, by *sizeof*.
+        sizeof: Bytes of one value (default: `approximate_size`, which follows containers).
+        on_evict: Called with key, value and cause after an entry was evicted or has expired.
+        count_hits: Count hits also with S3-FIFO, which then takes its lock on each read.
+        clock: Seconds that never go back.
+    """
+
+    strategy = CacheStrategy.S3FIFO
+
+    def __new__(cls, *_args: Any, **options: Any) -> MemoryCache[K, V]:
+        """Return an object of the class of *strategy*."""
+        if cls is not MemoryCache:
+            return super().__new__(cls)
+        chosen = class_of(
+            options.get("strategy") or cls.strategy,
+            count_hits=bool(options.get("count_hits")),
+        )
+        return cast("MemoryCache[K, V]", object.__new__(chosen))
+
+    def __init__(
+        self,
+        max_size: int | None = 1000,
+        default_ttl: float | None = None,
+        *,
+        strategy: CacheStrategy | str | None = None,
+        max_memory: int | None = None,
+        sizeof: Callable[[V], int] | None = None,
+        on_evict: Callable[[K, V, EvictionCause], object] | None = None,
+        count_hits: bool = False,  # noqa: ARG002 - read by __new__
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if strategy is not None and strategy != self.strategy:
+            msg = f"{type(self).__name__} has the strategy {self.strategy!s}, not {strategy!s}."
+            raise ValidationError(msg, suggestions=("Make a MemoryCache with that strategy.",))
+        self._max_size = _positive("max_size", max_size)
+        self._max_memory = _positive("max_memory", max_memory)
+        self._default_ttl = check_ttl(default_ttl)
+        measured = max_memory is not None or sizeof is not None
+        self._sizeof = (sizeof or approximate_size) if measured else None
+        self._sizes: dict[K, int] = {}
+        self._memory = 0
+        self._on_evict = on_evict
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._expirations: Expirations[K] = Expirations()
+        self._gone: deque[tuple[K, V, EvictionCause]] = deque()
+        self._evictions: Counter[EvictionCause] = Counter()
+        self._timed = False
+        self._hits = self._misses = self._rejected = 0
+        self._flights: SingleFlight[K] = SingleFlight()
+
+    # The policy: what a subclass adds. Always called under the lock.
+
+    @abc.abstractmethod
+    def _find(self, key: K) -> Any:
+        """Return the value without counting this as a use, or MISSING."""
+
+    @abc.abstractmethod
+    def _use(self, key: K) -> Any:
+        """Return the value and note the use, or return MISSING."""
+
+    @abc.abstractmethod
+    def _store(self, key: K, value: V) -> None:
+        """Add an entry, or replace the value of one."""
+
+    @abc.abstractmethod
+    def _remove(self, key: K) -> Any:
+        """Remove an entry and return its value, or return MISSING."""
+
+    @abc.abstractmethod
+    def _victim(self) -> K:
+        """Return the key to give up; there is at least one entry."""
+
+    @abc.abstractmethod
+    def _keys(self) -> list[K]:
+        """Return all keys."""
+
+    @abc.abstractmethod
+    def _count(self) -> int:
+        """Return the number of entries."""
+
+    def _become_timed(self) -> None:
+        """Hear that entries of this cache can expire from now on."""
+
+    # Reading
+
+    def __getitem__(self, key: K) -> V:
+        value = self._read(key)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    @overload
+    def get(self, key: K, default: None = None) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | D) -> V | D: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        """Return the value of *key*, or *default*. A stored None is a hit."""
+        value = self._read(key)
+        return default if value is MISSING else value
+
+    def _read(self, key: K) -> Any:
+        with self._lock:
+            self._expire_due()
+            value = self._use(key)
+            if value is MISSING:
+                self._misses += 1
+            else:
+                self._hits += 1
+        self._report_gone()
+        return value
+
+    @overload
+    def peek(self, key: K, default: None = None) -> V | None: ...
+    @overload
+    def peek(self, key: K, default: V | D) -> V | D: ...
+    def peek(self, key: K, default: Any = None) -> Any:
+        """Return the value as `get` does, without any effect on eviction or counters."""
+        with self._lock:
+            self._expire_due()
+            value = self._find(key)
+        self._report_gone()
+        return default if value is MISSING else value
+
+    def contains(self, key: K) -> bool:
+        """Say whether *key* has a value, without any effect on eviction or counters."""
+        return self.peek(key, MISSING) is not MISSING
+
+    def __contains__(self, key: object) -> bool:
+        return self.contains(cast("K", key))
+
+    def get_or_compute(self, key: K, fn: Callable[[], V], ttl: TtlLike = Ttl.DEFAULT) -> V:
+        """Return the value of *key*, computing and storing it if there is none.
+
+        Threads that ask at the same time compute once; other keys do not wait. If *fn* raises, the
+        caller gets the error and the next waiter computes.
+        """
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            value = self._flights.do(key, lambda: self._compute(key, fn, ttl))
+        return cast("V", value)
+
+    def _compute(self, key: K, fn: Callable[[], V], ttl: TtlLike) -> V:
+        value = self.peek(key, MISSING)  # the leader before us may have just landed
+        if value is MISSING:
+            value = fn()
+            try:
+                self.set(key, value, ttl)
+            except ValueTooLargeError as error:
+                if self._rejected == 1:  # once per cache; get_stats() has the count
+                    _log.warning("Returned, not cached: %s", error)
+        return cast("V", value)
+
+    # Writing
+
+    def set(self, key: K, value: V, ttl: TtlLike = Ttl.DEFAULT) -> None:
+        """Store *value*. *ttl* in seconds; zero stores nothing, None never expires.
+
+        Raises `ValueTooLargeError` when the value alone exceeds `max_memory`; the entry that was
+        there before is then gone, because it is outdated.
+        """
+        seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
+        size = self._sizeof(value) if self._sizeof is not None else 0
+        with self._lock:
+            self._expire_due()
+            if seconds == 0:
+                self._discard(key)
+                self._evictions[EvictionCause.EXPIRED] += 1
+            else:
+                self._set(key, value, size, seconds)
+        self._report_gone()
+
+    def _set(self, key: K, value: V, size: int, seconds: float | None) -> None:
+        if self._max_memory is not None and size > self._max_memory:
+            self._discard(key)
+            self._rejected += 1
+            msg = f"The value of {key!r} takes {size} bytes and the cache holds {self._max_memory}."
+            raise ValueTooLargeError(msg, suggestions=("Raise max_memory, or store less.",))
+        if self._sizeof is not None:
+            self._memory -= self._sizes.pop(key, 0)
+            self._make_room(key, size)
+            self._memory += size
+            self._sizes[key] = size
+        if self._max_size is not None and self._find(key) is MISSING:
+            while self._count() >= self._max_size:
+                self._evict(self._victim(), EvictionCause.SIZE)
+        self._store(key, value)
+        self._set_deadline(key, seconds)
+
+    def _make_room(self, key: K, size: int) -> None:
+        while self._max_memory is not None and self._memory + size > self._max_memory:
+            victim = self._victim()
+            if victim == key:  # its old value goes anyway; it comes back as a new entry
+                self._discard(key)
+            else:
+                self._evict(victim, EvictionCause.MEMORY)
+
+    def _set_deadline(self, key: K, seconds: float | None) -> None:
+        if seconds is None:
+            self._expirations.drop(key)
+            return
+        if not self._timed:
+            self._timed = True
+            self._become_timed()
+        self._expirations.put(key, self._clock() + seconds)
+
+    def touch(self, key: K, ttl: TtlLike = Ttl.DEFAULT) -> bool:
+        """Let *key* live for *ttl* seconds from now; return False when there is no such key."""
+        seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
+        with self._lock:
+            self._expire_due()
+            found = self._find(key) is not MISSING
+            if found and seconds == 0:
+                self._evict(key, EvictionCause.EXPIRED)
+            elif found:
+                self._set_deadline(key, seconds)
+        self._report_gone()
+        return found
+
+    def delete(self, key: K) -> bool:
+        """Remove *key*; return False when there is no such key."""
+        return self.pop(key, _NOTHING) is not _NOTHING
+
+    def clear(self) -> None:
+        """Remove all entries. Counters stay; `on_evict` is not called."""
+        with self._lock:
+            for key in self._keys():
+                self._discard(key)
+            self._expirations.clear()
+
+    def expire(self) -> int:
+        """Remove the entries whose time has come and return how many; each call here does so."""
+        with self._lock:
+            number = self._expire_due()
+        self._report_gone()
+        return number
+
+    def get_stats(self) -> CacheStats:
+        """Return the counters and the size now."""
+        with self._lock:
+            self._expire_due()
+            stats = CacheStats(
+                hits=self._hits,
+                misses=self._misses,
+                evictions={cause: self._evictions[cause] for cause in EvictionCause},
+                rejected=self._rejected,
+                size=self._count(),
+                max_size=self._max_size,
+                memory_bytes=None if self._sizeof is None else self._memory,
+                max_memory=self._max_memory,
+            )
+        self._report_gone()
+        return stats
+
+    # The rest of the mapping protocol
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.set(key, value)
+
+    def __delitem__(self, key: K) -> None:
+        self.pop(key)
+
+    def __len__(self) -> int:
+        self.expire()
+        return self._count()
+
+    def __iter__(self) -> Iterator[K]:
+        """Iterate over the keys of this moment; other threads may go on changing the cache."""
+        with self._lock:
+            self._expire_due()
+            keys = self._keys()
+        self._report_gone()
+        return iter(keys)
+
+    def items(self) -> ItemsView[K, V]:
+        """Return a view whose iteration takes a snapshot and counts as no use."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[V]:
+        """Return a view whose iteration takes a snapshot and counts as no use."""
+        return _Values(self)
+
+    def _snapshot(self) -> list[tuple[K, V]]:
+        with self._lock:
+            self._expire_due()
+            entries = [(key, self._find(key)) for key in self._keys()]
+        self._report_gone()
+        return entries
+
+    @overload
+    def pop(self, key: K) -> V: ...
+    @overload
+    def pop(self, key: K, default: V | D) -> V | D: ...
+    def pop(self, key: K, default: Any = MISSING) -> Any:
+        """Remove *key* and return its value, or *default*; without one a missing key raises."""
+        with self._lock:
+            self._expire_due()
+            value = self._discard(key)
+        self._report_gone()
+        if value is not MISSING:
+            return value
+        if default is MISSING:
+            raise KeyError(key)
+        return default
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """Return the value of *key*, storing *default* first if there is none, in one step."""
+        with self._lock:
+            value = self.get(key, MISSING)
+            if value is MISSING:
+                self.set(key, default)
+                value = default
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return self is other  # a cache changes by itself, so equality by content means little
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} with {len(self)} of {self._max_size or 'any number of'} entries>"
+
+    # Leaving, under the lock
+
+    def _discard(self, key: K) -> Any:
+        value = self._remove(key)
+        if value is not MISSING:
+            self._expirations.drop(key)
+            self._memory -= self._sizes.pop(key, 0)
+        return value
+
+    def _evict(self, key: K, cause: EvictionCause) -> None:
+        value = self._discard(key)
+        self._evictions[cause] += 1
+        if self._on_evict is not None:
+            self._gone.append((key, value, cause))
+
+    def _expire_due(self) -> int:
+        now = self._clock() if self._timed else 0.0
+        if now < self._expirations.deadline:
+            return 0
+        due = list(self._expirations.pop_due(now))
+        for key in due:
+            self._evict(key, EvictionCause.EXPIRED)
+        return len(due)
+
+    def _report_gone(self) -> None:
+        """Call `on_evict`, outside of the lock. Its errors are logged: the cache did its part."""
+        while self._gone and self._on_evict is not None:
+            try:
+                entry = self._gone.popleft()
+            except IndexError:  # another thread reports it
+                return
+            try:
+                self._on_evict(*entry)
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                _log.exception("on_evict failed for the key %r", entry[0])
+
+
+class _Items(ItemsView[K, V]):
+    _mapping: MemoryCache[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return iter(self._mapping._snapshot())  # noqa: SLF001 - a view is part of its cache
+
+
+class _Values(ValuesView[V]):
+    _mapping: MemoryCache[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return iter([value for _, value in self._mapping._snapshot()])  # noqa: SLF001 - as above
+
+
+def _positive(name: str, limit: int | None) -> int | None:
+    if limit is not None and limit < 1:
+        msg = f"{name} must be at least 1, not {limit!r}."
+        raise ValidationError(msg, suggestions=("Use None for no limit.",))
+    return limit

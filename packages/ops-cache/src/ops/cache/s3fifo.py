@@ -1,0 +1,187 @@
+"""S3-FIFO with one bit of frequency (Yang et al., SOSP 2023), the bit being membership of a dict.
+
+`hot` holds the entries read since they were queued or last examined and serves hits: a subscript is
+a C-level dict lookup with no bookkeeping. `cold` holds the others; the first read of a cold entry
+moves it to `hot` under the lock. New keys queue in `small` (10 %); hot ones move on to `main`, the
+rest leave and are remembered as ghosts, whose return goes straight to `main`.
+
+`S3FIFOCache` keeps its own `__getitem__` per instance, the bound method of its dict, and exchanges
+it for one that looks at the clock when the first entry that can expire is set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections import deque
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ops.cache.memory import MISSING, MemoryCache
+from ops.cache.strategies import CacheStrategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CountingS3FIFOCache", "S3FIFOCache"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class _Hot(dict[Any, Any]):
+    __slots__ = ("cache",)
+    cache: weakref.ref[CountingS3FIFOCache[Any, Any]]
+
+    def __missing__(self, key: Any) -> Any:
+        cache = self.cache()
+        value = MISSING if cache is None else cache._read(key)  # noqa: SLF001 - a part of the cache
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+
+class CountingS3FIFOCache(MemoryCache[K, V]):
+    """S3-FIFO with reads that take the lock and count hits."""
+
+    strategy = CacheStrategy.S3FIFO
+
+    def __init__(
+        self, max_size: int | None = 1000, default_ttl: float | None = None, **options: Any
+    ) -> None:
+        super().__init__(max_size, default_ttl, **options)
+        self._hot = _Hot()
+        self._hot.cache = weakref.ref(self)
+        self._cold: dict[K, V] = {}
+        self._small: deque[K] = deque()
+        self._main: deque[K] = deque()
+        self._ghosts: dict[K, None] = {}
+
+    def _find(self, key: K) -> Any:
+        value: Any = self._cold.get(key, MISSING)
+        if value is MISSING:
+            value = dict.get(self._hot, key, MISSING)
+        return value
+
+    def _use(self, key: K) -> Any:
+        value: Any = self._cold.pop(key, MISSING)
+        if value is MISSING:
+            return dict.get(self._hot, key, MISSING)
+        self._hot[key] = value
+        return value
+
+    def _store(self, key: K, value: V) -> None:
+        if key in self._hot:
+            self._hot[key] = value
+            return
+        if key not in self._cold:
+            if key in self._ghosts:
+                del self._ghosts[key]
+                self._main.append(key)
+            else:
+                self._small.append(key)
+        self._cold[key] = value
+
+    def _remove(self, key: K) -> Any:
+        value: Any = self._cold.pop(key, MISSING)
+        if value is MISSING:
+            value = self._hot.pop(key, MISSING)
+        if value is not MISSING:
+            self._unqueue(key)
+        return value
+
+    def _unqueue(self, key: K) -> None:
+        # A victim is at the head of its queue; any other removal searches.
+        for queue in (self._small, self._main):
+            if queue and queue[0] == key:
+                queue.popleft()
+                return
+        try:
+            self._small.remove(key)
+        except ValueError:
+            self._main.remove(key)
+
+    def _victim(self) -> K:
+        while True:
+            total = len(self._small) + len(self._main)
+            from_small = not self._main or len(self._small) >= max(1, total // 10)
+            queue = self._small if from_small else self._main
+            key = queue[0]
+            if key not in self._hot:
+                if from_small:
+                    self._remember(key, total)
+                return key
+            queue.popleft()
+            self._cold[key] = self._hot.pop(key)
+            self._main.append(key)
+
+    def _remember(self, key: K, limit: int) -> None:
+        self._ghosts[key] = None
+        while len(self._ghosts) > limit:
+            del self._ghosts[next(iter(self._ghosts))]
+
+    def _keys(self) -> list[K]:
+        return [*self._cold, *self._hot]
+
+    def _count(self) -> int:
+        return len(self._cold) + len(self._hot)
+
+
+class S3FIFOCache(CountingS3FIFOCache[K, V]):
+    """S3-FIFO whose hits take no lock and, without times to live, run no Python code at all."""
+
+    __slots__ = ("__getitem__", "get")  # one pair per instance: see the module's paragraph
+
+    def __init__(
+        self, max_size: int | None = 1000, default_ttl: float | None = None, **options: Any
+    ) -> None:
+        super().__init__(max_size, default_ttl, **options)
+        self._install(self._hot.__getitem__, _plain_get(self._hot, self._hot.cache))
+
+    def _become_timed(self) -> None:
+        self._install(*_timed_readers(self))
+
+    def _install(self, subscript: Callable[[Any], Any], get: Callable[..., Any]) -> None:
+        object.__setattr__(self, "__getitem__", subscript)
+        object.__setattr__(self, "get", get)
+
+    def get_stats(self) -> Any:
+        """Return the counters; `hits` is None because hits leave no trace."""
+        return dataclasses.replace(super().get_stats(), hits=None)
+
+
+def _plain_get(hot: _Hot, owner: weakref.ref[CountingS3FIFOCache[Any, Any]]) -> Callable[..., Any]:
+    find = hot.get
+
+    def get(key: Any, default: Any = None) -> Any:
+        value = find(key, MISSING)
+        if value is MISSING:
+            value = owner()._read(key)  # type: ignore[union-attr] # noqa: SLF001 - the caller holds it
+            return default if value is MISSING else value
+        return value
+
+    return get
+
+
+def _timed_readers(cache: S3FIFOCache[Any, Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    owner = weakref.ref(
+        cache
+    )  # not the cache: a cycle would keep dropped caches until a collection
+    expirations, clock = cache._expirations, cache._clock  # noqa: SLF001 - methods of the cache
+    find, subscript = cache._hot.get, cache._hot.__getitem__  # noqa: SLF001
+
+    def get(key: Any, default: Any = None) -> Any:
+        if clock() >= expirations.deadline:
+            owner().expire()  # type: ignore[union-attr] # the caller holds the cache
+        value = find(key, MISSING)
+        if value is MISSING:
+            value = owner()._read(key)  # type: ignore[union-attr] # noqa: SLF001 - as above
+            return default if value is MISSING else value
+        return value
+
+    def getitem(key: Any) -> Any:
+        if clock() >= expirations.deadline:
+            owner().expire()  # type: ignore[union-attr] # as above
+        return subscript(key)
+
+    return getitem, get
