@@ -1,0 +1,184 @@
+"""The end-to-end demo: all nine libraries on real data, leaving something to look at.
+
+A small hyper-parameter search whose parts run in several processes. Everything it makes lies in one
+folder that a later run continues; an interruption at any moment leaves that folder usable.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from ops.cache import configure
+from ops.datalog import DataLogger
+from ops.foundation import format_bytes, format_duration
+from ops.foundation.errors import MissingExtraError, OpsError
+from ops.foundation.helpers import LazyImport
+from ops.observe import (
+    ComponentHealthCheck,
+    DiskHealthCheck,
+    HealthMonitor,
+    MemoryHealthCheck,
+    ResourceMonitor,
+)
+from ops.registry import write_page
+from ops_suite.demo import data
+from ops_suite.demo.activity import Activity
+from ops_suite.demo.console import Console
+from ops_suite.demo.models import open_store
+from ops_suite.demo.trials import draw, prepare_worker, run_trial
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ops_suite.demo.data import SharedData
+    from ops_suite.demo.models import Store
+    from ops_suite.demo.trials import TrialResult
+
+__all__ = ["run"]
+
+
+def run(folder: Path, *, trials: int = 12, workers: int = 2) -> int:
+    """Run the demo into *folder*; return an exit code: 0, 1 for a failure, 130 when interrupted."""
+    folder = folder.absolute()
+    console = Console()
+    try:
+        LazyImport("sklearn", extra="ops-suite[demo]").load()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"the folder {str(folder)!r} may not be written to")
+        (folder / "models").mkdir(exist_ok=True)
+        _demonstrate(folder, console, trials=trials, workers=workers)
+    except KeyboardInterrupt:
+        console.error(f"interrupted; what is in {folder} is whole, run again to continue")
+        return 130
+    except (MissingExtraError, OpsError, OSError) as error:
+        console.error(str(error))
+        return 1
+    return 0
+
+
+def _demonstrate(folder: Path, console: Console, *, trials: int, workers: int) -> None:
+    store, activity = open_store(folder), Activity(folder)
+    heard: Counter[str] = Counter()
+    store.emitter.subscribe("*", lambda event: heard.update([str(event.event_type)]))
+    with ResourceMonitor(interval=0.5) as resources:
+        features, labels = _features(folder, console)
+        with data.share(folder, features, labels) as shared:
+            size = shared.features[:].nbytes
+            console.chapter("ops-shm", "features, labels and split lie in shared memory")
+            console.fact(f"{format_bytes(size)}, read in place by {workers} worker processes")
+            results = _search(folder, console, store, shared, activity, trials, workers)
+        _register(console, store, results)
+        _observe(folder, console, store, heard, resources)
+    _report(folder, console, store, activity)
+    console.fact(f"done in {console.elapsed()}; run it again to see the cache hit")
+
+
+def _features(folder: Path, console: Console) -> tuple[data.np.ndarray, data.np.ndarray]:
+    samples, labels = data.load()
+    console.chapter("ops-cache", f"features of {len(samples)} samples, computed once")
+    configure(data_folder=folder)
+    arguments = {"samples": samples, "labels": labels, "keep": 40}
+    hit = data.select_features.load(arguments) is not None
+    start = perf_counter()
+    features = data.select_features(**arguments)
+    verb = "found in the cache" if hit else "computed and kept"
+    console.fact(
+        f"{features.shape[1]} features {verb} in {format_duration(perf_counter() - start)}"
+    )
+    return features, labels
+
+
+def _search(
+    folder: Path,
+    console: Console,
+    store: Store,
+    shared: SharedData,
+    activity: Activity,
+    trials: int,
+    workers: int,
+) -> list[TrialResult]:
+    tracker = store.context.experiment_tracker
+    experiment = tracker.get_or_create_experiment("tuning", "SGD on breast-cancer features")
+    console.chapter("ops-registry", f"{trials} trials, each a run that its worker tracks itself")
+    results = []
+    with DataLogger(folder, "samples", exist_ok=True, layout="segments") as logger:
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=prepare_worker,
+            initargs=(shared, logger.input_queue, folder, experiment.experiment_id),
+        )
+        try:
+            jobs = [pool.submit(run_trial, n, drawn) for n, drawn in enumerate(draw(trials))]
+            for job in as_completed(jobs):
+                results.append(job.result())
+                activity.add(results[-1])
+                console.progress(len(results), trials, "trials")
+        finally:
+            # Trials that have begun end as runs of their own; those that have not are dropped.
+            pool.shutdown(wait=True, cancel_futures=True)
+    found = tracker.search_runs(
+        experiment.experiment_id, filter="metrics.accuracy > 0.9", order_by="metrics.accuracy DESC"
+    )
+    console.fact(f"{len(found)} runs of this and earlier demos have an accuracy above 0.9")
+    log = logger.read().verify()
+    console.chapter("ops-datalog", "each epoch was logged by the worker as it happened")
+    state = "none damaged" if log.is_whole else f"damaged: {log.damaged}, gaps: {log.gaps}"
+    console.fact(f"{log.messages} samples of {len(log.sources)} trials, {state}")
+    return results
+
+
+def _register(console: Console, store: Store, results: list[TrialResult]) -> None:
+    console.chapter("ops-registry", "the best model is registered and promoted, a weak one refused")
+    best = max(results, key=lambda result: result.accuracy)
+    worst = min(results, key=lambda result: result.accuracy)
+    try:
+        store.register(worst)
+    except ValueError as error:
+        console.fact(f"trial {worst.number} was refused by a hook: {error}")
+    version = store.promote(store.register(best))
+    console.fact(
+        f"trial {best.number} is {version.name} version {version.version}, {version.stage}, "
+        f"accuracy {best.accuracy:.3f}"
+    )
+
+
+def _observe(
+    folder: Path, console: Console, store: Store, heard: Counter[str], resources: ResourceMonitor
+) -> None:
+    console.chapter("ops-observe", "events, audit, health and resources")
+    console.fact(", ".join(f"{n} {kind}" for kind, n in sorted(heard.items())))
+    console.fact(f"audit log of {store.audit.verify()} entries, its chain unbroken")
+    monitor = HealthMonitor()
+    monitor.register(ComponentHealthCheck("registry", store.context.model_registry))
+    monitor.register(MemoryHealthCheck("memory", warning_threshold=0.9))
+    monitor.register(
+        DiskHealthCheck("disk", folder, warning_threshold=0.95, critical_threshold=0.99)
+    )
+    for check in monitor.check_all().checks:
+        console.fact(f"{check.name}: {check.status} {check.message}".rstrip())
+    stats = resources.get_stats()
+    peak, cpu = stats["memory_peak_bytes"], stats["cpu_average_percent"]
+    console.fact(f"this process: {format_bytes(peak)} at most, {cpu:.0f} % of one CPU")
+
+
+def _report(folder: Path, console: Console, store: Store, activity: Activity) -> None:
+    console.chapter("ops-metrics-collect", "the activity: collected, packed, shipped, rolled up")
+    reported = activity.report()
+    console.fact(
+        f"{reported.rows} rows in {reported.tarballs} tarballs, {reported.counted} counted: "
+        f"{'each once' if reported.rows == reported.counted else 'NOT each once'}"
+    )
+    store.context.compact()
+    page = write_page(store.context, folder / "index.html")
+    store.context.cleanup()
+    console.chapter("ops-suite", f"everything lies in {folder}")
+    console.fact(f"{page.name:14} runs, curves and models, for a browser")
+    console.fact(f"{reported.workbook.name:14} the report, for a spreadsheet program")
+    console.fact(f"{'store/':14} the registry; ops-registry runs --path {folder / 'store'}")
