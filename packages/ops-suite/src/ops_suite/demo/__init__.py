@@ -35,6 +35,8 @@ from ops_suite.demo.trials import draw, prepare_worker, run_trial
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+
     from ops_suite.demo.data import SharedData
     from ops_suite.demo.models import Store
     from ops_suite.demo.trials import TrialResult
@@ -79,7 +81,7 @@ def _demonstrate(folder: Path, console: Console, *, trials: int, workers: int) -
     console.fact(f"done in {console.elapsed()}; run it again to see the cache hit")
 
 
-def _features(folder: Path, console: Console) -> tuple[data.np.ndarray, data.np.ndarray]:
+def _features(folder: Path, console: Console) -> tuple[np.ndarray, np.ndarray]:
     samples, labels = data.load()
     console.chapter("ops-cache", f"features of {len(samples)} samples, computed once")
     configure(data_folder=folder)
