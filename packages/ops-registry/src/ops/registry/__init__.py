@@ -1,1 +1,249 @@
-"""Model registry and experiment tracking on local files, with no server."""
+"""Model registry and experiment tracking on local files, with no server.
+
+Names load on first use. Events, hooks, metrics, audit and health are those of ops.observe, given here
+for one import.
+"""
+
+from typing import TYPE_CHECKING
+
+from ops.foundation.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ops.foundation.errors import (
+        ErrorContext,
+        create_error_response,
+        wrap_exception,
+    )
+    from ops.observe.audit import (
+        AuditLogger,
+    )
+    from ops.observe.checks import (
+        ComponentHealthCheck,
+        DiskHealthCheck,
+        MemoryHealthCheck,
+    )
+    from ops.observe.events import (
+        Event,
+        EventEmitter,
+        EventEmitterProtocol,
+        get_event_emitter,
+    )
+    from ops.observe.health import (
+        HealthMonitor,
+        HealthStatus,
+        check_health,
+        get_health_monitor,
+        is_healthy,
+        is_ready,
+    )
+    from ops.observe.hooks import (
+        HooksManager,
+        get_hooks_manager,
+    )
+    from ops.observe.metrics import (
+        MetricsCollector,
+        get_metrics_collector,
+    )
+    from ops.registry.context import (
+        MLOpsConfig,
+        MLOpsContext,
+        get_mlops_context,
+        init_mlops,
+        is_mlops_initialized,
+        reset_mlops_context,
+    )
+    from ops.registry.errors import (
+        AlreadyExistsError,
+        ArtifactNotFoundError,
+        BackendUnavailableError,
+        ConfigurationError,
+        CorruptStoreError,
+        ErrorCode,
+        ExperimentNotFoundError,
+        FilterError,
+        InvalidValueError,
+        MLOpsException,
+        ModelNotFoundError,
+        ModelVersionNotFoundError,
+        NotFoundError,
+        RunNotFoundError,
+        StorageError,
+    )
+    from ops.registry.events import (
+        EventType,
+        HookType,
+    )
+    from ops.registry.flavors import (
+        register_flavor,
+    )
+    from ops.registry.model_registry import (
+        ModelRegistry,
+    )
+    from ops.registry.operations import (
+        Operations,
+    )
+    from ops.registry.page import (
+        write_page,
+    )
+    from ops.registry.records import (
+        Artifact,
+        Experiment,
+        Metric,
+        MetricSummary,
+        ModelMetadata,
+        ModelStage,
+        ModelVersion,
+        Run,
+        RunStatus,
+        StageChange,
+    )
+    from ops.registry.tracker import (
+        ExperimentTracker,
+    )
+
+__all__ = [
+    "AlreadyExistsError",
+    "Artifact",
+    "ArtifactNotFoundError",
+    "AuditLogger",
+    "BackendUnavailableError",
+    "ComponentHealthCheck",
+    "ConfigurationError",
+    "CorruptStoreError",
+    "DiskHealthCheck",
+    "ErrorCode",
+    "ErrorContext",
+    "Event",
+    "EventEmitter",
+    "EventEmitterProtocol",
+    "EventType",
+    "Experiment",
+    "ExperimentNotFoundError",
+    "ExperimentTracker",
+    "FilterError",
+    "HealthMonitor",
+    "HealthStatus",
+    "HookType",
+    "HooksManager",
+    "InvalidValueError",
+    "MLOpsConfig",
+    "MLOpsContext",
+    "MLOpsException",
+    "MemoryHealthCheck",
+    "Metric",
+    "MetricSummary",
+    "MetricsCollector",
+    "ModelMetadata",
+    "ModelNotFoundError",
+    "ModelRegistry",
+    "ModelStage",
+    "ModelVersion",
+    "ModelVersionNotFoundError",
+    "NotFoundError",
+    "Operations",
+    "Run",
+    "RunNotFoundError",
+    "RunStatus",
+    "StageChange",
+    "StorageError",
+    "check_health",
+    "create_error_response",
+    "get_event_emitter",
+    "get_health_monitor",
+    "get_hooks_manager",
+    "get_metrics_collector",
+    "get_mlops_context",
+    "init_mlops",
+    "is_healthy",
+    "is_mlops_initialized",
+    "is_ready",
+    "register_flavor",
+    "reset_mlops_context",
+    "wrap_exception",
+    "write_page",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        ".context": (
+            "MLOpsConfig",
+            "MLOpsContext",
+            "get_mlops_context",
+            "init_mlops",
+            "is_mlops_initialized",
+            "reset_mlops_context",
+        ),
+        ".errors": (
+            "AlreadyExistsError",
+            "ArtifactNotFoundError",
+            "BackendUnavailableError",
+            "ConfigurationError",
+            "CorruptStoreError",
+            "ErrorCode",
+            "ExperimentNotFoundError",
+            "FilterError",
+            "InvalidValueError",
+            "MLOpsException",
+            "ModelNotFoundError",
+            "ModelVersionNotFoundError",
+            "NotFoundError",
+            "RunNotFoundError",
+            "StorageError",
+        ),
+        ".events": (
+            "EventType",
+            "HookType",
+        ),
+        ".flavors": ("register_flavor",),
+        ".model_registry": ("ModelRegistry",),
+        ".operations": ("Operations",),
+        ".page": ("write_page",),
+        ".records": (
+            "Artifact",
+            "Experiment",
+            "Metric",
+            "MetricSummary",
+            "ModelMetadata",
+            "ModelStage",
+            "ModelVersion",
+            "Run",
+            "RunStatus",
+            "StageChange",
+        ),
+        ".tracker": ("ExperimentTracker",),
+        "ops.foundation.errors": (
+            "ErrorContext",
+            "create_error_response",
+            "wrap_exception",
+        ),
+        "ops.observe.audit": ("AuditLogger",),
+        "ops.observe.checks": (
+            "ComponentHealthCheck",
+            "DiskHealthCheck",
+            "MemoryHealthCheck",
+        ),
+        "ops.observe.events": (
+            "Event",
+            "EventEmitter",
+            "EventEmitterProtocol",
+            "get_event_emitter",
+        ),
+        "ops.observe.health": (
+            "HealthMonitor",
+            "HealthStatus",
+            "check_health",
+            "get_health_monitor",
+            "is_healthy",
+            "is_ready",
+        ),
+        "ops.observe.hooks": (
+            "HooksManager",
+            "get_hooks_manager",
+        ),
+        "ops.observe.metrics": (
+            "MetricsCollector",
+            "get_metrics_collector",
+        ),
+    },
+)

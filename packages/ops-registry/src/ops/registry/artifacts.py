@@ -125,3 +125,12 @@ def _names(folder: pathlib.Path) -> list[str]:
 
 def _tree_digest(parts: list[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{d}  {n}\n" for n, d in parts).encode()).hexdigest()
+
+
+def verify(path: pathlib.Path, expected: str) -> None:
+    """Raise `CorruptStoreError` unless the digest of *path* is *expected*."""
+    found = checksum(path)
+    if found != expected:
+        raise CorruptStoreError(
+            f"{str(path)!r} has the SHA-256 {found}, and {expected} was stored."
+        )

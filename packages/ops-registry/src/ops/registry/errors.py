@@ -110,7 +110,7 @@ class ArtifactNotFoundError(NotFoundError, FileNotFoundError):
 class InvalidValueError(MLOpsException, ValidationError):
     """An argument is not acceptable; the message says which and what would be."""
 
-    default_code = ErrorCode.VALIDATION_ERROR
+    default_code: StrEnum = ErrorCode.VALIDATION_ERROR  # type: ignore[assignment]  # this package's code
 
 
 class ConfigurationError(InvalidValueError):
@@ -133,7 +133,7 @@ class FilterError(InvalidValueError):
 class AlreadyExistsError(MLOpsException, ConflictError):
     """The name is taken by something else."""
 
-    default_code = ErrorCode.CONFLICT
+    default_code: StrEnum = ErrorCode.CONFLICT  # type: ignore[assignment]  # this package's code
 
 
 class StorageError(MLOpsException, OSError):

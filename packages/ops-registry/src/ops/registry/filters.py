@@ -97,7 +97,7 @@ class _Parser:
     def __init__(self, text: str, fields: frozenset[str]) -> None:
         self.text = text
         self.fields = fields
-        self.tokens = list(self._scan())
+        self.tokens: list[_Token] = list(self._scan())
         self.index = 0
 
     def parse(self) -> Predicate:

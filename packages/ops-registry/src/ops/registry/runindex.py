@@ -31,6 +31,8 @@ from ops.registry.runlog import MAIN, RunReader
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ops.foundation.files import Durability
+
 __all__ = ["RunIndex"]
 
 #: Tails longer than this are folded by whoever searches, who has to read them anyway.
@@ -207,7 +209,7 @@ class RunIndex:
 
         table = _wide(sorted(rows, key=lambda row: (row["start"], row["run_id"])))
         table = table.replace_schema_metadata({"through": str(through), "format": "1"})
-        durable = "full" if self._durable else "none"
+        durable: Durability = "full" if self._durable else "none"
         with atomic_write(self.parquet, "wb", durable=durable) as file:
             pq.write_table(table, file, compression="zstd")
 

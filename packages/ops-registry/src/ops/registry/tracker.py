@@ -137,7 +137,7 @@ class ExperimentTracker:
         self.get_experiment(experiment_id)
         if parent_run_id is not None:
             self._home(parent_run_id)
-        asked = {
+        asked: dict[str, Any] = {
             "experiment_id": experiment_id,
             "name": name,
             "parent_run_id": parent_run_id,

@@ -1,0 +1,78 @@
+"""Loading models: a loader per artifact type, and for the others one that asks for trust.
+
+Without a registered loader the file decides. What `ops.serialize.dump` wrote is read by
+`ops.serialize.load`, and a raw pickle only through the gate of ops.serialize: ``trust="safe"``
+builds plain values and nothing else, ``Safe(allow=(...))`` names what else may be built, ``"all"``
+runs whatever the file says. A joblib file is pickle with arrays in between, which that gate cannot
+read: it takes ``trust="all"``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ops.registry.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable
+
+    from ops.serialize.trust import Trust
+
+__all__ = ["load_artifact", "register_flavor"]
+
+_loaders: dict[str, Callable[[pathlib.Path], Any]] = {}
+
+
+def register_flavor(artifact_type: str, loader: Callable[[pathlib.Path], Any]) -> None:
+    """Load artifacts of *artifact_type* with *loader*, which answers for what it runs."""
+    _loaders[artifact_type] = loader
+
+
+def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe") -> Any:
+    """Return the object in *path*; see the module for what *trust* permits."""
+    loader = _loaders.get(artifact_type)
+    if loader is not None:
+        return loader(path)
+    if path.is_dir():
+        raise InvalidValueError(
+            f"{str(path)!r} is a folder, and no loader is registered for {artifact_type!r}.",
+            suggestions=("register_flavor(artifact_type, loader) adds one.",),
+        )
+    with path.open("rb") as file:
+        head = file.read(2)
+    if not _is_pickle(head):
+        from ops.serialize import load
+
+        return load(path, trust=trust)
+    if path.suffix == ".joblib":
+        return _load_joblib(path, trust)
+    return _load_pickle(path, trust)
+
+
+def _is_pickle(head: bytes) -> bool:
+    """Say whether a file starts like a pickle of protocol 2 or later."""
+    return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5
+
+
+def _load_pickle(path: pathlib.Path, trust: Trust) -> Any:
+    from ops.serialize.trust import Signed, unpickle
+
+    if isinstance(trust, Signed):
+        # unpickle takes Signed to mean that a signature was checked; a raw pickle has none.
+        raise InvalidValueError(
+            f"{str(path)!r} is a raw pickle without a signature.",
+            suggestions=("Write the model with ops.serialize.dump(..., trust=Signed(key)).",),
+        )
+    return unpickle(path.read_bytes(), (), trust)
+
+
+def _load_joblib(path: pathlib.Path, trust: Trust) -> Any:
+    if trust != "all":
+        raise InvalidValueError(
+            f"{str(path)!r} is a joblib file, which can run code when it is read.",
+            suggestions=('Pass trust="all" if you trust whoever wrote it.',),
+        )
+    import joblib
+
+    return joblib.load(path)

@@ -1,0 +1,80 @@
+"""Checking a store: damaged lines, artifacts that changed, an index that does not fit the runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.errors import OpsError
+from ops.registry.runlog import MAIN, RunReader
+
+if TYPE_CHECKING:
+    from ops.registry.context import MLOpsContext
+
+__all__ = ["Report", "check"]
+
+
+@dataclasses.dataclass(slots=True)
+class Report:
+    """What a check found; *problems* are sentences, *torn_lines* what kills left behind."""
+
+    runs: int = 0
+    versions: int = 0
+    torn_lines: int = 0
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong; torn lines were never acknowledged and are no problem."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return dataclasses.asdict(self) | {"is_sound": self.is_sound}
+
+
+def check(context: MLOpsContext, *, repair: bool = False) -> Report:
+    """Read everything once; with *repair* the indexes of runs are made again first."""
+    report = Report()
+    if repair:
+        context.experiment_tracker.rebuild()
+    for experiment in context.experiment_tracker.list_experiments():
+        _check_runs(context, experiment.experiment_id, report)
+    registry = context.model_registry
+    for version in registry.search_models():
+        report.versions += 1
+        try:
+            registry.verify(version)
+        except OpsError as error:
+            report.problems.append(f"{version.name}/{version.version}: {error}")
+    return report
+
+
+def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> None:
+    tracker = context.experiment_tracker
+    folder = tracker.root / "runs" / experiment_id
+    try:
+        indexed = {run.run_id: run for run in tracker.list_runs(experiment_id)}
+    except OpsError as error:
+        report.problems.append(str(error))
+        return
+    if not folder.is_dir():
+        return
+    suffix = f".{MAIN}.log"
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are all that is needed
+        if not name.endswith(suffix):
+            continue
+        run_id = name.removesuffix(suffix)
+        reader = RunReader(folder, run_id)
+        try:
+            row = reader.poll().row
+        except OpsError as error:
+            report.problems.append(f"{name}: {error}")
+            continue
+        finally:
+            report.torn_lines += reader.torn
+        report.runs += 1
+        known = indexed.get(run_id)
+        if known is None or str(known.status) != row["status"]:
+            report.problems.append(f"Run {run_id} is not in the index as its journal has it.")

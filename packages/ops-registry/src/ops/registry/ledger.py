@@ -1,0 +1,146 @@
+"""The state of the model registry: one journal, folded into memory, read on from where it was.
+
+Every change is one frame that is appended under the registry's lock, so a promotion and the
+archiving of the version before it are visible together or not at all. A version number is given in
+the frame that registers it; numbers of deleted versions are not given again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ops.registry.errors import (
+    CorruptStoreError,
+    ModelNotFoundError,
+    ModelVersionNotFoundError,
+)
+from ops.registry.journal import JournalReader
+from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
+from ops.registry.runlog import from_ns
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Mapping
+
+__all__ = ["FORMAT", "Ledger", "Model", "version_record"]
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(slots=True)
+class Model:
+    """A model as the journal tells it; *highest* is the last number given, also if deleted."""
+
+    model_id: str
+    name: str
+    highest: int = 0
+    versions: dict[int, ModelVersion] = dataclasses.field(default_factory=dict)
+    aliases: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class Ledger:
+    """The models in one journal; the caller excludes other threads."""
+
+    def __init__(self, journal: pathlib.Path, artifacts: pathlib.Path) -> None:
+        self._reader = JournalReader(journal)
+        self._artifacts = artifacts
+        self.models: dict[str, Model] = {}
+
+    @property
+    def torn(self) -> int:
+        """How many lines were damaged."""
+        return self._reader.torn
+
+    def refresh(self) -> None:
+        """Fold in what was appended since the last time."""
+        for record in self._reader.poll():
+            if record["v"] > FORMAT:
+                raise CorruptStoreError(
+                    f"The registry was written in format {record['v']}; this version of "
+                    f"ops-registry reads up to {FORMAT}.",
+                    suggestions=("Upgrade ops-registry.",),
+                )
+            self._apply(record)
+
+    def model(self, name: str) -> Model:
+        """Return a model that has versions, or raise `ModelNotFoundError`."""
+        found = self.models.get(name)
+        if found is None or not found.versions:
+            raise ModelNotFoundError(f"There is no model {name!r}.").with_context(
+                resource_type="model", resource_id=name
+            )
+        return found
+
+    def version(self, name: str, version: int | None) -> ModelVersion:
+        """Return a version, the newest without a number."""
+        model = self.model(name)
+        number = max(model.versions) if version is None else version
+        if number not in model.versions:
+            raise ModelVersionNotFoundError(
+                f"Model {name!r} has no version {number!r}; it has {sorted(model.versions)}."
+            ).with_context(resource_type="model_version", resource_id=f"{name}/{number}")
+        return self.with_aliases(model, model.versions[number])
+
+    @staticmethod
+    def with_aliases(model: Model, version: ModelVersion) -> ModelVersion:
+        """Return *version* with the aliases that point to it."""
+        names = tuple(sorted(a for a, n in model.aliases.items() if n == version.version))
+        return dataclasses.replace(version, aliases=names)
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
+        name, number = record["name"], record["version"]
+        if record["op"] == "register":
+            model = self.models.setdefault(name, Model(record["model_id"], name))
+            model.highest = number
+            model.versions[number] = self._registered(record)
+            return
+        model = self.models[name]
+        match record["op"]:
+            case "stage":
+                for archived in record["archived"]:
+                    self._enter(model, archived, ModelStage.ARCHIVED, record["t"])
+                self._enter(model, number, ModelStage(record["stage"]), record["t"])
+            case "alias":
+                model.aliases[record["alias"]] = number
+            case "unalias":
+                model.aliases.pop(record["alias"], None)
+            case "delete":
+                model.versions.pop(number, None)
+                model.aliases = {a: n for a, n in model.aliases.items() if n != number}
+            case unknown:
+                raise CorruptStoreError(f"The registry's journal has an unknown {unknown!r}.")
+
+    @staticmethod
+    def _enter(model: Model, number: int, stage: ModelStage, when: int) -> None:
+        old = model.versions[number]
+        history = (*old.stage_history, StageChange(stage, from_ns(when)))
+        model.versions[number] = dataclasses.replace(old, stage=stage, stage_history=history)
+
+    def _registered(self, record: Mapping[str, Any]) -> ModelVersion:
+        folder = self._artifacts / record["model_id"] / f"v{record['version']}"
+        when = from_ns(record["t"])
+        metadata = dict(record["metadata"])
+        metadata["dependencies"] = tuple(metadata["dependencies"])
+        return ModelVersion(
+            model_id=record["model_id"],
+            name=record["name"],
+            version=record["version"],
+            stage=ModelStage.NONE,
+            created_at=when,
+            artifact_uri=str(folder / record["file"]),
+            checksum=record["checksum"],
+            size=record["size"],
+            metadata=ModelMetadata(**metadata),
+            stage_history=(StageChange(ModelStage.NONE, when),),
+        )
+
+
+def version_record(version: ModelVersion) -> dict[str, Any]:
+    """Return a version as plain values for JSON."""
+    record = dataclasses.asdict(version)
+    record["created_at"] = version.created_at.isoformat()
+    record["stage_history"] = [
+        {"stage": str(c.stage), "timestamp": c.timestamp.isoformat()} for c in version.stage_history
+    ]
+    return record

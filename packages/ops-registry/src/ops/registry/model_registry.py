@@ -1,0 +1,335 @@
+"""The model registry: versions with their artifacts, stages, aliases; no server.
+
+Registering copies the artifact without any lock and takes the lock only to give the number, move
+the copy to its place and append the frame, which is what makes the version exist. A process that is
+killed before leaves a copy without a version, which the next registration or `fsck` clears away.
+``metadata/{model_id}/vN.json`` and ``models/index.parquet`` are views for people and tools.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import threading
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.files import atomic_write
+from ops.foundation.ids import generate_short_id
+from ops.foundation.locks import FileLock
+from ops.registry import artifacts
+from ops.registry.errors import ModelVersionNotFoundError
+from ops.registry.events import EventType, HookType
+from ops.registry.experiments import check_name
+from ops.registry.flavors import load_artifact
+from ops.registry.journal import JournalWriter, encode
+from ops.registry.ledger import FORMAT, Ledger, Model, version_record
+from ops.registry.modelsearch import select
+from ops.registry.operations import Operations
+from ops.registry.records import ModelStage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ops.foundation.files import StrPath
+    from ops.registry.records import ModelVersion
+    from ops.serialize.trust import Trust
+
+__all__ = ["ModelRegistry"]
+
+
+class ModelRegistry:
+    """Models below one folder; threads and processes may share the folder."""
+
+    def __init__(
+        self, root: StrPath, *, operations: Operations | None = None, durability: str = "process"
+    ) -> None:
+        self.root = pathlib.Path(root).absolute()
+        self._operations = operations or Operations()
+        self._durable = durability == "commit"
+        self._journal = self.root / "models" / "journal.log"
+        self._lock = FileLock(self.root / "models" / ".lock", timeout=60)
+        self._artifacts = self.root / "artifacts"
+        self._ledger = Ledger(self._journal, self._artifacts)
+        self._turn = threading.RLock()
+
+    def register_model(
+        self,
+        name: str,
+        artifact_path: StrPath,
+        artifact_type: str,
+        framework: str,
+        *,
+        description: str = "",
+        hyperparameters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        dependencies: Sequence[str] = (),
+        signature: Mapping[str, Any] | None = None,
+        experiment_run_id: str | None = None,
+        flavor_metadata: Mapping[str, Any] | None = None,
+    ) -> ModelVersion:
+        """Copy an artifact in as the next version of *name*; any *framework* text is allowed."""
+        asked: dict[str, Any] = {
+            "name": name,
+            "artifact_path": str(artifact_path),
+            "artifact_type": artifact_type,
+            "framework": framework,
+            "description": description,
+            "hyperparameters": dict(hyperparameters or {}),
+            "metrics": dict(metrics or {}),
+            "tags": dict(tags or {}),
+            "dependencies": list(dependencies),
+            "signature": signature,
+            "experiment_run_id": experiment_run_id,
+            "flavor_metadata": dict(flavor_metadata or {}),
+        }
+        asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
+        metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
+        check_name("a model", asked["name"])
+        encode(metadata)  # refuse now what JSON cannot hold
+        staged, size, checksum = artifacts.stage(asked["artifact_path"], self._artifacts)
+        try:
+            made = self._publish(
+                asked["name"],
+                pathlib.Path(asked["artifact_path"]),
+                staged,
+                size,
+                checksum,
+                metadata,
+            )
+        finally:
+            artifacts.remove(staged)
+        data = asked | {"version": made.version, "model_id": made.model_id}
+        self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
+        return made
+
+    def get_model_version(self, name: str, version: int | None = None) -> ModelVersion:
+        """Return a version, or the newest one."""
+        with self._turn:
+            self._ledger.refresh()
+            return self._ledger.version(name, version)
+
+    def get_model_by_stage(self, name: str, stage: ModelStage) -> ModelVersion:
+        """Return the newest version of *name* that is in *stage*."""
+        for version in reversed(self.list_model_versions(name)):
+            if version.stage == stage:
+                return version
+        raise ModelVersionNotFoundError(f"Model {name!r} has no version in {ModelStage(stage)}.")
+
+    def get_model_by_alias(self, name: str, alias: str) -> ModelVersion:
+        """Return the version that *alias* points to."""
+        with self._turn:
+            self._ledger.refresh()
+            aliases = self._ledger.model(name).aliases
+            if alias not in aliases:
+                raise ModelVersionNotFoundError(f"Model {name!r} has no alias {alias!r}.")
+            return self._ledger.version(name, aliases[alias])
+
+    def list_models(self) -> list[str]:
+        """Return the names of all models that have a version, sorted."""
+        with self._turn:
+            self._ledger.refresh()
+            return sorted(m.name for m in self._ledger.models.values() if m.versions)
+
+    def list_model_versions(self, name: str) -> list[ModelVersion]:
+        """Return the versions of a model, oldest first."""
+        with self._turn:
+            self._ledger.refresh()
+            model = self._ledger.model(name)
+            return [self._ledger.with_aliases(model, v) for _, v in sorted(model.versions.items())]
+
+    def search_models(
+        self,
+        filter: str | None = None,  # noqa: A002 - the published name
+        order_by: str | None = None,
+        limit: int | None = None,
+    ) -> list[ModelVersion]:
+        """Return the versions for which *filter* holds, by name and version unless ordered."""
+        found = [v for name in self.list_models() for v in self.list_model_versions(name)]
+        return select(found, filter, order_by, limit)
+
+    def promote_model(
+        self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
+    ) -> ModelVersion:
+        """Move a version to *stage*; the versions that were there are archived in the same step."""
+        stage = ModelStage(stage)
+        asked = {"name": name, "version": version, "stage": str(stage)}
+        self._operations.before(HookType.PRE_MODEL_PROMOTE, asked)
+        with self._turn, self._changing():
+            self._ledger.version(name, version)
+            others = self._ledger.model(name).versions.values()
+            archived = [v.version for v in others if v.stage == stage and v.version != version]
+            exclusive = archive_existing and stage in {ModelStage.PRODUCTION, ModelStage.STAGING}
+            archived = archived if exclusive else []
+            self._append("stage", name, version, stage=str(stage), archived=archived)
+            made = self._ledger.version(name, version)
+            for number in (*archived, version):
+                self._write_view(self._ledger.version(name, number))
+        data = asked | {"archived": archived}
+        self._done(EventType.MODEL_PROMOTED, made, data, HookType.POST_MODEL_PROMOTE)
+        for number in archived:
+            self._done(EventType.MODEL_ARCHIVED, made, {"name": name, "version": number})
+        return made
+
+    def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
+        """Let *alias* point to a version, wherever it pointed before."""
+        check_name("an alias", alias)
+        with self._turn, self._changing():
+            self._ledger.version(name, version)
+            self._append("alias", name, version, alias=alias)
+            made = self._ledger.version(name, version)
+            self._write_view(made)
+        data = {"name": name, "version": version, "alias": alias}
+        self._done(EventType.MODEL_ALIAS_SET, made, data)
+        return made
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; the version stays."""
+        with self._turn, self._changing():
+            made = self.get_model_by_alias(name, alias)
+            self._append("unalias", name, made.version, alias=alias)
+            self._write_view(self._ledger.version(name, made.version))
+        self._done(EventType.MODEL_ALIAS_DELETED, made, {"name": name, "alias": alias})
+
+    def delete_model_version(self, name: str, version: int) -> None:
+        """Delete a version and its artifact; its number is not given again."""
+        with self._turn, self._changing():
+            gone = self._ledger.version(name, version)
+            self._append("delete", name, version)  # first: a listed version always has its files
+            artifacts.remove(self._folder(gone.model_id, version))
+            self._view(gone.model_id, version).unlink(missing_ok=True)
+        data = {"name": name, "version": version}
+        self._done(EventType.MODEL_VERSION_DELETED, gone, data)
+
+    def download_artifact(
+        self, name: str, version: int | None, destination: StrPath
+    ) -> pathlib.Path:
+        """Copy the artifact to *destination*, or into it if it is a folder, and verify it."""
+        found = self.get_model_version(name, version)
+        stored = pathlib.Path(found.artifact_uri)
+        target = pathlib.Path(destination)
+        target = target / stored.name if target.is_dir() else target
+        path = artifacts.fetch(stored, target, found.checksum)
+        data = {"name": name, "version": found.version, "path": str(path)}
+        self._done(EventType.MODEL_DOWNLOADED, found, data)
+        return path
+
+    def load_model(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        stage: ModelStage | None = None,
+        alias: str | None = None,
+        trust: Trust = "safe",
+    ) -> Any:
+        """Verify the artifact and return the object in it; see `ops.registry.flavors` on trust."""
+        if stage is not None:
+            found = self.get_model_by_stage(name, stage)
+        elif alias is not None:
+            found = self.get_model_by_alias(name, alias)
+        else:
+            found = self.get_model_version(name, version)
+        self.verify(found)
+        return load_artifact(pathlib.Path(found.artifact_uri), found.metadata.artifact_type, trust)
+
+    def verify(self, version: ModelVersion) -> None:
+        """Raise `CorruptStoreError` unless the artifact is what was registered."""
+        artifacts.verify(pathlib.Path(version.artifact_uri), version.checksum)
+
+    def compact(self) -> int:
+        """Write ``models/index.parquet`` and return the number of versions in it."""
+        versions = self.search_models()
+        if versions:
+            from ops.registry.modelsearch import write_table
+
+            write_table(self.root / "models" / "index.parquet", versions)
+        return len(versions)
+
+    def health_check(self) -> bool:
+        """Whether the registry can be read."""
+        self.list_models()
+        return True
+
+    def _publish(
+        self,
+        name: str,
+        origin: pathlib.Path,
+        staged: pathlib.Path,
+        size: int,
+        checksum: str,
+        metadata: dict[str, Any],
+    ) -> ModelVersion:
+        with self._turn, self._changing():
+            model = self._ledger.models.get(name)
+            model_id = model.model_id if model else f"{_slug(name)}-{generate_short_id(8)}"
+            number = (model or Model(model_id, name)).highest + 1
+            folder = self._folder(model_id, number)
+            artifacts.remove(folder)  # left by a registration that was killed
+            folder.mkdir(parents=True)
+            staged.replace(folder / origin.name)
+            place = {"model_id": model_id, "file": origin.name}
+            content = {"size": size, "checksum": checksum, "metadata": metadata}
+            self._append("register", name, number, **place, **content)
+            made = self._ledger.version(name, number)
+            self._write_view(made)
+            return made
+
+    def _changing(self) -> _Refreshed:
+        """Return the lock under which the journal may be appended to; the ledger is up to date."""
+        return _Refreshed(self._lock, self._ledger)
+
+    def _append(self, operation: str, name: str, version: int, **more: Any) -> None:
+        record = {"v": FORMAT, "op": operation, "name": name, "version": version, "t": time_ns()}
+        writer = JournalWriter(self._journal, durable=self._durable)
+        try:
+            writer.append(record | more)
+        finally:
+            writer.close()
+        self._ledger.refresh()
+
+    def _done(
+        self,
+        event: EventType,
+        version: ModelVersion,
+        data: dict[str, Any],
+        hook: HookType | None = None,
+    ) -> None:
+        resource = f"model:{version.name}/{version.version}"
+        self._operations.after(event, data, hook=hook, resource=resource)
+
+    def _folder(self, model_id: str, version: int) -> pathlib.Path:
+        return self._artifacts / model_id / f"v{version}"
+
+    def _view(self, model_id: str, version: int) -> pathlib.Path:
+        return self.root / "metadata" / model_id / f"v{version}.json"
+
+    def _write_view(self, version: ModelVersion) -> None:
+        path = self._view(version.model_id, version.version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, "wb", durable="none") as file:
+            file.write(encode(version_record(version)))
+
+
+class _Refreshed:
+    """Holds the lock between processes and has read what others appended before it was taken."""
+
+    def __init__(self, lock: FileLock, ledger: Ledger) -> None:
+        self._lock = lock
+        self._ledger = ledger
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            self._ledger.refresh()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "model"

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from ops.observe.events import EventEmitter
+from ops.observe.hooks import HooksManager
+from ops.observe.metrics import MetricsCollector
+from ops.registry.context import MLOpsConfig, MLOpsContext, reset_mlops_context
+from ops.registry.operations import Operations
+
+
+@pytest.fixture
+def operations():
+    """Wiring of its own, so that no test hears another."""
+    return Operations(emitter=EventEmitter(), hooks=HooksManager(), metrics=MetricsCollector())
+
+
+@pytest.fixture
+def new_context(tmp_path, operations):
+    """Makes contexts on one store; a second one stands for another process."""
+    made = []
+
+    def make(**options):
+        config = MLOpsConfig(storage_path=str(tmp_path / "store"), **options)
+        made.append(MLOpsContext(config, operations=operations))
+        return made[-1]
+
+    yield make
+    for context in made:
+        context.cleanup()
+
+
+@pytest.fixture
+def context(new_context):
+    return new_context()
+
+
+@pytest.fixture
+def tracker(context):
+    return context.experiment_tracker
+
+
+@pytest.fixture
+def registry(context):
+    return context.model_registry
+
+
+@pytest.fixture
+def experiment(tracker):
+    return tracker.create_experiment("study")
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"weights")
+    return path
+
+
+@pytest.fixture
+def no_current_context(monkeypatch):
+    for prefix in ("OPS", "TAURO"):
+        for name in ("BACKEND", "PATH", "DURABILITY"):
+            monkeypatch.delenv(f"{prefix}_MLOPS_{name}", raising=False)
+    reset_mlops_context()
+    yield
+    reset_mlops_context()
