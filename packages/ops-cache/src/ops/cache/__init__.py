@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ops.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ops.cache.configuration import configure
     from ops.cache.errors import (
         CacheClosedError,
         CacheError,
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from ops.cache.fifo import FIFOCache, TTLCache
     from ops.cache.lfu import LFUCache
     from ops.cache.lru import LRUCache
+    from ops.cache.memoization import Memoized, cache_decorator, memoize
     from ops.cache.memory import MemoryCache
+    from ops.cache.persistent import CacheWrapper, cache
     from ops.cache.s3fifo import S3FIFOCache
     from ops.cache.sizes import approximate_size
     from ops.cache.stats import CacheStats, EvictionCause
@@ -32,11 +35,13 @@ __all__ = [
     "CacheErrorCode",
     "CacheStats",
     "CacheStrategy",
+    "CacheWrapper",
     "CorruptEntryWarning",
     "EvictionCause",
     "FIFOCache",
     "LFUCache",
     "LRUCache",
+    "Memoized",
     "MemoryCache",
     "S3FIFOCache",
     "TTLCache",
@@ -44,11 +49,16 @@ __all__ = [
     "UncacheableCallError",
     "ValueTooLargeError",
     "approximate_size",
+    "cache",
+    "cache_decorator",
+    "configure",
+    "memoize",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        ".configuration": ("configure",),
         ".errors": (
             "CacheClosedError",
             "CacheError",
@@ -61,7 +71,9 @@ __getattr__, __dir__ = lazy_exports(
         ".fifo": ("FIFOCache", "TTLCache"),
         ".lfu": ("LFUCache",),
         ".lru": ("LRUCache",),
+        ".memoization": ("Memoized", "cache_decorator", "memoize"),
         ".memory": ("MemoryCache",),
+        ".persistent": ("CacheWrapper", "cache"),
         ".s3fifo": ("S3FIFOCache",),
         ".sizes": ("approximate_size",),
         ".stats": ("CacheStats", "EvictionCause"),

@@ -11,7 +11,6 @@ that uses the cache again.
 
 from __future__ import annotations
 
-import abc
 import logging
 import threading
 import time
@@ -103,33 +102,33 @@ class MemoryCache(MutableMapping[K, V]):
 
     # The policy: what a subclass adds. Always called under the lock.
 
-    @abc.abstractmethod
     def _find(self, key: K) -> Any:
         """Return the value without counting this as a use, or MISSING."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def _use(self, key: K) -> Any:
         """Return the value and note the use, or return MISSING."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def _store(self, key: K, value: V) -> None:
         """Add an entry, or replace the value of one."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def _remove(self, key: K) -> Any:
         """Remove an entry and return its value, or return MISSING."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def _victim(self) -> K:
         """Return the key to give up; there is at least one entry."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def _keys(self) -> list[K]:
         """Return all keys."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def _count(self) -> int:
         """Return the number of entries."""
+        raise NotImplementedError
 
     def _become_timed(self) -> None:
         """Hear that entries of this cache can expire from now on."""
@@ -140,7 +139,7 @@ class MemoryCache(MutableMapping[K, V]):
         value = self._read(key)
         if value is MISSING:
             raise KeyError(key)
-        return value
+        return cast("V", value)
 
     @overload
     def get(self, key: K, default: None = None) -> V | None: ...

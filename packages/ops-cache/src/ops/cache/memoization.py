@@ -1,0 +1,252 @@
+"""`memoize`: a function that remembers its results in memory.
+
+The wrapper is generated with the function's own signature, as dataclasses generate `__init__`, so
+Python itself normalises positional, keyword and default arguments, `ignore` simply leaves names out
+of the key, and a hit is one subscript of the cache. Equal arguments are one call (1, 1.0 and True
+are equal). Arguments that cannot be hashed, such as arrays, frames and dicts, count by content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+
+from ops.cache.errors import UncacheableCallError
+from ops.cache.expiry import Ttl
+from ops.cache.memory import MISSING, MemoryCache
+from ops.foundation.errors import ValidationError
+from ops.serialize.digests import digest
+from ops.serialize.errors import UnsupportedTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ops.cache.stats import CacheStats
+
+__all__ = ["Memoized", "cache_decorator", "memoize"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+_DIGEST = object()  # keeps digests apart from arguments that look like one
+
+
+class Memoized(Protocol[P, R_co]):
+    """A memoized function. Its extra methods take the arguments of a call."""
+
+    __wrapped__: Callable[..., Any]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Return the remembered result, or call the function."""
+        ...
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Return the key of a call."""
+        ...
+
+    def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Say whether a result is remembered."""
+        ...
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function and remember the new result."""
+        ...
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget the result of one call; False when there was none."""
+        ...
+
+    def cache_clear(self) -> None:
+        """Forget all results."""
+        ...
+
+    def cache_info(self) -> CacheStats:
+        """Return the counters of the cache."""
+        ...
+
+
+@overload
+def memoize(func: Callable[P, R_co], /) -> Memoized[P, R_co]: ...
+@overload
+def memoize(
+    *,
+    ttl: float | None = None,
+    max_size: int | None = 1000,
+    ignore: Iterable[str] = (),
+    key: Callable[..., Any] | None = None,
+    cache: MemoryCache[Any, Any] | None = None,
+) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]: ...
+def memoize(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Remember the results of a function or coroutine function, in memory.
+
+    *ttl* in seconds; *ignore* names parameters that do not change the result; *key* computes the
+    key from the arguments; *cache* is shared with nothing else. Threads, or tasks of one event
+    loop, that ask for the same missing result compute it once.
+    """
+    if func is None:
+        return lambda f: _memoized(f, **options)
+    return _memoized(func, **options)
+
+
+cache_decorator = memoize
+
+
+def _memoized(
+    func: Callable[..., Any],
+    *,
+    ttl: float | None = None,
+    max_size: int | None = 1000,
+    ignore: Iterable[str] = (),
+    key: Callable[..., Any] | None = None,
+    cache: MemoryCache[Any, Any] | None = None,
+) -> Any:
+    store: MemoryCache[Any, Any] = MemoryCache(max_size) if cache is None else cache
+    lifetime: Any = Ttl.DEFAULT if ttl is None else ttl
+    if ttl is not None:
+        store._become_timed()  # noqa: SLF001 - readers are taken below, once
+    is_async = inspect.iscoroutinefunction(func)
+    flights = _Tasks(store, lifetime)
+
+    def slow(found: Any, call: Callable[[], Any]) -> Any:
+        if is_async:
+            return flights.run(found, call)
+        return store.get_or_compute(found, call, lifetime)
+
+    generated = _generate(
+        func, frozenset(ignore), key, {"read": store.__getitem__, "slow": slow}, is_async=is_async
+    )
+    wrapper = cast("Any", functools.update_wrapper(generated["wrapper"], func))
+    wrapper.key = make_key = generated["key"]
+    wrapper.contains = lambda *a, **k: store.contains(make_key(*a, **k))
+    wrapper.invalidate = lambda *a, **k: store.delete(make_key(*a, **k))
+
+    async def refresh_async(*args: Any, **kwargs: Any) -> Any:
+        result = await func(*args, **kwargs)
+        store.set(make_key(*args, **kwargs), result, lifetime)
+        return result
+
+    def refresh(*args: Any, **kwargs: Any) -> Any:
+        result = func(*args, **kwargs)
+        store.set(make_key(*args, **kwargs), result, lifetime)
+        return result
+
+    wrapper.refresh = refresh_async if is_async else refresh
+    wrapper.cache_clear = store.clear
+    wrapper.cache_info = store.get_stats
+    return wrapper
+
+
+def _generate(
+    func: Callable[..., Any],
+    ignore: frozenset[str],
+    key: Callable[..., Any] | None,
+    names: dict[str, Any],
+    *,
+    is_async: bool,
+) -> dict[str, Any]:
+    """Write and run the source of the wrapper and of its key function."""
+    signature = inspect.signature(func)
+    if unknown := ignore - set(signature.parameters):
+        msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
+        raise ValidationError(msg)
+    space = {f"_ops_{name}": value for name, value in names.items()}
+    space |= {"_ops_func": func, "_ops_key": key, "_ops_digest": _content_key}
+    declared, passed, keyed = [], [], []
+    for p in signature.parameters.values():
+        if p.default is not p.empty:
+            space[f"_ops_default_{p.name}"] = p.default
+        # Annotations and defaults are replaced by names that the generated source knows.
+        declared.append(
+            p.replace(annotation=p.empty, default=_Name(p) if p.default is not p.empty else p.empty)
+        )
+        star: dict[Any, str] = {
+            p.VAR_POSITIONAL: "*",
+            p.VAR_KEYWORD: "**",
+            p.KEYWORD_ONLY: f"{p.name}=",
+        }
+        passed.append(star.get(p.kind, "") + p.name)
+        if p.name not in ignore:
+            keyed.append(f"frozenset({p.name}.items())" if p.kind is p.VAR_KEYWORD else p.name)
+    head = str(inspect.Signature(declared))
+    call = ", ".join(passed)
+    raw = [p.name for p in signature.parameters.values() if p.name not in ignore]
+    if key is not None:
+        made = f"_ops_key({call})"
+    else:
+        made = keyed[0] if len(keyed) == 1 else f"({''.join(k + ', ' for k in keyed)})"
+    content = f"_ops_digest([{', '.join(raw)}])"
+    prefix, wait = ("async ", "await ") if is_async else ("", "")
+    source = f"""
+def key{head}:
+    try:
+        _ops_made = {made}
+        hash(_ops_made)
+    except TypeError:
+        _ops_made = {content}
+    return _ops_made
+
+_ops_make = key
+
+{prefix}def wrapper{head}:
+    try:
+        return _ops_read({made})
+    except (KeyError, TypeError):
+        pass
+    return {wait}_ops_slow(_ops_make({call}), lambda: _ops_func({call}))
+"""
+    exec(source, space)  # noqa: S102 - built from parameter names only, as dataclasses do
+    return space
+
+
+class _Name:
+    def __init__(self, parameter: inspect.Parameter) -> None:
+        self._name = f"_ops_default_{parameter.name}"
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+def _content_key(arguments: list[Any]) -> Any:
+    try:
+        return (_DIGEST, digest(arguments, algorithm="blake2b"))
+    except UnsupportedTypeError as error:
+        msg = f"A call with these arguments cannot be recognised again: {error}"
+        hint = "Name the parameter in `ignore`, or give `key`."
+        raise UncacheableCallError(msg, suggestions=(hint,)) from error
+
+
+class _Tasks:
+    """Single flight among the tasks of an event loop."""
+
+    def __init__(self, store: MemoryCache[Any, Any], ttl: Any) -> None:
+        self._store, self._ttl = store, ttl
+        self._flights: dict[Any, tuple[asyncio.Future[Any], Any]] = {}
+
+    async def run(self, key: Any, call: Callable[[], Any]) -> Any:
+        loop, me = asyncio.get_running_loop(), asyncio.current_task()
+        while True:
+            value = self._store.get(key, MISSING)
+            if value is not MISSING:
+                return value
+            flight = self._flights.get((loop, key))
+            if flight is None:
+                return await self._lead((loop, key), me, call)
+            if flight[1] is me:  # recursion: waiting would never end
+                return await call()
+            landed = await asyncio.shield(flight[0])
+            if landed is not None:
+                return landed[0]
+
+    async def _lead(self, flight: Any, me: Any, call: Callable[[], Any]) -> Any:
+        future = flight[0].create_future()
+        self._flights[flight] = (future, me)
+        landed = None
+        try:
+            value = await call()
+            landed = (value,)
+            self._store.set(flight[1], value, self._ttl)
+            return value
+        finally:  # also when cancelled: a waiter leads next
+            del self._flights[flight]
+            future.set_result(landed)

@@ -1,0 +1,268 @@
+"""Function results that outlive the process: `@cache`.
+
+A call is recognised by a digest of its bound arguments (so keyword, positional and default are one
+call), the function's module, name and source, what it depends on, and a version. The result lies in
+`<folder>/cache/<module>/<function>_<32 hex digits>.pkl`, a FRAME container of `ops.serialize`, with
+a `.yaml` of the same name beside it (JSON, which is YAML). The result is written first and the
+metadata last, each atomically: an entry exists only when both are there. Whatever cannot be read is
+computed again, with a warning.
+
+Plain immutable results are also kept in memory, bounded, and trusted only while the metadata file
+is the one they came with; all others are read anew, so no two callers share a mutable object.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import inspect
+import json
+import logging
+import re
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
+
+from ops.cache.configuration import cache_folder, parameter
+from ops.cache.errors import CorruptEntryWarning, UncacheableCallError
+from ops.cache.memory import MISSING, MemoryCache
+from ops.cache.sources import fingerprint
+from ops.foundation.errors import ValidationError
+from ops.foundation.files import atomic_write
+from ops.foundation.formatting import format_bytes, format_duration
+from ops.serialize.digests import digest
+from ops.serialize.errors import UnsupportedTypeError
+from ops.serialize.smart import SmartSerializer
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["CacheWrapper", "cache"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Dependency: TypeAlias = "Callable[..., Any] | str"
+
+_log = logging.getLogger("ops.cache")
+_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None))
+
+
+class CacheWrapper(Generic[P, R]):
+    """A function whose results are stored on disk. Made by `cache`."""
+
+    def __init__(
+        self,
+        func: Callable[P, R],
+        ignore: Iterable[str] = (),
+        depends_on: Iterable[Dependency] = (),
+        version: object = None,
+        *,
+        code: bool = True,
+        ttl: float | None = None,
+        compress: Literal["auto"] | bool = "auto",
+        trust: Any = "safe",
+    ) -> None:
+        functools.update_wrapper(self, func)
+        self._func = func
+        self._signature = inspect.signature(func)
+        self._ignore = frozenset(ignore)
+        if unknown := self._ignore - set(self._signature.parameters):
+            msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
+            raise ValidationError(msg)
+        self._depends_on = tuple(depends_on)
+        self._version = version
+        self._code = code
+        self._ttl = ttl
+        self._compress = compress
+        self._serializer = SmartSerializer(trust=trust)
+        self._memory: MemoryCache[str, Any] = MemoryCache(256, max_memory=64 << 20)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the stored result of this call, or compute and store it."""
+        return self._make(self._bind(args, kwargs), force=False)
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        """Bind to an instance, as a method does; `self` is then part of the key."""
+        return self if owner is None else functools.partial(self, owner)
+
+    def make(self, *args: Any, force: bool = False, **kwargs: Any) -> R:
+        """Call the function; with *force* compute and store also if there is a result."""
+        return self._make(self._bind(args, kwargs), force=force)
+
+    def hash(self, kwargs: Mapping[str, Any]) -> str:
+        """Return the 32 hex digits that stand for a call with *kwargs*."""
+        return self._key(self._bind((), kwargs))
+
+    def filename(self, kwargs: Mapping[str, Any]) -> pathlib.Path:
+        """Return the path of the result of a call with *kwargs*."""
+        return self._path(self.hash(kwargs))
+
+    def load(self, kwargs: Mapping[str, Any], default: Any = None) -> Any:
+        """Return the stored result of a call with *kwargs*, or *default*."""
+        found = self._read(self.hash(kwargs))
+        return default if found is MISSING else found
+
+    def save(self, kwargs: Mapping[str, Any], result: R) -> None:
+        """Store *result* as that of a call with *kwargs*."""
+        bound = self._bind((), kwargs)
+        self._write(self._key(bound), bound, result, 0.0)
+
+    def clear(self) -> int:
+        """Remove the stored results of this function, of any version; return how many."""
+        self._memory.clear()
+        metadata = self._files()
+        for path in metadata:
+            path.unlink(missing_ok=True)  # first: without it the result counts as missing
+            path.with_suffix(".pkl").unlink(missing_ok=True)
+        return len(metadata)
+
+    def info(self) -> dict[str, Any]:
+        """Return folder, number of entries and bytes of the results of this function."""
+        sizes = [p.with_suffix(".pkl").stat().st_size for p in self._files()]
+        return {"folder": str(self._folder()), "entries": len(sizes), "size": sum(sizes)}
+
+    def dependency_fingerprint(self, seen: frozenset[int] = frozenset()) -> str:
+        """Return the digest of source, version and dependencies, transitively."""
+        seen |= {id(self)}
+        parts: list[Any] = [self._func.__module__, self._func.__qualname__, self._version]
+        parts.append(fingerprint(self._func) if self._code else None)
+        defaults = (p.default for p in self._signature.parameters.values())
+        cached = [d for d in defaults if isinstance(d, CacheWrapper)]
+        for item in (*self._depends_on, *cached):
+            if isinstance(item, str):
+                parts.append((item, parameter(item)))
+            elif isinstance(item, CacheWrapper):
+                if id(item) not in seen:
+                    parts.append(item.dependency_fingerprint(seen))
+            else:
+                parts.append(fingerprint(item))
+        return digest(parts, algorithm="blake2b")
+
+    # One call
+
+    def _make(self, bound: dict[str, Any], *, force: bool) -> R:
+        key = self._key(bound)
+        if not force:
+            found = self._read(key)
+            if found is not MISSING:
+                return found  # type: ignore[no-any-return] # what this function returned
+        start = time.perf_counter()
+        call = inspect.BoundArguments(self._signature, bound)
+        result = self._func(*call.args, **call.kwargs)
+        self._write(key, bound, result, time.perf_counter() - start)
+        return result
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def _key(self, bound: Mapping[str, Any]) -> str:
+        named = {
+            name: value.dependency_fingerprint() if isinstance(value, CacheWrapper) else value
+            for name, value in bound.items()
+            if name not in self._ignore
+        }
+        try:
+            return digest([self.dependency_fingerprint(), named], algorithm="blake2b")[:32]
+        except UnsupportedTypeError as error:
+            msg = f"A call of {self._func.__qualname__} cannot be cached: {error}"
+            hint = "Name the parameter in `ignore` if it does not change the result."
+            raise UncacheableCallError(msg, suggestions=(hint,)) from error
+
+    # Files
+
+    def _folder(self) -> pathlib.Path:
+        return cache_folder() / "cache" / _safe_name(self._func.__module__)
+
+    def _path(self, key: str) -> pathlib.Path:
+        return self._folder() / f"{_safe_name(self._func.__qualname__)}_{key}.pkl"
+
+    def _files(self) -> list[pathlib.Path]:
+        name = re.escape(_safe_name(self._func.__qualname__))
+        pattern = re.compile(name + r"_[0-9a-f]{32}\.yaml")
+        return [p for p in self._folder().glob("*.yaml") if pattern.fullmatch(p.name)]
+
+    def _read(self, key: str) -> Any:
+        path = self._path(key)
+        metadata = path.with_suffix(".yaml")
+        try:
+            status = metadata.stat()
+        except FileNotFoundError:
+            return MISSING
+        if self._ttl is not None and time.time() - status.st_mtime >= self._ttl:
+            return MISSING
+        stamp = (status.st_ino, status.st_mtime_ns)
+        kept = self._memory.get(str(path))
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        try:
+            result = self._serializer.load(path, mmap="c")
+        except Exception as error:  # noqa: BLE001 - any damage means the same: compute again
+            msg = f"The stored result {path} cannot be read and is computed again: {error}"
+            warnings.warn(CorruptEntryWarning(msg), stacklevel=4)
+            return MISSING
+        self._keep(path, stamp, result)
+        return result
+
+    def _write(self, key: str, bound: Mapping[str, Any], result: Any, seconds: float) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        compression: Any = {"auto": None, True: "auto", False: None}[self._compress]
+        self._serializer.dump(result, path, compression=compression)
+        size = path.stat().st_size
+        record = {
+            "function": self._func.__qualname__,
+            "module": self._func.__module__,
+            "signature": str(self._signature),
+            "arguments": {name: _shown(value) for name, value in bound.items()},
+            "created": dt.datetime.now(dt.UTC).isoformat(),
+            "version": None if self._version is None else str(self._version),
+            "time_taken": seconds,
+            "size": size,
+        }
+        with atomic_write(path.with_suffix(".yaml")) as file:
+            file.write(json.dumps(record, indent=2) + "\n")
+        name = f"{self._func.__module__}.{self._func.__qualname__}"
+        _log.info("Computed %s in %s (%s)", name, format_duration(seconds), format_bytes(size))
+
+    def _keep(self, path: pathlib.Path, stamp: tuple[int, int], result: Any) -> None:
+        if type(result) in _IMMUTABLE and (
+            not isinstance(result, (str, bytes)) or len(result) < 1 << 20
+        ):
+            self._memory.set(str(path), (stamp, result))
+
+
+@overload
+def cache(func: Callable[P, R], /) -> CacheWrapper[P, R]: ...
+@overload
+def cache(
+    *,
+    ignore: Iterable[str] = (),
+    depends_on: Iterable[Dependency] = (),
+    version: object = None,
+    code: bool = True,
+    ttl: float | None = None,
+    compress: Literal["auto"] | bool = "auto",
+    trust: Any = "safe",
+) -> Callable[[Callable[P, R]], CacheWrapper[P, R]]: ...
+def cache(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Store the results of a function on disk, until its source or its dependencies change.
+
+    *ignore* names parameters that do not change the result; *depends_on* holds functions whose
+    source counts, and names of parameters given to `configure`; *code* False ignores the source;
+    *ttl* is in seconds; *trust* decides what a stored result may import (see `ops.serialize`).
+    """
+    if func is None:
+        return lambda f: CacheWrapper(f, **options)
+    return CacheWrapper(func, **options)
+
+
+def _safe_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".")[:120] or "_"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:197] + "..."

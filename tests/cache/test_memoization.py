@@ -1,0 +1,138 @@
+"""Memoized functions: what is one call, and who computes it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from typing import Any
+
+import pytest
+
+from ops.cache import MemoryCache, cache_decorator, memoize
+
+
+def test_keyword_positional_and_default_are_one_call() -> None:
+    calls: list[Any] = []
+
+    @memoize(ignore=["debug"])
+    def f(a: int, /, b: int = 2, *rest: int, c: int = 3, debug: bool = False, **more: int) -> int:
+        calls.append(debug)
+        return a + b + c + sum(rest) + sum(more.values())
+
+    assert f(1) == f(1, 2) == f(1, b=2, c=3, debug=True) == 6
+    assert f(1, 2, 4, d=5) == 15
+    assert len(calls) == 2
+    assert list(inspect.signature(f).parameters) == ["a", "b", "rest", "c", "debug", "more"]
+
+
+def test_arrays_that_differ_in_one_cell_are_other_calls() -> None:
+    np = pytest.importorskip("numpy")
+    total = memoize(lambda array: float(array.sum()))
+    a = np.zeros(100_000)
+    b = a.copy()
+    b[50_000] = 1
+    assert (total(a), total(b), total(a.copy())) == (0.0, 1.0, 0.0)
+    assert total.cache_info().size == 2
+
+
+def test_methods_bind_and_errors_are_not_remembered() -> None:
+    class Model:
+        tries = 0
+
+        @cache_decorator(ttl=3600)
+        def predict(self, x: int) -> int:
+            self.tries += 1
+            if self.tries == 1:
+                raise KeyError(x)
+            return x
+
+    model = Model()
+    with pytest.raises(KeyError):
+        model.predict(1)
+    assert (model.predict(1), model.predict(x=1), model.tries) == (1, 1, 2)
+
+
+def test_refresh_invalidate_contains_and_clear() -> None:
+    values = iter(range(10))
+    f = memoize(lambda x: (x, next(values)))
+    assert f("a") == ("a", 0)
+    assert f.refresh("a") == f("a") == ("a", 1)
+    assert f.invalidate("a")
+    assert not f.contains("a")
+    f("b")
+    f.cache_clear()
+    assert not f.contains("b")
+
+
+def test_recursion_works() -> None:
+    @memoize
+    def fib(n: int) -> int:
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+    assert fib(60) == 1548008755920
+
+
+def test_a_ttl_is_exact() -> None:
+    now = [0.0]
+    store: MemoryCache[Any, Any] = MemoryCache(clock=lambda: now[0])
+    calls: list[int] = []
+    f = memoize(ttl=10, cache=store)(calls.append)
+    f(1)
+    now[0] = 9.99
+    f(1)
+    assert calls == [1]
+    now[0] = 10.0
+    f(1)
+    assert calls == [1, 1]
+
+
+def test_a_failing_leader_hands_over() -> None:
+    store: MemoryCache[Any, Any] = MemoryCache()
+    joined = threading.Event()
+    calls: list[int] = []
+
+    @memoize(cache=store)
+    def f() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            joined.set()
+            while not store._flights.waiting(()):
+                pass
+            raise ValueError
+        return 7
+
+    errors: list[BaseException] = []
+
+    def lead() -> None:
+        try:
+            f()
+        except ValueError as error:
+            errors.append(error)
+
+    leader = threading.Thread(target=lead)
+    leader.start()
+    assert joined.wait(20)
+    assert f() == 7
+    leader.join(20)
+    assert (len(errors), len(calls)) == (1, 2)
+
+
+def test_tasks_compute_once_and_a_cancelled_leader_hands_over() -> None:
+    calls: list[int] = []
+
+    @memoize
+    async def f(x: int) -> int:
+        calls.append(x)
+        await asyncio.sleep(0 if len(calls) > 1 else 3600)
+        return x
+
+    async def main() -> list[int]:
+        first = asyncio.create_task(f(1))
+        others = [asyncio.create_task(f(1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        return await asyncio.gather(*others)
+
+    assert asyncio.run(main()) == [1, 1, 1]
+    assert calls == [1, 1]

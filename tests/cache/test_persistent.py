@@ -1,0 +1,141 @@
+"""Results on disk: what is the same call, what invalidates, what damage does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ops.cache import CorruptEntryWarning, UncacheableCallError, cache, configure
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    configure(data_folder=tmp_path)
+    yield tmp_path
+    configure(data_folder=None)
+
+
+def test_the_seed_example_runs() -> None:
+    calls = []
+
+    @cache(ignore=["debug"])
+    def process_point_cloud(file_path: str, resolution: float = 0.1, debug: bool = False) -> str:
+        calls.append(debug)
+        return f"{file_path}@{resolution}"
+
+    result1 = process_point_cloud("data.pcd", resolution=0.1)
+    result2 = process_point_cloud.make(force=True, file_path="data.pcd", resolution=0.1)
+    assert result1 == result2
+    assert process_point_cloud(file_path="data.pcd", debug=True) == result1
+    assert calls == [False, False]
+
+
+def test_force_stores_the_value_that_later_calls_return() -> None:
+    values = iter([1, 2])
+    f = cache(lambda: next(values))
+    assert [f(), f.make(force=True), f(), f()] == [1, 2, 2, 2]
+
+
+def test_arguments_of_other_types_are_other_calls() -> None:
+    calls: list[Any] = []
+
+    @cache
+    def f(x: Any) -> None:
+        calls.append(x)
+
+    for x in (1, "1", 1.0, True, [1], (1,), None):
+        f(x)
+        f(x)
+    assert len(calls) == 7
+
+
+def test_a_mutable_result_is_not_shared() -> None:
+    f = cache(lambda: {"a": [1]})
+    f()["a"].append(2)
+    f()["a"].append(3)
+    assert f() == {"a": [1]}
+
+
+def _versions(*bodies: str) -> list[Any]:
+    made = []
+    for body in bodies:
+        space: dict[str, Any] = {"__name__": "made"}
+        exec(f"def f(x):\n    return {body}", space)
+        made.append(space["f"])
+    return made
+
+
+def test_editing_the_body_invalidates() -> None:
+    one, two = _versions("x + 1", "x + 2")
+    assert (cache(one)(1), cache(two)(1)) == (2, 3)
+
+
+def test_code_false_keeps_results_after_an_edit() -> None:
+    one, two = _versions("x + 1", "x + 2")
+    assert (cache(code=False)(one)(1), cache(code=False)(two)(1)) == (2, 2)
+
+
+def test_a_changed_dependency_invalidates_transitively() -> None:
+    keys = set()
+    for inner in _versions("x + 1", "x + 2"):
+        middle = cache(depends_on=[cache(inner)])(_versions("x")[0])
+        keys.add(cache(depends_on=[middle])(_versions("x")[0]).hash({"x": 1}))
+    assert len(keys) == 2
+
+
+def test_a_changed_parameter_invalidates() -> None:
+    f = cache(depends_on=["model.depth"])(_versions("x")[0])
+    before = f.hash({"x": 1})
+    configure(data_folder=None, model={"depth": 3})
+    assert f.hash({"x": 1}) != before
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None])
+def test_a_damaged_result_is_computed_again_with_a_warning(damage: bytes | None) -> None:
+    f = cache(_versions("[x] * 1000")[0])
+    expected = f(1)
+    path = f.filename({"x": 1})
+    path.write_bytes(path.read_bytes()[:100] if damage is None else damage)
+    with pytest.warns(CorruptEntryWarning, match="computed again"):
+        assert f(1) == expected
+    assert f(1) == expected  # and no warning: it was repaired
+
+
+def test_an_entry_without_metadata_is_missing() -> None:
+    f = cache(_versions("x")[0])
+    f(1)
+    f.filename({"x": 1}).with_suffix(".yaml").unlink()
+    assert f.load({"x": 1}, "none") == "none"
+
+
+def test_metadata_says_what_was_called(folder: pathlib.Path) -> None:
+    f = cache(version=3)(_versions("x")[0])
+    f(7)
+    (path,) = folder.glob("cache/made/f_*.yaml")
+    record = json.loads(path.read_text())
+    assert (record["function"], record["arguments"], record["version"]) == ("f", {"x": "7"}, "3")
+
+
+def test_clear_and_info_count_only_this_function() -> None:
+    f, g = cache(_versions("x")[0]), cache(lambda x: x)
+    f(1), f(2), g(1)
+    assert f.info()["entries"] == 2
+    assert (f.clear(), f.info()["entries"], g.info()["entries"]) == (2, 0, 1)
+
+
+def test_each_computation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    f = cache(_versions("x")[0])
+    with caplog.at_level(logging.INFO, "ops.cache"):
+        f(1), f(1)
+    assert [r.message.split(" in ")[0] for r in caplog.records] == ["Computed made.f"]
+
+
+def test_an_argument_without_a_digest_is_refused() -> None:
+    with pytest.raises(UncacheableCallError, match="ignore"):
+        cache(_versions("x")[0])(threading.Lock())
