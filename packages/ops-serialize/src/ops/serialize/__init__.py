@@ -30,6 +30,11 @@ if TYPE_CHECKING:
         SerializationFormat,
         Serializer,
     )
+    from ops.serialize.inspection import (
+        FileInfo,
+        inspect,
+        scan,
+    )
     from ops.serialize.smart import (
         SerializationResult,
         SmartSerializer,
@@ -46,11 +51,13 @@ if TYPE_CHECKING:
         Signed,
         allow_type,
     )
+    from ops.serialize.yaml_config import YamlConfig
 
 __all__ = [
     "ENCODER_VERSION",
     "ConfigError",
     "CorruptDataError",
+    "FileInfo",
     "FutureVersionError",
     "Safe",
     "SerializationFormat",
@@ -63,6 +70,7 @@ __all__ = [
     "SmartSerializer",
     "UnsupportedTypeError",
     "UntrustedDataError",
+    "YamlConfig",
     "allow_type",
     "compress_data",
     "decompress_data",
@@ -71,8 +79,10 @@ __all__ = [
     "digest",
     "dump",
     "get_serializer",
+    "inspect",
     "load",
     "register_custom_serializer",
+    "scan",
     "serialize_data",
 ]
 
@@ -101,6 +111,8 @@ __getattr__, __dir__ = lazy_exports(
             "SerializationFormat",
             "Serializer",
         ),
+        ".inspection": ("FileInfo", "inspect", "scan"),
+        ".yaml_config": ("YamlConfig",),
         ".smart": (
             "SerializationResult",
             "SmartSerializer",

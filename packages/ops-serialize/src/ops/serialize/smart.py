@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 COMPRESS_FROM = 4096
-_BY_ID = {number: name for name, number in FORMAT_IDS.items()}
+FORMATS_BY_ID = {number: name for name, number in FORMAT_IDS.items()}
 _PACKED_ALREADY = {SerializationFormat.PARQUET}
 
 
@@ -222,9 +222,9 @@ class SmartSerializer:
             name = str(contents.stream[1 : 1 + length], "utf-8")
         else:
             length = 0
-            if contents.format not in _BY_ID:
+            if contents.format not in FORMATS_BY_ID:
                 raise CorruptDataError(f"The format number {contents.format} is unknown.")
-            name = _BY_ID[contents.format]
+            name = FORMATS_BY_ID[contents.format]
         if expected is not None and expected != name:
             raise SerializeError(f"The data has the format {name!r}, not {str(expected)!r}.")
         if contents.format == CUSTOM_ID:

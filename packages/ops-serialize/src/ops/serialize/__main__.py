@@ -1,0 +1,75 @@
+"""`python -m ops.serialize inspect|scan|convert`: look into files without running anything in them.
+
+Examples::
+
+  python -m ops.serialize inspect model.opsf             format, codec, sizes, signature
+  python -m ops.serialize scan model.opsf                what its stream would import
+  python -m ops.serialize convert data.opsf out.opsf --compression zstd
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ops.foundation.errors import OpsError
+from ops.foundation.formatting import format_bytes
+from ops.serialize.inspection import inspect, scan
+from ops.serialize.smart import dump, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 1 for a failure, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="ops-serialize",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("inspect", "what a file holds"), ("scan", "what it would import")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("file", type=Path)
+        command.add_argument("--json", action="store_true", help="print JSON")
+    convert = commands.add_parser("convert", help="write it again, otherwise compressed")
+    convert.add_argument("file", type=Path)
+    convert.add_argument("target", type=Path)
+    convert.add_argument(
+        "--compression", default="auto", choices=["auto", "none", "zlib", "lz4", "zstd"]
+    )
+    options = parser.parse_args(arguments)
+    try:
+        return {"inspect": _inspect, "scan": _scan, "convert": _convert}[options.command](options)
+    except (OpsError, OSError) as error:
+        print(f"ops-serialize: {error}", file=sys.stderr)
+        return 1
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    info = inspect(options.file).to_dict()
+    if options.json:
+        print(json.dumps(info))
+    else:
+        for name, value in info.items():
+            print(f"{name:12} {format_bytes(value) if name.endswith('size') else value}")
+    return 0
+
+
+def _scan(options: argparse.Namespace) -> int:
+    names = scan(options.file)
+    print(json.dumps(names) if options.json else "\n".join(names))
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    dump(load(options.file), options.target, compression=options.compression)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
