@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ops.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ops.cache.batches import BatchOperation, BatchProcessor
     from ops.cache.configuration import configure
     from ops.cache.errors import (
         CacheClosedError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     )
     from ops.cache.expiry import Ttl
     from ops.cache.fifo import FIFOCache, TTLCache
+    from ops.cache.layers import CachedStorage, CacheKeyBuilder, TwoLevelCache
     from ops.cache.lfu import LFUCache
     from ops.cache.lru import LRUCache
     from ops.cache.memoization import Memoized, cache_decorator, memoize
@@ -30,12 +32,16 @@ if TYPE_CHECKING:
     from ops.cache.strategies import CacheStrategy
 
 __all__ = [
+    "BatchOperation",
+    "BatchProcessor",
     "CacheClosedError",
     "CacheError",
     "CacheErrorCode",
+    "CacheKeyBuilder",
     "CacheStats",
     "CacheStrategy",
     "CacheWrapper",
+    "CachedStorage",
     "CorruptEntryWarning",
     "EvictionCause",
     "FIFOCache",
@@ -46,6 +52,7 @@ __all__ = [
     "S3FIFOCache",
     "TTLCache",
     "Ttl",
+    "TwoLevelCache",
     "UncacheableCallError",
     "ValueTooLargeError",
     "approximate_size",
@@ -58,6 +65,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        ".batches": ("BatchOperation", "BatchProcessor"),
         ".configuration": ("configure",),
         ".errors": (
             "CacheClosedError",
@@ -69,6 +77,7 @@ __getattr__, __dir__ = lazy_exports(
         ),
         ".expiry": ("Ttl",),
         ".fifo": ("FIFOCache", "TTLCache"),
+        ".layers": ("CacheKeyBuilder", "CachedStorage", "TwoLevelCache"),
         ".lfu": ("LFUCache",),
         ".lru": ("LRUCache",),
         ".memoization": ("Memoized", "cache_decorator", "memoize"),
