@@ -97,8 +97,8 @@ PLANTED = [
     ),
     (
         guards.unforwarded_extras,
-        replace("packages/ops-suite/pyproject.toml", "cache-redis", "cache-rodis"),
-        "lacks the extra cache-redis",
+        replace("packages/ops-suite/pyproject.toml", "resilience-http", "resilience-hctp"),
+        "lacks the extra resilience-http",
     ),
     (
         guards.unlayered_packages,

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_FEATURES = 40
+
 
 def run(folder: Path, *, trials: int = 12, workers: int = 2) -> int:
     """Run the demo into *folder*; return an exit code: 0, 1 for a failure, 130 when interrupted."""
@@ -85,10 +87,10 @@ def _features(folder: Path, console: Console) -> tuple[np.ndarray, np.ndarray]:
     samples, labels = data.load()
     console.chapter("ops-cache", f"features of {len(samples)} samples, computed once")
     configure(data_folder=folder)
-    arguments = {"samples": samples, "labels": labels, "keep": 40}
+    arguments = {"samples": samples, "labels": labels, "keep": _FEATURES}
     hit = data.select_features.load(arguments) is not None
     start = perf_counter()
-    features = data.select_features(**arguments)
+    features = data.select_features(samples, labels, _FEATURES)
     verb = "found in the cache" if hit else "computed and kept"
     console.fact(
         f"{features.shape[1]} features {verb} in {format_duration(perf_counter() - start)}"

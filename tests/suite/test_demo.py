@@ -1,0 +1,151 @@
+"""The demo runs, a second run finds its features, and Ctrl-C at any moment leaves it usable."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ops.observe import AuditLogger
+from ops.registry import MLOpsConfig, MLOpsContext, ModelStage, RunStatus
+from ops.shm import list_segments
+
+pytest.importorskip("sklearn")
+pytestmark = pytest.mark.timeout(400)
+
+
+def command(folder: pathlib.Path, trials: int) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "ops_suite",
+        "demo",
+        "--directory",
+        str(folder),
+        f"--trials={trials}",
+    ]
+
+
+def run(folder: pathlib.Path, trials: int = 3) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(folder, trials), capture_output=True, text=True, check=False)
+
+
+def segments() -> set[str]:
+    return {info.name for info in list_segments() if info.name.startswith("ops-demo-")}
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory) -> tuple[pathlib.Path, str, str]:
+    """A folder in which the demo ran twice, and what it said."""
+    folder = tmp_path_factory.mktemp("demo") / "results"
+    first, second = run(folder), run(folder)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert second.returncode == 0, second.stdout + second.stderr
+    return folder, first.stdout, second.stdout
+
+
+def test_every_library_says_what_it_did(twice) -> None:
+    _, said, _ = twice
+    for library in ("cache", "shm", "registry", "datalog", "observe", "metrics-collect", "suite"):
+        assert f"\nops-{library} " in said
+
+
+def test_the_second_run_finds_its_features_in_the_cache(twice) -> None:
+    _, first, second = twice
+    assert "features computed and kept" in first
+    assert "features found in the cache" in second
+
+
+def test_what_it_leaves_is_there_and_whole(twice) -> None:
+    folder, _, second = twice
+    assert "180 rows in 2 tarballs, 180 counted: each once" in second
+    assert "180 samples of 3 trials, none damaged" in second
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.load_workbook(folder / "report.xlsx")
+    counts = [row[2].value for row in book["Activity"].iter_rows(min_row=2)]
+    assert sum(c for c in counts if isinstance(c, int)) == 180
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "breast-cancer" in page
+    assert "Production" in page
+    assert AuditLogger(folder / "audit.jsonl").verify() == 6
+    with MLOpsContext(MLOpsConfig(storage_path=str(folder / "store"))) as context:
+        production = context.model_registry.get_model_by_stage(
+            "breast-cancer", ModelStage.PRODUCTION
+        )
+        assert production.version == 2
+        (experiment,) = context.experiment_tracker.list_experiments()
+        runs = context.experiment_tracker.list_runs(experiment.experiment_id)
+    assert [r.status for r in runs] == [RunStatus.COMPLETED] * 6
+    assert segments() == set()
+
+
+def test_a_weak_model_is_refused_by_the_hook(twice) -> None:
+    _, first, _ = twice
+    assert "trial 0 was refused by a hook: accuracy" in first
+
+
+@pytest.mark.fault
+def test_an_interrupted_demo_leaves_nothing_broken(tmp_path) -> None:
+    folder = tmp_path / "results"
+    for seconds in (0.5, 2.5, 4.5, 7.0):
+        process = subprocess.Popen(
+            command(folder, 40),
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
+        process.communicate(timeout=60)
+        assert process.returncode in {0, 130, -signal.SIGINT}
+        assert segments() == set()
+    result = run(folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "each once" in result.stdout
+    assert "NOT" not in result.stdout
+
+
+@pytest.mark.fault
+def test_a_killed_demo_is_continued_by_the_next(tmp_path) -> None:
+    folder = tmp_path / "results"
+    process = subprocess.Popen(
+        command(folder, 40),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(6)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    result = run(folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ": each once" in result.stdout
+    assert segments() == set()
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_sentence(tmp_path) -> None:
+    target = tmp_path / "file"
+    target.write_text("")
+    result = run(target / "below")
+    assert result.returncode == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "below" in result.stderr
+
+
+def test_without_scikit_learn_the_error_names_the_extra(tmp_path) -> None:
+    program = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from ops_suite.__main__ import main\n"
+        f"sys.exit(main(['demo', '--directory', {json.dumps(str(tmp_path))}]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert 'pip install "ops-suite[demo]"' in result.stderr
