@@ -13,6 +13,7 @@ import pathlib
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from typing import Any
 
@@ -123,17 +124,31 @@ def missing_papers(root: pathlib.Path) -> list[str]:
     return faults
 
 
-def imported_modules(folder: pathlib.Path) -> set[str]:
-    """Return the dotted names of all absolute imports below *folder*, typing-only ones included."""
+def imported_modules(folder: pathlib.Path, *, at_run_time: bool = False) -> set[str]:
+    """Return the dotted names of all absolute imports below *folder*.
+
+    *at_run_time* leaves out what only type checkers see.
+    """
     found: set[str] = set()
     for file in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        hidden = set(_typing_only(tree)) if at_run_time else set()
+        for node in ast.walk(tree):
+            if node in hidden:
+                continue
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = {f"ops.{alias.name}" for alias in node.names}
                 found |= names if node.module == "ops" else {node.module}
     return found
+
+
+def _typing_only(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for statement in node.body:
+                yield from ast.walk(statement)
 
 
 def undeclared_siblings(root: pathlib.Path) -> list[str]:
@@ -156,7 +171,8 @@ def undeclared_third_parties(root: pathlib.Path) -> list[str]:
     faults = []
     for dist in libraries(root):
         requirements = {canonicalize_name(r.name) for r in (*dist.hard(), *dist.optional())}
-        for name in sorted({m.split(".")[0] for m in imported_modules(dist.portion)}):
+        used = imported_modules(dist.portion, at_run_time=True)
+        for name in sorted({m.split(".")[0] for m in used}):
             if name in sys.stdlib_module_names or name in {"ops", "__future__"}:
                 continue
             owners = {canonicalize_name(o) for o in _owners().get(name, [name])}

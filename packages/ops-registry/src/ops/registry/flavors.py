@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import MissingExtraError
 from ops.registry.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def _load_joblib(path: pathlib.Path, trust: Trust) -> Any:
             f"{str(path)!r} is a joblib file, which can run code when it is read.",
             suggestions=('Pass trust="all" if you trust whoever wrote it.',),
         )
-    import joblib
-
+    try:
+        import joblib
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("joblib", "ops-registry[joblib]") from error
     return joblib.load(path)
