@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import textwrap
 from types import CodeType
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["fingerprint"]
 
 
+@functools.lru_cache(maxsize=1024)  # one function object never changes its source
 def fingerprint(func: Callable[..., Any]) -> str:
     """Return a digest that changes when the body of *func* does."""
     plain = inspect.unwrap(func)

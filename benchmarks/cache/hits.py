@@ -1,0 +1,92 @@
+"""Hits in memory and on disk, beside the peers that do the same."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import cachebox
+import cachetools
+import diskcache
+import joblib
+
+from benchmarks.harness import Case, Target
+from ops.cache import MemoryCache, cache, configure, memoize
+
+
+def _square(x: int) -> int:
+    return x * x
+
+
+def cases() -> Iterator[Case]:
+    """Yield the cases; each contender serves one key that it holds."""
+    ours: MemoryCache[str, int] = MemoryCache(1000)
+    box: cachebox.LRUCache[str, int] = cachebox.LRUCache(1000)
+    tools: cachetools.LRUCache[str, int] = cachetools.LRUCache(1000)
+    for n in range(100):
+        ours[f"k{n}"] = box[f"k{n}"] = tools[f"k{n}"] = n
+    lock = threading.RLock()
+
+    def locked() -> int:
+        with lock:
+            return tools["k5"]
+
+    yield Case(
+        "cache[key], hit",
+        {
+            "ops": lambda: ours["k5"],
+            "cachebox.LRUCache": lambda: box["k5"],
+            "cachetools+RLock": locked,
+        },
+        (Target("cachebox.LRUCache", 1.4), Target("cachetools+RLock", 10)),
+        packages=("cachebox", "cachetools"),
+    )
+
+    timed: MemoryCache[str, int] = MemoryCache(1000, default_ttl=3600)
+    tools_ttl: cachetools.TTLCache[str, int] = cachetools.TTLCache(1000, 3600)
+    timed["k"] = tools_ttl["k"] = 1
+    yield Case(
+        "get with TTL, hit",
+        {"ops": lambda: timed.get("k"), "cachetools.TTLCache": lambda: tools_ttl.get("k")},
+        (Target("cachetools.TTLCache", 12),),
+    )
+
+    memo = memoize(_square)
+    memo_box = cachebox.cached(cachebox.LRUCache(1000))(_square)
+    memo_tools = cachetools.cached(cachetools.LRUCache(1000), lock=threading.RLock())(_square)
+    memo_std = functools.lru_cache(1000)(_square)
+    yield Case(
+        "memoize, hit",
+        {
+            "ops": lambda: memo(3),
+            "cachebox.cached": lambda: memo_box(3),
+            "cachetools+lock": lambda: memo_tools(3),
+            "functools.lru_cache": lambda: memo_std(3),
+        },
+        (
+            Target("cachebox.cached", 5),
+            Target("cachetools+lock", 9),
+            Target("functools.lru_cache", 0.9),
+        ),
+    )
+
+    with tempfile.TemporaryDirectory() as folder:
+        configure(data_folder=folder)
+        disk = cache(_square)
+        store = diskcache.Cache(folder + "/dc")
+        disk_dc = store.memoize()(_square)
+        disk_joblib = joblib.Memory(folder + "/jl", verbose=0).cache(_square)
+        yield Case(
+            "@cache, hit",
+            {
+                "ops": lambda: disk(3),
+                "diskcache.memoize": lambda: disk_dc(3),
+                "joblib.Memory": lambda: disk_joblib(3),
+            },
+            (Target("diskcache.memoize", 15), Target("joblib.Memory", 60)),
+            packages=("diskcache", "joblib"),
+        )
+        store.close()
+        configure(data_folder=None)

@@ -1,0 +1,105 @@
+"""`python -m ops.cache`: look at the results that `@cache` stored in a folder, and tidy it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.formatting import format_bytes
+from ops.serialize.container import open_container
+from ops.serialize.errors import SerializeError, SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["main"]
+
+_EXAMPLES = """examples:
+  python -m ops.cache ls data
+  python -m ops.cache prune data --older-than-days 30
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 1 when something is damaged, or 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        "python -m ops.cache",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=["ls", "info", "clear", "prune", "verify"])
+    parser.add_argument("dir", type=pathlib.Path, help="the data folder, which holds cache/")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--older-than-days", type=float, default=30.0, help="for prune")
+    options = parser.parse_args(argv)
+    root = options.dir / "cache"
+    if not root.is_dir():
+        print(f"{root} is no folder; nothing was cached there.", file=sys.stderr)
+        return 2
+    rows = list(_entries(root))
+    if options.command == "verify":
+        rows = [row for row in rows if not _is_whole(row)]
+    elif options.command == "prune":
+        oldest = time.time() - options.older_than_days * 86400
+        rows = [row for row in rows if row["modified"] < oldest]
+    if options.command in {"clear", "prune"}:
+        for row in rows:
+            _remove(pathlib.Path(row["file"]))
+    _print(options.command, rows, as_json=options.json)
+    return 1 if options.command == "verify" and rows else 0
+
+
+def _entries(root: pathlib.Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(root.glob("*/*.pkl")):
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process removed it
+            continue
+        try:
+            record = json.loads(path.with_suffix(".yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            record = {}
+        yield {
+            "file": str(path),
+            "size": status.st_size,
+            "modified": status.st_mtime,
+            "metadata": record if isinstance(record, dict) else {},
+        }
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Check metadata and checksums; nothing is unpickled. Signatures need a key and are skipped."""
+    try:
+        open_container(row["file"], verify=True)
+    except SignatureError:
+        return bool(row["metadata"])
+    except (SerializeError, OSError):
+        return False
+    return bool(row["metadata"])
+
+
+def _remove(path: pathlib.Path) -> None:
+    path.with_suffix(".yaml").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _print(command: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    summary = {"entries": len(rows), "size": sum(row["size"] for row in rows)}
+    if as_json:
+        print(json.dumps(rows if command in {"ls", "verify"} else summary, indent=1))
+        return
+    if command in {"ls", "verify"}:
+        for row in rows:
+            print(f"{format_bytes(row['size']):>10}  {row['file']}")
+    words = {"clear": " removed", "prune": " removed", "verify": " damaged"}
+    size = format_bytes(summary["size"])
+    print(f"{summary['entries']} entries{words.get(command, '')}, {size}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

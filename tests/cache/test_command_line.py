@@ -1,0 +1,55 @@
+"""The command line over a folder of stored results."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ops.cache import cache, configure
+from ops.cache.__main__ import main
+
+
+@pytest.fixture
+def stored(tmp_path: pathlib.Path) -> Iterator[Any]:
+    configure(data_folder=tmp_path)
+    function = cache(lambda x: x)
+    function(1), function(2)
+    yield function
+    configure(data_folder=None)
+
+
+def test_ls_lists_what_is_stored(
+    stored: Any, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ls", str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert sorted(row["metadata"]["arguments"]["x"] for row in rows) == ["1", "2"]
+    assert main(["info", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("2 entries")
+
+
+def test_verify_finds_the_damaged_one(
+    stored: Any, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(tmp_path)]) == 0
+    path = stored.filename({"x": 1})
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["verify", str(tmp_path)]) == 1
+    assert path.name in capsys.readouterr().out
+
+
+def test_prune_keeps_what_is_new_and_clear_keeps_nothing(
+    stored: Any, tmp_path: pathlib.Path
+) -> None:
+    main(["prune", str(tmp_path), "--older-than-days", "1"])
+    assert stored.info()["entries"] == 2
+    main(["clear", str(tmp_path)])
+    assert stored.info()["entries"] == 0
+
+
+def test_a_folder_without_a_cache_is_wrong_usage(tmp_path: pathlib.Path) -> None:
+    assert main(["ls", str(tmp_path)]) == 2
