@@ -25,6 +25,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/src/ops/*/_
 def run_document(path: str) -> None:
     """Run all examples of a document; called in a process of its own."""
     document = Sybil([PythonCodeBlockParser()]).parse(pathlib.Path(path))
+    document.namespace["__name__"] = "__main__"  # as in the script that a reader would write
     for example in document.examples():
         example.evaluate()
 

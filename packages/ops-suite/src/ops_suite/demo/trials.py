@@ -82,7 +82,8 @@ def run_trial(number: int, parameters: dict[str, Any]) -> TrialResult:
 
     model = SGDClassifier(loss="log_loss", learning_rate="constant", random_state=0, **parameters)
     tracker, rows = _worker.tracker, _worker.data.training[:]
-    epochs = []
+    epochs: list[tuple[int, float]] = []
+    accuracy = 0.0
     with (
         _worker.data.features.view() as features,
         _worker.data.labels.view() as labels,
