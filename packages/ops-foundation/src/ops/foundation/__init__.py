@@ -62,6 +62,11 @@ if TYPE_CHECKING:
         safe_join,
         temporary_directory,
     )
+    from ops.foundation.findings import (
+        ValidationIssue,
+        ValidationLevel,
+        ValidationResult,
+    )
     from ops.foundation.formatting import (
         create_progress_bar,
         format_bytes,
@@ -139,6 +144,17 @@ if TYPE_CHECKING:
     from ops.foundation.readwrite import (
         ReadWriteLock,
     )
+    from ops.foundation.schemas import (
+        ConfigValidator,
+        Field,
+    )
+    from ops.foundation.steps import (
+        validate_step_function,
+    )
+    from ops.foundation.surroundings import (
+        validate_cloud_credentials,
+        validate_docker_environment,
+    )
     from ops.foundation.tables import (
         Alignment,
         display_width,
@@ -149,23 +165,32 @@ if TYPE_CHECKING:
         timer,
     )
     from ops.foundation.validation import (
-        ValidationIssue,
-        ValidationLevel,
-        ValidationResult,
+        PipelineValidator,
         validate_pipeline_config,
         validate_python_version,
         validate_resource_requirements,
     )
+    from ops.foundation.watching import (
+        ChangeKind,
+        DirectoryWatch,
+        FileChange,
+        watch_directory,
+    )
 
 __all__ = [
     "Alignment",
+    "ChangeKind",
     "Color",
+    "ConfigValidator",
     "ConflictError",
     "Deadline",
     "DeadlineExceededError",
+    "DirectoryWatch",
     "Durability",
     "ErrorCode",
     "ErrorContext",
+    "Field",
+    "FileChange",
     "FileInfo",
     "FileLock",
     "HashAlgorithm",
@@ -176,6 +201,7 @@ __all__ = [
     "OpsError",
     "OptimisticLock",
     "PathEscapesRootError",
+    "PipelineValidator",
     "PoolStats",
     "ReadWriteLock",
     "ResourceError",
@@ -253,12 +279,16 @@ __all__ = [
     "timeout_context",
     "timer",
     "truncate_string",
+    "validate_cloud_credentials",
+    "validate_docker_environment",
     "validate_pipeline_config",
     "validate_python_version",
     "validate_resource_requirements",
+    "validate_step_function",
     "verify_checksum",
     "verify_password",
     "verify_signature",
+    "watch_directory",
     "weeks_ago",
     "wrap_exception",
 ]
@@ -317,6 +347,11 @@ __getattr__, __dir__ = lazy_exports(
             "safe_file_write",
             "safe_join",
             "temporary_directory",
+        ),
+        ".findings": (
+            "ValidationIssue",
+            "ValidationLevel",
+            "ValidationResult",
         ),
         ".formatting": (
             "create_progress_bar",
@@ -389,6 +424,15 @@ __getattr__, __dir__ = lazy_exports(
             "ThreadPoolManager",
         ),
         ".readwrite": ("ReadWriteLock",),
+        ".schemas": (
+            "ConfigValidator",
+            "Field",
+        ),
+        ".steps": ("validate_step_function",),
+        ".surroundings": (
+            "validate_cloud_credentials",
+            "validate_docker_environment",
+        ),
         ".tables": (
             "Alignment",
             "display_width",
@@ -399,12 +443,16 @@ __getattr__, __dir__ = lazy_exports(
             "timer",
         ),
         ".validation": (
-            "ValidationIssue",
-            "ValidationLevel",
-            "ValidationResult",
+            "PipelineValidator",
             "validate_pipeline_config",
             "validate_python_version",
             "validate_resource_requirements",
+        ),
+        ".watching": (
+            "ChangeKind",
+            "DirectoryWatch",
+            "FileChange",
+            "watch_directory",
         ),
     },
 )

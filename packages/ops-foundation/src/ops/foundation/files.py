@@ -29,6 +29,7 @@ from ops.foundation.listings import (
     find_files,
     get_file_info,
 )
+from ops.foundation.watching import ChangeKind, DirectoryWatch, FileChange, watch_directory
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     BinaryMode: TypeAlias = Literal["wb", "xb"]
 
 __all__ = [
+    "ChangeKind",
+    "DirectoryWatch",
     "Durability",
+    "FileChange",
     "FileInfo",
     "StrPath",
     "atomic_write",
@@ -50,6 +54,7 @@ __all__ = [
     "safe_file_write",
     "safe_join",
     "temporary_directory",
+    "watch_directory",
 ]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"

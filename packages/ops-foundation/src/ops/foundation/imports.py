@@ -37,7 +37,7 @@ class LazyImport:
         except (ImportError, ValueError):
             return False
 
-    def load(self) -> ModuleType:
+    def import_module(self) -> ModuleType:
         """Import the module and return it, or raise `MissingExtraError`."""
         if self._loaded is None:
             try:
@@ -54,7 +54,7 @@ class LazyImport:
         # Protocol look-ups by copy, pickle or doctest must not import anything.
         if name.startswith("__") and name.endswith("__") and self._loaded is None:
             raise AttributeError(name)
-        return getattr(self.load(), name)
+        return getattr(self.import_module(), name)
 
     def __repr__(self) -> str:
         state = "loaded" if self._loaded is not None else "not loaded"

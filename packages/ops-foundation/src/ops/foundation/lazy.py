@@ -28,7 +28,7 @@ def lazy_exports(
     """
     origin = {name: module for module, names in homes.items() for name in names}
 
-    def __getattr__(name: str) -> Any:  # noqa: N807
+    def __getattr__(name: str) -> Any:  # noqa: N807 - the names that PEP 562 asks for
         try:
             module = origin[name]
         except KeyError:
@@ -38,7 +38,7 @@ def lazy_exports(
         setattr(sys.modules[package], name, value)
         return value
 
-    def __dir__() -> list[str]:  # noqa: N807
+    def __dir__() -> list[str]:  # noqa: N807 - the names that PEP 562 asks for
         return sorted({*vars(sys.modules[package]), *origin})
 
     return __getattr__, __dir__

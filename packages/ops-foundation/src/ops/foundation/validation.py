@@ -1,85 +1,45 @@
-"""Results of checks that report every issue they find, not the first.
+"""Checks that report every issue they find, not the first.
 
 A check returns a `ValidationResult`; it raises only when asked to. Checks of Python versions,
-pipelines and resource requirements are here.
+pipelines and resource requirements are here; functions are checked in `ops.foundation.steps`, the
+surroundings in `ops.foundation.surroundings`, configurations in `ops.foundation.schemas`. All names
+are importable from here too.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ops.foundation.errors import ValidationError
+from ops.foundation.findings import (
+    ValidationIssue,
+    ValidationLevel,
+    ValidationResult,
+    failure,
+)
+from ops.foundation.schemas import ConfigValidator, Field
+from ops.foundation.steps import validate_step_function
+from ops.foundation.surroundings import validate_cloud_credentials, validate_docker_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
+    "ConfigValidator",
+    "Field",
+    "PipelineValidator",
     "ValidationIssue",
     "ValidationLevel",
     "ValidationResult",
+    "validate_cloud_credentials",
+    "validate_docker_environment",
     "validate_pipeline_config",
     "validate_python_version",
     "validate_resource_requirements",
+    "validate_step_function",
 ]
-
-
-class ValidationLevel(StrEnum):
-    """How bad an issue is; only errors make a result invalid."""
-
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ValidationIssue:
-    """One finding: what, where, and what to do."""
-
-    level: ValidationLevel
-    message: str
-    field: str | None = None
-    suggestion: str | None = None
-    code: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ValidationResult:
-    """All findings of a check."""
-
-    valid: bool = True
-    issues: tuple[ValidationIssue, ...] = ()
-
-    @classmethod
-    def of(cls, issues: Sequence[ValidationIssue]) -> ValidationResult:
-        """Return a result that is valid unless an issue is an error."""
-        return cls(all(i.level is not ValidationLevel.ERROR for i in issues), tuple(issues))
-
-    def get_errors(self) -> list[ValidationIssue]:
-        """Return the issues that make the result invalid."""
-        return [i for i in self.issues if i.level is ValidationLevel.ERROR]
-
-    def get_warnings(self) -> list[ValidationIssue]:
-        """Return the issues that are warnings."""
-        return [i for i in self.issues if i.level is ValidationLevel.WARNING]
-
-    def merge(self, other: ValidationResult) -> ValidationResult:
-        """Return the findings of both; valid only if both are."""
-        return ValidationResult(self.valid and other.valid, self.issues + other.issues)
-
-    def raise_if_invalid(self) -> None:
-        """Raise a `ValidationError` with every error in its message."""
-        if not self.valid:
-            lines = (f"{i.field}: {i.message}" if i.field else i.message for i in self.get_errors())
-            raise ValidationError("; ".join(lines) or "The result is invalid.")
-
-
-def _error(
-    message: str, field: str | None = None, suggestion: str | None = None, code: str | None = None
-) -> ValidationIssue:
-    return ValidationIssue(ValidationLevel.ERROR, message, field, suggestion, code)
-
 
 _CLAUSE = re.compile(r"(>=|<=|==|!=|>|<|~=)\s*(\d+(?:\.\d+)*)(\.\*)?")
 
@@ -93,15 +53,15 @@ def validate_python_version(
     for clause in filter(None, (c.strip() for c in specifier.split(","))):
         match = _CLAUSE.fullmatch(clause)
         if match is None or (match[3] and match[1] not in {"==", "!="}):
-            issues.append(_error(f"{clause!r} is no version clause.", code="BAD_SPECIFIER"))
+            issues.append(failure(f"{clause!r} is no version clause.", code="BAD_SPECIFIER"))
             continue
         wanted = tuple(int(n) for n in match[2].split("."))
         if match[1] == "~=" and len(wanted) < 2:
-            issues.append(_error(f"{clause!r} needs two numbers.", code="BAD_SPECIFIER"))
+            issues.append(failure(f"{clause!r} needs two numbers.", code="BAD_SPECIFIER"))
         elif not _fits(actual, match[1], wanted, prefix=bool(match[3])):
             text = ".".join(map(str, actual))
             issues.append(
-                _error(f"Python {text} is not {clause}.", "python", code="PYTHON_VERSION")
+                failure(f"Python {text} is not {clause}.", "python", code="PYTHON_VERSION")
             )
     return ValidationResult.of(issues)
 
@@ -129,34 +89,38 @@ def validate_pipeline_config(config: Mapping[str, Any]) -> ValidationResult:
     """Check `{"steps": [{"name": ..., "depends_on": [...]}]}`: names, dependencies, no cycle."""
     steps = config.get("steps")
     if not isinstance(steps, Sequence) or isinstance(steps, str | bytes) or not steps:
-        return ValidationResult.of([_error("There are no steps.", "steps", code="NO_STEPS")])
+        return ValidationResult.of([failure("There are no steps.", "steps", code="NO_STEPS")])
     issues: list[ValidationIssue] = []
     needs: dict[str, list[str]] = {}
     for i, step in enumerate(steps):
         field = f"steps[{i}]"
         name = step.get("name") if isinstance(step, Mapping) else None
         if not isinstance(name, str) or not name:
-            issues.append(_error("A step needs a name.", f"{field}.name", code="NO_NAME"))
+            issues.append(failure("A step needs a name.", f"{field}.name", code="NO_NAME"))
             continue
         if name in needs:
-            issues.append(_error(f"{name!r} is used twice.", f"{field}.name", code="DUPLICATE"))
+            issues.append(failure(f"{name!r} is used twice.", f"{field}.name", code="DUPLICATE"))
             continue
         depends = step.get("depends_on") or []
-        if not isinstance(depends, Sequence) or isinstance(depends, str | bytes):
+        if (
+            not isinstance(depends, Sequence)
+            or isinstance(depends, str | bytes)
+            or not all(isinstance(d, str) for d in depends)
+        ):
             message = f"depends_on of {name!r} must be a list of names."
-            issues.append(_error(message, f"{field}.depends_on", code="BAD_DEPENDENCIES"))
+            issues.append(failure(message, f"{field}.depends_on", code="BAD_DEPENDENCIES"))
             depends = []
         needs[name] = list(depends)
     for name, depends in needs.items():
         issues += [
-            _error(f"{name!r} depends on {d!r}, which is no step.", name, code="UNKNOWN_STEP")
+            failure(f"{name!r} depends on {d!r}, which is no step.", name, code="UNKNOWN_STEP")
             for d in depends
             if d not in needs
         ]
     cycle = _find_cycle(needs)
     if cycle:
         issues.append(
-            _error(f"The steps form a cycle: {' -> '.join(cycle)}.", "steps", code="CYCLE")
+            failure(f"The steps form a cycle: {' -> '.join(cycle)}.", "steps", code="CYCLE")
         )
     return ValidationResult.of(issues)
 
@@ -198,11 +162,60 @@ def validate_resource_requirements(requirements: Mapping[str, Any]) -> Validatio
         elif name == "gpu":
             good, form = text.isascii() and text.isdigit(), "a whole number"
         else:
-            issues.append(_error(f"{name!r} is no known resource.", name, code="UNKNOWN_RESOURCE"))
+            issues.append(failure(f"{name!r} is no known resource.", name, code="UNKNOWN_RESOURCE"))
             continue
         if not good:
             message = f"{value!r} is no quantity of {name}."
-            issues.append(_error(message, name, f"Use {form}.", "BAD_QUANTITY"))
+            issues.append(failure(message, name, f"Use {form}.", "BAD_QUANTITY"))
         elif name != "gpu" and not re.search(r"[1-9]", text):
-            issues.append(_error(f"{name} must be more than zero.", name, code="BAD_QUANTITY"))
+            issues.append(failure(f"{name} must be more than zero.", name, code="BAD_QUANTITY"))
     return ValidationResult.of(issues)
+
+
+class PipelineValidator:
+    """Checks a pipeline with the functions and resources of its steps.
+
+    *functions* are the callables that steps name with "function" (default: the step's own name);
+    None means that they are not at hand here and are not looked for.
+    """
+
+    def __init__(self, functions: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        self.functions = functions
+
+    def validate(self, config: Mapping[str, Any]) -> ValidationResult:
+        """Return the findings on the graph, "python", and each step's function and "resources"."""
+        result = validate_pipeline_config(config)
+        if "python" in config:
+            result = result.merge(validate_python_version(str(config["python"])))
+        steps = config.get("steps")
+        if not isinstance(steps, Sequence) or isinstance(steps, str | bytes):
+            return result
+        for position, step in enumerate(steps):
+            if isinstance(step, Mapping):
+                field = f"steps[{position}]"
+                result = result.merge(self._function(step).below(f"{field}.function"))
+                result = result.merge(self._resources(step).below(f"{field}.resources"))
+        return result
+
+    def _function(self, step: Mapping[str, Any]) -> ValidationResult:
+        named = step.get("function", step.get("name"))
+        if callable(named):
+            return validate_step_function(named)
+        if self.functions is None or not named:
+            return ValidationResult()
+        if named not in self.functions:
+            return ValidationResult.of(
+                [failure(f"{named!r} is none of the functions.", code="UNKNOWN_FUNCTION")]
+            )
+        return validate_step_function(self.functions[named])
+
+    @staticmethod
+    def _resources(step: Mapping[str, Any]) -> ValidationResult:
+        resources = step.get("resources")
+        if resources is None:
+            return ValidationResult()
+        if isinstance(resources, Mapping):
+            return validate_resource_requirements(resources)
+        return ValidationResult.of(
+            [failure("resources must be a mapping of names to quantities.", code="BAD_RESOURCES")]
+        )

@@ -185,8 +185,7 @@ class YamlSerializer(_Format):
 
     def loads(self, data: Any, /) -> Any:
         """Return what the YAML text says."""
-        # LazyImport.load gives the module, whose own load is wanted.
-        return yaml.load().load(bytes(data), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(bytes(data), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
     def _text(self, obj: Any) -> bytes:
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -335,7 +334,7 @@ class TorchSerializer(_Format):
 
     def loads(self, data: Any, /) -> Any:
         """Return the tensor."""
-        return torch.load().load(io.BytesIO(data), weights_only=True)
+        return torch.load(io.BytesIO(data), weights_only=True)
 
 
 class _PickleWriter(_Format):

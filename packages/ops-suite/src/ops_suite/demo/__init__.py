@@ -51,7 +51,7 @@ def run(folder: Path, *, trials: int = 12, workers: int = 2) -> int:
     folder = folder.absolute()
     console = Console()
     try:
-        LazyImport("sklearn", extra="ops-suite[demo]").load()
+        LazyImport("sklearn", extra="ops-suite[demo]").import_module()
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"the folder {str(folder)!r} may not be written to")
