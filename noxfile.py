@@ -7,12 +7,13 @@ import pathlib
 import re
 import shutil
 import sys
-import tomllib
 
 import nox
 
 if sys.version_info < (3, 11):
     sys.exit(f"ops needs Python 3.11 or newer; this nox runs on {sys.version.split()[0]}.")
+
+import tomllib
 
 ROOT = pathlib.Path(__file__).parent
 if not os.access(ROOT, os.W_OK):
