@@ -16,6 +16,7 @@ from ops.resilience import (
     AsyncHTTPClient,
     CircuitBreaker,
     CircuitOpenError,
+    ConnectionPool,
     DownloadError,
     HTTPClient,
     HTTPError,
@@ -148,6 +149,18 @@ def test_the_async_client_does_the_same(server, reply) -> None:
             return await client.get("/")
 
     assert asyncio.run(main()) == [1]
+
+
+def test_clients_may_share_a_pool_of_connections(server, reply) -> None:
+    server.replies(reply(200, b"ok", {"Content-Type": "text/plain"}))
+    with ConnectionPool(2, max_idle=1) as pool:
+        first = HTTPClient(server.url, client=pool.client)
+        second = HTTPClient(server.url, client=pool.client)
+        assert first.get("/a") == second.get(f"{server.url}/b") == "ok"
+        first.close()
+        assert second.get("c") == "ok", "a client that was given stays open"
+    with pytest.raises(ValidationError):
+        ConnectionPool(0)
 
 
 def ranged(reply, body=BODY, etag='"v1"', cut=None):

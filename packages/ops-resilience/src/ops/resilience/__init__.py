@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from ops.resilience.http import (
         AsyncHTTPClient,
+        ConnectionPool,
         HTTPClient,
     )
     from ops.resilience.limits import (
@@ -67,6 +68,7 @@ __all__ = [
     "CircuitBreakerStats",
     "CircuitOpenError",
     "CircuitState",
+    "ConnectionPool",
     "DownloadError",
     "HTTPClient",
     "HTTPError",
@@ -124,6 +126,7 @@ __getattr__, __dir__ = lazy_exports(
         ".fallbacks": ("fallback",),
         ".http": (
             "AsyncHTTPClient",
+            "ConnectionPool",
             "HTTPClient",
         ),
         ".limits": (

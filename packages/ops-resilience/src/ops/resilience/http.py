@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from ops.foundation.errors import ValidationError
 from ops.foundation.helpers import LazyImport
 from ops.resilience import requests
 from ops.resilience.requests import RetriedError
@@ -23,10 +24,65 @@ if TYPE_CHECKING:
     from ops.resilience.breaker import CircuitBreaker
     from ops.resilience.limits import RateLimiter
 
-__all__ = ["AsyncHTTPClient", "HTTPClient"]
+__all__ = ["AsyncHTTPClient", "ConnectionPool", "HTTPClient"]
 
 _httpx: Any = LazyImport("httpx", extra="ops-resilience[http]")
 Headers = Mapping[str, str]
+
+
+class ConnectionPool:
+    """Connections that several clients share: `HTTPClient(url, client=pool.client)`.
+
+    *max_connections* bounds all, *max_idle* those that are kept for the next request, *idle_seconds*
+    for how long. Nothing is opened before the first request; `close`, or `with`, ends all.
+    """
+
+    def __init__(
+        self,
+        max_connections: int = 100,
+        *,
+        max_idle: int = 20,
+        idle_seconds: float = 5.0,
+        timeout: float = 30.0,
+    ) -> None:
+        if max_connections < 1 or not 0 <= max_idle <= max_connections:
+            raise ValidationError(
+                "A pool needs max_connections >= 1 and 0 <= max_idle <= max_connections, not "
+                f"{max_connections} and {max_idle}."
+            )
+        self._limits = {
+            "max_connections": max_connections,
+            "max_keepalive_connections": max_idle,
+            "keepalive_expiry": idle_seconds,
+        }
+        self._timeout = timeout
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def client(self) -> httpx.Client:
+        """The httpx client that owns the connections."""
+        with self._lock:
+            if self._client is None:
+                limits = _httpx.Limits(**self._limits)
+                self._client = _httpx.Client(
+                    limits=limits, timeout=self._timeout, follow_redirects=True
+                )
+            client: httpx.Client = self._client
+            return client
+
+    def close(self) -> None:
+        """Close all connections; the next use of `client` opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Settings:
@@ -62,6 +118,12 @@ class _Settings:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {requests.redacted(str(self._options['base_url']))!r}>"
 
+    def _address(self, path: str) -> str:
+        """Return where a request goes; a client that was given does not know our base URL."""
+        if self._own or "://" in path:
+            return path
+        return f"{str(self._options['base_url']).rstrip('/')}/{path.lstrip('/')}"
+
     def _built(self, kind: str) -> Any:
         with self._lock:
             if self._client is None:
@@ -74,7 +136,8 @@ class HTTPClient(_Settings):
 
     *timeout* is in seconds for each phase of a request. *retries* counts repetitions, or is a
     RetryConfig. *auth* is anything httpx takes, for example (user, password); it is dropped when a
-    redirect leads to another host. *client* brings your own `httpx.Client`, which stays yours.
+    redirect leads to another host. *client* brings your own `httpx.Client`, which stays yours and has
+    its own timeout, headers and auth.
     """
 
     def get(self, path: str, **options: Any) -> Any:
@@ -111,7 +174,7 @@ class HTTPClient(_Settings):
             if self._limiter is not None:
                 self._limiter.acquire()
             try:
-                response = self._built("Client").request(method, path, **options)
+                response = self._built("Client").request(method, self._address(path), **options)
             except _httpx.HTTPError as error:
                 raise requests.translated(error, method, path, repeatable=repeatable) from error
             return requests.checked(response, repeatable=repeatable)
@@ -169,7 +232,9 @@ class AsyncHTTPClient(_Settings):
             if self._limiter is not None:
                 await self._limiter.acquire_async()
             try:
-                response = await self._built("AsyncClient").request(method, path, **options)
+                response = await self._built("AsyncClient").request(
+                    method, self._address(path), **options
+                )
             except _httpx.HTTPError as error:
                 raise requests.translated(error, method, path, repeatable=repeatable) from error
             return requests.checked(response, repeatable=repeatable)

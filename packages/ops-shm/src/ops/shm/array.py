@@ -18,7 +18,7 @@ import os
 import platform
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
@@ -26,13 +26,23 @@ from ops.foundation.errors import ValidationError
 from ops.foundation.processes import pid_namespace, this_process
 from ops.shm import layout, mapping
 from ops.shm.convert import as_slice, to_dtype
+from ops.shm.disconnected import Disconnected
 from ops.shm.errors import (
-    NotConnectedError,
     OwnerDiedError,
     SegmentNotFoundError,
     ViewChangedError,
 )
-from ops.shm.layout import ACKNOWLEDGED, EPOCH, INTERRUPTED, RECOVERIES, SEQ, THREAD, Layout
+from ops.shm.layout import (
+    ACKNOWLEDGED,
+    EPOCH,
+    INTERRUPTED,
+    RECOVERIES,
+    SEQ,
+    THREAD,
+    Layout,
+    array_in,
+    word,
+)
 from ops.shm.lock import RobustLock
 
 if TYPE_CHECKING:
@@ -44,21 +54,6 @@ if TYPE_CHECKING:
 _TOTAL_STORE_ORDER = platform.machine().lower() in {"x86_64", "amd64"}
 _POLL_SECONDS = 0.0005
 _ndarray, _void = np.ndarray, np.void
-
-
-class _Disconnected:
-    """Stands in for the header and the array, so that the hot path needs no check of its own."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise NotConnectedError(
-            f"The shared array {self._name!r} is not connected here.",
-            suggestions=("Call connect() first.",),
-        )
-
-    __getitem__ = __setitem__ = _refuse
 
 
 class SharedMemoryArray:
@@ -106,13 +101,13 @@ class SharedMemoryArray:
         prototype = np.asanyarray(prototype)
         described = Layout.of(name, prototype, locked_reads=lock == "always")
         header = described.header(pid_namespace())
-        instance = _word(header, layout.INSTANCE)
+        instance = word(header, layout.INSTANCE)
         fd, mapped = mapping.create(name, header, len(header) + described.nbytes, replace=exist_ok)
         self = cls(name)
         try:
-            _view(mapped, described)[...] = prototype
+            array_in(mapped, described)[...] = prototype
             RobustLock.make(instance, 1, 1)
-            replaced = _instance_of(name) if exist_ok else None
+            replaced = mapping.instance_of(name) if exist_ok else None
             mapping.publish(name, fd, replace=exist_ok)
             if replaced is not None:
                 mapping.remove_semaphores(replaced)
@@ -156,7 +151,9 @@ class SharedMemoryArray:
             mapping.remove_semaphores(instance)
 
     def _instance_to_remove(self) -> int | None:
-        return self._words[layout.INSTANCE] if self.is_connected else _instance_of(self._name)
+        return (
+            self._words[layout.INSTANCE] if self.is_connected else mapping.instance_of(self._name)
+        )
 
     def _connect(self, fd: int, mapped: mmap.mmap) -> None:
         buffer = memoryview(mapped)
@@ -164,13 +161,13 @@ class SharedMemoryArray:
         words = buffer[: layout.DESCRIPTION].cast("Q")
         self._lock = RobustLock(self._name, words[layout.INSTANCE], words, fd)
         self._layout = described
-        self._array = _view(mapped, described)
+        self._array = array_in(mapped, described)
         self._words = words
         self._fd = fd
         self._unlocked = _TOTAL_STORE_ORDER and not described.locked_reads
 
     def _forget(self) -> None:
-        away: Any = _Disconnected(self._name)
+        away: Any = Disconnected(self._name)
         self._words = self._array = away
         self._lock = cast("RobustLock", None)
         self._unlocked, self._depth, self._holder = True, 0, (0, 0)
@@ -478,27 +475,3 @@ def _arrived(cls: type[SharedMemoryArray], name: str) -> SharedMemoryArray:
     with contextlib.suppress(SegmentNotFoundError):
         array.connect()
     return array
-
-
-def _view(mapped: mmap.mmap, described: Layout) -> np.ndarray:
-    offset = _word(mapped, layout.DATA_OFFSET)
-    return np.ndarray(
-        described.shape,
-        described.dtype,
-        buffer=mapped,
-        offset=offset if described.nbytes else 0,
-        order=cast("Literal['C', 'F']", described.order),
-    )
-
-
-def _instance_of(name: str) -> int | None:
-    try:
-        fd, mapped = mapping.attach(name)
-    except SegmentNotFoundError:
-        return None
-    os.close(fd)
-    return _word(mapped, layout.INSTANCE) if len(mapped) >= layout.PAGE else None
-
-
-def _word(mapped: mmap.mmap | bytearray, index: int) -> int:
-    return int.from_bytes(mapped[8 * index : 8 * index + 8], "little")

@@ -22,10 +22,14 @@ import ast
 import dataclasses
 import math
 import secrets
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from ops.shm.errors import SegmentFormatError, UnsupportedArrayError
+
+if TYPE_CHECKING:
+    import mmap
 
 MAGIC = int.from_bytes(b"OPSSHM\0\1", "little")
 VERSION = 1
@@ -118,3 +122,19 @@ def parse(buffer: memoryview, source: str) -> Layout:
         )
     except (ValueError, SyntaxError, KeyError, TypeError) as error:
         raise SegmentFormatError(f"{source} has an unreadable description: {error}") from error
+
+
+def word(buffer: mmap.mmap | bytearray, index: int) -> int:
+    """Return the header word at *index*."""
+    return int.from_bytes(buffer[8 * index : 8 * index + 8], "little")
+
+
+def array_in(mapped: mmap.mmap, described: Layout) -> np.ndarray:
+    """Return the array whose memory is *mapped*; it keeps the mapping alive."""
+    return np.ndarray(
+        described.shape,
+        described.dtype,
+        buffer=mapped,
+        offset=word(mapped, DATA_OFFSET) if described.nbytes else 0,
+        order=cast("Literal['C', 'F']", described.order),
+    )

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ops.foundation.errors import ResourceError
 from ops.shm.errors import SegmentExistsError, SegmentNotFoundError
+from ops.shm.layout import INSTANCE, PAGE, word
 
 PREFIX = "ops-shm."
 DRAFT = ".ops-shm-draft."
@@ -110,6 +111,16 @@ def attach(name: str) -> tuple[int, mmap.mmap]:
     except BaseException:
         os.close(fd)
         raise
+
+
+def instance_of(name: str) -> int | None:
+    """Return the random number of the segment *name*, None when there is none."""
+    try:
+        fd, mapped = attach(name)
+    except SegmentNotFoundError:
+        return None
+    os.close(fd)
+    return word(mapped, INSTANCE) if len(mapped) >= PAGE else None
 
 
 def remove(name: str) -> bool:
