@@ -203,3 +203,134 @@ def test_a_writer_that_gave_up_lets_readers_in_again():
             pass
         with lock.read(timeout=0):
             pass
+
+
+def test_a_lock_that_died_with_its_thread_is_not_taken_over_by_a_thread_of_the_same_number(path):
+    lock = FileLock(path)
+    numbers = []
+
+    def run(work):
+        thread = threading.Thread(target=lambda: numbers.append(threading.get_ident()) or work())
+        thread.start()
+        thread.join()
+
+    run(lock.acquire)
+    refused = []
+
+    def try_all():
+        for attempt in (lock.acquire, FileLock(path).acquire):
+            try:
+                attempt(timeout=0)
+            except LockTimeout:
+                refused.append(1)
+
+    # The numbers of threads are given out again at once, so one of a few has the first one's.
+    for _ in range(20):
+        run(try_all)
+        if numbers[-1] == numbers[0]:
+            break
+    assert len(refused) == 2 * (len(numbers) - 1)
+    assert lock.is_acquired
+
+
+def test_with_a_limit_a_lock_held_through_another_object_is_a_timeout_at_once(path):
+    def never(seconds):
+        raise AssertionError(f"slept {seconds} s for a lock of its own")
+
+    with FileLock(path):
+        with pytest.raises(LockTimeout, match="another FileLock object"):
+            FileLock(path, timeout=60, sleep=never).acquire()
+        link = path.with_name("link")
+        link.symlink_to(path)
+        with pytest.raises(SelfDeadlockError):
+            FileLock(link).acquire()
+
+
+def test_a_refused_lock_leaves_no_descriptor_behind(path):
+    with FileLock(path):
+        before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+        for _ in range(10):
+            with pytest.raises(LockTimeout):
+                FileLock(path, timeout=0).acquire()
+        after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert before == after
+
+
+FORK_WHILE_WAITING = """
+import os, sys, threading, subprocess, time
+from ops.foundation import FileLock
+path = sys.argv[1]
+waiting = threading.Event()
+lock = FileLock(path, sleep=lambda s: (waiting.set(), time.sleep(s)))
+first = FileLock(path)
+first.acquire()
+thread = threading.Thread(target=lock.acquire)
+thread.start()
+waiting.wait()
+# The child is born while the other thread waits on a descriptor that is already open.
+child = os.fork()
+if child == 0:
+    time.sleep(600)
+first.release()
+thread.join()
+print(child, flush=True)
+# Die with the lock held; the child lives on and must not keep it.
+os._exit(0)
+"""
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_forked_while_a_thread_waited_does_not_keep_the_lock(path):
+    command = [sys.executable, "-W", "ignore", "-c", FORK_WHILE_WAITING, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        child = int(parent.stdout.readline())
+        parent.wait()
+        try:
+            with FileLock(path, timeout=0) as lock:
+                assert lock.is_acquired
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_an_update_is_repeated_until_nobody_came_between():
+    lock = OptimisticLock(value=0)
+    seen = []
+
+    def change(value):
+        seen.append(value)
+        if len(seen) < 3:
+            lock.compare_and_set(lock.version, value + 10)
+        return value + 1
+
+    assert lock.update(change) == 21
+    assert seen == [0, 10, 20]
+    assert lock.read() == (21, 3)
+
+
+def test_an_update_gives_up_after_the_attempts_it_was_allowed():
+    lock = OptimisticLock(value=0)
+
+    def always_late(value):
+        lock.compare_and_set(lock.version, value)
+        return value
+
+    with pytest.raises(ConflictError):
+        lock.update(always_late, attempts=2)
+    with pytest.raises(ValueError, match="no attempt"):
+        lock.update(str, attempts=0)
+
+
+def test_updates_of_several_threads_through_a_file_lose_nothing(tmp_path):
+    def work():
+        own = OptimisticLock(tmp_path / "n")
+        for _ in range(10):
+            own.update(lambda v: str(int(v or b"0") + 1).encode(), attempts=10_000)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert OptimisticLock(tmp_path / "n").read() == (b"30", 30)

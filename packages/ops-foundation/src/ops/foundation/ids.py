@@ -7,6 +7,7 @@ more than the id. A forked child must not repeat its parent's ids, so the block 
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import threading
@@ -26,6 +27,8 @@ __all__ = [
 _ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz"
 # Every byte value maps to one of the 32 letters; 256 is a multiple of 32, so all are as likely.
 _LETTERS = bytes(_ALPHABET[i & 31] for i in range(256))
+# The letter that keeps two bits of a random one and has the variant of RFC 9562 in the others.
+_VARIANT = {digit: "89ab"[i & 3] for i, digit in enumerate("0123456789abcdef")}
 _TIME_LETTERS = 9  # 45 bits of milliseconds: ordered until the year 3084
 _BLOCK = 4096
 
@@ -74,15 +77,20 @@ def generate_id(
             f"length={length} is too short for a sortable id; use {_TIME_LETTERS + 4} or more."
         )
     moment = time.time_ns() // 1_000_000
-    stamp = "".join(chr(_ALPHABET[moment >> shift & 31]) for shift in range(40, -1, -5))
     tail = _pool.take(length - _TIME_LETTERS).translate(_LETTERS).decode("ascii")
-    return f"{prefix}{stamp}{tail}{suffix}"
+    return f"{prefix}{_time_letters(moment)}{tail}{suffix}"
+
+
+@functools.lru_cache(maxsize=1)
+def _time_letters(milliseconds: int) -> str:
+    """Return the nine letters of a moment; ids of one millisecond share them, so one is kept."""
+    return "".join(chr(_ALPHABET[milliseconds >> shift & 31]) for shift in range(40, -1, -5))
 
 
 def generate_uuid() -> str:
     """Return a random UUID (version 4) as text."""
-    value = int.from_bytes(_pool.take(16), "big")
-    return _uuid_text(value, 4)
+    h = _pool.take(16).hex()
+    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}"
 
 
 class _Clock7:
@@ -97,11 +105,11 @@ class _Clock7:
 
     def next(self) -> int:
         """Return 48 bits of milliseconds and 12 bits of fraction, larger than the last."""
-        nanoseconds = time.time_ns()
-        milliseconds, rest = divmod(nanoseconds, 1_000_000)
-        stamp = milliseconds << 12 | rest * 4096 // 1_000_000
+        stamp = time.time_ns() * 4096 // 1_000_000
         with self._lock:
-            self._last = stamp = max(stamp, self._last + 1)
+            if stamp <= self._last:
+                stamp = self._last + 1
+            self._last = stamp
         return stamp
 
 
@@ -110,15 +118,9 @@ _clock = _Clock7()
 
 def generate_uuid7() -> str:
     """Return a UUID of version 7 (RFC 9562, method 3): ordered by time, increasing in a process."""
-    stamp = _clock.next()
-    value = (stamp >> 12) << 80 | (stamp & 0xFFF) << 64 | int.from_bytes(_pool.take(8), "big")
-    return _uuid_text(value, 7)
-
-
-def _uuid_text(value: int, version: int) -> str:
-    value = value & ~(0xF << 76) & ~(0x3 << 62) | version << 76 | 0x2 << 62
-    h = f"{value:032x}"
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    h = f"{_clock.next():015x}"
+    r = _pool.take(8).hex()
+    return f"{h[:8]}-{h[8:12]}-7{h[12:]}-{_VARIANT[r[0]]}{r[1:4]}-{r[4:]}"
 
 
 def generate_short_id(length: int = 8) -> str:

@@ -6,10 +6,14 @@ process that is killed. The file is never unlinked: whoever waits on the unlinke
 creates a new one would both hold "the" lock.
 
 A second object on the same path has a description of its own, so threads exclude each other just
-as processes do, and one thread with two objects would wait for itself for ever: a table of the
-holders in this process finds that case before it waits. A forked child inherits the description,
-and with it the power to release its parent's lock. So the child closes its copies of the descriptors
-(which does not unlock while the parent still has them) and forgets every lock.
+as processes do, and one thread with two objects would wait for itself: each thread keeps a list of
+what it holds, which is looked at before waiting. That list also is the thread's identity, since the
+numbers of threads are given out again and a lock may outlive the thread that held it.
+
+A forked child inherits the description, and with it the power to keep its parent's lock. So the child
+closes its copies of the descriptors (which does not unlock while the parent still has them) and
+forgets every lock. It can, because descriptors are recorded before anybody waits on them, and no
+fork happens between the opening and the recording.
 
 Other kinds of lock are in `ops.foundation.optimistic` and `ops.foundation.readwrite`.
 """
@@ -87,11 +91,11 @@ class FileLock:
         self.timeout = timeout
         self._sleep = sleep
         self._clock = clock
-        # Between threads that share this object; re-entrant, so depth tells nesting.
-        self._turn = threading.RLock()
+        # Between threads that share this object; not an RLock, which knows threads by number.
+        self._turn = threading.Lock()
+        self._owner: list[FileLock] | None = None
         self._depth = 0
         self._descriptor = -1
-        self._key: tuple[int, int] | None = None
         self._foreign: Any = None
         _objects.add(self)
 
@@ -103,35 +107,40 @@ class FileLock:
     def acquire(self, timeout: float | None = None) -> bool:
         """Take the lock within *timeout* seconds (default: the object's) and return True.
 
-        Raises `LockTimeout` when it is not free in time and `SelfDeadlockError` when this thread
-        holds the same file through another object.
+        Raises `LockTimeout` when it is not free in time. When this thread itself holds the file
+        through another object, that is at once, and without a limit it is `SelfDeadlockError`.
         """
+        held = _thread.held
+        if self._owner is held:
+            self._depth += 1
+            return True
         limit = self.timeout if timeout is None else timeout
         deadline = None if limit is None else self._clock() + max(limit, 0.0)
         if not self._turn.acquire(timeout=-1 if limit is None else max(limit, 0.0)):
             raise self._timed_out(limit)
-        if self._depth:
-            self._depth += 1
-            return True
         try:
-            self._lock(deadline, limit)
+            self._lock(held, deadline, limit)
         except BaseException:
             self._turn.release()
             raise
+        self._owner = held
         self._depth = 1
+        held.append(self)
         return True
 
     def release(self) -> None:
         """Leave once; the last leave unlocks. Raises RuntimeError in a thread that does not hold it."""
-        # RLock raises in a foreign thread, but only on release: ask by taking it first.
-        if not self._depth or not self._turn.acquire(blocking=False):
+        held = _thread.held
+        if self._owner is not held:
             raise RuntimeError(f"The lock on {self.path!r} is not held by this thread.")
+        self._depth -= 1
+        if self._depth:
+            return
+        held.remove(self)
+        self._owner = None
         try:
-            self._depth -= 1
-            if not self._depth:
-                self._unlock()
+            self._unlock()
         finally:
-            self._turn.release()
             self._turn.release()
 
     def __enter__(self) -> Self:
@@ -159,23 +168,19 @@ class FileLock:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # rebuilding is the point
 
-    def _lock(self, deadline: float | None, limit: float | None) -> None:
+    def _lock(self, held: list[FileLock], deadline: float | None, limit: float | None) -> None:
         if _WINDOWS:
             self._lock_with_filelock(limit)
             return
-        descriptor = _open(self.path)
+        with _no_fork:
+            self._descriptor = _open(self.path)
         try:
-            status = os.fstat(descriptor)
-            key = (status.st_dev, status.st_ino)
-            if not _try_flock(descriptor):
-                self._refuse_self_deadlock(key)
-                self._wait(descriptor, deadline, limit)
+            if not _try_flock(self._descriptor):
+                self._refuse_self_deadlock(held, limit)
+                self._wait(self._descriptor, deadline, limit)
         except BaseException:
-            os.close(descriptor)
+            self._close()
             raise
-        self._descriptor = descriptor
-        self._key = key
-        _holders[key] = threading.get_ident()
 
     def _wait(self, descriptor: int, deadline: float | None, limit: float | None) -> None:
         pause = _FIRST_PAUSE
@@ -192,25 +197,29 @@ class FileLock:
                 return
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _refuse_self_deadlock(self, key: tuple[int, int]) -> None:
-        if _holders.get(key) == threading.get_ident():
-            raise SelfDeadlockError(
-                f"This thread already holds {self.path!r} through another FileLock object.",
-                suggestions=("Share one object: it is re-entrant.",),
-            )
+    def _refuse_self_deadlock(self, held: list[FileLock], limit: float | None) -> None:
+        # By file and not by path: links and relative names lead to the same lock.
+        file = os.fstat(self._descriptor)
+        for other in held:
+            if os.path.samestat(file, os.fstat(other._descriptor)):  # noqa: SLF001 - the same class
+                message = (
+                    f"This thread already holds {self.path!r} through another FileLock object."
+                )
+                kind = SelfDeadlockError if limit is None else LockTimeout
+                raise kind(message, suggestions=("Share one object: it is re-entrant.",))
 
     def _unlock(self) -> None:
         if self._foreign is not None:
             self._foreign.release()
             self._foreign = None
             return
-        descriptor, self._descriptor = self._descriptor, -1
-        if self._key is not None:
-            # Before the close: afterwards another thread may already have entered itself.
-            _holders.pop(self._key, None)
-            self._key = None
         # Explicitly, as a forked child that has not run yet may still share the description.
-        _unflock(descriptor)
+        _unflock(self._descriptor)
+        self._close()
+
+    def _close(self) -> None:
+        # Forgotten first: a child that closed it later could close another file of that number.
+        descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
 
     def _lock_with_filelock(self, limit: float | None) -> None:
@@ -234,24 +243,37 @@ class FileLock:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
         self._descriptor = -1
-        self._key = None
         self._depth = 0
-        self._turn = threading.RLock()
+        self._owner = None
+        self._turn = threading.Lock()
 
 
-# Which thread of this process holds which file (device, inode); single dict operations are atomic.
-_holders: dict[tuple[int, int], int] = {}
+class _Thread(threading.local):
+    """What this thread holds; the list itself stands for the thread and is never shared or reused."""
+
+    def __init__(self) -> None:
+        self.held: list[FileLock] = []
+
+
+_thread = _Thread()
 _objects: weakref.WeakSet[FileLock] = weakref.WeakSet()
+# Re-entrant: a signal handler may fork while its own thread opens a file.
+_no_fork = threading.RLock()
 
 
 def _forget_inherited() -> None:
-    _holders.clear()
+    _no_fork.release()
+    _thread.held.clear()
     for lock in list(_objects):
         lock._forget()  # noqa: SLF001 - the same module
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
+    os.register_at_fork(
+        before=_no_fork.acquire,
+        after_in_parent=_no_fork.release,
+        after_in_child=_forget_inherited,
+    )
 
 if _WINDOWS:
 
