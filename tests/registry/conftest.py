@@ -7,6 +7,10 @@ from ops.observe.hooks import HooksManager
 from ops.observe.metrics import MetricsCollector
 from ops.registry.context import MLOpsConfig, MLOpsContext, reset_mlops_context
 from ops.registry.operations import Operations
+from ops.registry.storage import LocalStorageBackend
+
+#: Every storage backend; what is added here runs all of test_storage.py.
+STORAGES = {"local": LocalStorageBackend}
 
 
 @pytest.fixture
@@ -43,6 +47,11 @@ def tracker(context):
 @pytest.fixture
 def registry(context):
     return context.model_registry
+
+
+@pytest.fixture(params=sorted(STORAGES))
+def storage(request, tmp_path, operations):
+    return STORAGES[request.param](tmp_path / "files", operations=operations)
 
 
 @pytest.fixture

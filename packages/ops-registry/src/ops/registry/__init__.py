@@ -9,18 +9,40 @@ from typing import TYPE_CHECKING
 from ops.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ops.cache.batches import (
+        BatchOperation,
+        BatchProcessor,
+    )
+    from ops.cache.layers import (
+        CachedStorage,
+        CacheKeyBuilder,
+        TwoLevelCache,
+    )
+    from ops.cache.lru import (
+        LRUCache,
+    )
     from ops.foundation.errors import (
         ErrorContext,
         create_error_response,
         wrap_exception,
     )
+    from ops.foundation.locks import (
+        FileLock,
+        LockProtocol,
+        ReadWriteLock,
+    )
+    from ops.foundation.optimistic import (
+        OptimisticLock,
+    )
     from ops.observe.audit import (
         AuditLogger,
     )
     from ops.observe.checks import (
+        CallableHealthCheck,
         ComponentHealthCheck,
         DiskHealthCheck,
         MemoryHealthCheck,
+        StorageHealthCheck,
     )
     from ops.observe.events import (
         Event,
@@ -85,6 +107,11 @@ if TYPE_CHECKING:
     from ops.registry.page import (
         write_page,
     )
+    from ops.registry.protocols import (
+        ExperimentTrackerProtocol,
+        ModelRegistryProtocol,
+        StorageBackendProtocol,
+    )
     from ops.registry.records import (
         Artifact,
         Experiment,
@@ -97,8 +124,20 @@ if TYPE_CHECKING:
         RunStatus,
         StageChange,
     )
+    from ops.registry.storage import (
+        LocalStorageBackend,
+    )
     from ops.registry.tracker import (
         ExperimentTracker,
+    )
+    from ops.resilience.backoff import (
+        RetryConfig,
+    )
+    from ops.resilience.breaker import (
+        CircuitBreaker,
+    )
+    from ops.resilience.retrying import (
+        with_retry,
     )
 
 __all__ = [
@@ -107,6 +146,12 @@ __all__ = [
     "ArtifactNotFoundError",
     "AuditLogger",
     "BackendUnavailableError",
+    "BatchOperation",
+    "BatchProcessor",
+    "CacheKeyBuilder",
+    "CachedStorage",
+    "CallableHealthCheck",
+    "CircuitBreaker",
     "ComponentHealthCheck",
     "ConfigurationError",
     "CorruptStoreError",
@@ -120,12 +165,17 @@ __all__ = [
     "Experiment",
     "ExperimentNotFoundError",
     "ExperimentTracker",
+    "ExperimentTrackerProtocol",
+    "FileLock",
     "FilterError",
     "HealthMonitor",
     "HealthStatus",
     "HookType",
     "HooksManager",
     "InvalidValueError",
+    "LRUCache",
+    "LocalStorageBackend",
+    "LockProtocol",
     "MLOpsConfig",
     "MLOpsContext",
     "MLOpsException",
@@ -136,16 +186,23 @@ __all__ = [
     "ModelMetadata",
     "ModelNotFoundError",
     "ModelRegistry",
+    "ModelRegistryProtocol",
     "ModelStage",
     "ModelVersion",
     "ModelVersionNotFoundError",
     "NotFoundError",
     "Operations",
+    "OptimisticLock",
+    "ReadWriteLock",
+    "RetryConfig",
     "Run",
     "RunNotFoundError",
     "RunStatus",
     "StageChange",
+    "StorageBackendProtocol",
     "StorageError",
+    "StorageHealthCheck",
+    "TwoLevelCache",
     "check_health",
     "create_error_response",
     "get_event_emitter",
@@ -159,6 +216,7 @@ __all__ = [
     "is_ready",
     "register_flavor",
     "reset_mlops_context",
+    "with_retry",
     "wrap_exception",
     "write_page",
 ]
@@ -199,6 +257,11 @@ __getattr__, __dir__ = lazy_exports(
         ".model_registry": ("ModelRegistry",),
         ".operations": ("Operations",),
         ".page": ("write_page",),
+        ".protocols": (
+            "ExperimentTrackerProtocol",
+            "ModelRegistryProtocol",
+            "StorageBackendProtocol",
+        ),
         ".records": (
             "Artifact",
             "Experiment",
@@ -211,17 +274,36 @@ __getattr__, __dir__ = lazy_exports(
             "RunStatus",
             "StageChange",
         ),
+        ".storage": ("LocalStorageBackend",),
         ".tracker": ("ExperimentTracker",),
+        "ops.cache.batches": (
+            "BatchOperation",
+            "BatchProcessor",
+        ),
+        "ops.cache.layers": (
+            "CacheKeyBuilder",
+            "CachedStorage",
+            "TwoLevelCache",
+        ),
+        "ops.cache.lru": ("LRUCache",),
         "ops.foundation.errors": (
             "ErrorContext",
             "create_error_response",
             "wrap_exception",
         ),
+        "ops.foundation.locks": (
+            "FileLock",
+            "LockProtocol",
+            "ReadWriteLock",
+        ),
+        "ops.foundation.optimistic": ("OptimisticLock",),
         "ops.observe.audit": ("AuditLogger",),
         "ops.observe.checks": (
+            "CallableHealthCheck",
             "ComponentHealthCheck",
             "DiskHealthCheck",
             "MemoryHealthCheck",
+            "StorageHealthCheck",
         ),
         "ops.observe.events": (
             "Event",
@@ -245,5 +327,8 @@ __getattr__, __dir__ = lazy_exports(
             "MetricsCollector",
             "get_metrics_collector",
         ),
+        "ops.resilience.backoff": ("RetryConfig",),
+        "ops.resilience.breaker": ("CircuitBreaker",),
+        "ops.resilience.retrying": ("with_retry",),
     },
 )

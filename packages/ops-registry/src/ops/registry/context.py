@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from ops.registry.errors import BackendUnavailableError, ConfigurationError
 from ops.registry.model_registry import ModelRegistry
 from ops.registry.operations import Operations
+from ops.registry.storage import LocalStorageBackend
 from ops.registry.tracker import ExperimentTracker
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class MLOpsConfig:
 
 
 class MLOpsContext:
-    """A store: `experiment_tracker` and `model_registry` below one absolute `path`."""
+    """A store: `experiment_tracker`, `model_registry`, `storage` below one absolute `path`."""
 
     def __init__(
         self, config: MLOpsConfig | None = None, *, operations: Operations | None = None
@@ -87,6 +88,9 @@ class MLOpsContext:
         )
         self.model_registry = ModelRegistry(
             self.path / "model_registry", operations=self.operations, durability=durability
+        )
+        self.storage = LocalStorageBackend(
+            self.path / "storage", operations=self.operations, durability=durability
         )
 
     @classmethod

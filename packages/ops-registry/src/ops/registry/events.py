@@ -31,6 +31,9 @@ class EventType(StrEnum):
     MODEL_ALIAS_DELETED = "model_alias_deleted"
     MODEL_DOWNLOADED = "model_downloaded"
     INDEX_COMPACTED = "index_compacted"
+    STORAGE_WRITTEN = "storage_written"
+    STORAGE_READ = "storage_read"
+    STORAGE_DELETED = "storage_deleted"
 
 
 class HookType(StrEnum):
@@ -46,3 +49,7 @@ class HookType(StrEnum):
     POST_MODEL_REGISTER = "post_model_register"
     PRE_MODEL_PROMOTE = "pre_model_promote"
     POST_MODEL_PROMOTE = "post_model_promote"
+    PRE_STORAGE_WRITE = "pre_storage_write"
+    POST_STORAGE_WRITE = "post_storage_write"
+    PRE_STORAGE_READ = "pre_storage_read"
+    POST_STORAGE_READ = "post_storage_read"
