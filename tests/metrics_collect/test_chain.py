@@ -4,7 +4,14 @@ import datetime as dt
 
 import pytest
 
-from ops.metrics_collect import DataframeActivity, Extractor, ReportActivity, run
+from ops.metrics_collect import (
+    DataframeActivity,
+    Extractor,
+    Ledger,
+    Outbox,
+    ReportActivity,
+    run,
+)
 
 openpyxl = pytest.importorskip("openpyxl")
 pytest.importorskip("xlsxwriter")
@@ -37,7 +44,7 @@ def test_rows_and_a_late_row_reach_the_workbook_once_each(chain, tmp_path):
     )
 
     assert first.ok
-    assert second.shipped == ["runs-20261001T000000Z-20261002T000000Z-r1"]
+    assert second.shipped == [f"{chain.ledger.origin}-20261001T000000Z-20261002T000000Z-runs-r1"]
     assert third.shipped == []
     assert shipped_ids(chain) == list(range(101))
 
@@ -96,7 +103,7 @@ def test_a_storage_that_fails_keeps_the_parcel_for_the_next_run(chain, monkeypat
 
 def test_other_content_under_our_name_is_a_conflict_and_is_not_overwritten(chain):
     chain.insert(0, 1)
-    name = "runs-20261001T000000Z-20261002T000000Z-000000.tar.gz"
+    name = f"{chain.ledger.origin}-20261001T000000Z-20261002T000000Z-runs-000000.tar.gz"
     chain.storage.put(name, dict={"not": "ours"})
 
     result = run(chain.factories, chain.storage, chain.ledger, **chain.arguments())
@@ -105,3 +112,15 @@ def test_other_content_under_our_name_is_a_conflict_and_is_not_overwritten(chain
     assert chain.outbox.counts()["failed"] == 1
     with chain.storage.get(name) as path, open(path) as file:
         assert "ours" in file.read()
+
+
+def test_installations_that_share_a_storage_never_meet_under_one_name(chain, tmp_path):
+    chain.insert(0, 5)
+    other = Ledger(tmp_path / "other.sqlite")
+    assert other.origin != chain.ledger.origin
+    assert Ledger(tmp_path / "other.sqlite").origin == other.origin
+    run(chain.factories, chain.storage, chain.ledger, **chain.arguments(days=1))
+    arguments = chain.arguments(days=1) | {"outbox": Outbox(tmp_path / "other-outbox")}
+    result = run(chain.factories, chain.storage, other, **arguments)
+    assert result.ok
+    assert len(chain.storage.glob("*.tar.gz")) == 2

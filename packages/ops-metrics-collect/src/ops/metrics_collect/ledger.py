@@ -15,6 +15,7 @@ import pathlib
 import sqlite3
 from typing import TYPE_CHECKING
 
+from ops.foundation.ids import generate_short_id
 from ops.foundation.instants import iso, now, require_aware, this_day
 from ops.metrics_collect.errors import StateError
 
@@ -26,6 +27,7 @@ __all__ = ["Interval", "Ledger", "daily_slices"]
 
 _FORMAT = 1
 _SCHEMA = f"""
+create table origin (id text not null) strict;
 create table closed (
     collector text not null, since text not null, until text not null, revision integer not null,
     closed_at text not null, primary key (collector, since, until, revision)) strict;
@@ -59,11 +61,18 @@ class Ledger:
                 # One transaction, so a crash leaves no half of a schema.
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     db.execute(statement)
+                db.execute("insert into origin values (?)", (generate_short_id(),))
             elif version != _FORMAT:
                 raise StateError(
                     f"{str(self.path)!r} has ledger format {version}, this program knows {_FORMAT}.",
                     suggestions=("Update ops-metrics-collect.",),
                 )
+
+    @property
+    def origin(self) -> str:
+        """A random name of this ledger, kept for ever: tells its parcels from those of others."""
+        with self._transaction() as db:
+            return str(db.execute("select id from origin").fetchone()[0])
 
     def close(
         self, collector: str, interval: Interval, revision: int = 0, keys: Iterable[str] = ()

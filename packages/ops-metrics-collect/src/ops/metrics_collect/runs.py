@@ -136,6 +136,8 @@ def _gather(
                 f"Collector {factory.key!r} takes no since and until, so it has no slices to run.",
                 suggestions=("Put it into a Package, or pass it as config=.",),
             )
+    # Installations that ship to one storage must never meet under one name.
+    origin = ledger.origin
     for factory in collectors:
         waiting = {
             Interval(*(dt.datetime.fromisoformat(p.meta[k]) for k in ("since", "until")))
@@ -146,7 +148,7 @@ def _gather(
             # What waits will close the slice (or overlaps one that will): never gather it twice.
             if any(piece.since < w.until and w.since < piece.until for w in waiting):
                 continue
-            name = _parcel_name(factory, piece, ledger)
+            name = _parcel_name(factory, piece, ledger, origin)
             try:
                 staged = _stage(factory, piece, name, ledger, outbox, config, package)
             except _CollectionFailed as error:
@@ -173,9 +175,9 @@ def _pieces(
     return pieces
 
 
-def _parcel_name(factory: CollectorFactory, piece: Interval, ledger: Ledger) -> str:
+def _parcel_name(factory: CollectorFactory, piece: Interval, ledger: Ledger, origin: str) -> str:
     revision = ledger.next_revision(factory.key, piece)
-    name = f"{factory.key}-{compact(piece.since)}-{compact(piece.until)}"
+    name = f"{origin}-{compact(piece.since)}-{compact(piece.until)}-{factory.key}"
     return f"{name}-r{revision}" if revision else name
 
 
