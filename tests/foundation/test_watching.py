@@ -1,0 +1,127 @@
+"""Watching a folder, by polling and by system events."""
+
+import importlib.util
+import queue
+
+import pytest
+
+from ops.foundation import atomic_write, watch_directory
+
+WAYS = [
+    pytest.param(0.005, id="polling"),
+    pytest.param(
+        None,
+        id="system",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("watchfiles") is None, reason="watchfiles is not installed"
+        ),
+    ),
+]
+
+
+@pytest.fixture
+def seen():
+    return queue.SimpleQueue()
+
+
+@pytest.fixture(params=WAYS)
+def watch(request, tmp_path, seen):
+    def start(callback=None, **options):
+        return watch_directory(tmp_path, callback or seen.put, poll=request.param, **options)
+
+    return start
+
+
+@pytest.fixture
+def put(tmp_path, tmp_path_factory):
+    """Put a file into the folder in one step; a write would be a creation and a modification."""
+    staging = tmp_path_factory.mktemp("staging") / "file"
+
+    def put(name, text):
+        staging.write_text(text)
+        staging.replace(tmp_path / name)
+
+    return put
+
+
+def next_of(seen):
+    change = seen.get(timeout=60)
+    return str(change.kind), change.path.name
+
+
+def test_what_happens_after_the_call_is_reported_in_its_order(watch, seen, put, tmp_path):
+    with watch() as handle:
+        put("a", "1")
+        assert next_of(seen) == ("created", "a")
+        put("a", "2")
+        assert next_of(seen) == ("modified", "a")
+        (tmp_path / "a").unlink()
+        assert next_of(seen) == ("deleted", "a")
+        assert handle.is_running
+    assert not handle.is_running
+    assert seen.empty()
+
+
+def test_a_replaced_file_of_the_same_size_is_modified_and_its_temporary_file_is_not_seen(
+    watch, seen, tmp_path
+):
+    (tmp_path / "a").write_text("1")
+    with watch():
+        with atomic_write(tmp_path / "a") as file:
+            file.write("2")
+        assert next_of(seen) == ("modified", "a")
+    assert seen.empty()
+
+
+def test_folders_below_are_watched_only_when_recursive(watch, seen, tmp_path):
+    (tmp_path / "below").mkdir()
+    for recursive in (True, False):
+        with watch(recursive=recursive):
+            (tmp_path / "below" / f"{recursive}").touch()
+            (tmp_path / f"top-{recursive}").touch()
+            names = {next_of(seen)[1] for _ in range(2 if recursive else 1)}
+        assert names == ({"True", "top-True"} if recursive else {"top-False"})
+
+
+def test_only_the_events_that_were_asked_for_are_reported(watch, seen, tmp_path):
+    (tmp_path / "old").touch()
+    with watch(events=("deleted",)):
+        (tmp_path / "new").touch()
+        (tmp_path / "old").unlink()
+        assert next_of(seen) == ("deleted", "old")
+    assert seen.empty()
+
+
+def test_an_error_of_the_callback_ends_the_watch_and_is_raised_by_stop(watch, tmp_path):
+    handle = watch(lambda change: 1 / 0)
+    (tmp_path / "a").touch()
+    handle._thread.join(60)
+    assert not handle.is_running
+    with pytest.raises(ZeroDivisionError):
+        handle.stop()
+    handle.stop()
+
+
+def test_the_error_of_the_block_is_not_hidden_by_that_of_the_callback(watch, tmp_path):
+    with pytest.raises(KeyError), watch(lambda change: 1 / 0) as handle:  # noqa: PT012 - two steps
+        (tmp_path / "a").touch()
+        handle._thread.join(60)
+        raise KeyError
+
+
+def test_a_callback_may_stop_its_own_watch(watch, tmp_path):
+    handles = queue.SimpleQueue()
+    handle = watch(lambda change: handles.get().stop())
+    handles.put(handle)
+    (tmp_path / "a").touch()
+    handle._thread.join(60)
+    assert not handle.is_running
+
+
+def test_arguments_that_make_no_sense_are_refused(tmp_path):
+    with pytest.raises(NotADirectoryError):
+        watch_directory(tmp_path / "none", print)
+    with pytest.raises(ValueError, match="poll=0"):
+        watch_directory(tmp_path, print, poll=0)
+    with pytest.raises(ValueError, match="moved"):
+        watch_directory(tmp_path, print, events=("moved",))
