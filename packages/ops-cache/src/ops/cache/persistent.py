@@ -1,7 +1,8 @@
 """Function results that outlive the process: `@cache`.
 
 A call is recognised by a digest of its bound arguments (so keyword, positional and default are one
-call), the function's module, name and source, what it depends on, and a version. The result lies in
+call), the function's module, name, source and the values it closes over, what it depends on, and a
+version. The result lies in
 `<folder>/cache/<module>/<function>_<32 hex digits>.pkl`, a FRAME container of `ops.serialize`, with
 a `.yaml` of the same name beside it (JSON, which is YAML). The result is written first and the
 metadata last, each atomically: an entry exists only when both are there. Whatever cannot be read is
@@ -20,13 +21,14 @@ import json
 import logging
 import re
 import time
+import types
 import warnings
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from ops.cache.configuration import cache_folder, parameter
 from ops.cache.errors import CorruptEntryWarning, UncacheableCallError
 from ops.cache.memory import MISSING, MemoryCache
-from ops.cache.sources import fingerprint
+from ops.cache.sources import IMMUTABLE, fingerprint, is_constant
 from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
 from ops.foundation.formatting import format_bytes, format_duration
@@ -45,7 +47,6 @@ R = TypeVar("R")
 Dependency: TypeAlias = "Callable[..., Any] | str"
 
 _log = logging.getLogger("ops.cache")
-_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None))
 
 
 class CacheWrapper(Generic[P, R]):
@@ -67,11 +68,13 @@ class CacheWrapper(Generic[P, R]):
         self._func = func
         self._signature = inspect.signature(func)
         self._ignore = frozenset(ignore)
-        if unknown := self._ignore - set(self._signature.parameters):
+        closed_over = getattr(getattr(func, "__code__", None), "co_freevars", ())
+        if unknown := self._ignore - {*self._signature.parameters, *closed_over}:
             msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
             raise ValidationError(msg)
         self._depends_on = tuple(depends_on)
         self._version = version
+        self._constant: str | None = None
         self._code = code
         self._ttl = ttl
         self._compress = compress
@@ -124,20 +127,23 @@ class CacheWrapper(Generic[P, R]):
 
     def dependency_fingerprint(self, seen: frozenset[int] = frozenset()) -> str:
         """Return the digest of source, version and dependencies, transitively."""
+        if self._constant is not None:
+            return self._constant
         seen |= {id(self)}
         parts: list[Any] = [self._func.__module__, self._func.__qualname__, self._version]
-        parts.append(fingerprint(self._func) if self._code else None)
-        defaults = (p.default for p in self._signature.parameters.values())
-        cached = [d for d in defaults if isinstance(d, CacheWrapper)]
-        for item in (*self._depends_on, *cached):
+        parts.append(fingerprint(self._func, seen, self._ignore, code=self._code))
+        for item in self._depends_on:
             if isinstance(item, str):
                 parts.append((item, parameter(item)))
             elif isinstance(item, CacheWrapper):
                 if id(item) not in seen:
                     parts.append(item.dependency_fingerprint(seen))
             else:
-                parts.append(fingerprint(item))
-        return digest(parts, algorithm="blake2b")
+                parts.append(fingerprint(item, seen))
+        made = digest(parts, algorithm="blake2b")
+        if is_constant(self._func) and all(map(is_constant, self._depends_on)):
+            self._constant = made
+        return made
 
     # One call
 
@@ -160,7 +166,7 @@ class CacheWrapper(Generic[P, R]):
 
     def _key(self, bound: Mapping[str, Any]) -> str:
         named = {
-            name: value.dependency_fingerprint() if isinstance(value, CacheWrapper) else value
+            name: self._described(value)
             for name, value in bound.items()
             if name not in self._ignore
         }
@@ -170,6 +176,13 @@ class CacheWrapper(Generic[P, R]):
             msg = f"A call of {self._func.__qualname__} cannot be cached: {error}"
             hint = "Name the parameter in `ignore` if it does not change the result."
             raise UncacheableCallError(msg, suggestions=(hint,)) from error
+
+    def _described(self, value: Any) -> Any:
+        if isinstance(value, CacheWrapper):
+            return ("cached", value.dependency_fingerprint())
+        if isinstance(value, types.FunctionType):
+            return ("function", fingerprint(value))
+        return value
 
     # Files
 
@@ -228,7 +241,7 @@ class CacheWrapper(Generic[P, R]):
         _log.info("Computed %s in %s (%s)", name, format_duration(seconds), format_bytes(size))
 
     def _keep(self, path: pathlib.Path, stamp: tuple[int, int], result: Any) -> None:
-        if type(result) in _IMMUTABLE and (
+        if type(result) in IMMUTABLE and (
             not isinstance(result, (str, bytes)) or len(result) < 1 << 20
         ):
             self._memory.set(str(path), (stamp, result))
@@ -250,7 +263,7 @@ def cache(
 def cache(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Store the results of a function on disk, until its source or its dependencies change.
 
-    *ignore* names parameters that do not change the result; *depends_on* holds functions whose
+    *ignore* names parameters, and variables it closes over, that do not change the result; *depends_on* holds functions whose
     source counts, and names of parameters given to `configure`; *code* False ignores the source;
     *ttl* is in seconds; *trust* decides what a stored result may import (see `ops.serialize`).
     """
