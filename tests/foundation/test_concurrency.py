@@ -2,13 +2,25 @@
 
 import asyncio
 import concurrent.futures
+import contextvars
+import multiprocessing
 import operator
+import signal
 import threading
 import time
 
 import pytest
 
-from ops.foundation import ThreadPoolManager, parallel_map, run_async, timeout_context
+from ops.foundation import (
+    Deadline,
+    DeadlineExceededError,
+    ThreadPoolManager,
+    parallel_map,
+    run_async,
+    run_in_thread,
+    synchronized,
+    timeout_context,
+)
 
 
 def test_order_is_kept_for_lists_and_generators():
@@ -54,7 +66,9 @@ def test_no_more_than_the_window_is_taken_ahead():
 
 
 def test_a_process_pool_that_is_passed_is_used_and_left_open():
-    with concurrent.futures.ProcessPoolExecutor(2) as pool:
+    # A fork of a process with threads is a warning since Python 3.12.
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=spawn) as pool:
         assert parallel_map(operator.neg, range(50), executor=pool) == [-i for i in range(50)]
         assert pool.submit(operator.neg, 1).result() == -1
 
@@ -94,3 +108,94 @@ def test_elsewhere_a_block_that_overran_raises_at_its_end():
 
     with pytest.raises(TimeoutError), ThreadPoolManager(1) as pool:
         pool.submit(work).result()
+
+
+def test_a_nested_limit_that_is_longer_leaves_the_outer_one_in_force():
+    expected = pytest.raises(DeadlineExceededError, match=r"0\.05 s")
+    with expected, timeout_context(0.05), timeout_context(60):
+        time.sleep(60)
+
+
+def test_an_inner_limit_interrupts_and_the_outer_one_still_comes():
+    interrupted = []
+
+    def work():
+        try:
+            with timeout_context(0.05):
+                time.sleep(60)
+        except DeadlineExceededError as error:
+            interrupted.append(error.message)
+        time.sleep(60)
+
+    with pytest.raises(DeadlineExceededError, match=r"0\.3 s"), timeout_context(0.3):
+        work()
+    assert len(interrupted) == 1
+    assert "0.05 s" in interrupted[0]
+
+
+def test_a_block_in_time_leaves_the_alarm_as_it_was():
+    # pytest-timeout may have an alarm of its own.
+    handler, (left, _) = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    with timeout_context(60), timeout_context(30):
+        pass
+    now_left, _ = signal.getitimer(signal.ITIMER_REAL)
+    assert signal.getsignal(signal.SIGALRM) is handler
+    assert 0 < now_left <= left if left else now_left == 0
+    with pytest.raises(ValueError, match="positive"), timeout_context(0):
+        pass
+
+
+def test_a_deadline_counts_by_its_clock():
+    moment = 0.0
+    deadline = Deadline(5, clock=lambda: moment)
+    moment = 3.0
+    deadline.check()
+    assert (deadline.remaining(), deadline.expired) == (2.0, False)
+    moment = 9.0
+    assert (deadline.remaining(), deadline.expired) == (0.0, True)
+    with pytest.raises(TimeoutError):
+        deadline.check()
+
+
+def test_a_function_in_a_thread_has_the_callers_context_and_gives_its_error_back():
+    tenant = contextvars.ContextVar("tenant")
+    tenant.set("blue")
+    future = run_in_thread(lambda: (tenant.get(), threading.current_thread().daemon))
+    assert future.result(60) == ("blue", True)
+    assert isinstance(run_in_thread(int, "x").exception(60), ValueError)
+    assert run_in_thread(int, "12", base=3).result(60) == 5
+
+
+@pytest.mark.parametrize("lock", [None, threading.Lock(), threading.RLock()])
+def test_one_thread_at_a_time_is_in_a_synchronized_function(lock):
+    inside = most = 0
+
+    def work(_):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0)
+        inside -= 1
+
+    guarded = synchronized(work) if lock is None else synchronized(lock)(work)
+    assert guarded.__name__ == "work"
+    parallel_map(guarded, range(400), 8, chunk_size=1)
+    assert (inside, most) == (0, 1)
+
+
+def test_a_synchronized_method_may_call_itself_and_its_lock_is_free_after_an_error():
+    class Counter:
+        @synchronized
+        def down(self, n):
+            return n and self.down(n - 1)
+
+        @synchronized()
+        def fail(self):
+            raise KeyError
+
+    counter = Counter()
+    assert counter.down(3) == 0
+    with pytest.raises(KeyError):
+        counter.fail()
+    with pytest.raises(KeyError):
+        run_in_thread(counter.fail).result(60)

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.foundation import PathEscapesRootError, atomic_write, safe_file_write, safe_join
+from ops.foundation import (
+    PathEscapesRootError,
+    atomic_write,
+    safe_file_write,
+    safe_join,
+    temporary_directory,
+)
 
 
 def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path):
@@ -112,3 +118,16 @@ def test_whatever_is_accepted_lies_inside(name):
     except PathEscapesRootError:
         return
     assert os.path.normpath(path).startswith("/nowhere/base/")
+
+
+def test_a_temporary_directory_is_private_and_gone_afterwards(tmp_path):
+    with pytest.raises(KeyError), temporary_directory("job-", tmp_path) as folder:  # noqa: PT012 - two steps
+        assert folder.name.startswith("job-")
+        assert folder.stat().st_mode & 0o077 == 0 or os.name != "posix"
+        (folder / "below").mkdir()
+        (folder / "below" / "f").touch()
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with temporary_directory(parent=tmp_path, keep=True) as folder:
+        pass
+    assert folder.is_dir()

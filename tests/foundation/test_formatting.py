@@ -1,5 +1,7 @@
 """Text for people: rolls over, lines up, never divides by zero."""
 
+import datetime as dt
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +69,60 @@ def test_colour_obeys_the_environment(monkeypatch):
     assert f.colorize_text("x", f.Color.RED) == "\x1b[31mx\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
     assert f.colorize_text("x", f.Color.RED) == "x"
+
+
+MOMENT = dt.datetime(2024, 2, 29, 12, 30, 5, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("style", "text"),
+    [
+        ("iso", "2024-02-29T12:30:05+00:00"),
+        ("human", "2024-02-29 12:30:05 UTC"),
+        ("date", "2024-02-29"),
+        ("time", "12:30:05"),
+        ("%d/%m/%y", "29/02/24"),
+    ],
+)
+def test_moments(style, text):
+    assert f.format_timestamp(MOMENT, style) == text
+    assert f.format_timestamp(MOMENT.timestamp(), style) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "just now"),
+        (1, "1 second ago"),
+        (-90, "in 1 minute"),
+        (7200, "2 hours ago"),
+        (86400 * 8, "1 week ago"),
+        (86400 * 800, "2 years ago"),
+    ],
+)
+def test_moments_seen_from_another(seconds, text):
+    at = MOMENT + dt.timedelta(seconds=seconds)
+    assert f.format_timestamp(MOMENT, "relative", relative_to=at) == text
+
+
+def test_a_moment_is_shown_in_the_zone_that_was_asked_for_and_a_naive_one_is_refused():
+    east = dt.timezone(dt.timedelta(hours=2))
+    assert f.format_timestamp(MOMENT, "time", tz=east) == "14:30:05"
+    with pytest.raises(ValueError, match="no time zone"):
+        f.format_timestamp(dt.datetime(2024, 1, 1))
+    with pytest.raises(ValueError, match="strftime"):
+        f.format_timestamp(MOMENT, "pretty")
+
+
+def test_a_diff_shows_what_went_and_what_came_and_nothing_when_equal():
+    diff = f.format_diff("a\nb\nc", "a\nB\nc", old_name="before", new_name="after", context=0)
+    assert diff.splitlines() == ["--- before", "+++ after", "@@ -2 +2 @@", "-b", "+B"]
+    assert f.format_diff(["same"], "same") == ""
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [(999, "999"), (1234567, "1.2M"), (999_950, "1.0M"), (-1500, "-1.5K"), (2.5, "2.5")],
+)
+def test_numbers(n, text):
+    assert f.humanize_number(n) == text

@@ -1,5 +1,9 @@
 """Decorators, dicts and lists, lazy imports, errors, cost of the import."""
 
+import asyncio
+import io
+import json
+import logging
 import pickle
 import subprocess
 import sys
@@ -17,6 +21,7 @@ from ops.foundation import (
     lazy_property,
     merge_dicts,
     safe_get,
+    setup_logging,
     singleton,
     timer,
 )
@@ -136,3 +141,119 @@ def test_importing_the_package_loads_none_of_its_modules_but_lazy():
     )
     out = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
     assert out == "['ops.foundation', 'ops.foundation.lazy']"
+
+
+def test_each_subclass_of_a_singleton_has_an_instance_of_its_own():
+    @singleton
+    class Base:
+        def __init__(self, name="base"):
+            self.name = name
+
+    class Child(Base):
+        def __init__(self):
+            super().__init__("child")
+            self.made = getattr(self, "made", 0) + 1
+
+    assert Child() is Child()
+    assert Child() is not Base()
+    assert (Base().name, Child().name, Child().made) == ("base", "child", 1)
+    assert isinstance(Child(), Base)
+
+
+def test_a_singleton_whose_init_failed_is_made_anew():
+    attempts = []
+
+    @singleton
+    class Connection:
+        def __init__(self, works):
+            attempts.append(works)
+            if not works:
+                raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        Connection(False)
+    assert Connection(True) is Connection(False)
+    assert attempts == [False, True]
+
+
+def test_a_deprecated_class_stays_a_class_and_warns_when_made_or_subclassed():
+    @deprecated("use New")
+    class Old:
+        def __init__(self, x=0):
+            self.x = x
+
+    with pytest.warns(DeprecationWarning, match="use New") as caught:
+        made = Old(3)
+    assert (made.x, isinstance(made, Old), caught[0].filename) == (3, True, __file__)
+    with pytest.warns(DeprecationWarning, match="use New"):
+
+        class Child(Old):
+            pass
+
+    # Only what is deprecated warns: instances of the subclass do not.
+    assert Child(4).x == 4
+
+
+def test_a_deprecated_coroutine_function_warns_when_called_and_can_be_awaited():
+    @deprecated("use new")
+    async def old():
+        return 5
+
+    async def main():
+        with pytest.warns(DeprecationWarning, match="use new"):
+            coroutine = old()
+        return await coroutine
+
+    assert asyncio.run(main()) == 5
+    assert old.__deprecated__ == "use new"
+
+
+def test_a_deprecation_without_a_category_only_marks():
+    @deprecated("later", category=None)
+    def old():
+        return 1
+
+    assert (old(), old.__deprecated__) == (1, "later")
+
+
+@pytest.fixture
+def quiet_logger():
+    logger = logging.getLogger("ops.test_setup_logging")
+    yield logger.name
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+def test_logging_set_up_twice_writes_each_record_once(quiet_logger):
+    first, second = io.StringIO(), io.StringIO()
+    setup_logging("debug", stream=first, logger=quiet_logger)
+    logger = setup_logging("debug", "%(levelname)s %(message)s", stream=second, logger=quiet_logger)
+    logger.debug("hello")
+    assert (first.getvalue(), second.getvalue()) == ("", "DEBUG hello\n")
+
+
+def test_json_logs_are_an_object_a_line_with_extra_fields_and_the_error(quiet_logger):
+    out = io.StringIO()
+    logger = setup_logging(fmt="json", stream=out, logger=quiet_logger)
+    logger.debug("not wanted")
+    try:
+        int("bad")
+    except ValueError:
+        logger.exception("failed %s", "twice", extra={"run": 7})
+    (line,) = out.getvalue().splitlines()
+    body = json.loads(line)
+    assert (body["level"], body["message"], body["run"]) == ("ERROR", "failed twice", 7)
+    assert "ValueError: invalid literal" in body["exception"]
+
+
+def test_a_logger_below_ops_is_silent_until_logging_is_set_up():
+    code = "from ops.foundation import get_logger; get_logger('ops.x').error('boo')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == done.stderr == b""
+
+
+def test_a_lazy_import_gives_every_name_of_its_module_load_included():
+    lazy = LazyImport("json", extra="none")
+    assert lazy.load is json.load
+    assert lazy.import_module() is json
