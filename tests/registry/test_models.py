@@ -125,3 +125,48 @@ def test_a_model_written_by_ops_serialize_comes_back(registry, tmp_path):
     registry.promote_model("line", 1, ModelStage.PRODUCTION)
     loaded = registry.load_model("line", stage=ModelStage.PRODUCTION, trust=key)
     assert loaded.predict([[2.0]])[0] == pytest.approx(4.0)
+
+
+def test_rolling_back_goes_one_further_each_time(registry, new_context, artifact):
+    for _ in range(3):
+        made = registry.register_model("m", artifact, "binary", "mine")
+        registry.promote_model("m", made.version, ModelStage.PRODUCTION)
+    assert registry.rollback("m").version == 2
+    other = new_context().model_registry
+    assert other.rollback("m").version == 1
+    assert [str(v.stage) for v in other.list_model_versions("m")] == [
+        "Production",
+        "Archived",
+        "Archived",
+    ]
+    with pytest.raises(ModelVersionNotFoundError, match="no earlier version"):
+        registry.rollback("m")
+
+
+def test_rolling_back_passes_over_deleted_versions(registry, artifact):
+    for number in (1, 2, 3):
+        registry.register_model("m", artifact, "binary", "mine")
+        registry.promote_model("m", number, ModelStage.PRODUCTION)
+    registry.delete_model_version("m", 2)
+    assert registry.rollback("m").version == 1
+
+
+def test_versions_are_tagged_and_annotated_for_everybody(registry, new_context, artifact):
+    registry.register_model("m", artifact, "binary", "mine", tags={"a": "1"})
+    registry.set_tag("m", 1, "team", "ds")
+    registry.annotate("m", 1, "the good one")
+    found = new_context().model_registry.get_model_version("m")
+    assert found.metadata.tags == {"a": "1", "team": "ds"}
+    assert found.metadata.description == "the good one"
+    assert [v.version for v in registry.search_models("tags.team = 'ds'")] == [1]
+
+
+def test_a_deleted_model_is_gone_and_its_numbers_stay_used(registry, artifact):
+    first = registry.register_model("m", artifact, "binary", "mine")
+    registry.set_alias("m", "best", 1)
+    registry.delete_model("m")
+    assert registry.list_models() == []
+    assert not (registry.root / "artifacts" / first.model_id).exists()
+    assert registry.register_model("m", artifact, "binary", "mine").version == 2
+    with pytest.raises(ModelVersionNotFoundError):
+        registry.get_model_by_alias("m", "best")

@@ -27,6 +27,8 @@ class EventType(StrEnum):
     MODEL_PROMOTED = "model_promoted"
     MODEL_ARCHIVED = "model_archived"
     MODEL_VERSION_DELETED = "model_version_deleted"
+    MODEL_DESCRIBED = "model_described"
+    MODEL_DELETED = "model_deleted"
     MODEL_ALIAS_SET = "model_alias_set"
     MODEL_ALIAS_DELETED = "model_alias_deleted"
     MODEL_DOWNLOADED = "model_downloaded"

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "Ledger", "Model", "version_record"]
+    from ops.foundation.locks import FileLock
+
+__all__ = ["FORMAT", "Changing", "Ledger", "Model", "version_record"]
 
 FORMAT = 1
 
@@ -37,6 +39,8 @@ class Model:
     highest: int = 0
     versions: dict[int, ModelVersion] = dataclasses.field(default_factory=dict)
     aliases: dict[str, int] = dataclasses.field(default_factory=dict)
+    #: Per stage, the versions that entered it and were not rolled back, the last one at the end.
+    holders: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
 class Ledger:
@@ -101,13 +105,27 @@ class Ledger:
                 for archived in record["archived"]:
                     self._enter(model, archived, ModelStage.ARCHIVED, record["t"])
                 self._enter(model, number, ModelStage(record["stage"]), record["t"])
+                holders = model.holders.setdefault(record["stage"], [])
+                if record.get("rollback"):
+                    holders.pop()
+                elif holders[-1:] != [number]:
+                    holders.append(number)
             case "alias":
                 model.aliases[record["alias"]] = number
             case "unalias":
                 model.aliases.pop(record["alias"], None)
+            case "tag":
+                tags = {**model.versions[number].metadata.tags, **record["tags"]}
+                self._describe(model, number, tags=tags)
+            case "annotate":
+                self._describe(model, number, description=record["description"])
             case "delete":
                 model.versions.pop(number, None)
                 model.aliases = {a: n for a, n in model.aliases.items() if n != number}
+                model.holders = {s: _without(v, number) for s, v in model.holders.items()}
+            case "drop":
+                # The numbers stay used: an old link never shows another artifact.
+                self.models[name] = Model(model.model_id, name, model.highest)
             case unknown:
                 raise CorruptStoreError(f"The registry's journal has an unknown {unknown!r}.")
 
@@ -116,6 +134,12 @@ class Ledger:
         old = model.versions[number]
         history = (*old.stage_history, StageChange(stage, from_ns(when)))
         model.versions[number] = dataclasses.replace(old, stage=stage, stage_history=history)
+
+    @staticmethod
+    def _describe(model: Model, number: int, **changed: Any) -> None:
+        old = model.versions[number]
+        metadata = dataclasses.replace(old.metadata, **changed)
+        model.versions[number] = dataclasses.replace(old, metadata=metadata)
 
     def _registered(self, record: Mapping[str, Any]) -> ModelVersion:
         folder = self._artifacts / record["model_id"] / f"v{record['version']}"
@@ -134,6 +158,31 @@ class Ledger:
             metadata=ModelMetadata(**metadata),
             stage_history=(StageChange(ModelStage.NONE, when),),
         )
+
+
+class Changing:
+    """Holds the lock between processes and has read what others appended before it was taken."""
+
+    def __init__(self, lock: FileLock, ledger: Ledger) -> None:
+        self._lock = lock
+        self._ledger = ledger
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            self._ledger.refresh()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+def _without(numbers: list[int], number: int) -> list[int]:
+    """Return *numbers* without *number*, and without the repetitions that leaves side by side."""
+    kept = [n for n in numbers if n != number]
+    return [n for i, n in enumerate(kept) if kept[i - 1 : i] != [n]]
 
 
 def version_record(version: ModelVersion) -> dict[str, Any]:

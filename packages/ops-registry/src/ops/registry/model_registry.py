@@ -23,7 +23,7 @@ from ops.registry.events import EventType, HookType
 from ops.registry.experiments import check_name
 from ops.registry.flavors import load_artifact
 from ops.registry.journal import JournalWriter, encode
-from ops.registry.ledger import FORMAT, Ledger, Model, version_record
+from ops.registry.ledger import FORMAT, Changing, Ledger, Model, version_record
 from ops.registry.modelsearch import select
 from ops.registry.operations import Operations
 from ops.registry.records import ModelStage
@@ -154,6 +154,25 @@ class ModelRegistry:
     ) -> ModelVersion:
         """Move a version to *stage*; the versions that were there are archived in the same step."""
         stage = ModelStage(stage)
+        return self._move(name, version, stage, archive_existing=archive_existing)
+
+    def rollback(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
+        """Give *stage* back to the version that had it before the last one that entered it.
+
+        Called again, it goes one further back. The hooks of a promotion run, under the lock.
+        """
+        stage = ModelStage(stage)
+        with self._turn, self._changing():
+            holders = self._ledger.model(name).holders.get(str(stage), [])
+            if len(holders) < 2:
+                raise ModelVersionNotFoundError(
+                    f"Model {name!r} has no earlier version in {stage} to go back to."
+                )
+            return self._move(name, holders[-2], stage, archive_existing=True, rollback=True)
+
+    def _move(
+        self, name: str, version: int, stage: ModelStage, *, archive_existing: bool, **more: Any
+    ) -> ModelVersion:
         asked = {"name": name, "version": version, "stage": str(stage)}
         self._operations.before(HookType.PRE_MODEL_PROMOTE, asked)
         with self._turn, self._changing():
@@ -162,7 +181,7 @@ class ModelRegistry:
             archived = [v.version for v in others if v.stage == stage and v.version != version]
             exclusive = archive_existing and stage in {ModelStage.PRODUCTION, ModelStage.STAGING}
             archived = archived if exclusive else []
-            self._append("stage", name, version, stage=str(stage), archived=archived)
+            self._append("stage", name, version, stage=str(stage), archived=archived, **more)
             made = self._ledger.version(name, version)
             for number in (*archived, version):
                 self._write_view(self._ledger.version(name, number))
@@ -191,6 +210,33 @@ class ModelRegistry:
             self._append("unalias", name, made.version, alias=alias)
             self._write_view(self._ledger.version(name, made.version))
         self._done(EventType.MODEL_ALIAS_DELETED, made, {"name": name, "alias": alias})
+
+    def set_tag(self, name: str, version: int, key: str, value: object) -> ModelVersion:
+        """Set one tag of a version."""
+        check_name("a tag", key)
+        return self._describe("tag", name, version, tags={key: str(value)})
+
+    def annotate(self, name: str, version: int, description: str) -> ModelVersion:
+        """Replace the description of a version."""
+        return self._describe("annotate", name, version, description=str(description))
+
+    def _describe(self, operation: str, name: str, version: int, **more: Any) -> ModelVersion:
+        with self._turn, self._changing():
+            self._ledger.version(name, version)
+            self._append(operation, name, version, **more)
+            made = self._ledger.version(name, version)
+            self._write_view(made)
+        self._done(EventType.MODEL_DESCRIBED, made, {"name": name, "version": version, **more})
+        return made
+
+    def delete_model(self, name: str) -> None:
+        """Delete a model with all versions; the numbers of its versions are not given again."""
+        with self._turn, self._changing():
+            gone = self._ledger.version(name, None)
+            self._append("drop", name, gone.version)
+            artifacts.remove(self._artifacts / gone.model_id)
+            artifacts.remove(self.root / "metadata" / gone.model_id)
+        self._done(EventType.MODEL_DELETED, gone, {"name": name})
 
     def delete_model_version(self, name: str, version: int) -> None:
         """Delete a version and its artifact; its number is not given again."""
@@ -276,9 +322,9 @@ class ModelRegistry:
             self._write_view(made)
             return made
 
-    def _changing(self) -> _Refreshed:
+    def _changing(self) -> Changing:
         """Return the lock under which the journal may be appended to; the ledger is up to date."""
-        return _Refreshed(self._lock, self._ledger)
+        return Changing(self._lock, self._ledger)
 
     def _append(self, operation: str, name: str, version: int, **more: Any) -> None:
         record = {"v": FORMAT, "op": operation, "name": name, "version": version, "t": time_ns()}
@@ -310,25 +356,6 @@ class ModelRegistry:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, "wb", durable="none") as file:
             file.write(encode(version_record(version)))
-
-
-class _Refreshed:
-    """Holds the lock between processes and has read what others appended before it was taken."""
-
-    def __init__(self, lock: FileLock, ledger: Ledger) -> None:
-        self._lock = lock
-        self._ledger = ledger
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        try:
-            self._ledger.refresh()
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
 
 
 def _slug(name: str) -> str:
