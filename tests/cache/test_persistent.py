@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import pathlib
 import threading
 from collections.abc import Iterator
@@ -139,3 +140,38 @@ def test_each_computation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_argument_without_a_digest_is_refused() -> None:
     with pytest.raises(UncacheableCallError, match="ignore"):
         cache(_versions("x")[0])(threading.Lock())
+
+
+def test_a_result_is_compressed_when_that_pays() -> None:
+    auto, off = cache(lambda n: [n] * 100_000), cache(compress=False)(lambda n: [n] * 100_001)
+    auto(1), off(1)
+    assert auto(1) == [1] * 100_000
+    assert auto.filename({"n": 1}).stat().st_size * 5 < off.filename({"n": 1}).stat().st_size
+
+
+def test_arrays_that_shrink_are_compressed_and_others_are_mapped() -> None:
+    np = pytest.importorskip("numpy")
+
+    @cache
+    def zeros(n: int) -> Any:
+        return np.zeros(n)
+
+    @cache
+    def noise(n: int) -> Any:
+        return np.random.default_rng(0).integers(0, 256, n, dtype=np.uint8)
+
+    assert np.array_equal(zeros(100_000), zeros(100_000))
+    assert zeros.info()["size"] < 80_000
+    first, again = noise(1_000_000), noise(1_000_000)
+    assert np.array_equal(first, again)
+    assert noise.info()["size"] > 1_000_000
+    assert _is_mapped(again)
+    again[:] = 0  # a private copy of the pages: the file keeps its content
+    assert np.array_equal(first, noise(1_000_000))
+
+
+def _is_mapped(array: Any) -> bool:
+    owner = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    return owner is not None

@@ -222,7 +222,8 @@ class CacheWrapper(Generic[P, R]):
     def _write(self, key: str, bound: Mapping[str, Any], result: Any, seconds: float) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        compression: Any = {"auto": None, True: "auto", False: None}[self._compress]
+        # "auto" probes each buffer: one that does not shrink stays raw, and is mapped when read.
+        compression: Any = None if self._compress is False else "auto"
         self._serializer.dump(result, path, compression=compression)
         size = path.stat().st_size
         record = {
@@ -265,7 +266,7 @@ def cache(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     *ignore* names parameters, and variables it closes over, that do not change the result; *depends_on* holds functions whose
     source counts, and names of parameters given to `configure`; *code* False ignores the source;
-    *ttl* is in seconds; *trust* decides what a stored result may import (see `ops.serialize`).
+    *ttl* is in seconds; *compress* False keeps large results raw, to be mapped; *trust* decides what a stored result may import (see `ops.serialize`).
     """
     if func is None:
         return lambda f: CacheWrapper(f, **options)
