@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import difflib
+import functools
 import os
 import re
 import types
@@ -22,6 +23,8 @@ from ops.serialize.errors import ConfigError
 
 _yaml: Any = LazyImport("yaml", extra="ops-serialize[yaml]")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+_TEXT = "tag:yaml.org,2002:str"
+_SIMPLE = frozenset({str, int, float, bool})
 _SEQUENCES: dict[Any, Any] = {list: list, tuple: tuple, set: set, frozenset: frozenset}
 
 
@@ -48,6 +51,10 @@ class _Reader:
         self._loader, self._source, self._env = loader, source, env
 
     def value(self, node: Any, hint: Any, path: str) -> Any:
+        if hint is str and node.tag == _TEXT and not self._env:
+            return node.value
+        if hint in _SIMPLE:
+            return self._scalar(node, hint, path)
         origin = get_origin(hint)
         if hint is Any or hint is object:
             return self._plain(node)
@@ -68,8 +75,7 @@ class _Reader:
         raise self._error(node, path, f"the type {hint} of the field cannot be read from YAML")
 
     def _dataclass(self, node: Any, cls: Any, path: str) -> Any:
-        hints = typing.get_type_hints(cls)
-        fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+        hints, fields = _schema(cls)
         values = {}
         for key_node, value_node in self._pairs(node, path, cls.__name__):
             key = key_node.value
@@ -118,7 +124,7 @@ class _Reader:
             raise self._error(node, path, f"{self._shown(node)} is not null")
 
     def _sequence(self, node: Any, kind: Any, hints: tuple[Any, ...], path: str) -> Any:
-        if not isinstance(node, _yaml.SequenceNode):
+        if node.id != "sequence":
             raise self._error(node, path, f"{self._shown(node)} is no list")
         items = node.value
         if kind is tuple and hints and hints[-1] is not Ellipsis:
@@ -140,13 +146,13 @@ class _Reader:
         return found
 
     def _pairs(self, node: Any, path: str, what: str) -> Any:
-        if not isinstance(node, _yaml.MappingNode):
+        if node.id != "mapping":
             raise self._error(node, path, f"{self._shown(node)} is no mapping for {what}")
         self._loader.flatten_mapping(node)  # merge keys: `<<: *base`
         return node.value
 
     def _scalar(self, node: Any, hint: type[Any], path: str) -> Any:
-        if not isinstance(node, _yaml.ScalarNode):
+        if node.id != "scalar":
             raise self._error(node, path, f"{hint.__name__} is one value, not {self._shown(node)}")
         value = self._plain(node)
         try:
@@ -157,7 +163,7 @@ class _Reader:
             raise self._error(node, path, message) from error
 
     def _plain(self, node: Any) -> Any:
-        if self._env and isinstance(node, _yaml.ScalarNode) and "${" in node.value:
+        if self._env and node.id == "scalar" and "${" in node.value:
             filled = self._text(node)
             tag = (
                 node.tag
@@ -180,13 +186,20 @@ class _Reader:
         return _VARIABLE.sub(fill, node.value)
 
     def _shown(self, node: Any) -> str:
-        return repr(node.value) if isinstance(node, _yaml.ScalarNode) else f"a {node.id}"
+        return repr(node.value) if node.id == "scalar" else f"a {node.id}"
 
     def _error(self, node: Any, path: str, message: str) -> ConfigError:
         mark = node.start_mark
         return ConfigError(
             f"{message}, in {self._source}.", path=path, line=mark.line + 1, column=mark.column + 1
         )
+
+
+@functools.lru_cache(maxsize=256)
+def _schema(cls: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+    """Return the types of a dataclass's fields, resolved, and its fields; slow, so kept."""
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    return typing.get_type_hints(cls), fields
 
 
 class _RefusedError(ValueError):
