@@ -38,6 +38,7 @@ _DOUBLES = b"ops1d"
 _WALKED = b"ops1w"
 _SCALARS = frozenset((int, float, str, bytes, bool, type(None), complex))
 _KEYS = frozenset((int, str))
+_dumps = marshal.dumps
 
 
 class _NotPlain(Exception):  # noqa: N818 - control flow, never seen outside
@@ -56,17 +57,17 @@ def digest(obj: Any, *, algorithm: str | None = None) -> str:
     >>> len({digest(value) for value in (1, True, 1.0, "1")})
     4
     """
-    new = _hasher(algorithm)
+    at_once = _at_once(algorithm)
     kind = type(obj)
     try:
         if kind in _SCALARS:
-            return str(new(_PLAIN + marshal.dumps(obj, 0)).hexdigest())
+            return at_once(_PLAIN + _dumps(obj, 0))
         if kind is list or kind is tuple or kind is dict:
             try:
-                return str(new(_encode_plain(obj, kind)).hexdigest())
+                return at_once(_encode_plain(obj, kind))
             except (_NotPlain, ValueError):
                 pass  # ValueError: too deep for marshal
-        hasher = new(_WALKED)
+        hasher = _hasher(algorithm)(_WALKED)
         _Walk(hasher.update).node(obj)
     except RecursionError:
         raise UnsupportedTypeError(
@@ -92,10 +93,22 @@ def _hasher(algorithm: str | None) -> Callable[[bytes], Any]:
     return lambda data: hashlib.new(str(algorithm), data)
 
 
+@lru_cache(maxsize=32)
+def _at_once(algorithm: str | None) -> Callable[[bytes], str]:
+    """Return a function from bytes to their hex digest, without an object in between if there is."""
+    new = _hasher(algorithm)
+    if getattr(new, "__module__", "").partition(".")[0] in {"xxhash", "_xxhash"}:
+        import xxhash
+
+        direct: Callable[[bytes], str] = xxhash.xxh3_128_hexdigest
+        return direct
+    return lambda data: str(new(data).hexdigest())
+
+
 def _encode_plain(obj: Any, kind: type) -> bytes:
     if kind is list and len(obj) > 16 and set(map(type, obj)) == {float}:
         return _DOUBLES + array("d", obj).tobytes()
-    return _PLAIN + marshal.dumps(_canonical(obj, kind), 0)
+    return _PLAIN + _dumps(_canonical(obj, kind), 0)
 
 
 def _canonical(obj: Any, kind: type) -> Any:
