@@ -3,7 +3,8 @@
 `hot` holds the entries read since they were queued or last examined and serves hits: a subscript is
 a C-level dict lookup with no bookkeeping. `cold` holds the others; the first read of a cold entry
 moves it to `hot` under the lock. New keys queue in `small` (10 %); hot ones move on to `main`, the
-rest leave and are remembered as ghosts, whose return goes straight to `main`.
+rest leave and are remembered as ghosts, whose return goes straight to `main`. A key that is deleted
+or expires leaves its place in the queue behind, marked in `dead`; half of the places at most.
 
 `S3FIFOCache` keeps its own `__getitem__` per instance, the bound method of its dict, and exchanges
 it for one that looks at the clock when the first entry that can expire is set.
@@ -27,6 +28,8 @@ __all__ = ["CountingS3FIFOCache", "S3FIFOCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+_SLACK = 64  # places of removed keys that a queue may hold, however small the cache
 
 
 class _Hot(dict[Any, Any]):
@@ -56,6 +59,7 @@ class CountingS3FIFOCache(MemoryCache[K, V]):
         self._small: deque[K] = deque()
         self._main: deque[K] = deque()
         self._ghosts: dict[K, None] = {}
+        self._dead: set[K] = set()
 
     def _find(self, key: K) -> Any:
         value: Any = self._cold.get(key, MISSING)
@@ -75,7 +79,9 @@ class CountingS3FIFOCache(MemoryCache[K, V]):
             self._hot[key] = value
             return
         if key not in self._cold:
-            if key in self._ghosts:
+            if key in self._dead:
+                self._dead.remove(key)  # back to the place it still has
+            elif key in self._ghosts:
                 del self._ghosts[key]
                 self._main.append(key)
             else:
@@ -91,15 +97,17 @@ class CountingS3FIFOCache(MemoryCache[K, V]):
         return value
 
     def _unqueue(self, key: K) -> None:
-        # A victim is at the head of its queue; any other removal searches.
+        # A victim is at the head of its queue. Searching for any other key would take time in
+        # proportion to the size of the cache, so its place stays, and is skipped when it comes up.
         for queue in (self._small, self._main):
             if queue and queue[0] == key:
                 queue.popleft()
                 return
-        try:
-            self._small.remove(key)
-        except ValueError:
-            self._main.remove(key)
+        self._dead.add(key)
+        if len(self._dead) > max(_SLACK, self._count()):
+            self._small = deque(k for k in self._small if k not in self._dead)
+            self._main = deque(k for k in self._main if k not in self._dead)
+            self._dead.clear()
 
     def _victim(self) -> K:
         while True:
@@ -107,6 +115,10 @@ class CountingS3FIFOCache(MemoryCache[K, V]):
             from_small = not self._main or len(self._small) >= max(1, total // 10)
             queue = self._small if from_small else self._main
             key = queue[0]
+            if key in self._dead:
+                queue.popleft()
+                self._dead.remove(key)
+                continue
             if key not in self._hot:
                 if from_small:
                     self._remember(key, total)
