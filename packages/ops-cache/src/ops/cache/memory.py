@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Hashable, ItemsView, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 
 from ops.cache.errors import ValueTooLargeError
 from ops.cache.expiry import Expirations, Ttl, check_ttl
@@ -58,7 +58,7 @@ class MemoryCache(MutableMapping[K, V]):
 
     strategy = CacheStrategy.S3FIFO
 
-    def __new__(cls, *_args: Any, **options: Any) -> MemoryCache[K, V]:
+    def __new__(cls, *_args: Any, **options: Any) -> Self:
         """Return an object of the class of *strategy*."""
         if cls is not MemoryCache:
             return super().__new__(cls)
@@ -66,7 +66,7 @@ class MemoryCache(MutableMapping[K, V]):
             options.get("strategy") or cls.strategy,
             count_hits=bool(options.get("count_hits")),
         )
-        return cast("MemoryCache[K, V]", object.__new__(chosen))
+        return cast("Self", object.__new__(chosen))
 
     def __init__(
         self,

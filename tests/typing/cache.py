@@ -1,0 +1,28 @@
+"""How users call ops.cache: decorated functions keep their types."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from ops.cache import LRUCache, MemoryCache, cache, memoize
+
+
+@memoize(ttl=60)
+def squared(x: int) -> float:
+    return x**2
+
+
+@cache(ignore=["verbose"])
+def expensive(path: str, verbose: bool = False) -> bytes:
+    return path.encode()
+
+
+def use() -> None:
+    assert_type(squared(3), float)
+    assert_type(expensive("x", verbose=True), bytes)
+    models: LRUCache[str, int] = LRUCache(max_size=10, default_ttl=5)
+    models.set("a", 1, ttl=None)
+    assert_type(models.get("a"), int | None)
+    assert_type(models["a"], int)
+    plain: MemoryCache[int, str] = MemoryCache()
+    assert_type(plain.get_or_compute(1, lambda: "x"), str)
