@@ -6,6 +6,8 @@ import contextvars
 import multiprocessing
 import operator
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -131,6 +133,19 @@ def test_an_inner_limit_interrupts_and_the_outer_one_still_comes():
         work()
     assert len(interrupted) == 1
     assert "0.05 s" in interrupted[0]
+
+
+def test_an_outer_alarm_that_does_not_raise_cannot_silence_the_limit():
+    program = (
+        "import signal, time; from ops.foundation import timeout_context\n"
+        "signal.signal(signal.SIGALRM, lambda *_: None)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.05)\n"
+        "try:\n"
+        "    with timeout_context(0.1) as deadline:\n"
+        "        while not deadline.expired: time.sleep(0.01)\n"
+        "except TimeoutError: print('raised')"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "raised\n"
 
 
 def test_a_block_in_time_leaves_the_alarm_as_it_was():

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from ops.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ops.foundation.canonical import (
-        calculate_content_hash,
-    )
+    from ops.foundation.canonical import calculate_content_hash
     from ops.foundation.collections import (
         chunk_list,
         ensure_list,
@@ -19,25 +17,10 @@ if TYPE_CHECKING:
         merge_dicts,
         safe_get,
     )
-    from ops.foundation.colors import (
-        Color,
-        colorize_text,
-    )
-    from ops.foundation.concurrency import (
-        parallel_map,
-        run_async,
-        run_in_thread,
-        synchronized,
-    )
-    from ops.foundation.deadlines import (
-        Deadline,
-        timeout_context,
-    )
-    from ops.foundation.decorators import (
-        deprecated,
-        lazy_property,
-        singleton,
-    )
+    from ops.foundation.colors import Color, colorize_text
+    from ops.foundation.concurrency import parallel_map, run_async, run_in_thread, synchronized
+    from ops.foundation.deadlines import Deadline, timeout_context
+    from ops.foundation.decorators import deprecated, lazy_property, singleton
     from ops.foundation.errors import (
         ConflictError,
         DeadlineExceededError,
@@ -62,11 +45,7 @@ if TYPE_CHECKING:
         safe_join,
         temporary_directory,
     )
-    from ops.foundation.findings import (
-        ValidationIssue,
-        ValidationLevel,
-        ValidationResult,
-    )
+    from ops.foundation.findings import ValidationIssue, ValidationLevel, ValidationResult
     from ops.foundation.formatting import (
         create_progress_bar,
         format_bytes,
@@ -92,9 +71,7 @@ if TYPE_CHECKING:
         generate_uuid,
         generate_uuid7,
     )
-    from ops.foundation.imports import (
-        LazyImport,
-    )
+    from ops.foundation.imports import LazyImport
     from ops.foundation.instants import (
         days_ago,
         hours_ago,
@@ -121,61 +98,24 @@ if TYPE_CHECKING:
         find_files,
         get_file_info,
     )
-    from ops.foundation.locks import (
-        FileLock,
-        LockProtocol,
-    )
-    from ops.foundation.logs import (
-        get_logger,
-        setup_logging,
-    )
-    from ops.foundation.optimistic import (
-        OptimisticLock,
-    )
-    from ops.foundation.passwords import (
-        hash_password,
-        needs_rehash,
-        verify_password,
-    )
-    from ops.foundation.pools import (
-        PoolStats,
-        ThreadPoolManager,
-    )
-    from ops.foundation.readwrite import (
-        ReadWriteLock,
-    )
-    from ops.foundation.schemas import (
-        ConfigValidator,
-        Field,
-    )
-    from ops.foundation.steps import (
-        validate_step_function,
-    )
-    from ops.foundation.surroundings import (
-        validate_cloud_credentials,
-        validate_docker_environment,
-    )
-    from ops.foundation.tables import (
-        Alignment,
-        display_width,
-        format_table,
-    )
-    from ops.foundation.timers import (
-        Timer,
-        timer,
-    )
+    from ops.foundation.locks import FileLock, LockProtocol
+    from ops.foundation.logs import get_logger, setup_logging
+    from ops.foundation.optimistic import OptimisticLock
+    from ops.foundation.passwords import hash_password, needs_rehash, verify_password
+    from ops.foundation.pools import PoolStats, ThreadPoolManager
+    from ops.foundation.readwrite import ReadWriteLock
+    from ops.foundation.schemas import ConfigValidator, Field
+    from ops.foundation.steps import validate_step_function
+    from ops.foundation.surroundings import validate_cloud_credentials, validate_docker_environment
+    from ops.foundation.tables import Alignment, display_width, format_table
+    from ops.foundation.timers import Timer, timer
     from ops.foundation.validation import (
         PipelineValidator,
         validate_pipeline_config,
         validate_python_version,
         validate_resource_requirements,
     )
-    from ops.foundation.watching import (
-        ChangeKind,
-        DirectoryWatch,
-        FileChange,
-        watch_directory,
-    )
+    from ops.foundation.watching import ChangeKind, DirectoryWatch, FileChange, watch_directory
 
 __all__ = [
     "Alignment",
@@ -305,25 +245,10 @@ __getattr__, __dir__ = lazy_exports(
             "merge_dicts",
             "safe_get",
         ),
-        ".colors": (
-            "Color",
-            "colorize_text",
-        ),
-        ".concurrency": (
-            "parallel_map",
-            "run_async",
-            "run_in_thread",
-            "synchronized",
-        ),
-        ".deadlines": (
-            "Deadline",
-            "timeout_context",
-        ),
-        ".decorators": (
-            "deprecated",
-            "lazy_property",
-            "singleton",
-        ),
+        ".colors": ("Color", "colorize_text"),
+        ".concurrency": ("parallel_map", "run_async", "run_in_thread", "synchronized"),
+        ".deadlines": ("Deadline", "timeout_context"),
+        ".decorators": ("deprecated", "lazy_property", "singleton"),
         ".errors": (
             "ConflictError",
             "DeadlineExceededError",
@@ -348,11 +273,7 @@ __getattr__, __dir__ = lazy_exports(
             "safe_join",
             "temporary_directory",
         ),
-        ".findings": (
-            "ValidationIssue",
-            "ValidationLevel",
-            "ValidationResult",
-        ),
+        ".findings": ("ValidationIssue", "ValidationLevel", "ValidationResult"),
         ".formatting": (
             "create_progress_bar",
             "format_bytes",
@@ -405,54 +326,23 @@ __getattr__, __dir__ = lazy_exports(
             "find_files",
             "get_file_info",
         ),
-        ".locks": (
-            "FileLock",
-            "LockProtocol",
-        ),
-        ".logs": (
-            "get_logger",
-            "setup_logging",
-        ),
+        ".locks": ("FileLock", "LockProtocol"),
+        ".logs": ("get_logger", "setup_logging"),
         ".optimistic": ("OptimisticLock",),
-        ".passwords": (
-            "hash_password",
-            "needs_rehash",
-            "verify_password",
-        ),
-        ".pools": (
-            "PoolStats",
-            "ThreadPoolManager",
-        ),
+        ".passwords": ("hash_password", "needs_rehash", "verify_password"),
+        ".pools": ("PoolStats", "ThreadPoolManager"),
         ".readwrite": ("ReadWriteLock",),
-        ".schemas": (
-            "ConfigValidator",
-            "Field",
-        ),
+        ".schemas": ("ConfigValidator", "Field"),
         ".steps": ("validate_step_function",),
-        ".surroundings": (
-            "validate_cloud_credentials",
-            "validate_docker_environment",
-        ),
-        ".tables": (
-            "Alignment",
-            "display_width",
-            "format_table",
-        ),
-        ".timers": (
-            "Timer",
-            "timer",
-        ),
+        ".surroundings": ("validate_cloud_credentials", "validate_docker_environment"),
+        ".tables": ("Alignment", "display_width", "format_table"),
+        ".timers": ("Timer", "timer"),
         ".validation": (
             "PipelineValidator",
             "validate_pipeline_config",
             "validate_python_version",
             "validate_resource_requirements",
         ),
-        ".watching": (
-            "ChangeKind",
-            "DirectoryWatch",
-            "FileChange",
-            "watch_directory",
-        ),
+        ".watching": ("ChangeKind", "DirectoryWatch", "FileChange", "watch_directory"),
     },
 )

@@ -69,8 +69,9 @@ def _alarm(deadline: Deadline) -> Iterator[None]:
 
     outer_left, _ = signal.getitimer(signal.ITIMER_REAL)
     if outer_left and outer_left <= deadline.seconds:
-        # The outer limit comes first: its alarm stays.
+        # The outer limit comes first: its alarm stays. Should its handler not raise, this one does.
         yield
+        deadline.check()
         return
     start = time.monotonic()
     previous = signal.signal(signal.SIGALRM, interrupt)

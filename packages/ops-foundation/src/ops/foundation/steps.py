@@ -8,6 +8,7 @@ nested or decorated function still works in threads, so there the finding is a w
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import pickle
 import sys
@@ -114,10 +115,10 @@ class _Nowhere:
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
-        import annotationlib
-
-        # Names that exist for type checkers only must not make the function unreadable.
-        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+        # Names that exist for type checkers only must not make the function unreadable. By name,
+        # as older Pythons, and tools that read this file with them, do not know the module.
+        forward = importlib.import_module("annotationlib").Format.FORWARDREF
+        return inspect.signature(function, annotation_format=forward)
     return inspect.signature(function)
 
 
