@@ -6,10 +6,10 @@ import blinker
 import pluggy
 import prometheus_client
 import psygnal
-from benchmarks.harness import Case, Target
+from benchmarks.harness import Case, Measure, Target
 from opentelemetry.sdk.metrics import MeterProvider
 
-from ops.observe import EventEmitter, MetricsCollector
+from ops.observe import EventEmitter, MetricsCollector, ResourceMonitor
 
 
 def cases():
@@ -75,3 +75,12 @@ def cases():
         (Target("prometheus-client", at_least=1), Target(at_most=0.5e-6)),
         packages=("prometheus-client", "opentelemetry-sdk"),
     )
+    monitor = ResourceMonitor(interval=1000)
+    monitor.start()
+    yield Case(
+        "one sample of the resource monitor, which takes one a second",
+        {"ops-observe": monitor.get_stats},
+        (Target(at_most=2e-3),),
+        measure=Measure.CPU,
+    )
+    monitor.stop()

@@ -206,6 +206,18 @@ def test_a_download_cut_at_any_byte_goes_on_where_it_stopped(server, reply, tmp_
         assert server.asked[-1][2]["range"].startswith("bytes=")
 
 
+def test_a_small_download_may_be_dropped_at_every_byte(server, reply, tmp_path, slept) -> None:
+    body = bytes(range(97))
+    for cut in range(len(body)):
+        path = tmp_path / f"f{cut}"
+        server.answer = ranged(reply, body=body, cut=cut)
+        with pytest.raises(HTTPError):
+            download_with_progress(f"{server.url}/f", path, retries=0)
+        server.answer = ranged(reply, body=body)
+        assert download_with_progress(f"{server.url}/f", path).read_bytes() == body
+    assert all(p.suffix == "" for p in tmp_path.iterdir()), "no partial file is left"
+
+
 def test_within_one_call_an_interrupted_download_resumes(server, reply, tmp_path, slept) -> None:
     server.answer = ranged(reply, cut=4000)
     download_with_progress(f"{server.url}/f", tmp_path / "f", checksum=SHA, retries=5)
