@@ -7,16 +7,24 @@ written. A folder's digest is that of its sorted file names and their digests.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import secrets
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ops.registry.errors import ArtifactNotFoundError, CorruptStoreError, StorageError
+from ops.registry.errors import (
+    ArtifactNotFoundError,
+    CorruptStoreError,
+    InvalidValueError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ops.foundation.files import StrPath
 
 __all__ = ["checksum", "copy_in", "fetch", "stage"]
@@ -70,6 +78,26 @@ def fetch(stored: pathlib.Path, destination: StrPath, expected: str) -> pathlib.
         )
     publish(staged, target)
     return target
+
+
+@contextlib.contextmanager
+def written(folder: pathlib.Path, figure: Any, name: str) -> Iterator[pathlib.Path]:
+    """Give a temporary file with *figure* in the format that the suffix of *name* says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{secrets.token_hex(8)}{pathlib.PurePath(name).suffix}"
+    try:
+        if path.suffix == ".html" and hasattr(figure, "write_html"):
+            figure.write_html(path)
+        elif hasattr(figure, "savefig"):
+            figure.savefig(path)
+        else:
+            raise InvalidValueError(
+                f"{type(figure).__name__} cannot be written as {name!r}: it has no savefig, "
+                "and write_html makes .html files only."
+            )
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def checksum(path: pathlib.Path) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Mapping
 
-__all__ = ["ExperimentLedger", "check_name"]
+__all__ = ["ExperimentLedger", "check_key", "check_name"]
 
 
 class ExperimentLedger:
@@ -114,6 +114,15 @@ def check_name(kind: str, name: object) -> None:
         raise InvalidValueError(
             f"{name!r:.80} is no name for {kind}: it needs 1 to 250 printable characters."
         )
+
+
+def check_key(key: object) -> str:
+    """Return the key of a metric, parameter or tag, or refuse it: UTF-8 must be able to say it."""
+    if isinstance(key, str) and key.strip() and len(key) <= 250:
+        if key.isascii() or not any("\ud800" <= c <= "\udfff" for c in key):
+            return key
+        raise InvalidValueError(f"{key!r:.80} is no key: it has half of a surrogate pair.")
+    raise InvalidValueError(f"{key!r:.80} is no key: it needs 1 to 250 characters.")
 
 
 def _experiment(record: Mapping[str, Any]) -> Experiment:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
+from ops.registry.artifacts import remove
 from ops.registry.runlog import MAIN, RunReader
 
 if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable
+
     from ops.registry.context import MLOpsContext
 
 __all__ = ["Report", "check"]
+
+_OLD_SECONDS = 24 * 3600
 
 
 @dataclasses.dataclass(slots=True)
@@ -22,6 +30,7 @@ class Report:
     runs: int = 0
     versions: int = 0
     torn_lines: int = 0
+    removed_copies: int = 0
     problems: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -34,11 +43,18 @@ class Report:
         return dataclasses.asdict(self) | {"is_sound": self.is_sound}
 
 
-def check(context: MLOpsContext, *, repair: bool = False) -> Report:
-    """Read everything once; with *repair* the indexes of runs are made again first."""
+def check(
+    context: MLOpsContext, *, repair: bool = False, now: Callable[[], float] = time.time
+) -> Report:
+    """Read everything once; with *repair* the indexes of runs are made again first.
+
+    It also removes copies of artifacts that a killed process left half made; those are known by
+    their names and by their age of more than a day, as a living process may still be copying.
+    """
     report = Report()
     if repair:
         context.experiment_tracker.rebuild()
+        report.removed_copies = len(_remove_orphans(context, now()))
     for experiment in context.experiment_tracker.list_experiments():
         _check_runs(context, experiment.experiment_id, report)
     registry = context.model_registry
@@ -55,7 +71,7 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
     tracker = context.experiment_tracker
     folder = tracker.root / "runs" / experiment_id
     try:
-        indexed = {run.run_id: run for run in tracker.list_runs(experiment_id)}
+        indexed = {row["run_id"]: row for row in tracker.index_rows(experiment_id)}
     except OpsError as error:
         report.problems.append(str(error))
         return
@@ -75,6 +91,20 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
         finally:
             report.torn_lines += reader.torn
         report.runs += 1
-        known = indexed.get(run_id)
-        if known is None or str(known.status) != row["status"]:
+        if _canonical(indexed.get(run_id)) != _canonical(row):
             report.problems.append(f"Run {run_id} is not in the index as its journal has it.")
+
+
+def _canonical(row: dict[str, Any] | None) -> str:
+    """Return a row as text: NaN equals NaN there, and the order of keys means nothing."""
+    return json.dumps(row, sort_keys=True)
+
+
+def _remove_orphans(context: MLOpsContext, now_seconds: float) -> list[pathlib.Path]:
+    removed = []
+    for root in (context.experiment_tracker.root, context.model_registry.root):
+        for copy in [*root.glob("artifacts/.*.tmp"), *root.glob("artifacts/*/.*.tmp")]:
+            if now_seconds - copy.stat().st_mtime > _OLD_SECONDS:
+                remove(copy)
+                removed.append(copy)
+    return removed

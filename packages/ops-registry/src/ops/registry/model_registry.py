@@ -20,7 +20,7 @@ from ops.foundation.locks import FileLock
 from ops.registry import artifacts
 from ops.registry.errors import ModelVersionNotFoundError
 from ops.registry.events import EventType, HookType
-from ops.registry.experiments import check_name
+from ops.registry.experiments import check_key, check_name
 from ops.registry.flavors import load_artifact
 from ops.registry.journal import JournalWriter, encode
 from ops.registry.ledger import FORMAT, Changing, Ledger, Model, version_record
@@ -87,6 +87,8 @@ class ModelRegistry:
         asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
         metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
         check_name("a model", asked["name"])
+        for key in (*asked["metrics"], *asked["hyperparameters"], *asked["tags"]):
+            check_key(key)
         encode(metadata)  # refuse now what JSON cannot hold
         staged, size, checksum = artifacts.stage(asked["artifact_path"], self._artifacts)
         try:
@@ -213,8 +215,7 @@ class ModelRegistry:
 
     def set_tag(self, name: str, version: int, key: str, value: object) -> ModelVersion:
         """Set one tag of a version."""
-        check_name("a tag", key)
-        return self._describe("tag", name, version, tags={key: str(value)})
+        return self._describe("tag", name, version, tags={check_key(key): str(value)})
 
     def annotate(self, name: str, version: int, description: str) -> ModelVersion:
         """Replace the description of a version."""

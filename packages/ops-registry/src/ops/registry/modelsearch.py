@@ -49,7 +49,7 @@ def write_table(path: pathlib.Path, versions: Sequence[ModelVersion]) -> None:
         "name": [v.name for v in versions],
         "version": [v.version for v in versions],
         "stage": [str(v.stage) for v in versions],
-        "framework": [v.metadata.framework for v in versions],
+        "framework": [_text(v.metadata.framework) for v in versions],
         "size": [v.size for v in versions],
         "checksum": [v.checksum for v in versions],
         "tags_json": [encode(dict(v.metadata.tags)).decode() for v in versions],
@@ -59,6 +59,10 @@ def write_table(path: pathlib.Path, versions: Sequence[ModelVersion]) -> None:
         columns[f"metrics.{key}"] = pa.array(values, pa.float64())
     with atomic_write(path, "wb", durable="none") as file:
         pq.write_table(pa.table(columns), file)
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "replace").decode()  # Parquet has no lone surrogates
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:

@@ -12,9 +12,10 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
+from ops.foundation.formatting import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ops.foundation.files import StrPath
     from ops.registry.context import MLOpsContext
@@ -32,6 +33,7 @@ td.n{text-align:right;font-variant-numeric:tabular-nums}.FAILED{color:#d0433b}.P
 .curves{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}figcaption{color:var(--soft);font-size:12px}
 svg{border:1px solid var(--line);border-radius:4px}polyline{fill:none;stroke:var(--curve);stroke-width:1.5}
 """
+_SMALLER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "seconds", "duration")
 _WIDTH, _HEIGHT, _POINTS = 260, 110, 400
 
 
@@ -78,31 +80,46 @@ def _models(context: MLOpsContext) -> str:
 def _experiment(context: MLOpsContext, experiment: Experiment, limit: int) -> str:
     tracker = context.experiment_tracker
     every = tracker.list_runs(experiment.experiment_id)
-    runs = every[-limit:]
+    runs = sorted(every, key=lambda r: r.start_time)[-limit:]
     params = sorted({k for r in runs for k in r.parameters})
     metrics = sorted({k for r in runs for k in r.metrics})
-    rows = [_run_row(run, params, metrics) for run in reversed(runs)]
+    best = {k: _best(k, runs) for k in metrics}
+    rows = [_run_row(run, params, best) for run in reversed(runs)]
     note = f", the last {limit} of them shown" if len(every) > limit else ""
     return "\n".join(
         [
             f"<h2>{_text(experiment.name)}</h2>",
             f'<p class="soft">{_text(experiment.description)} {len(every)} runs{note}.</p>',
-            _table(["run", "status", "seconds", *params, *metrics], rows),
+            _table(["run", "status", "duration", *params, *metrics], rows),
             *(_curves(context, run) for run in reversed(runs)),
         ]
     )
 
 
-def _run_row(run: Run, params: Sequence[str], metrics: Sequence[str]) -> list[str]:
+def _run_row(run: Run, params: Sequence[str], best: Mapping[str, float | None]) -> list[str]:
     seconds = run.duration_seconds
     title = f' title="{_text(run.error)}"' if run.error else ""
     return [
         _text(run.name),
         f'<span class="{_text(run.status)}"{title}>{_text(run.status)}</span>',
-        "" if seconds is None else _number(seconds),
+        "" if seconds is None else _text(format_duration(seconds)),
         *(_text(run.parameters.get(k, "")) for k in params),
-        *(_number(run.metrics[k]) if k in run.metrics else "" for k in metrics),
+        *(_value(run.metrics[k], best[k]) if k in run.metrics else "" for k in best),
     ]
+
+
+def _best(key: str, runs: Sequence[Run]) -> float | None:
+    """Return the best last value of several; what is lost or wrong is best when it is small."""
+    values = [r.metrics[key] for r in runs if math.isfinite(r.metrics.get(key, math.nan))]
+    if len(set(values)) < 2:
+        return None
+    words = key.lower()
+    return min(values) if any(word in words for word in _SMALLER_IS_BETTER) else max(values)
+
+
+def _value(value: float, best: float | None) -> str:
+    text = _number(value)
+    return f'<b title="the best of its column">{text}</b>' if value == best else text
 
 
 def _curves(context: MLOpsContext, run: Run) -> str:

@@ -36,6 +36,8 @@ class RunStatus(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+    #: Still RUNNING by its journal, while every process that logged to it is dead.
+    STALE = "STALE"
 
     @property
     def is_final(self) -> bool:

@@ -79,6 +79,7 @@ class RunState:
             self.row |= {"status": record["status"], "end": record["t"], "error": record["error"]}
         elif event == "writer" and record["w"] not in self.writers:
             self.writers.append(record["w"])
+            self.row["owners"].append(record.get("o"))
 
     def _metric(self, key: str, value: float, step: int, when: int) -> None:
         self.history.setdefault(key, []).append((value, step, when))
@@ -226,4 +227,5 @@ def _new_row(start: Mapping[str, Any]) -> dict[str, Any]:
         "tags": dict(start["tags"]),
         "metrics": {},
         "artifacts": [],
+        "owners": [start.get("o")],
     }

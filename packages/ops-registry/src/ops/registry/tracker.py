@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import pathlib
-import re
 import secrets
-import threading
+import time
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +20,23 @@ from ops.foundation.ids import generate_uuid7
 from ops.registry import artifacts
 from ops.registry.errors import (
     AlreadyExistsError,
+    ArtifactNotFoundError,
     ExperimentNotFoundError,
     InvalidValueError,
-    RunNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.experiments import ExperimentLedger, check_name
+from ops.registry.experiments import ExperimentLedger, check_key, check_name
+from ops.registry.following import follow
 from ops.registry.journal import JournalWriter, encode
 from ops.registry.operations import Operations
 from ops.registry.records import Artifact, RunStatus
-from ops.registry.runindex import RunIndex
 from ops.registry.runlog import FORMAT, MAIN, RunReader, journal_path, load_state, to_run
 from ops.registry.runsearch import select
+from ops.registry.runstore import RunStore, owner, with_liveness
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -47,20 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["ExperimentTracker"]
 
 logger = logging.getLogger("ops.registry")
-
-_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-
-
-class _Writer:
-    """This process's journal of one run, and whether the run had ended when it was last asked."""
-
-    __slots__ = ("experiment_id", "journal", "process", "ended")  # noqa: RUF023 - as they are used
-
-    def __init__(self, experiment_id: str, journal: JournalWriter, *, ended: bool) -> None:
-        self.experiment_id = experiment_id
-        self.journal = journal
-        self.process = os.getpid()
-        self.ended = ended
 
 
 class ExperimentTracker:
@@ -84,10 +69,7 @@ class ExperimentTracker:
         self._operations = operations or Operations()
         self._experiments = ExperimentLedger(self.root / "experiments", durable=self._durable)
         self._artifacts = self.root / "artifacts"
-        self._indexes: dict[str, RunIndex] = {}
-        self._writers: dict[str, _Writer] = {}
-        self._homes: dict[str, str] = {}
-        self._lock = threading.RLock()
+        self._store = RunStore(self.root, self._experiments, durable=self._durable)
 
     # Experiments
 
@@ -136,7 +118,7 @@ class ExperimentTracker:
         """Start a run, which others see at once; end it with `end_run`, or use `run_context`."""
         self.get_experiment(experiment_id)
         if parent_run_id is not None:
-            self._home(parent_run_id)
+            self._store.home(parent_run_id)
         asked: dict[str, Any] = {
             "experiment_id": experiment_id,
             "name": name,
@@ -147,7 +129,10 @@ class ExperimentTracker:
         run_id = generate_uuid7().replace("-", "")
         title = f"run-{run_id[-8:]}" if asked["name"] is None else asked["name"]
         check_name("a run", title)
-        folder = self._folder(experiment_id)
+        folder = self._store.folder(experiment_id)
+        texts = {check_key(k): str(v) for k, v in asked["tags"].items()}
+        given = {check_key(k): v for k, v in (parameters or {}).items()}
+        encode(given)  # refuse now what JSON cannot hold
         folder.mkdir(parents=True, exist_ok=True)
         journal = JournalWriter(journal_path(folder, run_id, MAIN), durable=self._durable)
         start = {
@@ -158,16 +143,15 @@ class ExperimentTracker:
             "name": title,
             "t": time_ns(),
             "parent": parent_run_id,
-            "tags": {str(k): str(v) for k, v in asked["tags"].items()},
+            "o": owner(),
+            "tags": texts,
         }
         journal.append(start)
-        if parameters:
-            journal.append({"p": dict(parameters), "t": time_ns()})
+        if given:
+            journal.append({"p": given, "t": time_ns()})
         row = RunReader(folder, run_id).poll().row
-        self._index(experiment_id).put(row)
-        with self._lock:
-            self._writers[run_id] = _Writer(experiment_id, journal, ended=False)
-            self._homes[run_id] = experiment_id
+        self._store.index(experiment_id).put(row)
+        self._store.started(run_id, experiment_id, journal)
         data = {"run_id": run_id, "experiment_id": experiment_id, "name": title}
         self._done(EventType.RUN_STARTED, data, HookType.POST_RUN_START)
         return to_run(row, self._artifacts)
@@ -179,7 +163,7 @@ class ExperimentTracker:
         status = RunStatus(status)
         if not status.is_final:
             raise InvalidValueError(f"A run cannot end as {status}.")
-        home = self._home(run_id)
+        home = self._store.home(run_id)
         asked = {
             "run_id": run_id,
             "experiment_id": home,
@@ -187,16 +171,13 @@ class ExperimentTracker:
             "error": error,
         }
         asked = self._operations.before(HookType.PRE_RUN_END, asked)
-        writer = self._writer(run_id)
         end = {"e": "end", "status": str(status), "t": time_ns(), "error": error}
-        writer.journal.append(end)
-        reader = RunReader(self._folder(home), run_id)
+        self._store.append(run_id, end)
+        reader = RunReader(self._store.folder(home), run_id)
         row = reader.poll().row
         reader.write_view()
-        self._index(home).put(row)
-        with self._lock:
-            self._writers.pop(run_id, None)
-        writer.journal.close()
+        self._store.index(home).put(row)
+        self._store.release(run_id)
         failed = status is RunStatus.FAILED
         self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
         self._done(EventType.RUN_FAILED if failed else EventType.RUN_COMPLETED, asked)
@@ -239,7 +220,7 @@ class ExperimentTracker:
             HookType.PRE_METRIC_LOG, {"run_id": run_id, "key": key, "value": value, "step": step}
         )
         when = time_ns() if timestamp is None else int(timestamp.timestamp() * 1e6) * 1000
-        self._append(run_id, {"m": [_point(data["key"], data["value"], data["step"], when)]})
+        self._store.append(run_id, {"m": [_point(data["key"], data["value"], data["step"], when)]})
         self._done(EventType.METRIC_LOGGED, data, HookType.POST_METRIC_LOG)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -259,7 +240,7 @@ class ExperimentTracker:
         points = [self._operations.before(HookType.PRE_METRIC_LOG, one) for one in asked]
         if points:
             frame = [_point(p["key"], p["value"], p["step"], when) for p in points]
-            self._append(run_id, {"m": frame})
+            self._store.append(run_id, {"m": frame})
         for data in points:
             self._done(EventType.METRIC_LOGGED, data, HookType.POST_METRIC_LOG)
         if parameters:
@@ -273,7 +254,9 @@ class ExperimentTracker:
 
     def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Log parameters in one frame."""
-        self._append(run_id, {"p": {_key(k): v for k, v in parameters.items()}, "t": time_ns()})
+        self._store.append(
+            run_id, {"p": {check_key(k): v for k, v in parameters.items()}, "t": time_ns()}
+        )
         data = {"run_id": run_id, "parameters": dict(parameters)}
         self._done(EventType.PARAMETER_LOGGED, data)
 
@@ -283,8 +266,8 @@ class ExperimentTracker:
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags in one frame."""
-        texts = {_key(k): str(v) for k, v in tags.items()}
-        self._append(run_id, {"g": texts, "t": time_ns()})
+        texts = {check_key(k): str(v) for k, v in tags.items()}
+        self._store.append(run_id, {"g": texts, "t": time_ns()})
         self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})
 
     def log_artifact(
@@ -302,14 +285,31 @@ class ExperimentTracker:
         """
         name = pathlib.Path(path).name
         name = name if artifact_path is None else f"{artifact_path.rstrip('/')}/{name}"
-        staging = self._artifacts / self._checked(run_id)
+        staging = self._folder_of(run_id)
         return self._keep(run_id, name, artifacts.stage(path, staging), overwrite=overwrite)
+
+    def log_artifacts(
+        self,
+        run_id: str,
+        folder: StrPath,
+        artifact_path: str | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> list[Artifact]:
+        """Copy each file and folder in *folder* into the run, as `log_artifact` does, by name."""
+        source = pathlib.Path(folder)
+        if not source.is_dir():
+            raise ArtifactNotFoundError(f"{str(source)!r} is no folder.")
+        return [
+            self.log_artifact(run_id, path, artifact_path, overwrite=overwrite)
+            for path in sorted(source.iterdir())
+        ]
 
     def log_text(
         self, run_id: str, text: str, artifact_path: str, *, overwrite: bool = False
     ) -> Artifact:
         """Keep *text* as the artifact *artifact_path*, in UTF-8."""
-        folder = self._artifacts / self._checked(run_id)
+        folder = self._folder_of(run_id)
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / f".{secrets.token_hex(8)}.text"
         try:
@@ -325,26 +325,48 @@ class ExperimentTracker:
         """Keep *data* as a JSON artifact."""
         return self.log_text(run_id, encode(data).decode(), artifact_path, overwrite=overwrite)
 
+    def log_figure(
+        self, run_id: str, figure: Any, artifact_path: str, *, overwrite: bool = False
+    ) -> Artifact:
+        """Keep a figure of matplotlib (`savefig`) or plotly (`write_html`); the suffix is the format."""
+        with artifacts.written(self._folder_of(run_id), figure, artifact_path) as source:
+            staged = artifacts.stage(source, source.parent)
+        return self._keep(run_id, artifact_path, staged, overwrite=overwrite)
+
     # Reading
 
     def get_run(self, run_id: str) -> Run:
         """Return the run as it is on disk now."""
-        state = load_state(self._folder(self._home(run_id)), run_id)
-        return to_run(state.row, self._artifacts)
+        state = load_state(self._store.folder(self._store.home(run_id)), run_id)
+        return to_run(with_liveness(state.row), self._artifacts)
+
+    def follow(
+        self,
+        run_id: str,
+        *,
+        interval_seconds: float = 0.5,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Iterator[Metric]:
+        """Yield the metrics of a run as they arrive, also from other processes, until it is over.
+
+        It starts with those that are there. A run whose processes have died (STALE) is over too.
+        """
+        reader = RunReader(self._store.folder(self._store.home(run_id)), run_id)
+        return follow(reader, interval_seconds, sleep)
 
     def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
         """Return the runs of an experiment, oldest first."""
-        runs = [to_run(row, self._artifacts) for row in self._rows(experiment_id)]
+        runs = [to_run(row, self._artifacts) for row in self._store.rows(experiment_id)]
         return [r for r in runs if status is None or r.status == status]
 
     def list_child_runs(self, run_id: str) -> list[Run]:
         """Return the runs that were started with this one as their parent."""
-        rows = self._rows(self._home(run_id))
+        rows = self._store.rows(self._store.home(run_id))
         return [to_run(row, self._artifacts) for row in rows if row["parent"] == run_id]
 
     def get_metric_history(self, run_id: str, key: str) -> list[Metric]:
         """Return all points of one metric by step, then time."""
-        state = load_state(self._folder(self._home(run_id)), run_id, history=True)
+        state = load_state(self._store.folder(self._store.home(run_id)), run_id, history=True)
         return state.metric_history(key)
 
     def search_runs(
@@ -361,7 +383,7 @@ class ExperimentTracker:
         `ops.registry.filters`; *order_by* is a field and ASC or DESC; runs without it come last.
         """
         wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
-        rows = [row for one in wanted for row in self._rows(one)]
+        rows = [row for one in wanted for row in self._store.rows(one)]
         found = select(rows, metric_filter or {}, filter, order_by, limit)
         return [to_run(row, self._artifacts) for row in found]
 
@@ -382,24 +404,23 @@ class ExperimentTracker:
         """Fold the journals of all indexes into Parquet and return the number of runs."""
         total = 0
         for experiment in self.list_experiments():
-            total += self._index(experiment.experiment_id).compact()
+            total += self._store.index(experiment.experiment_id).compact()
         if self._experiments.write_view():
             self._done(EventType.INDEX_COMPACTED, {"runs": total})
         return total
 
+    def index_rows(self, experiment_id: str) -> list[dict[str, Any]]:
+        """Return what the index says of an experiment's runs, for `fsck`."""
+        return self._store.index(experiment_id).rows()
+
     def rebuild(self) -> int:
         """Make all indexes again from the runs' journals and return the number of runs."""
         found = self.list_experiments()
-        return sum(self._index(e.experiment_id).rebuild() for e in found)
+        return sum(self._store.index(e.experiment_id).rebuild() for e in found)
 
     def close(self) -> None:
         """Close the files that are open; runs that were not ended stay RUNNING."""
-        with self._lock:
-            for writer in self._writers.values():
-                writer.journal.close()
-            self._writers.clear()
-            for index in self._indexes.values():
-                index.close()
+        self._store.close()
 
     def health_check(self) -> bool:
         """Whether the experiments can be read."""
@@ -412,6 +433,10 @@ class ExperimentTracker:
         per_point = event in {EventType.METRIC_LOGGED, EventType.PARAMETER_LOGGED}
         run = None if per_point else data.get("run_id")  # too many of those to audit
         self._operations.after(event, data, hook=hook, resource=run and f"run:{run}")
+
+    def _folder_of(self, run_id: str) -> pathlib.Path:
+        self._store.home(run_id)  # raises for an unknown run
+        return self._artifacts / run_id
 
     def _keep(
         self,
@@ -438,81 +463,16 @@ class ExperimentTracker:
             artifacts.publish(copy, target)
         finally:
             artifacts.remove(copy)
-        self._append(run_id, {"a": [kept.path, size, digest]})
+        self._store.append(run_id, {"a": [kept.path, size, digest]})
         self._done(EventType.ARTIFACT_LOGGED, {"run_id": run_id, "path": kept.path, "size": size})
         return kept
 
-    def _append(self, run_id: str, record: dict[str, Any]) -> None:
-        writer = self._writers.get(run_id)
-        if writer is None or writer.process != os.getpid():
-            writer = self._writer(run_id)
-        writer.journal.append(record)
-        if writer.ended:
-            self._index(writer.experiment_id).mark_stale(run_id)
-
-    def _writer(self, run_id: str) -> _Writer:
-        """Return this process's journal of a run that it, or another process, started."""
-        with self._lock:
-            writer = self._writers.get(run_id)
-            if writer is not None and writer.process == os.getpid():
-                return writer
-            home = self._home(run_id)
-            folder = self._folder(home)
-            row = RunReader(folder, run_id).poll().row
-            ended = RunStatus(row["status"]).is_final
-            name = f"{os.getpid()}-{secrets.token_hex(4)}"
-            main = JournalWriter(journal_path(folder, run_id, MAIN), durable=self._durable)
-            try:
-                main.append({"e": "writer", "w": name})
-            finally:
-                main.close()
-            journal = JournalWriter(journal_path(folder, run_id, name), durable=self._durable)
-            self._writers[run_id] = _Writer(home, journal, ended=ended)
-            return self._writers[run_id]
-
-    def _checked(self, run_id: str) -> str:
-        self._home(run_id)
-        return run_id
-
-    def _home(self, run_id: str) -> str:
-        """Return the experiment of a run: one `stat` per experiment, once."""
-        home = self._homes.get(run_id)
-        if home is not None:
-            return home
-        if _ID.fullmatch(run_id):
-            for experiment in self._experiments.all():
-                path = journal_path(self._folder(experiment.experiment_id), run_id, MAIN)
-                if pathlib.Path(path).exists():
-                    self._homes[run_id] = experiment.experiment_id
-                    return experiment.experiment_id
-        raise RunNotFoundError(f"There is no run {run_id!r}.")
-
-    def _rows(self, experiment_id: str) -> list[dict[str, Any]]:
-        self.get_experiment(experiment_id)
-        return self._index(experiment_id).rows()
-
-    def _index(self, experiment_id: str) -> RunIndex:
-        with self._lock:
-            index = self._indexes.get(experiment_id)
-            if index is None:
-                index = RunIndex(self._folder(experiment_id), durable=self._durable)
-                self._indexes[experiment_id] = index
-            return index
-
-    def _folder(self, experiment_id: str) -> pathlib.Path:
-        return self.root / "runs" / experiment_id
-
 
 def _point(key: str, value: Any, step: int, when: int) -> list[Any]:
+    check_key(key)
     try:
-        return [_key(key), float(value), int(step), when]
+        return [key, float(value), int(step), when]
     except (TypeError, ValueError) as error:
         raise InvalidValueError(
             f"Metric {key!r} must be a number at a whole step, not {value!r:.80} at {step!r}."
         ) from error
-
-
-def _key(key: object) -> str:
-    if isinstance(key, str) and key.strip() and len(key) <= 250:
-        return key
-    raise InvalidValueError(f"{key!r:.80} is no key: it needs 1 to 250 characters.")

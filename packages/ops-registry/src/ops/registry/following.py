@@ -1,0 +1,49 @@
+"""Following a run: its metrics in the order in which they arrive, from whatever process logs them.
+
+There is no channel between the processes but the journals: each round reads what was appended
+since the last one. A run that has ended, or whose processes are dead, is read once more to its end.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ops.registry.records import Metric, RunStatus
+from ops.registry.runlog import from_ns
+from ops.registry.runstore import with_liveness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ops.registry.runlog import RunReader, RunState
+
+__all__ = ["follow"]
+
+
+def follow(
+    reader: RunReader, interval_seconds: float, sleep: Callable[[float], object] = time.sleep
+) -> Iterator[Metric]:
+    """Yield every point of a run, then new ones as they appear, until the run is over."""
+    seen: dict[str, int] = {}
+    while True:
+        # The status of the round before: what a process logged just before it died is still read.
+        over = bool(reader.state.row) and _is_over(reader.state)
+        yield from _new(reader.poll(), seen)
+        if over:
+            return
+        if not _is_over(reader.state):
+            sleep(interval_seconds)
+
+
+def _is_over(state: RunState) -> bool:
+    return RunStatus(with_liveness(state.row)["status"]) is not RunStatus.RUNNING
+
+
+def _new(state: RunState, seen: dict[str, int]) -> list[Metric]:
+    found: list[tuple[int, Metric]] = []
+    for key, points in state.history.items():
+        for value, step, when in points[seen.get(key, 0) :]:
+            found.append((when, Metric(key, value, step, from_ns(when))))
+        seen[key] = len(points)
+    return [metric for _, metric in sorted(found, key=lambda pair: pair[0])]

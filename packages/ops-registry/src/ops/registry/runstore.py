@@ -1,0 +1,169 @@
+"""Where the runs of one tracker are on disk, and which journal this process appends to for which.
+
+A process that starts a run, or logs to one, leaves in its main journal who it is. A run that is
+RUNNING although all of these processes are gone from this machine is shown as STALE. That is
+worked out at reading and never written: a process that logs to the run again makes it RUNNING.
+Processes of other machines, of other PID namespaces, of before a reboot, or on systems without
+/proc cannot be judged, and count as alive.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.processes import is_alive, pid_namespace, this_process
+from ops.registry.errors import RunNotFoundError
+from ops.registry.journal import JournalWriter
+from ops.registry.records import RunStatus
+from ops.registry.runindex import RunIndex
+from ops.registry.runlog import MAIN, RunReader, journal_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ops.registry.experiments import ExperimentLedger
+
+__all__ = ["RunStore", "owner", "with_liveness"]
+
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+class _Writer:
+    """This process's journal of one run, and whether the run had ended when it was last asked."""
+
+    __slots__ = ("ended", "experiment_id", "journal", "process")
+
+    def __init__(self, experiment_id: str, journal: JournalWriter, *, ended: bool) -> None:
+        self.experiment_id = experiment_id
+        self.journal = journal
+        self.process = os.getpid()
+        self.ended = ended
+
+
+class RunStore:
+    """The folders, indexes and open journals of runs."""
+
+    def __init__(self, root: pathlib.Path, experiments: ExperimentLedger, *, durable: bool) -> None:
+        self.root = root
+        self.durable = durable
+        self._experiments = experiments
+        self._indexes: dict[str, RunIndex] = {}
+        self._writers: dict[str, _Writer] = {}
+        self._homes: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    def folder(self, experiment_id: str) -> pathlib.Path:
+        """Return where the runs of an experiment are."""
+        return self.root / "runs" / experiment_id
+
+    def home(self, run_id: str) -> str:
+        """Return the experiment of a run: one `stat` per experiment, once."""
+        home = self._homes.get(run_id)
+        if home is not None:
+            return home
+        if _ID.fullmatch(run_id):
+            for experiment in self._experiments.all():
+                path = journal_path(self.folder(experiment.experiment_id), run_id, MAIN)
+                if pathlib.Path(path).exists():
+                    self._homes[run_id] = experiment.experiment_id
+                    return experiment.experiment_id
+        raise RunNotFoundError(f"There is no run {run_id!r}.")
+
+    def index(self, experiment_id: str) -> RunIndex:
+        """Return the index of an experiment's runs."""
+        with self._lock:
+            index = self._indexes.get(experiment_id)
+            if index is None:
+                index = RunIndex(self.folder(experiment_id), durable=self.durable)
+                self._indexes[experiment_id] = index
+            return index
+
+    def rows(self, experiment_id: str) -> list[dict[str, Any]]:
+        """Return the rows of all runs of an experiment, the dead ones as STALE."""
+        self._experiments.get(experiment_id)
+        return [with_liveness(row) for row in self.index(experiment_id).rows()]
+
+    def started(self, run_id: str, experiment_id: str, journal: JournalWriter) -> None:
+        """Take over the main journal of a run that this process has started."""
+        with self._lock:
+            self._writers[run_id] = _Writer(experiment_id, journal, ended=False)
+            self._homes[run_id] = experiment_id
+
+    def append(self, run_id: str, record: dict[str, Any]) -> None:
+        """Append a record to this process's journal of a run."""
+        writer = self._writers.get(run_id)
+        if writer is None or writer.process != os.getpid():
+            writer = self._writer(run_id)
+        writer.journal.append(record)
+        if writer.ended:
+            self.index(writer.experiment_id).mark_stale(run_id)
+
+    def release(self, run_id: str) -> None:
+        """Close this process's journal of a run."""
+        with self._lock:
+            writer = self._writers.pop(run_id, None)
+        if writer is not None:
+            writer.journal.close()
+
+    def close(self) -> None:
+        """Close all files that are open."""
+        with self._lock:
+            for run_id in list(self._writers):
+                self.release(run_id)
+            for index in self._indexes.values():
+                index.close()
+
+    def _writer(self, run_id: str) -> _Writer:
+        """Return this process's journal of a run that it, or another process, started."""
+        with self._lock:
+            writer = self._writers.get(run_id)
+            if writer is not None and writer.process == os.getpid():
+                return writer
+            home = self.home(run_id)
+            folder = self.folder(home)
+            ended = RunStatus(RunReader(folder, run_id).poll().row["status"]).is_final
+            name = f"{os.getpid()}-{secrets.token_hex(4)}"
+            main = JournalWriter(journal_path(folder, run_id, MAIN), durable=self.durable)
+            try:
+                main.append({"e": "writer", "w": name, "o": owner()})
+            finally:
+                main.close()
+            journal = JournalWriter(journal_path(folder, run_id, name), durable=self.durable)
+            self._writers[run_id] = _Writer(home, journal, ended=ended)
+            return self._writers[run_id]
+
+
+def owner() -> list[Any] | None:
+    """Return who this process is, or None where that cannot be told."""
+    identity = this_process()
+    boot = _boot()
+    if boot is None or not identity & 0xFFFFFFFF:  # no /proc: no start time
+        return None
+    return [boot, pid_namespace(), identity]
+
+
+def with_liveness(row: dict[str, Any], alive: Callable[[int], bool] = is_alive) -> dict[str, Any]:
+    """Return *row*, as STALE when it is RUNNING and none of its processes is there any more."""
+    if row["status"] != RunStatus.RUNNING or not _is_dead(row, alive):
+        return row
+    return row | {"status": str(RunStatus.STALE)}
+
+
+def _is_dead(row: Mapping[str, Any], alive: Callable[[int], bool]) -> bool:
+    owners = row.get("owners")
+    if not owners or None in owners:
+        return False
+    here = [_boot(), pid_namespace()] if _boot() else None
+    return all(who[:2] == here and not alive(who[2]) for who in owners)
+
+
+def _boot() -> str | None:
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None

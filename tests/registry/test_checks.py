@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import os
+import re
+import time
+
+import pytest
+
+from ops.registry import InvalidValueError, write_page
+from ops.registry.fsck import check
+
+
+def test_a_row_that_differs_anywhere_from_its_journal_is_found_and_repaired(
+    context, tracker, experiment, new_context
+):
+    with tracker.run_context(experiment.experiment_id) as run:
+        tracker.log_metric(run.run_id, "m", float("nan"))
+    index = tracker._store.index(experiment.experiment_id)
+    (row,) = index.rows()
+    assert check(context).is_sound
+    index.put(row | {"params": {"depth": 9}})
+    (problem,) = check(context).problems
+    assert run.run_id in problem
+    assert check(context, repair=True).is_sound
+    assert new_context().experiment_tracker.get_run(run.run_id).parameters == {}
+
+
+def test_repair_removes_old_half_made_copies_and_no_young_ones(
+    context, tracker, registry, experiment, artifact
+):
+    with tracker.run_context(experiment.experiment_id) as run:
+        tracker.log_artifact(run.run_id, artifact)
+    registry.register_model("m", artifact, "binary", "mine")
+    copies = [
+        tracker.root / "artifacts" / run.run_id / ".0123456789abcdef.tmp",
+        registry.root / "artifacts" / ".fedcba9876543210.tmp",
+    ]
+    for copy in copies:
+        copy.write_bytes(b"half")
+    assert check(context, repair=True).removed_copies == 0
+    later = time.time() + 2 * 24 * 3600
+    assert check(context, repair=True, now=lambda: later).removed_copies == 2
+    assert [copy.exists() for copy in copies] == [False, False]
+    assert check(context).is_sound
+    assert os.listdir(tracker.root / "artifacts" / run.run_id) == ["model.bin"]
+
+
+def test_keys_that_no_file_can_hold_are_refused_before_anything_is_written(
+    context, tracker, registry, experiment, artifact
+):
+    key = "half \ud800"
+    with pytest.raises(InvalidValueError, match="surrogate"):
+        tracker.start_run(experiment.experiment_id, tags={key: "x"})
+    with pytest.raises(InvalidValueError, match="surrogate"):
+        tracker.start_run(experiment.experiment_id, parameters={key: 1})
+    assert tracker.list_runs(experiment.experiment_id) == []
+    with pytest.raises(InvalidValueError, match="surrogate"):
+        registry.register_model("m", artifact, "binary", "mine", metrics={key: 1.0})
+    with tracker.run_context(experiment.experiment_id) as run:
+        for log in (tracker.log_metric, tracker.log_parameter, tracker.set_tag):
+            with pytest.raises(InvalidValueError, match="surrogate"):
+                log(run.run_id, key, 1)
+    registry.register_model("m", artifact, "binary", "frame \ud800")
+    context.compact()
+    assert check(context).is_sound
+
+
+def test_the_page_marks_the_best_value_of_each_metric(context, tracker, experiment, tmp_path):
+    for value in (0.25, 0.5, 0.75):
+        with tracker.run_context(experiment.experiment_id, f"r{value}") as run:
+            tracker.log_metrics(run.run_id, {"auc": value, "val_loss": value, "same": 1.0})
+    text = write_page(context, tmp_path / "p.html").read_text()
+    assert re.findall(r"<b title[^>]*>([^<]*)", text) == ["0.75", "0.25"]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ops.foundation.processes import this_process
+from ops.registry import InvalidValueError, RunStatus
+from ops.registry.runstore import with_liveness
+
+ELSEWHERE = """
+import sys
+from ops.registry.context import MLOpsConfig, MLOpsContext
+tracker = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])).experiment_tracker
+match sys.argv[2:]:
+    case ["start", experiment]:
+        run = tracker.start_run(experiment)
+        tracker.log_metric(run.run_id, "m", 1.0)
+        print(run.run_id)
+    case ["log", run_id]:
+        tracker.log_metric(run_id, "m", 2.0, step=1)
+    case ["end", run_id]:
+        tracker.log_metric(run_id, "m", 3.0, step=2)
+        tracker.end_run(run_id)
+"""
+
+
+@pytest.fixture
+def elsewhere(context):
+    def call(*words):
+        command = [sys.executable, "-c", ELSEWHERE, str(context.path), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    return call
+
+
+def test_following_yields_what_other_processes_log_until_the_end(tracker, experiment, elsewhere):
+    run = tracker.start_run(experiment.experiment_id)
+    tracker.log_metric(run.run_id, "m", 1.0)
+    rounds = iter(["log", "end"])
+
+    def others_work(seconds):
+        assert seconds == 0.25
+        elsewhere(next(rounds), run.run_id)
+
+    found = tracker.follow(run.run_id, interval_seconds=0.25, sleep=others_work)
+    assert [m.value for m in found] == [1.0, 2.0, 3.0]
+
+
+def test_a_run_whose_process_is_gone_is_stale_until_somebody_logs_again(
+    tracker, experiment, elsewhere
+):
+    run_id = elsewhere("start", experiment.experiment_id)
+    assert tracker.get_run(run_id).status == RunStatus.STALE
+    assert [r.run_id for r in tracker.list_runs(experiment.experiment_id, RunStatus.STALE)] == [
+        run_id
+    ]
+    found = tracker.search_runs(experiment.experiment_id, filter="status = 'STALE'")
+    assert [r.run_id for r in found] == [run_id]
+    assert [m.value for m in tracker.follow(run_id)] == [1.0]
+    tracker.log_metric(run_id, "m", 2.0)
+    assert tracker.get_run(run_id).status == RunStatus.RUNNING
+    tracker.end_run(run_id)
+    assert tracker.get_run(run_id).status == RunStatus.COMPLETED
+
+
+def test_only_processes_that_can_be_judged_make_a_run_stale(tracker, experiment):
+    run = tracker.start_run(experiment.experiment_id)
+    (row,) = tracker._store.index(experiment.experiment_id).rows()
+    assert row["run_id"] == run.run_id
+    assert row["owners"][0][2] == this_process()
+
+    def nobody(identity):
+        return False
+
+    boot, namespace, identity = row["owners"][0]
+    assert with_liveness(row, nobody)["status"] == "STALE"
+    for other in ([boot, namespace + 1, identity], ["other boot", namespace, identity], None):
+        far = row | {"owners": [row["owners"][0], other]}
+        assert with_liveness(far, nobody)["status"] == "RUNNING"
+
+
+def test_a_folder_is_logged_file_by_file(tracker, experiment, tmp_path):
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    (tmp_path / "out" / "a.txt").write_text("a")
+    (tmp_path / "out" / "deep" / "b.txt").write_text("b")
+    with tracker.run_context(experiment.experiment_id) as run:
+        tracker.log_artifacts(run.run_id, tmp_path / "out", "results")
+    found = tracker.get_run(run.run_id).artifacts
+    assert [a.path for a in found] == ["results/a.txt", "results/deep"]
+
+
+def test_a_figure_is_kept_in_the_format_of_its_name(tracker, experiment):
+    class Figure:
+        def savefig(self, path):
+            path.write_bytes(path.suffix.encode())
+
+    with tracker.run_context(experiment.experiment_id) as run:
+        kept = tracker.log_figure(run.run_id, Figure(), "plots/curve.png")
+        with pytest.raises(InvalidValueError, match="savefig"):
+            tracker.log_figure(run.run_id, object(), "x.png")
+    folder = tracker.root / "artifacts" / run.run_id
+    assert (folder / kept.path).read_bytes() == b".png"
+    assert [p.name for p in folder.iterdir()] == ["plots"]
