@@ -1,15 +1,10 @@
-"""Two levels, cached storages, keys and batches, with the seed's examples."""
+"""Two levels, cached storages and keys."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from ops.cache import (
-    BatchOperation,
-    BatchProcessor,
-    CacheClosedError,
     CachedStorage,
     CacheKeyBuilder,
     LRUCache,
@@ -77,36 +72,3 @@ def test_a_read_that_a_write_overtakes_is_not_kept() -> None:
 def test_keys_of_other_parts_differ() -> None:
     build = CacheKeyBuilder("m").build
     assert len({build("a", "b"), build("ab"), build("a:b"), build(1), build("1"), build(x=1)}) == 6
-
-
-def test_the_seed_example_of_batches_runs() -> None:
-    batches: list[list[str]] = []
-    processor: BatchProcessor[BatchOperation] = BatchProcessor(
-        process_func=lambda ops: batches.append([op.key for op in ops]), batch_size=2
-    )
-    for key in ("k1", "k2", "k3"):
-        processor.add(BatchOperation(key=key, value="v", operation_type="write"))
-    assert processor.pending_count == 1
-    processor.flush()
-    assert batches == [["k1", "k2"], ["k3"]]
-    processor.close()
-    with pytest.raises(CacheClosedError):
-        processor.add(BatchOperation("k4"))
-
-
-def test_a_failed_batch_is_kept_in_order() -> None:
-    seen: list[list[int]] = []
-    fail = [True]
-
-    def process(batch: list[int]) -> None:
-        if fail.pop() if fail else False:
-            raise OSError
-        seen.append(batch)
-
-    with BatchProcessor(process, batch_size=10) as processor:
-        processor.add(1)
-        processor.add(2)
-        with pytest.raises(OSError):
-            processor.flush()
-        assert processor.pending_count == 2
-    assert seen == [[1, 2]]

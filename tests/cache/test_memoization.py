@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_a_ttl_is_exact() -> None:
     assert calls == [1, 1]
 
 
-def test_a_failing_leader_hands_over() -> None:
+def test_a_failing_leader_hands_over(until: Callable[[Callable[[], bool]], None]) -> None:
     store: MemoryCache[Any, Any] = MemoryCache()
     joined = threading.Event()
     calls: list[int] = []
@@ -97,8 +98,7 @@ def test_a_failing_leader_hands_over() -> None:
         calls.append(1)
         if len(calls) == 1:
             joined.set()
-            while not store._flights.waiting(()):
-                pass
+            until(lambda: store._flights.waiting(()) == 1)
             raise ValueError
         return 7
 

@@ -121,14 +121,15 @@ def test_a_callback_may_use_the_cache(make: Make) -> None:
     assert len(cache) == 1
 
 
-def test_threads_compute_a_missing_key_once(make: Make) -> None:
+def test_threads_compute_a_missing_key_once(
+    make: Make, until: Callable[[Callable[[], bool]], None]
+) -> None:
     cache = make()
     calls: list[int] = []
 
     def compute() -> int:
         calls.append(1)
-        while cache._flights.waiting("k") < 3:
-            pass
+        until(lambda: cache._flights.waiting("k") == 3)
         return 42
 
     threads = [threading.Thread(target=cache.get_or_compute, args=("k", compute)) for _ in range(4)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ops.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ops.cache.batches import BatchOperation, BatchProcessor
+    from ops.cache.batches import BatchOperation, BatchProcessor, FailedBatch
     from ops.cache.configuration import configure
     from ops.cache.errors import (
         CacheClosedError,
@@ -45,6 +45,7 @@ __all__ = [
     "CorruptEntryWarning",
     "EvictionCause",
     "FIFOCache",
+    "FailedBatch",
     "LFUCache",
     "LRUCache",
     "Memoized",
@@ -65,7 +66,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        ".batches": ("BatchOperation", "BatchProcessor"),
+        ".batches": ("BatchOperation", "BatchProcessor", "FailedBatch"),
         ".configuration": ("configure",),
         ".errors": (
             "CacheClosedError",

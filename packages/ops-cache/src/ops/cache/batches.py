@@ -1,7 +1,8 @@
 """Operations that are collected and processed many at a time.
 
-A batch leaves the queue only after the function took it: one that fails is put back at the front,
-in order, so nothing is lost and nothing overtakes. One thread processes at a time.
+An operation leaves only after the function took it: a batch that fails is kept aside, with its
+error, while those behind it go on, and each `flush` tries it once more. One thread processes at a
+time. Taking an operation and closing exclude each other, so what `add` accepted is processed.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from ops.foundation.errors import ValidationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BatchOperation", "BatchProcessor"]
+__all__ = ["BatchOperation", "BatchProcessor", "FailedBatch"]
 
 T = TypeVar("T")
 _log = logging.getLogger("ops.cache")
+_open: weakref.WeakSet[Any] = weakref.WeakSet()  # weak: exit alone keeps no processor alive
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,11 +37,20 @@ class BatchOperation:
     operation_type: str = "write"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailedBatch(Generic[T]):
+    """Operations that *process_func* raised *error* for, kept until it takes them."""
+
+    operations: list[T]
+    error: Exception
+
+
 class BatchProcessor(Generic[T]):
     """Calls *process_func* with lists of up to *batch_size* operations.
 
     A full batch is processed by the `add` that filled it, which slows producers down as needed; a
-    smaller one after *flush_interval* seconds (None: only by `flush`), and at exit.
+    smaller one after *flush_interval* seconds (None: only by `flush`), by `close`, and at exit. A
+    processor that is dropped without `close` logs how many operations are lost with it.
     """
 
     def __init__(
@@ -54,7 +65,9 @@ class BatchProcessor(Generic[T]):
         self._process = process_func
         self._batch_size = batch_size
         self._pending: deque[T] = deque()
+        self._failed: deque[FailedBatch[T]] = deque()
         self._working = threading.RLock()
+        self._gate = threading.Lock()
         self._stop = threading.Event()
         if flush_interval is not None:
             threading.Thread(
@@ -63,41 +76,66 @@ class BatchProcessor(Generic[T]):
                 name="ops-cache-batches",
                 daemon=True,
             ).start()
-        atexit.register(self.close)
+        _open.add(self)
 
     def add(self, operation: T) -> None:
         """Take one operation; raises what *process_func* raises when this one fills a batch."""
-        if self._stop.is_set():
-            msg = "This BatchProcessor is closed."
-            raise CacheClosedError(msg)
-        self._pending.append(operation)
+        with self._gate:
+            if self._stop.is_set():
+                msg = "This BatchProcessor is closed."
+                raise CacheClosedError(msg)
+            self._pending.append(operation)
         if len(self._pending) >= self._batch_size:
-            self.flush()
+            self._run(again=False)
 
     def flush(self) -> int:
-        """Process everything that is pending and return how many; a failed batch stays pending."""
-        done = 0
+        """Process what failed before and all that is pending, and return how many operations.
+
+        Every batch is tried once. When some failed, the first error is raised at the end.
+        """
+        return self._run(again=True)
+
+    def _run(self, *, again: bool) -> int:
+        done, errors = 0, list[Exception]()
         with self._working:
+            for _ in range(len(self._failed) if again else 0):
+                if self._failed:  # a flush within process_func may have been here
+                    done += self._attempt(self._failed.popleft().operations, errors)
             while self._pending:
                 size = min(self._batch_size, len(self._pending))
-                batch = [self._pending.popleft() for _ in range(size)]
-                try:
-                    self._process(batch)
-                except BaseException:
-                    self._pending.extendleft(reversed(batch))
-                    raise
-                done += len(batch)
+                done += self._attempt([self._pending.popleft() for _ in range(size)], errors)
+        if errors:
+            errors[0].add_note(f"{len(errors)} batches failed; `failed` has their operations.")
+            raise errors[0]
         return done
+
+    def _attempt(self, batch: list[T], errors: list[Exception]) -> int:
+        try:
+            self._process(batch)
+        except Exception as error:  # noqa: BLE001 - kept with its batch, and raised by `_run`
+            self._failed.append(FailedBatch(batch, error))
+            errors.append(error)
+            return 0
+        except BaseException:  # an interrupt says nothing about the batch
+            self._pending.extendleft(reversed(batch))
+            raise
+        return len(batch)
 
     @property
     def pending_count(self) -> int:
-        """How many operations wait."""
-        return len(self._pending)
+        """How many operations wait, those of failed batches included."""
+        return len(self._pending) + sum(len(batch.operations) for batch in tuple(self._failed))
+
+    @property
+    def failed(self) -> tuple[FailedBatch[T], ...]:
+        """The batches that failed, each with its last error, oldest first."""
+        return tuple(self._failed)
 
     def close(self) -> None:
-        """Process what is pending and take nothing more. May be called again."""
-        self._stop.set()
-        atexit.unregister(self.close)
+        """Take nothing more, and flush. May be called again, also to retry what failed."""
+        with self._gate:
+            self._stop.set()
+        _open.discard(self)
         self.flush()
 
     def __enter__(self) -> Self:
@@ -105,6 +143,11 @@ class BatchProcessor(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        # Not weakref.finalize: it would hold the errors, whose tracebacks hold this object.
+        if hasattr(self, "_gate") and (number := self.pending_count):
+            _log.error("A BatchProcessor was dropped without close(); operations lost: %d", number)
 
 
 def _flush_regularly(owner: weakref.ref[Any], stop: threading.Event, interval: float) -> None:
@@ -114,5 +157,15 @@ def _flush_regularly(owner: weakref.ref[Any], stop: threading.Event, interval: f
             return
         try:
             processor.flush()
-        except Exception:  # noqa: BLE001 - the batch is kept, and tried again after the next interval
+        except Exception:  # noqa: BLE001 - kept aside, and tried again after the next interval
             _log.exception("A batch failed; %d operations are pending", processor.pending_count)
+        del processor  # while waiting, this thread keeps nothing alive
+
+
+@atexit.register
+def _close_all() -> None:
+    for processor in list(_open):
+        try:
+            processor.close()
+        except Exception:  # noqa: BLE001 - logged with its traceback; the others must still be closed
+            _log.exception("At exit, %d operations could not be processed", processor.pending_count)
