@@ -8,6 +8,7 @@ written. A folder's digest is that of its sorted file names and their digests.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["checksum", "copy_in", "fetch", "stage"]
 
 _PIECE = 1 << 20
+#: Busy or slow file systems; ESTALE is what NFS says of a file that was replaced meanwhile.
+_PASSING = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT}
 
 
 def stage(source: StrPath, folder: pathlib.Path) -> tuple[pathlib.Path, int, str]:
@@ -40,10 +43,7 @@ def stage(source: StrPath, folder: pathlib.Path) -> tuple[pathlib.Path, int, str
     target = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if origin.is_dir():
-            size, digest = _copy_tree(origin, target)
-        else:
-            size, digest = _copy_file(origin, target)
+        size, digest = _copy(origin, target)
     except OSError as error:
         remove(target)
         raise StorageError(f"{str(origin)!r} cannot be stored: {error}.") from error
@@ -115,6 +115,28 @@ def remove(path: pathlib.Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _copy(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
+    """Copy and, where the system says that it may pass, try again from the beginning."""
+    from ops.resilience.backoff import RetryConfig
+    from ops.resilience.retrying import with_retry
+
+    def attempt() -> tuple[int, str]:
+        remove(target)  # of an attempt before
+        try:
+            return _copy_tree(origin, target) if origin.is_dir() else _copy_file(origin, target)
+        except OSError as error:
+            if error.errno in _PASSING:
+                raise _PassingError(error.errno, error.strerror, str(origin)) from error
+            raise
+
+    policy = RetryConfig(max_attempts=4, initial_delay=0.1, exceptions=_PassingError, reraise=True)
+    return with_retry(policy)(attempt)()
+
+
+class _PassingError(OSError):
+    """An error of the system that another attempt may not meet."""
 
 
 def _copy_tree(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
