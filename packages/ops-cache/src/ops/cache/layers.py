@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import uuid
+from collections import deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from ops.cache.errors import ValueTooLargeError
 from ops.cache.expiry import Ttl
 from ops.cache.flights import SingleFlight
 from ops.cache.memory import MISSING
@@ -95,7 +99,8 @@ class CachedStorage:
     """Any object with `read_*`, `write_*` and `delete_*` methods, its reads cached by path.
 
     The first argument of each is the path. A write or delete forgets every cached read of that
-    path, before and after, also when it fails. Callers get copies, so nobody shares a mutable.
+    path, before and after, also when it fails. Each read is an entry of its own, so the limits of the
+    cache see its size; one that is too large is passed on, not kept. Callers get copies, so nobody shares a mutable.
     """
 
     def __init__(self, storage: Any, cache: Any) -> None:
@@ -113,23 +118,41 @@ class CachedStorage:
 
     def _read(self, name: str, member: Callable[..., Any], call: tuple[Any, Any, Any]) -> Any:
         path, args, kwargs = call
-        key = ("storage", str(path))
-        detail = (name, digest([args, kwargs], algorithm="blake2b"))
-        kept = self._cache.get(key, MISSING)
-        if kept is MISSING:
-            kept = {}
-            self._cache.set(key, kept)  # before reading: a write meanwhile removes this very dict
-        if detail not in kept:
-            kept[detail] = member(path, *args, **kwargs)
-        return copy.deepcopy(kept[detail])
+        reads = self._cache.get(("storage", str(path)), MISSING)
+        if reads is MISSING:
+            reads = _Reads()
+            self._cache.set(("storage", str(path)), reads)
+        # A write while we read removes `reads`, so nobody asks for this key again.
+        key = ("storage", reads.token, name, digest([args, kwargs], algorithm="blake2b"))
+        value = self._cache.get(key, MISSING)
+        if value is MISSING:
+            value = member(path, *args, **kwargs)
+            reads.keys.append(key)
+            with contextlib.suppress(ValueTooLargeError):  # counted by the cache
+                self._cache.set(key, value)
+        return copy.deepcopy(value)
 
     def _change(self, member: Callable[..., Any], path: Any, args: Any, kwargs: Any) -> Any:
-        key = ("storage", str(path))
-        self._cache.delete(key)
+        self._forget(path)
         try:
             return member(path, *args, **kwargs)
         finally:
-            self._cache.delete(key)
+            self._forget(path)
+
+    def _forget(self, path: Any) -> None:
+        reads = self._cache.get(("storage", str(path)), MISSING)
+        self._cache.delete(("storage", str(path)))
+        if reads is not MISSING:
+            for key in tuple(reads.keys):
+                self._cache.delete(key)
+
+
+class _Reads:
+    """The cached reads of one path: a token that is part of their keys, and the keys."""
+
+    def __init__(self) -> None:
+        self.token = uuid.uuid4().hex
+        self.keys: deque[Any] = deque(maxlen=64)  # older ones, if any, wait for their eviction
 
 
 class CacheKeyBuilder:

@@ -69,6 +69,21 @@ def test_a_read_that_a_write_overtakes_is_not_kept() -> None:
     assert cached.read_json("path/to/config.json") == "new"
 
 
+def test_the_cache_sees_the_size_of_what_a_storage_read() -> None:
+    storage = Storage()
+    storage.files = {f"p{n}": "x" * 1000 for n in range(20)} | {"huge": "x" * 20_000}
+    cache: LRUCache[Any, Any] = LRUCache(max_memory=10_000)
+    cached = CachedStorage(storage, cache)
+    for path in storage.files:
+        assert cached.read_json(path) == storage.files[path]
+    stats = cache.get_stats()
+    assert 5_000 < (stats.memory_bytes or 0) <= 10_000
+    assert stats.rejected == 1
+    cached.write_json("p19", "y")
+    assert (cache.get_stats().memory_bytes or 0) <= (stats.memory_bytes or 0) - 1000
+    assert cached.read_json("p19") == "y"
+
+
 def test_keys_of_other_parts_differ() -> None:
     build = CacheKeyBuilder("m").build
     assert len({build("a", "b"), build("ab"), build("a:b"), build(1), build("1"), build(x=1)}) == 6
