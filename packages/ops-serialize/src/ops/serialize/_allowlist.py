@@ -235,7 +235,8 @@ ALLOWED: dict[str, frozenset[str]] = {
         "pandas._libs.arrays": ["__pyx_unpickle_NDArrayBacked"],
         "pandas._libs.missing": ["_unpickle_na", "NA"],
         "pandas._libs.interval": ["Interval", "__pyx_unpickle_Interval"],
-        "pandas._libs.tslibs.nattype": ["_nat_unpickle"],
+        "pandas._libs.tslibs.nattype": ["__nat_unpickle", "_nat_unpickle"],
+        "pytz": ["_UTC", "_p"],  # looks a zone up by name; pandas 2 keeps zones of pytz
         "pandas._libs.tslibs.timestamps": ["Timestamp", "_unpickle_timestamp"],
         "pandas._libs.tslibs.timedeltas": ["Timedelta", "_timedelta_unpickle"],
         "pandas._libs.tslibs.period": ["_unpickle_period", "Period"],

@@ -240,7 +240,7 @@ class ParquetSerializer(_Format):
             and names.name is None
             and names.is_unique
             and type(names) is pd.Index
-            and isinstance(names.dtype, pd.StringDtype)
+            and names.dtype == _dtype_of_names()
             and names.hasnans is False
             and all(map(_is_text, names))
             and all(_parquet_keeps(dtype) for dtype in obj.dtypes)
@@ -256,6 +256,11 @@ class ParquetSerializer(_Format):
     def loads(self, data: Any, /) -> Any:
         """Return the frame."""
         return pd.read_parquet(io.BytesIO(data), engine="pyarrow")
+
+
+def _dtype_of_names() -> Any:
+    """Return the dtype that column names have after reading Parquet: object before pandas 3."""
+    return pd.Index(["name"]).dtype
 
 
 def _parquet_keeps(dtype: Any) -> bool:
