@@ -16,12 +16,15 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.files import safe_join
 from ops.registry.errors import (
+    AlreadyExistsError,
     ArtifactNotFoundError,
     CorruptStoreError,
     InvalidValueError,
     StorageError,
 )
+from ops.registry.records import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +68,29 @@ def publish(staged: pathlib.Path, target: pathlib.Path) -> None:
     if target.is_dir() or staged.is_dir():
         remove(target)  # a rename replaces a file by a file, and nothing else
     staged.replace(target)
+
+
+def keep(
+    base: pathlib.Path, name: str, staged: tuple[pathlib.Path, int, str], *, overwrite: bool
+) -> tuple[Artifact, bool]:
+    """Give a staged copy the name *name* below *base*; say also whether that changed anything."""
+    copy, size, digest = staged
+    try:
+        target = safe_join(base, name)
+        kept = Artifact(target.relative_to(base).as_posix(), size, digest, str(target))
+        if target.exists():
+            if checksum(target) == digest:
+                return kept, False
+            if not overwrite:
+                raise AlreadyExistsError(
+                    f"Run {base.name} has another artifact {name!r} already.",
+                    suggestions=("Give it another name, or pass overwrite=True.",),
+                )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        publish(copy, target)
+    finally:
+        remove(copy)
+    return kept, True
 
 
 def fetch(stored: pathlib.Path, destination: StrPath, expected: str) -> pathlib.Path:

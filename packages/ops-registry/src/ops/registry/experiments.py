@@ -13,9 +13,9 @@ from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.locks import FileLock
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
+from ops.registry.instants import from_ns
 from ops.registry.journal import JournalReader, JournalWriter, encode
 from ops.registry.records import Experiment
-from ops.registry.runlog import from_ns
 
 if TYPE_CHECKING:
     import datetime as dt

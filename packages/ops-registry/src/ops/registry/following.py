@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ops.registry.instants import from_ns
 from ops.registry.records import Metric, RunStatus
-from ops.registry.runlog import from_ns
 from ops.registry.runstore import with_liveness
 
 if TYPE_CHECKING:

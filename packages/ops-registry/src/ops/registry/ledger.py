@@ -15,9 +15,9 @@ from ops.registry.errors import (
     ModelNotFoundError,
     ModelVersionNotFoundError,
 )
+from ops.registry.instants import from_ns
 from ops.registry.journal import JournalReader
 from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
-from ops.registry.runlog import from_ns
 
 if TYPE_CHECKING:
     import pathlib

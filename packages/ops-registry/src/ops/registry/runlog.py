@@ -12,13 +12,14 @@ while those sizes are the real ones; otherwise the journals are read. It can be 
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import os
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
-from ops.registry.errors import CorruptStoreError, RunNotFoundError
+from ops.registry.errors import CorruptStoreError, InvalidValueError, RunNotFoundError
+from ops.registry.experiments import check_key
+from ops.registry.instants import from_ns
 from ops.registry.journal import JournalReader, decode, encode
 from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
 
@@ -26,7 +27,16 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "MAIN", "RunReader", "RunState", "journal_path", "load_state", "to_run"]
+__all__ = [
+    "FORMAT",
+    "MAIN",
+    "RunReader",
+    "RunState",
+    "journal_path",
+    "load_state",
+    "point",
+    "to_run",
+]
 
 FORMAT = 1
 MAIN = "main"
@@ -185,6 +195,17 @@ def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
     return f"{folder}/{run_id}.{writer}.log"
 
 
+def point(key: str, value: Any, step: int, when: int) -> list[Any]:
+    """Return one point of a metric as journals have it, or refuse it."""
+    check_key(key)
+    try:
+        return [key, float(value), int(step), when]
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(
+            f"Metric {key!r} must be a number at a whole step, not {value!r:.80} at {step!r}."
+        ) from error
+
+
 def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
     """Return a row as the public record; *artifacts* is the folder of all runs' artifacts."""
     base = artifacts / row["run_id"]
@@ -205,12 +226,6 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
         tags=dict(row["tags"]),
         artifacts=tuple(Artifact(p, s, c, str(base / p)) for p, s, c in row["artifacts"]),
     )
-
-
-def from_ns(nanoseconds: int) -> dt.datetime:
-    """Return nanoseconds since the epoch as an aware datetime, exact to the microsecond."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).replace(microsecond=rest // 1000)
 
 
 def _new_row(start: Mapping[str, Any]) -> dict[str, Any]:

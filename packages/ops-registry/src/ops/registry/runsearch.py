@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.filters import comparison, compile_filter, compile_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pandas as pd
 
     from ops.registry.filters import Lookup, Predicate
+    from ops.registry.records import Run
 
-__all__ = ["FIELDS", "select"]
+__all__ = ["FIELDS", "select", "to_table"]
 
 #: The plain fields of a run in filters and orders, and where a row has them.
 FIELDS = {
@@ -64,6 +67,19 @@ def ordered(
         return [row for _, row in pick(limit, there, key=key)]
     there.sort(key=key, reverse=descending)
     return [*(row for _, row in there), *absent][:limit]
+
+
+def to_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row per run: name, status, duration, params.*, metrics.*."""
+    import pandas as pd
+
+    records = [
+        {"name": r.name, "status": str(r.status), "duration_seconds": r.duration_seconds}
+        | {f"params.{k}": v for k, v in r.parameters.items()}
+        | {f"metrics.{k}": v for k, v in r.metrics.items()}
+        for r in runs
+    ]
+    return pd.DataFrame(records, index=pd.Index([r.run_id for r in runs], name="run_id"))
 
 
 def _absent(value: Any) -> bool:

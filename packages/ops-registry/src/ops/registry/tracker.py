@@ -15,7 +15,6 @@ import time
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import safe_join
 from ops.foundation.ids import generate_uuid7
 from ops.registry import artifacts
 from ops.registry.errors import (
@@ -29,9 +28,9 @@ from ops.registry.experiments import ExperimentLedger, check_key, check_name
 from ops.registry.following import follow
 from ops.registry.journal import JournalWriter, encode
 from ops.registry.operations import Operations
-from ops.registry.records import Artifact, RunStatus
-from ops.registry.runlog import FORMAT, MAIN, RunReader, journal_path, load_state, to_run
-from ops.registry.runsearch import select
+from ops.registry.records import RunStatus
+from ops.registry.runlog import FORMAT, MAIN, RunReader, journal_path, load_state, point, to_run
+from ops.registry.runsearch import select, to_table
 from ops.registry.runstore import RunStore, owner, with_liveness
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ops.foundation.files import StrPath
-    from ops.registry.records import Experiment, Metric, Run
+    from ops.registry.records import Artifact, Experiment, Metric, Run
 
 __all__ = ["ExperimentTracker"]
 
@@ -220,7 +219,7 @@ class ExperimentTracker:
             HookType.PRE_METRIC_LOG, {"run_id": run_id, "key": key, "value": value, "step": step}
         )
         when = time_ns() if timestamp is None else int(timestamp.timestamp() * 1e6) * 1000
-        self._store.append(run_id, {"m": [_point(data["key"], data["value"], data["step"], when)]})
+        self._store.append(run_id, {"m": [point(data["key"], data["value"], data["step"], when)]})
         self._done(EventType.METRIC_LOGGED, data, HookType.POST_METRIC_LOG)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -239,7 +238,7 @@ class ExperimentTracker:
         asked = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
         points = [self._operations.before(HookType.PRE_METRIC_LOG, one) for one in asked]
         if points:
-            frame = [_point(p["key"], p["value"], p["step"], when) for p in points]
+            frame = [point(p["key"], p["value"], p["step"], when) for p in points]
             self._store.append(run_id, {"m": frame})
         for data in points:
             self._done(EventType.METRIC_LOGGED, data, HookType.POST_METRIC_LOG)
@@ -389,16 +388,7 @@ class ExperimentTracker:
 
     def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Return a table with one row per run: name, status, duration, params.*, metrics.*."""
-        import pandas as pd
-
-        runs = [self.get_run(run_id) for run_id in run_ids]
-        records = [
-            {"name": r.name, "status": str(r.status), "duration_seconds": r.duration_seconds}
-            | {f"params.{k}": v for k, v in r.parameters.items()}
-            | {f"metrics.{k}": v for k, v in r.metrics.items()}
-            for r in runs
-        ]
-        return pd.DataFrame(records, index=pd.Index([r.run_id for r in runs], name="run_id"))
+        return to_table([self.get_run(run_id) for run_id in run_ids])
 
     def compact(self) -> int:
         """Fold the journals of all indexes into Parquet and return the number of runs."""
@@ -446,33 +436,10 @@ class ExperimentTracker:
         *,
         overwrite: bool,
     ) -> Artifact:
-        copy, size, digest = staged
-        try:
-            base = self._artifacts / run_id
-            target = safe_join(base, name)
-            kept = Artifact(target.relative_to(base).as_posix(), size, digest, str(target))
-            if target.exists():
-                if artifacts.checksum(target) == digest:
-                    return kept
-                if not overwrite:
-                    raise AlreadyExistsError(
-                        f"Run {run_id} has another artifact {name!r} already.",
-                        suggestions=("Give it another name, or pass overwrite=True.",),
-                    )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            artifacts.publish(copy, target)
-        finally:
-            artifacts.remove(copy)
+        kept, changed = artifacts.keep(self._artifacts / run_id, name, staged, overwrite=overwrite)
+        if not changed:
+            return kept
+        size, digest = kept.size, kept.checksum
         self._store.append(run_id, {"a": [kept.path, size, digest]})
         self._done(EventType.ARTIFACT_LOGGED, {"run_id": run_id, "path": kept.path, "size": size})
         return kept
-
-
-def _point(key: str, value: Any, step: int, when: int) -> list[Any]:
-    check_key(key)
-    try:
-        return [key, float(value), int(step), when]
-    except (TypeError, ValueError) as error:
-        raise InvalidValueError(
-            f"Metric {key!r} must be a number at a whole step, not {value!r:.80} at {step!r}."
-        ) from error
