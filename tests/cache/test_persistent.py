@@ -175,3 +175,33 @@ def _is_mapped(array: Any) -> bool:
     while owner is not None and not isinstance(owner, mmap.mmap):
         owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
     return owner is not None
+
+
+def test_another_process_that_stores_or_clears_is_noticed(folder: pathlib.Path) -> None:
+    f, other = (cache(f) for f in _versions("x", "x"))  # two wrappers stand for two processes
+    assert (f(1), f(1)) == (1, 1)
+    other.save({"x": 1}, 5)
+    assert f(1) == 5
+    other.clear()
+    assert f(1) == 1
+
+
+def test_a_recognised_call_still_sees_types_and_keywords() -> None:
+    f = cache(lambda x, y=0: repr((x, y)))
+    for _ in range(2):
+        assert (f(1), f(True), f("1"), f(1, 1)) == ("(1, 0)", "(True, 0)", "('1', 0)", "(1, 1)")
+        assert f(x=1, y=1) == f(1, y=1) == f(1, 1)
+        assert (f(0.0), f(-0.0)) == ("(0.0, 0)", "(-0.0, 0)")
+
+
+def test_a_changed_env_file_moves_the_cache(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(data_folder=None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATA_FOLDER", raising=False)
+    f = cache(_versions("x")[0])
+    for name in ("one", "another"):
+        pathlib.Path(".env").write_text(f"DATA_FOLDER={name}\n")
+        f(1)
+        assert len(list((tmp_path / name).rglob("*.pkl"))) == 1

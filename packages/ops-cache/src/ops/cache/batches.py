@@ -147,7 +147,7 @@ class BatchProcessor(Generic[T]):
     def __del__(self) -> None:
         # Not weakref.finalize: it would hold the errors, whose tracebacks hold this object.
         if hasattr(self, "_gate") and (number := self.pending_count):
-            _log.error("A BatchProcessor was dropped without close(); operations lost: %d", number)
+            _log.error("A BatchProcessor was dropped; operations lost: %d", number)
 
 
 def _flush_regularly(owner: weakref.ref[Any], stop: threading.Event, interval: float) -> None:

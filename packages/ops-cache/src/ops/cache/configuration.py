@@ -6,6 +6,7 @@ The folder is the one given to `configure`, else `DATA_FOLDER` of the environmen
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import sys
@@ -36,8 +37,9 @@ def parameter(name: str) -> Any:
 
 def cache_folder() -> pathlib.Path:
     """Return the folder that holds `cache/`."""
-    if (chosen := _settings.get("data_folder")) is not None:
-        return pathlib.Path(chosen)
+    chosen: pathlib.Path | None = _settings.get("data_folder")
+    if chosen is not None:
+        return chosen
     if folder := os.environ.get("DATA_FOLDER") or _from_dotenv(pathlib.Path(".env")):
         return pathlib.Path(folder).expanduser()
     if base := os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA"):
@@ -47,6 +49,15 @@ def cache_folder() -> pathlib.Path:
 
 
 def _from_dotenv(path: pathlib.Path) -> str | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return _read_dotenv(path, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_dotenv(path: pathlib.Path, _version: tuple[int, ...]) -> str | None:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:

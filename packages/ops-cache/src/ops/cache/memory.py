@@ -15,19 +15,21 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Hashable, ItemsView, MutableMapping, ValuesView
+from collections.abc import Hashable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 
 from ops.cache.errors import ValueTooLargeError
 from ops.cache.expiry import Expirations, Ttl, check_ttl
 from ops.cache.flights import SingleFlight
-from ops.cache.sizes import approximate_size
+from ops.cache.policy import Policy
+from ops.cache.sizes import approximate_size, positive_limit
 from ops.cache.stats import CacheStats, EvictionCause
 from ops.cache.strategies import CacheStrategy, class_of
+from ops.cache.views import SnapshotItems, SnapshotValues
 from ops.foundation.errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, ItemsView, Iterator, ValuesView
 
     from ops.cache.expiry import TtlLike
 
@@ -42,7 +44,7 @@ _NOTHING: Final[Any] = object()
 _log = logging.getLogger("ops.cache")
 
 
-class MemoryCache(MutableMapping[K, V]):
+class MemoryCache(MutableMapping[K, V], Policy[K, V]):
     """A bounded, thread-safe mapping that forgets.
 
     Args:
@@ -83,8 +85,8 @@ class MemoryCache(MutableMapping[K, V]):
         if strategy is not None and strategy != self.strategy:
             msg = f"{type(self).__name__} has the strategy {self.strategy!s}, not {strategy!s}."
             raise ValidationError(msg, suggestions=("Make a MemoryCache with that strategy.",))
-        self._max_size = _positive("max_size", max_size)
-        self._max_memory = _positive("max_memory", max_memory)
+        self._max_size = positive_limit("max_size", max_size)
+        self._max_memory = positive_limit("max_memory", max_memory)
         self._default_ttl = check_ttl(default_ttl)
         measured = max_memory is not None or sizeof is not None
         self._sizeof = (sizeof or approximate_size) if measured else None
@@ -99,39 +101,6 @@ class MemoryCache(MutableMapping[K, V]):
         self._timed = False
         self._hits = self._misses = self._rejected = 0
         self._flights: SingleFlight[K] = SingleFlight()
-
-    # The policy: what a subclass adds. Always called under the lock.
-
-    def _find(self, key: K) -> Any:
-        """Return the value without counting this as a use, or MISSING."""
-        raise NotImplementedError
-
-    def _use(self, key: K) -> Any:
-        """Return the value and note the use, or return MISSING."""
-        raise NotImplementedError
-
-    def _store(self, key: K, value: V) -> None:
-        """Add an entry, or replace the value of one."""
-        raise NotImplementedError
-
-    def _remove(self, key: K) -> Any:
-        """Remove an entry and return its value, or return MISSING."""
-        raise NotImplementedError
-
-    def _victim(self) -> K:
-        """Return the key to give up; there is at least one entry."""
-        raise NotImplementedError
-
-    def _keys(self) -> list[K]:
-        """Return all keys."""
-        raise NotImplementedError
-
-    def _count(self) -> int:
-        """Return the number of entries."""
-        raise NotImplementedError
-
-    def _become_timed(self) -> None:
-        """Hear that entries of this cache can expire from now on."""
 
     # Reading
 
@@ -325,13 +294,14 @@ class MemoryCache(MutableMapping[K, V]):
 
     def items(self) -> ItemsView[K, V]:
         """Return a view whose iteration takes a snapshot and counts as no use."""
-        return _Items(self)
+        return SnapshotItems(self)
 
     def values(self) -> ValuesView[V]:
         """Return a view whose iteration takes a snapshot and counts as no use."""
-        return _Values(self)
+        return SnapshotValues(self)
 
-    def _snapshot(self) -> list[tuple[K, V]]:
+    def snapshot(self) -> list[tuple[K, V]]:
+        """Return all entries of this moment; counts as no use."""
         with self._lock:
             self._expire_due()
             entries = [(key, self._find(key)) for key in self._keys()]
@@ -407,24 +377,3 @@ class MemoryCache(MutableMapping[K, V]):
                 self._on_evict(*entry)
             except Exception:  # noqa: BLE001 - logged with its traceback
                 _log.exception("on_evict failed for the key %r", entry[0])
-
-
-class _Items(ItemsView[K, V]):
-    _mapping: MemoryCache[K, V]
-
-    def __iter__(self) -> Iterator[tuple[K, V]]:
-        return iter(self._mapping._snapshot())  # noqa: SLF001 - a view is part of its cache
-
-
-class _Values(ValuesView[V]):
-    _mapping: MemoryCache[Any, V]
-
-    def __iter__(self) -> Iterator[V]:
-        return iter([value for _, value in self._mapping._snapshot()])  # noqa: SLF001 - as above
-
-
-def _positive(name: str, limit: int | None) -> int | None:
-    if limit is not None and limit < 1:
-        msg = f"{name} must be at least 1, not {limit!r}."
-        raise ValidationError(msg, suggestions=("Use None for no limit.",))
-    return limit

@@ -19,6 +19,8 @@ import functools
 import inspect
 import json
 import logging
+import os
+import pathlib
 import re
 import time
 import types
@@ -37,7 +39,6 @@ from ops.serialize.errors import UnsupportedTypeError
 from ops.serialize.smart import SmartSerializer
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["CacheWrapper", "cache"]
@@ -47,6 +48,8 @@ R = TypeVar("R")
 Dependency: TypeAlias = "Callable[..., Any] | str"
 
 _log = logging.getLogger("ops.cache")
+# Equal values of one of these types have equal digests (unlike 0.0 and -0.0): a dict recognises them.
+_RECOGNISED = frozenset((int, str, bytes, bool, type(None)))
 
 
 class CacheWrapper(Generic[P, R]):
@@ -75,6 +78,8 @@ class CacheWrapper(Generic[P, R]):
         self._depends_on = tuple(depends_on)
         self._version = version
         self._constant: str | None = None
+        self._digests: MemoryCache[Any, str] = MemoryCache(1024)
+        self._prefix: tuple[pathlib.Path | None, str] = (None, "")
         self._code = code
         self._ttl = ttl
         self._compress = compress
@@ -83,6 +88,17 @@ class CacheWrapper(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of this call, or compute and store it."""
+        kinds = (*map(type, args), *map(type, kwargs.values()))
+        if self._constant is not None and _RECOGNISED.issuperset(kinds):
+            call = (args, *kwargs.items(), kinds)
+            key = self._digests.get(call)
+            if key is None:
+                key = self._key(self._bind(args, kwargs))
+                self._digests.set(call, key)
+            found = self._read(key)
+            if found is not MISSING:
+                return found  # type: ignore[no-any-return] # what this function returned
+            return self._compute(key, self._bind(args, kwargs))
         return self._make(self._bind(args, kwargs), force=False)
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
@@ -153,6 +169,9 @@ class CacheWrapper(Generic[P, R]):
             found = self._read(key)
             if found is not MISSING:
                 return found  # type: ignore[no-any-return] # what this function returned
+        return self._compute(key, bound)
+
+    def _compute(self, key: str, bound: dict[str, Any]) -> R:
         start = time.perf_counter()
         call = inspect.BoundArguments(self._signature, bound)
         result = self._func(*call.args, **call.kwargs)
@@ -190,7 +209,15 @@ class CacheWrapper(Generic[P, R]):
         return cache_folder() / "cache" / _safe_name(self._func.__module__)
 
     def _path(self, key: str) -> pathlib.Path:
-        return self._folder() / f"{_safe_name(self._func.__qualname__)}_{key}.pkl"
+        return pathlib.Path(self._stem(key) + ".pkl")
+
+    def _stem(self, key: str) -> str:
+        base = cache_folder()
+        known, prefix = self._prefix
+        if base != known:
+            prefix = str(self._folder() / f"{_safe_name(self._func.__qualname__)}_")
+            self._prefix = (base, prefix)
+        return prefix + key
 
     def _files(self) -> list[pathlib.Path]:
         name = re.escape(_safe_name(self._func.__qualname__))
@@ -198,25 +225,25 @@ class CacheWrapper(Generic[P, R]):
         return [p for p in self._folder().glob("*.yaml") if pattern.fullmatch(p.name)]
 
     def _read(self, key: str) -> Any:
-        path = self._path(key)
-        metadata = path.with_suffix(".yaml")
+        stem = self._stem(key)
         try:
-            status = metadata.stat()
+            status = os.stat(stem + ".yaml")  # noqa: PTH116 - on the path of each hit: no Path
         except FileNotFoundError:
             return MISSING
         if self._ttl is not None and time.time() - status.st_mtime >= self._ttl:
             return MISSING
         stamp = (status.st_ino, status.st_mtime_ns)
-        kept = self._memory.get(str(path))
+        kept = self._memory.get(stem)
         if kept is not None and kept[0] == stamp:
             return kept[1]
+        path = pathlib.Path(stem + ".pkl")
         try:
             result = self._serializer.load(path, mmap="c")
         except Exception as error:  # noqa: BLE001 - any damage means the same: compute again
             msg = f"The stored result {path} cannot be read and is computed again: {error}"
             warnings.warn(CorruptEntryWarning(msg), stacklevel=4)
             return MISSING
-        self._keep(path, stamp, result)
+        self._keep(stem, stamp, result)
         return result
 
     def _write(self, key: str, bound: Mapping[str, Any], result: Any, seconds: float) -> None:
@@ -241,11 +268,11 @@ class CacheWrapper(Generic[P, R]):
         name = f"{self._func.__module__}.{self._func.__qualname__}"
         _log.info("Computed %s in %s (%s)", name, format_duration(seconds), format_bytes(size))
 
-    def _keep(self, path: pathlib.Path, stamp: tuple[int, int], result: Any) -> None:
+    def _keep(self, stem: str, stamp: tuple[int, int], result: Any) -> None:
         if type(result) in IMMUTABLE and (
             not isinstance(result, (str, bytes)) or len(result) < 1 << 20
         ):
-            self._memory.set(str(path), (stamp, result))
+            self._memory.set(stem, (stamp, result))
 
 
 @overload

@@ -1,4 +1,4 @@
-"""About how many bytes a value keeps in memory."""
+"""About how many bytes a value keeps in memory, and limits on sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 from itertools import chain
 from typing import Any
 
-__all__ = ["approximate_size"]
+from ops.foundation.errors import ValidationError
+
+__all__ = ["approximate_size", "positive_limit"]
 
 
 def approximate_size(value: object) -> int:
@@ -32,3 +34,11 @@ def approximate_size(value: object) -> int:
         elif isinstance(item, (list, tuple, set, frozenset)):
             stack.extend(item)
     return total
+
+
+def positive_limit(name: str, limit: int | None) -> int | None:
+    """Return *limit*, or raise `ValidationError` when it is below 1."""
+    if limit is not None and limit < 1:
+        msg = f"{name} must be at least 1, not {limit!r}."
+        raise ValidationError(msg, suggestions=("Use None for no limit.",))
+    return limit
