@@ -205,3 +205,9 @@ def test_a_changed_env_file_moves_the_cache(
         pathlib.Path(".env").write_text(f"DATA_FOLDER={name}\n")
         f(1)
         assert len(list((tmp_path / name).rglob("*.pkl"))) == 1
+
+
+def test_long_texts_are_not_kept_to_recognise_calls() -> None:
+    f = cache(lambda text: len(text) + 0)
+    assert (f("x" * 5000), f("x" * 5000), f("short"), f("short")) == ((5000,) * 2 + (5,) * 2)
+    assert len(f._digests) == 1

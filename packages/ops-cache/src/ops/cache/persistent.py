@@ -94,7 +94,8 @@ class CacheWrapper(Generic[P, R]):
             key = self._digests.get(call)
             if key is None:
                 key = self._key(self._bind(args, kwargs))
-                self._digests.set(call, key)
+                if all(map(_is_small, (*args, *kwargs.values()))):
+                    self._digests.set(call, key)
             found = self._read(key)
             if found is not MISSING:
                 return found  # type: ignore[no-any-return] # what this function returned
@@ -302,6 +303,10 @@ def cache(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 def _safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".")[:120] or "_"
+
+
+def _is_small(value: object) -> bool:
+    return not isinstance(value, (str, bytes)) or len(value) <= 1024  # what is kept stays small
 
 
 def _shown(value: object) -> str:
