@@ -87,3 +87,23 @@ def test_the_cache_sees_the_size_of_what_a_storage_read() -> None:
 def test_keys_of_other_parts_differ() -> None:
     build = CacheKeyBuilder("m").build
     assert len({build("a", "b"), build("ab"), build("a:b"), build(1), build("1"), build(x=1)}) == 6
+
+
+def test_a_storage_whose_path_comes_second_is_invalidated_by_its_path():
+    class Storage:
+        def __init__(self):
+            self.files = {}
+
+        def write_json(self, data, path):
+            self.files[path] = data
+
+        def read_json(self, path):
+            return self.files[path]
+
+    cached = CachedStorage(Storage(), LRUCache(10))
+    cached.write_json({"v": 1}, "a.json")
+    assert cached.read_json("a.json") == {"v": 1}
+    cached.write_json({"v": 2}, "a.json")
+    assert cached.read_json("a.json") == {"v": 2}
+    cached.write_json(path="a.json", data={"v": 3})
+    assert cached.read_json(path="a.json") == {"v": 3}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import uuid
 from collections import deque
 from collections.abc import Hashable
@@ -98,7 +99,8 @@ class TwoLevelCache(Generic[K, V]):
 class CachedStorage:
     """Any object with `read_*`, `write_*` and `delete_*` methods, its reads cached by path.
 
-    The first argument of each is the path. A write or delete forgets every cached read of that
+    The path is the parameter called `path`, or the first where none is: `write_json(data, path)` and
+    `read(path)` both work. A write or delete forgets every cached read of that
     path, before and after, also when it fails. Each read is an entry of its own, so the limits of the
     cache see its size; one that is too large is passed on, not kept. Callers get copies, so nobody shares a mutable.
     """
@@ -111,13 +113,13 @@ class CachedStorage:
         member = getattr(self._storage, name)
         verb = name.partition("_")[0]
         if verb == "read":
-            return lambda path, *a, **k: self._read(name, member, (path, a, k))
+            return lambda *a, **k: self._read(name, member, a, k)
         if verb in {"write", "delete"}:
-            return lambda path, *a, **k: self._change(member, path, a, k)
+            return lambda *a, **k: self._change(member, a, k)
         return member
 
-    def _read(self, name: str, member: Callable[..., Any], call: tuple[Any, Any, Any]) -> Any:
-        path, args, kwargs = call
+    def _read(self, name: str, member: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        path = _path_of(member, args, kwargs)
         reads = self._cache.get(("storage", str(path)), MISSING)
         if reads is MISSING:
             reads = _Reads()
@@ -126,16 +128,17 @@ class CachedStorage:
         key = ("storage", reads.token, name, digest([args, kwargs], algorithm="blake2b"))
         value = self._cache.get(key, MISSING)
         if value is MISSING:
-            value = member(path, *args, **kwargs)
+            value = member(*args, **kwargs)
             reads.keys.append(key)
             with contextlib.suppress(ValueTooLargeError):  # counted by the cache
                 self._cache.set(key, value)
         return copy.deepcopy(value)
 
-    def _change(self, member: Callable[..., Any], path: Any, args: Any, kwargs: Any) -> Any:
+    def _change(self, member: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        path = _path_of(member, args, kwargs)
         self._forget(path)
         try:
-            return member(path, *args, **kwargs)
+            return member(*args, **kwargs)
         finally:
             self._forget(path)
 
@@ -145,6 +148,12 @@ class CachedStorage:
         if reads is not MISSING:
             for key in tuple(reads.keys):
                 self._cache.delete(key)
+
+
+def _path_of(member: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Return which of the arguments is the path; wrong arguments raise as the member would."""
+    bound = inspect.signature(member).bind(*args, **kwargs).arguments
+    return bound["path"] if "path" in bound else next(iter(bound.values()), None)
 
 
 class _Reads:
