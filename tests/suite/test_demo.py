@@ -15,6 +15,7 @@ import pytest
 from ops.observe import AuditLogger
 from ops.registry import MLOpsConfig, MLOpsContext, ModelStage, RunStatus
 from ops.shm import list_segments
+from ops_suite.demo import data
 
 pytest.importorskip("sklearn")
 pytestmark = pytest.mark.timeout(400)
@@ -36,8 +37,10 @@ def run(folder: pathlib.Path, trials: int = 3) -> subprocess.CompletedProcess[st
     return subprocess.run(command(folder, trials), capture_output=True, text=True, check=False)
 
 
-def segments() -> set[str]:
-    return {info.name for info in list_segments() if info.name.startswith("ops-demo-")}
+def segments(folder: pathlib.Path) -> set[str]:
+    """What the demo of *folder* has left in shared memory."""
+    mark = data.mark(folder)
+    return {info.name for info in list_segments() if mark in info.name}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def test_what_it_leaves_is_there_and_whole(twice) -> None:
         (experiment,) = context.experiment_tracker.list_experiments()
         runs = context.experiment_tracker.list_runs(experiment.experiment_id)
     assert [r.status for r in runs] == [RunStatus.COMPLETED] * 6
-    assert segments() == set()
+    assert segments(folder) == set()
 
 
 def test_a_weak_model_is_refused_by_the_hook(twice) -> None:
@@ -104,7 +107,7 @@ def test_an_interrupted_demo_leaves_nothing_broken(tmp_path) -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
         process.communicate(timeout=60)
         assert process.returncode in {0, 130, -signal.SIGINT}
-        assert segments() == set()
+        assert segments(folder) == set()
     result = run(folder)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "each once" in result.stdout
@@ -126,7 +129,7 @@ def test_a_killed_demo_is_continued_by_the_next(tmp_path) -> None:
     result = run(folder)
     assert result.returncode == 0, result.stdout + result.stderr
     assert ": each once" in result.stdout
-    assert segments() == set()
+    assert segments(folder) == set()
 
 
 def test_a_folder_that_may_not_be_written_to_is_one_sentence(tmp_path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SharedData", "load", "select_features", "share"]
+__all__ = ["SharedData", "load", "mark", "select_features", "share"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,19 @@ def share(folder: Path, features: np.ndarray, labels: np.ndarray) -> Iterator[Sh
 
     What a killed run left under these names is replaced.
     """
-    mark = hashlib.blake2b(str(folder.absolute()).encode(), digest_size=6).hexdigest()
     training = np.random.default_rng(0).random(len(labels)) < 0.75
     made: list[SharedMemoryArray] = []
     try:
         for name, array in (("features", features), ("labels", labels), ("training", training)):
-            full = f"ops-demo-{mark}-{name}"
+            full = f"ops-demo-{mark(folder)}-{name}"
             made.append(SharedMemoryArray.create_array(full, array, exist_ok=True))
         yield SharedData(*made)
     finally:
         for shared in made:
             shared.destroy()
             shared.disconnect()
+
+
+def mark(folder: Path) -> str:
+    """Return what tells the shared arrays of *folder* from those of another demo."""
+    return hashlib.blake2b(str(folder.absolute()).encode(), digest_size=6).hexdigest()
