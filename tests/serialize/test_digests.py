@@ -122,3 +122,9 @@ def test_a_cycle_raises():
     cycle.append(cycle)
     with pytest.raises(UnsupportedTypeError, match="cyclic"):
         digest(cycle)
+
+
+def test_methods_of_builtins_differ_by_their_object():
+    assert digest([1].append) != digest([2].append)
+    assert digest([1].append) == digest([1].append)
+    assert digest(len) == digest(len) != digest(max)

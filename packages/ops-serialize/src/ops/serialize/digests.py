@@ -184,6 +184,9 @@ class _Walk:
         elif isinstance(obj, type | types.BuiltinFunctionType | types.ModuleType):
             module = getattr(obj, "__module__", "")
             self.tag("name", module, getattr(obj, "__qualname__", obj.__name__))
+            owner = getattr(obj, "__self__", None)
+            if owner is not None and not isinstance(owner, types.ModuleType):
+                self.node(owner)  # a bound method of a builtin: [1].append
         elif isinstance(obj, types.FunctionType):
             self.function(obj)
         elif isinstance(obj, types.CodeType):
