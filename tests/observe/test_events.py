@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 
 import pytest
 
@@ -78,3 +79,71 @@ def test_async_listeners_run_with_and_without_a_loop():
     emitter.emit("a", 1)
     asyncio.run(emitter.emit_async("a", 2))
     assert seen == [1, 2]
+
+
+def test_a_disabled_emitter_tells_and_remembers_nothing():
+    emitter, heard = EventEmitter(), []
+    emitter.on("e", heard.append)
+    emitter.disable()
+    emitter.emit("e")
+    assert (heard, emitter.get_history(), emitter.enabled) == ([], [], False)
+    emitter.enable()
+    emitter.emit("e")
+    assert len(heard) == len(emitter.get_history()) == 1
+
+
+def test_unsubscribing_and_reset_leave_nobody():
+    emitter, heard = EventEmitter(), []
+    emitter.on("e", heard.append)
+    assert emitter.listener_count("e") == 1
+    assert emitter.off("e", heard.append)
+    assert not emitter.unsubscribe("e", heard.append)
+    emitter.subscribe("*", heard.append)
+    emitter.emit("e")
+    emitter.reset()
+    emitter.emit("e")
+    assert len(heard) == 1
+    assert emitter.listener_count() == 0
+    assert len(emitter.get_history()) == 1, "reset forgets what was before it"
+
+
+def test_on_a_running_loop_async_listeners_are_tasks_and_emit_async_waits_for_them():
+    emitter, heard, both = EventEmitter(), [], asyncio.Event()
+
+    async def listen(event):
+        await asyncio.sleep(0)
+        heard.append(event.data)
+        if len(heard) == 2:
+            both.set()
+
+    emitter.subscribe("e", listen)
+
+    async def main():
+        emitter.emit("e", 1)
+        assert heard == [], "emit does not wait"
+        await emitter.emit_async("e", 2)
+        assert 2 in heard
+        await asyncio.wait_for(both.wait(), 10)
+
+    asyncio.run(main())
+    assert sorted(heard) == [1, 2]
+
+
+def test_listeners_may_come_and_go_while_events_are_emitted():
+    emitter, heard, stop = EventEmitter(), [], threading.Event()
+    emitter.subscribe("e", lambda event: heard.append(event.data))
+
+    def churn():
+        while not stop.is_set():
+            emitter.subscribe("e", lambda event: None)()
+
+    threads = [threading.Thread(target=churn) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(2000):
+        emitter.emit("e", number)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert heard == list(range(2000))
+    assert emitter.listener_count("e") == 1

@@ -36,3 +36,32 @@ def test_a_veto_reaches_the_caller_unchanged():
 def test_a_hook_that_could_never_be_called_is_refused():
     with pytest.raises(SignatureError, match="must accept"):
         HooksManager().register("pre", lambda a, b, c: None)
+
+
+def test_unregistering_and_clearing_remove_hooks():
+    hooks = HooksManager()
+    first = hooks.register("a", lambda data: data + 1)
+    hooks.register("b", lambda data: data + 10)
+    assert hooks.hook_count() == 2
+    assert hooks.unregister("a", first)
+    assert not hooks.unregister("a", first)
+    assert hooks.execute("a", 1) == 1
+    hooks.clear("b")
+    assert hooks.hook_count() == 0
+    hooks.register("a", lambda hook_type, data: f"{hook_type}{data}")
+    assert hooks.execute("a", 1) == "a1"
+    hooks.clear()
+    assert hooks.execute("a", 1) == 1
+
+
+def test_a_failing_hook_after_the_fact_is_logged_counted_and_passed_over(caplog):
+    hooks = HooksManager()
+
+    def fail(data):
+        raise OSError("gone")
+
+    hooks.register("post", fail, priority=1)
+    hooks.register("post", lambda data: data | {"told": True})
+    assert hooks.execute("post", {}, on_error="log") == {"told": True}
+    assert hooks.hook_errors == 1
+    assert "fail" in caplog.text
