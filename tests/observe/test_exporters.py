@@ -105,3 +105,11 @@ def test_probes_answer_on_loopback_and_tell_no_details(metrics) -> None:
         assert fetch(f"{server.url}/livez")[0] == 200, "liveness asks nothing outside"
         assert "up_total 1" in fetch(f"{server.url}/metrics")[1]
         assert fetch(f"{server.url}/../etc/passwd")[0] == 404
+
+
+def test_one_probe_asks_each_check_once() -> None:
+    monitor, asked = HealthMonitor(ttl=0), []
+    monitor.register(CallableHealthCheck("counted", lambda: asked.append(1) or True))
+    with serve_probes(monitor=monitor) as server:
+        assert fetch(f"{server.url}/readyz")[0] == 200
+    assert len(asked) == 1

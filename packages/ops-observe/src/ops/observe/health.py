@@ -100,6 +100,14 @@ class HealthReport:
         """Whether no critical check is unhealthy."""
         return self.overall_status is not HealthStatus.UNHEALTHY
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether every critical check passes or is merely degraded."""
+        return all(
+            not check.critical or check.status in {HealthStatus.HEALTHY, HealthStatus.DEGRADED}
+            for check in self.checks
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready values."""
         return {
@@ -151,10 +159,7 @@ class HealthMonitor:
 
     def is_ready(self) -> bool:
         """Readiness: every critical check passes or is merely degraded."""
-        return all(
-            not check.critical or check.status in {HealthStatus.HEALTHY, HealthStatus.DEGRADED}
-            for check in self.check_all().checks
-        )
+        return self.check_all().is_ready
 
 
 class _Runner:

@@ -89,7 +89,7 @@ def serve_probes(
                 "status": str(report.overall_status),
                 "checks": {check.name: str(check.status) for check in report.checks},
             }
-            code = 200 if health.is_ready() else 503
+            code = 200 if report.is_ready else 503
             self._reply(code, "application/json", json.dumps(body))
 
         def _reply(self, code: int, kind: str, text: str) -> None:

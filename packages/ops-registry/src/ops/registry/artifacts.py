@@ -17,6 +17,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import safe_join
+from ops.foundation.hashing import calculate_file_hash, calculate_hash
 from ops.registry.errors import (
     AlreadyExistsError,
     ArtifactNotFoundError,
@@ -131,8 +132,8 @@ def checksum(path: pathlib.Path) -> str:
     if not path.exists():
         raise ArtifactNotFoundError(f"The artifact {str(path)!r} is not there any more.")
     if path.is_file():
-        return _digest(path)
-    return _tree_digest([(name, _digest(path / name)) for name in _names(path)])
+        return calculate_file_hash(path)
+    return _tree_digest([(name, calculate_file_hash(path / name)) for name in _names(path)])
 
 
 def remove(path: pathlib.Path) -> None:
@@ -190,17 +191,12 @@ def _copy_file(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
     return size, hasher.hexdigest()
 
 
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _names(folder: pathlib.Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
 def _tree_digest(parts: list[tuple[str, str]]) -> str:
-    return hashlib.sha256("".join(f"{d}  {n}\n" for n, d in parts).encode()).hexdigest()
+    return calculate_hash("".join(f"{d}  {n}\n" for n, d in parts))
 
 
 def verify(path: pathlib.Path, expected: str) -> None:
