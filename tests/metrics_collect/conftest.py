@@ -1,7 +1,10 @@
+import contextlib
 import datetime as dt
 import sqlite3
+import uuid
 
 import pytest
+from tests.metrics_collect import services
 
 from ops.metrics_collect import Ledger, Outbox, StorageDirectory, query_collector
 
@@ -48,3 +51,49 @@ def chain(tmp_path):
     chain = Chain(tmp_path)
     yield chain
     chain.db.close()
+
+
+class Postgres:
+    """A running server; `database()` makes a database of one's own and gives its DSN."""
+
+    def __init__(self, dsn):
+        self.dsn = dsn
+
+    @contextlib.contextmanager
+    def connected(self, dbname):
+        import psycopg
+
+        with psycopg.connect(f"{self.dsn} dbname={dbname}", autocommit=True) as db:
+            yield db
+
+    def database(self, sql=""):
+        name = f"db_{uuid.uuid4().hex[:8]}"
+        with self.connected("postgres") as db:
+            db.execute(f"create database {name}")
+        if sql:
+            with self.connected(name) as db:
+                db.execute(sql)
+        return f"{self.dsn} dbname={name}"
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    pytest.importorskip("psycopg")
+    if not services.postgres_program("initdb"):
+        pytest.skip("PostgreSQL is missing; install the Debian package postgresql-15.")
+    with services.postgres_server() as dsn:
+        yield Postgres(dsn)
+
+
+@pytest.fixture(scope="session")
+def controller_dsn(postgres):
+    """A controller database that nobody changes: 120 hosts, 60 jobs, two days of partitions."""
+    return postgres.database(services.controller_sql(120, 60, 8, hours=48))
+
+
+@pytest.fixture
+def controller_db(controller_dsn):
+    import psycopg
+
+    with psycopg.connect(controller_dsn, autocommit=True) as db:
+        yield db

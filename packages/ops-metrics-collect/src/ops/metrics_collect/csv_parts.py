@@ -10,17 +10,70 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import pathlib
 import re
-from typing import IO, TYPE_CHECKING, Any
+import tempfile
+from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["count_rows", "encode_row", "read_lines", "write_csv_parts"]
+__all__ = ["CsvParts", "encode_field", "encode_row", "part_path", "read_lines", "write_csv_parts"]
 
 _NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s$|^\\\.$')
+
+
+class CsvParts:
+    """Writes lines to the files that *part_path* names by index; no lines make no file.
+
+    Used as a context manager: when the block fails, what was written is removed.
+    """
+
+    def __init__(
+        self, header: bytes, part_path: Callable[[int], pathlib.Path], *, max_bytes: int
+    ) -> None:
+        self.paths: list[pathlib.Path] = []
+        self._header = header
+        self._part_path = part_path
+        self._max_bytes = max_bytes
+        self._file: IO[bytes] | None = None
+        self._size = 0
+
+    def write(self, line: bytes | memoryview) -> None:
+        """Append one record, its line end included."""
+        size = self._size + len(line)
+        if self._file is None or size > self._max_bytes:
+            self._begin()
+            size = self._size + len(line)
+        self._file.write(line)  # type: ignore[union-attr]  # begun above
+        self._size = size
+
+    def _begin(self) -> None:
+        self._end()
+        self.paths.append(self._part_path(len(self.paths)))
+        self._file = self.paths[-1].open("wb", buffering=1 << 18)
+        self._file.write(self._header)
+        self._size = len(self._header)
+
+    def _end(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._end()
+        except OSError:  # the last buffer met a full disk
+            kind = OSError
+            raise
+        finally:
+            if kind is not None:
+                for path in self.paths:
+                    path.unlink(missing_ok=True)
 
 
 def write_csv_parts(
@@ -31,39 +84,21 @@ def write_csv_parts(
     max_bytes: int,
 ) -> list[pathlib.Path]:
     """Write *rows* to the files that *part_path* names by index; no rows make no file."""
-    header = encode_row(columns)
-    paths: list[pathlib.Path] = []
-    file: IO[bytes] | None = None
-    size = 0
-    try:
+    with CsvParts(encode_row(columns), part_path, max_bytes=max_bytes) as parts:
         for row in rows:
-            line = encode_row(row)
-            if file is None or size + len(line) > max_bytes:
-                if file is not None:
-                    file.close()
-                paths.append(part_path(len(paths)))
-                file = paths[-1].open("wb")
-                file.write(header)
-                size = len(header)
-            file.write(line)
-            size += len(line)
-    except BaseException:
-        if file is not None:
-            file.close()
-        for path in paths:
-            path.unlink(missing_ok=True)
-        raise
-    if file is not None:
-        file.close()
-    return paths
+            parts.write(encode_row(row))
+    return parts.paths
 
 
 def encode_row(row: Iterable[Any]) -> bytes:
     """Return one line of CSV with its line end."""
-    return (",".join([_field(value) for value in row]) + "\n").encode("utf-8", "surrogatepass")
+    return (",".join([encode_field(value) for value in row]) + "\n").encode(
+        "utf-8", "surrogatepass"
+    )
 
 
-def _field(value: Any) -> str:
+def encode_field(value: Any) -> str:
+    """Return one field, with quotes where it needs them."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else _text(value)
@@ -98,6 +133,8 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
         yield record
 
 
-def count_rows(path: str | os.PathLike[str]) -> int:
-    """Return the number of records below the header."""
-    return max(sum(1 for _ in read_lines(path)) - 1, 0)
+def part_path(folder: str | os.PathLike[str] | None, name: str, index: int) -> pathlib.Path:
+    """Make an empty file for part *index* of *name* in *folder* (default: of temporary files)."""
+    descriptor, path = tempfile.mkstemp(".csv", f"{name}-{index:06}-", folder)
+    os.close(descriptor)
+    return pathlib.Path(path)

@@ -22,6 +22,7 @@ from ops.foundation.files import safe_join, temporary_directory
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import require_aware
 from ops.metrics_collect.errors import BrokenTarballError
+from ops.metrics_collect.rows import SUFFIXES, read_batches
 from ops.metrics_collect.tarballs import CONFIG, FORMAT, MANIFEST, STATUS
 
 if TYPE_CHECKING:
@@ -155,34 +156,9 @@ class Extractor:
         for name, entry in sorted(manifest["members"].items(), key=lambda m: (len(m[0]), m[0])):
             collection = entry.get("collector") or _PART_NUMBER.sub("", name.rpartition(".")[0])
             wanted = self._collections is None or collection in self._collections
-            if wanted and name.endswith(".csv"):
-                for batch in read_csv_batches(folder / name):
+            if wanted and name.endswith(SUFFIXES):
+                for batch in read_batches(folder / name):
                     yield Payload(source, collection, config, batch)
-
-
-def read_csv_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a CSV file as batches of text columns; unquoted nothing is null."""
-    from pyarrow import csv as arrow_csv
-    from pyarrow import string
-
-    with arrow_csv.open_csv(path, parse_options=_parse_options()) as probe:
-        names = probe.schema.names
-    convert = arrow_csv.ConvertOptions(
-        column_types=dict.fromkeys(names, string()),
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-    )
-    with arrow_csv.open_csv(
-        path, convert_options=convert, parse_options=_parse_options()
-    ) as reader:
-        yield from (batch for batch in reader if batch.num_rows)
-
-
-def _parse_options() -> Any:
-    from pyarrow import csv as arrow_csv
-
-    return arrow_csv.ParseOptions(newlines_in_values=True)
 
 
 def _copy(content: IO[bytes], path: pathlib.Path, size: int) -> None:

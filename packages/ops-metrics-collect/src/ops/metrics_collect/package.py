@@ -5,6 +5,9 @@ big result spreads over several. Nothing but the content decides the bytes of a 
 and modes are fixed and members have a fixed order. (The status file has the moment and duration of
 each collection, so two runs differ unless the clocks are given; the payloads do not.)
 
+PostgreSQL connections (psycopg) are read in one snapshot: all collectors see the same moment, from
+the first of them until the last tarball is asked for.
+
 A collector that raises does not stop the others: its failure becomes a row of the status file. The
 files that collectors made are removed here, and each tarball when the consumer asks for the next.
 The formats are described in docs/metrics-collect.md.
@@ -25,15 +28,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.instants import iso, now
+from ops.metrics_collect.collectors import Collector
 from ops.metrics_collect.csv_parts import encode_row
 from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.snapshots import shared_snapshot
 from ops.metrics_collect.tarballs import Member, write_tarball
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
-
-    from ops.metrics_collect.collectors import Collector
 
 __all__ = ["CollectionStatus", "Package", "parse_size"]
 
@@ -107,7 +110,7 @@ class Package:
         self.statuses = []
         folder = pathlib.Path(tempfile.mkdtemp(prefix="package-", dir=self._directory))
         try:
-            for path in self._tarballs(folder):
+            for path in self._collected(folder):
                 target = path
                 if self._keep:
                     target = path.rename(pathlib.Path(self._directory or ".", path.name))
@@ -116,6 +119,11 @@ class Package:
                     target.unlink(missing_ok=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _collected(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
+        configs = [self._config] if isinstance(self._config, Collector) else []
+        with shared_snapshot(c.kwargs.get("db") for c in [*configs, *self._collectors]):
+            yield from self._tarballs(folder)
 
     def _tarballs(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
         config = self._configuration()

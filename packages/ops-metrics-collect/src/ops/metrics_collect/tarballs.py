@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.hashing import calculate_file_hash, calculate_hash
 from ops.foundation.instants import iso
-from ops.metrics_collect.csv_parts import count_rows
+from ops.metrics_collect.rows import count_rows
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -46,11 +46,10 @@ class Member:
 
     def describe(self) -> dict[str, Any]:
         """Return the entry of the manifest."""
-        rows = count_rows(self.path) if self.path.suffix == ".csv" else 1
         return {
             "collector": self.collector,
             "version": self.version,
-            "rows": rows,
+            "rows": count_rows(self.path),
             "bytes": self.size,
             "sha256": calculate_file_hash(self.path, "sha256"),
         }

@@ -2,7 +2,7 @@
 
 The query names its parameters `:since` and `:until` (and others of your own); they are rewritten to
 the style that the connection's module declares and bound, never pasted. Rows stream from the cursor
-into CSV parts, so memory does not grow with the result.
+into CSV parts (by COPY from PostgreSQL), so memory does not grow with the result.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import inspect
-import os
-import pathlib
 import re
 import sys
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.instants import iso
 from ops.metrics_collect.collectors._base import CollectorFactory
-from ops.metrics_collect.csv_parts import write_csv_parts
+from ops.metrics_collect.collectors._copy import copy_to_parts
+from ops.metrics_collect.csv_parts import part_path, write_csv_parts
 from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.snapshots import is_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,6 +82,12 @@ def _gather(
     max_part_bytes: int,
     moment: Callable[[dt.datetime], Any] | None,
 ) -> list[str]:
+    if is_postgres(db):
+        # A client-side cursor would hold the whole result; COPY streams it.
+        statement, parameters = bind_parameters(sql, values, "pyformat")
+        return copy_to_parts(
+            db, name, statement, parameters, folder=output_dir, max_bytes=max_part_bytes
+        )
     module = type(db).__module__.split(".")[0]
     convert = moment or (iso if module == "sqlite3" else _unchanged)
     bound = {k: convert(v) if isinstance(v, dt.datetime) else v for k, v in values.items()}
@@ -92,7 +97,7 @@ def _gather(
     try:
         cursor.execute(statement, parameters)
         columns = [column[0] for column in cursor.description]
-        path = functools.partial(_part_path, output_dir, name)
+        path = functools.partial(part_path, output_dir, name)
         parts = write_csv_parts(_rows(cursor), columns, path, max_bytes=max_part_bytes)
         return [str(p) for p in parts]
     finally:
@@ -101,12 +106,6 @@ def _gather(
 
 def _unchanged(value: dt.datetime) -> dt.datetime:
     return value
-
-
-def _part_path(folder: str | None, name: str, index: int) -> pathlib.Path:
-    descriptor, path = tempfile.mkstemp(".csv", f"{name}-{index:06}-", folder)
-    os.close(descriptor)
-    return pathlib.Path(path)
 
 
 def _rows(cursor: Any) -> Iterator[tuple[Any, ...]]:

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from ops.foundation.files import atomic_write
 from ops.metrics_collect.errors import ParameterError, StateError
-from ops.metrics_collect.extractor import read_csv_batches
 from ops.metrics_collect.rollups._seen import SeenIds
+from ops.metrics_collect.rows import read_batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +115,7 @@ class Rollup:
         if isinstance(data, pa.Table):
             self._add_rows(data, config or {})
         elif isinstance(data, str | os.PathLike):
-            for batch in read_csv_batches(data):
+            for batch in read_batches(data):
                 self._add_rows(pa.Table.from_batches([batch]), config or {})
         else:
             self._add_rows(pa.Table.from_pandas(data, preserve_index=False), config or {})

@@ -1,0 +1,88 @@
+"""Rows of payload files, CSV or Parquet alike: counted, and read as batches of text columns.
+
+All columns are text, so that both formats look the same to whoever reads them; NULL is null.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from ops.metrics_collect.csv_parts import read_lines
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+__all__ = ["SUFFIXES", "count_rows", "csv_to_parquet", "read_batches", "read_csv_batches"]
+
+#: Of files that hold rows.
+SUFFIXES = (".csv", ".parquet")
+
+
+def count_rows(path: str | os.PathLike[str]) -> int:
+    """Return the number of rows of a CSV or Parquet file; anything else is one document."""
+    suffix = pathlib.Path(path).suffix
+    if suffix == ".csv":
+        return max(sum(1 for _ in read_lines(path)) - 1, 0)
+    if suffix == ".parquet":
+        from pyarrow import parquet
+
+        return int(parquet.read_metadata(path).num_rows)
+    return 1
+
+
+def read_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a CSV or Parquet file as batches of text columns."""
+    if pathlib.Path(path).suffix == ".parquet":
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as file:
+            yield from (batch for batch in file.iter_batches() if batch.num_rows)
+    else:
+        yield from read_csv_batches(path)
+
+
+def read_csv_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a CSV file as batches of text columns; unquoted nothing is null."""
+    from pyarrow import csv as arrow_csv
+    from pyarrow import string
+
+    with arrow_csv.open_csv(path, parse_options=_parse_options()) as probe:
+        names = probe.schema.names
+    convert = arrow_csv.ConvertOptions(
+        column_types=dict.fromkeys(names, string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    with arrow_csv.open_csv(
+        path, convert_options=convert, parse_options=_parse_options()
+    ) as reader:
+        yield from (batch for batch in reader if batch.num_rows)
+
+
+def csv_to_parquet(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Replace a CSV file by a Parquet file with the same rows, batch by batch, and return it."""
+    from pyarrow import parquet
+
+    source = pathlib.Path(path)
+    target = source.with_suffix(".parquet")
+    writer = None
+    try:
+        for batch in read_csv_batches(source):
+            writer = writer or parquet.ParquetWriter(target, batch.schema, compression="zstd")
+            writer.write_batch(batch)
+    finally:
+        if writer is not None:
+            writer.close()
+    source.unlink()
+    return target
+
+
+def _parse_options() -> Any:
+    from pyarrow import csv as arrow_csv
+
+    return arrow_csv.ParseOptions(newlines_in_values=True)
