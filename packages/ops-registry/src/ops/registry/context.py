@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from ops.registry.errors import BackendUnavailableError, ConfigurationError
+from ops.registry.journal import DURABILITIES
 from ops.registry.model_registry import ModelRegistry
 from ops.registry.operations import Operations
 from ops.registry.storage import LocalStorageBackend
@@ -38,7 +39,8 @@ __all__ = [
 class MLOpsConfig:
     """Where the store is and how careful it is.
 
-    *durability* "process" survives the death of the process, "commit" also waits for the disk.
+    *durability* "process" survives the death of the process, "interval" is on the disk within a
+    second, "commit" when a call returns.
     With *audit* every change is written to ``audit.jsonl`` in the store.
     """
 
@@ -56,9 +58,9 @@ class MLOpsConfig:
             )
         if self.backend_type != "local":
             raise ConfigurationError(f"backend_type={self.backend_type!r} is unknown; use 'local'.")
-        if self.durability not in {"process", "commit"}:
+        if self.durability not in DURABILITIES:
             raise ConfigurationError(
-                f"durability={self.durability!r} is unknown; use 'process' or 'commit'."
+                f"durability={self.durability!r} is unknown; use one of {list(DURABILITIES)}."
             )
 
     @classmethod

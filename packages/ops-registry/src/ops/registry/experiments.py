@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.locks import FileLock
+from ops.registry import arrays
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
 from ops.registry.instants import from_ns
 from ops.registry.journal import JournalReader, JournalWriter, encode
@@ -28,9 +29,9 @@ __all__ = ["ExperimentLedger", "check_key", "check_name"]
 class ExperimentLedger:
     """The experiments in one folder, which appears with the first of them."""
 
-    def __init__(self, folder: pathlib.Path, *, durable: bool = False) -> None:
+    def __init__(self, folder: pathlib.Path, *, durability: str = "process") -> None:
         self.folder = folder
-        self._durable = durable
+        self._durability = durability
         self._journal = folder / "journal.log"
         self._reader = JournalReader(self._journal)
         self._known: dict[str, Experiment] = {}
@@ -55,7 +56,7 @@ class ExperimentLedger:
             }
             with atomic_write(self.folder / f"{record['id']}.json", "wb", durable="none") as file:
                 file.write(encode(record))
-            writer = JournalWriter(self._journal, durable=self._durable)
+            writer = JournalWriter(self._journal, durability=self._durability)
             try:
                 writer.append(record)  # from here on it exists
             finally:
@@ -94,14 +95,13 @@ class ExperimentLedger:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        created = [round(e.created_at.timestamp() * 1e6) * 1000 for e in experiments]
         columns: dict[str, Any] = {
-            "experiment_id": [e.experiment_id for e in experiments],
-            "name": [e.name for e in experiments],
-            "description": [e.description for e in experiments],
-            "created_at": pa.array(
-                [e.created_at for e in experiments], pa.timestamp("us", tz="UTC")
-            ),
-            "tags_json": [encode(dict(e.tags)).decode() for e in experiments],
+            "experiment_id": arrays.texts([e.experiment_id for e in experiments]),
+            "name": arrays.texts([e.name for e in experiments]),
+            "description": arrays.texts([e.description for e in experiments]),
+            "created_at": arrays.instants(created),
+            "tags_json": arrays.texts([encode(dict(e.tags)).decode() for e in experiments]),
         }
         with atomic_write(self.folder / "index.parquet", "wb", durable="none") as file:
             pq.write_table(pa.table(columns), file)

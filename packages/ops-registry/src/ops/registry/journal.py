@@ -3,7 +3,7 @@ r"""Append-only journals: the truth of the store, one checksummed line per recor
 A frame is ``crc32 of the JSON as 8 hex digits, a space, the JSON, a newline``. It is appended with
 one `write` on a descriptor opened with O_APPEND, so a process that is killed leaves all of a frame
 or, at worst, a torn last one; once `append` has returned, the kernel has the bytes, and a kill of
-the process cannot take them back (a loss of power can, unless `durable`).
+the process cannot take them back (a loss of power can, unless they were flushed: *durability*).
 
 A reader skips a line whose checksum is wrong and counts it. A torn line cannot swallow the next
 frame: a writer that opens a file, or whose last write failed, first ends the line that is open.
@@ -23,23 +23,31 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.errors import InvalidValueError, StorageError
+from ops.registry.flushing import Flusher, flush
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
 
-__all__ = ["JournalReader", "JournalWriter", "decode", "encode", "frame", "parse"]
+__all__ = ["DURABILITIES", "JournalReader", "JournalWriter", "decode", "encode", "frame", "parse"]
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+DURABILITIES = ("process", "interval", "commit")
 _MARKS = (b'"$float"', b'"$dict"')
 
 
 class JournalWriter:
-    """Appends records to one file; threads may share it. The folder must exist."""
+    """Appends records to one file; threads may share it. The folder must exist.
 
-    def __init__(self, path: StrPath, *, durable: bool = False) -> None:
+    *durability* "process" leaves flushing to the system, "interval" flushes within a second in the
+    background, "commit" before `append` returns.
+    """
+
+    def __init__(self, path: StrPath, *, durability: str = "process") -> None:
         self.path = os.fspath(path)
-        self.durable = durable
+        self._commits = durability == "commit"
+        self._is_timed = durability == "interval"
+        self._is_waiting = False  # for the flusher
         self._lock = threading.Lock()
         try:
             self._descriptor = os.open(self.path, _FLAGS | _BINARY, 0o666)
@@ -47,21 +55,33 @@ class JournalWriter:
             raise _failure(self.path, error) from error
         self._open_line = _ends_open(self._descriptor)
 
+    @property
+    def size(self) -> int:
+        """How many bytes the file has now."""
+        return os.fstat(self._descriptor).st_size
+
     def append(self, record: Any) -> None:
         """Write *record* as one frame; when this returns, a kill cannot lose it."""
-        data = frame(record)
+        self.append_body(encode(record))
+
+    def append_body(self, body: bytes) -> None:
+        """Write what `encode` made of a record as one frame."""
+        data = b"%08x %b\n" % (zlib.crc32(body), body)
         with self._lock:
             if self._open_line:
                 data = b"\n" + data
             try:
                 written = os.write(self._descriptor, data)
-                if self.durable:
-                    _flush(self._descriptor)
+                if self._commits:
+                    flush(self._descriptor)
             except OSError as error:
                 self._open_line = True
                 raise _failure(self.path, error) from error
             # A short write (a disk that filled up) is a torn frame, and not acknowledged.
             self._open_line = written < len(data)
+            if self._is_timed and not self._is_waiting:
+                self._is_waiting = True
+                _flusher.add(self._flush)
         if written < len(data):
             raise StorageError(f"Only {written} of {len(data)} bytes fitted into {self.path!r}.")
 
@@ -69,8 +89,24 @@ class JournalWriter:
         """Close the file; appending afterwards fails."""
         with self._lock:
             if self._descriptor >= 0:
+                if self._is_waiting:
+                    flush(self._descriptor)
                 os.close(self._descriptor)
                 self._descriptor = -1
+
+    def _flush(self) -> None:
+        """Flush on a descriptor of its own, so that nobody who appends waits."""
+        with self._lock:
+            self._is_waiting = False
+            copy = os.dup(self._descriptor) if self._descriptor >= 0 else -1
+        if copy >= 0:
+            try:
+                flush(copy)
+            finally:
+                os.close(copy)
+
+
+_flusher = Flusher()
 
 
 class JournalReader:
@@ -80,10 +116,13 @@ class JournalReader:
         self.path = os.fspath(path)
         self.offset = 0
         self.torn = 0
+        self._seen = 0  # the bytes that were there, with half of a frame at the end
 
     def poll(self) -> list[Any]:
         """Return the records that are new; a missing file has none."""
         try:
+            if os.stat(self.path).st_size <= self._seen:  # noqa: PTH116 - hot path
+                return []
             with open(self.path, "rb") as file:  # noqa: PTH123 - hot path
                 file.seek(self.offset)
                 data = file.read()
@@ -92,6 +131,7 @@ class JournalReader:
         except OSError as error:
             raise StorageError(f"{self.path!r} cannot be read: {error}.") from error
         records, torn, used = parse(data)
+        self._seen = self.offset + len(data)
         self.offset += used
         self.torn += torn
         return records
@@ -194,10 +234,6 @@ def _ends_open(descriptor: int) -> bool:
         return False
     os.lseek(descriptor, size - 1, os.SEEK_SET)
     return os.read(descriptor, 1) != b"\n"
-
-
-def _flush(descriptor: int) -> None:
-    getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
 def _failure(path: str, error: OSError) -> StorageError:

@@ -18,7 +18,7 @@ from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_short_id
 from ops.foundation.locks import FileLock
 from ops.registry import artifacts
-from ops.registry.errors import ModelVersionNotFoundError
+from ops.registry.errors import InvalidValueError, ModelVersionNotFoundError
 from ops.registry.events import EventType, HookType
 from ops.registry.experiments import check_key, check_name
 from ops.registry.flavors import load_artifact
@@ -46,7 +46,7 @@ class ModelRegistry:
     ) -> None:
         self.root = pathlib.Path(root).absolute()
         self._operations = operations or Operations()
-        self._durable = durability == "commit"
+        self._durability = durability
         self._journal = self.root / "models" / "journal.log"
         self._lock = FileLock(self.root / "models" / ".lock", timeout=60)
         self._artifacts = self.root / "artifacts"
@@ -86,6 +86,7 @@ class ModelRegistry:
         }
         asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
         metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
+        metadata["metrics"] = {k: _number(k, v) for k, v in asked["metrics"].items()}
         check_name("a model", asked["name"])
         for key in (*asked["metrics"], *asked["hyperparameters"], *asked["tags"]):
             check_key(key)
@@ -329,7 +330,7 @@ class ModelRegistry:
 
     def _append(self, operation: str, name: str, version: int, **more: Any) -> None:
         record = {"v": FORMAT, "op": operation, "name": name, "version": version, "t": time_ns()}
-        writer = JournalWriter(self._journal, durable=self._durable)
+        writer = JournalWriter(self._journal, durability=self._durability)
         try:
             writer.append(record | more)
         finally:
@@ -357,6 +358,13 @@ class ModelRegistry:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, "wb", durable="none") as file:
             file.write(encode(version_record(version)))
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidValueError(f"Metric {key!r} must be a number, not {value!r:.80}.") from error
 
 
 def _slug(name: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
-from ops.registry.filters import compile_filter, compile_order
+from ops.registry import arrays
+from ops.registry.filters import Kind, holds, parse_filter, parse_order, sort_key
 from ops.registry.journal import encode
 
 if TYPE_CHECKING:
@@ -17,25 +19,30 @@ if TYPE_CHECKING:
 
 __all__ = ["FIELDS", "select", "write_table"]
 
-#: The plain fields of a version in filters and orders.
-FIELDS = ("name", "version", "stage", "framework", "artifact_type", "model_id", "run_id")
+#: The fields of a version without a group, in filters and orders.
+FIELDS = {
+    "name": Kind.TEXT,
+    "version": Kind.NUMBER,
+    "stage": Kind.TEXT,
+    "framework": Kind.TEXT,
+    "artifact_type": Kind.TEXT,
+    "model_id": Kind.TEXT,
+    "run_id": Kind.TEXT,
+}
 
 
 def select(
     versions: Sequence[ModelVersion], text: str | None, order_by: str | None, limit: int | None
 ) -> list[ModelVersion]:
     """Return the versions for which *text* holds, ordered, at most *limit*."""
-    found = list(versions)
-    if text is not None and text.strip():
-        holds = compile_filter(text, FIELDS)
-        found = [v for v in found if holds(_lookup(v))]
-    order = compile_order(order_by, FIELDS)
+    node = parse_filter(text, FIELDS)
+    order = parse_order(order_by, FIELDS)
+    found = [v for v in versions if node is None or holds(node, _lookup(v))]
     if order is not None:
-        field, descending = order
-        there = [v for v in found if _lookup(v)(field) is not None]
-        absent = [v for v in found if _lookup(v)(field) is None]
-        there.sort(key=lambda v: _sortable(_lookup(v)(field)), reverse=descending)
-        found = [*there, *absent]
+        valued = [(_lookup(v)(order.field), v) for v in found]
+        there = [(sort_key(order.kind, value), v) for value, v in valued if not _absent(value)]
+        there.sort(key=lambda pair: pair[0], reverse=order.descending)
+        found = [*(v for _, v in there), *(v for value, v in valued if _absent(value))]
     return found[:limit]
 
 
@@ -45,29 +52,23 @@ def write_table(path: pathlib.Path, versions: Sequence[ModelVersion]) -> None:
     import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {
-        "model_id": [v.model_id for v in versions],
-        "name": [v.name for v in versions],
-        "version": [v.version for v in versions],
-        "stage": [str(v.stage) for v in versions],
-        "framework": [_text(v.metadata.framework) for v in versions],
-        "size": [v.size for v in versions],
-        "checksum": [v.checksum for v in versions],
-        "tags_json": [encode(dict(v.metadata.tags)).decode() for v in versions],
+        "model_id": arrays.texts([v.model_id for v in versions]),
+        "name": arrays.texts([v.name for v in versions]),
+        "version": arrays.wholes([v.version for v in versions]),
+        "stage": arrays.texts([str(v.stage) for v in versions]),
+        "framework": arrays.texts([v.metadata.framework for v in versions]),
+        "size": arrays.wholes([v.size for v in versions]),
+        "checksum": arrays.texts([v.checksum for v in versions]),
+        "tags_json": arrays.texts([encode(dict(v.metadata.tags)).decode() for v in versions]),
     }
     for key in sorted({k for v in versions for k in v.metadata.metrics}):
-        values = [v.metadata.metrics.get(key) for v in versions]
-        columns[f"metrics.{key}"] = pa.array(values, pa.float64())
+        columns[f"metrics.{key}"] = arrays.numbers([v.metadata.metrics.get(key) for v in versions])
     with atomic_write(path, "wb", durable="none") as file:
         pq.write_table(pa.table(columns), file)
 
 
-def _text(value: str) -> str:
-    return value.encode("utf-8", "replace").decode()  # Parquet has no lone surrogates
-
-
-def _sortable(value: Any) -> tuple[bool, Any]:
-    numeric = isinstance(value, (int, float))
-    return numeric, value if numeric else str(value)
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _lookup(version: ModelVersion) -> Lookup:
@@ -83,6 +84,8 @@ def _lookup(version: ModelVersion) -> Lookup:
     }
     groups = {
         "metrics": metadata.metrics,
+        "metrics_min": metadata.metrics,  # a version has one value of each
+        "metrics_max": metadata.metrics,
         "params": metadata.hyperparameters,
         "tags": metadata.tags,
     }

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from ops.observe.events import get_event_emitter
 from ops.observe.hooks import get_hooks_manager
+from ops.registry.events import EventType
 
 if TYPE_CHECKING:
     from ops.observe.audit import AuditLogger
     from ops.observe.events import EventEmitterProtocol
     from ops.observe.hooks import HooksManager
     from ops.observe.metrics import MetricsCollector
-    from ops.registry.events import EventType, HookType
+    from ops.registry.events import HookType
 
 __all__ = ["Operations"]
 
 logger = logging.getLogger("ops.registry")
+
+_COUNTERS = {event: f"ops_registry_{event}" for event in EventType}
 
 
 class Operations:
@@ -67,7 +70,7 @@ class Operations:
         resource: str | None = None,
     ) -> None:
         """Tell that an operation is done: counter, event, audit (with *resource*), post-hooks."""
-        self.metrics.increment(f"ops_registry_{event.value}")
+        self.metrics.increment(_COUNTERS[event])
         self.emitter.emit(event, data, source="ops.registry")
         if self.audit is not None and resource is not None:
             try:

@@ -79,7 +79,8 @@ class Metric:
 class MetricSummary:
     """What a whole history comes to; *last* is the value of the highest step, then latest time.
 
-    *minimum* and *maximum* ignore NaN and are NaN when there is nothing else.
+    *minimum* and *maximum* ignore NaN and are NaN when there is nothing else; their steps are those
+    at which they were met first.
     """
 
     last: float
@@ -87,6 +88,8 @@ class MetricSummary:
     minimum: float
     maximum: float
     count: int
+    minimum_step: int = 0
+    maximum_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The index of an experiment's runs: which there are and what they came to, without opening each.
 
 Starting and ending a run append its row to the newest segment, ``index/{n}.log``; logging to a run
-that has ended appends that its row is stale. `compact` folds segments into ``index.parquet``:
+that has ended appends that its row is stale. A compaction folds segments into ``index.parquet``
+(`runtable`), by columns:
 
 1. under the lock, a new empty segment is made, so that nobody appends to the older ones any more;
 2. base and older segments are folded into a temporary Parquet file, whose metadata says through
@@ -9,9 +10,17 @@ that has ended appends that its row is stale. `compact` folds segments into ``in
 3. `os.replace` makes it the base: the commit point. Then the folded segments are deleted.
 
 A crash before 3 leaves the base and all segments; one after it leaves segments that the base says
-are folded and that readers skip. The Parquet file has a wide column per metric, parameter and tag
-for people and their tools, and the exact rows as JSON for `rows`. Rows of runs that are still
-running, or stale, are completed from the run's own journals, which are the truth.
+are folded and that readers skip. Appending starts one in the background when the newest segment has
+grown past a share of the base, so the work per run stays the same however many there are; whoever
+finds another process compacting leaves it to that one.
+
+Reading takes no lock. It reads the base, then the segments after it, then looks whether the base is
+still that file: segments vanish only after the base was replaced, so if it is, none was missed.
+
+What is not in the base as it is now is the *overlay*: the rows of the segments, and those of runs
+that are not over or stale, completed from their journals, which are the truth. A search asks the
+base by columns and the overlay row by row. A base that is missing although segments were folded, or
+journals of runs without any index, are not taken for an empty experiment: the index is made again.
 """
 
 from __future__ import annotations
@@ -21,10 +30,11 @@ import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import LockTimeout
 from ops.foundation.files import atomic_write
 from ops.foundation.locks import FileLock
-from ops.registry.errors import CorruptStoreError, RunNotFoundError
-from ops.registry.journal import JournalReader, JournalWriter, decode, encode
+from ops.registry.errors import RunNotFoundError
+from ops.registry.journal import JournalReader, JournalWriter
 from ops.registry.records import RunStatus
 from ops.registry.runlog import MAIN, RunReader
 
@@ -32,32 +42,57 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ops.foundation.files import Durability
+    from ops.registry.runtable import RunTable
 
-__all__ = ["RunIndex"]
+__all__ = ["RunIndex", "Snapshot"]
 
-#: Tails longer than this are folded by whoever searches, who has to read them anyway.
-LONG_TAIL = 1000
-#: Rarer keys are only in the JSON of a row: a table with thousands of columns helps nobody.
-WIDE_COLUMNS = 500
+#: Segments smaller than this are never worth a compaction: about 1 000 rows.
+SMALLEST_SEGMENT = 600_000
+#: The share of the base that a segment may reach, in bytes; a frame is about five times its Parquet.
+SHARE_OF_BASE = 0.25
+_FINAL = {str(status) for status in RunStatus if status.is_final}
+_LOCK_SECONDS = 60
+_COMPACTION_SECONDS = 600
+
+
+class Snapshot:
+    """The runs of an experiment as of one moment.
+
+    *settled* are the rows of segments, *live* those that journals may still change; both count in
+    place of what *base* has of the same runs, whose rows *hidden* masks. *memo* is for whoever asks
+    the base and the settled rows: it lasts while those stay the same.
+    """
+
+    __slots__ = ("base", "hidden", "live", "memo", "settled")
+
+    def __init__(
+        self, base: RunTable | None, settled: dict[str, dict[str, Any]], hidden: Any | None
+    ) -> None:
+        self.base = base
+        self.settled = settled
+        self.hidden = hidden
+        self.live: dict[str, dict[str, Any]] = {}
+        self.memo: dict[Any, list[dict[str, Any]]] = {}
+
+    def overlay(self) -> dict[str, dict[str, Any]]:
+        """Return all rows that count in place of the base's."""
+        return self.settled | self.live
 
 
 class RunIndex:
     """The index in the folder of one experiment's runs; the folder appears with the first append."""
 
-    def __init__(self, folder: pathlib.Path, *, durable: bool = False) -> None:
+    def __init__(self, folder: pathlib.Path, *, durability: str = "process") -> None:
         self.folder = folder
         self.parquet = folder / "index.parquet"
         self._segments = folder / "index"
-        self._durable = durable
-        self._lock = FileLock(self._segments / ".lock", timeout=60)
-        self._turn = threading.RLock()  # between threads that read through this object
+        self._durability = durability
+        self._lock = FileLock(self._segments / ".lock", timeout=_LOCK_SECONDS)
+        self.turn = threading.RLock()  # between threads that read through this object
+        self._writing = threading.Lock()
         self._writer: tuple[int, JournalWriter] | None = None
-        self._base_key: tuple[int, int] | None = None
-        self._through = -1
-        self._rows: dict[str, dict[str, Any]] = {}
-        self._stale: set[str] = set()
-        self._tail: dict[int, JournalReader] = {}
-        self._live: dict[str, RunReader] = {}
+        self._background: threading.Thread | None = None
+        self._view = _View(folder)
 
     def put(self, row: dict[str, Any]) -> None:
         """Append what is known of a run now."""
@@ -67,184 +102,277 @@ class RunIndex:
         """Append that the row of a run that had ended is not the last word."""
         self._append({"stale": run_id})
 
+    def snapshot(self) -> Snapshot:
+        """Return the runs as of now; hold `turn` while it is used."""
+        with self.turn:
+            if not self._view.refresh():
+                self.rebuild()
+                self._view.refresh()
+            return self._view.snapshot()
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the current row of every run, oldest first."""
-        with self._turn:
-            return self._all_rows()
+        with self.turn:
+            found = self.snapshot()
+            overlay = found.overlay()
+            rows = [] if found.base is None else found.base.every_row()
+            rows = [row for row in rows if row["run_id"] not in overlay]
+            rows += overlay.values()
+        return sorted(rows, key=lambda row: (row["start"], row["run_id"]))
 
-    def _all_rows(self) -> list[dict[str, Any]]:
-        if not self._segments.is_dir():
-            return []
-        with self._lock:  # no segment is deleted while they are read
-            self._refresh()
-        if sum(reader.offset for reader in self._tail.values()) > LONG_TAIL * 400:
-            self.compact()
-            with self._lock:
-                self._refresh()
-        return sorted(
-            (self._completed(run_id, row) for run_id, row in self._rows.items()),
-            key=lambda row: (row["start"], row["run_id"]),
-        )
+    def compact(self, *, wait: bool = True) -> int:
+        """Fold everything into ``index.parquet`` and return the number of runs in it.
 
-    def compact(self) -> int:
-        """Fold everything into ``index.parquet`` and return the number of runs in it."""
+        Without *wait* it returns -1 when another process or thread is at it.
+        """
         if not self._segments.is_dir():
             return 0
-        with self._turn, FileLock(self._segments / ".compact", timeout=600):
-            with self._lock:
-                newest = self._newest()
-                JournalWriter(self._segment(newest + 1)).close()
-                self._refresh()
-                rows = {run_id: self._completed(run_id, row) for run_id, row in self._rows.items()}
-            self._write_base(rows.values(), newest)
+        lock = FileLock(self._segments / ".compact", timeout=_COMPACTION_SECONDS if wait else 0)
+        try:
+            lock.acquire()
+        except LockTimeout:
+            if wait:
+                raise
+            return -1
+        try:
+            newest = self._roll()
+            # A view of its own: readers through this object go on meanwhile.
+            view = _View(self.folder)
+            view.refresh(through=newest)
+            found = view.snapshot()
+            count = self._write_base(found.base, list(found.overlay().values()), newest)
             self._drop_through(newest)
-        return len(rows)
+        finally:
+            lock.release()
+        return count
 
     def rebuild(self) -> int:
         """Forget the index, make it again from the runs' journals, and return their number."""
         self._segments.mkdir(parents=True, exist_ok=True)
-        with self._turn, FileLock(self._segments / ".compact", timeout=600):
-            with self._lock:
-                newest = self._newest()
-                JournalWriter(self._segment(newest + 1)).close()
-                rows = list(self._rows_from_journals())
-                self._write_base(rows, newest)
+        with FileLock(self._segments / ".compact", timeout=_COMPACTION_SECONDS):
+            # Rows that are put from here on are in later segments and count on top of the base.
+            newest = self._roll()
+            count = self._write_base(None, list(_rows_from_journals(self.folder)), newest)
             self._drop_through(newest)
-        self._base_key = None
-        return len(rows)
+        return count
 
     def close(self) -> None:
-        """Close the segment that is open for appending."""
+        """Wait for a compaction in the background and close the segment that is open."""
+        thread = self._background
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        with self._writing:
+            self._close_writer()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self._segments.mkdir(parents=True, exist_ok=True)
+        with self._writing, self._lock:
+            newest = self._newest()
+            if self._writer is None or self._writer[0] != newest:
+                self._close_writer()
+                writer = JournalWriter(self._segment(newest), durability=self._durability)
+                self._writer = newest, writer
+            self._writer[1].append(record)
+            size = self._writer[1].size
+        if size >= SMALLEST_SEGMENT:
+            self._compact_in_background(size)
+
+    def _compact_in_background(self, size: int) -> None:
+        try:
+            limit = self.parquet.stat().st_size * SHARE_OF_BASE
+        except OSError:
+            limit = 0
+        if size < limit or (self._background is not None and self._background.is_alive()):
+            return
+        # Not a daemon: an interpreter that ends waits for it, and never tears Arrow down under it.
+        self._background = threading.Thread(
+            target=self._compact_quietly, name="ops-registry-compact"
+        )
+        self._background.start()
+
+    def _compact_quietly(self) -> None:
+        import logging
+
+        try:
+            self.compact(wait=False)
+        except Exception:
+            # Nothing is lost, and the next one who appends tries again.
+            logging.getLogger("ops.registry").exception("%s was not compacted", self.parquet)
+
+    def _close_writer(self) -> None:
         if self._writer is not None:
             self._writer[1].close()
             self._writer = None
 
-    def _drop_through(self, newest: int) -> None:
-        with self._lock:  # a reader that still has the old base is not done with the segments
-            for number in self._numbers():
-                if number <= newest:
-                    pathlib.Path(self._segment(number)).unlink()
-
-    def _rows_from_journals(self) -> Iterable[dict[str, Any]]:
-        suffix = f".{MAIN}.log"
-        for entry in os.scandir(self.folder):
-            if entry.name.endswith(suffix):
-                try:
-                    yield RunReader(self.folder, entry.name.removesuffix(suffix)).poll().row
-                except RunNotFoundError:
-                    continue  # killed before its start was acknowledged
-
-    def _append(self, record: dict[str, Any]) -> None:
-        self._segments.mkdir(parents=True, exist_ok=True)
+    def _roll(self) -> int:
+        """Begin a new segment and return the number of the one before."""
         with self._lock:
-            newest = self._newest()
-            if self._writer is None or self._writer[0] != newest:
-                self.close()
-                self._writer = newest, JournalWriter(self._segment(newest), durable=self._durable)
-            self._writer[1].append(record)
+            newest = max(_numbers(self._segments), default=-1)
+            JournalWriter(self._segment(newest + 1)).close()
+        return newest
+
+    def _drop_through(self, newest: int) -> None:
+        for number in _numbers(self._segments):
+            if number <= newest:
+                pathlib.Path(self._segment(number)).unlink(missing_ok=True)
 
     def _newest(self) -> int:
-        number = self._writer[0] if self._writer else max(self._numbers(), default=0)
-        while os.path.exists(self._segment(number + 1)):  # noqa: PTH110 - strings, on every append
-            number += 1
-        return number
-
-    def _numbers(self) -> list[int]:
-        return sorted(int(p.stem) for p in self._segments.glob("[0-9]*.log"))
+        """Return the segment to append to. It is never deleted, so one that is gone was not it."""
+        if self._writer is not None:
+            number = self._writer[0]
+            if _exists(self._segment(number)) and not _exists(self._segment(number + 1)):
+                return number
+        return max(_numbers(self._segments), default=0)
 
     def _segment(self, number: int) -> str:
         return f"{self._segments}/{number:06d}.log"
 
-    def _refresh(self) -> None:
-        try:
-            status = self.parquet.stat()
-            key = (status.st_ino, status.st_mtime_ns)
-        except FileNotFoundError:
-            key = None
-        if key != self._base_key or (key is None and not self._tail):
-            self._rows, self._through = self._read_base() if key else ({}, -1)
-            self._base_key, self._tail, self._stale = key, {}, set()
-        for number in self._numbers():
-            if number <= self._through:
-                continue
-            reader = self._tail.setdefault(number, JournalReader(self._segment(number)))
-            for record in reader.poll():
-                self._fold(record)
+    def _write_base(self, base: RunTable | None, rows: list[dict[str, Any]], through: int) -> int:
+        import pyarrow.parquet as pq
 
-    def _fold(self, record: dict[str, Any]) -> None:
-        if "stale" in record:
-            self._stale.add(record["stale"])
-        else:
-            row = record["row"]
-            self._rows[row["run_id"]] = row
+        from ops.registry.runtable import ROW_GROUP, merged
 
-    def _completed(self, run_id: str, row: dict[str, Any]) -> dict[str, Any]:
-        """Return *row*, or what the journals say where they may know more."""
-        if RunStatus(row["status"]).is_final and run_id not in self._stale:
-            self._live.pop(run_id, None)
-            return row
-        reader = self._live.setdefault(run_id, RunReader(self.folder, run_id))
+        table = merged(base, rows, through)
+        # Its segments are deleted afterwards, so where frames are on disk the base must be too.
+        durable: Durability = "none" if self._durability == "process" else "full"
+        with atomic_write(self.parquet, "wb", durable=durable) as file:
+            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP)
+        count: int = table.num_rows
+        return count
+
+
+class _View:
+    """What one reader knows of an index; each `refresh` reads only what is new."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._parquet = folder / "index.parquet"
+        self._segments = folder / "index"
+        self._key: tuple[int, int, int] | None = None
+        self._base: RunTable | None = None
+        self._unfinished: frozenset[str] = frozenset()
+        self._live: dict[str, RunReader] = {}
+        self._readers: dict[int, JournalReader] = {}
+        self._tail: dict[str, dict[str, Any]] = {}
+        self._stale: set[str] = set()
+        self._open: set[str] = set()  # the runs whose journals have the last word
+        self._snapshot: Snapshot | None = None
+
+    def refresh(self, through: int | None = None) -> bool:
+        """Read on, up to the segment *through*; False when the index has lost its base."""
+        while True:
+            key = self._base_key()
+            if key != self._key:
+                self._open_base(key)
+            numbers = _numbers(self._segments)
+            after = -1 if self._base is None else self._base.through
+            for number in numbers:
+                if number > after and (through is None or number <= through):
+                    self._read_segment(number)
+            if self._base_key() == key:
+                break
+        if key is not None:
+            return True
+        # Segments count from 0 and are removed from below: without a base all must be there.
+        return numbers[0] == 0 if numbers else not _has_runs(self._folder)
+
+    def snapshot(self) -> Snapshot:
+        """Return what was read, with the runs that may know more completed from their journals."""
+        if self._snapshot is None:
+            settled = {i: row for i, row in self._tail.items() if i not in self._open}
+            hidden = None
+            if self._base is not None and (self._open or settled):
+                hidden = self._base.places(sorted(self._open | settled.keys()))
+            self._snapshot = Snapshot(self._base, settled, hidden)
+            self._live = {i: r for i, r in self._live.items() if i in self._open}
+        found = {i: self._completed(i, self._tail.get(i)) for i in self._open}
+        self._snapshot.live = {i: row for i, row in found.items() if row is not None}
+        return self._snapshot
+
+    def _completed(self, run_id: str, row: dict[str, Any] | None) -> dict[str, Any] | None:
+        reader = self._live.get(run_id)
+        if reader is None:
+            reader = self._live[run_id] = RunReader(self._folder, run_id, keep_history=False)
         try:
             return reader.poll().row
         except RunNotFoundError:
             return row
 
-    def _read_base(self) -> tuple[dict[str, dict[str, Any]], int]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def _open_base(self, key: tuple[int, int, int] | None) -> None:
+        if key is None:
+            self._base, self._unfinished = None, frozenset()
+        else:
+            from ops.registry.runtable import RunTable
 
+            try:
+                self._base = RunTable(self._parquet)
+            except FileNotFoundError:  # deleted just now
+                self._key = None
+                return
+            self._unfinished = frozenset(self._base.unfinished())
+        self._key = key
+        self._forget_tail()
+
+    def _forget_tail(self) -> None:
+        self._readers, self._tail, self._stale = {}, {}, set()
+        self._open = set(self._unfinished)
+        self._snapshot = None
+
+    def _read_segment(self, number: int) -> None:
+        reader = self._readers.get(number)
+        if reader is None:
+            path = self._segments / f"{number:06d}.log"
+            reader = self._readers[number] = JournalReader(path)
+        for record in reader.poll():
+            self._snapshot = None
+            if "stale" in record:
+                self._stale.add(record["stale"])
+                self._open.add(record["stale"])
+                continue
+            row = record["row"]
+            run_id = row["run_id"]
+            self._tail[run_id] = row
+            if row["status"] in _FINAL and run_id not in self._stale:
+                self._open.discard(run_id)
+            else:
+                self._open.add(run_id)
+
+    def _base_key(self) -> tuple[int, int, int] | None:
         try:
-            table = pq.read_table(self.parquet, columns=["run_id", "row_json"])
-            through = int((table.schema.metadata or {})[b"through"])
-            ids, rows = (table[name].to_pylist() for name in ("run_id", "row_json"))
-        except (pa.ArrowException, KeyError, ValueError) as error:
-            raise CorruptStoreError(
-                f"The index {str(self.parquet)!r} is damaged: {error}.",
-                suggestions=("Rebuild it from the journals: ops-registry fsck --repair.",),
-            ) from error
-        return {i: decode(r.encode()) for i, r in zip(ids, rows, strict=True)}, through
-
-    def _write_base(self, rows: Iterable[dict[str, Any]], through: int) -> None:
-        import pyarrow.parquet as pq
-
-        table = _wide(sorted(rows, key=lambda row: (row["start"], row["run_id"])))
-        table = table.replace_schema_metadata({"through": str(through), "format": "1"})
-        durable: Durability = "full" if self._durable else "none"
-        with atomic_write(self.parquet, "wb", durable=durable) as file:
-            pq.write_table(table, file, compression="zstd")
+            status = self._parquet.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _wide(rows: list[dict[str, Any]]) -> Any:
-    import pyarrow as pa
-
-    when = pa.timestamp("ns", tz="UTC")
-    columns: dict[str, Any] = {
-        "run_id": pa.array([r["run_id"] for r in rows], pa.string()),
-        "name": pa.array([r["name"] for r in rows], pa.string()),
-        "status": pa.array([r["status"] for r in rows], pa.string()),
-        "start_time": pa.array([r["start"] for r in rows], when),
-        "end_time": pa.array([r["end"] for r in rows], when),
-        "parent_run_id": pa.array([r["parent"] for r in rows], pa.string()),
-    }
-    for key in _commonest(rows, "metrics"):
-        values = [r["metrics"].get(key, (None,))[0] for r in rows]
-        columns[f"metrics.{key}"] = pa.array(values, pa.float64())
-    for kind in ("params", "tags"):
-        for key in _commonest(rows, kind):
-            texts = [_text(r[kind][key]) if key in r[kind] else None for r in rows]
-            columns[f"{kind}.{key}"] = pa.array(texts, pa.string())
-    columns["row_json"] = pa.array([encode(r).decode() for r in rows], pa.string())
-    return pa.table(columns)
+def _rows_from_journals(folder: pathlib.Path) -> Iterable[dict[str, Any]]:
+    for run_id in _run_ids(folder):
+        try:
+            yield RunReader(folder, run_id, keep_history=False).poll().row
+        except RunNotFoundError:
+            continue  # killed before its start was acknowledged
 
 
-def _commonest(rows: list[dict[str, Any]], kind: str) -> list[str]:
-    counts: dict[str, int] = {}
-    for row in rows:
-        for key in row[kind]:
-            counts[key] = counts.get(key, 0) + 1
-    return sorted(sorted(counts, key=lambda k: (-counts[k], k))[:WIDE_COLUMNS])
+def _exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - strings, on every append
 
 
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else encode(value).decode()
-    return text.encode("utf-8", "replace").decode()
+def _has_runs(folder: pathlib.Path) -> bool:
+    return bool(_run_ids(folder))
+
+
+def _run_ids(folder: pathlib.Path) -> list[str]:
+    suffix = f".{MAIN}.log"
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
+    except FileNotFoundError:
+        return []
+    return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+
+
+def _numbers(folder: pathlib.Path) -> list[int]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
+    except FileNotFoundError:
+        return []
+    return sorted(int(n[:-4]) for n in names if n.endswith(".log") and n[:-4].isdigit())

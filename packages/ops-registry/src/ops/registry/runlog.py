@@ -12,6 +12,7 @@ while those sizes are the real ones; otherwise the journals are read. It can be 
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "FORMAT",
@@ -35,6 +36,7 @@ __all__ = [
     "journal_path",
     "load_state",
     "point",
+    "points_body",
     "to_run",
 ]
 
@@ -47,9 +49,13 @@ Point = tuple[float, int, int]  # value, step, nanoseconds since the epoch
 
 
 class RunState:
-    """What the records of a run come to; `apply` may be called in any order of the journals."""
+    """What the records of a run come to; `apply` may be called in any order of the journals.
 
-    def __init__(self) -> None:
+    Without *keep_history* only the summaries of metrics stay in memory.
+    """
+
+    def __init__(self, *, keep_history: bool = True) -> None:
+        self._keep_history = keep_history
         self.row: dict[str, Any] = {}
         self.history: dict[str, list[Point]] = {}
         self.writers: list[str] = [MAIN]
@@ -92,17 +98,22 @@ class RunState:
             self.row["owners"].append(record.get("o"))
 
     def _metric(self, key: str, value: float, step: int, when: int) -> None:
-        self.history.setdefault(key, []).append((value, step, when))
+        if self._keep_history:
+            self.history.setdefault(key, []).append((value, step, when))
         summary = self.row["metrics"].get(key)
         if summary is None:
-            self.row["metrics"][key] = [value, step, when, value, value, 1]
+            self.row["metrics"][key] = [value, step, when, value, value, 1, step, step]
             return
         if (step, when) >= (summary[1], summary[2]):
             summary[:3] = value, step, when
-        if not math.isnan(value):
-            summary[3] = value if math.isnan(summary[3]) else min(summary[3], value)
-            summary[4] = value if math.isnan(summary[4]) else max(summary[4], value)
         summary[5] += 1
+        if math.isnan(value):
+            return
+        # By value, then by step: the result must not depend on which journal is read first.
+        if math.isnan(summary[3]) or (value, step) < (summary[3], summary[6]):
+            summary[3], summary[6] = value, step
+        if math.isnan(summary[4]) or (-value, step) < (-summary[4], summary[7]):
+            summary[4], summary[7] = value, step
 
     def _latest(self, kind: str, record: Mapping[str, Any]) -> None:
         when = record["t"]
@@ -120,10 +131,10 @@ class RunState:
 class RunReader:
     """Follows the journals of one run: each `poll` reads only what is new."""
 
-    def __init__(self, folder: pathlib.Path, run_id: str) -> None:
+    def __init__(self, folder: pathlib.Path, run_id: str, *, keep_history: bool = True) -> None:
         self.folder = folder
         self.run_id = run_id
-        self.state = RunState()
+        self.state = RunState(keep_history=keep_history)
         self._readers: dict[str, JournalReader] = {}
 
     def poll(self) -> RunState:
@@ -169,7 +180,7 @@ def load_state(folder: pathlib.Path, run_id: str, *, history: bool = False) -> R
     """Return the state of a run, from its view when that is current, else from the journals."""
     view = _current_view(folder, run_id)
     if view is None or (history and view["history"] is None):
-        return RunReader(folder, run_id).poll()
+        return RunReader(folder, run_id, keep_history=history).poll()
     state = RunState()
     state.row = view["row"]
     state.history = {k: [tuple(p) for p in v] for k, v in (view["history"] or {}).items()}
@@ -195,20 +206,31 @@ def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
     return f"{folder}/{run_id}.{writer}.log"
 
 
-def point(key: str, value: Any, step: int, when: int) -> list[Any]:
-    """Return one point of a metric as journals have it, or refuse it."""
-    check_key(key)
+def point(key: str, value: Any, step: int, when: int) -> str:
+    """Return one point of a metric as the JSON that journals have, or refuse it."""
     try:
-        return [key, float(value), int(step), when]
-    except (TypeError, ValueError) as error:
+        number, whole = float(value), int(step)
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidValueError(
             f"Metric {key!r} must be a number at a whole step, not {value!r:.80} at {step!r}."
         ) from error
+    # repr of a finite float is JSON, and several times faster than an encoder.
+    said = repr(number) if math.isfinite(number) else f'{{"$float":"{number!r}"}}'
+    return f"[{_quoted(key)},{said},{whole},{when}]"
+
+
+def points_body(points: Iterable[str]) -> bytes:
+    """Return the record of several points, encoded."""
+    return f'{{"m":[{",".join(points)}]}}'.encode()
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoted(key: str) -> str:
+    return encode(check_key(key)).decode()
 
 
 def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
     """Return a row as the public record; *artifacts* is the folder of all runs' artifacts."""
-    base = artifacts / row["run_id"]
     return Run(
         run_id=row["run_id"],
         experiment_id=row["experiment_id"],
@@ -221,10 +243,13 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
         parameters=dict(row["params"]),
         metrics={k: s[0] for k, s in row["metrics"].items()},
         metric_summaries={
-            k: MetricSummary(s[0], s[1], s[3], s[4], s[5]) for k, s in row["metrics"].items()
+            k: MetricSummary(s[0], s[1], s[3], s[4], s[5], s[6], s[7])
+            for k, s in row["metrics"].items()
         },
         tags=dict(row["tags"]),
-        artifacts=tuple(Artifact(p, s, c, str(base / p)) for p, s, c in row["artifacts"]),
+        artifacts=tuple(
+            Artifact(p, s, c, str(artifacts / row["run_id"] / p)) for p, s, c in row["artifacts"]
+        ),
     )
 
 

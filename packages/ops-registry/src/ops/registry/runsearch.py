@@ -1,72 +1,130 @@
-"""Selecting runs: rows of the index, filtered, ordered and cut."""
+"""Selecting runs: the base of an index by columns, what is on top of it row by row, then both.
+
+Both sides come back in the same order, so what is left is to merge two short lists: with a *limit*
+no more rows of the base are read than can be in the answer.
+"""
 
 from __future__ import annotations
 
-import heapq
 import math
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.filters import comparison, compile_filter, compile_order
+from ops.registry.filters import (
+    Both,
+    Kind,
+    comparison,
+    holds,
+    kind_of,
+    parse_filter,
+    parse_order,
+    sort_key,
+)
+from ops.registry.runstore import with_liveness
+from ops.registry.runtable import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
-    from ops.registry.filters import Lookup, Predicate
+    from ops.registry.filters import Lookup, Node, Order
     from ops.registry.records import Run
+    from ops.registry.runindex import RunIndex, Snapshot
 
-__all__ = ["FIELDS", "select", "to_table"]
+__all__ = ["Query", "lookup", "to_table"]
 
-#: The plain fields of a run in filters and orders, and where a row has them.
-FIELDS = {
-    "run_id": "run_id",
-    "name": "name",
-    "status": "status",
-    "start_time": "start",
-    "end_time": "end",
-    "parent_run_id": "parent",
-}
+KINDS = {name: kind for name, (kind, _) in FIELDS.items()}
+#: Answers that are kept while an index stays as it is, and how long they may be.
+_KEPT_ANSWERS, _KEPT_ROWS = 64, 1000
+_SUMMARY = {"metrics": 0, "metrics_min": 3, "metrics_max": 4}
 
 
-def select(
-    rows: Iterable[dict[str, Any]],
-    metric_filter: Mapping[str, tuple[str, float]],
-    text: str | None,
-    order_by: str | None,
-    limit: int | None,
-) -> list[dict[str, Any]]:
-    """Return the rows for which all filters hold, ordered, at most *limit*."""
-    predicates: list[Predicate] = [
-        comparison(f"metrics.{key}", sign, value) for key, (sign, value) in metric_filter.items()
-    ]
-    if text is not None and text.strip():
-        predicates.append(compile_filter(text, tuple(FIELDS)))
-    order = compile_order(order_by, tuple(FIELDS))
-    found = [r for r in rows if all(p(_lookup(r)) for p in predicates)]
-    return ordered(found, order, limit)
+class Query:
+    """What is asked, parsed once: which runs, in which order, how many."""
+
+    def __init__(
+        self,
+        text: str | None = None,
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        order_by: str | None = None,
+        limit: int | None = None,
+    ) -> None:
+        parts: list[Node] = [
+            comparison(f"metrics.{key}", kind_of(f"metrics.{key}", KINDS), sign, value)
+            for key, (sign, value) in (metric_filter or {}).items()
+        ]
+        parsed = parse_filter(text, KINDS)
+        parts += [] if parsed is None else [parsed]
+        self.node: Node | None = Both(tuple(parts)) if parts else None
+        self.order = parse_order(order_by, KINDS)
+        self.limit = limit
+        filters = tuple(sorted((metric_filter or {}).items()))
+        self._key = (text, filters, order_by, limit)
+
+    def rows(self, indexes: Sequence[RunIndex]) -> list[dict[str, Any]]:
+        """Return the rows that are asked for; those of dead runs as STALE."""
+        found = [row for index in indexes for row in self._matching(index)]
+        return self.cut(found)
+
+    def cut(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return rows in the order that is asked for, or oldest first, at most *limit*."""
+        found = sorted(rows, key=lambda row: (row["start"], row["run_id"]))
+        if self.order is not None:
+            found = ordered(found, self.order)
+        return found[: self.limit]
+
+    def _matching(self, index: RunIndex) -> list[dict[str, Any]]:
+        with index.turn:
+            snapshot = index.snapshot()
+            found = snapshot.memo.get(self._key)
+            if found is None:
+                found = self._resting(snapshot)
+                if len(found) <= _KEPT_ROWS:
+                    if len(snapshot.memo) >= _KEPT_ANSWERS:
+                        snapshot.memo.clear()
+                    snapshot.memo[self._key] = found
+        live = map(with_liveness, snapshot.live.values())
+        return [*found, *filter(self._holds, live)]
+
+    def _resting(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+        """Return what is found among the rows that no journal changes any more."""
+        found = [row for row in snapshot.settled.values() if self._holds(row)]
+        if snapshot.base is not None:
+            places = snapshot.base.positions(self.node, self.order, self.limit, snapshot.hidden)
+            found += snapshot.base.rows(places)
+        return self.cut(found)
+
+    def _holds(self, row: Mapping[str, Any]) -> bool:
+        return self.node is None or holds(self.node, lookup(row))
 
 
-def ordered(
-    rows: list[dict[str, Any]], order: tuple[str, bool] | None, limit: int | None
-) -> list[dict[str, Any]]:
+def ordered(rows: Sequence[dict[str, Any]], order: Order) -> list[dict[str, Any]]:
     """Return *rows* by a field; those without it, and NaN, come last in either direction."""
-    if order is None:
-        return rows[:limit]
-    field, descending = order
-    keyed = [(_lookup(row)(field), row) for row in rows]
-    there = [(v, r) for v, r in keyed if not _absent(v)]
-    absent = [r for v, r in keyed if _absent(v)]
+    there: list[tuple[Any, dict[str, Any]]] = []
+    absent: list[dict[str, Any]] = []
+    for row in rows:
+        value = lookup(row)(order.field)
+        if value is None or (order.kind is Kind.NUMBER and math.isnan(value)):
+            absent.append(row)
+        else:
+            there.append((sort_key(order.kind, value), row))
+    there.sort(key=lambda pair: pair[0], reverse=order.descending)
+    return [*(row for _, row in there), *absent]
 
-    def key(item: tuple[Any, dict[str, Any]]) -> tuple[bool, Any]:
-        numeric = isinstance(item[0], (int, float))
-        return numeric, item[0] if numeric else str(item[0])
 
-    if limit is not None and limit < len(there):
-        pick = heapq.nlargest if descending else heapq.nsmallest
-        return [row for _, row in pick(limit, there, key=key)]
-    there.sort(key=key, reverse=descending)
-    return [*(row for _, row in there), *absent][:limit]
+def lookup(row: Mapping[str, Any]) -> Lookup:
+    """Return what finds the fields of a row."""
+
+    def find(field: str) -> Any:
+        group, dot, key = field.partition(".")
+        if not dot:
+            return row[FIELDS[field][1]]
+        if group in _SUMMARY:
+            summary = row["metrics"].get(key)
+            return None if summary is None else summary[_SUMMARY[group]]
+        return row[group].get(key)
+
+    return find
 
 
 def to_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -80,18 +138,3 @@ def to_table(runs: Sequence[Run]) -> pd.DataFrame:
         for r in runs
     ]
     return pd.DataFrame(records, index=pd.Index([r.run_id for r in runs], name="run_id"))
-
-
-def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _lookup(row: dict[str, Any]) -> Lookup:
-    def find(field: str) -> Any:
-        group, dot, key = field.partition(".")
-        if not dot:
-            return row[FIELDS[field]]
-        found = row[group].get(key)
-        return found[0] if found is not None and group == "metrics" else found
-
-    return find

@@ -9,49 +9,72 @@ Processes of other machines, of other PID namespaces, of before a reboot, or on 
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import re
 import secrets
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation.processes import is_alive, pid_namespace, this_process
 from ops.registry.errors import RunNotFoundError
-from ops.registry.journal import JournalWriter
+from ops.registry.journal import JournalWriter, encode
 from ops.registry.records import RunStatus
 from ops.registry.runindex import RunIndex
-from ops.registry.runlog import MAIN, RunReader, journal_path
+from ops.registry.runlog import MAIN, RunReader, journal_path, load_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from ops.cache.lru import LRUCache
     from ops.registry.experiments import ExperimentLedger
 
-__all__ = ["RunStore", "owner", "with_liveness"]
+__all__ = ["CachedRun", "RunStore", "owner", "with_liveness"]
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class _Writer:
-    """This process's journal of one run, and whether the run had ended when it was last asked."""
+    """This process's journal of one run, and whether the run had ended when it was last asked.
 
-    __slots__ = ("ended", "experiment_id", "journal", "process")
+    Somebody who logs to a run of others asks after each append whether *main* has grown: the run may
+    have been ended meanwhile, and its row in the index would miss what comes now.
+    """
 
-    def __init__(self, experiment_id: str, journal: JournalWriter, *, ended: bool) -> None:
+    __slots__ = ("ended", "experiment_id", "journal", "main", "main_size", "process")
+
+    def __init__(
+        self,
+        experiment_id: str,
+        journal: JournalWriter,
+        *,
+        ended: bool = False,
+        main: str | None = None,
+    ) -> None:
         self.experiment_id = experiment_id
         self.journal = journal
         self.process = os.getpid()
         self.ended = ended
+        self.main = main
+        self.main_size = -1
 
 
 class RunStore:
-    """The folders, indexes and open journals of runs."""
+    """The folders, indexes and open journals of runs, and the runs that were read last."""
 
-    def __init__(self, root: pathlib.Path, experiments: ExperimentLedger, *, durable: bool) -> None:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        experiments: ExperimentLedger,
+        *,
+        durability: str = "process",
+        cache: LRUCache[str, CachedRun] | None = None,
+    ) -> None:
         self.root = root
-        self.durable = durable
+        self.durability = durability
         self._experiments = experiments
+        self._cache = cache
         self._indexes: dict[str, RunIndex] = {}
         self._writers: dict[str, _Writer] = {}
         self._homes: dict[str, str] = {}
@@ -79,27 +102,54 @@ class RunStore:
         with self._lock:
             index = self._indexes.get(experiment_id)
             if index is None:
-                index = RunIndex(self.folder(experiment_id), durable=self.durable)
+                index = RunIndex(self.folder(experiment_id), durability=self.durability)
                 self._indexes[experiment_id] = index
             return index
 
+    def known_index(self, experiment_id: str) -> RunIndex:
+        """Return the index of an experiment, which must exist."""
+        self._experiments.get(experiment_id)
+        return self.index(experiment_id)
+
     def rows(self, experiment_id: str) -> list[dict[str, Any]]:
         """Return the rows of all runs of an experiment, the dead ones as STALE."""
-        self._experiments.get(experiment_id)
-        return [with_liveness(row) for row in self.index(experiment_id).rows()]
+        return [with_liveness(row) for row in self.known_index(experiment_id).rows()]
+
+    def row(self, run_id: str) -> dict[str, Any]:
+        """Return what a run comes to now; from memory while none of its journals has changed."""
+        folder = self.folder(self.home(run_id))
+        if self._cache is None:
+            return with_liveness(load_state(folder, run_id, history=False).row)
+        kept = self._cache.get(run_id)
+        if kept is None or kept[0] != _signature(folder, run_id, kept[0]):
+            # Taken before reading: what is appended meanwhile changes it.
+            before = _signature(folder, run_id, kept[0] if kept else (MAIN,))
+            state = load_state(folder, run_id, history=False)
+            if before.keys() != set(state.writers):
+                # Kept so that the next one looks at all of them, and never found to fit.
+                before = dict.fromkeys(state.writers)
+            kept = before, state.row
+            self._cache.set(run_id, kept)
+        return with_liveness(kept[1])
 
     def started(self, run_id: str, experiment_id: str, journal: JournalWriter) -> None:
         """Take over the main journal of a run that this process has started."""
         with self._lock:
-            self._writers[run_id] = _Writer(experiment_id, journal, ended=False)
+            self._writers[run_id] = _Writer(experiment_id, journal)
             self._homes[run_id] = experiment_id
 
     def append(self, run_id: str, record: dict[str, Any]) -> None:
         """Append a record to this process's journal of a run."""
+        self.append_body(run_id, encode(record))
+
+    def append_body(self, run_id: str, body: bytes) -> None:
+        """Append what `encode` made of a record."""
         writer = self._writers.get(run_id)
         if writer is None or writer.process != os.getpid():
             writer = self._writer(run_id)
-        writer.journal.append(record)
+        writer.journal.append_body(body)
+        if writer.main is not None:
+            self._look_for_the_end(run_id, writer)
         if writer.ended:
             self.index(writer.experiment_id).mark_stale(run_id)
 
@@ -126,16 +176,41 @@ class RunStore:
                 return writer
             home = self.home(run_id)
             folder = self.folder(home)
-            ended = RunStatus(RunReader(folder, run_id).poll().row["status"]).is_final
+            RunReader(folder, run_id, keep_history=False).poll()  # raises when there is no start
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
-            main = JournalWriter(journal_path(folder, run_id, MAIN), durable=self.durable)
+            path = journal_path(folder, run_id, MAIN)
+            main = JournalWriter(path, durability=self.durability)
             try:
                 main.append({"e": "writer", "w": name, "o": owner()})
             finally:
                 main.close()
-            journal = JournalWriter(journal_path(folder, run_id, name), durable=self.durable)
-            self._writers[run_id] = _Writer(home, journal, ended=ended)
+            journal = JournalWriter(journal_path(folder, run_id, name), durability=self.durability)
+            self._writers[run_id] = _Writer(home, journal, main=path)
             return self._writers[run_id]
+
+    def _look_for_the_end(self, run_id: str, writer: _Writer) -> None:
+        size = os.stat(str(writer.main)).st_size  # noqa: PTH116 - hot path
+        if size != writer.main_size:
+            reader = RunReader(self.folder(writer.experiment_id), run_id, keep_history=False)
+            writer.ended = RunStatus(reader.poll().row["status"]).is_final
+            writer.main_size = size
+
+
+#: Per journal its size, time of change and inode when it was read; and what the run came to.
+Signature: TypeAlias = "dict[str, tuple[int, int, int] | None]"
+CachedRun: TypeAlias = "tuple[Signature, dict[str, Any]]"
+
+
+def _signature(folder: pathlib.Path, run_id: str, writers: Iterable[str]) -> Signature:
+    return {writer: _status(folder, run_id, writer) for writer in writers}
+
+
+def _status(folder: pathlib.Path, run_id: str, writer: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(journal_path(folder, run_id, writer))  # noqa: PTH116 - strings
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def owner() -> list[Any] | None:
@@ -162,6 +237,7 @@ def _is_dead(row: Mapping[str, Any], alive: Callable[[int], bool]) -> bool:
     return all(who[:2] == here and not alive(who[2]) for who in owners)
 
 
+@functools.cache
 def _boot() -> str | None:
     try:
         return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -1,0 +1,64 @@
+"""Flushing files in the background: what ``durability="interval"`` means.
+
+One thread of the process looks once a second at the files that were appended to since, and flushes
+each. A machine that loses power loses at most about the last second; who appends never waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Flusher", "flush"]
+
+logger = logging.getLogger("ops.registry")
+
+
+class Flusher:
+    """Calls what it was given to flush after *interval_seconds*, once, in a thread of its own."""
+
+    def __init__(self, interval_seconds: float = 1.0) -> None:
+        self._interval = interval_seconds
+        self._due: list[Callable[[], object]] = []
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._process = os.getpid()
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Call *call* within the interval."""
+        with self._lock:
+            self._due.append(call)
+            if self._thread is None or self._process != os.getpid():  # a forked child has no thread
+                self._process = os.getpid()
+                # A daemon: whoever closes a file flushes it, so nothing waits for this at the end.
+                self._thread = threading.Thread(target=self._run, name="ops-flush", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def run_due(self) -> None:
+        """Call everything that is due now."""
+        with self._lock:
+            due, self._due = self._due, []
+        for call in due:
+            try:
+                call()
+            except OSError:
+                logger.exception("a journal could not be flushed")
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            threading.Event().wait(self._interval)
+            self.run_due()
+
+
+def flush(descriptor: int) -> None:
+    """Wait until what was written to *descriptor* is on the disk."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)

@@ -1,0 +1,31 @@
+"""What the rooms of the tracker share: where the runs are, and how it is told what was done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ops.registry.events import EventType
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from ops.registry.events import HookType
+    from ops.registry.operations import Operations
+    from ops.registry.runstore import RunStore
+
+__all__ = ["RunAccess"]
+
+_PER_POINT = {EventType.METRIC_LOGGED, EventType.PARAMETER_LOGGED}  # too many to audit
+
+
+class RunAccess:
+    """The runs of one tracker; `ExperimentTracker` is made of classes that build on this one."""
+
+    def __init__(self, store: RunStore, operations: Operations, artifacts: pathlib.Path) -> None:
+        self._store = store
+        self._operations = operations
+        self._artifacts = artifacts
+
+    def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
+        run = None if event in _PER_POINT else data.get("run_id")
+        self._operations.after(event, data, hook=hook, resource=run and f"run:{run}")

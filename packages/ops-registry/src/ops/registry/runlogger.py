@@ -1,0 +1,88 @@
+"""Logging to runs: metrics, parameters and tags, each a frame in the journal of this process.
+
+This is the path that training loops are on. It formats, appends and tells; it never reads.
+"""
+
+from __future__ import annotations
+
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ops.registry.events import EventType, HookType
+from ops.registry.experiments import check_key
+from ops.registry.runaccess import RunAccess
+from ops.registry.runlog import point, points_body
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["RunLogger"]
+
+
+class RunLogger(RunAccess):
+    """Appends to runs; when a call returns, a kill of the process cannot take it back."""
+
+    def log_metric(
+        self,
+        run_id: str,
+        key: str,
+        value: float,
+        step: int = 0,
+        timestamp: dt.datetime | None = None,
+    ) -> None:
+        """Log one value (NaN and infinities too); when this returns, a kill cannot lose it."""
+        operations = self._operations
+        data: dict[str, Any] = {"run_id": run_id, "key": key, "value": value, "step": step}
+        data = operations.before(HookType.PRE_METRIC_LOG, data)
+        when = time_ns() if timestamp is None else int(timestamp.timestamp() * 1e6) * 1000
+        made = point(data["key"], data["value"], data["step"], when)
+        self._store.append_body(run_id, points_body((made,)))
+        operations.after(EventType.METRIC_LOGGED, data, hook=HookType.POST_METRIC_LOG)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log several values of one step in one frame: all of them are kept, or none."""
+        self.log_batch(run_id, metrics=[(key, value, step) for key, value in metrics.items()])
+
+    def log_batch(
+        self,
+        run_id: str,
+        metrics: Iterable[tuple[str, float, int]] = (),
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log ``(key, value, step)`` triples in one frame, and parameters and tags in one each."""
+        when = time_ns()
+        asked = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
+        points = [self._operations.before(HookType.PRE_METRIC_LOG, one) for one in asked]
+        if points:
+            made = [point(p["key"], p["value"], p["step"], when) for p in points]
+            self._store.append_body(run_id, points_body(made))
+        for data in points:
+            self._done(EventType.METRIC_LOGGED, data, HookType.POST_METRIC_LOG)
+        if parameters:
+            self.log_parameters(run_id, parameters)
+        if tags:
+            self.set_tags(run_id, tags)
+
+    def log_parameter(self, run_id: str, key: str, value: Any) -> None:
+        """Log one parameter, any JSON value; logged again, the later one counts."""
+        self.log_parameters(run_id, {key: value})
+
+    def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
+        """Log parameters in one frame."""
+        self._store.append(
+            run_id, {"p": {check_key(k): v for k, v in parameters.items()}, "t": time_ns()}
+        )
+        data = {"run_id": run_id, "parameters": dict(parameters)}
+        self._done(EventType.PARAMETER_LOGGED, data)
+
+    def set_tag(self, run_id: str, key: str, value: object) -> None:
+        """Set one tag, also of a run that has ended."""
+        self.set_tags(run_id, {key: value})
+
+    def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Set tags in one frame."""
+        texts = {check_key(k): str(v) for k, v in tags.items()}
+        self._store.append(run_id, {"g": texts, "t": time_ns()})
+        self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})

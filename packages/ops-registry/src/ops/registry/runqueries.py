@@ -1,0 +1,83 @@
+"""Reading runs: one, all, those that a search finds, and how they compare.
+
+Nothing here needs a process that writes: what a run comes to is read from its journals (`runlog`),
+which runs there are from the index (`runindex`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ops.registry.following import follow
+from ops.registry.runaccess import RunAccess
+from ops.registry.runlog import RunReader, load_state, to_run
+from ops.registry.runsearch import Query, to_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pandas as pd
+
+    from ops.registry.records import Metric, Run, RunStatus
+
+__all__ = ["RunQueries"]
+
+
+class RunQueries(RunAccess):
+    """Answers questions about runs, also about those that other processes write now."""
+
+    def get_run(self, run_id: str) -> Run:
+        """Return the run as it is on disk now."""
+        return to_run(self._store.row(run_id), self._artifacts)
+
+    def follow(
+        self,
+        run_id: str,
+        *,
+        interval_seconds: float = 0.5,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Iterator[Metric]:
+        """Yield the metrics of a run as they arrive, also from other processes, until it is over.
+
+        It starts with those that are there. A run whose processes have died (STALE) is over too.
+        """
+        reader = RunReader(self._store.folder(self._store.home(run_id)), run_id)
+        return follow(reader, interval_seconds, sleep)
+
+    def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
+        """Return the runs of an experiment, oldest first."""
+        runs = [to_run(row, self._artifacts) for row in self._store.rows(experiment_id)]
+        return [r for r in runs if status is None or r.status == status]
+
+    def list_child_runs(self, run_id: str) -> list[Run]:
+        """Return the runs that were started with this one as their parent."""
+        rows = self._store.rows(self._store.home(run_id))
+        return [to_run(row, self._artifacts) for row in rows if row["parent"] == run_id]
+
+    def get_metric_history(self, run_id: str, key: str) -> list[Metric]:
+        """Return all points of one metric by step, then time."""
+        state = load_state(self._store.folder(self._store.home(run_id)), run_id, history=True)
+        return state.metric_history(key)
+
+    def search_runs(
+        self,
+        experiment_id: str | Sequence[str],
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        filter: str | None = None,  # noqa: A002 - the published name
+        order_by: str | None = None,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Return the runs for which both filters hold.
+
+        *metric_filter* is ``{"auc": (">", 0.9)}``; *filter* is in the language of
+        `ops.registry.filters`; *order_by* is a field and ASC or DESC; runs without it come last.
+        """
+        query = Query(filter, metric_filter, order_by, limit)
+        wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
+        rows = query.rows([self._store.known_index(one) for one in wanted])
+        return [to_run(row, self._artifacts) for row in rows]
+
+    def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Return a table with one row per run: name, status, duration, params.*, metrics.*."""
+        return to_table([self.get_run(run_id) for run_id in run_ids])
