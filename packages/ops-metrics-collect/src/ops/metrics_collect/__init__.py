@@ -21,8 +21,10 @@ if TYPE_CHECKING:
         ObjectExists,
         ObjectNotFound,
         ParameterError,
+        PutOnlyError,
         ShipConflict,
         StateError,
+        StorageError,
     )
     from ops.metrics_collect.extractor import (
         Extractor,
@@ -64,7 +66,12 @@ if TYPE_CHECKING:
     )
     from ops.metrics_collect.storage import (
         Storage,
+        StorageCRC,
+        StorageCRCMutual,
         StorageDirectory,
+        StoragePostgres,
+        StorageS3,
+        StorageSegment,
     )
 
 __all__ = [
@@ -91,6 +98,7 @@ __all__ = [
     "ParameterError",
     "Parcel",
     "Payload",
+    "PutOnlyError",
     "Report",
     "ReportActivity",
     "ReportCCSP",
@@ -100,7 +108,13 @@ __all__ = [
     "ShipConflict",
     "StateError",
     "Storage",
+    "StorageCRC",
+    "StorageCRCMutual",
     "StorageDirectory",
+    "StorageError",
+    "StoragePostgres",
+    "StorageS3",
+    "StorageSegment",
     "collector",
     "gather",
     "query_collector",
@@ -111,12 +125,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        ".collectors": (
-            "Collector",
-            "CollectorFactory",
-            "collector",
-            "query_collector",
-        ),
+        ".collectors": ("Collector", "CollectorFactory", "collector", "query_collector"),
         ".errors": (
             "BrokenTarballError",
             "MetricsError",
@@ -124,26 +133,15 @@ __getattr__, __dir__ = lazy_exports(
             "ObjectExists",
             "ObjectNotFound",
             "ParameterError",
+            "PutOnlyError",
             "ShipConflict",
             "StateError",
+            "StorageError",
         ),
-        ".extractor": (
-            "Extractor",
-            "Limits",
-            "Payload",
-        ),
-        ".ledger": (
-            "Interval",
-            "Ledger",
-        ),
-        ".outbox": (
-            "Outbox",
-            "Parcel",
-        ),
-        ".package": (
-            "CollectionStatus",
-            "Package",
-        ),
+        ".extractor": ("Extractor", "Limits", "Payload"),
+        ".ledger": ("Interval", "Ledger"),
+        ".outbox": ("Outbox", "Parcel"),
+        ".package": ("CollectionStatus", "Package"),
         ".reports": (
             "Chart",
             "Column",
@@ -153,21 +151,16 @@ __getattr__, __dir__ = lazy_exports(
             "ReportCCSP",
             "Sheet",
         ),
-        ".rollups": (
-            "DataframeActivity",
-            "DataframeJobHostSummary",
-            "Measure",
-            "Rollup",
-        ),
-        ".runs": (
-            "RunResult",
-            "gather",
-            "run",
-            "ship",
-        ),
+        ".rollups": ("DataframeActivity", "DataframeJobHostSummary", "Measure", "Rollup"),
+        ".runs": ("RunResult", "gather", "run", "ship"),
         ".storage": (
             "Storage",
+            "StorageCRC",
+            "StorageCRCMutual",
             "StorageDirectory",
+            "StoragePostgres",
+            "StorageS3",
+            "StorageSegment",
         ),
     },
 )

@@ -6,6 +6,8 @@ OpsError
     ├── ObjectNotFound     (KeyError)         a storage has nothing under that name
     ├── ObjectExists       (FileExistsError)  a create-once put found the name taken
     ├── ShipConflict       (FileExistsError)  the name is taken by other content than ours
+    ├── StorageError       (OSError)          a storage or service failed, retries included
+    ├── PutOnlyError       (NotImplementedError)  this storage cannot be read
     ├── StateError         (RuntimeError)     a ledger, outbox or rollup cannot do this now
     └── BrokenTarballError (ValueError)       a tarball is damaged, unsafe or over the limits
 """
@@ -23,8 +25,10 @@ __all__ = [
     "ObjectExists",
     "ObjectNotFound",
     "ParameterError",
+    "PutOnlyError",
     "ShipConflict",
     "StateError",
+    "StorageError",
 ]
 
 
@@ -36,6 +40,8 @@ class MetricsErrorCode(StrEnum):
     OBJECT_NOT_FOUND = "OBJECT_NOT_FOUND"
     OBJECT_EXISTS = "OBJECT_EXISTS"
     SHIP_CONFLICT = "SHIP_CONFLICT"
+    STORAGE = "STORAGE"
+    PUT_ONLY = "PUT_ONLY"
     STATE = "STATE"
     BROKEN_TARBALL = "BROKEN_TARBALL"
 
@@ -75,6 +81,20 @@ class ShipConflict(MetricsError, FileExistsError):  # noqa: N818 - twin of Objec
     default_code = MetricsErrorCode.SHIP_CONFLICT
 
     __str__ = OpsError.__str__
+
+
+class StorageError(MetricsError, OSError):
+    """A storage or service did not do what it was asked, however often it was asked."""
+
+    default_code = MetricsErrorCode.STORAGE
+
+    __str__ = OpsError.__str__
+
+
+class PutOnlyError(MetricsError, NotImplementedError):
+    """This storage takes objects and gives none back."""
+
+    default_code = MetricsErrorCode.PUT_ONLY
 
 
 class StateError(MetricsError, RuntimeError):

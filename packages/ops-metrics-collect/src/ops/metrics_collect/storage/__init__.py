@@ -3,7 +3,36 @@
 `tests/metrics_collect/storage_suite.py` holds the behaviour that every one of them shows.
 """
 
-from ops.metrics_collect.storage._base import Storage
-from ops.metrics_collect.storage._directory import StorageDirectory
+from typing import TYPE_CHECKING
 
-__all__ = ["Storage", "StorageDirectory"]
+from ops.foundation.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ops.metrics_collect.storage._base import Storage
+    from ops.metrics_collect.storage._crc import StorageCRC, StorageCRCMutual
+    from ops.metrics_collect.storage._directory import StorageDirectory
+    from ops.metrics_collect.storage._postgres import StoragePostgres
+    from ops.metrics_collect.storage._s3 import StorageS3
+    from ops.metrics_collect.storage._segment import StorageSegment
+
+__all__ = [
+    "Storage",
+    "StorageCRC",
+    "StorageCRCMutual",
+    "StorageDirectory",
+    "StoragePostgres",
+    "StorageS3",
+    "StorageSegment",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "._base": ("Storage",),
+        "._crc": ("StorageCRC", "StorageCRCMutual"),
+        "._directory": ("StorageDirectory",),
+        "._postgres": ("StoragePostgres",),
+        "._s3": ("StorageS3",),
+        "._segment": ("StorageSegment",),
+    },
+)

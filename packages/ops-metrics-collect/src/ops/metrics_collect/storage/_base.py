@@ -9,10 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import pathlib
 import re
+import shutil
+import tempfile
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from ops.foundation.files import safe_join, temporary_directory
 from ops.metrics_collect.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -20,7 +24,17 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
 
-__all__ = ["Storage", "glob_pattern", "opened_source"]
+__all__ = [
+    "Storage",
+    "checked_name",
+    "glob_pattern",
+    "opened_source",
+    "private_path",
+    "seekable",
+    "setting",
+]
+
+_NOWHERE = pathlib.Path("/ops-metrics-objects")
 
 
 @runtime_checkable
@@ -78,6 +92,36 @@ def opened_source(
             yield file
     elif fileobj is not None:
         yield fileobj
+
+
+def checked_name(name: str) -> str:
+    """Return the name of an object in its shortest form; `PathEscapesRootError` if it leads outside."""
+    return safe_join(_NOWHERE, name).relative_to(_NOWHERE).as_posix()
+
+
+@contextlib.contextmanager
+def private_path(name: str) -> Iterator[str]:
+    """Give a path in a folder of one's own for a copy of *name*; it vanishes with the block."""
+    with temporary_directory("ops-metrics-") as folder:
+        # The suffix is kept: readers choose by it.
+        yield str(folder / pathlib.PurePosixPath(name).name)
+
+
+@contextlib.contextmanager
+def seekable(source: IO[bytes]) -> Iterator[IO[bytes]]:
+    """Give *source*, or a temporary copy of what is left of it, as a file that can be read again."""
+    if source.seekable() and source.tell() == 0:
+        yield source
+    else:
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+            copy.seek(0)
+            yield copy
+
+
+def setting(given: str | None, name: str) -> str | None:
+    """Return *given*, or what the environment variable OPS_METRICS_<name> holds."""
+    return given if given is not None else os.environ.get(f"OPS_METRICS_{name}") or None
 
 
 def glob_pattern(pattern: str) -> re.Pattern[str]:

@@ -12,12 +12,11 @@ import os
 import pathlib
 import re
 import shutil
-import tempfile
 from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write, safe_join
 from ops.metrics_collect.errors import ObjectExists, ObjectNotFound, ParameterError
-from ops.metrics_collect.storage._base import glob_pattern, opened_source
+from ops.metrics_collect.storage._base import glob_pattern, opened_source, private_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,17 +60,12 @@ class StorageDirectory:
     def get(self, name: str) -> Iterator[str]:
         """Give the path of a private temporary copy that vanishes when the block ends."""
         path = self._path(name)
-        # The suffix is kept: readers choose by it.
-        folder = tempfile.mkdtemp(prefix="ops-metrics-")
-        try:
-            copy = os.path.join(folder, path.name)  # noqa: PTH118 - a str is what callers get
+        with private_path(name) as copy:
             try:
                 shutil.copyfile(path, copy)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
                 raise self._missing(name) from error
             yield copy
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def exists(self, name: str) -> bool:
         """Say whether there is an object of that name."""

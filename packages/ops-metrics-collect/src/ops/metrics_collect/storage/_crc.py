@@ -1,0 +1,133 @@
+"""Uploads to console.redhat.com: with a service account's token, or with mutual TLS (extra `http`)."""
+
+from __future__ import annotations
+
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.storage._base import setting
+from ops.metrics_collect.storage._http import RETRY, HTTPStorage
+from ops.resilience import HTTPStatusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ops.foundation.files import StrPath
+    from ops.resilience import RetryConfig
+
+__all__ = ["StorageCRC", "StorageCRCMutual"]
+
+CONTENT_TYPE = "application/vnd.redhat.aap-billing-controller.aap_billing_controller_payload+tgz"
+INGRESS_URL = "https://console.redhat.com/api/ingress/v1/upload"
+SSO_URL = "https://sso.redhat.com/auth/realms/redhat-external/protocol/openid-connect/token"
+CERTIFICATES = "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
+_EARLY_SECONDS = 30.0
+
+
+class StorageCRC(HTTPStorage):
+    """Uploads with a token that the SSO gives for *client_id* and *client_secret*.
+
+    The token is kept until it is about to expire, or the ingress answers 401. What is not given is
+    taken from OPS_METRICS_SERVICE_ACCOUNT_ID, _SERVICE_ACCOUNT_SECRET, _CRC_INGRESS_URL, _PROXY_URL
+    and _CRC_SSO_URL. *proxy_url* is for both services.
+    """
+
+    def __init__(
+        self,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        ingress_url: str | None = None,
+        proxy_url: str | None = None,
+        sso_url: str | None = None,
+        verify_cert_path: StrPath | None = CERTIFICATES,
+        *,
+        timeout_seconds: float = 60.0,
+        retry: RetryConfig = RETRY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client_id = setting(client_id, "SERVICE_ACCOUNT_ID")
+        self._client_secret = setting(client_secret, "SERVICE_ACCOUNT_SECRET")
+        if not (self._client_id and self._client_secret):
+            raise ParameterError(
+                "StorageCRC needs client_id= and client_secret= "
+                "(or OPS_METRICS_SERVICE_ACCOUNT_ID and OPS_METRICS_SERVICE_ACCOUNT_SECRET)."
+            )
+        super().__init__(
+            proxy_url=setting(proxy_url, "PROXY_URL"),
+            verify_cert_path=verify_cert_path,
+            timeout_seconds=timeout_seconds,
+            retry=retry,
+            secrets=(self._client_secret,),
+        )
+        self._ingress_url = setting(ingress_url, "CRC_INGRESS_URL") or INGRESS_URL
+        self._sso_url = setting(sso_url, "CRC_SSO_URL") or SSO_URL
+        self._clock = clock
+        self._token = ""
+        self._expires = 0.0
+
+    def send(self, name: str, source: IO[bytes]) -> None:
+        """Upload, with a new token once if the one at hand is refused."""
+        try:
+            _upload(self, self._ingress_url, name, source, self._authorization())
+        except HTTPStatusError as error:
+            if error.status != 401:
+                raise
+            self._expires = 0.0
+            _upload(self, self._ingress_url, name, source, self._authorization())
+
+    def _authorization(self) -> dict[str, str]:
+        if self._clock() >= self._expires:
+            asked = {
+                "grant_type": "client_credentials",
+                "client_id": self._client_id,
+                "client_secret": self._client_secret,
+                "scope": "api.console",
+            }
+            reply = self.client.request("POST", self._sso_url, data=asked, retry=True).json()
+            self._token = str(reply["access_token"])
+            self._secrets = [str(self._client_secret), self._token]
+            lifetime = float(reply.get("expires_in", 300))
+            self._expires = self._clock() + max(lifetime - _EARLY_SECONDS, lifetime / 2)
+        return {"Authorization": f"Bearer {self._token}"}
+
+
+class StorageCRCMutual(HTTPStorage):
+    """Uploads over mutual TLS with the certificate and key files of *session_cert*.
+
+    What is not given is taken from OPS_METRICS_CRC_INGRESS_URL and _PROXY_URL.
+    """
+
+    def __init__(
+        self,
+        ingress_url: str | None = None,
+        proxy_url: str | None = None,
+        session_cert: tuple[StrPath, StrPath] = (
+            "/etc/pki/consumer/cert.pem",
+            "/etc/pki/consumer/key.pem",
+        ),
+        verify_cert_path: StrPath | None = CERTIFICATES,
+        *,
+        timeout_seconds: float = 60.0,
+        retry: RetryConfig = RETRY,
+    ) -> None:
+        super().__init__(
+            proxy_url=setting(proxy_url, "PROXY_URL"),
+            verify_cert_path=verify_cert_path,
+            session_cert=session_cert,
+            timeout_seconds=timeout_seconds,
+            retry=retry,
+        )
+        self._ingress_url = setting(ingress_url, "CRC_INGRESS_URL") or INGRESS_URL
+
+    def send(self, name: str, source: IO[bytes]) -> None:
+        """Upload."""
+        _upload(self, self._ingress_url, name, source, {})
+
+
+def _upload(
+    storage: HTTPStorage, url: str, name: str, source: Any, headers: dict[str, str]
+) -> None:
+    # httpx reads the file from its start for each attempt.
+    files = {"file": (name.rpartition("/")[2], source, CONTENT_TYPE)}
+    storage.client.request("POST", url, files=files, headers=headers, retry=True)

@@ -1,0 +1,183 @@
+"""Objects in a PostgreSQL table (extra `postgres`), cut into pieces of a megabyte.
+
+Each put is one transaction, so that an object is there wholly or not at all. The first piece of an
+object claims its name by the primary key; of two writers that create it once, one wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from typing import IO, TYPE_CHECKING, Any
+
+from ops.foundation.helpers import LazyImport
+from ops.metrics_collect.errors import (
+    ObjectExists,
+    ObjectNotFound,
+    ParameterError,
+    StorageError,
+)
+from ops.metrics_collect.storage._base import (
+    checked_name,
+    glob_pattern,
+    opened_source,
+    private_path,
+    seekable,
+    setting,
+)
+from ops.resilience import RetryConfig, RetryError, with_retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ops.foundation.files import StrPath
+
+__all__ = ["StoragePostgres"]
+
+psycopg: Any = LazyImport("psycopg", "ops-metrics-collect[postgres]")
+psycopg_sql: Any = LazyImport("psycopg.sql", "ops-metrics-collect[postgres]")
+
+_PIECE = 1 << 20
+_RETRY = RetryConfig(max_attempts=5, initial_delay=0.2, max_delay=10.0, timeout=120.0)
+
+
+class StoragePostgres:
+    """A storage in *table* (which is created when it is missing) of the database *dsn*.
+
+    What is not given is taken from OPS_METRICS_DSN. Connections live as long as a call.
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        table: str = "ops_metrics_objects",
+        *,
+        retry: RetryConfig = _RETRY,
+    ) -> None:
+        found = setting(dsn, "DSN")
+        if found is None:
+            raise ParameterError("StoragePostgres needs a dsn= (or OPS_METRICS_DSN).")
+        self._dsn = found
+        self.table = table
+        self._config = retry
+        self._ready = False
+
+    def put(
+        self,
+        name: str,
+        *,
+        dict: Mapping[str, Any] | None = None,  # noqa: A002 - the name of the specification
+        filename: StrPath | None = None,
+        fileobj: IO[bytes] | None = None,
+        overwrite: bool = True,
+    ) -> None:
+        """Store exactly one of *dict*, *filename* and *fileobj*; durable when it returns."""
+        key = checked_name(name)
+        with opened_source(dict, filename, fileobj) as raw, seekable(raw) as source:
+            self._call(lambda db: self._write(db, key, source, overwrite=overwrite))
+
+    def _write(self, db: Any, key: str, source: IO[bytes], *, overwrite: bool) -> None:
+        if overwrite:
+            # Two writers of one name take turns.
+            db.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
+            db.execute(self._sql("delete from {} where name = %s"), (key,))
+        source.seek(0)
+        insert = self._sql("insert into {} values (%s, %s, %s) on conflict do nothing")
+        for number in itertools.count():
+            piece = source.read(_PIECE)
+            if not piece and number:
+                break
+            if not db.execute(insert, (key, number, piece)).rowcount:
+                raise ObjectExists(f"{key!r} is already in {self!r}.")
+
+    @contextlib.contextmanager
+    def get(self, name: str) -> Iterator[str]:
+        """Give the path of a private temporary copy that vanishes when the block ends."""
+        key = checked_name(name)
+
+        def download(db: Any) -> None:
+            query = self._sql("select data from {} where name = %s order by piece")
+            with (
+                open(path, "wb") as target,  # noqa: PTH123 - a str is what callers get
+                db.cursor("pieces") as cursor,
+            ):
+                cursor.itersize = 4
+                cursor.execute(query, (key,), binary=True)
+                found = False
+                for (piece,) in cursor:
+                    found = True
+                    target.write(piece)
+            if not found:
+                raise self._missing(name)
+
+        with private_path(name) as path:
+            self._call(download)
+            yield path
+
+    def exists(self, name: str) -> bool:
+        """Say whether there is an object of that name."""
+        key = checked_name(name)
+        query = self._sql("select 1 from {} where name = %s and piece = 0")
+        return bool(self._call(lambda db: db.execute(query, (key,)).fetchone()))
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        key = checked_name(name)
+        query = self._sql("delete from {} where name = %s")
+        if not self._call(lambda db: db.execute(query, (key,)).rowcount):
+            raise self._missing(name)
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the sorted names that match: `*` and `?` within a part, `**` across parts."""
+        expression = glob_pattern(pattern)
+        return [name for name in self.list() if expression.match(name)]
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Return the sorted names that start with *prefix*."""
+        query = self._sql("select name from {} where piece = 0 and starts_with(name, %s)")
+        rows = self._call(lambda db: db.execute(query, (prefix,)).fetchall())
+        return sorted(name for (name,) in rows)
+
+    def _call(self, work: Callable[[Any], Any]) -> Any:
+        """Do *work* in a transaction of its own, again after errors that pass."""
+
+        def attempt() -> Any:
+            with psycopg.connect(self._dsn) as db:
+                if not self._ready:
+                    self._create(db)
+                return work(db)
+
+        config = dataclasses.replace(
+            self._config,
+            exceptions=(psycopg.OperationalError, psycopg.errors.DeadlockDetected),
+            reraise=False,
+        )
+        try:
+            result = with_retry(config)(attempt)()
+        except RetryError as error:
+            # libpq's messages name hosts and users; passwords are in none of them.
+            raise StorageError(f"{self!r}: {error.last_exception}") from error.last_exception
+        except psycopg.Error as error:
+            raise StorageError(f"{self!r}: {error}") from error
+        self._ready = True
+        return result
+
+    def _create(self, db: Any) -> None:
+        # "if not exists" alone is no match for two first writers.
+        db.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (self.table,))
+        db.execute(
+            self._sql(
+                "create table if not exists {} "
+                "(name text, piece integer, data bytea not null, primary key (name, piece))"
+            )
+        )
+
+    def _sql(self, text: str) -> Any:
+        return psycopg_sql.SQL(text).format(psycopg_sql.Identifier(*self.table.split(".")))
+
+    def _missing(self, name: str) -> ObjectNotFound:
+        return ObjectNotFound(f"There is no {name!r} in {self!r}.")
+
+    def __repr__(self) -> str:
+        return f"<StoragePostgres {self.table}>"
