@@ -24,7 +24,7 @@ from ops.datalog import (
     compress_npy_logs,
     open_log,
 )
-from ops.datalog.archive import DONE
+from ops.datalog.stored import DONE
 from ops.foundation.errors import ValidationError
 
 PRODUCER = """
@@ -40,14 +40,6 @@ try:
 except LoggerStopped:
     print(number)
 """
-
-
-@pytest.fixture
-def logger(tmp_path):
-    logger = DataLogger(tmp_path, "test", layout="segments")
-    logger.start()
-    yield logger
-    logger.stop()
 
 
 def contents(log) -> list[tuple[int, int, bytes]]:
@@ -240,8 +232,9 @@ def test_a_layout_that_was_cut_off_is_completed(tmp_path) -> None:
         for number in range(20):
             logger.input_queue.log(1, number, b"m")
     folder = logger.output_directory
+    messages = list(logger.read())
     (folder / DONE).mkdir()
-    for message in logger.read():
+    for message in messages:
         np.save(folder / DONE / f"001_{message.timestamp:020d}.npy", message.data)
     (folder / DONE / "001_00000000000000000000.npy").rename(folder / "001_00000000000000000000.npy")
     compress_npy_logs(folder, remove_sources=True)
@@ -270,3 +263,33 @@ def test_a_place_that_can_hold_no_folder_is_an_error_at_start(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="file"):
         DataLogger(tmp_path / "file").start()
+
+
+@pytest.mark.fault
+def test_a_full_disk_can_make_producers_wait_until_there_is_room(tmp_path) -> None:
+    program = """
+import resource, signal, sys, threading
+from ops.datalog import DataLogger, LogPackage
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+logger = DataLogger(sys.argv[1], layout="segments", on_full="block", sync="none", sleep_timer=100)
+logger.start()
+queue = logger.input_queue
+unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, resource.RLIM_INFINITY))
+refused = 0
+for number in range(2000):
+    package = LogPackage(1, number, bytes(1000))
+    try:
+        queue.put(package, timeout=0.01) if refused else queue.put_nowait(package)
+    except OSError:
+        refused += 1
+        if refused == 2:
+            threading.Timer(0.1, resource.setrlimit, (resource.RLIMIT_FSIZE, unlimited)).start()
+            queue.put(package)
+print(refused, queue.blocked, queue.blocked_seconds > 0.05, queue.dropped)
+logger.stop()
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert words == ["2", "1", "True", "0"]
+    assert open_log(tmp_path / "data_logger_data_log").verify().messages == 1999

@@ -16,19 +16,25 @@ if TYPE_CHECKING:
         LogFormatError,
         LoggerStopped,
         LogNotFoundError,
+        SaverError,
     )
     from ops.datalog.logger import (
         DataLogger,
+    )
+    from ops.datalog.messages import (
+        Columns,
+        LogReport,
+        Message,
     )
     from ops.datalog.package import (
         LogPackage,
     )
     from ops.datalog.reader import (
-        Columns,
         LogReader,
-        LogReport,
-        Message,
         open_log,
+    )
+    from ops.datalog.recovery import (
+        Recovery,
     )
     from ops.datalog.sink import (
         LogSink,
@@ -49,6 +55,8 @@ __all__ = [
     "LogSink",
     "LoggerStopped",
     "Message",
+    "Recovery",
+    "SaverError",
     "compress_npy_logs",
     "open_log",
 ]
@@ -65,16 +73,20 @@ __getattr__, __dir__ = lazy_exports(
             "LogFormatError",
             "LogNotFoundError",
             "LoggerStopped",
+            "SaverError",
         ),
         ".logger": ("DataLogger",),
-        ".package": ("LogPackage",),
-        ".reader": (
+        ".messages": (
             "Columns",
-            "LogReader",
             "LogReport",
             "Message",
+        ),
+        ".package": ("LogPackage",),
+        ".reader": (
+            "LogReader",
             "open_log",
         ),
+        ".recovery": ("Recovery",),
         ".sink": ("LogSink",),
     },
 )

@@ -1,10 +1,13 @@
-"""`python -m ops.datalog info|verify|export`: look into a log, check it, archive it.
+"""`python -m ops.datalog info|verify|recover|export|tail`: look into a log, check it, take it elsewhere.
 
 Examples::
 
   python -m ops.datalog info DIR             sources and numbers of messages
   python -m ops.datalog verify DIR --json    what is torn, damaged or missing; exit code 1 if anything is
-  python -m ops.datalog export DIR           one .npz per source
+  python -m ops.datalog recover DIR          tidy up after a crash
+  python -m ops.datalog export DIR           one .npz per source, in the place of segments and .npy files
+  python -m ops.datalog export DIR --to log.parquet
+  python -m ops.datalog tail DIR --follow    the last messages, then new ones as they come
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections import Counter
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.datalog.archive import compress_npy_logs, lay_out_npy
+from ops.datalog.archive import compress_npy_logs
 from ops.datalog.reader import open_log
 from ops.foundation.errors import OpsError
 from ops.foundation.formatting import create_progress_bar, format_table
@@ -25,9 +28,29 @@ from ops.foundation.formatting import create_progress_bar, format_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ops.datalog.messages import Message
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 for a failure, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    commands = {
+        "info": _info,
+        "verify": _verify,
+        "recover": _recover,
+        "export": _export,
+        "tail": _tail,
+    }
+    try:
+        return commands[options.command](options)
+    except KeyboardInterrupt:
+        return 0
+    except (OpsError, OSError) as error:
+        print(f"ops-datalog: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ops-datalog",
         description=__doc__,
@@ -37,55 +60,100 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, text in (
         ("info", "sources and numbers of messages"),
         ("verify", "what is torn, damaged or missing"),
-        ("export", "one .npz per source; nobody may be writing"),
+        ("recover", "tidy a log after a crash; nobody may be writing"),
+        ("export", "one .npz per source, or a file elsewhere; nobody may be writing"),
+        ("tail", "the last messages"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("directory", type=Path)
         command.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
-    try:
-        return {"info": _info, "verify": _verify, "export": _export}[options.command](options)
-    except (OpsError, OSError) as error:
-        print(f"ops-datalog: {error}", file=sys.stderr)
-        return 1
+        if name == "export":
+            command.add_argument("--columnar", action="store_true", help="two arrays per source")
+            command.add_argument(
+                "--to", type=Path, help="write this .parquet file and leave the log as it is"
+            )
+        if name == "tail":
+            command.add_argument("-n", type=int, default=10, help="how many, 10 if left out")
+            command.add_argument("--source", type=int, help="only of this source")
+            command.add_argument("--follow", action="store_true", help="go on until it is stopped")
+    return parser
 
 
 def _info(options: argparse.Namespace) -> int:
-    counts = Counter(message.source_id for message in open_log(options.directory))
+    counts = open_log(options.directory).counts()
     if options.json:
-        print(json.dumps({str(source): count for source, count in sorted(counts.items())}))
+        print(json.dumps({str(source): count for source, count in counts.items()}))
     else:
-        print(
-            format_table(
-                [[s, n] for s, n in sorted(counts.items())], headers=["source", "messages"]
-            )
-        )
+        rows = [[source, count] for source, count in counts.items()]
+        print(format_table(rows, headers=["source", "messages"]))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     report = open_log(options.directory).verify()
-    if options.json:
-        print(json.dumps(dataclasses.asdict(report)))
-    else:
-        for name, value in dataclasses.asdict(report).items():
-            print(f"{name:12} {value}")
+    _print_fields(dataclasses.asdict(report), as_json=options.json)
     return 0 if report.is_whole else 1
 
 
+def _recover(options: argparse.Namespace) -> int:
+    recovery = open_log(options.directory).recover()
+    _print_fields(dataclasses.asdict(recovery), as_json=options.json)
+    return 1 if recovery.damaged else 0
+
+
 def _export(options: argparse.Namespace) -> int:
-    open_log(options.directory)
-    lay_out_npy(options.directory)
-
-    def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(
-                "\r" + create_progress_bar(done, total, prefix="export "), end="", file=sys.stderr
-            )
-
-    archives = compress_npy_logs(options.directory, remove_sources=True, progress=show)
-    print(json.dumps([str(a) for a in archives]) if options.json else "\n".join(map(str, archives)))
+    log = open_log(options.directory)
+    if options.to is not None:
+        made = [log.to_parquet(options.to, progress=_show)]
+    else:
+        made = compress_npy_logs(
+            options.directory,
+            remove_sources=True,
+            layout="columnar" if options.columnar else "entries",
+            progress=_show,
+        )
+    paths = list(map(str, made))
+    print(json.dumps(paths) if options.json else "\n".join(paths))
     return 0
+
+
+def _tail(options: argparse.Namespace) -> int:
+    log = open_log(options.directory)
+    last = deque(log.iter(options.source), maxlen=options.n)
+    if not options.follow:
+        for message in last:
+            _print_message(message, as_json=options.json)
+        return 0
+    # What is logged between the two looks must not be missed, so following begins at the start.
+    skip = sum(log.counts(options.source).values()) - len(last)
+    for number, message in enumerate(log.follow(options.source)):
+        if number >= skip:
+            _print_message(message, as_json=options.json)
+    return 0
+
+
+def _print_message(message: Message, *, as_json: bool) -> None:
+    data = bytes(message.data).hex()
+    if as_json:
+        fields = {"source": message.source_id, "time": message.timestamp, "data": data}
+        print(json.dumps(fields), flush=True)
+    else:
+        shown = data if len(data) <= 64 else f"{data[:64]}… ({len(message.data)} bytes)"
+        print(f"{message.source_id:3d} {message.timestamp:20d} {shown}", flush=True)
+
+
+def _print_fields(fields: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(fields))
+    else:
+        for name, value in fields.items():
+            print(f"{name:17} {value}")
+
+
+def _show(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        line = create_progress_bar(done, total, prefix="export ")
+        print(f"\r{line}", end="\n" if done == total else "", file=sys.stderr)
 
 
 if __name__ == "__main__":

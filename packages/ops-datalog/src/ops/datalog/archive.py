@@ -1,154 +1,172 @@
-"""Two ways to lay a log out for the long run: one .npy per message, one .npz per source.
+"""One .npz archive per source: the form for keeping and for sending away.
 
-Both can be cut off at any moment without losing or doubling a message. The .npy files are made in a
-folder beside their place; renaming that folder to `layout.done` is the commit. From then on the
-segments are superfluous and are removed, and the files move to their names one by one; whoever comes
-next (`finish_layout`) completes a move that was cut off. An archive replaces the old one by a rename.
+"entries" holds a member per message, with the names that the .npy files have. "columnar" holds all
+times and all data of the source as two arrays, which is a tenth of the size and reads at once. Archives
+that exist are extended. All archives of a log are committed together (see `layout`).
 """
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
-import zipfile
-from collections import defaultdict
+import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import zip_longest
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ops.datalog.errors import DataLogError, LogNotFoundError
+from ops.datalog.layout import Names, draft_of, finish_layout, lay_out_npy
+from ops.datalog.merge import merged
+from ops.datalog.messages import LogReport
+from ops.datalog.npz import NpzWriter, copy_members
 from ops.datalog.reader import LogReader
-from ops.foundation.files import sync_directory
+from ops.datalog.stored import archive_runs, is_columnar
+from ops.foundation.errors import ValidationError
+from ops.foundation.formatting import create_progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ops.datalog.reader import Message
+    from ops.datalog.messages import Block, Columns
 
 __all__ = ["compress_npy_logs"]
 
-DONE, DRAFT = "layout.done", "layout.draft"
 Progress = Callable[[int, int], object]
-
-
-def lay_out_npy(folder: Path) -> int:
-    """Turn the segments of *folder* into `SOURCE_TIME.npy` files; return how many messages.
-
-    Nobody may write meanwhile. Messages of equal source and time get `_1`, `_2`, … appended.
-    """
-    finish_layout(folder)
-    reader = LogReader(folder)
-    draft = folder / DRAFT
-    shutil.rmtree(draft, ignore_errors=True)
-    if not reader.writers():
-        return 0
-    draft.mkdir()
-    count = 0
-    for name, message in _named(reader, _taken_names(folder)):
-        np.save(draft / name, message.data)
-        count += 1
-    draft.rename(folder / DONE)
-    sync_directory(folder)
-    finish_layout(folder)
-    return count
-
-
-def finish_layout(folder: Path) -> None:
-    """Complete a layout whose commit was made: remove the segments, move the files."""
-    done = folder / DONE
-    if not done.is_dir():
-        return
-    for pattern in ("*.seg", "*.tail"):
-        for path in folder.glob(pattern):
-            path.unlink()
-    for path in done.iterdir():
-        path.rename(folder / path.name)
-    done.rmdir()
-
-
-def _named(reader: LogReader, taken: set[str]) -> Iterator[tuple[str, Message]]:
-    for message in reader.segment_messages():
-        base = f"{message.source_id:03d}_{message.timestamp:020d}"
-        name, number = base, 0
-        while name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name)
-        yield f"{name}.npy", message
-
-
-def _taken_names(folder: Path) -> set[str]:
-    names = {path.stem for path in folder.glob("*.npy")}
-    for path in folder.glob("*_log.npz"):
-        with zipfile.ZipFile(path) as archive:
-            names |= {name.removesuffix(".npy") for name in archive.namelist()}
-    return names
+ArchiveLayout = Literal["entries", "columnar"]
 
 
 def compress_npy_logs(
     log_directory: str | os.PathLike[str],
+    remove_sources: bool = False,  # noqa: FBT001, FBT002 - the signature users know
+    memory_mapping: bool = True,  # noqa: ARG001, FBT001, FBT002
+    verbose: bool = False,  # noqa: FBT001, FBT002
     *,
-    remove_sources: bool = False,
     compress: bool = True,
     verify_integrity: bool = False,
+    max_workers: int | None = None,
+    layout: ArchiveLayout = "entries",
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Gather the .npy files of each source into `SOURCE_log.npz`; return the archives.
+    """Gather all messages of a log that nobody writes into `SOURCE_log.npz`; return the archives.
 
-    An archive that exists is extended. *compress* deflates. *verify_integrity* reads each archive
-    back and compares before anything is removed; *remove_sources* removes the .npy files then.
-    *progress* gets (messages done, messages in all).
+    *remove_sources* removes segments and .npy files in the same step; without it segments become
+    .npy files, which stay. *compress* deflates. *verify_integrity* reads each archive back and
+    compares before anything is removed. *layout* "columnar" keeps two arrays instead of a member
+    per message; it replaces its sources, and a source has to fit in memory. *max_workers* is how
+    many processes share the sources (one by default). *progress* gets (messages done, messages in
+    all), *verbose* shows that on stderr. *memory_mapping* is accepted for callers that pass it;
+    memory is bounded either way.
 
-    Raises LogNotFoundError (no .npy files), DataLogError (an archive does not read back equal).
+    Raises LogNotFoundError (no messages), DataLogError (an archive does not read back equal),
+    ValidationError.
     """
+    if layout not in {"entries", "columnar"}:
+        raise ValidationError(f"layout must be 'entries' or 'columnar', not {layout!r}.")
+    if layout == "columnar" and not remove_sources:
+        raise ValidationError(
+            "A columnar archive replaces its sources: pass remove_sources=True.",
+            suggestions=("LogReader.to_npz writes one elsewhere and changes nothing.",),
+        )
     folder = Path(log_directory)
-    finish_layout(folder)
-    by_source: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.glob("[0-9][0-9][0-9]_*.npy")):
-        by_source[path.name[:3]].append(path)
-    if not by_source:
-        raise LogNotFoundError(f"{str(folder)!r} holds no .npy log files.")
-    total, done = sum(map(len, by_source.values())), 0
-    archives = []
-    for source, paths in by_source.items():
-        archive = folder / f"{int(source)}_log.npz"
-        _extend(archive, paths, zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED)
-        if verify_integrity:
-            _compare(archive, paths)
-        if remove_sources:
-            for path in paths:
-                path.unlink()
-        archives.append(archive)
-        done += len(paths)
-        if progress is not None:
-            progress(done, total)
-    return archives
+    if folder.is_dir():
+        finish_layout(folder)
+        if not remove_sources:
+            lay_out_npy(folder)
+    counts = LogReader(folder).counts() if folder.is_dir() else {}
+    if not counts:
+        raise LogNotFoundError(f"{str(folder)!r} holds no log.")
+    shown = _on_stderr if verbose and progress is None else progress
+    with draft_of(folder, replaces_npy=remove_sources) as draft:
+        tasks: list[_Task] = [
+            (folder, draft, source, layout, compress, verify_integrity) for source in counts
+        ]
+        done = 0
+        for source in _each(tasks, max_workers or 1):
+            done += counts[source]
+            if shown is not None:
+                shown(done, sum(counts.values()))
+    return [folder / archive_name(source) for source in counts]
 
 
-def _extend(archive: Path, paths: list[Path], method: int) -> None:
-    draft = archive.with_name(f".{archive.name}.draft")
-    with zipfile.ZipFile(draft, "w", method, allowZip64=True) as new:
-        known: set[str] = set()
-        if archive.exists():
-            with zipfile.ZipFile(archive) as old:
-                for name in old.namelist():
-                    known.add(name)
-                    new.writestr(name, old.read(name))
-        for path in paths:
-            if path.name not in known:
-                new.writestr(path.name, path.read_bytes())
-    with draft.open("rb") as file:
+def archive_name(source: int) -> str:
+    """Return the file name of the archive of *source*."""
+    return f"{source}_log.npz"
+
+
+def write_columnar(path: Path, columns: Columns, *, compress: bool = True) -> None:
+    """Write times and data of one source as arrays; data of differing sizes with `offsets`."""
+    if isinstance(columns.data, np.ndarray):
+        arrays = {"times": columns.times, "data": columns.data}
+    else:
+        edges = np.zeros(len(columns.data) + 1, np.uint64)
+        np.cumsum([len(row) for row in columns.data], out=edges[1:])
+        joined = np.concatenate([np.empty(0, np.uint8), *columns.data])
+        arrays = {"times": columns.times, "data": joined, "offsets": edges}
+    with path.open("wb") as file:
+        if compress:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no name is allow_pickle
+        else:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        file.flush()
         os.fsync(file.fileno())
-    draft.replace(archive)
-    sync_directory(archive.parent)
 
 
-def _compare(archive: Path, paths: list[Path]) -> None:
-    with zipfile.ZipFile(archive) as packed:
-        for path in paths:
-            stored = np.load(io.BytesIO(packed.read(path.name)), allow_pickle=False)
-            if not np.array_equal(stored, np.load(path, allow_pickle=False)):
-                raise DataLogError(f"{archive.name} does not hold {path.name} as it is.")
+_Task = tuple[Path, Path, int, ArchiveLayout, bool, bool]
+
+
+def _each(tasks: list[_Task], workers: int) -> Iterator[int]:
+    if workers == 1 or len(tasks) == 1:
+        yield from map(_archive, tasks)
+        return
+    with ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn")) as pool:
+        yield from pool.map(_archive, tasks)
+
+
+def _archive(task: _Task) -> int:
+    """Write the archive of one source into the draft."""
+    folder, draft, source, layout, compress, verify = task
+    old, new = folder / archive_name(source), draft / archive_name(source)
+    if layout == "columnar":
+        write_columnar(new, LogReader(folder).columns(source), compress=compress)
+    else:
+        with NpzWriter(new, compress=compress) as writer:
+            taken: set[str] = set()
+            extends = old.exists() and not is_columnar(old)
+            if extends:
+                copy_members(old, writer, taken)
+            runs = LogReader(folder).runs(without=old if extends else None)
+            names = Names(taken)
+            for block in merged(runs, source):
+                for name, row in names.of(block):
+                    writer.add(name, bytes(row))
+    if verify:
+        _compare(new, source, LogReader(folder).blocks(source))
+    return source
+
+
+def _compare(archive: Path, source: int, expected: Iterator[Block]) -> None:
+    found = merged(list(archive_runs(archive, LogReport())), source)
+    pairs = zip_longest(
+        (message for block in expected for message in block.messages()),
+        (message for block in found for message in block.messages()),
+    )
+    for one, other in pairs:
+        if (
+            one is None
+            or other is None
+            or one.timestamp != other.timestamp
+            or not np.array_equal(one.data, other.data)
+        ):
+            raise DataLogError(f"{archive.name} does not hold {one} as it is.")
+
+
+def _on_stderr(done: int, total: int) -> None:
+    print(  # noqa: T201 - what verbose asks for
+        "\r" + create_progress_bar(done, total, prefix="archive "),
+        end="\n" if done == total else "",
+        file=sys.stderr,
+    )

@@ -3,6 +3,7 @@
 OpsError
 └── DataLogError
     ├── LoggerStopped         (RuntimeError)       a put after stop()
+    ├── SaverError            (RuntimeError)       the saver could not sync; also raised by the next put
     ├── LogExistsError        (FileExistsError)    the folder holds a log and exist_ok was not given
     ├── LogNotFoundError      (FileNotFoundError)  the folder holds no log
     ├── LogFormatError        (ValueError)         a file is no segment, or one of a newer version
@@ -23,6 +24,7 @@ __all__ = [
     "LogFormatError",
     "LogNotFoundError",
     "LoggerStopped",
+    "SaverError",
 ]
 
 
@@ -31,6 +33,7 @@ class DataLogErrorCode(StrEnum):
 
     DATA_LOG_ERROR = "DATA_LOG_ERROR"
     LOGGER_STOPPED = "LOGGER_STOPPED"
+    SAVER_FAILED = "SAVER_FAILED"
     LOG_EXISTS = "LOG_EXISTS"
     LOG_NOT_FOUND = "LOG_NOT_FOUND"
     LOG_FORMAT = "LOG_FORMAT"
@@ -47,6 +50,16 @@ class LoggerStopped(DataLogError, RuntimeError):  # noqa: N818 - the field's nam
     """The logger was stopped; nothing was logged."""
 
     default_code = DataLogErrorCode.LOGGER_STOPPED
+
+
+class SaverError(DataLogError, RuntimeError):
+    """The saver could not do its work: what was logged since may not survive a crash of the machine.
+
+    Raised by `stop` when there were any, and once by the next put of each producer, which logged
+    nothing; the put after that goes on.
+    """
+
+    default_code = DataLogErrorCode.SAVER_FAILED
 
 
 class LogExistsError(DataLogError, FileExistsError):

@@ -7,29 +7,49 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from ops.datalog.archive import compress_npy_logs, finish_layout, lay_out_npy
-from ops.datalog.errors import DataLogError, LogExistsError
-from ops.datalog.reader import LogReader, open_log
+from ops.datalog.archive import compress_npy_logs
+from ops.datalog.checksums import checksum_of, number_of
+from ops.datalog.errors import DataLogError, LogExistsError, SaverError
+from ops.datalog.keeper import Keeper
+from ops.datalog.layout import finish_layout, lay_out_npy
+from ops.datalog.reader import holds_log, open_log
 from ops.datalog.sink import LogSink
-from ops.datalog.writer import BUSY, OWNER, StopFlag
+from ops.datalog.state import LogState
+from ops.datalog.writer import BUSY, OWNER
 from ops.foundation.errors import ValidationError
 from ops.foundation.processes import full_memory_barrier, is_alive
 
 if TYPE_CHECKING:
+    from ops.datalog.archive import ArchiveLayout, Progress
+    from ops.datalog.checksums import ChecksumName
+    from ops.datalog.reader import LogReader
     from ops.datalog.sink import OnFull
 
 __all__ = ["DataLogger"]
 
 Layout = Literal["npy", "segments"]
+Sync = Literal["none", "interval", "each"]
 
 
 class DataLogger:
     """Logs timestamped binary messages from any number of processes into one folder.
 
-    Messages go to `<output_directory>/<instance_name>_data_log`. *layout* is what `stop` leaves:
-    "npy", one file per message, or "segments", the files as they were written, for high rates (also
-    by OPS_DATALOG_LAYOUT). *exist_ok* continues a log that is there. *on_full* says what a full disk
-    does to a message: "raise" or "drop".
+    Messages go to `<output_directory>/<instance_name>_data_log`. *exist_ok* continues a log that is
+    there. *layout* is what `stop` leaves: "npy", one file per message, or "segments", the files as
+    they were written, for high rates (also by OPS_DATALOG_LAYOUT).
+
+    *sync* says when messages are brought to the disk itself, which matters only when the whole
+    machine crashes: "interval", every *sync_interval* seconds by a saver process; "each", before
+    each put returns; "none", when the system likes. *on_full* says what a full disk does to a
+    message: "raise" the OSError, "drop" and count it, or "block" until there is room. *checksum*
+    "crc32c" is faster for large messages and needs the extra `crc` for writing and reading (also by
+    OPS_DATALOG_CHECKSUM).
+
+    *process_count* is how many processes `compress_logs` uses; *thread_count* how many files the
+    saver syncs at a time; *sleep_timer* how many microseconds pass between two looks at what is
+    waited for: room on the disk, or puts that are under way in `stop`.
+
+    Raises LogExistsError, ValidationError.
     """
 
     def __init__(
@@ -37,24 +57,49 @@ class DataLogger:
         output_directory: str | os.PathLike[str],
         instance_name: str = "data_logger",
         *,
+        process_count: int = 1,
+        thread_count: int = 4,
+        sleep_timer: int = 5000,
         exist_ok: bool = False,
         layout: Layout | None = None,
+        sync: Sync = "interval",
+        sync_interval: float = 0.25,
         on_full: OnFull = "raise",
+        checksum: ChecksumName | None = None,
     ) -> None:
         if not instance_name or "/" in instance_name or "\0" in instance_name:
             raise ValidationError(f"{instance_name!r} cannot name a log.")
-        chosen = layout or os.environ.get("OPS_DATALOG_LAYOUT", "npy")
-        if chosen not in {"npy", "segments"}:
-            raise ValidationError(f"layout must be 'npy' or 'segments', not {chosen!r}.")
-        self._name, self._layout = instance_name, chosen
+        self._layout = _one_of(
+            "layout", layout or os.environ.get("OPS_DATALOG_LAYOUT", "npy"), ("npy", "segments")
+        )
+        self._sync = _one_of("sync", sync, ("none", "interval", "each"))
+        _one_of("on_full", on_full, ("raise", "drop", "block"))
+        number = number_of(checksum or os.environ.get("OPS_DATALOG_CHECKSUM", "crc32"))
+        if min(process_count, thread_count) < 1 or sleep_timer < 0 or sync_interval <= 0:
+            raise ValidationError(
+                "process_count and thread_count must be at least 1, sleep_timer at least 0 and "
+                "sync_interval positive."
+            )
+        self._name, self._interval = instance_name, sync_interval
+        self._processes, self._threads = process_count, thread_count
+        self._pause = sleep_timer / 1e6
         self._folder = Path(output_directory).absolute() / f"{instance_name}_data_log"
-        if not exist_ok and self._folder.is_dir() and LogReader(self._folder).files():
+        checksum_of(number, str(self._folder))  # says at once what is not installed
+        if not exist_ok and self._folder.is_dir() and holds_log(self._folder):
             raise LogExistsError(
                 f"{str(self._folder)!r} holds a log already.",
                 suggestions=("Pass exist_ok=True to continue it, or use another instance_name.",),
             )
-        self._sink = LogSink(self._folder, on_full)
-        self._flag: StopFlag | None = None
+        self._sink = LogSink(
+            self._folder,
+            on_full,
+            sync_each=sync == "each",
+            checksum=number,
+            pause=self._pause,
+        )
+        self._state: LogState | None = None
+        self._keeper: Keeper | None = None
+        self._errors: list[str] = []
 
     @property
     def name(self) -> str:
@@ -74,54 +119,89 @@ class DataLogger:
     @property
     def started(self) -> bool:
         """Whether messages are accepted now."""
-        return self._flag is not None
+        return self._state is not None
 
     @property
     def alive(self) -> bool:
-        """The same as `started`: there is no process that could die."""
-        return self.started
+        """Whether messages are accepted and, with sync="interval", a saver syncs them."""
+        return self.started and (self._keeper is None or self._keeper.pid is not None)
+
+    @property
+    def errors(self) -> list[str]:
+        """What the saver could not do since the last start, oldest first; empty when all is well."""
+        return list(self._errors) if self._state is None else self._state.errors()
+
+    @property
+    def saver_restarts(self) -> int:
+        """How often a saver that died was replaced since the last start."""
+        return 0 if self._keeper is None else self._keeper.restarts
 
     def start(self) -> None:
         """Accept messages; does nothing when started. What a crash left of a layout is finished."""
-        if self._flag is not None:
+        if self._state is not None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         finish_layout(self._folder)
-        self._flag = StopFlag(self._folder, create=True)
-        self._flag.set(False)
+        self._state = LogState(self._folder, create=True)
+        self._state.forget_errors()
+        self._state.open()
+        if self._sync == "interval":
+            self._keeper = Keeper(
+                self._folder, self._interval, self._threads, self._state.add_error
+            )
 
     def stop(self) -> None:
         """Accept no more messages, and lay out those that were accepted; does nothing when stopped.
 
         A put that is under way in any process either is accepted and laid out, or raises
-        LoggerStopped.
+        LoggerStopped. Raises SaverError, after everything else is done, when there were errors.
         """
-        if self._flag is None:
+        if self._state is None:
             return
-        flag, self._flag = self._flag, None
-        flag.set(True)
+        state, self._state = self._state, None
+        state.close()
         full_memory_barrier()
         self._wait_for_puts()
         self._sink.close()
+        if self._keeper is not None:
+            self._keeper.end()
         if self._layout == "npy":
             lay_out_npy(self._folder)
+        else:
+            self._finish_segments()
+        self._errors = state.errors()
+        if self._errors:
+            raise SaverError(f"The saver met trouble: {'; '.join(self._errors)}")
 
     def compress_logs(
         self,
         remove_sources: bool = False,  # noqa: FBT001, FBT002 - the signature users know
+        memory_mapping: bool = True,  # noqa: FBT001, FBT002
+        verbose: bool = False,  # noqa: FBT001, FBT002
         *,
         compress: bool = True,
         verify_integrity: bool = False,
+        max_workers: int | None = None,
+        layout: ArchiveLayout = "entries",
+        progress: Progress | None = None,
     ) -> list[Path]:
-        """Gather all messages into one .npz per source; the logger must be stopped."""
+        """Gather all messages into one .npz per source; see `compress_npy_logs`.
+
+        *max_workers* is the number of processes, `process_count` when left out. The logger must be
+        stopped.
+        """
         if self.started:
             raise DataLogError("Stop the logger before its log is compressed.")
-        lay_out_npy(self._folder)
         return compress_npy_logs(
             self._folder,
-            remove_sources=remove_sources,
+            remove_sources,
+            memory_mapping,
+            verbose,
             compress=compress,
             verify_integrity=verify_integrity,
+            max_workers=self._processes if max_workers is None else max_workers,
+            layout=layout,
+            progress=progress,
         )
 
     def read(self) -> LogReader:
@@ -131,7 +211,18 @@ class DataLogger:
     def _wait_for_puts(self) -> None:
         for path in self._folder.glob("*.tail"):
             while _is_busy(path):
-                time.sleep(0.0002)
+                time.sleep(self._pause)
+
+    def _finish_segments(self) -> None:
+        """Give every segment its index and bring all of them to the disk."""
+        from ops.datalog.footer import seal
+
+        for path in self._folder.glob("*.seg"):
+            seal(path)
+        if self._sync != "none":
+            for path in [*self._folder.glob("*.seg"), *self._folder.glob("*.tail")]:
+                with path.open("rb") as file:
+                    os.fdatasync(file.fileno())
 
     def __enter__(self) -> Self:
         self.start()
@@ -139,6 +230,12 @@ class DataLogger:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _one_of(what: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValidationError(f"{what} must be one of {', '.join(choices)}, not {value!r}.")
+    return value
 
 
 def _is_busy(tail: Path) -> bool:

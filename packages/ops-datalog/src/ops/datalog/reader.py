@@ -1,77 +1,49 @@
 """Reading a log in whatever form it lies there: segments with their tails, .npy files, .npz archives.
 
-Segments and tail of one writer are read as one sequence: the frames of the segments in order, then
-those of the tail that continue it. What was torn by a crash fails its CRC and is skipped and counted.
-After damage in the middle of a segment the next valid frame is searched for.
+Every form is a list of runs (see `runs`), and everything that reads goes through their merge (see
+`merge`), so memory stays bounded, times outside the asked range are not read, and files are open only
+while they are read. Sealed segments are not scanned, their index is trusted as far as checksums go.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-import re
-import zipfile
-from collections import defaultdict
-from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ops.datalog import frames
 from ops.datalog.errors import LogNotFoundError
-from ops.datalog.frames import BLOCK, BLOCK_HEAD, HEADER_SIZE, VERSION
+from ops.datalog.merge import merged
+from ops.datalog.messages import Columns, LogReport
+from ops.datalog.runs import writer_runs
+from ops.datalog.stored import DONE, npy_files, stored_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import os
+    from collections.abc import Callable, Iterator
 
-    from ops.datalog.frames import Frame
+    from ops.datalog.exports import Progress
+    from ops.datalog.messages import Block, Message
+    from ops.datalog.recovery import Recovery
+    from ops.datalog.runs import Run
 
-__all__ = ["Columns", "LogReader", "LogReport", "Message", "open_log"]
-
-_VERSION_AT = 18  # of a frame
-_ENTRY = re.compile(r"(\d{3})_(\d{20})(?:_(\d+))?(?:\.npy)?")
-
-
-class Message(NamedTuple):
-    """One message; `data` is a uint8 array of its own."""
-
-    source_id: int
-    timestamp: int
-    data: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """All messages of one source: `times` uint64 (n,), `data` uint8 (n, size) or a list of arrays."""
-
-    times: np.ndarray
-    data: np.ndarray | list[np.ndarray]
-
-
-@dataclass(slots=True)
-class LogReport:
-    """What verify() found; `gaps` are sequence numbers that a writer used and nobody can read."""
-
-    messages: int = 0
-    sources: list[int] = field(default_factory=list)
-    torn_bytes: int = 0
-    damaged: list[str] = field(default_factory=list)
-    gaps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing is damaged and nothing is missing; torn ends of killed writers are normal."""
-        return not self.damaged and not self.gaps
+__all__ = ["LogReader", "open_log"]
 
 
 def open_log(folder: str | os.PathLike[str]) -> LogReader:
     """Open the log in *folder*; raises LogNotFoundError when it holds none."""
     path = Path(folder)
-    reader = LogReader(path)
-    if not path.is_dir() or not reader.files():
+    if not path.is_dir() or not holds_log(path):
         raise LogNotFoundError(f"{str(path)!r} holds no log: no .seg, .tail, .npy or .npz file.")
-    return reader
+    return LogReader(path)
+
+
+def holds_log(folder: Path) -> bool:
+    """Tell whether there is any file of a log in *folder*."""
+    patterns = ("*.seg", "*.tail", "*_log.npz")
+    found = chain(*(folder.glob(pattern) for pattern in patterns), npy_files(folder))
+    return next(found, None) is not None
 
 
 class LogReader:
@@ -80,28 +52,31 @@ class LogReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def files(self) -> list[Path]:
-        """Return the files that hold messages."""
-        found = [*self.folder.glob("*.seg"), *self.folder.glob("*.tail")]
-        found += [f for f in self.folder.glob("**/*.npy") if _ENTRY.fullmatch(f.name)]
-        return sorted([*found, *self.folder.glob("*_log.npz")])
-
     def sources(self) -> list[int]:
         """Return the sources that have messages, ascending."""
-        return sorted({message.source_id for message in self._all()})
+        return sorted(set().union(*(run.sources() for run in self.runs())))
+
+    def counts(self, source: int | None = None) -> dict[int, int]:
+        """Return the number of messages of each source, or of one."""
+        counts = dict.fromkeys(self.sources() if source is None else [source], 0)
+        for run in self.runs():
+            found = run.sources()
+            if len(found) == 1:
+                (one,) = found
+                if one in counts:
+                    counts[one] += run.messages
+            elif found & counts.keys():
+                for piece in run.pieces():
+                    numbers = np.bincount(piece.table.sources, minlength=256)
+                    for one in counts:
+                        counts[one] += int(numbers[one])
+        return counts
 
     def iter(
         self, source: int | None = None, start: int = 0, stop: int | None = None
     ) -> Iterator[Message]:
         """Yield messages of *source* (None: all) with *start* <= time < *stop*, in time order."""
-        found = (
-            m
-            for m in self._all()
-            if (source is None or m.source_id == source)
-            and m.timestamp >= start
-            and (stop is None or m.timestamp < stop)
-        )
-        yield from sorted(found, key=lambda m: (m.timestamp, m.source_id))
+        return chain.from_iterable(block.messages() for block in self.blocks(source, start, stop))
 
     def __iter__(self) -> Iterator[Message]:
         return self.iter()
@@ -110,149 +85,99 @@ class LogReader:
         """Yield the messages of all sources in time order."""
         return self.iter()
 
-    def columns(self, source: int) -> Columns:
-        """Return all messages of *source* as columns, in time order."""
-        messages = list(self.iter(source))
-        times = np.array([m.timestamp for m in messages], dtype=np.uint64)
-        data = [m.data for m in messages]
-        if len({len(d) for d in data}) == 1:
-            return Columns(times, np.stack(data))
-        return Columns(times, data)
+    def blocks(
+        self, source: int | None = None, start: int = 0, stop: int | None = None
+    ) -> Iterator[Block]:
+        """Yield the same messages as `iter`, some thousands at a time, as arrays."""
+        return merged(self.runs(), source, start, stop)
+
+    def columns(self, source: int, start: int = 0, stop: int | None = None) -> Columns:
+        """Return all messages of *source* as columns, in time order; they have to fit in memory."""
+        return Columns.of(list(self.blocks(source, start, stop)))
+
+    def follow(
+        self,
+        source: int | None = None,
+        *,
+        new_only: bool = False,
+        poll_seconds: float = 0.05,
+        wait: Callable[[float], object] | None = None,
+    ) -> Iterator[Message]:
+        """Yield messages as producers log them, until the log is stopped.
+
+        Begins with what is there, unless *new_only*. Messages that appear together come in time
+        order. *wait* is called between two looks, instead of sleeping.
+        """
+        from ops.datalog.follow import followed
+
+        return followed(self.folder, source, new_only=new_only, pause=poll_seconds, wait=wait)
 
     def verify(self) -> LogReport:
         """Read everything and report what is torn, damaged or missing."""
         report = LogReport()
-        sources = set()
-        for message in self._all(report):
-            report.messages += 1
-            sources.add(message.source_id)
+        sources: set[int] = set()
+        for run in self.runs(report, check_all=True):
+            for piece in run.pieces():
+                report.messages += len(piece.table.times)
+                sources.update(np.unique(piece.table.sources).tolist())
         report.sources = sorted(sources)
         return report
 
-    def _all(self, report: LogReport | None = None) -> Iterator[Message]:
+    def recover(self) -> Recovery:
+        """Tidy a log whose writers died; nobody may be writing. See `recovery`."""
+        from ops.datalog.recovery import recover
+
+        return recover(self.folder)
+
+    def to_arrow(self, source: int | None = None, progress: Progress | None = None) -> Any:
+        """Return a pyarrow.Table with the columns source, time and data, in time order.
+
+        *progress* of all exports gets (messages done, messages in all). Needs the extra `arrow`.
+        """
+        from ops.datalog import exports
+
+        return exports.to_arrow(self, source, progress)
+
+    def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        source: int | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write the same columns as a Parquet file, in bounded memory. Needs the extra `arrow`."""
+        from ops.datalog import exports
+
+        return exports.to_parquet(self, path, source, progress)
+
+    def to_npz(
+        self, path: str | os.PathLike[str], source: int, progress: Progress | None = None
+    ) -> Path:
+        """Write one source as arrays `times` and `data` (and `offsets`, when sizes differ)."""
+        from ops.datalog import exports
+
+        return exports.to_npz(self, path, source, progress)
+
+    def to_npy(
+        self,
+        folder: str | os.PathLike[str],
+        source: int | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write one .npy per message into *folder*, which should be empty."""
+        from ops.datalog import exports
+
+        return exports.to_npy(self, folder, source, progress)
+
+    def runs(
+        self,
+        report: LogReport | None = None,
+        *,
+        check_all: bool = False,
+        without: Path | None = None,
+    ) -> list[Run]:
+        """Return all stretches of messages, but not those of the archive *without*."""
         report = LogReport() if report is None else report
-        yield from self._segment_messages(report)
-        archived: set[str] = set()
-        for path in sorted(self.folder.glob("*_log.npz")):
-            yield from _archived(path, archived, report)
-        for path in sorted(self.folder.glob("**/*.npy")):
-            match = _ENTRY.fullmatch(path.name)
-            if match and path.stem not in archived:
-                try:
-                    data = np.load(path, allow_pickle=False)
-                except (ValueError, EOFError, OSError) as error:
-                    report.damaged.append(f"{path.name}: {error}")
-                    continue
-                yield Message(int(match[1]), int(match[2]), data)
-
-    def segment_messages(self) -> list[Message]:
-        """Return the messages that lie in segments and tails, in time order."""
-        return sorted(self._segment_messages(LogReport()), key=lambda m: (m.timestamp, m.source_id))
-
-    def _segment_messages(self, report: LogReport) -> Iterator[Message]:
-        for stem, files in sorted(self.writers().items()):
-            for frame in writer_frames(stem, files, report):
-                yield from messages(frame)
-
-    def writers(self) -> dict[str, list[Path]]:
-        """Return the files of each writer: its segments in order, then its tail."""
-        found: dict[str, list[Path]] = defaultdict(list)
-        for path in sorted(self.folder.glob("*.seg")):
-            found[path.name.rsplit(".", 2)[0]].append(path)
-        for path in sorted(self.folder.glob("*.tail")):
-            found[path.name.rsplit(".", 1)[0]].append(path)
+        found = list(stored_runs(self.folder, report, without))
+        if not (self.folder / DONE).is_dir():  # else the segments were replaced
+            found += writer_runs(self.folder, report, check_all=check_all)
         return found
-
-
-def writer_frames(stem: str, files: list[Path], report: LogReport) -> Iterator[Frame]:
-    """Yield the frames of one writer in order, each once; note in *report* what is not there."""
-    last = 0
-    for path in files:
-        buffer = _mapped(path)
-        if buffer is None:
-            continue
-        frames.check_header(buffer, path.name)
-        found = (
-            _tail_frames(buffer)
-            if path.suffix == ".tail"
-            else _segment_frames(path, buffer, report)
-        )
-        for frame in found:
-            if frame.sequence <= last:
-                continue  # in the tail: it was appended to the segment before the writer died
-            if frame.sequence > last + 1:
-                report.gaps.setdefault(stem, []).append((last + 1, frame.sequence - 1))
-            last = frame.sequence
-            yield frame
-
-
-def _tail_frames(buffer: memoryview) -> Iterator[Frame]:
-    """Yield the newest run of frames; what stands behind it is older and has lower numbers."""
-    expected = None
-    for frame in frames.frames(buffer):
-        if expected is not None and frame.sequence != expected:
-            return
-        yield frame
-        expected = frame.sequence + 1
-
-
-def _segment_frames(path: Path, buffer: memoryview, report: LogReport) -> Iterator[Frame]:
-    at = HEADER_SIZE
-    while at < len(buffer):
-        frame = frames.frame_at(buffer, at)
-        if frame is not None:
-            yield frame
-            at = frame.end
-            continue
-        found = _next_frame(buffer, at + 1)
-        if found is None:
-            report.torn_bytes += len(buffer) - at
-            return
-        report.damaged.append(f"{path.name}: {found - at} bytes at offset {at}")
-        at = found
-
-
-def _next_frame(buffer: memoryview, start: int) -> int | None:
-    """Return the offset of the next valid frame, looking for the bytes of its version field."""
-    data = bytes(buffer[start:])
-    mark = VERSION.to_bytes(2, "little")
-    place = data.find(mark, _VERSION_AT)
-    while place >= 0:
-        offset = start + place - _VERSION_AT
-        if frames.frame_at(buffer, offset) is not None:
-            return offset
-        place = data.find(mark, place + 1)
-    return None
-
-
-def messages(frame: Frame) -> Iterator[Message]:
-    """Yield the messages of a frame: one, or the rows of a block."""
-    data = np.frombuffer(frame.payload, dtype=np.uint8)
-    if not frame.flags & BLOCK:
-        yield Message(frame.source, frame.time, data.copy())
-        return
-    count, size = BLOCK_HEAD.unpack_from(frame.payload)
-    rows_at = BLOCK_HEAD.size + 8 * count
-    times = np.frombuffer(frame.payload, "<u8", count, BLOCK_HEAD.size)
-    rows = data[rows_at:].reshape(count, size).copy()
-    for stamp, row in zip(times.tolist(), rows, strict=True):
-        yield Message(frame.source, stamp, row)
-
-
-def _archived(path: Path, names: set[str], report: LogReport) -> Iterator[Message]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in archive.files:
-                match = _ENTRY.fullmatch(name)
-                if match:
-                    names.add(name)
-                    yield Message(int(match[1]), int(match[2]), archive[name])
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
-        report.damaged.append(f"{path.name}: {error}")
-
-
-def _mapped(path: Path) -> memoryview | None:
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size < HEADER_SIZE:
-            return None  # its writer died while it was made
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

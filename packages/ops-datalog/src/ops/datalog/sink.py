@@ -1,71 +1,107 @@
-"""`input_queue`: what producers get. Looks like a queue, and is a way straight to the disk."""
+"""`input_queue`: what producers get. Looks like a queue, and is a way straight to the disk.
+
+A process opens a writer with its first message; from then on `log` *is* the method of that writer, so
+that nothing stands between a producer and its data. After a fork the child's sinks forget the writer
+and open their own.
+
+What a full disk does is a policy around the writer: "raise" needs none, "drop" counts what is lost,
+"block" tries again until there is room.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ops.datalog.writer import Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ops.datalog.package import LogPackage
 
 __all__ = ["LogSink"]
 
-OnFull = Literal["raise", "drop"]
+OnFull = Literal["raise", "drop", "block"]
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: Held while a writer is made; a thread may hold it at the moment of a fork, so a child renews it.
 _making = threading.Lock()
+_sinks: weakref.WeakSet[LogSink] = weakref.WeakSet()
 
 
-def _renew_lock() -> None:
+def _begin_anew_in_child() -> None:
     global _making  # noqa: PLW0603 - see above
     _making = threading.Lock()
+    for sink in list(_sinks):
+        sink.forget_writer()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
 class LogSink:
     """Takes messages from any process and thread; pickles as its folder.
 
-    A process (also a forked one) opens a writer of its own with its first message. *on_full* says
-    what a full disk does: "raise" the OSError, or "drop" the message and count it in `dropped`.
+    *on_full* says what a full disk does to a message: "raise" the OSError, "drop" it and count it in
+    `dropped`, or "block" until there is room, looking every *pause* seconds, counted in `blocked`.
+    Other errors of the disk are raised whatever it says. *sync_each* returns from each put when the
+    message is on the disk itself.
+
+    `log(source_id, timestamp, data)` logs one message without a LogPackage around it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], on_full: OnFull = "raise") -> None:
+    log: Callable[[Any, Any, Any], None]
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        on_full: OnFull = "raise",
+        *,
+        sync_each: bool = False,
+        checksum: int = 0,
+        pause: float = 0.005,
+    ) -> None:
         self._folder = Path(folder)
         self._on_full = on_full
+        self._sync_each, self._checksum, self._pause = sync_each, checksum, pause
         self._writer: Writer | None = None
+        #: Messages that were lost to a full disk in this process (on_full="drop").
         self.dropped = 0
+        #: Puts that had to wait for room in this process (on_full="block"), and for how long.
+        self.blocked = 0
+        self.blocked_seconds = 0.0
+        self.log = self._log_first
+        _sinks.add(self)
 
-    def put(self, item: LogPackage, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - the signature of a queue; a put never waits
+    def put(self, item: LogPackage, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - the signature of a queue
         """Log one message; it survives the death of this process from then on.
 
-        Raises InvalidPackageError, LoggerStopped, OSError.
+        *block* and *timeout* (seconds) matter only with on_full="block": how long to wait for room
+        before the OSError is raised after all.
+
+        Raises InvalidPackageError, LoggerStopped, SaverError, OSError.
         """
-        self.log(item.source_id, item.timestamp, item.data)
+        if block and timeout is None:
+            self.log(item.source_id, item.timestamp, item.data)
+        else:
+            self._guarded(
+                lambda writer: writer.log(item.source_id, item.timestamp, item.data),
+                1,
+                timeout if block else 0.0,
+            )
 
-    put_nowait = put
-
-    def log(self, source_id: int, timestamp: int, data: Any) -> None:
-        """Log one message without a LogPackage around it."""
-        try:
-            self._own_writer().put(source_id, timestamp, data)
-        except OSError:
-            if self._on_full == "raise":
-                raise
-            self.dropped += 1
+    def put_nowait(self, item: LogPackage) -> None:
+        """Log one message without ever waiting for room."""
+        self.put(item, block=False)
 
     def put_many(self, source_id: int, times: Any, data: Any) -> None:
         """Log row i of the uint8 array *data* (n, size) at *times*[i]: the fastest way for many."""
-        try:
-            self._own_writer().put_many(source_id, times, data)
-        except OSError:
-            if self._on_full == "raise":
-                raise
-            self.dropped += len(times)
+        self._guarded(lambda writer: writer.log_many(source_id, times, data), len(times))
 
     def qsize(self) -> int:
         """Always 0: what was put is not waiting anywhere."""
@@ -81,23 +117,73 @@ class LogSink:
 
     def close(self) -> None:
         """Close this process's writer; the next message opens another."""
-        writer, self._writer = self._writer, None
-        if writer is not None and writer.pid == os.getpid():
+        writer = self._writer
+        self.forget_writer()
+        if writer is not None:
             writer.close()
 
     def sync(self) -> None:
         """Bring this process's messages to the disk itself."""
-        if self._writer is not None and self._writer.pid == os.getpid():
+        if self._writer is not None:
             self._writer.sync()
 
-    def _own_writer(self) -> Writer:
-        writer = self._writer
-        if writer is not None and writer.pid == os.getpid():
-            return writer
+    def forget_writer(self) -> None:
+        """Let the next message open a writer, and leave the present one as it is."""
+        self._writer = None
+        self.log = self._log_first
+
+    def _log_first(self, source_id: Any, timestamp: Any, data: Any) -> None:
+        """Log a message while there is no writer yet, and make `log` what it will be."""
+        self._guarded(lambda writer: writer.log(source_id, timestamp, data), 1)
+        writer = self._open_writer()
+        self.log = writer.log if self._on_full == "raise" else self._log_guarded
+
+    def _log_guarded(self, source_id: Any, timestamp: Any, data: Any) -> None:
+        self._guarded(lambda writer: writer.log(source_id, timestamp, data), 1)
+
+    def _guarded(
+        self, write: Callable[[Writer], None], messages: int, timeout: float | None = None
+    ) -> None:
+        """Do *write*, and with a full disk what the policy says."""
+        waiting_since: float | None = None
+        while True:
+            try:
+                write(self._writer or self._open_writer())
+            except OSError as error:
+                if self._on_full == "raise" or error.errno not in _FULL:
+                    raise
+                if self._on_full == "drop":
+                    self.dropped += messages
+                    return
+                now = time.monotonic()
+                waiting_since = now if waiting_since is None else waiting_since
+                if timeout is not None and now - waiting_since >= timeout:
+                    raise
+                time.sleep(self._pause)
+            else:
+                break
+        if waiting_since is not None:
+            self.blocked += 1
+            self.blocked_seconds += time.monotonic() - waiting_since
+
+    def _open_writer(self) -> Writer:
         with _making:
-            if self._writer is None or self._writer.pid != os.getpid():
-                self._writer = Writer(self._folder)
+            if self._writer is None:
+                self._writer = Writer(
+                    self._folder, sync_each=self._sync_each, checksum=self._checksum
+                )
             return self._writer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LogSink, (str(self._folder), self._on_full)
+        options = (self._on_full, self._sync_each, self._checksum, self._pause)
+        return _arrived, (str(self._folder), *options)
+
+
+def _arrived(
+    folder: str,
+    on_full: OnFull,
+    sync_each: bool,  # noqa: FBT001 - what __reduce__ gives is positional
+    checksum: int,
+    pause: float,
+) -> LogSink:
+    return LogSink(folder, on_full, sync_each=sync_each, checksum=checksum, pause=pause)

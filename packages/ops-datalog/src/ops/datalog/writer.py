@@ -2,15 +2,16 @@
 
 Each producing process has a writer of its own. A message becomes a frame in a small file-backed map
 (the tail); when that is full, one write(2) appends it to the writer's segment file. Large payloads go
-straight to the segment. What `put` has returned for lies in the page cache and so survives the death of
-any process; only a crash of the machine can take it, up to the last `sync`.
+straight to the segment. What `log` has returned for lies in the page cache and so survives the death of
+any process; only a crash of the machine can take it, up to the last sync.
 
 Space is allocated before it is used: the tail with posix_fallocate, a segment by write(2), so a full
-disk is an OSError in `put` and never a SIGBUS. A refused message leaves no trace.
+disk is an OSError here and never a SIGBUS. A refused message leaves no trace.
 
-Stopping must not lose a put that is under way. Each put sets BUSY, then looks at the stop flag; whoever
-stops sets the flag, passes a barrier through all threads, and waits until nobody is BUSY. Either the put
-sees the flag, or the stopper sees BUSY (Dekker's pattern, see ops.foundation.processes).
+Stopping must not lose a put that is under way. Each put sets BUSY, then compares the token of the log's
+state; whoever stops sets the token to 0, passes a barrier through all threads, and waits until nobody
+is BUSY. Either the put sees the new token, or the stopper sees BUSY (Dekker's pattern, see
+ops.foundation.processes).
 """
 
 from __future__ import annotations
@@ -20,18 +21,28 @@ import mmap
 import os
 import platform
 import secrets
+import struct
 import threading
 import time
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 
-from ops.datalog import frames
-from ops.datalog.errors import InvalidPackageError, LoggerStopped
-from ops.datalog.frames import BLOCK, BLOCK_HEAD, CRC, FRAME, HEADER_SIZE
+from ops.datalog.checksums import checksum_of
+from ops.datalog.errors import InvalidPackageError, LoggerStopped, SaverError
+from ops.datalog.frames import (
+    BLOCK,
+    BLOCK_HEAD,
+    FRAME,
+    HEAD,
+    HEADER_SIZE,
+    SEALED_HEAD,
+    VERSION,
+    pack_file_header,
+)
 from ops.datalog.package import checked
+from ops.datalog.state import ERROR_COUNT, GENERATION, TOKEN, LogState
 from ops.foundation.processes import this_process
 
 TAIL_BYTES = 256 * 1024
@@ -39,51 +50,78 @@ SEGMENT_BYTES = 1 << 30
 DIRECT_BYTES = 16 * 1024
 #: Offsets in the tail's header: an eighth word each for BUSY and the owner's identity.
 BUSY, OWNER = 56, 48
+#: What the fast path meets when source, time or data are not as it expects.
+_UNFIT = (struct.error, TypeError, ValueError, IndexError, BufferError)
 
-
-class StopFlag:
-    """One byte in a file of the log's folder, mapped by everybody who writes."""
-
-    NAME = "log.state"
-
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
-        path = folder / self.NAME
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        fd = os.open(path, flags, 0o644)
-        try:
-            if create:
-                os.posix_fallocate(fd, 0, 8)
-            self.map = mmap.mmap(fd, 8)
-        finally:
-            os.close(fd)
-
-    def set(self, stopped: bool) -> None:  # noqa: FBT001
-        """Tell all writers that the log is stopped, or that it is not."""
-        self.map[0] = int(stopped)
+_pack_head, _pack_sealed = HEAD.pack, SEALED_HEAD.pack_into
 
 
 class Writer:
-    """Writes the frames of one process into *folder*; thread-safe."""
+    """Writes the frames of one process into *folder*; thread-safe.
 
-    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        self._folder, self._segment_bytes = folder, segment_bytes
-        self.pid = os.getpid()
-        self._stem = f"{self.pid}-{time.time_ns():x}-{secrets.token_hex(2)}"
+    Raises LoggerStopped when the log is not open.
+    """
+
+    __slots__ = (
+        "_at", "_checksum", "_checksum_number", "_each", "_errors", "_folder",
+        "_generation", "_header", "_limit", "_lock", "_map", "_number", "_pid", "_segment",
+        "_segment_bytes", "_sequence", "_state", "_stem", "_token", "_words", "_written",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sync_each: bool = False,
+        checksum: int = 0,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self._folder, self._segment_bytes, self._each = folder, segment_bytes, sync_each
+        self._checksum_number = checksum
+        self._checksum = checksum_of(checksum, str(folder))
         self._lock = threading.Lock()
-        self._sequence = 1
-        self._segment, self._written, self._number = -1, 0, 0
-        self._flag = StopFlag(folder).map
-        self._header = frames.file_header(self.pid, time.time_ns(), platform.node(), _boot_id())
-        self._map = self._make_tail()
-        self._view = memoryview(self._map)
-        self._at = HEADER_SIZE
+        try:
+            self._state = LogState(folder)
+        except FileNotFoundError:
+            raise LoggerStopped(f"The log {str(folder)!r} was never started.") from None
+        self._words = self._state.words
+        self._map: mmap.mmap
+        self._segment, self._sequence, self._written, self._number = -1, 1, 0, 0
+        self._at, self._limit = HEADER_SIZE, 0
+        self._generation, self._token, self._errors = 0, 0, 0
+        if not self._state.is_open:
+            raise LoggerStopped(f"The log {str(folder)!r} was stopped.")
+        self._begin()
 
-    def put(self, source: Any, timestamp: Any, data: Any) -> None:
-        """Log one message. Raises InvalidPackageError, LoggerStopped, OSError (disk full)."""
+    def log(self, source: Any, timestamp: Any, data: Any) -> None:
+        """Log one message. Raises InvalidPackageError, LoggerStopped, SaverError, OSError."""
+        with self._lock:
+            tail = self._map
+            tail[BUSY] = 1
+            try:
+                if self._words[TOKEN] == self._token:
+                    length = len(data)
+                    at = self._at
+                    start = at + FRAME
+                    end = start + length
+                    if end <= self._limit and length < DIRECT_BYTES:
+                        head = _pack_head(
+                            timestamp, self._sequence, source, 0, VERSION, self._pid, length
+                        )
+                        # A slice of a map takes any buffer, and only one of exactly this many bytes.
+                        tail[start:end] = data
+                        _pack_sealed(tail, at, head, self._checksum(data, self._checksum(head)))
+                        self._sequence += 1
+                        self._at = end
+                        return
+            except _UNFIT:
+                pass
+            finally:
+                tail[BUSY] = 0
         source, timestamp, payload = checked(source, timestamp, data)
         self._append(timestamp, source, 0, payload)
 
-    def put_many(self, source: Any, times: Any, data: Any) -> None:
+    def log_many(self, source: Any, times: Any, data: Any) -> None:
         """Log row i of the uint8 array *data* (n, size) at *times*[i], as one frame: all or none."""
         rows = np.ascontiguousarray(data, dtype=np.uint8)
         stamps = np.ascontiguousarray(times, dtype=np.uint64)
@@ -96,32 +134,70 @@ class Writer:
         self._append(first, source, BLOCK, memoryview(head + stamps.tobytes() + rows.tobytes()))
 
     def _append(self, timestamp: int, source: int, flags: int, payload: memoryview) -> None:
-        tail = self._map
+        """Log one frame the long way round: whatever its size is, and whatever has happened."""
         with self._lock:
-            tail[BUSY] = 1
+            self._map[BUSY] = 1
             try:
-                if self._flag[0]:
-                    raise LoggerStopped(f"The log {str(self._folder)!r} was stopped.")
+                if self._words[TOKEN] != self._token:
+                    self._heed()
                 length = len(payload)
-                head = frames.head(timestamp, self._sequence, source, flags, self.pid, length)
-                crc = crc32(payload, crc32(head))
-                at = self._at
-                end = at + FRAME + length
-                if end > TAIL_BYTES or length >= DIRECT_BYTES:
+                direct = length >= DIRECT_BYTES
+                if direct or self._at + FRAME + length > self._limit:
                     self._flush()
-                    if length >= DIRECT_BYTES:
-                        self._append_to_segment([head + CRC.pack(crc), payload])
-                        self._sequence += 1
-                        return
-                    at, end = HEADER_SIZE, HEADER_SIZE + FRAME + length
-                view = self._view
-                view[at + FRAME : end] = payload
-                view[at : at + 28] = head
-                CRC.pack_into(view, at + 28, crc)
+                head = HEAD.pack(
+                    timestamp, self._sequence, source, flags, VERSION, self._pid, length
+                )
+                crc = self._checksum(payload, self._checksum(head))
+                if direct:
+                    self._append_to_segment([head + crc.to_bytes(4, "little"), payload])
+                else:
+                    at = self._at
+                    self._map[at + FRAME : at + FRAME + length] = payload
+                    SEALED_HEAD.pack_into(self._map, at, head, crc)
+                    self._at = at + FRAME + length
                 self._sequence += 1
-                self._at = end
+                if self._each:
+                    self._sync()
             finally:
-                tail[BUSY] = 0
+                self._map[BUSY] = 0
+
+    def _heed(self) -> None:
+        """Find out why the token changed: stopped, started anew, or an error of the saver."""
+        words = self._words
+        token = int(words[TOKEN])
+        if token == 0:
+            raise LoggerStopped(f"The log {str(self._folder)!r} was stopped.")
+        if words[GENERATION] != self._generation:
+            # Whoever stopped it took over what the files held, and may have removed them.
+            self._map[BUSY] = 0
+            self._begin()
+            self._map[BUSY] = 1
+            token = int(words[TOKEN])
+            if token == 0:
+                raise LoggerStopped(f"The log {str(self._folder)!r} was stopped.")
+        self._token = token
+        errors = int(words[ERROR_COUNT])
+        if errors > self._errors:
+            self._errors = errors
+            raise SaverError(f"The saver of the log met trouble: {self._state.errors()[-1]}")
+
+    def _begin(self) -> None:
+        """Begin files of a new name."""
+        self._pid = os.getpid()
+        self._stem = f"{self._pid}-{time.time_ns():x}-{secrets.token_hex(2)}"
+        generation, token = int(self._words[GENERATION]), int(self._words[TOKEN])
+        self._header = pack_file_header(
+            self._checksum_number, self._pid, time.time_ns(), platform.node(), _boot_id()
+        )
+        tail = self._make_tail()
+        if self._segment >= 0:
+            os.close(self._segment)
+        self._map, self._segment, self._at = tail, -1, HEADER_SIZE
+        self._sequence, self._written, self._number = 1, 0, 0
+        self._generation, self._token = generation, token
+        self._errors = int(self._words[ERROR_COUNT])
+        # With a sync for each message nothing fits the fast path.
+        self._limit = 0 if self._each else TAIL_BYTES
 
     def flush(self) -> None:
         """Append what is in the tail to the segment."""
@@ -131,24 +207,28 @@ class Writer:
     def sync(self) -> None:
         """Bring everything to the disk itself, so that it survives a crash of the machine."""
         with self._lock:
-            self._flush()
-            if self._segment >= 0:
-                os.fsync(self._segment)
+            self._sync()
 
     def close(self) -> None:
         """Flush, and remove the tail, which is empty now."""
         with self._lock:
-            self._flush()
+            if self._words[GENERATION] == self._generation:
+                self._flush()
             if self._segment >= 0:
                 os.close(self._segment)
                 self._segment = -1
-            self._view.release()
             self._map.close()
             self._tail_path().unlink(missing_ok=True)
 
+    def _sync(self) -> None:
+        self._flush()
+        if self._segment >= 0:
+            os.fdatasync(self._segment)
+
     def _flush(self) -> None:
         if self._at > HEADER_SIZE:
-            self._append_to_segment([self._view[HEADER_SIZE : self._at]])
+            with memoryview(self._map) as view, view[HEADER_SIZE : self._at] as part:
+                self._append_to_segment([part])
             self._at = HEADER_SIZE
 
     def _append_to_segment(self, parts: list[Any]) -> None:
@@ -159,8 +239,7 @@ class Writer:
         done = 0
         try:
             while done < size:
-                rest = _rest(parts, done)
-                done += os.writev(self._segment, rest)
+                done += os.writev(self._segment, _rest(parts, done))
         except OSError:
             os.ftruncate(self._segment, HEADER_SIZE + self._written)
             raise
@@ -172,7 +251,13 @@ class Writer:
             self._segment = -1
         path = self._folder / f"{self._stem}.{self._number:05d}.seg"
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        if os.write(fd, self._header) != HEADER_SIZE:
+        try:
+            written = os.write(fd, self._header)
+        except OSError:
+            os.close(fd)
+            path.unlink()
+            raise
+        if written != HEADER_SIZE:
             os.close(fd)
             path.unlink()
             raise OSError(errno.ENOSPC, "no room for a segment", str(path))

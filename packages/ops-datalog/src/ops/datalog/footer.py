@@ -1,0 +1,109 @@
+"""The index at the end of a segment that nobody writes any more: its chunks, found without a scan.
+
+A sealed segment ends with one more frame, flag INDEX and sequence 0, whose payload is a table of chunks
+(see `scan.CHUNK`) and 16 bytes: the offset of that frame and a magic. Whoever opens the file reads its
+last 16 bytes, goes to the frame and checks its checksum. If anything there is missing or wrong the file
+is scanned as if it had no index, so an index can make reading faster and never wrong.
+
+Only segments without damage are sealed. One that is written to after all (its writer was thought dead)
+has its index in the middle, where it is skipped, and none at its end.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ops.datalog.checksums import checksum_of
+from ops.datalog.frames import FRAME, HEADER_SIZE, INDEX, is_frame, pack_frame, parse_file_header
+from ops.datalog.scan import CHUNK, Scan, scan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ops.datalog.checksums import Checksum
+
+_TRAILER = struct.Struct("<Q8s")
+_MAGIC = b"OPSDIDX\x01"
+
+
+def scan_or_index(path: Path) -> Scan:
+    """Return the chunks of a segment, by its index when it has one that is right."""
+    with path.open("rb", buffering=0) as file:
+        fd = file.fileno()
+        size = os.fstat(fd).st_size
+        if size < HEADER_SIZE:
+            return Scan()  # its writer died while it was made
+        checksum = _checksum(fd, path)
+        chunks = _index(fd, size, checksum)
+        return scan(fd, size, checksum) if chunks is None else Scan(chunks)
+
+
+def full_scan(path: Path) -> Scan:
+    """Check every frame of a segment, whether it has an index or not."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < HEADER_SIZE:
+            return Scan()
+        return scan(file.fileno(), size, _checksum(file.fileno(), path))
+
+
+def is_sealed(path: Path) -> bool:
+    """Tell whether a segment has an index that is right."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        return size > HEADER_SIZE and (
+            _index(file.fileno(), size, _checksum(file.fileno(), path)) is not None
+        )
+
+
+def seal(path: Path) -> bool:
+    """Append an index to a segment that nobody writes; tell whether it has one now.
+
+    A segment with damage or a torn end is left alone.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        if size <= HEADER_SIZE:
+            return False
+        checksum = _checksum(fd, path)
+        if _index(fd, size, checksum) is not None:
+            return True
+        found = scan(fd, size, checksum)
+        if found.torn_bytes or found.damaged:
+            return False
+        payload = found.chunks.tobytes() + _TRAILER.pack(size, _MAGIC)
+        frame = pack_frame(checksum, 0, 0, 0, INDEX, os.getpid(), payload)
+        try:
+            if os.write(fd, frame) == len(frame):
+                return True
+        except OSError:
+            os.ftruncate(fd, size)
+            raise
+        os.ftruncate(fd, size)
+        return False
+    finally:
+        os.close(fd)
+
+
+def _checksum(fd: int, path: Path) -> Checksum:
+    header = parse_file_header(os.pread(fd, HEADER_SIZE, 0), path.name)
+    return checksum_of(header.checksum, path.name)
+
+
+def _index(fd: int, size: int, checksum: Checksum) -> np.ndarray | None:
+    trailer = os.pread(fd, _TRAILER.size, size - _TRAILER.size)
+    offset, magic = _TRAILER.unpack(trailer)
+    if magic != _MAGIC or not HEADER_SIZE <= offset <= size - FRAME - _TRAILER.size:
+        return None
+    frame = os.pread(fd, size - offset, offset)
+    if is_frame(memoryview(frame), 0, checksum) != len(frame):
+        return None
+    table = frame[FRAME : -_TRAILER.size]
+    if len(table) % CHUNK.itemsize:
+        return None
+    return np.frombuffer(table, CHUNK)

@@ -1,0 +1,72 @@
+"""What reading gives: messages one by one, blocks of them, columns, and reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Columns", "LogReport", "Message"]
+
+
+class Message(NamedTuple):
+    """One message; `data` is a uint8 array.
+
+    Arrays of neighbouring messages share memory: who keeps one for long keeps a copy of it.
+    """
+
+    source_id: int
+    timestamp: int
+    data: np.ndarray
+
+
+class Block(NamedTuple):
+    """Messages in time order: `rows` is a uint8 array (n, size), or a list when sizes differ."""
+
+    times: np.ndarray
+    sources: np.ndarray
+    rows: np.ndarray | list[np.ndarray]
+
+    def messages(self) -> Iterator[Message]:
+        """Yield the messages one by one."""
+        fields = zip(self.sources.tolist(), self.times.tolist(), self.rows, strict=True)
+        # What Message(...) does, without a call of Python's own for each.
+        return map(tuple.__new__, repeat(Message), fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """All messages of one source: `times` uint64 (n,), `data` uint8 (n, size) or a list of arrays."""
+
+    times: np.ndarray
+    data: np.ndarray | list[np.ndarray]
+
+    @classmethod
+    def of(cls, blocks: Sequence[Block]) -> Columns:
+        """Join blocks of one source."""
+        times = np.concatenate([np.empty(0, np.uint64), *(block.times for block in blocks)])
+        arrays = [block.rows for block in blocks if isinstance(block.rows, np.ndarray)]
+        if len(arrays) == len(blocks) and len({rows.shape[1] for rows in arrays}) == 1:
+            return cls(times, np.concatenate(arrays))
+        return cls(times, [row for block in blocks for row in block.rows])
+
+
+@dataclass(slots=True)
+class LogReport:
+    """What verify() found; `gaps` are sequence numbers that a writer used and nobody can read."""
+
+    messages: int = 0
+    sources: list[int] = field(default_factory=list)
+    torn_bytes: int = 0
+    damaged: list[str] = field(default_factory=list)
+    gaps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is damaged and nothing is missing; torn ends of killed writers are normal."""
+        return not self.damaged and not self.gaps

@@ -1,0 +1,112 @@
+"""Tidying a log after a crash. Reading never needs it; it makes reading fast and the folder small.
+
+For each writer that is gone: what only its tail holds becomes one more segment, made beside its place
+and renamed; only then the tail is removed. A torn end, which was never acknowledged, is cut off.
+Segments that are whole get an index. Damage in the middle is reported and left as it is, because
+whoever repairs it wants the bytes. Cut off at any moment, a second run does the rest: frames that are
+in a segment and still in a tail have the same sequence numbers and are read once.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ops.datalog.errors import DataLogError
+from ops.datalog.footer import full_scan, seal
+from ops.datalog.frames import FRAME, HEADER_SIZE
+from ops.datalog.runs import behind, tail_frames, writers_in
+from ops.datalog.state import LogState
+from ops.datalog.writer import OWNER
+from ops.foundation.files import atomic_write, sync_directory
+from ops.foundation.processes import is_alive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ops.datalog.runs import WriterFiles
+    from ops.datalog.scan import Frames
+
+__all__ = ["Recovery"]
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What recover() did."""
+
+    tails: int = 0
+    frames_from_tails: int = 0
+    torn_bytes: int = 0
+    sealed: int = 0
+    damaged: list[str] = field(default_factory=list)
+
+
+def recover(folder: Path) -> Recovery:
+    """Tidy the log in *folder*; raises DataLogError when somebody still writes it."""
+    _refuse_if_written(folder)
+    done = Recovery()
+    for writer in writers_in(folder):
+        last = 0
+        for path in writer.segments:
+            last = max(last, _mend(path, done))
+        if writer.tail is not None:
+            _absorb(writer, last, done)
+    for path in sorted(folder.glob("*.seg")):
+        done.sealed += seal(path)
+    sync_directory(folder)
+    return done
+
+
+def tail_owner_is_alive(path: Path) -> bool:
+    """Tell whether the process that made a tail still runs."""
+    try:
+        with path.open("rb") as file:
+            owner = file.read(HEADER_SIZE)[OWNER : OWNER + 8]
+    except FileNotFoundError:
+        return False
+    return is_alive(int.from_bytes(owner, "little"))
+
+
+def _refuse_if_written(folder: Path) -> None:
+    try:
+        is_open = LogState(folder).is_open
+    except FileNotFoundError:
+        return
+    if is_open and any(tail_owner_is_alive(path) for path in folder.glob("*.tail")):
+        raise DataLogError(f"{str(folder)!r} is being written; stop its logger first.")
+
+
+def _mend(path: Path, done: Recovery) -> int:
+    """Cut off the torn end of a segment; return its last sequence number."""
+    found = full_scan(path)
+    if found.torn_bytes:
+        os.truncate(path, path.stat().st_size - found.torn_bytes)
+        done.torn_bytes += found.torn_bytes
+    done.damaged += [f"{path.name}: {size} bytes at offset {at}" for at, size in found.damaged]
+    if path.stat().st_size <= HEADER_SIZE:
+        path.unlink()
+    ends = found.chunks["sequence"] + found.chunks["frames"].astype("u8")
+    return int(ends.max()) - 1 if len(ends) else 0
+
+
+def _absorb(writer: WriterFiles, last: int, done: Recovery) -> None:
+    """Make a segment of what only the tail holds, and remove the tail."""
+    assert writer.tail is not None  # noqa: S101 - for the type checkers
+    frames = tail_frames(writer.tail)
+    if frames is not None:
+        fresh = behind(frames, last)
+        if len(fresh.starts):
+            numbers = [int(path.name.rsplit(".", 2)[1]) for path in writer.segments]
+            path = writer.tail.with_name(f"{writer.stem}.{max(numbers, default=-1) + 1:05d}.seg")
+            with atomic_write(path, "wb") as file:
+                file.write(writer.tail.read_bytes()[:HEADER_SIZE] + _bytes_of(fresh))
+            done.frames_from_tails += len(fresh.starts)
+    writer.tail.unlink()
+    done.tails += 1
+
+
+def _bytes_of(frames: Frames) -> bytes:
+    first = int(frames.starts[0])
+    last = int(frames.starts[-1]) + FRAME + int(frames.heads["length"][-1])
+    return frames.data[first:last]

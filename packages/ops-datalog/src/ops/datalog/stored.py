@@ -1,0 +1,210 @@
+"""Runs of what was laid out: .npy files and .npz archives, a thousand messages at a time.
+
+Their names hold source and time, so a run knows its times without opening anything. A message that is
+in an archive and in a file of the same name is one message. Damage is noted and skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ops.datalog.errors import LogFormatError
+from ops.datalog.npz import Member, member_size, members, npy_data, read_member
+from ops.datalog.runs import Piece
+from ops.datalog.scan import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ops.datalog.messages import LogReport
+    from ops.datalog.runs import Run
+
+_ENTRY = re.compile(r"(\d{3})_(\d{20})(?:_(\d+))?")
+_TOGETHER = 1024
+#: Folders of a layout that is being made, and of one whose commit was made (see `layout`).
+DRAFT, DONE = "layout.draft", "layout.done"
+#: A file in the latter: the .npy files of the log are replaced as well.
+REPLACES_NPY = "replaces-npy"
+
+
+class Entry(NamedTuple):
+    """A message by its name; entries sort in the order in which they come out."""
+
+    time: int
+    source: int
+    number: int
+    place: Path | Member
+
+
+def entry_of(name: str, place: Path | Member) -> Entry | None:
+    """Return what a file or member name without suffix says, None when it is no message's."""
+    match = _ENTRY.fullmatch(name)
+    if match is None:
+        return None
+    return Entry(int(match[2]), int(match[1]), int(match[3] or 0), place)
+
+
+class StoredFiles(NamedTuple):
+    """What there is in a folder; `superseded` was replaced by a layout whose commit was made."""
+
+    archives: list[Path]
+    npy: Iterator[Path]
+    superseded: Iterator[Path]
+
+
+def stored_files(folder: Path) -> StoredFiles:
+    """Return the archives and .npy files of a log, as its last committed layout has them."""
+    done = folder / DONE
+    archives = {path.name: path for path in sorted(folder.glob("*_log.npz"))}
+    archives |= {path.name: path for path in sorted(done.glob("*_log.npz"))}
+    replaced = (done / REPLACES_NPY).exists()
+    return StoredFiles(
+        [archives[name] for name in sorted(archives)],
+        npy_files(done if replaced else folder),
+        npy_files(folder, without=DONE) if replaced else iter(()),
+    )
+
+
+def npy_files(folder: Path, without: str = "") -> Iterator[Path]:
+    """Yield the .npy files of messages below *folder*, but not those of a draft."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in {DRAFT, without}]
+        for name in names:
+            if name.endswith(".npy") and _ENTRY.fullmatch(name[:-4]):
+                yield Path(root, name)
+
+
+class StoredRun:
+    """A stretch of .npy files, or of members of one archive."""
+
+    def __init__(self, entries: list[Entry], archive: Path | None, report: LogReport) -> None:
+        self._entries, self._archive, self._report = entries, archive, report
+        self.first, self.last, self.messages = entries[0].time, entries[-1].time, len(entries)
+
+    def has(self, source: int) -> bool:
+        """Tell whether messages of *source* are in it."""
+        return any(entry.source == source for entry in self._entries)
+
+    def sources(self) -> set[int]:
+        """Return the sources in it."""
+        return {entry.source for entry in self._entries}
+
+    def pieces(self) -> Iterator[Piece]:
+        """Read it."""
+        contents = self._files() if self._archive is None else self._members(self._archive)
+        rows, data = [], bytearray()
+        for entry, name, content in contents:
+            try:
+                begin, size = npy_data(content)
+            except ValueError as error:
+                self._report.damaged.append(f"{name}: {error}")
+                continue
+            rows.append((entry.time, entry.source, len(data), size))
+            data += memoryview(content)[begin:]
+        if rows:
+            columns = zip(*rows, strict=True)
+            kinds = (np.uint64, np.uint8, np.int64, np.int64)
+            table = Table(*(np.array(c, k) for c, k in zip(columns, kinds, strict=True)))
+            yield Piece(table, bytes(data))
+
+    def _files(self) -> Iterator[tuple[Entry, str, bytes]]:
+        for entry in self._entries:
+            assert not isinstance(entry.place, Member)  # noqa: S101 - see npy_runs
+            try:
+                yield entry, entry.place.name, entry.place.read_bytes()
+            except OSError as error:
+                self._report.damaged.append(f"{entry.place.name}: {error}")
+
+    def _members(self, archive: Path) -> Iterator[tuple[Entry, str, bytes]]:
+        places = [entry.place for entry in self._entries if isinstance(entry.place, Member)]
+        begin = min(place.offset for place in places)
+        size = max(place.offset + member_size(place) for place in places) - begin
+        with archive.open("rb", buffering=0) as file:
+            together = size <= 2 * sum(map(member_size, places))
+            data = os.pread(file.fileno(), size, begin) if together else b""
+            for entry, place in zip(self._entries, places, strict=True):
+                at = place.offset - begin
+                if not together:
+                    at, data = 0, os.pread(file.fileno(), member_size(place), place.offset)
+                try:
+                    yield entry, place.name, read_member(data, at, archive)[0]
+                except LogFormatError as error:
+                    self._report.damaged.append(f"{archive.name}: {place.name}: {error}")
+
+
+class ColumnarRun:
+    """A columnar archive: all messages of one source; read as a whole."""
+
+    def __init__(self, archive: Path, source: int) -> None:
+        self._archive, self._source = archive, source
+        with np.load(archive, allow_pickle=False) as columns:
+            times = columns["times"]
+        self.first, self.last = int(times.min()), int(times.max())
+        self.messages = len(times)
+
+    def has(self, source: int) -> bool:
+        """Tell whether messages of *source* are in it."""
+        return source == self._source
+
+    def sources(self) -> set[int]:
+        """Return the sources in it."""
+        return {self._source}
+
+    def pieces(self) -> Iterator[Piece]:
+        """Read it."""
+        with np.load(self._archive, allow_pickle=False) as columns:
+            times, data = columns["times"], columns["data"]
+            if "offsets" in columns:
+                edges = columns["offsets"].astype(np.int64)
+            else:
+                edges = data.shape[1] * np.arange(len(times) + 1, dtype=np.int64)
+        sources = np.full(len(times), self._source, np.uint8)
+        yield Piece(Table(times, sources, edges[:-1], np.diff(edges)), data.tobytes())
+
+
+def stored_runs(folder: Path, report: LogReport, without: Path | None = None) -> Iterator[Run]:
+    """Yield the runs of all archives, but not of *without*, and of the .npy files of *folder*."""
+    archived: set[str] = set()
+    files = stored_files(folder)
+    for archive in files.archives:
+        try:
+            archived |= {member.name for member in members(archive)}
+        except (LogFormatError, OSError) as error:
+            report.damaged.append(f"{archive.name}: {error}")
+            continue
+        if archive != without:
+            yield from archive_runs(archive, report)
+    entries = (entry_of(path.stem, path) for path in files.npy if path.stem not in archived)
+    yield from _runs(entries, None, report)
+
+
+def archive_runs(archive: Path, report: LogReport) -> Iterator[Run]:
+    """Yield the runs of one archive."""
+    try:
+        if is_columnar(archive):
+            yield ColumnarRun(archive, int(archive.name.removesuffix("_log.npz")))
+        else:
+            entries = (entry_of(member.name, member) for member in members(archive))
+            yield from _runs(entries, archive, report)
+    except (LogFormatError, ValueError, OSError, zipfile.BadZipFile) as error:
+        report.damaged.append(f"{archive.name}: {error}")
+
+
+def is_columnar(archive: Path) -> bool:
+    """Tell whether an archive holds columns instead of a member per message."""
+    return "times" in {member.name for member in islice(members(archive), 3)}
+
+
+def _runs(
+    entries: Iterable[Entry | None], archive: Path | None, report: LogReport
+) -> Iterator[Run]:
+    ordered = sorted((entry for entry in entries if entry is not None), key=lambda e: e[:3])
+    for together in range(0, len(ordered), _TOGETHER):
+        yield StoredRun(ordered[together : together + _TOGETHER], archive, report)
