@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         MetricsErrorCode,
         ObjectExists,
         ObjectNotFound,
+        OutboxFull,
         ParameterError,
         PutOnlyError,
         ShipConflict,
@@ -32,8 +33,14 @@ if TYPE_CHECKING:
         Payload,
     )
     from ops.metrics_collect.ledger import (
+        AnyLedger,
         Interval,
         Ledger,
+        LedgerStorage,
+    )
+    from ops.metrics_collect.locks import (
+        Holder,
+        lock,
     )
     from ops.metrics_collect.outbox import (
         Outbox,
@@ -73,8 +80,12 @@ if TYPE_CHECKING:
         StorageS3,
         StorageSegment,
     )
+    from ops.metrics_collect.workspaces import (
+        tempdir,
+    )
 
 __all__ = [
+    "AnyLedger",
     "BrokenTarballError",
     "Chart",
     "CollectionStatus",
@@ -85,8 +96,10 @@ __all__ = [
     "DataframeJobHostSummary",
     "Extractor",
     "Formula",
+    "Holder",
     "Interval",
     "Ledger",
+    "LedgerStorage",
     "Limits",
     "Measure",
     "MetricsError",
@@ -94,6 +107,7 @@ __all__ = [
     "ObjectExists",
     "ObjectNotFound",
     "Outbox",
+    "OutboxFull",
     "Package",
     "ParameterError",
     "Parcel",
@@ -117,9 +131,11 @@ __all__ = [
     "StorageSegment",
     "collector",
     "gather",
+    "lock",
     "query_collector",
     "run",
     "ship",
+    "tempdir",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -132,6 +148,7 @@ __getattr__, __dir__ = lazy_exports(
             "MetricsErrorCode",
             "ObjectExists",
             "ObjectNotFound",
+            "OutboxFull",
             "ParameterError",
             "PutOnlyError",
             "ShipConflict",
@@ -139,7 +156,8 @@ __getattr__, __dir__ = lazy_exports(
             "StorageError",
         ),
         ".extractor": ("Extractor", "Limits", "Payload"),
-        ".ledger": ("Interval", "Ledger"),
+        ".ledger": ("AnyLedger", "Interval", "Ledger", "LedgerStorage"),
+        ".locks": ("Holder", "lock"),
         ".outbox": ("Outbox", "Parcel"),
         ".package": ("CollectionStatus", "Package"),
         ".reports": (
@@ -162,5 +180,6 @@ __getattr__, __dir__ = lazy_exports(
             "StorageS3",
             "StorageSegment",
         ),
+        ".workspaces": ("tempdir",),
     },
 )

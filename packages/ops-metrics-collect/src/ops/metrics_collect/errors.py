@@ -9,6 +9,7 @@ OpsError
     ├── StorageError       (OSError)          a storage or service failed, retries included
     ├── PutOnlyError       (NotImplementedError)  this storage cannot be read
     ├── StateError         (RuntimeError)     a ledger, outbox or rollup cannot do this now
+    │   └── OutboxFull                        the outbox holds as much as it may
     └── BrokenTarballError (ValueError)       a tarball is damaged, unsafe or over the limits
 """
 
@@ -24,6 +25,7 @@ __all__ = [
     "MetricsErrorCode",
     "ObjectExists",
     "ObjectNotFound",
+    "OutboxFull",
     "ParameterError",
     "PutOnlyError",
     "ShipConflict",
@@ -101,6 +103,10 @@ class StateError(MetricsError, RuntimeError):
     """What is on disk, or what was added before, does not allow this."""
 
     default_code = MetricsErrorCode.STATE
+
+
+class OutboxFull(StateError):  # noqa: N818 - twin of queue.Full
+    """What waits in the outbox has reached its limit; ship first."""
 
 
 class BrokenTarballError(MetricsError, ValueError):

@@ -21,11 +21,12 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write, safe_join, sync_directory
+from ops.foundation.instants import iso, now
 from ops.foundation.locks import FileLock
-from ops.metrics_collect.errors import StateError
+from ops.metrics_collect.errors import OutboxFull, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Outbox", "Parcel"]
 
@@ -56,11 +57,26 @@ class Parcel:
 
 
 class Outbox:
-    """The parcels below *path*. A parcel that failed *max_attempts* times is put aside as failed."""
+    """The parcels below *path*.
 
-    def __init__(self, path: str | os.PathLike[str], *, max_attempts: int = 5) -> None:
+    A parcel that failed *max_attempts* times, or has waited longer than *max_age*, is put aside as
+    failed. When what waits has reached *max_bytes*, nothing is staged: `OutboxFull`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_attempts: int = 5,
+        max_bytes: int | None = None,
+        max_age: dt.timedelta | None = None,
+        clock: Callable[[], dt.datetime] = now,
+    ) -> None:
         self.path = pathlib.Path(path)
         self.max_attempts = max_attempts
+        self.max_bytes = max_bytes
+        self.max_age = max_age
+        self._clock = clock
         for state in (*_STATES, _STAGING):
             (self.path / state).mkdir(parents=True, exist_ok=True)
 
@@ -73,13 +89,19 @@ class Outbox:
         """Give a folder to fill; it becomes the new parcel *name* when the block ends well."""
         if self.find(name):
             raise StateError(f"Parcel {name!r} is in the outbox already.")
+        if self.max_bytes is not None and self.waiting_bytes() >= self.max_bytes:
+            raise OutboxFull(
+                f"{self.waiting_bytes()} bytes wait in {str(self.path)!r}; the limit is {self.max_bytes}.",
+                suggestions=("Ship what waits, or requeue or remove what failed.",),
+            )
         folder = safe_join(self.path / _STAGING, name)
         shutil.rmtree(folder, ignore_errors=True)  # what a crash left
         folder.mkdir()
         try:
             yield folder
             with atomic_write(folder / _META, durable="full") as file:
-                json.dump(dict(meta), file, indent=1, sort_keys=True)
+                staged = {**meta, "staged_at": iso(self._clock())}
+                json.dump(staged, file, indent=1, sort_keys=True)
             for path in folder.iterdir():
                 _sync_file(path)
             sync_directory(folder)
@@ -108,6 +130,9 @@ class Outbox:
         The caller ends each with `done` or `fail` before it asks for the next.
         """
         for parcel in self.parcels("sending", "new"):
+            if self._is_old(parcel):
+                self.fail(parcel, f"waited longer than {self.max_age}", final=True)
+                continue
             yield self._move(parcel, "sending") if parcel.state == "new" else parcel
 
     def done(self, parcel: Parcel) -> None:
@@ -133,6 +158,8 @@ class Outbox:
         if parcel is None or parcel.state != "failed":
             raise StateError(f"There is no failed parcel {name!r}.")
         (parcel.path / _ERROR).unlink(missing_ok=True)
+        with atomic_write(parcel.path / _META, durable="full") as file:  # young again
+            json.dump({**parcel.meta, "staged_at": iso(self._clock())}, file, sort_keys=True)
         self._move(parcel, "new")
 
     def prune(self, before: dt.datetime) -> int:
@@ -147,6 +174,17 @@ class Outbox:
             hidden = parcel.path.rename(self.path / _STAGING / parcel.name)
             shutil.rmtree(hidden)
         return len(old)
+
+    def waiting_bytes(self) -> int:
+        """Return the size of the parcels that have not arrived, failed ones included."""
+        waiting = self.parcels("new", "sending", "failed")
+        return sum(file.stat().st_size for p in waiting for file in p.path.iterdir())
+
+    def _is_old(self, parcel: Parcel) -> bool:
+        staged_at = parcel.meta.get("staged_at")
+        if self.max_age is None or staged_at is None:
+            return False
+        return self._clock() - dt.datetime.fromisoformat(staged_at) > self.max_age
 
     def counts(self) -> dict[str, int]:
         """Return how many parcels are in each state."""

@@ -11,28 +11,31 @@ Why this is exactly once, by the place of a crash:
 A slice that fails stays a gap. Rows that were committed late, into a slice that is closed, are found
 by *lookback*: the slice is gathered again, rows whose primary keys have arrived are dropped, and the
 rest travels as the next revision of the slice.
+
+A collector without an interval (what there is now) is gathered once a day.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import temporary_directory
 from ops.foundation.hashing import calculate_file_hash
-from ops.foundation.instants import iso, now, require_aware
-from ops.metrics_collect.errors import ObjectExists, ParameterError, ShipConflict
+from ops.foundation.instants import iso, now, require_aware, this_day
+from ops.metrics_collect.errors import ObjectExists, OutboxFull, ShipConflict
 from ops.metrics_collect.late import FreshCollector
 from ops.metrics_collect.ledger import Interval, daily_slices
 from ops.metrics_collect.package import Package, compact
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ops.metrics_collect.collectors import Collector, CollectorFactory
-    from ops.metrics_collect.ledger import Ledger
+    from ops.metrics_collect.ledger import AnyLedger
     from ops.metrics_collect.outbox import Outbox, Parcel
     from ops.metrics_collect.storage import Storage
 
@@ -58,7 +61,7 @@ class RunResult:
 def run(
     collectors: Sequence[CollectorFactory],
     storage: Storage,
-    ledger: Ledger,
+    ledger: AnyLedger,
     *,
     outbox: Outbox,
     since: dt.datetime,
@@ -71,7 +74,8 @@ def run(
 ) -> RunResult:
     """Ship what waits, gather the gaps of [since, until - lag) and ship them.
 
-    *collectors* are factories to which everything but the interval is bound. *lookback* says how far
+    *collectors* are factories to which everything but the interval is bound; those without an interval
+    are gathered for the day of *until*, once. *lookback* says how far
     back closed slices are searched for late rows (of collectors with a primary key). Further keywords
     go to `Package`. Failures are in the result, not raised: the next run tries again.
     """
@@ -86,7 +90,7 @@ def run(
 
 def gather(
     collectors: Sequence[CollectorFactory],
-    ledger: Ledger,
+    ledger: AnyLedger,
     *,
     outbox: Outbox,
     since: dt.datetime,
@@ -107,7 +111,7 @@ def gather(
 
 def ship(
     storage: Storage,
-    ledger: Ledger,
+    ledger: AnyLedger,
     *,
     outbox: Outbox,
     report: Callable[[str], None] = lambda _: None,
@@ -121,7 +125,7 @@ def ship(
 
 def _gather(
     collectors: Sequence[CollectorFactory],
-    ledger: Ledger,
+    ledger: AnyLedger,
     outbox: Outbox,
     window: Interval,
     config: Collector | Mapping[str, Any] | None,
@@ -130,12 +134,6 @@ def _gather(
     report: Callable[[str], None],
     package: Mapping[str, Any],
 ) -> None:
-    for factory in collectors:
-        if not factory.has_interval:
-            raise ParameterError(
-                f"Collector {factory.key!r} takes no since and until, so it has no slices to run.",
-                suggestions=("Put it into a Package, or pass it as config=.",),
-            )
     # Installations that ship to one storage must never meet under one name.
     origin = ledger.origin
     for factory in collectors:
@@ -151,8 +149,11 @@ def _gather(
             name = _parcel_name(factory, piece, ledger, origin)
             try:
                 staged = _stage(factory, piece, name, ledger, outbox, config, package)
-            except _CollectionFailed as error:
-                ledger.record_failure(factory.key, piece, str(error))
+            except (_CollectionFailed, OutboxFull, OSError) as error:
+                with contextlib.suppress(
+                    OSError, sqlite3.Error
+                ):  # the disk may be full for it, too
+                    ledger.record_failure(factory.key, piece, str(error))
                 result.failed[name] = str(error)
                 report(f"failed    {name}: {error}")
             else:
@@ -162,8 +163,12 @@ def _gather(
 
 
 def _pieces(
-    factory: CollectorFactory, ledger: Ledger, window: Interval, lookback: dt.timedelta
+    factory: CollectorFactory, ledger: AnyLedger, window: Interval, lookback: dt.timedelta
 ) -> list[Interval]:
+    if not factory.has_interval:
+        # What there is now cannot be had for other days: once a day, while that day lasts.
+        today = Interval(this_day(window.until), this_day(window.until) + dt.timedelta(days=1))
+        return ledger.gaps(factory.key, today) and [today]
     pieces = [piece for gap in ledger.gaps(factory.key, window) for piece in daily_slices(gap)]
     if lookback and factory.primary_key:
         horizon = window.until - lookback
@@ -175,7 +180,7 @@ def _pieces(
     return pieces
 
 
-def _parcel_name(factory: CollectorFactory, piece: Interval, ledger: Ledger, origin: str) -> str:
+def _parcel_name(factory: CollectorFactory, piece: Interval, ledger: AnyLedger, origin: str) -> str:
     revision = ledger.next_revision(factory.key, piece)
     name = f"{origin}-{compact(piece.since)}-{compact(piece.until)}-{factory.key}"
     return f"{name}-r{revision}" if revision else name
@@ -193,7 +198,7 @@ def _stage(
     factory: CollectorFactory,
     piece: Interval,
     name: str,
-    ledger: Ledger,
+    ledger: AnyLedger,
     outbox: Outbox,
     config: Collector | Mapping[str, Any] | None,
     package: Mapping[str, Any],
@@ -206,11 +211,12 @@ def _stage(
         "until": iso(piece.until),
         "revision": revision,
     }
-    collector: Any = factory(since=piece.since, until=piece.until)
+    interval = {"since": piece.since, "until": piece.until} if factory.has_interval else {}
+    collector: Any = factory(**interval)
     try:
-        with outbox.stage(name, meta) as folder, temporary_directory("metrics-run-") as work:
+        with outbox.stage(name, meta) as folder:
             fresh = None
-            if factory.primary_key:
+            if factory.primary_key and factory.has_interval:
                 known = ledger.keys(factory.key, piece) if revision else set()
                 fresh = FreshCollector(collector, factory.primary_key, known, folder / _KEYS)
                 collector = fresh
@@ -218,10 +224,11 @@ def _stage(
                 [collector],
                 config,
                 **{"tarball_format": name + "-{index:06}.tar.gz", **package},
-                directory=work,
+                directory=folder,
+                keep=True,
             )
-            for tarball in parcel:
-                (folder / tarball.name).write_bytes(tarball.read_bytes())
+            for _ in parcel:
+                pass
             _require_success(parcel)
             if revision and fresh is not None:
                 _require_late_rows(fresh)
@@ -243,7 +250,7 @@ def _require_success(parcel: Package) -> None:
 
 def _ship(
     storage: Storage,
-    ledger: Ledger,
+    ledger: AnyLedger,
     outbox: Outbox,
     result: RunResult,
     report: Callable[[str], None],
@@ -252,13 +259,13 @@ def _ship(
         try:
             for path in parcel.files():
                 _put_once(storage, path)
-        except Exception as error:  # noqa: BLE001 - any storage, any failure: the parcel waits
+            _close(ledger, parcel)
+        except Exception as error:  # noqa: BLE001 - any storage or ledger, any failure: the parcel waits
             message = f"{type(error).__name__}: {error}"
             outbox.fail(parcel, message, final=isinstance(error, ShipConflict))
             result.failed[parcel.name] = message
             report(f"not sent  {parcel.name}: {message}")
             continue
-        _close(ledger, parcel)
         outbox.done(parcel)
         result.shipped.append(parcel.name)
         report(f"shipped   {parcel.name}")
@@ -277,9 +284,13 @@ def _put_once(storage: Storage, path: pathlib.Path) -> None:
                 ) from error
 
 
-def _close(ledger: Ledger, parcel: Parcel) -> None:
+def _close(ledger: AnyLedger, parcel: Parcel) -> None:
     meta = parcel.meta
     interval = Interval(*(dt.datetime.fromisoformat(meta[k]) for k in ("since", "until")))
-    path = parcel.path / _KEYS
-    keys = path.read_text("utf-8").splitlines() if path.exists() else []
-    ledger.close(meta["collector"], interval, meta["revision"], keys)
+    with contextlib.ExitStack() as stack:
+        keys: Iterable[str] = ()
+        path = parcel.path / _KEYS
+        if path.exists():
+            file = stack.enter_context(path.open(encoding="utf-8"))
+            keys = (line.rstrip("\n") for line in file)
+        ledger.close(meta["collector"], interval, meta["revision"], keys)

@@ -1,0 +1,111 @@
+"""lock(): one holder at a time by PostgreSQL, a file or a storage; released on error and on death."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ops.foundation.errors import LockTimeout
+from ops.metrics_collect import ParameterError, StorageDirectory, lock, tempdir
+
+
+@pytest.fixture(params=[pytest.param("db", marks=pytest.mark.service), "path", "storage"])
+def place(request, tmp_path):
+    if request.param == "db":
+        return {"db": request.getfixturevalue("postgres").dsn + " dbname=postgres"}
+    if request.param == "path":
+        return {"path": tmp_path / "locks"}
+    return {"storage": StorageDirectory(tmp_path)}
+
+
+def test_a_second_holder_is_refused_and_told_who_holds(place):
+    with lock("key", **place) as me:
+        assert me.pid == os.getpid()
+        for options in ({"wait": False}, {"timeout": 0.01}):
+            with (
+                pytest.raises(LockTimeout, match=str(os.getpid())),
+                lock("key", **place, **options),
+            ):
+                pass
+        with lock("another", **place, wait=False):
+            pass
+    with lock("key", **place, wait=False):
+        pass
+
+
+def test_an_error_releases(place):
+    with pytest.raises(ZeroDivisionError), lock("key", **place):
+        raise ZeroDivisionError
+    with lock("key", **place, wait=False):
+        pass
+
+
+HOLD = """
+import sys, time
+from ops.metrics_collect import StorageDirectory, lock
+kind, value = sys.argv[1:3]
+place = {kind: StorageDirectory(value) if kind == "storage" else value}
+with lock("key", **place, lease_seconds=float(sys.argv[3])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.fault
+def test_a_killed_holder_blocks_nobody(place, tmp_path):
+    ((kind, value),) = place.items()
+    value = str(tmp_path) if kind == "storage" else str(value)
+    command = [sys.executable, "-c", HOLD, kind, value, "0.5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(LockTimeout), lock("key", **place, wait=False):
+            pass
+        child.send_signal(signal.SIGKILL)
+    # The server sees the end of a connection, and a lease ends, a moment later.
+    with lock("key", **place, timeout=20):
+        pass
+
+
+def test_a_lease_is_renewed_while_it_is_held(tmp_path):
+    storage = StorageDirectory(tmp_path)
+    with (
+        lock("key", storage=storage, lease_seconds=0.3),
+        pytest.raises(LockTimeout),
+        lock("key", storage=storage, timeout=1.0),
+    ):
+        pass
+
+
+def test_of_two_that_find_an_expired_lease_one_gets_it(tmp_path, monkeypatch):
+    from ops.metrics_collect.locks import Holder, _Lease
+
+    storage = StorageDirectory(tmp_path)
+    me = Holder("here", 1, "now")
+    old = _Lease(storage, "locks/key", me, -1.0)
+    assert old.try_take()
+    first, second = (_Lease(storage, "locks/key", me, 60.0) for _ in range(2))
+    read = second._read
+
+    def read_and_be_overtaken(name):
+        found = read(name)
+        assert first.try_take()
+        return found
+
+    monkeypatch.setattr(second, "_read", read_and_be_overtaken)
+    assert not second.try_take()
+
+
+def test_exactly_one_place():
+    with pytest.raises(ParameterError, match="exactly one"), lock("key"):
+        pass
+
+
+def test_a_tempdir_is_private_vanishes_and_leaves_the_working_directory_alone():
+    here = os.getcwd()
+    with tempdir("mine-") as folder:
+        assert os.path.basename(folder).startswith("mine-")
+        assert os.stat(folder).st_mode & 0o077 == 0
+        assert os.getcwd() == here
+    assert not os.path.exists(folder)
