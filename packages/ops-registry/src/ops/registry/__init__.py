@@ -66,6 +66,10 @@ if TYPE_CHECKING:
         MetricsCollector,
         get_metrics_collector,
     )
+    from ops.registry.components import (
+        BaseMLOpsComponent,
+        ComponentState,
+    )
     from ops.registry.context import (
         MLOpsConfig,
         MLOpsContext,
@@ -78,6 +82,7 @@ if TYPE_CHECKING:
         AlreadyExistsError,
         ArtifactNotFoundError,
         BackendUnavailableError,
+        ComponentStateError,
         ConfigurationError,
         CorruptStoreError,
         ErrorCode,
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
         NotFoundError,
         RunNotFoundError,
         StorageError,
+        TransactionError,
     )
     from ops.registry.events import (
         EventType,
@@ -97,6 +103,9 @@ if TYPE_CHECKING:
     )
     from ops.registry.flavors import (
         register_flavor,
+    )
+    from ops.registry.layout import (
+        PathManager,
     )
     from ops.registry.model_registry import (
         ModelRegistry,
@@ -130,6 +139,13 @@ if TYPE_CHECKING:
     from ops.registry.tracker import (
         ExperimentTracker,
     )
+    from ops.registry.transactions import (
+        SafeTransaction,
+        Transaction,
+    )
+    from ops.registry.validators import (
+        ValidationMixin,
+    )
     from ops.resilience.backoff import (
         RetryConfig,
     )
@@ -146,6 +162,7 @@ __all__ = [
     "ArtifactNotFoundError",
     "AuditLogger",
     "BackendUnavailableError",
+    "BaseMLOpsComponent",
     "BatchOperation",
     "BatchProcessor",
     "CacheKeyBuilder",
@@ -153,6 +170,8 @@ __all__ = [
     "CallableHealthCheck",
     "CircuitBreaker",
     "ComponentHealthCheck",
+    "ComponentState",
+    "ComponentStateError",
     "ConfigurationError",
     "CorruptStoreError",
     "DiskHealthCheck",
@@ -193,16 +212,21 @@ __all__ = [
     "NotFoundError",
     "Operations",
     "OptimisticLock",
+    "PathManager",
     "ReadWriteLock",
     "RetryConfig",
     "Run",
     "RunNotFoundError",
     "RunStatus",
+    "SafeTransaction",
     "StageChange",
     "StorageBackendProtocol",
     "StorageError",
     "StorageHealthCheck",
+    "Transaction",
+    "TransactionError",
     "TwoLevelCache",
+    "ValidationMixin",
     "check_health",
     "create_error_response",
     "get_event_emitter",
@@ -236,6 +260,7 @@ __getattr__, __dir__ = lazy_exports(
             "AlreadyExistsError",
             "ArtifactNotFoundError",
             "BackendUnavailableError",
+            "ComponentStateError",
             "ConfigurationError",
             "CorruptStoreError",
             "ErrorCode",
@@ -248,6 +273,7 @@ __getattr__, __dir__ = lazy_exports(
             "NotFoundError",
             "RunNotFoundError",
             "StorageError",
+            "TransactionError",
         ),
         ".events": (
             "EventType",
@@ -276,6 +302,10 @@ __getattr__, __dir__ = lazy_exports(
         ),
         ".storage": ("LocalStorageBackend",),
         ".tracker": ("ExperimentTracker",),
+        ".transactions": ("SafeTransaction", "Transaction"),
+        ".components": ("BaseMLOpsComponent", "ComponentState"),
+        ".layout": ("PathManager",),
+        ".validators": ("ValidationMixin",),
         "ops.cache.batches": (
             "BatchOperation",
             "BatchProcessor",

@@ -14,6 +14,8 @@
         ├── AlreadyExistsError          (ConflictError)
         ├── StorageError                (OSError)
         │   └── CorruptStoreError                  bytes that no version of this package wrote
+        ├── ComponentStateError         (RuntimeError)
+        ├── TransactionError            (RuntimeError)  finished, or its undoing failed
         └── BackendUnavailableError                asked for a backend that is not there
 
 Locks raise `ops.foundation.LockTimeout`; its code equals `ErrorCode.LOCK_TIMEOUT`.
@@ -30,6 +32,7 @@ __all__ = [
     "AlreadyExistsError",
     "ArtifactNotFoundError",
     "BackendUnavailableError",
+    "ComponentStateError",
     "ConfigurationError",
     "CorruptStoreError",
     "ErrorCode",
@@ -42,6 +45,7 @@ __all__ = [
     "NotFoundError",
     "RunNotFoundError",
     "StorageError",
+    "TransactionError",
 ]
 
 
@@ -63,6 +67,8 @@ class ErrorCode(StrEnum):
     CORRUPT_STORE = "CORRUPT_STORE"
     BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
     LOCK_TIMEOUT = "LOCK_TIMEOUT"
+    COMPONENT_STATE = "COMPONENT_STATE"
+    TRANSACTION_ERROR = "TRANSACTION_ERROR"
 
 
 class MLOpsException(OpsError):  # noqa: N818 - the published name
@@ -152,3 +158,15 @@ class BackendUnavailableError(MLOpsException):
     """The backend that was asked for is not part of this version; nothing else was used instead."""
 
     default_code = ErrorCode.BACKEND_UNAVAILABLE
+
+
+class ComponentStateError(MLOpsException, RuntimeError):
+    """A component was used before it was started or after it was stopped."""
+
+    default_code = ErrorCode.COMPONENT_STATE
+
+
+class TransactionError(MLOpsException, RuntimeError):
+    """A transaction was used after its end, or could not be undone (and will be at the next start)."""
+
+    default_code = ErrorCode.TRANSACTION_ERROR

@@ -36,6 +36,16 @@ class EventType(StrEnum):
     STORAGE_WRITTEN = "storage_written"
     STORAGE_READ = "storage_read"
     STORAGE_DELETED = "storage_deleted"
+    TRANSACTION_COMMITTED = "transaction_committed"
+    TRANSACTION_ROLLED_BACK = "transaction_rolled_back"
+    TRANSACTION_RECOVERED = "transaction_recovered"
+    MODEL_LOADED = "model_loaded"
+    MODEL_ROLLED_BACK = "model_rolled_back"
+    INDEX_REBUILT = "index_rebuilt"
+    STORE_EXPORTED = "store_exported"
+    STORE_IMPORTED = "store_imported"
+    STORE_COLLECTED = "store_collected"
+    COPY_RETRIED = "copy_retried"
 
 
 class HookType(StrEnum):

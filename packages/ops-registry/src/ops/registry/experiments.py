@@ -13,17 +13,18 @@ from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.locks import FileLock
 from ops.registry import arrays
-from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
+from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError
 from ops.registry.instants import from_ns
 from ops.registry.journal import JournalReader, JournalWriter, encode
 from ops.registry.records import Experiment
+from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
     import datetime as dt
     import pathlib
     from collections.abc import Mapping
 
-__all__ = ["ExperimentLedger", "check_key", "check_name"]
+__all__ = ["ExperimentLedger"]
 
 
 class ExperimentLedger:
@@ -106,23 +107,6 @@ class ExperimentLedger:
         with atomic_write(self.folder / "index.parquet", "wb", durable="none") as file:
             pq.write_table(pa.table(columns), file)
         return len(experiments)
-
-
-def check_name(kind: str, name: object) -> None:
-    """Refuse a name that is empty, longer than 250 characters or has control characters."""
-    if not isinstance(name, str) or not name.strip() or len(name) > 250 or not name.isprintable():
-        raise InvalidValueError(
-            f"{name!r:.80} is no name for {kind}: it needs 1 to 250 printable characters."
-        )
-
-
-def check_key(key: object) -> str:
-    """Return the key of a metric, parameter or tag, or refuse it: UTF-8 must be able to say it."""
-    if isinstance(key, str) and key.strip() and len(key) <= 250:
-        if key.isascii() or not any("\ud800" <= c <= "\udfff" for c in key):
-            return key
-        raise InvalidValueError(f"{key!r:.80} is no key: it has half of a surrogate pair.")
-    raise InvalidValueError(f"{key!r:.80} is no key: it needs 1 to 250 characters.")
 
 
 def _experiment(record: Mapping[str, Any]) -> Experiment:

@@ -18,15 +18,15 @@ from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_short_id
 from ops.foundation.locks import FileLock
 from ops.registry import artifacts
-from ops.registry.errors import InvalidValueError, ModelVersionNotFoundError
+from ops.registry.errors import ModelVersionNotFoundError
 from ops.registry.events import EventType, HookType
-from ops.registry.experiments import check_key, check_name
 from ops.registry.flavors import load_artifact
 from ops.registry.journal import JournalWriter, encode
 from ops.registry.ledger import FORMAT, Changing, Ledger, Model, version_record
 from ops.registry.modelsearch import select
 from ops.registry.operations import Operations
 from ops.registry.records import ModelStage
+from ops.registry.validators import check_key, check_name, check_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,9 +86,9 @@ class ModelRegistry:
         }
         asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
         metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
-        metadata["metrics"] = {k: _number(k, v) for k, v in asked["metrics"].items()}
+        metadata["metrics"] = check_values(asked["metrics"])
         check_name("a model", asked["name"])
-        for key in (*asked["metrics"], *asked["hyperparameters"], *asked["tags"]):
+        for key in (*asked["hyperparameters"], *asked["tags"]):
             check_key(key)
         encode(metadata)  # refuse now what JSON cannot hold
         staged, size, checksum = artifacts.stage(asked["artifact_path"], self._artifacts)
@@ -358,13 +358,6 @@ class ModelRegistry:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, "wb", durable="none") as file:
             file.write(encode(version_record(version)))
-
-
-def _number(key: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidValueError(f"Metric {key!r} must be a number, not {value!r:.80}.") from error
 
 
 def _slug(name: str) -> str:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.registry.errors import CorruptStoreError, InvalidValueError, RunNotFoundError
-from ops.registry.experiments import check_key
 from ops.registry.instants import from_ns
 from ops.registry.journal import JournalReader, decode, encode
 from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
+from ops.registry.validators import check_key
 
 if TYPE_CHECKING:
     import pathlib

@@ -9,9 +9,9 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.events import EventType, HookType
-from ops.registry.experiments import check_key
 from ops.registry.runaccess import RunAccess
 from ops.registry.runlog import point, points_body
+from ops.registry.validators import check_key
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -53,7 +53,13 @@ class LocalStorageBackend:
         self.root = pathlib.Path(root).absolute()
         self._operations = operations or Operations()
         self._durable: Literal["none", "full"] = "full" if durability == "commit" else "none"
-        self._lock = FileLock(self.root / _LOCK, timeout=60)
+        self.lock = FileLock(self.root / _LOCK, timeout=60)
+        if (self.root / ".transactions").is_dir():
+            from ops.registry.transactions import recover
+
+            undone = recover(self.root)
+            if undone:
+                self.tell(EventType.TRANSACTION_RECOVERED, {"undone": undone})
 
     def write_dataframe(
         self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
@@ -63,8 +69,8 @@ class LocalStorageBackend:
             raise InvalidValueError(f"mode={mode!r} is unknown; use 'overwrite' or 'append'.")
         target = self._writing(path)
         if mode == "append":
-            with self._lock:
-                self._put_table(self._extended(df, target), target)
+            with self.lock:
+                self._put_table(self._joined(df, target), target)
         else:
             self._put_table(df, target)
         self._written(path)
@@ -114,11 +120,11 @@ class LocalStorageBackend:
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder at *path*."""
-        return self._place(path).exists()
+        return self.place(path).exists()
 
     def delete(self, path: str) -> bool:
         """Delete a file, or a folder with all that is in it; False when there was none."""
-        target = self._place(path)
+        target = self.place(path)
         if not target.exists():
             return False
         with _translated(path):
@@ -141,15 +147,28 @@ class LocalStorageBackend:
         self.list_paths()
         return True
 
-    def _place(self, path: str) -> pathlib.Path:
+    def place(self, path: str) -> pathlib.Path:
+        """Return where *path* is on disk, or refuse it."""
         place = safe_join(self.root, path)
         if any(map(_is_reserved, place.relative_to(self.root).parts)):
             raise InvalidValueError(f"{path!r} is a name that the storage uses itself.")
         return place
 
-    def _writing(self, path: str) -> pathlib.Path:
-        target = self._place(path)
+    def announce_write(self, path: str) -> None:
+        """Let the pre-hooks know of a write, and refuse it."""
         self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": path})
+
+    def extended(self, df: pd.DataFrame, path: str) -> pd.DataFrame:
+        """Return the rows of the table at *path*, if there is one, and those of *df*."""
+        return self._joined(df, self.place(path))
+
+    def tell(self, event: EventType, data: dict[str, Any]) -> None:
+        """Emit an event about several paths at once."""
+        self._operations.after(event, data, resource="storage")
+
+    def _writing(self, path: str) -> pathlib.Path:
+        target = self.place(path)
+        self.announce_write(path)
         with _translated(path):
             target.parent.mkdir(parents=True, exist_ok=True)
         return target
@@ -163,7 +182,7 @@ class LocalStorageBackend:
         )
 
     def _reading(self, path: str) -> pathlib.Path:
-        source = self._place(path)
+        source = self.place(path)
         self._operations.before(HookType.PRE_STORAGE_READ, {"path": path})
         if not source.exists():
             raise ArtifactNotFoundError(f"There is nothing at {path!r} in the storage.")
@@ -178,7 +197,7 @@ class LocalStorageBackend:
         with _translated(target.name), atomic_write(target, "wb", durable=self._durable) as file:
             df.to_parquet(file, engine="pyarrow")
 
-    def _extended(self, df: pd.DataFrame, target: pathlib.Path) -> pd.DataFrame:
+    def _joined(self, df: pd.DataFrame, target: pathlib.Path) -> pd.DataFrame:
         if not target.exists():
             return df
         import pandas as pd
@@ -199,7 +218,7 @@ class LocalStorageBackend:
 
 
 def _is_reserved(part: str) -> bool:
-    return part == _LOCK or (part.startswith(".") and part.endswith(".tmp"))
+    return part in {_LOCK, ".transactions"} or (part.startswith(".") and part.endswith(".tmp"))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.ids import generate_uuid7
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
 from ops.registry.events import EventType, HookType
-from ops.registry.experiments import ExperimentLedger, check_key, check_name
+from ops.registry.experiments import ExperimentLedger
 from ops.registry.journal import DURABILITIES, JournalWriter, encode
 from ops.registry.operations import Operations
 from ops.registry.records import RunStatus
@@ -26,6 +26,7 @@ from ops.registry.runlog import FORMAT, MAIN, RunReader, RunState, journal_path,
 from ops.registry.runlogger import RunLogger
 from ops.registry.runqueries import RunQueries
 from ops.registry.runstore import RunStore, owner
+from ops.registry.validators import check_key, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,0 +1,245 @@
+"""Transactions on the user's own files: several writes and deletes, all of them or none.
+
+Below ``.transactions/{id}/`` of the storage, in this order:
+
+1. what is written goes to ``new/N``, flushed, and changes nothing yet;
+2. committing writes ``plan``, the list of what is about to change, flushed: the undo journal;
+3. for each entry the old content is renamed to ``old/N`` and the new one to its place;
+4. ``committed`` is written and flushed: the commit point. Then the folder is removed.
+
+A kill before 2 leaves nothing but staged files. Between 2 and 4 the plan says how to go back: what
+is in ``old/N`` returns to its place; what was put where nothing had been is removed. Both steps can
+be repeated, so a kill while going back harms nothing either. After 4 only the clearing is left.
+Whoever opens the storage next does that for every transaction whose process is gone, which the
+lock on its folder tells: the kernel releases it.
+
+Others may see some of the new files before the last one is in its place: a transaction is atomic
+against failures, not invisible while it commits. `SafeTransaction` also keeps other transactions of
+that kind, and appends to tables, waiting from its beginning to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pathlib
+import secrets
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from ops.foundation.errors import LockTimeout, OpsError
+from ops.foundation.files import atomic_write, sync_directory
+from ops.foundation.locks import FileLock
+from ops.registry import artifacts
+from ops.registry.errors import StorageError, TransactionError
+from ops.registry.events import EventType
+from ops.registry.journal import decode, encode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ops.foundation.files import StrPath
+    from ops.registry.storage import LocalStorageBackend
+
+__all__ = ["FOLDER", "SafeTransaction", "Transaction", "recover"]
+
+FOLDER = ".transactions"
+_PLAN, _COMMITTED = "plan", "committed"
+
+logger = logging.getLogger("ops.registry")
+
+
+class Transaction:
+    """Writes and deletes on a local storage that take effect together at the end of a ``with`` block.
+
+    A block that raises changes nothing. Reading through the storage inside the block shows the old
+    content.
+    """
+
+    def __init__(self, storage: LocalStorageBackend) -> None:
+        self._storage = storage
+        self.transaction_id = secrets.token_hex(8)
+        self._folder = storage.root / FOLDER / self.transaction_id
+        self._alive = FileLock(self._folder / "lock", timeout=0)
+        self._entries: list[dict[str, Any]] = []
+        self._is_open = False
+
+    def begin(self) -> Self:
+        """Begin; a ``with`` block does that."""
+        if self._is_open:
+            raise TransactionError("The transaction has begun already.")
+        self._alive.acquire()
+        (self._folder / "new").mkdir()
+        (self._folder / "old").mkdir()
+        self._entries = []
+        self._is_open = True
+        return self
+
+    def write_json(self, data: Any, path: str) -> None:
+        """Write a JSON value when the transaction commits."""
+        body = encode(data)
+        staged = self._stage(path)
+        with atomic_write(staged, "wb", durable="file") as file:
+            file.write(body)
+
+    def write_dataframe(
+        self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
+    ) -> None:
+        """Write a table when the transaction commits; "append" adds to it as it is now."""
+        table = self._storage.extended(df, path) if mode == "append" else df
+        staged = self._stage(path)
+        with atomic_write(staged, "wb", durable="file") as file:
+            table.to_parquet(file, engine="pyarrow")
+
+    def write_artifact(self, source: StrPath, path: str) -> None:
+        """Copy a file or folder in when the transaction commits; it is read now."""
+        artifacts.copy_in(source, self._stage(path))
+
+    def delete(self, path: str) -> None:
+        """Delete what is at *path* when the transaction commits."""
+        self._require_open()
+        self._entries.append({"path": path, "target": str(self._storage.place(path)), "new": False})
+
+    def commit(self) -> None:
+        """Let everything take effect; if anything fails, nothing does."""
+        self._require_open()
+        try:
+            with self._storage.lock:
+                self._apply()
+        except BaseException as error:
+            self.rollback()
+            if isinstance(error, OSError) and not isinstance(error, OpsError):
+                raise StorageError(f"The transaction was undone: {error}.") from error
+            raise
+        self._finish(EventType.TRANSACTION_COMMITTED)
+
+    def rollback(self) -> None:
+        """Go back to how everything was, and end."""
+        self._require_open()
+        try:
+            undo(self._folder)
+        except OSError as error:
+            # The folder stays, and with the lock released the next start tries again.
+            self._end()
+            raise TransactionError(f"The transaction could not be undone: {error}.") from error
+        self._finish(EventType.TRANSACTION_ROLLED_BACK)
+
+    def __enter__(self) -> Self:
+        return self.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if self._is_open:
+            if kind is None:
+                self.commit()
+            else:
+                self.rollback()
+
+    def _stage(self, path: str) -> pathlib.Path:
+        self._require_open()
+        target = self._storage.place(path)
+        self._storage.announce_write(path)  # the pre-hooks may refuse
+        number = len(self._entries)
+        self._entries.append({"path": path, "target": str(target), "new": True})
+        return self._folder / "new" / str(number)
+
+    def _apply(self) -> None:
+        for entry in self._entries:
+            entry["existed"] = os.path.lexists(entry["target"])
+        for folder in ("new", "."):
+            sync_directory(self._folder / folder)
+        _write(self._folder / _PLAN, self._entries)
+        for number, entry in enumerate(self._entries):
+            target = pathlib.Path(entry["target"])
+            if os.path.lexists(target):
+                target.rename(self._folder / "old" / str(number))
+            if entry["new"]:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (self._folder / "new" / str(number)).rename(target)
+        for parent in {pathlib.Path(e["target"]).parent for e in self._entries}:
+            if parent.is_dir():
+                sync_directory(parent)
+        _write(self._folder / _COMMITTED, self.transaction_id)
+
+    def _finish(self, event: EventType) -> None:
+        clear(self._folder)
+        self._end()
+        paths = [entry["path"] for entry in self._entries]
+        self._storage.tell(event, {"transaction_id": self.transaction_id, "paths": paths})
+
+    def _end(self) -> None:
+        self._is_open = False
+        self._alive.release()
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise TransactionError("The transaction is not open: use it in a with block.")
+
+
+class SafeTransaction(Transaction):
+    """A `Transaction` that has the storage's lock from its beginning to its end."""
+
+    def begin(self) -> Self:
+        """Wait for the lock and begin."""
+        self._storage.lock.acquire()
+        try:
+            return super().begin()
+        except BaseException:
+            self._storage.lock.release()
+            raise
+
+    def _end(self) -> None:
+        try:
+            super()._end()
+        finally:
+            self._storage.lock.release()
+
+
+def recover(root: pathlib.Path) -> int:
+    """Undo or clear the transactions of processes that are gone; return how many were undone."""
+    undone = 0
+    for folder in sorted((root / FOLDER).iterdir()) if (root / FOLDER).is_dir() else ():
+        lock = FileLock(folder / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except (LockTimeout, NotADirectoryError):
+            continue  # its process is at work
+        try:
+            if (folder / _PLAN).exists() and not (folder / _COMMITTED).exists():
+                undone += 1
+                logger.warning("transaction %s was not finished and is undone", folder.name)
+            undo(folder)
+            clear(folder)
+        finally:
+            lock.release()
+    return undone
+
+
+def undo(folder: pathlib.Path) -> None:
+    """Go back to before the plan of a transaction, however far it or an earlier undoing came."""
+    if (folder / _COMMITTED).exists() or not (folder / _PLAN).exists():
+        return
+    entries = decode((folder / _PLAN).read_bytes())
+    for number, entry in reversed(list(enumerate(entries))):
+        target, old = pathlib.Path(entry["target"]), folder / "old" / str(number)
+        if os.path.lexists(old):
+            artifacts.remove(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            old.rename(target)
+        elif entry["new"] and not entry["existed"]:
+            was_published = not os.path.lexists(folder / "new" / str(number))
+            if was_published:
+                artifacts.remove(target)
+
+
+def clear(folder: pathlib.Path) -> None:
+    """Remove the folder of a transaction: the plan first, without which nothing can be undone."""
+    artifacts.remove(folder / _PLAN)
+    for path in sorted(folder.iterdir(), key=lambda p: p.name in {_COMMITTED, "lock"}):
+        artifacts.remove(path)  # half-written files of a kill too
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
+
+
+def _write(path: pathlib.Path, data: Any) -> None:
+    with atomic_write(path, "wb", durable="full") as file:
+        file.write(encode(data))

@@ -1,0 +1,105 @@
+"""What names, keys and values must be before anything is written: every check in one place.
+
+Each function returns what it was given, or the value as it is stored, and raises `InvalidValueError`
+with the value and the rule. `ValidationMixin` gives the same checks to components as methods.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ops.registry.errors import InvalidValueError
+from ops.registry.records import ModelStage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ValidationMixin",
+    "check_key",
+    "check_name",
+    "check_run_id",
+    "check_stage",
+    "check_values",
+]
+
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+def check_name(kind: str, name: object) -> str:
+    """Return a name, or refuse one that is empty, long (over 250) or has control characters."""
+    if isinstance(name, str) and name.strip() and len(name) <= 250 and name.isprintable():
+        return name
+    raise InvalidValueError(
+        f"{name!r:.80} is no name for {kind}: it needs 1 to 250 printable characters."
+    )
+
+
+def check_key(key: object) -> str:
+    """Return the key of a metric, parameter or tag, or refuse it: UTF-8 must be able to say it."""
+    if isinstance(key, str) and key.strip() and len(key) <= 250:
+        if key.isascii() or not any("\ud800" <= c <= "\udfff" for c in key):
+            return key
+        raise InvalidValueError(f"{key!r:.80} is no key: it has half of a surrogate pair.")
+    raise InvalidValueError(f"{key!r:.80} is no key: it needs 1 to 250 characters.")
+
+
+def check_run_id(run_id: object) -> str:
+    """Return the id of a run, or refuse what could not be one."""
+    if isinstance(run_id, str) and _ID.fullmatch(run_id):
+        return run_id
+    raise InvalidValueError(
+        f"{run_id!r:.80} is no id of a run: it has 1 to 64 letters, digits, - and _."
+    )
+
+
+def check_stage(stage: object) -> ModelStage:
+    """Return a stage, from its name in any case too."""
+    for known in ModelStage:
+        if str(stage).lower() == known.value.lower():
+            return known
+    raise InvalidValueError(
+        f"{stage!r:.80} is no stage; use one of {[str(s) for s in ModelStage]}."
+    )
+
+
+def check_values(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics as floats."""
+    return {check_key(key): _number(key, value) for key, value in metrics.items()}
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidValueError(f"Metric {key!r} must be a number, not {value!r:.80}.") from error
+
+
+class ValidationMixin:
+    """The checks as methods, for components that take names and values from outside."""
+
+    @staticmethod
+    def validate_name(name: object, kind: str = "this") -> str:
+        """Return a name or refuse it."""
+        return check_name(kind, name)
+
+    @staticmethod
+    def validate_key(key: object) -> str:
+        """Return a key or refuse it."""
+        return check_key(key)
+
+    @staticmethod
+    def validate_run_id(run_id: object) -> str:
+        """Return the id of a run or refuse it."""
+        return check_run_id(run_id)
+
+    @staticmethod
+    def validate_stage(stage: object) -> ModelStage:
+        """Return a stage or refuse it."""
+        return check_stage(stage)
+
+    @staticmethod
+    def validate_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Return metrics as floats or refuse them."""
+        return check_values(metrics)
