@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ KILLS = 300 if os.environ.get("OPS_FAULTS") == "full" else 12
 
 #: Logs messages and acknowledges each through a pipe, so that the test knows what was promised.
 PRODUCER = """
-import os, sys
+import os, sys, time
 from ops.datalog.sink import LogSink
 sink, number, size = LogSink(sys.argv[1]), 0, int(sys.argv[3])
 while True:
@@ -26,37 +27,90 @@ while True:
 """
 
 
-@pytest.mark.fault
-@pytest.mark.parametrize("size", [64, 3000, 20000])
-def test_killed_producers_lose_no_acknowledged_message(tmp_path, size) -> None:
-    rng = random.Random(size)
-    logger = DataLogger(tmp_path, layout="segments")
-    logger.start()
-    acknowledged = {}
-    for kill in range(KILLS):
-        source = kill % 256
-        command = [
-            sys.executable,
-            "-c",
-            PRODUCER,
-            str(logger.output_directory),
-            str(source),
-            str(size),
-        ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        process.stdout.read(2)
-        time.sleep(rng.random() * 0.02)
-        process.kill()
-        lines = (b"0\n" + process.communicate()[0]).decode().split("\n")
-        acknowledged[source] = max(acknowledged.get(source, -1), len(lines) - 2)
-    log = logger.read()
+def lost_and_wrong(log, acknowledged: dict[int, int], size: int) -> tuple[int, int]:
+    """Return how many acknowledged messages are not there, and how many there are not as logged."""
+    lost = wrong = 0
     for source, last in acknowledged.items():
         columns = log.columns(source)
-        assert set(range(last + 1)) <= set(columns.times.tolist())
+        lost += len(set(range(last + 1)) - set(columns.times.tolist()))
         for stamp, data in zip(columns.times.tolist(), columns.data, strict=True):
-            assert data.tobytes() == stamp.to_bytes(8, "little") * (size // 8)
-    assert log.verify().is_whole
+            wrong += data.tobytes() != stamp.to_bytes(8, "little") * (size // 8)
+    return lost, wrong
+
+
+def start_producer(logger, source: int, size: int) -> subprocess.Popen[bytes]:
+    words = [str(logger.output_directory), str(source), str(size)]
+    return subprocess.Popen([sys.executable, "-c", PRODUCER, *words], stdout=subprocess.PIPE)
+
+
+def last_acknowledged(process: subprocess.Popen[bytes], before: bytes) -> int:
+    return (before + process.communicate()[0]).count(b"\n") - 1
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("size", [64, 3000, 20000])
+def test_killed_producers_lose_no_acknowledged_message(tmp_path, size, fault_record) -> None:
+    rng = random.Random(size)
+    lost = wrong = messages = kills = 0
+    # A few dozen at a time, since each has a source of its own, of which there are 256.
+    for number, together in enumerate(min(100, KILLS - n) for n in range(0, KILLS, 100)):
+        acknowledged = {}
+        logger = DataLogger(tmp_path, f"log{number}", layout="segments", sync_interval=0.01)
+        logger.start()
+        for source in range(together):
+            process = start_producer(logger, source, size)
+            first = process.stdout.read(2)
+            time.sleep(rng.random() * 0.02)
+            process.kill()
+            acknowledged[source] = last_acknowledged(process, first)
+        kills += together
+        messages += sum(acknowledged.values()) + together
+        found = lost_and_wrong(logger.read(), acknowledged, size)
+        lost, wrong = lost + found[0], wrong + found[1]
+        assert logger.read().verify().is_whole
+        logger.stop()
+        logger.read().recover()
+        assert lost_and_wrong(logger.read(), acknowledged, size) == (0, 0)
+    fault_record[f"killed producers, {size} B"] = {
+        "kills": kills, "acknowledged": messages, "lost": lost, "wrong": wrong,
+    }  # fmt: skip
+    assert (lost, wrong) == (0, 0)
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("size", [64, 3000, 20000])
+def test_killed_savers_lose_nothing_and_are_replaced(tmp_path, size, fault_record) -> None:
+    rng = random.Random(size)
+    logger = DataLogger(tmp_path, layout="segments", sync_interval=0.001)
+    logger.start()
+    # Producers that are throttled, so that hundreds of savers fit into a few gigabytes.
+    pause = {64: 0.00005, 3000: 0.0002, 20000: 0.002}[size]
+    program = PRODUCER.replace("number += 1", f"number += 1; time.sleep({pause})")
+    words = [str(logger.output_directory), "1", str(size)]
+    with (tmp_path / "acknowledged").open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", program, *words], stdout=file)
+    for _ in range(KILLS):
+        time.sleep(rng.random() * 0.1)
+        while (pid := logger._keeper.pid) is None:
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+        while logger._keeper.pid in {None, pid}:
+            time.sleep(0.001)
+    process.kill()
+    process.wait()
+    acknowledged = {1: (tmp_path / "acknowledged").read_bytes().count(b"\n") - 1}
+    lost, wrong = lost_and_wrong(logger.read(), acknowledged, size)
+    restarts = logger.saver_restarts
     logger.stop()
+    fault_record[f"killed savers, {size} B"] = {
+        "kills": KILLS, "restarts": restarts, "acknowledged": acknowledged[1] + 1,
+        "lost": lost, "wrong": wrong,
+    }  # fmt: skip
+    assert (lost, wrong) == (0, 0)
+    assert restarts == KILLS
+    assert logger.errors == []
 
 
 @pytest.fixture

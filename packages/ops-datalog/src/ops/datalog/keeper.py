@@ -1,7 +1,7 @@
 """The keeper: starts the saver, and starts it again whenever it dies.
 
 A thread that waits for the process to end, and so costs nothing. A saver that is killed is replaced at
-once; one that cannot stay alive for a second three times in a row is an error, and is given up.
+once; one that ends by itself within a second, three times in a row, is an error and is given up.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Keeper:
             code = process.wait()
             if process.stdin is not None:
                 process.stdin.close()
-            short = short + 1 if time.monotonic() - began < _SHORT_SECONDS else 0
+            by_itself = code >= 0  # else it is the number of the signal
+            short = short + 1 if by_itself and time.monotonic() - began < _SHORT_SECONDS else 0
             with self._guard:
                 if self._ending:
                     return
@@ -71,6 +72,4 @@ class Keeper:
                     break
                 self.restarts += 1
                 self._process = self._launch()
-        self._report(
-            f"The saver ended {_SHORT_LIVES} times within a second, last with code {code}."
-        )
+        self._report(f"The saver ended by itself {_SHORT_LIVES} times, last with code {code}.")

@@ -80,18 +80,18 @@ class NpzWriter:
         local = _LOCAL.pack(
             b"PK\3\4", 20, 0, method, 0, _DATE, crc, len(stored), size, len(file_name), 0
         )
-        extra = _EXTRA_64.pack(1, 8, self._offset) if self._offset >= _LIMIT else b""
+        offset = self._offset
+        extra = _EXTRA_64.pack(1, 8, offset) if offset >= _LIMIT else b""
         self._directory += _CENTRAL.pack(
             b"PK\1\2", 45, 20, 0, method, 0, _DATE, crc, len(stored), size, len(file_name),
-            len(extra), 0, 0, 0, 0o600 << 16, min(self._offset, _LIMIT),
-        )  # fmt: skip
-        self._directory += file_name + extra
-        self._write(local, file_name, stored)
+            len(extra), 0, 0, 0, 0o600 << 16, min(offset, _LIMIT),
+        ) + file_name + extra  # fmt: skip
         self._count += 1
+        self._write(local + file_name, stored)
 
-    def _write(self, *parts: bytes) -> None:
-        self._parts += parts
-        size = sum(map(len, parts))
+    def _write(self, head: bytes, rest: bytes = b"") -> None:
+        self._parts += (head, rest)
+        size = len(head) + len(rest)
         self._offset += size
         self._waiting += size
         if self._waiting > _WRITE_BYTES:
@@ -110,8 +110,8 @@ class NpzWriter:
         if count >= _MANY or start + size >= _LIMIT:
             end = self._offset
             self._write(
-                _END_64.pack(b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start),
-                _LOCATOR_64.pack(b"PK\6\7", 0, end, 1),
+                _END_64.pack(b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+                + _LOCATOR_64.pack(b"PK\6\7", 0, end, 1)
             )
         few = min(count, _MANY)
         self._write(_END.pack(b"PK\5\6", 0, 0, few, few, min(size, _LIMIT), min(start, _LIMIT), 0))
