@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from ops.foundation.processes import this_process
 from ops.registry import InvalidValueError, RunStatus
-from ops.registry.runstore import with_liveness
+from ops.registry.liveness import MISSED_BEATS, with_liveness
 
 ELSEWHERE = """
 import sys
@@ -75,10 +77,41 @@ def test_only_processes_that_can_be_judged_make_a_run_stale(tracker, experiment)
         return False
 
     boot, namespace, identity = row["owners"][0]
-    assert with_liveness(row, nobody)["status"] == "STALE"
+    folder = tracker._store.folder(experiment.experiment_id)
+    assert with_liveness(row, folder, nobody)["status"] == "STALE"
     for other in ([boot, namespace + 1, identity], ["other boot", namespace, identity], None):
         far = row | {"owners": [row["owners"][0], other]}
-        assert with_liveness(far, nobody)["status"] == "RUNNING"
+        assert with_liveness(far, folder, nobody)["status"] == "RUNNING"
+
+
+def test_a_run_of_another_machine_is_stale_when_its_heart_is_silent(tracker, experiment):
+    tracker.start_run(experiment.experiment_id)
+    (row,) = tracker._store.index(experiment.experiment_id).rows()
+    far = row | {"owners": [["another boot", 1, 2]]}
+    folder = tracker._store.folder(experiment.experiment_id)
+
+    def status(later, row=far):
+        return with_liveness(row, folder, now=lambda: time.time() + later)["status"]
+
+    silent = tracker._store.heartbeat_seconds * MISSED_BEATS + 5
+    assert status(0) == "RUNNING"
+    assert status(silent) == "STALE"
+    assert status(silent, far | {"beat": 0}) == "RUNNING"
+    path = folder / f"{row['run_id']}.main.log"
+    os.utime(path, (time.time() + silent, time.time() + silent))
+    assert status(silent) == "RUNNING"
+
+
+def test_the_heart_touches_the_journals_of_open_runs(tracker, experiment):
+    run = tracker.start_run(experiment.experiment_id)
+    path = tracker._store.folder(experiment.experiment_id) / f"{run.run_id}.main.log"
+    os.utime(path, (0, 0))
+    tracker._store.heart.beat()
+    assert path.stat().st_mtime > 1e9
+    tracker.end_run(run.run_id)
+    os.utime(path, (0, 0))
+    tracker._store.heart.beat()
+    assert path.stat().st_mtime == 0
 
 
 def test_a_folder_is_logged_file_by_file(tracker, experiment, tmp_path):

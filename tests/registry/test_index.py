@@ -27,6 +27,8 @@ def row(number, **more):
         "metrics": {},
         "artifacts": [],
         "owners": [None],
+        "writers": ["main"],
+        "beat": 0,
     }
     return fields | more
 

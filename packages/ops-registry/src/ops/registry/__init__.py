@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING
 from ops.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ops.cache.batches import (
+    from ops.cache import (
         BatchOperation,
         BatchProcessor,
-    )
-    from ops.cache.layers import (
         CachedStorage,
         CacheKeyBuilder,
-        TwoLevelCache,
-    )
-    from ops.cache.lru import (
         LRUCache,
+        TwoLevelCache,
     )
     from ops.foundation.errors import (
         ErrorContext,
@@ -66,13 +62,26 @@ if TYPE_CHECKING:
         MetricsCollector,
         get_metrics_collector,
     )
+    from ops.registry.autologging import (
+        Autolog,
+        autolog,
+    )
     from ops.registry.components import (
         BaseMLOpsComponent,
         ComponentState,
     )
-    from ops.registry.context import (
+    from ops.registry.configuration import (
+        CacheOptions,
+        ExperimentOptions,
+        HealthOptions,
         MLOpsConfig,
+        PlaceOptions,
+        is_ml_pipeline,
+        merge_options,
+    )
+    from ops.registry.context import (
         MLOpsContext,
+        activate,
         get_mlops_context,
         init_mlops,
         is_mlops_initialized,
@@ -100,6 +109,11 @@ if TYPE_CHECKING:
     from ops.registry.events import (
         EventType,
         HookType,
+    )
+    from ops.registry.factories import (
+        ExperimentTrackerFactory,
+        ModelRegistryFactory,
+        StorageBackendFactory,
     )
     from ops.registry.flavors import (
         register_flavor,
@@ -136,6 +150,9 @@ if TYPE_CHECKING:
     from ops.registry.storage import (
         LocalStorageBackend,
     )
+    from ops.registry.sysmetrics import (
+        SystemMetrics,
+    )
     from ops.registry.tracker import (
         ExperimentTracker,
     )
@@ -161,11 +178,13 @@ __all__ = [
     "Artifact",
     "ArtifactNotFoundError",
     "AuditLogger",
+    "Autolog",
     "BackendUnavailableError",
     "BaseMLOpsComponent",
     "BatchOperation",
     "BatchProcessor",
     "CacheKeyBuilder",
+    "CacheOptions",
     "CachedStorage",
     "CallableHealthCheck",
     "CircuitBreaker",
@@ -183,11 +202,14 @@ __all__ = [
     "EventType",
     "Experiment",
     "ExperimentNotFoundError",
+    "ExperimentOptions",
     "ExperimentTracker",
+    "ExperimentTrackerFactory",
     "ExperimentTrackerProtocol",
     "FileLock",
     "FilterError",
     "HealthMonitor",
+    "HealthOptions",
     "HealthStatus",
     "HookType",
     "HooksManager",
@@ -205,6 +227,7 @@ __all__ = [
     "ModelMetadata",
     "ModelNotFoundError",
     "ModelRegistry",
+    "ModelRegistryFactory",
     "ModelRegistryProtocol",
     "ModelStage",
     "ModelVersion",
@@ -213,6 +236,7 @@ __all__ = [
     "Operations",
     "OptimisticLock",
     "PathManager",
+    "PlaceOptions",
     "ReadWriteLock",
     "RetryConfig",
     "Run",
@@ -220,13 +244,17 @@ __all__ = [
     "RunStatus",
     "SafeTransaction",
     "StageChange",
+    "StorageBackendFactory",
     "StorageBackendProtocol",
     "StorageError",
     "StorageHealthCheck",
+    "SystemMetrics",
     "Transaction",
     "TransactionError",
     "TwoLevelCache",
     "ValidationMixin",
+    "activate",
+    "autolog",
     "check_health",
     "create_error_response",
     "get_event_emitter",
@@ -236,8 +264,10 @@ __all__ = [
     "get_mlops_context",
     "init_mlops",
     "is_healthy",
+    "is_ml_pipeline",
     "is_mlops_initialized",
     "is_ready",
+    "merge_options",
     "register_flavor",
     "reset_mlops_context",
     "with_retry",
@@ -249,8 +279,8 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         ".context": (
-            "MLOpsConfig",
             "MLOpsContext",
+            "activate",
             "get_mlops_context",
             "init_mlops",
             "is_mlops_initialized",
@@ -306,16 +336,26 @@ __getattr__, __dir__ = lazy_exports(
         ".components": ("BaseMLOpsComponent", "ComponentState"),
         ".layout": ("PathManager",),
         ".validators": ("ValidationMixin",),
-        "ops.cache.batches": (
+        ".configuration": (
+            "CacheOptions",
+            "ExperimentOptions",
+            "HealthOptions",
+            "MLOpsConfig",
+            "PlaceOptions",
+            "is_ml_pipeline",
+            "merge_options",
+        ),
+        ".factories": ("ExperimentTrackerFactory", "ModelRegistryFactory", "StorageBackendFactory"),
+        ".autologging": ("Autolog", "autolog"),
+        ".sysmetrics": ("SystemMetrics",),
+        "ops.cache": (
             "BatchOperation",
             "BatchProcessor",
-        ),
-        "ops.cache.layers": (
             "CacheKeyBuilder",
             "CachedStorage",
+            "LRUCache",
             "TwoLevelCache",
         ),
-        "ops.cache.lru": ("LRUCache",),
         "ops.foundation.errors": (
             "ErrorContext",
             "create_error_response",

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
-from ops.registry.context import MLOpsConfig, MLOpsContext
+from ops.registry.configuration import MLOpsConfig
+from ops.registry.context import MLOpsContext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

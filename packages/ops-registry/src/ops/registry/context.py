@@ -1,78 +1,47 @@
-"""The context: one place on disk, its tracker and its registry, and what they are wired to.
+"""The context: one store, its tracker, registry and files, and what they are wired to.
 
-Configuration is resolved once, when the context is made: arguments before the environment
-(``OPS_MLOPS_*``, then the older ``TAURO_MLOPS_*``) before defaults, and a relative path against the
-working directory of that moment. Nothing is created on disk before the first write.
+Configuration is resolved once, when the context is made, and a relative path against the working
+directory of that moment. Nothing is created on disk before the first write. `activate` makes a
+context only for a pipeline that has to do with models; for any other it costs a look at its nodes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-import pathlib
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from ops.registry.errors import BackendUnavailableError, ConfigurationError
-from ops.registry.journal import DURABILITIES
-from ops.registry.model_registry import ModelRegistry
+from ops.registry.configuration import MLOpsConfig, is_ml_pipeline
+from ops.registry.errors import ConfigurationError
+from ops.registry.factories import (
+    ExperimentTrackerFactory,
+    ModelRegistryFactory,
+    StorageBackendFactory,
+    paths_of,
+)
 from ops.registry.operations import Operations
-from ops.registry.storage import LocalStorageBackend
-from ops.registry.tracker import ExperimentTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ops.foundation.files import StrPath
+    from ops.observe.audit import AuditLogger
+    from ops.observe.health import HealthMonitor
+    from ops.registry.model_registry import ModelRegistry
+    from ops.registry.records import Experiment
+    from ops.registry.storage import LocalStorageBackend
+    from ops.registry.tracker import ExperimentTracker
 
 __all__ = [
-    "MLOpsConfig",
     "MLOpsContext",
+    "activate",
     "get_mlops_context",
     "init_mlops",
     "is_mlops_initialized",
     "reset_mlops_context",
 ]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MLOpsConfig:
-    """Where the store is and how careful it is.
-
-    *durability* "process" survives the death of the process, "interval" is on the disk within a
-    second, "commit" when a call returns.
-    With *audit* every change is written to ``audit.jsonl`` in the store.
-    """
-
-    backend_type: str = "local"
-    storage_path: str = "./mlops_data"
-    durability: str = "process"
-    audit: bool = False
-
-    def __post_init__(self) -> None:
-        if self.backend_type == "databricks":
-            raise BackendUnavailableError(
-                "The Databricks backend is not available in this version of ops-registry, "
-                "and nothing else is used in its place.",
-                suggestions=('Use backend_type="local".',),
-            )
-        if self.backend_type != "local":
-            raise ConfigurationError(f"backend_type={self.backend_type!r} is unknown; use 'local'.")
-        if self.durability not in DURABILITIES:
-            raise ConfigurationError(
-                f"durability={self.durability!r} is unknown; use one of {list(DURABILITIES)}."
-            )
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read OPS_MLOPS_BACKEND, _PATH and _DURABILITY, each also as TAURO_MLOPS_*."""
-        found = os.environ if environ is None else environ
-        names = {"backend_type": "BACKEND", "storage_path": "PATH", "durability": "DURABILITY"}
-        values = {
-            field: found.get(f"OPS_MLOPS_{name}") or found.get(f"TAURO_MLOPS_{name}")
-            for field, name in names.items()
-        }
-        return cls(**{field: value for field, value in values.items() if value})  # type: ignore[arg-type]  # no bool among them
 
 
 class MLOpsContext:
@@ -82,18 +51,27 @@ class MLOpsContext:
         self, config: MLOpsConfig | None = None, *, operations: Operations | None = None
     ) -> None:
         self.config = MLOpsConfig() if config is None else config
-        self.path = pathlib.Path(self.config.storage_path).absolute()
+        if not self.config.enabled:
+            raise ConfigurationError(
+                "MLOps is switched off by mlops.enabled.",
+                suggestions=("activate(pipeline, config) asks first.",),
+            )
+        # Absolute from here on: the parts resolve the same path, whatever the working directory.
+        absolute = os.path.abspath(self.config.storage_path)  # noqa: PTH100 - keeps ".." of links
+        self.config = dataclasses.replace(self.config, storage_path=absolute)
+        self.paths = paths_of(self.config)
+        self.path = self.paths.root
         self.operations = operations or Operations(audit=self._audit())
-        durability = self.config.durability
-        self.experiment_tracker = ExperimentTracker(
-            self.path / "experiment_tracking", operations=self.operations, durability=durability
+        # The local backend's types, so that users see all of its methods; others promise protocols.
+        parts: tuple[Any, ...] = (
+            ExperimentTrackerFactory.create(self.config, self.operations),
+            ModelRegistryFactory.create(self.config, self.operations),
+            StorageBackendFactory.create(self.config, self.operations),
         )
-        self.model_registry = ModelRegistry(
-            self.path / "model_registry", operations=self.operations, durability=durability
-        )
-        self.storage = LocalStorageBackend(
-            self.path / "storage", operations=self.operations, durability=durability
-        )
+        self.experiment_tracker = cast("ExperimentTracker", parts[0])
+        self.model_registry = cast("ModelRegistry", parts[1])
+        self.storage = cast("LocalStorageBackend", parts[2])
+        self._cleanups: list[Callable[[], object]] = []
 
     @classmethod
     def from_env(cls) -> Self:
@@ -105,6 +83,31 @@ class MLOpsContext:
         """Make a context from a configuration."""
         return cls(config)
 
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment that the configuration names, created now if need be."""
+        wanted = self.config.experiment
+        return self.experiment_tracker.get_or_create_experiment(
+            wanted.name, wanted.description, wanted.tags
+        )
+
+    @functools.cached_property
+    def health(self) -> HealthMonitor:
+        """Checks of the store and, unless switched off, of memory and disk; made when asked for."""
+        from ops.observe.checks import ComponentHealthCheck, DiskHealthCheck, MemoryHealthCheck
+        from ops.observe.health import HealthMonitor
+
+        monitor = HealthMonitor()
+        for name in ("experiment_tracker", "model_registry", "storage"):
+            monitor.register(ComponentHealthCheck(name, getattr(self, name)))
+        options = self.config.health
+        if options.enabled:
+            there = next(p for p in (self.path, *self.path.parents) if p.is_dir())
+            memory, disk = options.memory_threshold, options.disk_threshold
+            monitor.register(MemoryHealthCheck("memory", memory, max(memory, 0.95)))
+            monitor.register(DiskHealthCheck("disk", there, disk, max(disk, 0.95)))
+        return monitor
+
     def compact(self) -> None:
         """Write the Parquet views of runs, experiments and models."""
         self.experiment_tracker.compact()
@@ -112,7 +115,14 @@ class MLOpsContext:
 
     def cleanup(self) -> None:
         """Close the files that are open; the context can be used again afterwards."""
+        for call in self._cleanups:
+            call()
+        self._cleanups.clear()
         self.experiment_tracker.close()
+
+    def on_cleanup(self, call: Callable[[], object]) -> None:
+        """Call *call* when the context is cleaned up."""
+        self._cleanups.append(call)
 
     def __enter__(self) -> Self:
         return self
@@ -125,11 +135,8 @@ class MLOpsContext:
             return None
         from ops.observe.audit import AuditLogger
 
-        return AuditLogger(self.path / "audit.jsonl")
+        return AuditLogger(self.paths.audit_log)
 
-
-if TYPE_CHECKING:
-    from ops.observe.audit import AuditLogger
 
 _lock = threading.Lock()
 _current: MLOpsContext | None = None
@@ -139,19 +146,33 @@ def init_mlops(
     backend_type: str | None = None,
     storage_path: StrPath | None = None,
     *,
+    catalog: str | None = None,
+    schema: str | None = None,
     config: MLOpsConfig | None = None,
     operations: Operations | None = None,
 ) -> MLOpsContext:
     """Make the context that `get_mlops_context` returns from now on, and return it."""
-    if backend_type == "databricks":
-        MLOpsConfig(backend_type)  # says why not, whatever the environment has
+    if backend_type is not None:
+        MLOpsConfig(backend_type)  # says what is wrong with it, whatever the environment has
     base = MLOpsConfig.from_env() if config is None else config
     given = {
         "backend_type": backend_type,
         "storage_path": None if storage_path is None else os.fspath(storage_path),
+        "catalog": catalog,
+        "schema": schema,
     }
-    merged = dataclasses.replace(base, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]  # no bool among them
+    merged = dataclasses.replace(base, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]  # texts only
     return _install(MLOpsContext(merged, operations=operations))
+
+
+def activate(pipeline: Mapping[str, Any], config: MLOpsConfig | None = None) -> MLOpsContext | None:
+    """Return the context for *pipeline*, or None when it has no models or MLOps is switched off."""
+    if not is_ml_pipeline(pipeline):
+        return None
+    if config is None and _current is not None:
+        return _current
+    base = MLOpsConfig.from_env() if config is None else config
+    return init_mlops(config=base) if base.enabled else None
 
 
 def get_mlops_context() -> MLOpsContext:
@@ -175,4 +196,8 @@ def _install(context: MLOpsContext | None) -> MLOpsContext:
         old, _current = _current, context
     if old is not None and old is not context:
         old.cleanup()
+    if context is not None and context.config.auto_log:
+        from ops.registry.autologging import autolog
+
+        context.on_cleanup(autolog(context).stop)
     return context  # type: ignore[return-value]  # None only for reset, which ignores it

@@ -1,14 +1,18 @@
 """Loading models: a loader per artifact type, and for the others one that asks for trust.
 
-Without a registered loader the file decides. What `ops.serialize.dump` wrote is read by
-`ops.serialize.load`, and a raw pickle only through the gate of ops.serialize: ``trust="safe"``
-builds plain values and nothing else, ``Safe(allow=(...))`` names what else may be built, ``"all"``
-runs whatever the file says. A joblib file is pickle with arrays in between, which that gate cannot
-read: it takes ``trust="all"``.
+A loader that was registered for the artifact type comes first. Then the formats of their libraries,
+which hold numbers and no code: XGBoost (.json, .ubj), LightGBM (.txt), ONNX (.onnx), and PyTorch's
+.pt and .pth, which are read with ``weights_only`` unless *trust* is "all".
+
+Otherwise the file decides. What `ops.serialize.dump` wrote is read by `ops.serialize.load`, and a raw
+pickle only through the gate of ops.serialize: ``trust="safe"`` builds plain values and nothing else,
+``Safe(allow=(...))`` names what else may be built, ``"all"`` runs whatever the file says. A joblib file
+is pickle with arrays in between, which that gate cannot read: it takes ``trust="all"``.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import MissingExtraError
@@ -35,6 +39,9 @@ def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe")
     loader = _loaders.get(artifact_type)
     if loader is not None:
         return loader(path)
+    native = _NATIVE.get((_family(artifact_type), path.suffix.lower()))
+    if native is not None:
+        return native(path, trust)
     if path.is_dir():
         raise InvalidValueError(
             f"{str(path)!r} is a folder, and no loader is registered for {artifact_type!r}.",
@@ -49,6 +56,48 @@ def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe")
     if path.suffix == ".joblib":
         return _load_joblib(path, trust)
     return _load_pickle(path, trust)
+
+
+def _family(artifact_type: str) -> str:
+    name = artifact_type.lower()
+    return {"pytorch": "torch", "lgbm": "lightgbm", "xgb": "xgboost"}.get(name, name)
+
+
+def _load_xgboost(path: pathlib.Path, trust: Trust) -> Any:  # noqa: ARG001 - the same call as the others
+    booster = _library("xgboost", "xgboost").Booster()
+    booster.load_model(path)
+    return booster
+
+
+def _load_lightgbm(path: pathlib.Path, trust: Trust) -> Any:  # noqa: ARG001 - the same call as the others
+    return _library("lightgbm", "lightgbm").Booster(model_file=str(path))
+
+
+def _load_onnx(path: pathlib.Path, trust: Trust) -> Any:  # noqa: ARG001 - the same call as the others
+    providers = ["CPUExecutionProvider"]
+    return _library("onnxruntime", "onnx").InferenceSession(str(path), providers=providers)
+
+
+def _load_torch(path: pathlib.Path, trust: Trust) -> Any:
+    torch = _library("torch", "torch")
+    return torch.load(path, map_location="cpu", weights_only=trust != "all")
+
+
+def _library(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(module, f"ops-registry[{extra}]") from error
+
+
+_NATIVE: dict[tuple[str, str], Callable[[pathlib.Path, Trust], Any]] = {
+    ("xgboost", ".json"): _load_xgboost,
+    ("xgboost", ".ubj"): _load_xgboost,
+    ("lightgbm", ".txt"): _load_lightgbm,
+    ("onnx", ".onnx"): _load_onnx,
+    ("torch", ".pt"): _load_torch,
+    ("torch", ".pth"): _load_torch,
+}
 
 
 def _is_pickle(head: bytes) -> bool:

@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ops.registry.instants import from_ns
+from ops.registry.liveness import with_liveness
 from ops.registry.records import Metric, RunStatus
-from ops.registry.runstore import with_liveness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,16 +28,17 @@ def follow(
     seen: dict[str, int] = {}
     while True:
         # The status of the round before: what a process logged just before it died is still read.
-        over = bool(reader.state.row) and _is_over(reader.state)
+        over = bool(reader.state.row) and _is_over(reader)
         yield from _new(reader.poll(), seen)
         if over:
             return
-        if not _is_over(reader.state):
+        if not _is_over(reader):
             sleep(interval_seconds)
 
 
-def _is_over(state: RunState) -> bool:
-    return RunStatus(with_liveness(state.row)["status"]) is not RunStatus.RUNNING
+def _is_over(reader: RunReader) -> bool:
+    row = with_liveness(reader.state.row, reader.folder)
+    return RunStatus(row["status"]) is not RunStatus.RUNNING
 
 
 def _new(state: RunState, seen: dict[str, int]) -> list[Metric]:

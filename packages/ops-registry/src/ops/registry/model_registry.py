@@ -26,7 +26,7 @@ from ops.registry.ledger import FORMAT, Changing, Ledger, Model, version_record
 from ops.registry.modelsearch import select
 from ops.registry.operations import Operations
 from ops.registry.records import ModelStage
-from ops.registry.validators import check_key, check_name, check_values
+from ops.registry.validators import check_key, check_name, check_stage, check_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +156,7 @@ class ModelRegistry:
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
     ) -> ModelVersion:
         """Move a version to *stage*; the versions that were there are archived in the same step."""
-        stage = ModelStage(stage)
+        stage = check_stage(stage)
         return self._move(name, version, stage, archive_existing=archive_existing)
 
     def rollback(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
@@ -164,7 +164,7 @@ class ModelRegistry:
 
         Called again, it goes one further back. The hooks of a promotion run, under the lock.
         """
-        stage = ModelStage(stage)
+        stage = check_stage(stage)
         with self._turn, self._changing():
             holders = self._ledger.model(name).holders.get(str(stage), [])
             if len(holders) < 2:
@@ -189,7 +189,8 @@ class ModelRegistry:
             for number in (*archived, version):
                 self._write_view(self._ledger.version(name, number))
         data = asked | {"archived": archived}
-        self._done(EventType.MODEL_PROMOTED, made, data, HookType.POST_MODEL_PROMOTE)
+        event = EventType.MODEL_ROLLED_BACK if more else EventType.MODEL_PROMOTED
+        self._done(event, made, data, HookType.POST_MODEL_PROMOTE)
         for number in archived:
             self._done(EventType.MODEL_ARCHIVED, made, {"name": name, "version": number})
         return made
@@ -280,7 +281,10 @@ class ModelRegistry:
         else:
             found = self.get_model_version(name, version)
         self.verify(found)
-        return load_artifact(pathlib.Path(found.artifact_uri), found.metadata.artifact_type, trust)
+        path = pathlib.Path(found.artifact_uri)
+        model = load_artifact(path, found.metadata.artifact_type, trust)
+        self._done(EventType.MODEL_LOADED, found, {"name": name, "version": found.version})
+        return model
 
     def verify(self, version: ModelVersion) -> None:
         """Raise `CorruptStoreError` unless the artifact is what was registered."""

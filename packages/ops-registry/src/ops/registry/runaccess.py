@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.events import EventType
@@ -13,8 +14,12 @@ if TYPE_CHECKING:
     from ops.registry.operations import Operations
     from ops.registry.runstore import RunStore
 
-__all__ = ["RunAccess"]
+__all__ = ["CURRENT_RUN", "RunAccess", "current_run_id"]
 
+#: The run of the innermost `run_context` that this thread, or this task, is in.
+CURRENT_RUN: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "ops_registry_run", default=None
+)
 _PER_POINT = {EventType.METRIC_LOGGED, EventType.PARAMETER_LOGGED}  # too many to audit
 
 
@@ -29,3 +34,8 @@ class RunAccess:
     def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
         run = None if event in _PER_POINT else data.get("run_id")
         self._operations.after(event, data, hook=hook, resource=run and f"run:{run}")
+
+
+def current_run_id() -> str | None:
+    """Return the id of the run whose `run_context` this thread or task is in."""
+    return CURRENT_RUN.get()

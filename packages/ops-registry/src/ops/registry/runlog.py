@@ -96,6 +96,7 @@ class RunState:
         elif event == "writer" and record["w"] not in self.writers:
             self.writers.append(record["w"])
             self.row["owners"].append(record.get("o"))
+            self.row["writers"].append(record["w"])
 
     def _metric(self, key: str, value: float, step: int, when: int) -> None:
         if self._keep_history:
@@ -268,4 +269,6 @@ def _new_row(start: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": {},
         "artifacts": [],
         "owners": [start.get("o")],
+        "writers": [MAIN],
+        "beat": start.get("hb", 0),
     }

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping
 
+    from ops.registry.sysmetrics import SystemMetrics
+
 __all__ = ["RunLogger"]
 
 
@@ -86,3 +88,9 @@ class RunLogger(RunAccess):
         texts = {check_key(k): str(v) for k, v in tags.items()}
         self._store.append(run_id, {"g": texts, "t": time_ns()})
         self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})
+
+    def log_system_metrics(self, run_id: str, *, interval_seconds: float = 10.0) -> SystemMetrics:
+        """Return what logs CPU and memory in the background while its ``with`` block runs."""
+        from ops.registry.sysmetrics import SystemMetrics
+
+        return SystemMetrics(self, run_id, interval_seconds=interval_seconds)

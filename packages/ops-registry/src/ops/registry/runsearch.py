@@ -19,7 +19,7 @@ from ops.registry.filters import (
     parse_order,
     sort_key,
 )
-from ops.registry.runstore import with_liveness
+from ops.registry.liveness import with_liveness
 from ops.registry.runtable import FIELDS
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Query:
                     if len(snapshot.memo) >= _KEPT_ANSWERS:
                         snapshot.memo.clear()
                     snapshot.memo[self._key] = found
-        live = map(with_liveness, snapshot.live.values())
+        live = (with_liveness(row, index.folder) for row in snapshot.live.values())
         return [*found, *filter(self._holds, live)]
 
     def _resting(self, snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -1,15 +1,10 @@
 """Where the runs of one tracker are on disk, and which journal this process appends to for which.
 
-A process that starts a run, or logs to one, leaves in its main journal who it is. A run that is
-RUNNING although all of these processes are gone from this machine is shown as STALE. That is
-worked out at reading and never written: a process that logs to the run again makes it RUNNING.
-Processes of other machines, of other PID namespaces, of before a reboot, or on systems without
-/proc cannot be judged, and count as alive.
+Who logged to a run and whether they still live is `liveness`.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import pathlib
 import re
@@ -17,20 +12,20 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ops.foundation.processes import is_alive, pid_namespace, this_process
 from ops.registry.errors import RunNotFoundError
 from ops.registry.journal import JournalWriter, encode
+from ops.registry.liveness import Heart, owner, with_liveness
 from ops.registry.records import RunStatus
 from ops.registry.runindex import RunIndex
 from ops.registry.runlog import MAIN, RunReader, journal_path, load_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
     from ops.cache.lru import LRUCache
     from ops.registry.experiments import ExperimentLedger
 
-__all__ = ["CachedRun", "RunStore", "owner", "with_liveness"]
+__all__ = ["CachedRun", "RunStore"]
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -70,8 +65,11 @@ class RunStore:
         *,
         durability: str = "process",
         cache: LRUCache[str, CachedRun] | None = None,
+        heartbeat_seconds: float = 30.0,
     ) -> None:
         self.root = root
+        self.heartbeat_seconds = heartbeat_seconds
+        self.heart = Heart(self._open_journals, heartbeat_seconds)
         self.durability = durability
         self._experiments = experiments
         self._cache = cache
@@ -113,13 +111,14 @@ class RunStore:
 
     def rows(self, experiment_id: str) -> list[dict[str, Any]]:
         """Return the rows of all runs of an experiment, the dead ones as STALE."""
-        return [with_liveness(row) for row in self.known_index(experiment_id).rows()]
+        index = self.known_index(experiment_id)
+        return [with_liveness(row, index.folder) for row in index.rows()]
 
     def row(self, run_id: str) -> dict[str, Any]:
         """Return what a run comes to now; from memory while none of its journals has changed."""
         folder = self.folder(self.home(run_id))
         if self._cache is None:
-            return with_liveness(load_state(folder, run_id, history=False).row)
+            return with_liveness(load_state(folder, run_id, history=False).row, folder)
         kept = self._cache.get(run_id)
         if kept is None or kept[0] != _signature(folder, run_id, kept[0]):
             # Taken before reading: what is appended meanwhile changes it.
@@ -130,13 +129,14 @@ class RunStore:
                 before = dict.fromkeys(state.writers)
             kept = before, state.row
             self._cache.set(run_id, kept)
-        return with_liveness(kept[1])
+        return with_liveness(kept[1], folder)
 
     def started(self, run_id: str, experiment_id: str, journal: JournalWriter) -> None:
         """Take over the main journal of a run that this process has started."""
         with self._lock:
             self._writers[run_id] = _Writer(experiment_id, journal)
             self._homes[run_id] = experiment_id
+        self.heart.start()
 
     def append(self, run_id: str, record: dict[str, Any]) -> None:
         """Append a record to this process's journal of a run."""
@@ -162,6 +162,7 @@ class RunStore:
 
     def close(self) -> None:
         """Close all files that are open."""
+        self.heart.stop()
         with self._lock:
             for run_id in list(self._writers):
                 self.release(run_id)
@@ -185,8 +186,13 @@ class RunStore:
             finally:
                 main.close()
             journal = JournalWriter(journal_path(folder, run_id, name), durability=self.durability)
-            self._writers[run_id] = _Writer(home, journal, main=path)
-            return self._writers[run_id]
+            writer = self._writers[run_id] = _Writer(home, journal, main=path)
+            self.heart.start()
+            return writer
+
+    def _open_journals(self) -> list[str]:
+        with self._lock:
+            return [w.journal.path for w in self._writers.values() if w.process == os.getpid()]
 
     def _look_for_the_end(self, run_id: str, writer: _Writer) -> None:
         size = os.stat(str(writer.main)).st_size  # noqa: PTH116 - hot path
@@ -211,35 +217,3 @@ def _status(folder: pathlib.Path, run_id: str, writer: str) -> tuple[int, int, i
     except FileNotFoundError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def owner() -> list[Any] | None:
-    """Return who this process is, or None where that cannot be told."""
-    identity = this_process()
-    boot = _boot()
-    if boot is None or not identity & 0xFFFFFFFF:  # no /proc: no start time
-        return None
-    return [boot, pid_namespace(), identity]
-
-
-def with_liveness(row: dict[str, Any], alive: Callable[[int], bool] = is_alive) -> dict[str, Any]:
-    """Return *row*, as STALE when it is RUNNING and none of its processes is there any more."""
-    if row["status"] != RunStatus.RUNNING or not _is_dead(row, alive):
-        return row
-    return row | {"status": str(RunStatus.STALE)}
-
-
-def _is_dead(row: Mapping[str, Any], alive: Callable[[int], bool]) -> bool:
-    owners = row.get("owners")
-    if not owners or None in owners:
-        return False
-    here = [_boot(), pid_namespace()] if _boot() else None
-    return all(who[:2] == here and not alive(who[2]) for who in owners)
-
-
-@functools.cache
-def _boot() -> str | None:
-    try:
-        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return None

@@ -19,13 +19,15 @@ from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, Inv
 from ops.registry.events import EventType, HookType
 from ops.registry.experiments import ExperimentLedger
 from ops.registry.journal import DURABILITIES, JournalWriter, encode
+from ops.registry.liveness import owner
 from ops.registry.operations import Operations
 from ops.registry.records import RunStatus
+from ops.registry.runaccess import CURRENT_RUN
 from ops.registry.runartifacts import RunArtifacts
 from ops.registry.runlog import FORMAT, MAIN, RunReader, RunState, journal_path, to_run
 from ops.registry.runlogger import RunLogger
 from ops.registry.runqueries import RunQueries
-from ops.registry.runstore import RunStore, owner
+from ops.registry.runstore import RunStore
 from ops.registry.validators import check_key, check_name
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
 
     *durability* "process" survives the death of the process but not of the machine; "interval" also
     flushes within a second, in the background; with "commit" each call waits for the disk. *cache*
-    keeps what runs came to, and is asked only while the files are as they were.
+    keeps what runs came to, and is asked only while the files are as they were. The journals of runs
+    that are open here are touched every *heartbeat_seconds*; 0 is never.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         operations: Operations | None = None,
         durability: str = "process",
         cache: LRUCache[str, CachedRun] | None = None,
+        heartbeat_seconds: float = 30.0,
     ) -> None:
         if durability not in DURABILITIES:
             raise InvalidValueError(
@@ -64,7 +68,13 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self.root = pathlib.Path(root).absolute()
         self._durability = durability
         self._experiments = ExperimentLedger(self.root / "experiments", durability=durability)
-        store = RunStore(self.root, self._experiments, durability=durability, cache=cache)
+        store = RunStore(
+            self.root,
+            self._experiments,
+            durability=durability,
+            cache=cache,
+            heartbeat_seconds=heartbeat_seconds,
+        )
         super().__init__(store, operations or Operations(), self.root / "artifacts")
 
     # Experiments
@@ -80,13 +90,15 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         )
         return made
 
-    def get_or_create_experiment(self, name: str, description: str = "") -> Experiment:
+    def get_or_create_experiment(
+        self, name: str, description: str = "", tags: Mapping[str, str] | None = None
+    ) -> Experiment:
         """Return the experiment *name*, created now if need be, also when others try the same."""
         try:
             return self._experiments.named(name)
         except ExperimentNotFoundError:
             with contextlib.suppress(AlreadyExistsError):
-                return self.create_experiment(name, description)
+                return self.create_experiment(name, description, tags)
             return self._experiments.named(name)
 
     def get_experiment(self, experiment_id: str) -> Experiment:
@@ -139,6 +151,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             "t": time_ns(),
             "parent": parent_run_id,
             "o": owner(),
+            "hb": self._store.heartbeat_seconds,
             "tags": texts,
         }
         row = self._begin(folder, start, given)
@@ -184,6 +197,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     ) -> Iterator[Run]:
         """Start a run for a block: COMPLETED at its end, FAILED with the error when it raises."""
         run = self.start_run(experiment_id, name, parent_run_id, tags, parameters)
+        token = CURRENT_RUN.set(run.run_id)
         try:
             yield run
         except BaseException as error:
@@ -193,7 +207,10 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             except Exception:
                 logger.exception("run %s failed, and its end could not be written", run.run_id)
             raise
-        self.end_run(run.run_id)
+        else:
+            self.end_run(run.run_id)
+        finally:
+            CURRENT_RUN.reset(token)
 
     # Maintenance
 

@@ -1,0 +1,252 @@
+"""The configuration: one frozen dataclass, from arguments, the environment, ``ml_info.yaml`` and mappings.
+
+Sources are merged as trees before anything is typed, later over earlier: defaults, global settings,
+``ml_info.yaml``, the pipeline's ``mlops:``, the node's ``mlops:``; mappings are merged key by key, all
+else is replaced. What is unknown or of the wrong type is a `ConfigurationError` with the path of the
+option (``mlops.cache.max_size``). The environment counts more than files and less than arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import pathlib
+import re
+import typing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from ops.foundation.errors import MissingExtraError
+from ops.registry.errors import ConfigurationError
+from ops.registry.journal import DURABILITIES
+
+if TYPE_CHECKING:
+    from ops.foundation.files import StrPath
+
+__all__ = [
+    "CacheOptions",
+    "ExperimentOptions",
+    "HealthOptions",
+    "MLOpsConfig",
+    "PlaceOptions",
+    "is_ml_pipeline",
+    "merge_options",
+]
+
+_VARIABLES = {
+    "backend_type": "BACKEND",
+    "storage_path": "PATH",
+    "catalog": "CATALOG",
+    "schema": "SCHEMA",
+    "durability": "DURABILITY",
+}
+#: Names that ``ml_info.yaml`` uses for fields of `MLOpsConfig`.
+_ALIASES = {"backend": "backend_type", "path": "storage_path"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExperimentOptions:
+    """The experiment that `MLOpsContext.experiment` gives, created with the first run."""
+
+    name: str = "default"
+    description: str = ""
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlaceOptions:
+    """A catalog and schema of its own for a part; without them those of the whole count."""
+
+    catalog: str | None = None
+    schema: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """What is kept in memory of runs that were read: how many, and for how many seconds at most."""
+
+    enabled: bool = True
+    max_size: int = 1000
+    default_ttl: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HealthOptions:
+    """What `MLOpsContext.health` watches besides the store, as shares of 1 that are too much."""
+
+    enabled: bool = True
+    memory_threshold: float = 0.9
+    disk_threshold: float = 0.9
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MLOpsConfig:
+    """Where the store is and how careful it is.
+
+    *durability* "process" survives the death of the process, "interval" is on the disk within a
+    second, "commit" when a call returns. With *audit* every change is written to ``audit.jsonl`` in the
+    store. With *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local
+    files *catalog* and *schema* are folders below the path. Processes that log to runs touch their
+    journals every *heartbeat_seconds* (0: never), so that other machines can see them die.
+    """
+
+    backend_type: str = "local"
+    storage_path: str = "./mlops_data"
+    catalog: str | None = None
+    schema: str | None = None
+    durability: str = "process"
+    audit: bool = False
+    enabled: bool = True
+    auto_log: bool = False
+    heartbeat_seconds: float = 30.0
+    experiment: ExperimentOptions = dataclasses.field(default_factory=ExperimentOptions)
+    model_registry: PlaceOptions = dataclasses.field(default_factory=PlaceOptions)
+    tracking: PlaceOptions = dataclasses.field(default_factory=PlaceOptions)
+    cache: CacheOptions = dataclasses.field(default_factory=CacheOptions)
+    health: HealthOptions = dataclasses.field(default_factory=HealthOptions)
+
+    def __post_init__(self) -> None:
+        from ops.registry.factories import require_backend
+
+        require_backend(self.backend_type)
+        if self.durability not in DURABILITIES:
+            raise ConfigurationError(
+                f"durability={self.durability!r} is unknown; use one of {list(DURABILITIES)}."
+            )
+        if self.heartbeat_seconds < 0:
+            raise ConfigurationError("heartbeat_seconds must not be negative; 0 is none.")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read OPS_MLOPS_BACKEND, _PATH, _CATALOG, _SCHEMA, _DURABILITY, or each as TAURO_MLOPS_*."""
+        return cls(**_from_env(environ))
+
+    @classmethod
+    def from_mapping(cls, tree: Mapping[str, Any]) -> Self:
+        """Read a tree of options: the value of ``mlops:``, or a mapping that has that key."""
+        made: Self = _typed(
+            cls, {_ALIASES.get(k, k): v for k, v in _subtree(tree).items()}, "mlops"
+        )
+        return made
+
+    @classmethod
+    def from_yaml(
+        cls, path: StrPath = "ml_info.yaml", environ: Mapping[str, str] | None = None
+    ) -> Self:
+        """Read the ``mlops:`` tree of a YAML file; variables of the environment count more."""
+        return dataclasses.replace(cls.from_mapping(_load_yaml(path)), **_from_env(environ))
+
+    @classmethod
+    def merged(
+        cls,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        ml_info: Mapping[str, Any] | StrPath | None = None,
+        pipeline: Mapping[str, Any] | None = None,
+        node: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Merge defaults < global *settings* < *ml_info* (a tree or a file) < *pipeline* < *node*."""
+        if ml_info is not None and not isinstance(ml_info, Mapping):
+            ml_info = _load_yaml(ml_info)
+        whole = (_subtree(tree) for tree in (settings, ml_info) if tree is not None)
+        parts = (tree.get("mlops") or {} for tree in (pipeline, node) if tree is not None)
+        return cls.from_mapping(merge_options(*whole, *parts))
+
+
+def merge_options(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trees merged, later over earlier: mappings key by key, all else replaced."""
+    merged: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in tree.items():
+            old = merged.get(key)
+            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            merged[key] = merge_options(old, value) if both else value  # type: ignore[arg-type]  # both are mappings
+    return merged
+
+
+_ML_KEYS = frozenset({"mlops", "model", "hyperparameters", "hyperparams", "experiment"})
+_ML_WORDS = frozenset({"ml", "train", "training", "fit", "tune", "tuning", "predict", "inference"})
+
+
+def is_ml_pipeline(pipeline: Mapping[str, Any]) -> bool:
+    """Say whether a pipeline has nodes that train or apply models.
+
+    ``mlops: {enabled: ...}`` of the pipeline decides where it is given. Otherwise a node counts
+    whose ``type`` or ``function`` has a word such as ml, train, fit or predict (``models.train_xgb``), or
+    that has a key ``mlops``, ``model``, ``hyperparameters``, ``hyperparams`` or ``experiment``.
+    """
+    own = pipeline.get("mlops")
+    if isinstance(own, Mapping) and "enabled" in own:
+        return bool(own["enabled"])
+    nodes = pipeline.get("nodes") or {}
+    listed = nodes.values() if isinstance(nodes, Mapping) else nodes
+    return any(isinstance(node, Mapping) and _is_ml_node(node) for node in listed)
+
+
+def _is_ml_node(node: Mapping[str, Any]) -> bool:
+    names = f"{node.get('type', '')} {node.get('function', '')}"
+    return bool(_ML_KEYS & node.keys() or _ML_WORDS & set(re.split(r"[^a-z]+", names.lower())))
+
+
+def _subtree(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = tree.get("mlops", tree)
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ConfigurationError(f"mlops must be a mapping, not {found!r:.80}.")
+    return found
+
+
+def _from_env(environ: Mapping[str, str] | None) -> dict[str, Any]:
+    found = os.environ if environ is None else environ
+    values = {
+        field: found.get(f"OPS_MLOPS_{name}") or found.get(f"TAURO_MLOPS_{name}")
+        for field, name in _VARIABLES.items()
+    }
+    return {field: value for field, value in values.items() if value}
+
+
+def _load_yaml(path: StrPath) -> Mapping[str, Any]:
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("yaml", "ops-registry[yaml]") from error
+    try:
+        tree = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{os.fspath(path)!r} cannot be read: {error}.") from error
+    if not isinstance(tree, Mapping):
+        raise ConfigurationError(f"{os.fspath(path)!r} has no mapping at its top.")
+    return tree
+
+
+def _typed(cls: Any, tree: Any, path: str) -> Any:
+    """Return the dataclass *cls* from a tree, or say which option is wrong."""
+    if not isinstance(tree, Mapping):
+        raise ConfigurationError(f"{path} must be a mapping, not {tree!r:.80}.")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, 1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(hints))}."
+            )
+            raise ConfigurationError(f"{path}.{key} is unknown; {hint}")
+        values[key] = _value(hints[key], value, f"{path}.{key}")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _typed(hint, {} if value is None else value, path)
+    kinds = typing.get_args(hint) if typing.get_origin(hint) is not Mapping else (Mapping,)
+    kinds = kinds or (hint,)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    is_stray_bool = isinstance(value, bool) and bool not in kinds
+    if isinstance(value, tuple(kinds)) and not is_stray_bool:
+        return value
+    names = " or ".join("nothing" if k is type(None) else k.__name__ for k in kinds)
+    raise ConfigurationError(f"{path} must be {names}, not {value!r:.80}.")

@@ -1,0 +1,132 @@
+"""Backends by name: who makes the storage, the tracker and the registry of a context.
+
+A backend registers a maker for each of the three; `MLOpsContext` asks for them by the name in its
+configuration. A maker gets the configuration and the wiring, and returns what fits the protocol.
+The local backend is registered here; another package registers its own before a context is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from ops.registry.errors import BackendUnavailableError, ConfigurationError
+from ops.registry.layout import PathManager
+from ops.registry.protocols import (
+    ExperimentTrackerProtocol,
+    ModelRegistryProtocol,
+    StorageBackendProtocol,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ops.registry.configuration import MLOpsConfig, PlaceOptions
+    from ops.registry.model_registry import ModelRegistry
+    from ops.registry.operations import Operations
+    from ops.registry.storage import LocalStorageBackend
+    from ops.registry.tracker import ExperimentTracker
+
+__all__ = [
+    "ExperimentTrackerFactory",
+    "ModelRegistryFactory",
+    "StorageBackendFactory",
+    "paths_of",
+    "require_backend",
+]
+
+T = TypeVar("T")
+
+
+class _Factory(Generic[T]):
+    """Makers by the name of their backend; each subclass has its own."""
+
+    _makers: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls) -> None:
+        cls._makers = {}
+
+    @classmethod
+    def register(cls, name: str, maker: Callable[[MLOpsConfig, Operations], T]) -> None:
+        """Make parts of the backend *name* with *maker* from now on."""
+        cls._makers[name] = maker
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the backends that are known."""
+        return sorted(cls._makers)
+
+    @classmethod
+    def create(cls, config: MLOpsConfig, operations: Operations) -> T:
+        """Make the part that the backend in *config* has."""
+        require_backend(config.backend_type)
+        maker: Callable[[MLOpsConfig, Operations], T] = cls._makers[config.backend_type]
+        return maker(config, operations)
+
+
+class StorageBackendFactory(_Factory[StorageBackendProtocol]):
+    """Makes the storage of a context."""
+
+
+class ExperimentTrackerFactory(_Factory[ExperimentTrackerProtocol]):
+    """Makes the tracker of a context."""
+
+
+class ModelRegistryFactory(_Factory[ModelRegistryProtocol]):
+    """Makes the model registry of a context."""
+
+
+_PARTS = (StorageBackendFactory, ExperimentTrackerFactory, ModelRegistryFactory)
+
+
+def require_backend(name: str) -> None:
+    """Raise unless there is a backend *name*, with all of its parts."""
+    if all(name in part.names() for part in _PARTS):
+        return
+    if name == "databricks":
+        raise BackendUnavailableError(
+            "The Databricks backend is not available in this version of ops-registry, "
+            "and nothing else is used in its place.",
+            suggestions=('Use backend_type="local".',),
+        )
+    known = [n for n in StorageBackendFactory.names() if all(n in p.names() for p in _PARTS)]
+    raise ConfigurationError(f"backend_type={name!r} is unknown; use one of {known}.")
+
+
+def paths_of(config: MLOpsConfig, own: PlaceOptions | None = None) -> PathManager:
+    """Return the layout of a local store, or of the part with its *own* catalog and schema."""
+    catalog = (own and own.catalog) or config.catalog
+    schema = (own and own.schema) or config.schema
+    return PathManager(config.storage_path, catalog, schema)
+
+
+def _local_storage(config: MLOpsConfig, operations: Operations) -> LocalStorageBackend:
+    from ops.registry.storage import LocalStorageBackend
+
+    folder = paths_of(config).storage
+    return LocalStorageBackend(folder, operations=operations, durability=config.durability)
+
+
+def _local_tracker(config: MLOpsConfig, operations: Operations) -> ExperimentTracker:
+    from ops.cache.lru import LRUCache
+    from ops.registry.tracker import ExperimentTracker
+
+    options = config.cache
+    return ExperimentTracker(
+        paths_of(config, config.tracking).experiment_tracking,
+        operations=operations,
+        durability=config.durability,
+        cache=LRUCache(options.max_size, options.default_ttl) if options.enabled else None,
+        heartbeat_seconds=config.heartbeat_seconds,
+    )
+
+
+def _local_registry(config: MLOpsConfig, operations: Operations) -> ModelRegistry:
+    from ops.registry.model_registry import ModelRegistry
+
+    folder = paths_of(config, config.model_registry).model_registry
+    return ModelRegistry(folder, operations=operations, durability=config.durability)
+
+
+StorageBackendFactory.register("local", _local_storage)
+ExperimentTrackerFactory.register("local", _local_tracker)
+ModelRegistryFactory.register("local", _local_registry)

@@ -1,0 +1,125 @@
+"""Which runs are STALE: RUNNING by their journals, while every process that logged to them is gone.
+
+A process that starts a run, or logs to one, leaves in its main journal who it is: boot, PID namespace,
+process with its start time. On the same machine that tells at once whether it is alive. What cannot
+be judged that way (another machine or container, no /proc) is judged by its heartbeat: it touches
+its journals every so many seconds, and a run whose journals were all left alone for several of
+those is given up. A process that said no heartbeat counts as alive.
+
+This is worked out at reading and never written: a process that logs again makes the run RUNNING.
+The clocks of machines that share a store must agree within a few heartbeats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pathlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.processes import is_alive, pid_namespace, this_process
+from ops.registry.records import RunStatus
+from ops.registry.runlog import journal_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["Heart", "owner", "with_liveness"]
+
+#: How many heartbeats may be missed.
+MISSED_BEATS = 5
+
+
+class Heart:
+    """Touches the files that *paths* names, every *interval_seconds*, in a thread of its own."""
+
+    def __init__(self, paths: Callable[[], Iterable[str]], interval_seconds: float) -> None:
+        self._paths = paths
+        self._interval = interval_seconds
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._process = -1
+
+    def start(self) -> None:
+        """Begin, unless it beats already in this process."""
+        if self._interval <= 0 or self._process == os.getpid():
+            return
+        self._process = os.getpid()  # a forked child has no thread
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ops-registry-heart", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; the files stay as old as they are."""
+        self._stopped.set()
+        self._process = -1
+
+    def beat(self) -> None:
+        """Touch all files now."""
+        for path in self._paths():
+            with contextlib.suppress(OSError):  # removed meanwhile, or a disk that is full
+                os.utime(path)
+
+    def _run(self) -> None:
+        stopped = self._stopped
+        while not stopped.wait(self._interval):
+            self.beat()
+
+
+def owner() -> list[Any] | None:
+    """Return who this process is, or None where that cannot be told."""
+    identity = this_process()
+    boot = _boot()
+    if boot is None or not identity & 0xFFFFFFFF:  # no /proc: no start time
+        return None
+    return [boot, pid_namespace(), identity]
+
+
+def with_liveness(
+    row: dict[str, Any],
+    folder: pathlib.Path,
+    alive: Callable[[int], bool] = is_alive,
+    now: Callable[[], float] = time.time,
+) -> dict[str, Any]:
+    """Return *row*, as STALE when it is RUNNING and none of its processes is there any more."""
+    if row["status"] != RunStatus.RUNNING or not _is_dead(row, folder, alive, now):
+        return row
+    return row | {"status": str(RunStatus.STALE)}
+
+
+def _is_dead(
+    row: Mapping[str, Any],
+    folder: pathlib.Path,
+    alive: Callable[[int], bool],
+    now: Callable[[], float],
+) -> bool:
+    here = [_boot(), pid_namespace()] if _boot() else None
+    far = [who for who in row["owners"] if who is None or who[:2] != here]
+    if any(alive(who[2]) for who in row["owners"] if who not in far):
+        return False
+    return not far or _is_silent(row, folder, now())
+
+
+def _is_silent(row: Mapping[str, Any], folder: pathlib.Path, now_seconds: float) -> bool:
+    interval = row.get("beat") or 0
+    if interval <= 0:
+        return False
+    try:
+        last = max(
+            os.stat(journal_path(folder, row["run_id"], writer)).st_mtime  # noqa: PTH116 - strings
+            for writer in row["writers"]
+        )
+    except OSError:
+        return False
+    return now_seconds - last > interval * MISSED_BEATS
+
+
+@functools.cache
+def _boot() -> str | None:
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None
