@@ -14,6 +14,10 @@ if TYPE_CHECKING:
         collector,
         query_collector,
     )
+    from ops.metrics_collect.dedup import (
+        Deduplication,
+        host_identities,
+    )
     from ops.metrics_collect.errors import (
         BrokenTarballError,
         MetricsError,
@@ -61,7 +65,11 @@ if TYPE_CHECKING:
     )
     from ops.metrics_collect.rollups import (
         DataframeActivity,
+        DataframeDataCollectionStatus,
+        DataframeHostMetric,
+        DataframeJobevent,
         DataframeJobHostSummary,
+        DataframeMainHost,
         Measure,
         Rollup,
     )
@@ -93,7 +101,12 @@ __all__ = [
     "CollectorFactory",
     "Column",
     "DataframeActivity",
+    "DataframeDataCollectionStatus",
+    "DataframeHostMetric",
     "DataframeJobHostSummary",
+    "DataframeJobevent",
+    "DataframeMainHost",
+    "Deduplication",
     "Extractor",
     "Formula",
     "Holder",
@@ -131,6 +144,7 @@ __all__ = [
     "StorageSegment",
     "collector",
     "gather",
+    "host_identities",
     "lock",
     "query_collector",
     "run",
@@ -142,6 +156,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         ".collectors": ("Collector", "CollectorFactory", "collector", "query_collector"),
+        ".dedup": ("Deduplication", "host_identities"),
         ".errors": (
             "BrokenTarballError",
             "MetricsError",
@@ -169,7 +184,16 @@ __getattr__, __dir__ = lazy_exports(
             "ReportCCSP",
             "Sheet",
         ),
-        ".rollups": ("DataframeActivity", "DataframeJobHostSummary", "Measure", "Rollup"),
+        ".rollups": (
+            "DataframeActivity",
+            "DataframeDataCollectionStatus",
+            "DataframeHostMetric",
+            "DataframeJobHostSummary",
+            "DataframeJobevent",
+            "DataframeMainHost",
+            "Measure",
+            "Rollup",
+        ),
         ".runs": ("RunResult", "gather", "run", "ship"),
         ".storage": (
             "Storage",

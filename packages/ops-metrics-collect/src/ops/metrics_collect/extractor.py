@@ -8,6 +8,7 @@ whole before its first row is given, so a broken one gives none.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
 import gzip
@@ -83,8 +84,22 @@ class Extractor:
         self._skip_broken = skip_broken
         self.broken: dict[str, str] = {}
 
-    def payloads(self) -> Iterator[Payload]:
-        """Yield the selected rows in batches, so that memory does not grow with their number."""
+    def split(self) -> list[Extractor]:
+        """Return an extractor for each tarball."""
+        parts = []
+        for file in self._files:
+            part = copy.copy(self)
+            part._files, part.broken = [file], {}  # noqa: SLF001 - a copy of this one
+            parts.append(part)
+        return parts
+
+    def payloads(
+        self, collections: Collection[str] | None = None, columns: Collection[str] | None = None
+    ) -> Iterator[Payload]:
+        """Yield the selected rows in batches, so that memory does not grow with their number.
+
+        *collections* and *columns* select further.
+        """
         self.broken = {}
         for file in self._files:
             with temporary_directory("metrics-extract-") as folder:
@@ -104,15 +119,14 @@ class Extractor:
                         continue
                     raise BrokenTarballError(f"{str(file)!r} is broken: {reason}") from error
                 if self._selected(manifest):
-                    yield from self._read(file, folder, manifest)
+                    wanted = _both(self._collections, collections)
+                    yield from self._read(file, folder, manifest, wanted, columns)
 
     def frame(self, collection: str) -> pd.DataFrame:
         """Return all rows of one collection as a pandas frame of text columns."""
         import pyarrow as pa
 
-        tables = [
-            pa.Table.from_batches([p.batch]) for p in self.payloads() if p.collection == collection
-        ]
+        tables = [pa.Table.from_batches([p.batch]) for p in self.payloads({collection})]
         table = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
         frame: pd.DataFrame = table.to_pandas()
         return frame
@@ -148,17 +162,28 @@ class Extractor:
         return not (too_late or too_early)
 
     def _read(
-        self, file: pathlib.Path, folder: pathlib.Path, manifest: Mapping[str, Any]
+        self,
+        file: pathlib.Path,
+        folder: pathlib.Path,
+        manifest: Mapping[str, Any],
+        collections: Collection[str] | None,
+        columns: Collection[str] | None,
     ) -> Iterator[Payload]:
         source = calculate_file_hash(file)
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         # The parts of a collection differ by "-000001": the shorter name is the first part.
         for name, entry in sorted(manifest["members"].items(), key=lambda m: (len(m[0]), m[0])):
             collection = entry.get("collector") or _PART_NUMBER.sub("", name.rpartition(".")[0])
-            wanted = self._collections is None or collection in self._collections
+            wanted = collections is None or collection in collections
             if wanted and name.endswith(SUFFIXES):
-                for batch in read_batches(folder / name):
+                for batch in read_batches(folder / name, columns):
                     yield Payload(source, collection, config, batch)
+
+
+def _both(one: Collection[str] | None, other: Collection[str] | None) -> Collection[str] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return set(one) & set(other)
 
 
 def _copy(content: IO[bytes], path: pathlib.Path, size: int) -> None:

@@ -5,18 +5,21 @@ All columns are text, so that both formats look the same to whoever reads them; 
 
 from __future__ import annotations
 
+import csv
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ops.metrics_collect.csv_parts import read_lines
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     import pyarrow as pa
 
 __all__ = ["SUFFIXES", "count_rows", "csv_to_parquet", "read_batches", "read_csv_batches"]
+
+_BLOCK_BYTES = 8 << 20
 
 #: Of files that hold rows.
 SUFFIXES = (".csv", ".parquet")
@@ -34,33 +37,41 @@ def count_rows(path: str | os.PathLike[str]) -> int:
     return 1
 
 
-def read_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a CSV or Parquet file as batches of text columns."""
+def read_batches(
+    path: str | os.PathLike[str], columns: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a CSV or Parquet file as batches of text columns: those of *columns*."""
     if pathlib.Path(path).suffix == ".parquet":
         from pyarrow import parquet
 
         with parquet.ParquetFile(path) as file:
-            yield from (batch for batch in file.iter_batches() if batch.num_rows)
+            names = _chosen(file.schema_arrow.names, columns)
+            yield from (b for b in file.iter_batches(columns=names) if b.num_rows)
     else:
-        yield from read_csv_batches(path)
+        yield from read_csv_batches(path, columns)
 
 
-def read_csv_batches(path: str | os.PathLike[str]) -> Iterator[pa.RecordBatch]:
+def read_csv_batches(
+    path: str | os.PathLike[str], columns: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a CSV file as batches of text columns; unquoted nothing is null."""
     from pyarrow import csv as arrow_csv
     from pyarrow import string
 
-    with arrow_csv.open_csv(path, parse_options=_parse_options()) as probe:
-        names = probe.schema.names
+    header = next(read_lines(path), b"").decode("utf-8", "surrogatepass")
+    if not header:
+        return
+    names = _chosen(next(csv.reader([header])), columns)
     convert = arrow_csv.ConvertOptions(
         column_types=dict.fromkeys(names, string()),
+        include_columns=names,
         null_values=[""],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    with arrow_csv.open_csv(
-        path, convert_options=convert, parse_options=_parse_options()
-    ) as reader:
+    read = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
+    parse = arrow_csv.ParseOptions(newlines_in_values=True)
+    with arrow_csv.open_csv(path, read, parse, convert) as reader:
         yield from (batch for batch in reader if batch.num_rows)
 
 
@@ -82,7 +93,5 @@ def csv_to_parquet(path: str | os.PathLike[str]) -> pathlib.Path:
     return target
 
 
-def _parse_options() -> Any:
-    from pyarrow import csv as arrow_csv
-
-    return arrow_csv.ParseOptions(newlines_in_values=True)
+def _chosen(names: Sequence[str], columns: Collection[str] | None) -> list[str]:
+    return [name for name in names if columns is None or name in columns]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from ops.metrics_collect.errors import ParameterError
-from ops.metrics_collect.rollups._base import Measure, Rollup, moment, number, text
+from ops.metrics_collect.rollups._base import Rollup
+from ops.metrics_collect.rollups._columns import MOMENT, moment, number, text
+from ops.metrics_collect.rollups._engine import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["DataframeActivity"]
-
-_MOMENT = pa.timestamp("us", tz="UTC")
 
 
 class DataframeActivity(Rollup):
@@ -33,15 +34,17 @@ class DataframeActivity(Rollup):
         sums: Sequence[str] = (),
         time: str | None = None,
         row_id: str | None = "id",
+        **options: Any,
     ) -> None:
         if not by:
             raise ParameterError("DataframeActivity needs at least one column in by=.")
-        self.collection = collection
+        self.collections = (collection,)
         self.keys = dict.fromkeys(by, pa.string())
-        self.row_id = row_id
+        self.row_ids = {collection: (collection, row_id)} if row_id else {}
+        self.columns = frozenset(c for c in (*by, *sums, time, row_id) if c)
         self._sums = tuple(sums)
         self._time = time
-        spans = (Measure("first", "min", _MOMENT), Measure("last", "max", _MOMENT))
+        spans = (Measure("first", "min", MOMENT), Measure("last", "max", MOMENT))
         self.measures = (
             Measure("count", "sum", pa.int64()),
             *(Measure(f"{name}_total", "sum", pa.float64()) for name in sums),
@@ -50,15 +53,15 @@ class DataframeActivity(Rollup):
         names = self.fields.names
         if len(set(names)) != len(names):
             raise ParameterError(f"Columns of the result must differ: {names}.")
-        super().__init__()
+        super().__init__(**options)
 
-    def prepare(self, raw: pa.Table, config: Mapping[str, Any]) -> pa.Table:  # noqa: ARG002
+    def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
         """Pick the key columns and turn the measured ones into numbers and moments."""
         missing = {*self.keys, *self._sums} - set(raw.column_names)
         if missing:
             raise ParameterError(f"{self.collection!r} has no columns {sorted(missing)}.")
         columns = {name: text(raw, name) for name in self.keys}
-        columns["count"] = pa.array([1] * raw.num_rows, pa.int64())
+        columns["count"] = pa.array(np.ones(raw.num_rows, np.int64))
         columns |= {f"{name}_total": number(raw, name, pa.float64()) for name in self._sums}
         if self._time:
             columns |= dict.fromkeys(("first", "last"), moment(raw, self._time))

@@ -1,76 +1,86 @@
 """The base of all rollups: partial aggregates that merge in any order, each source counted once.
 
-State is one table of partial aggregates with a row per key. Adding raw rows groups them and appends;
-whenever the pending rows outgrow the compacted ones, all are grouped again, so memory follows the
-number of keys, not of rows. Only sums, minima and maxima are kept: they are associative and
-commutative, counts are sums of ones, hence any order and any nesting of rollups gives one result.
+State is a table of partial aggregates with a row per key, and rows that wait to be grouped into it.
+Sums, minima, maxima and unions of sets are associative and commutative, counts are sums of ones, hence
+any order and any nesting of rollups gives one result (floating-point sums up to rounding). When the
+state outgrows *memory_bytes* it goes to disk, cut by a hash of the keys, and is grouped part by part.
 
 What was added is remembered: sources (the digest of a tarball, or the name the caller gives) and,
 for data with a row id, the ids. Adding a source again changes nothing. Two stored rollups that share
 some but not all sources cannot be added, since aggregates cannot be taken apart: that is an error.
+A rollup whose `add` raised has an unknown part of that source in it and is to be thrown away.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 
 from ops.foundation.files import atomic_write
 from ops.metrics_collect.errors import ParameterError, StateError
+from ops.metrics_collect.rollups._engine import (
+    KEY,
+    Measure,
+    aggregate,
+    concatenated,
+    encoded,
+    ordered,
+)
 from ops.metrics_collect.rollups._seen import SeenIds
+from ops.metrics_collect.rollups._spill import Spill
 from ops.metrics_collect.rows import read_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from concurrent.futures import Executor
 
     import pandas as pd
 
     from ops.metrics_collect.extractor import Extractor
-
-# Its functions are made when it is imported, so that no static tool knows them.
-pc: Any = pyarrow.compute
+    from ops.metrics_collect.rollups._engine import Engine
 
 __all__ = ["Measure", "Rollup"]
 
-Kind: TypeAlias = Literal["sum", "min", "max"]
-
 _METADATA = b"ops.metrics_collect"
-_PENDING_ROWS = 100_000
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Measure:
-    """An aggregated column: its name, how values are combined, and its Arrow type."""
-
-    name: str
-    kind: Kind
-    type: pa.DataType
+_MEMORY_BYTES = 200_000_000
 
 
 class Rollup:
-    """Aggregates of one collection.
+    """Aggregates of one or more collections.
 
-    Subclasses set `collection`, `keys`, `measures` and `schema_version`, may set `row_id`, and define
-    `prepare`, which turns raw rows (text columns) into rows with exactly the columns of `fields`.
+    Subclasses set `collections`, `keys` (all text), `measures` and `schema_version`, may set `row_ids`
+    (by collection: the name of the ids' space and the column) and `columns` (those that `prepare`
+    reads), and define `prepare`, which turns raw rows (text columns) into rows with the columns of
+    `fields`. *engine* groups by "arrow" or by "duckdb" (extra `duckdb`).
     """
 
-    collection: str = ""
-    schema_version: ClassVar[int] = 1
+    collections: tuple[str, ...] = ()
+    schema_version: ClassVar[int] = 2
     keys: Mapping[str, pa.DataType] = {}
     measures: tuple[Measure, ...] = ()
-    row_id: str | None = None
+    row_ids: Mapping[str, tuple[str, str]] = {}
+    columns: frozenset[str] | None = None
 
-    def __init__(self) -> None:
-        self._table = self.fields.empty_table()
+    def __init__(self, *, engine: Engine = "arrow", memory_bytes: int = _MEMORY_BYTES) -> None:
+        if not self.keys:
+            raise ParameterError("A rollup needs at least one key.")
+        self._engine: Engine = engine
+        self._memory_bytes = memory_bytes
+        self._table = self._schema.empty_table()
         self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
+        self._spill: Spill | None = None
         self._sources: set[str] = set()
         self._seen: dict[str, SeenIds] = {}
+
+    @property
+    def collection(self) -> str:
+        """The first of `collections`."""
+        return self.collections[0]
 
     @property
     def fields(self) -> pa.Schema:
@@ -87,17 +97,32 @@ class Rollup:
         """What has been added."""
         return frozenset(self._sources)
 
-    def prepare(self, raw: pa.Table, config: Mapping[str, Any]) -> pa.Table:
-        """Return rows with the columns of `fields` made of raw rows."""
+    def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:
+        """Return rows with the columns of `fields` made of raw rows of *collection*."""
         raise NotImplementedError
 
-    def add(self, extractor: Extractor) -> Self:
-        """Add this collection's rows of tarballs; those of a tarball added before are left out."""
-        known = self.sources
-        for payload in extractor.payloads():
-            if payload.collection == self.collection and payload.source not in known:
-                self._add_rows(pa.Table.from_batches([payload.batch]), payload.config)
+    def add(self, extractor: Extractor, *, executor: Executor | str | None = None) -> Self:
+        """Add the rows of tarballs; those of a tarball added before are left out.
+
+        With *executor* (any of concurrent.futures, `client.get_executor()` of Dask, or the address of a
+        Dask scheduler, extra `dask`), each tarball is rolled up there, where its path must lead to it; a
+        row that came in two of them still counts once.
+        """
+        if executor is not None:
+            from ops.metrics_collect.rollups._parallel import add_in_parallel
+
+            add_in_parallel(self, extractor, executor)
+            return self
+        for part in extractor.split():
+            known = self.sources
+            for payload in part.payloads(self.collections, self.columns):
+                if payload.source in known:
+                    break
+                self._add_rows(
+                    pa.Table.from_batches([payload.batch]), payload.config, payload.collection
+                )
                 self._sources.add(payload.source)
+            extractor.broken |= part.broken
         return self
 
     def add_csv(
@@ -106,40 +131,62 @@ class Rollup:
         *,
         source: str | None = None,
         config: Mapping[str, Any] | None = None,
+        collection: str | None = None,
     ) -> Self:
-        """Add raw rows: a CSV file, or a frame or table of them; once per *source* if it is named."""
+        """Add raw rows: a CSV file, or a frame or table of them; once per *source* if it is named.
+
+        *collection* says which of `collections` they are of; the first one by default.
+        """
         if source is not None:
             if source in self._sources:
                 return self
             self._sources.add(source)
+        known, name = config or {}, collection or self.collection
         if isinstance(data, pa.Table):
-            self._add_rows(data, config or {})
+            self._add_rows(data, known, name)
         elif isinstance(data, str | os.PathLike):
-            for batch in read_batches(data):
-                self._add_rows(pa.Table.from_batches([batch]), config or {})
+            for batch in read_batches(data, self.columns):
+                self._add_rows(pa.Table.from_batches([batch]), known, name)
         else:
-            self._add_rows(pa.Table.from_pandas(data, preserve_index=False), config or {})
+            self._add_rows(pa.Table.from_pandas(data, preserve_index=False), known, name)
         return self
 
-    def group(self) -> pa.Table:
-        """Return the result: one row per key, sorted by key."""
-        self._compact()
-        return self._table
+    def group(self, *, sort: bool = True) -> pa.Table:
+        """Return the result: one row per key, sorted by key (or not, which is faster)."""
+        tables = list(self._tables())
+        table = tables[0] if len(tables) == 1 else concatenated(tables)
+        if sort and table.num_rows:
+            table = ordered(table, self.index)
+        return table.cast(self.fields)
 
-    def regroup(self) -> pa.Table:
+    def regroup(self, *, sort: bool = True) -> pa.Table:
         """Return the result of everything added, rollups included; the same as `group`."""
-        return self.group()
+        return self.group(sort=sort)
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Yield the result in tables of bounded size, in no particular order."""
+        for table in self._tables():
+            yield table.cast(self.fields)
 
     def add_parquet(self, path: str | os.PathLike[str]) -> Self:
         """Add a stored rollup; one whose sources are all known changes nothing."""
-        table = pq.read_table(path)
-        return self._merge(table.cast(self.fields), self._provenance(table.schema.metadata, path))
+        with pq.ParquetFile(path, read_dictionary=list(self.keys)) as file:
+            sources = self._provenance(file.schema_arrow.metadata, path)
+            if self._is_new(sources):
+                for batch in file.iter_batches(1 << 20):
+                    self._append(pa.Table.from_batches([batch]).select(self.fields.names))
+                self._sources |= sources
+        return self
 
     def merge(self, other: Rollup) -> Self:
         """Add another rollup of the same shape."""
-        if (other.collection, other.fields) != (self.collection, self.fields):
+        if (other.collections, other.fields) != (self.collections, self.fields):
             raise ParameterError("Only rollups of one collection and shape can be merged.")
-        return self._merge(other.group(), other.sources)
+        if self._is_new(other.sources):
+            for table in other.batches():
+                self._append(table)
+            self._sources |= other.sources
+        return self
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the result with its sources and schema version in the metadata."""
@@ -149,16 +196,22 @@ class Rollup:
             "schema_version": self.schema_version,
             "sources": sorted(self._sources),
         }
-        table = self.group().replace_schema_metadata({_METADATA: json.dumps(provenance)})
-        with atomic_write(path, "wb") as file:
-            pq.write_table(table, file, compression="zstd")
+        schema = self._schema.with_metadata({_METADATA: json.dumps(provenance)})
+        tables = self._tables()
+        with (
+            atomic_write(path, "wb") as file,
+            pq.ParquetWriter(file, schema, compression="zstd") as to,
+        ):
+            for table in tables:
+                sorted_ = ordered(table, self.index) if table.num_rows else table
+                to.write_table(sorted_.cast(schema), row_group_size=1 << 20)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the result as CSV."""
+        """Write the result as CSV; a set is a JSON list."""
         from pyarrow import csv
 
         with atomic_write(path, "wb") as file:
-            csv.write_csv(self.group(), file)
+            csv.write_csv(_with_json_sets(self.group()), file)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the result as a JSON list of objects; moments as ISO 8601 text."""
@@ -168,17 +221,25 @@ class Rollup:
     def to_pandas(self) -> pd.DataFrame:
         """Return the result as a frame with `index` as its index."""
         frame: pd.DataFrame = self.group().to_pandas()
-        return frame.set_index(list(self.index)) if self.index else frame
+        return frame.set_index(list(self.index))
 
-    def _add_rows(self, raw: pa.Table, config: Mapping[str, Any]) -> None:
-        if self.row_id is not None and self.row_id in raw.column_names:
-            seen = self._seen.setdefault(str(config.get("install_uuid", "")), SeenIds())
-            raw = raw.filter(seen.add(raw.column(self.row_id)))
+    @property
+    def _schema(self) -> pa.Schema:
+        """`fields` with encoded keys: what the state is made of."""
+        return pa.schema(
+            [*((k, KEY) for k in self.keys), *((m.name, m.type) for m in self.measures)]
+        )
+
+    def _add_rows(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> None:
+        space, column = self.row_ids.get(collection, ("", ""))
+        if column in raw.column_names:
+            key = f"{config.get('install_uuid', '')}/{space}"
+            mask = self._seen.setdefault(key, SeenIds()).add(raw.column(column))
+            raw = raw if mask is None else raw.filter(mask)
         if raw.num_rows:
-            rows = self.prepare(raw, config)
-            self._append(self._aggregate(rows.select(self.fields.names).cast(self.fields)))
+            self._append(self.prepare(raw, config, collection).select(self.fields.names))
 
-    def _merge(self, table: pa.Table, sources: frozenset[str]) -> Self:
+    def _is_new(self, sources: frozenset[str]) -> bool:
         shared = sources & self._sources
         if shared and shared != sources:
             raise StateError(
@@ -186,30 +247,41 @@ class Rollup:
                 "and aggregates cannot be taken apart.",
                 suggestions=("Roll the sources up again into one.",),
             )
-        if not shared:
-            self._append(table)
-            self._sources |= sources
-        return self
+        return not shared
 
-    def _append(self, table: pa.Table) -> None:
-        self._pending.append(table)
-        if sum(t.num_rows for t in self._pending) > max(self._table.num_rows, _PENDING_ROWS):
+    def _append(self, rows: pa.Table) -> None:
+        rows = encoded(rows, self.index).cast(self._schema)
+        self._pending.append(rows)
+        self._pending_bytes += rows.nbytes
+        if self._pending_bytes > self._memory_bytes // 2:
             self._compact()
+            if self._table.nbytes > self._memory_bytes // 4:
+                self._spill = self._spill or Spill(self._schema, self.index)
+                self._spill.append(self._table)
+                self._table = self._schema.empty_table()
 
     def _compact(self) -> None:
         if self._pending:
-            merged = self._aggregate(pa.concat_tables([self._table, *self._pending]))
-            self._pending = []
-            self._table = merged.sort_by([(k, "ascending") for k in self.keys])
+            tables = [self._table, *self._pending] if self._table.num_rows else self._pending
+            self._pending, self._pending_bytes = [], 0
+            self._table = self._grouped(tables)
 
-    def _aggregate(self, rows: pa.Table) -> pa.Table:
-        if not self.keys:
-            raise ParameterError("A rollup needs at least one key.")
-        grouped = rows.group_by(list(self.keys), use_threads=False).aggregate(
-            [(m.name, m.kind) for m in self.measures]
-        )
-        columns = [*self.keys, *(f"{m.name}_{m.kind}" for m in self.measures)]
-        return grouped.select(columns).rename_columns(self.fields.names).cast(self.fields)
+    def _grouped(self, tables: list[pa.Table]) -> pa.Table:
+        rows = concatenated(tables)
+        grouped = aggregate(rows, self.index, self.measures, self._engine)
+        return encoded(grouped, self.index).cast(self._schema)
+
+    def _tables(self) -> Iterator[pa.Table]:
+        """Yield the grouped result, whole or by partition; each key is in one table only."""
+        self._compact()
+        if self._spill is None:
+            yield self._table
+            return
+        if self._table.num_rows:
+            self._spill.append(self._table)
+            self._table = self._schema.empty_table()
+        for partition in self._spill.partitions():
+            yield self._grouped(partition)
 
     def _provenance(
         self, metadata: Mapping[bytes, bytes] | None, path: str | os.PathLike[str]
@@ -221,29 +293,16 @@ class Rollup:
             raise ParameterError(f"{path!s} is a rollup of {found}, not of {expected}.")
         return frozenset(known["sources"])
 
-
-def text(raw: pa.Table, name: str, missing: str = "") -> Any:
-    """Return a column as text, *missing* where it is null or absent."""
-    if name not in raw.column_names:
-        return pa.array([missing] * raw.num_rows, pa.string())
-    return pc.fill_null(raw.column(name).cast(pa.string()), missing)
-
-
-def number(raw: pa.Table, name: str, type_: pa.DataType | None = None) -> Any:
-    """Return a column as numbers (64-bit integers by default), 0 where it is null or absent."""
-    type_ = type_ or pa.int64()
-    if name not in raw.column_names:
-        return pa.array([0] * raw.num_rows, type_)
-    return pc.fill_null(raw.column(name).cast(type_), pa.scalar(0, type_))
+    def __getstate__(self) -> dict[str, Any]:
+        # On its way to another process: the spilled part must travel, its files cannot.
+        state = dict(self.__dict__)
+        state |= {"_table": self.group(sort=False).cast(self._schema), "_spill": None}
+        return {**state, "_pending": [], "_pending_bytes": 0}
 
 
-def moment(raw: pa.Table, name: str) -> Any:
-    """Return a column as moments in UTC, null where absent; text without an offset is UTC."""
-    utc = pa.timestamp("us", tz="UTC")
-    if name not in raw.column_names:
-        return pa.nulls(raw.num_rows, utc)
-    column = raw.column(name)
-    try:
-        return column.cast(utc)
-    except pa.ArrowInvalid:
-        return pc.assume_timezone(column.cast(pa.timestamp("us")), "UTC")
+def _with_json_sets(table: pa.Table) -> pa.Table:
+    for position, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            texts = [json.dumps(v, ensure_ascii=False) for v in table.column(position).to_pylist()]
+            table = table.set_column(position, field.name, pa.array(texts, pa.string()))
+    return table

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from ops.metrics_collect.rollups._base import Measure, Rollup, moment, number, text
+from ops.metrics_collect.rollups._base import Rollup
+from ops.metrics_collect.rollups._columns import (
+    MOMENT,
+    constant,
+    first_of,
+    json_lists,
+    moment,
+    no_sets,
+    number,
+    sets_of,
+    text,
+)
+from ops.metrics_collect.rollups._engine import SET, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,22 +28,38 @@ if TYPE_CHECKING:
 # Its functions are made when it is imported, so that no static tool knows them.
 pc: Any = pyarrow.compute
 
-__all__ = ["DataframeJobHostSummary"]
+__all__ = ["NO_ORGANIZATION", "DataframeJobHostSummary"]
 
-_MOMENT = pa.timestamp("us", tz="UTC")
-_NO_ORGANIZATION = "No organization name"
+NO_ORGANIZATION = "No organization name"
+_RAN = ("failures", "ok", "skipped", "ignored", "rescued")
+_INDIRECT = "main_indirectmanagednodeaudit"
 
 
 class DataframeJobHostSummary(Rollup):
-    """Rollup of the collection `job_host_summary`.
+    """Rollup of `job_host_summary` (or `_service`) and `main_indirectmanagednodeaudit`.
 
     `task_runs` is dark + failures + ok + skipped + ignored + rescued; rows in which nothing but
     dark (unreachable) was counted are dropped: nothing ran there. The host is named by its
     `ansible_host_variable` when that is set, `original_host_name` is its name in the inventory.
+    Nodes that were managed through an API are "indirect"; they alone have sets: the `events` that
+    told of them, their other `names` (of the facts) and their `facts`, as JSON texts.
     """
 
-    collection = "job_host_summary"
-    row_id = "id"
+    collections = ("job_host_summary", "job_host_summary_service", _INDIRECT)
+    row_ids = {  # noqa: RUF012 - replaced, never changed
+        # One table of the controller, whichever column chose the rows.
+        "job_host_summary": ("job_host_summary", "id"),
+        "job_host_summary_service": ("job_host_summary", "id"),
+        _INDIRECT: (_INDIRECT, "id"),
+    }
+    columns = frozenset(
+        {
+            *_RAN,
+            *("id", "dark", "host_name", "ansible_host_variable", "organization_name"),
+            *("job_template_name", "job_remote_id", "created", "modified", "job_created"),
+            *("task_runs", "events", "canonical_facts", "facts"),
+        }
+    )
     keys = {  # noqa: RUF012 - replaced, never changed
         "organization_name": pa.string(),
         "job_template_name": pa.string(),
@@ -43,39 +72,50 @@ class DataframeJobHostSummary(Rollup):
     measures = (
         Measure("host_runs", "sum", pa.int64()),
         Measure("task_runs", "sum", pa.int64()),
-        Measure("first_automation", "min", _MOMENT),
-        Measure("last_automation", "max", _MOMENT),
-        Measure("job_created", "min", _MOMENT),
+        Measure("first_automation", "min", MOMENT),
+        Measure("last_automation", "max", MOMENT),
+        Measure("job_created", "min", MOMENT),
+        Measure("events", "set", SET),
+        Measure("names", "set", SET),
+        Measure("facts", "set", SET),
     )
 
-    def prepare(self, raw: pa.Table, config: Mapping[str, Any]) -> pa.Table:
-        """Name hosts and organizations, count tasks, drop what did not run."""
-        ran = number(raw, "failures")
-        for name in ("ok", "skipped", "ignored", "rescued"):
-            ran = pc.add(ran, number(raw, name))
-        tasks = pc.add(ran, number(raw, "dark"))
+    def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:
+        """Name hosts, count tasks and drop what did not run."""
+        indirect = collection == _INDIRECT
         original = text(raw, "host_name")
-        variable = text(raw, "ansible_host_variable")
-        organization = text(raw, "organization_name")
         size = raw.num_rows
-        rows = pa.table(
-            {
-                "organization_name": _unless_empty(organization, pa.scalar(_NO_ORGANIZATION)),
-                "job_template_name": text(raw, "job_template_name"),
-                "host_name": _unless_empty(variable, original),
-                "original_host_name": original,
-                "install_uuid": pa.array([str(config.get("install_uuid", ""))] * size),
-                "job_remote_id": text(raw, "job_remote_id"),
-                "managed_node_type": pa.array(["direct"] * size),
-                "host_runs": pa.array([1] * size, pa.int64()),
-                "task_runs": tasks,
-                "first_automation": moment(raw, "created"),
-                "last_automation": moment(raw, "modified"),
-                "job_created": moment(raw, "job_created"),
+        columns = {
+            "organization_name": first_of(
+                text(raw, "organization_name"), pa.scalar(NO_ORGANIZATION)
+            ),
+            "job_template_name": text(raw, "job_template_name"),
+            "host_name": first_of(text(raw, "ansible_host_variable"), original),
+            "original_host_name": original,
+            "install_uuid": constant(str(config.get("install_uuid", "")), size),
+            "job_remote_id": text(raw, "job_remote_id"),
+            "managed_node_type": constant("indirect" if indirect else "direct", size),
+            "host_runs": pa.array(np.ones(size, np.int64)),
+            "job_created": moment(raw, "job_created"),
+        }
+        if indirect:
+            created = moment(raw, "created")
+            columns |= {
+                "task_runs": number(raw, "task_runs"),
+                "first_automation": created,
+                "last_automation": created,
+                "events": json_lists(raw, "events"),
+                "names": sets_of(text(raw, "canonical_facts")),
+                "facts": sets_of(text(raw, "facts")),
             }
-        )
-        return rows.filter(pc.greater(ran, 0))
-
-
-def _unless_empty(values: Any, otherwise: Any) -> Any:
-    return pc.if_else(pc.equal(values, ""), otherwise, values)
+            return pa.table(columns)
+        ran = number(raw, _RAN[0])
+        for name in _RAN[1:]:
+            ran = pc.add(ran, number(raw, name))
+        columns |= {
+            "task_runs": pc.add(ran, number(raw, "dark")),
+            "first_automation": moment(raw, "created"),
+            "last_automation": moment(raw, "modified"),
+            **dict.fromkeys(("events", "names", "facts"), no_sets(size)),
+        }
+        return pa.table(columns).filter(pc.greater(ran, 0))

@@ -1,7 +1,8 @@
 """Which row ids have been seen: sorted arrays of geometric sizes, 8 bytes per integer id.
 
 New ids are sorted and looked up in each array by bisection; arrays of similar size are merged. Ids
-that are no integers fall back to a set of texts.
+mostly come in rising order, which is recognised and costs one comparison a row. Ids that are no
+integers fall back to a set of texts.
 """
 
 from __future__ import annotations
@@ -24,20 +25,55 @@ class SeenIds:
         self._runs: list[npt.NDArray[np.int64]] = []
         self._texts: set[str] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._runs or self._texts)
+
     def add(self, ids: Any) -> Any:
-        """Return a mask of the ids that are new (null is always new), and remember them."""
+        """Return a mask of the ids that are new (null is always new), or None when all are.
+
+        The ids are remembered.
+        """
         try:
             integers = ids.cast(pa.int64())
         except pa.ArrowInvalid:
             return self._add_texts(ids)
+        if integers.null_count == 0:
+            values = np.asarray(integers, dtype=np.int64)
+            if bool((values[1:] > values[:-1]).all()) and not self._near(values):
+                self._remember(values)
+                return None
         missing = np.asarray(integers.is_null())
         values = np.asarray(integers.fill_null(0), dtype=np.int64)
-        fresh = self._first_of_equals(values, missing)
-        for run in self._runs:
-            position = np.minimum(np.searchsorted(run, values), len(run) - 1)
-            fresh &= run[position] != values
+        fresh = self._first_of_equals(values, missing) & ~self._known(values)
         self._remember(np.sort(values[fresh & ~missing]))
         return pa.array(fresh | missing)
+
+    def intersection(self, other: SeenIds) -> SeenIds:
+        """Return what both have seen."""
+        both = SeenIds()
+        for run in self._runs:
+            both._remember(run[other._known(run)])
+        both._texts = self._texts & other._texts
+        return both
+
+    def update(self, other: SeenIds) -> None:
+        """Remember what the other has seen."""
+        for run in other._runs:
+            self._remember(run[~self._known(run)])
+        self._texts |= other._texts
+
+    def _near(self, values: npt.NDArray[np.int64]) -> bool:
+        """Say whether sorted *values* lie within the range of something seen."""
+        if not len(values):
+            return False
+        return any(run[0] <= values[-1] and values[0] <= run[-1] for run in self._runs)
+
+    def _known(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        known = np.zeros(len(values), dtype=bool)
+        for run in self._runs:
+            position = np.minimum(np.searchsorted(run, values), len(run) - 1)
+            known |= run[position] == values
+        return known
 
     @staticmethod
     def _first_of_equals(

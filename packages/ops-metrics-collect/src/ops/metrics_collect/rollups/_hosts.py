@@ -1,0 +1,106 @@
+"""Hosts as inventories have them, and the controller's own counters of hosts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from ops.metrics_collect.rollups._base import Rollup
+from ops.metrics_collect.rollups._columns import (
+    MOMENT,
+    constant,
+    first_of,
+    moment,
+    number,
+    sets_of,
+    text,
+)
+from ops.metrics_collect.rollups._engine import SET, Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# Its functions are made when it is imported, so that no static tool knows them.
+pc: Any = pyarrow.compute
+
+__all__ = ["DataframeHostMetric", "DataframeMainHost"]
+
+_FACTS = {"serials": "ansible_product_serial", "machine_ids": "ansible_machine_id"}
+
+
+class DataframeMainHost(Rollup):
+    """Rollup of `main_host`: each host once, with all that was known of it at any time."""
+
+    collections = ("main_host",)
+    columns = frozenset(
+        {
+            *("host_name", "ansible_host_variable", "organization_name", "inventory_name"),
+            *("last_automation", "canonical_facts"),
+        }
+    )
+    keys = {"host_name": pa.string(), "install_uuid": pa.string()}  # noqa: RUF012 - replaced, never changed
+    measures = (
+        Measure("last_automation", "max", MOMENT),
+        Measure("organizations", "set", SET),
+        Measure("inventories", "set", SET),
+        Measure("serials", "set", SET),
+        Measure("machine_ids", "set", SET),
+    )
+
+    def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
+        """Name hosts and pick serials and machine ids from their facts."""
+        facts = [_parsed(v) for v in text(raw, "canonical_facts").to_pylist()]
+        return pa.table(
+            {
+                "host_name": first_of(text(raw, "ansible_host_variable"), text(raw, "host_name")),
+                "install_uuid": constant(str(config.get("install_uuid", "")), raw.num_rows),
+                "last_automation": moment(raw, "last_automation"),
+                "organizations": sets_of(text(raw, "organization_name")),
+                "inventories": sets_of(text(raw, "inventory_name")),
+                **{name: pa.array(_one_each(facts, key), SET) for name, key in _FACTS.items()},
+            }
+        )
+
+
+class DataframeHostMetric(Rollup):
+    """Rollup of `main_hostmetric`, the controller's counters, which only grow: the highest count."""
+
+    collections = ("main_hostmetric",)
+    keys = {"host_name": pa.string(), "install_uuid": pa.string()}  # noqa: RUF012 - replaced, never changed
+    measures = (
+        Measure("first_automation", "min", MOMENT),
+        Measure("last_automation", "max", MOMENT),
+        Measure("last_deleted", "max", MOMENT),
+        Measure("automated_counter", "max", pa.int64()),
+        Measure("deleted_counter", "max", pa.int64()),
+    )
+
+    def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
+        """Turn texts into moments and numbers."""
+        return pa.table(
+            {
+                "host_name": text(raw, "hostname"),
+                "install_uuid": constant(str(config.get("install_uuid", "")), raw.num_rows),
+                **{
+                    name: moment(raw, name)
+                    for name in ("first_automation", "last_automation", "last_deleted")
+                },
+                "automated_counter": number(raw, "automated_counter"),
+                "deleted_counter": number(raw, "deleted_counter"),
+            }
+        )
+
+
+def _parsed(value: str) -> dict[str, Any]:
+    try:
+        found = json.loads(value) if value else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _one_each(facts: Iterable[Mapping[str, Any]], key: str) -> list[list[str]]:
+    return [[str(f[key])] if f.get(key) else [] for f in facts]

@@ -1,0 +1,79 @@
+"""Partial aggregates on disk, cut by a hash of their keys.
+
+Rows with equal keys fall into the same partition whenever they come, so each partition can be
+grouped alone: memory is bounded by the largest partition, not by the whole. Files are Arrow streams
+in a private folder that goes with the object.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import tempfile
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Spill"]
+
+_PARTITIONS = 32
+
+
+class Spill:
+    """Rows in partitions; *schema* is that of all tables."""
+
+    def __init__(self, schema: pa.Schema, keys: Sequence[str]) -> None:
+        self._schema = schema
+        self._keys = list(keys)
+        self._folder = pathlib.Path(tempfile.mkdtemp(prefix="ops-metrics-spill-"))
+        self._files = 0
+        # Also when the owner is forgotten without being closed.
+        self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, True)  # noqa: FBT003 - ignore_errors
+
+    def append(self, table: pa.Table) -> None:
+        """Write the rows of *table*, a file for each partition that gets some."""
+        numbers = self._partitions(table)
+        order = np.argsort(numbers, kind="stable")
+        bounds = np.searchsorted(numbers[order], np.arange(_PARTITIONS + 1))
+        table = table.take(pa.array(order))
+        for number in range(_PARTITIONS):
+            start, end = bounds[number], bounds[number + 1]
+            if end > start:
+                path = self._folder / f"{number:03}-{self._files:06}.arrows"
+                with (
+                    pa.OSFile(str(path), "wb") as sink,
+                    pa.ipc.new_stream(sink, self._schema) as to,
+                ):
+                    to.write_table(table.slice(start, end - start).combine_chunks())
+        self._files += 1
+
+    def partitions(self) -> Iterator[list[pa.Table]]:
+        """Yield the tables of each partition that has rows."""
+        for number in range(_PARTITIONS):
+            paths = sorted(self._folder.glob(f"{number:03}-*.arrows"))
+            if paths:
+                yield [_read(path) for path in paths]
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._finalizer()
+
+    def _partitions(self, table: pa.Table) -> Any:
+        mixed = np.zeros(table.num_rows, np.uint64)
+        for name in self._keys:
+            column = table.column(name).combine_chunks()
+            column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+            # Python's hash differs from process to process, and this object never leaves its own.
+            hashes = [hash(text) & 0xFFFFFFFF for text in column.dictionary.to_pylist()]
+            mixed = mixed * np.uint64(31) + np.array(hashes, np.uint64)[np.asarray(column.indices)]
+        return (mixed ^ (mixed >> np.uint64(17))) % np.uint64(_PARTITIONS)
+
+
+def _read(path: pathlib.Path) -> pa.Table:
+    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_stream(source) as stream:
+        return stream.read_all()

@@ -1,0 +1,52 @@
+"""What was collected when, and how that ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ops.metrics_collect.rollups._base import Rollup
+from ops.metrics_collect.rollups._columns import MOMENT, constant, moment, number, text
+from ops.metrics_collect.rollups._engine import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DataframeDataCollectionStatus"]
+
+
+class DataframeDataCollectionStatus(Rollup):
+    """Rollup of the status files of tarballs.
+
+    `runs` counts the rows of the files, of which there is one for each payload file of a collection;
+    `elapsed` is the longest in seconds. `since` and `until` are ISO 8601 texts, or empty.
+    """
+
+    collections = ("data_collection_status",)
+    keys = {  # noqa: RUF012 - replaced, never changed
+        "collector": pa.string(),
+        "since": pa.string(),
+        "until": pa.string(),
+        "status": pa.string(),
+        "install_uuid": pa.string(),
+    }
+    measures = (
+        Measure("collection_start_timestamp", "min", MOMENT),
+        Measure("runs", "sum", pa.int64()),
+        Measure("elapsed", "max", pa.float64()),
+    )
+
+    def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
+        """Turn texts into moments and numbers."""
+        names = ("collector", "since", "until", "status")
+        return pa.table(
+            {
+                **{name: text(raw, name) for name in names},
+                "install_uuid": constant(str(config.get("install_uuid", "")), raw.num_rows),
+                "collection_start_timestamp": moment(raw, "collection_start_timestamp"),
+                "runs": pa.array(np.ones(raw.num_rows, np.int64)),
+                "elapsed": number(raw, "elapsed", pa.float64()),
+            }
+        )
