@@ -4,7 +4,12 @@
     └── CacheError
         ├── ValueTooLargeError     (ValueError)  a value is larger than the whole cache may be
         ├── UncacheableCallError   (TypeError)   the arguments of a call have no content digest
-        └── CacheClosedError       (ValueError)  the cache, or the processor of batches, is closed
+        ├── CacheClosedError       (ValueError)  the cache, or the processor of batches, is closed
+        ├── InvalidKeyError        (TypeError)   a key that cannot be stored outside this process
+        ├── CacheFullError         (OSError)     the disk takes no more
+        ├── ReadOnlyCacheError     (OSError)     the folder cannot be written to
+        ├── UnsuitableFolderError  (OSError)     a disk cache cannot be in this folder
+        └── CacheUnavailableError  (ConnectionError)  the server of a cache cannot be reached
 
 A key that is not there is a plain `KeyError`. Damage on disk is no error: the entry counts as
 missing, a `CorruptEntryWarning` says which file it was, and the counters of the cache show it.
@@ -20,8 +25,13 @@ __all__ = [
     "CacheClosedError",
     "CacheError",
     "CacheErrorCode",
+    "CacheFullError",
+    "CacheUnavailableError",
     "CorruptEntryWarning",
+    "InvalidKeyError",
+    "ReadOnlyCacheError",
     "UncacheableCallError",
+    "UnsuitableFolderError",
     "ValueTooLargeError",
 ]
 
@@ -33,6 +43,11 @@ class CacheErrorCode(StrEnum):
     VALUE_TOO_LARGE = "CACHE_VALUE_TOO_LARGE"
     UNCACHEABLE_CALL = "CACHE_UNCACHEABLE_CALL"
     CLOSED = "CACHE_CLOSED"
+    INVALID_KEY = "CACHE_INVALID_KEY"
+    FULL = "CACHE_FULL"
+    READ_ONLY = "CACHE_READ_ONLY"
+    UNSUITABLE_FOLDER = "CACHE_UNSUITABLE_FOLDER"
+    UNAVAILABLE = "CACHE_UNAVAILABLE"
 
 
 class CacheError(OpsError):
@@ -57,6 +72,36 @@ class CacheClosedError(CacheError, ValueError):
     """The object was closed; it takes nothing more."""
 
     default_code = CacheErrorCode.CLOSED
+
+
+class InvalidKeyError(CacheError, TypeError):
+    """A key is no plain value, so it cannot be recognised in another process."""
+
+    default_code = CacheErrorCode.INVALID_KEY
+
+
+class CacheFullError(CacheError, OSError):
+    """The disk takes no more, also after old entries were dropped; the value was not stored."""
+
+    default_code = CacheErrorCode.FULL
+
+
+class ReadOnlyCacheError(CacheError, OSError):
+    """The folder of the cache cannot be written to; reading works."""
+
+    default_code = CacheErrorCode.READ_ONLY
+
+
+class UnsuitableFolderError(CacheError, OSError):
+    """A disk cache cannot work in this folder or on this system."""
+
+    default_code = CacheErrorCode.UNSUITABLE_FOLDER
+
+
+class CacheUnavailableError(CacheError, ConnectionError):
+    """The server of a cache cannot be reached, or refuses to serve."""
+
+    default_code = CacheErrorCode.UNAVAILABLE
 
 
 class CorruptEntryWarning(UserWarning):

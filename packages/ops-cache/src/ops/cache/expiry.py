@@ -70,6 +70,11 @@ class Expirations(Generic[K]):
         """Forget *key*. The shared deadline may stay too early; it is corrected when it is due."""
         self._pairs.pop(key, None)
 
+    def remaining(self, key: K, now: float) -> float | None:
+        """Return the seconds that *key* has left, None when it never expires."""
+        pair = self._pairs.get(key)
+        return None if pair is None else pair[0] - now
+
     def pop_due(self, now: float) -> Iterator[K]:
         """Remove and yield each key whose deadline has come, then set the next shared deadline."""
         while (key := self.first()) is not None and self._heap[0][0] <= now:

@@ -39,8 +39,12 @@ class SingleFlight(Generic[K]):
         self._flights: dict[K, _Flight] = {}
         self._waiting: dict[int, _Flight] = {}
 
-    def do(self, key: K, compute: Callable[[], V]) -> V:
-        """Return the result of *compute* for *key*, from this thread or from the one that leads."""
+    def do(self, key: K, compute: Callable[[], V], alone: Callable[[], V] | None = None) -> V:
+        """Return the result of *compute* for *key*, from this thread or from the one that leads.
+
+        Where waiting would never end, this thread calls *alone* (default: *compute*), which must
+        not wait for what a leader may hold.
+        """
         me = threading.get_ident()
         mine: _Flight | None
         while True:
@@ -61,7 +65,9 @@ class SingleFlight(Generic[K]):
                     del self._waiting[me]
             if flight.ok:
                 return flight.value  # type: ignore[no-any-return] # one key, one type of value
-        return compute() if mine is None else self._lead(key, mine, compute)
+        if mine is None:
+            return (alone or compute)()
+        return self._lead(key, mine, compute)
 
     def waiting(self, key: K) -> int:
         """Return how many threads have joined the computation of *key* that is under way."""

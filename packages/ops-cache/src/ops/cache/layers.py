@@ -1,4 +1,4 @@
-"""Caches in front of something slower: another cache, or a storage; and keys for them."""
+"""A cache in front of a storage, and keys for caches."""
 
 from __future__ import annotations
 
@@ -7,93 +7,17 @@ import copy
 import inspect
 import uuid
 from collections import deque
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ops.cache.errors import ValueTooLargeError
-from ops.cache.expiry import Ttl
-from ops.cache.flights import SingleFlight
 from ops.cache.memory import MISSING
 from ops.serialize.digests import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ops.cache.expiry import TtlLike
 
-__all__ = ["CacheKeyBuilder", "CachedStorage", "TwoLevelCache"]
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-
-class _Level(Protocol):
-    def get(self, key: Any, default: Any = None) -> Any: ...
-    def set(self, key: Any, value: Any, ttl: TtlLike = Ttl.DEFAULT) -> None: ...
-    def delete(self, key: Any) -> bool: ...
-    def clear(self) -> None: ...
-
-
-class TwoLevelCache(Generic[K, V]):
-    """A small fast cache *l1* before a large slow one *l2*.
-
-    Writes go to both, the slow one first; what only *l2* has is promoted. Threads that miss one key
-    ask *l2* once; other keys never wait.
-    """
-
-    def __init__(self, l1: _Level, l2: _Level) -> None:
-        self.l1 = l1
-        self.l2 = l2
-        self._flights: SingleFlight[K] = SingleFlight()
-
-    def get(self, key: K, default: Any = None) -> Any:
-        """Return the value of *key* from either level, or *default*."""
-        value = self.l1.get(key, MISSING)
-        if value is MISSING:
-            value = self._flights.do(key, lambda: self._promote(key))
-        return default if value is MISSING else value
-
-    def _promote(self, key: K) -> Any:
-        value = self.l2.get(key, MISSING)
-        if value is not MISSING:
-            self.l1.set(key, value)
-        return value
-
-    def get_or_compute(self, key: K, fn: Callable[[], V], ttl: TtlLike = Ttl.DEFAULT) -> Any:
-        """Return the value of *key*, computing it once if neither level has it."""
-        value = self.l1.get(key, MISSING)
-        if value is MISSING:
-            value = self._flights.do(key, lambda: self._fill(key, fn, ttl))
-            if value is MISSING:  # we joined a plain lookup, which found nothing
-                return self.get_or_compute(key, fn, ttl)
-        return value
-
-    def _fill(self, key: K, fn: Callable[[], V], ttl: TtlLike) -> Any:
-        value = self._promote(key)
-        if value is MISSING:
-            value = fn()
-            self.set(key, value, ttl)
-        return value
-
-    def set(self, key: K, value: V, ttl: TtlLike = Ttl.DEFAULT) -> None:
-        """Store *value* in both levels; each applies its own default time to live."""
-        self.l1.delete(key)  # if the slow level fails, no reader may see the old value in front
-        self.l2.set(key, value, ttl)
-        self.l1.set(key, value, ttl)
-
-    def delete(self, key: K) -> bool:
-        """Remove *key* from both levels; False when neither had it."""
-        behind = self.l2.delete(key)
-        return self.l1.delete(key) or behind
-
-    def contains(self, key: K) -> bool:
-        """Say whether either level has *key*."""
-        return self.get(key, MISSING) is not MISSING
-
-    def clear(self) -> None:
-        """Empty both levels."""
-        self.l2.clear()
-        self.l1.clear()
+__all__ = ["CacheKeyBuilder", "CachedStorage"]
 
 
 class CachedStorage:

@@ -142,6 +142,20 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
         self._report_gone()
         return default if value is MISSING else value
 
+    @overload
+    def get_with_ttl(self, key: K, default: None = None) -> tuple[V | None, float | None]: ...
+    @overload
+    def get_with_ttl(self, key: K, default: V | D) -> tuple[V | D, float | None]: ...
+    def get_with_ttl(self, key: K, default: Any = None) -> Any:
+        """Return the value as `get` does, and the seconds it has left (None: it never expires)."""
+        with self._lock:
+            return self.get(key, default), self._expirations.remaining(key, self._clock())
+
+    @property
+    def default_ttl(self) -> float | None:
+        """The seconds that entries live when nothing else is said; None for ever."""
+        return self._default_ttl
+
     def contains(self, key: K) -> bool:
         """Say whether *key* has a value, without any effect on eviction or counters."""
         return self.peek(key, MISSING) is not MISSING

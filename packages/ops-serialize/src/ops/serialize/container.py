@@ -46,7 +46,7 @@ from ops.serialize.trust import MAC_SIZE, unpickle
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ops.foundation.files import StrPath
+    from ops.foundation.files import Durability, StrPath
     from ops.serialize.codecs import (
         Compression,
     )
@@ -95,9 +95,9 @@ class Packed:
     codec: Codec
     checksum: str
 
-    def write(self, path: StrPath) -> None:
-        """Write the parts to *path*, whole or not at all."""
-        with atomic_write(path, "wb") as file:
+    def write(self, path: StrPath, *, durable: Durability = "file") -> None:
+        """Write the parts to *path*, whole or not at all; *durable* as in `atomic_write`."""
+        with atomic_write(path, "wb", durable=durable) as file:
             file.flush()
             _write_all(file.fileno(), self.parts)
 
@@ -262,10 +262,15 @@ def open_container(
 
 def _map_file(path: StrPath, mmap: Mmap | None) -> memoryview:
     access = _mmap.ACCESS_READ if mmap == "r" else _mmap.ACCESS_COPY
-    with open(path, "rb") as file:  # noqa: PTH123 - takes any path-like
-        if not os.fstat(file.fileno()).st_size:
+    descriptor = os.open(
+        path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    )
+    try:
+        if not os.fstat(descriptor).st_size:
             raise CorruptDataError(f"{os.fspath(path)} is empty.")
-        return memoryview(_mmap.mmap(file.fileno(), 0, access=access))
+        return memoryview(_mmap.mmap(descriptor, 0, access=access))
+    finally:
+        os.close(descriptor)
 
 
 def _open(data: memoryview, key: Signed | None) -> Contents:

@@ -87,10 +87,11 @@ def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust) -> Any:
     """Rebuild an object from its stream; the MAC of a `Signed` stream was checked before."""
     if trust == "all" or isinstance(trust, Signed):
         return pickle.loads(stream, buffers=buffers)  # noqa: S301 - the caller vouches for it
-    if trust == "safe":
-        return _Restricted(stream, buffers, ()).load()
-    if isinstance(trust, Safe):
-        return _Restricted(stream, buffers, trust.allow).load()
+    if trust == "safe" or isinstance(trust, Safe):
+        unpickler = _Restricted(io.BytesIO(stream), buffers=buffers)
+        if isinstance(trust, Safe):
+            unpickler.allow = trust.allow
+        return unpickler.load()
     raise SerializeError(f"trust={trust!r} is unknown; use 'safe', 'all', Safe or Signed(key).")
 
 
@@ -102,16 +103,14 @@ def _attribute_of_zone(obj: object = None, name: str = "", *_: object) -> Any:
 
 
 class _Restricted(pickle.Unpickler):
-    def __init__(self, stream: Any, buffers: Iterable[Any], allow: tuple[str, ...]) -> None:
-        super().__init__(io.BytesIO(stream), buffers=buffers)
-        self._allow = allow
+    allow: tuple[str, ...] = ()  # no __init__: it would cost as much as a small value
 
     def find_class(self, module: str, name: str, /) -> Any:
         full = f"{module}.{name}"
         if full == "builtins.getattr":
             return _attribute_of_zone
         known = name in ALLOWED.get(module, ())
-        if not known and full not in self._allow and full not in _registered:
+        if not known and full not in self.allow and full not in _registered:
             raise UntrustedDataError(module, name)
         return super().find_class(module, name)
 

@@ -1,0 +1,96 @@
+"""Reading a whole disk cache to find what is damaged or belongs to nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from ops.cache.disk.records import Flag, scan
+from ops.serialize.container import open_container
+from ops.serialize.errors import SerializeError
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from ops.cache.disk.log import Log
+
+__all__ = ["CheckReport", "check_cache"]
+
+_WRITING_SECONDS = 3600.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `DiskCache.check` found; `repaired` says whether the finds were also removed."""
+
+    entries: int
+    damaged_bytes: int
+    damaged_entries: int
+    orphaned_files: int
+    orphaned_bytes: int
+    repaired: bool
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every entry can be read. Orphans and torn tails cost space, not entries."""
+        return not self.damaged_entries
+
+
+def check_cache(log: Log, *, repair: bool) -> CheckReport:
+    """Check the records, files and hints of *log*."""
+    with log.mutex:
+        log.refresh()
+        entries = dict(log.index.positions)
+    damaged = [key for key in entries if not _is_whole(log, key)]
+    gaps = sum(_gaps(log, number) for number in log.segments.numbers())
+    orphans = _orphans(log)
+    size = sum(size for _, size in orphans)
+    if repair:
+        for key in damaged:
+            log.append(key, Flag.DELETE)
+        for path, _ in orphans:
+            path.unlink(missing_ok=True)
+    return CheckReport(len(entries), gaps, len(damaged), len(orphans), size, repair)
+
+
+def _is_whole(log: Log, key: bytes) -> bool:
+    with log.mutex:
+        position = log.index.positions.get(key)
+        blob = log.index.blobs.get(key)
+        if position is None:  # removed meanwhile
+            return True
+        record = log.segments.record(position if position >= 0 else ~position)
+    if record is None:
+        return False
+    if blob is None:
+        return True
+    try:
+        open_container(log.blobs.path(blob.name), verify=True)
+    except (SerializeError, OSError):
+        return False
+    return True
+
+
+def _gaps(log: Log, number: int) -> int:
+    """Return how many bytes of a segment make no whole record."""
+    try:
+        data = log.segments.path(number).read_bytes()
+    except FileNotFoundError:
+        return 0
+    return len(data) - sum(r.end - r.start for r in scan(data, log.segments.seed(number)))
+
+
+def _orphans(log: Log) -> list[tuple[pathlib.Path, int]]:
+    """Return the files that no record names, without those that may just be being written."""
+    with log.mutex:
+        log.refresh()
+        named = {blob.name for blob in log.index.blobs.values()}
+    found = []
+    for path in log.blobs.files():
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            if path.name not in named and time.time() - status.st_mtime > _WRITING_SECONDS:
+                found.append((path, status.st_size))
+    return found

@@ -1,0 +1,108 @@
+"""The folder of a disk cache: what it must be, and the file that says what it is.
+
+`cache.json` holds the version of the format and the random salt of the checksums. It is linked into
+place whole, so two processes that create a cache agree on one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import sys
+from typing import TYPE_CHECKING
+
+from ops.cache.errors import CacheError, UnsuitableFolderError
+
+if TYPE_CHECKING:
+    import pathlib
+
+__all__ = ["MARKER", "open_folder"]
+
+_log = logging.getLogger("ops.cache")
+MARKER = "cache.json"
+_VERSION = 1
+_REMOTE = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "fuse.s3fs")
+)
+
+
+def open_folder(folder: pathlib.Path) -> tuple[bytes, bool]:
+    """Make *folder* a cache if it is none; return its salt and whether it can only be read.
+
+    Raises `UnsuitableFolderError` on Windows and on network file systems, where appends of several
+    processes may overwrite each other.
+    """
+    if sys.platform == "win32":
+        raise UnsuitableFolderError(
+            "DiskCache needs POSIX appends, which Windows does not have.",
+            suggestions=("Use RedisCache, or @cache, which works with whole files.",),
+        )
+    with contextlib.suppress(OSError):  # what is wrong shows when the marker is read
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kind = _file_system(os.path.realpath(folder))
+    if kind in _REMOTE:
+        raise UnsuitableFolderError(
+            f"{folder} is on a network file system ({kind}), where appends are not atomic.",
+            suggestions=("Use a folder on a local disk, or RedisCache between machines.",),
+        )
+    read_only = not os.access(folder, os.W_OK)
+    salt = _read_marker(folder / MARKER)
+    if salt is None:
+        if read_only:
+            raise UnsuitableFolderError(f"{folder} is no cache and cannot be made one: read-only.")
+        salt = _make_marker(folder)
+    return salt, read_only
+
+
+def _read_marker(path: pathlib.Path) -> bytes | None:
+    """Return the salt; None when there is no marker, or a damaged one, which is set aside."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version, salt = int(record["version"]), bytes.fromhex(record["salt"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        # Without the salt no record can be checked, so none of them counts any more.
+        _log.warning("%s is damaged (%s): the cache starts empty", path, error)
+        for old in (*path.parent.glob("*.seg"), *path.parent.glob("*.hint"), path):
+            old.unlink(missing_ok=True)
+        return None
+    if version > _VERSION:
+        raise CacheError(
+            f"{path.parent} has format version {version}; this ops-cache knows up to {_VERSION}.",
+            suggestions=("Upgrade ops-cache, or use another folder.",),
+        )
+    return salt
+
+
+def _make_marker(folder: pathlib.Path) -> bytes:
+    salt = secrets.token_bytes(16)
+    path, fresh = folder / MARKER, folder / f".{MARKER}.{secrets.token_hex(6)}"
+    record = {"format": "ops-cache log", "version": _VERSION, "salt": salt.hex()}
+    try:
+        with fresh.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(fresh, path)
+    except FileExistsError:  # another process was first
+        return _read_marker(path) or salt
+    finally:
+        fresh.unlink(missing_ok=True)
+    return salt
+
+
+def _file_system(path: str) -> str:
+    """Return the type of the file system that holds *path*, "" where it is not known."""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+            mounts = [line.split(" ", 3)[1:3] for line in file]
+    except OSError:
+        return ""
+    holding = (
+        (len(at), kind) for at, kind in mounts if f"{path}/".startswith(at.rstrip("/") + "/")
+    )
+    return max(holding, default=(0, ""))[1]

@@ -1,0 +1,101 @@
+"""Where each key's newest record is, which keys carry a tag, and which values are files.
+
+A position is `segment << 40 | offset`, and `~position` until the record's checksum has been seen in
+this process (positions that come from a hint file). The index is a function of the log: every
+process that has read the same records has the same index.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["OFFSET_BITS", "OFFSET_MASK", "BlobRef", "Index"]
+
+_REFERENCE = struct.Struct("<12sQ")
+OFFSET_BITS = 40
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
+
+
+class BlobRef(NamedTuple):
+    """A value that is a file of its own: its random name and its size in bytes."""
+
+    name: str
+    size: int
+
+    def pack(self) -> bytes:
+        """Return the value of a record that refers to this file."""
+        return _REFERENCE.pack(bytes.fromhex(self.name), self.size)
+
+    @classmethod
+    def unpack(cls, value: bytes) -> BlobRef:
+        """Read what `pack` made, at the end of *value*."""
+        name, size = _REFERENCE.unpack(value[-_REFERENCE.size :])
+        return cls(name.hex(), size)
+
+
+class Index:
+    """Keys to positions. Not thread-safe: the log calls it under its mutex."""
+
+    def __init__(self) -> None:
+        self.positions: dict[bytes, int] = {}
+        self.blobs: dict[bytes, BlobRef] = {}
+        self.blob_bytes = 0
+        self.tag_of: dict[bytes, bytes] = {}
+        self._tagged: dict[bytes, set[bytes]] = {}
+
+    def set(self, key: bytes, position: int, tag: bytes, blob: BlobRef | None) -> BlobRef | None:
+        """Let *key* be at *position*; return the blob that this made useless, if any."""
+        replaced = None
+        if key in self.blobs:
+            replaced = self._forget_blob(key)
+        if blob is not None:
+            self.blobs[key] = blob
+            self.blob_bytes += blob.size
+            replaced = None if replaced == blob else replaced  # moved, not replaced
+        if key in self.tag_of:
+            self._forget_tag(key)
+        if tag:
+            self.tag_of[key] = tag
+            self._tagged.setdefault(tag, set()).add(key)
+        self.positions[key] = position
+        return replaced
+
+    def discard(self, key: bytes) -> BlobRef | None:
+        """Forget *key*; return its blob, if it had one."""
+        self.positions.pop(key, None)
+        if key in self.tag_of:
+            self._forget_tag(key)
+        return self._forget_blob(key) if key in self.blobs else None
+
+    def discard_all(self, keys: Iterable[bytes]) -> list[BlobRef]:
+        """Forget *keys* and return their blobs."""
+        return [blob for key in keys if (blob := self.discard(key)) is not None]
+
+    def with_tag(self, tag: bytes) -> list[bytes]:
+        """Return the keys that carry *tag*."""
+        return list(self._tagged.get(tag, ()))
+
+    def below(self, prefix: bytes) -> list[bytes]:
+        """Return the keys that start with *prefix*."""
+        return [key for key in self.positions if key.startswith(prefix)]
+
+    def before(self, segment: int) -> list[bytes]:
+        """Return the keys whose record is in a segment older than *segment*."""
+        limit = segment << OFFSET_BITS
+        return [key for key, at in self.positions.items() if (at if at >= 0 else ~at) < limit]
+
+    def _forget_blob(self, key: bytes) -> BlobRef:
+        blob = self.blobs.pop(key)
+        self.blob_bytes -= blob.size
+        return blob
+
+    def _forget_tag(self, key: bytes) -> None:
+        tag = self.tag_of.pop(key)
+        tagged = self._tagged[tag]
+        tagged.discard(key)
+        if not tagged:
+            del self._tagged[tag]

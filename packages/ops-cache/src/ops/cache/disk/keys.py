@@ -1,0 +1,67 @@
+"""The bytes of keys: equal keys have equal bytes, and keys can be read back.
+
+A string is "s" and its UTF-8; any other key is "p" and the `repr` of a plain value, which
+`ast.literal_eval` reads. In front stand the namespaces, each as "n", its length, ":" and its name.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from typing import TYPE_CHECKING, Any
+
+from ops.cache.disk.records import MAX_KEY
+from ops.cache.errors import InvalidKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = ["decode_key", "encode_key", "namespace_prefix"]
+
+_PLAIN = frozenset((str, bytes, int, bool, type(None)))
+
+
+def encode_key(prefix: bytes, key: Hashable) -> bytes:
+    """Return the bytes of *key* in the namespace whose prefix is given. Types count: 1, 1.0, True and "1" are four keys.
+
+    Raises `InvalidKeyError` for anything but str, bytes, int, float, bool, None and tuples of them.
+    """
+    if type(key) is str:
+        try:
+            made = prefix + b"s" + key.encode()
+        except UnicodeEncodeError:  # lone surrogates
+            made = prefix + b"p" + repr(key).encode("ascii", "backslashreplace")
+    else:
+        _refuse_odd(key, key)
+        made = prefix + b"p" + repr(key).encode("ascii", "backslashreplace")
+    if len(made) >= MAX_KEY:
+        raise InvalidKeyError(f"A key may take {MAX_KEY} bytes, and this one takes {len(made)}.")
+    return made
+
+
+def decode_key(data: bytes) -> Any:
+    """Return the key that `encode_key` was given."""
+    if data[:1] == b"s":
+        return data[1:].decode()
+    return ast.literal_eval(data[1:].decode("ascii"))
+
+
+def namespace_prefix(name: str) -> bytes:
+    """Return what stands before the keys of a namespace."""
+    data = name.encode()
+    return b"n%d:%b" % (len(data), data)
+
+
+def _refuse_odd(key: object, whole: object) -> None:
+    if type(key) in _PLAIN:
+        return
+    if isinstance(key, float) and type(key) is float and math.isfinite(key):
+        return
+    if isinstance(key, tuple) and type(key) is tuple:
+        for part in key:
+            _refuse_odd(part, whole)
+        return
+    raise InvalidKeyError(
+        f"{whole!r} cannot be a key on disk: {type(key).__qualname__} is no plain value.",
+        suggestions=("Use a str, or CacheKeyBuilder().build(...) for anything with content.",),
+    )

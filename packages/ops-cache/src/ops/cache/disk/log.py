@@ -1,0 +1,404 @@
+"""The log: append-only segments that many processes write and read at once, without a lock.
+
+A record is appended by one `write` to a file that is open with O_APPEND. A local file system holds
+the inode's lock for the whole call, so records never mix, and the position of the descriptor tells
+afterwards where ours lies. Whatever lies between the end we knew and our record was written by
+others: it is read first, so all processes apply the same records in the same order.
+
+A full segment is closed by a SEAL record. The first SEAL counts; a record behind it does not exist,
+and its writer, which sees the SEAL when it looks at what came before its record, writes it again
+into the next segment. Nobody has to agree on anything beforehand.
+
+The oldest segment is dropped when the cache exceeds its limit. An entry that is read while it is in
+the oldest quarter is moved to the end first. A MOVED record names the offset up to which its writer
+knew the log; it counts only if nothing in the same segment set or deleted the key after that, so a
+move never brings back an older value, also for a process that opens the cache later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from ops.cache.disk.blobs import BlobFolder
+from ops.cache.disk.folder import open_folder
+from ops.cache.disk.hints import Deletions, apply_hint, write_hint
+from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK, BlobRef, Index
+from ops.cache.disk.records import NO_VALUE, Flag, pack, scan
+from ops.cache.disk.segments import FULL, Segments
+from ops.cache.errors import CacheFullError, ReadOnlyCacheError
+from ops.foundation.errors import LockTimeout
+from ops.foundation.locks import FileLock
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterable
+
+    from ops.cache.disk.records import Record
+    from ops.cache.disk.segments import Found
+    from ops.serialize.container import Packed
+
+__all__ = ["Item", "Log"]
+
+Item = tuple[int, bytes, bytes, float, bytes]  # flags, key, value, expires, tag
+
+_log = logging.getLogger("ops.cache")
+_SINCE = struct.Struct("<Q")
+_lseek, _END = os.lseek, os.SEEK_END  # local names: every read asks for the end
+
+
+class Log:
+    """The records of one folder, and the index of what they say.
+
+    Every public method takes the mutex, so threads may share a log; each process has its own.
+    """
+
+    def __init__(self, folder: pathlib.Path, max_bytes: int, segment_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.segment_bytes = segment_bytes
+        self.mutex = threading.RLock()
+        self.blobs = BlobFolder(folder / "blobs")
+        self.seen_blobs: set[str] = set()  # files whose checksums this process has verified
+        self.hits = self.misses = self.damaged = self.evicted = self.damaged_bytes = 0
+        salt, read_only = open_folder(folder)
+        self.segments = Segments(folder, salt, read_only=read_only)
+        self._evicting = FileLock(folder / "evict.lock", timeout=0)
+        self._load()
+        _logs.add(self)
+
+    def close(self) -> None:
+        """Close the files; every use after this raises `CacheClosedError`."""
+        with self.mutex:
+            self.segments.close()
+            self.segments.forget(before=1 << 62)
+            self.index = Index()
+            self.tail = 0
+            _logs.discard(self)
+
+    # Following
+
+    def _load(self) -> None:
+        """Read the folder from its start."""
+        self.index = Index()
+        self._oldest = 0
+        self._rescue_below = 0
+        self.segments.forget(before=1 << 62)
+        numbers = self.segments.numbers() or [1]
+        for number in numbers[:-1]:
+            self._enter(number)
+            if not apply_hint(self.segments.path(number, ".hint"), self.index, number):
+                with contextlib.suppress(FileNotFoundError):  # dropped by another process
+                    data = self.segments.path(number).read_bytes()
+                    self._apply_all(scan(data, self._seed))
+        self._enter(numbers[-1])
+        self.segments.open(numbers[-1])
+        self.refresh()
+        self.look_at_space()
+
+    def _enter(self, number: int) -> None:
+        """Make *number* the segment whose records are applied next."""
+        self._number = number
+        self._seed = self.segments.seed(number)
+        self.tail = 0
+        self._deletions = Deletions()
+        self._last_deletion = -1
+        self._blob_bytes_here = 0
+
+    def refresh(self) -> None:
+        """Apply what other processes have appended; one call of the system when nothing is new."""
+        advanced = False
+        while (end := self.segments.end()) != self.tail:
+            if end < self.tail:
+                _log.warning("%s was cut from outside; reading all again", self.segments.folder)
+                self._load()
+                return
+            data = self.segments.read(self.tail, end)
+            if not self._apply_all(scan(data, self._seed, self.tail)):
+                break
+            self._advance()
+            advanced = True
+        if advanced:  # only now: a move that we had not seen yet may have saved an entry
+            self.look_at_space()
+
+    def _apply_all(self, records: Iterable[Record]) -> bool:
+        """Apply records until the first SEAL; True when there was one."""
+        for record in records:
+            self.damaged_bytes += record.start - self.tail
+            if record.flags & Flag.SEAL:
+                return True
+            self._apply(record.start, record.flags, record.key, record.tag, record.value)
+            self.tail = record.end
+        return False
+
+    def _apply(self, start: int, flags: int, key: bytes, tag: bytes, value: bytes) -> None:
+        if flags & NO_VALUE:
+            self._apply_deletion(start, flags, key)
+        elif not flags & Flag.MOVED or self._may_move(key, value):
+            blob = None
+            if flags & Flag.BLOB:
+                blob = BlobRef.unpack(value)
+                self._blob_bytes_here += blob.size
+            useless = self.index.set(key, self._number << OFFSET_BITS | start, tag, blob)
+            if useless is not None:
+                self._remove(useless)
+
+    def _apply_deletion(self, start: int, flags: int, key: bytes) -> None:
+        self._last_deletion = start
+        if flags & Flag.DELETE:
+            self._deletions.keys.add(key)
+            keys = [key]
+        else:
+            by_tag = bool(flags & Flag.DELETE_TAG)
+            self._deletions.bulk.append(("tag" if by_tag else "prefix", key))
+            keys = self.index.with_tag(key) if by_tag else self.index.below(key)
+        self._remove(*self.index.discard_all(keys))
+
+    def _may_move(self, key: bytes, value: bytes) -> bool:
+        (since,) = _SINCE.unpack_from(value)
+        at = self.index.positions.get(key, -1)
+        set_since = at >> OFFSET_BITS == self._number and at & OFFSET_MASK >= since
+        return not set_since and self._last_deletion < since
+
+    def _remove(self, *blobs: BlobRef) -> None:
+        for blob in blobs:
+            if not self.segments.read_only:
+                self.blobs.remove(blob)
+                self.seen_blobs.discard(blob.name)
+
+    def _advance(self) -> None:
+        """Go on in the segment after one that was sealed."""
+        hint = self.segments.path(self._number, ".hint")
+        wanted = self.segments.size(self._number) and not hint.exists()
+        if wanted and not self.segments.read_only:
+            with contextlib.suppress(OSError):  # it is only a shortcut
+                write_hint(hint, self.index, self._number, self._deletions)
+        self._enter(self._number + 1)
+        numbers = self.segments.numbers()
+        if self._number not in numbers and numbers and numbers[-1] > self._number:
+            self._load()  # so far behind that the others have dropped this segment already
+        else:
+            self.segments.open(self._number)
+
+    # Reading and writing
+
+    def find(self, key: bytes) -> Found | None:
+        """Return flags, expiry and value of the newest record of *key*, or None."""
+        with self.mutex:
+            segments = self.segments
+            if segments.reader < 0 or _lseek(segments.reader, 0, _END) != self.tail:
+                self.refresh()
+            position = self.index.positions.get(key)
+            if position is None:
+                self.misses += 1
+                return None
+            if position < self._rescue_below:
+                return self._find_with_care(key, position)
+            found = segments.value(position)
+            if found is None:  # dropped by another process
+                self.index.discard(key)
+                self.misses += 1
+            else:
+                self.hits += 1
+            return found
+
+    def peek(self, key: bytes) -> Found | None:
+        """Do as `find` does, without counting."""
+        with self.mutex:
+            hits, misses = self.hits, self.misses
+            found = self.find(key)
+            self.hits, self.misses = hits, misses
+        return found
+
+    def _find_with_care(self, key: bytes, position: int) -> Found | None:
+        """Find a record that only a hint has told of so far, or that is to be dropped next."""
+        if position < 0:
+            record = self.segments.record(~position)
+            if record is None or record.key != key:
+                self.index.discard(key)
+                self.misses += 1
+                return None
+            self.index.positions[key] = ~position
+        if self.index.positions[key] < self._rescue_below:
+            with contextlib.suppress(CacheFullError):
+                self.move(key)
+        found = self.segments.value(self.index.positions[key])
+        self.hits += 1
+        return found
+
+    def append(
+        self, key: bytes, flags: int, value: bytes = b"", expires: float = 0.0, tag: bytes = b""
+    ) -> None:
+        """Write one record by one call, after which it is there.
+
+        Raises `CacheFullError` when the disk takes no more, `ReadOnlyCacheError`, or
+        `CacheClosedError`.
+        """
+        with self.mutex:
+            while True:
+                record = pack(self._seed, flags, key, value, expires, tag)
+                start = self._write(record)
+                if start == self.tail or self._apply_before(start):
+                    break
+            self._apply(start, flags, key, tag, value)
+            self.tail = start + len(record)
+            if self.tail + self._blob_bytes_here >= self.segment_bytes:
+                self.seal()
+
+    def append_many(self, items: Iterable[Item]) -> None:
+        """Write records by one call; they count one after the other. Raises as `append` does."""
+        with self.mutex:
+            while True:
+                data = b"".join(pack(self._seed, *item) for item in items)
+                start = self._write(data)
+                if start == self.tail or self._apply_before(start):
+                    break
+            self.refresh()
+            if self.tail + self._blob_bytes_here >= self.segment_bytes:
+                self.seal()
+
+    def move(self, key: bytes, expires: float | None = None) -> None:
+        """Write an entry again, unless somebody changes it meanwhile; *expires* None keeps it."""
+        with self.mutex:
+            position = self.index.positions[key]
+            record = self.segments.record(position if position >= 0 else ~position)
+            if record is None:
+                return
+            value = _SINCE.pack(self.tail) + record.content
+            flags = record.flags | Flag.MOVED
+            until = record.expires if expires is None else expires
+            start = self._write(pack(self._seed, flags, key, value, until, record.tag))
+            if start == self.tail or self._apply_before(start):
+                self.refresh()
+
+    def _write(self, data: bytes) -> int:
+        try:
+            return self.segments.write(data)
+        except CacheFullError:
+            if not self._drop_oldest():
+                raise
+            return self.segments.write(data)
+
+    def write_blob(self, packed: Packed) -> BlobRef:
+        """Write a large value to a file of its own; raises `CacheFullError`."""
+        if self.segments.read_only:
+            raise ReadOnlyCacheError(f"The folder {self.segments.folder} cannot be written to.")
+        while True:
+            try:
+                blob = self.blobs.write(packed)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                with self.mutex:
+                    if not self._drop_oldest():
+                        raise CacheFullError(
+                            f"A value of {packed.size} bytes does not fit on the disk of "
+                            f"{self.segments.folder}.",
+                            suggestions=("Free space on the disk, or lower max_bytes.",),
+                        ) from error
+            else:
+                self.seen_blobs.add(blob.name)
+                return blob
+
+    def _apply_before(self, start: int) -> bool:
+        """Apply what others wrote before our record at *start*; False when a SEAL was among it."""
+        if start < self.tail:
+            self._load()
+            return False
+        data = self.segments.read(self.tail, start)
+        if self._apply_all(scan(data, self._seed, self.tail)):
+            self._advance()
+            self.refresh()
+            self.look_at_space()
+            return False
+        self.damaged_bytes += start - self.tail
+        self.tail = start
+        return True
+
+    def seal(self) -> None:
+        """Close the current segment and go on in the next."""
+        with self.mutex:
+            start = self.segments.write(pack(self._seed, Flag.SEAL, b"", b"", 0.0, b""))
+            if start == self.tail or self._apply_before(start):
+                self.refresh()
+
+    # Space
+
+    def bytes_on_disk(self) -> int:
+        """Return the bytes of all segments and of all values that are files."""
+        with self.mutex:
+            numbers = self.segments.numbers()
+            return sum(map(self.segments.size, numbers)) + self.index.blob_bytes
+
+    def look_at_space(self) -> None:
+        """Forget what other processes dropped; drop the oldest segments if there is too much."""
+        numbers = self.segments.numbers()
+        if numbers and numbers[0] > self._oldest:
+            self._forget_before(numbers[0])  # who dropped them also removes their files
+        if self.segments.read_only:
+            return
+        while len(numbers) > 1 and self.bytes_on_disk() > self.max_bytes and self._drop_oldest():
+            numbers = self.segments.numbers()
+        nearly_full = self.bytes_on_disk() > self.max_bytes * 3 // 4
+        self._rescue_below = numbers[len(numbers) // 4] << OFFSET_BITS if nearly_full else 0
+
+    def _drop_oldest(self) -> bool:
+        """Drop the oldest segment, if it is not the current one and nobody else drops it."""
+        try:
+            with self._evicting:
+                numbers = self.segments.numbers()
+                if not numbers or numbers[0] >= self._number:
+                    return False
+                blobs = self._forget_before(numbers[0] + 1)
+                self._remove(*blobs)
+                for suffix in (".hint", ".seg"):
+                    self.segments.path(numbers[0], suffix).unlink(missing_ok=True)
+                return True
+        except LockTimeout:
+            return False
+
+    def _forget_before(self, number: int) -> list[BlobRef]:
+        keys = self.index.before(number)
+        self.evicted += len(keys)
+        self.segments.forget(before=number)
+        self._oldest = number
+        return self.index.discard_all(keys)
+
+    # Forking
+
+    def _after_fork_in_child(self) -> None:
+        if self.segments.current:
+            self.segments.open(self.segments.current)  # descriptors, and positions, of its own
+
+
+_logs: weakref.WeakSet[Log] = weakref.WeakSet()
+_forking: list[Log] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = list(_logs)
+    for log in _forking:
+        log.mutex.acquire()
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop().mutex.release()
+
+
+def _after_fork_in_child() -> None:
+    for log in _forking:
+        log._after_fork_in_child()  # noqa: SLF001 - the same module
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork,
+        after_in_child=_after_fork_in_child,
+    )

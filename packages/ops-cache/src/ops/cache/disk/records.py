@@ -1,0 +1,123 @@
+"""The bytes of one record, and how records are found again among damage.
+
+    magic u32 | crc u32 | flags u16 | tag length u16 | key length u32 | value length u64 |
+    expires f64 | key | tag | value                                  (little-endian, 32 + n bytes)
+
+The CRC-32 covers everything behind it and starts from a seed that is random for each segment, so a
+value that contains the bytes of another cache's records is not mistaken for records of this one.
+`scan` yields whole records; where bytes make no record it goes on at the next one that is whole,
+because a writer that was killed, or a disk that was full, leaves the front of a record behind.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "BODY",
+    "FRONT",
+    "HEADER",
+    "MAX_KEY",
+    "MOVED_FROM",
+    "Flag",
+    "Record",
+    "pack",
+    "read_record",
+    "scan",
+]
+
+MAGIC = 0x314C504F  # "OPL1"
+_MAGIC_BYTES = MAGIC.to_bytes(4, "little")
+HEADER = struct.Struct("<IIHHIQd")
+FRONT = struct.Struct("<II")
+BODY = struct.Struct("<HHIQd")
+MAX_KEY = 65536
+MAX_TAG = 65535
+_MAX_VALUE = 1 << 32
+MOVED_FROM = 8  # bytes of the offset in front of a moved value
+
+
+class Flag:
+    """What a record is. Without any of the first four it stores a value.
+
+    Plain integers, since an operation on an enum's flags takes longer than reading a record. The low
+    four bits of the flags say how the value is encoded: see `values.Encoding`.
+    """
+
+    DELETE: Final = 0x10
+    DELETE_TAG: Final = 0x20
+    CLEAR: Final = 0x40
+    SEAL: Final = 0x80
+    MOVED: Final = 0x100
+    BLOB: Final = 0x200
+
+
+NO_VALUE: Final = Flag.DELETE | Flag.DELETE_TAG | Flag.CLEAR | Flag.SEAL
+
+
+class Record(NamedTuple):
+    """One record: its offset in the segment, where its value is, and what it says."""
+
+    start: int
+    end: int
+    flags: int
+    expires: float
+    key: bytes
+    tag: bytes
+    value: bytes
+
+    @property
+    def content(self) -> bytes:
+        """The value without the offset that a MOVED record has in front."""
+        return self.value[MOVED_FROM:] if self.flags & Flag.MOVED else self.value
+
+
+def pack(seed: int, flags: int, key: bytes, value: bytes, expires: float, tag: bytes) -> bytes:
+    """Return the record as bytes."""
+    body = b"".join(
+        (BODY.pack(flags, len(tag), len(key), len(value), expires), key, tag, value),
+    )
+    return FRONT.pack(MAGIC, zlib.crc32(body, seed)) + body
+
+
+def read_record(buffer: Any, start: int, seed: int, base: int = 0) -> Record | None:
+    """Return the record at *start* of *buffer*, or None where there is no whole one."""
+    if start + HEADER.size > len(buffer):
+        return None
+    magic, crc, flags, tag_size, key_size, value_size, expires = HEADER.unpack_from(buffer, start)
+    if magic != MAGIC or key_size > MAX_KEY or value_size > _MAX_VALUE:
+        return None
+    key_start = start + HEADER.size
+    tag_start = key_start + key_size
+    value_start = tag_start + tag_size
+    end = value_start + value_size
+    if end > len(buffer) or zlib.crc32(buffer[start + 8 : end], seed) != crc:
+        return None
+    return Record(
+        base + start,
+        base + end,
+        flags,
+        expires,
+        buffer[key_start:tag_start],
+        buffer[tag_start:value_start],
+        buffer[value_start:end],
+    )
+
+
+def scan(buffer: Any, seed: int, base: int = 0) -> Iterator[Record]:
+    """Yield the whole records of *buffer* (bytes or a map), whose first byte is at offset *base*."""
+    position = 0
+    while position < len(buffer):
+        record = read_record(buffer, position, seed, base)
+        if record is None:
+            position = buffer.find(_MAGIC_BYTES, position + 1)
+            if position < 0:
+                return
+        else:
+            yield record
+            position = record.end - base

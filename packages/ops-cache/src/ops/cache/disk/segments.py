@@ -1,0 +1,188 @@
+"""The segment files of one folder: appending to the current one, reading from all.
+
+Nothing here knows what a record means; `log` does. The writer's descriptor is used for nothing but
+appending, so that its position after a write tells where the write ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK
+from ops.cache.disk.records import HEADER, read_record
+from ops.cache.errors import CacheClosedError, CacheFullError, ReadOnlyCacheError
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from ops.cache.disk.records import Record
+
+__all__ = ["FULL", "Found", "Segments"]
+
+Found = tuple[int, float, bytes]  # flags, expires, value
+_REMAP_AFTER = 16 << 10
+_MOST_TAIL_READS = 32  # a read costs a third of a microsecond more than the map, a new map ten
+_PAGE = 4096
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Segments:
+    """Files `00000001.seg` and so on. *current* is the number of the one that is appended to."""
+
+    def __init__(self, folder: pathlib.Path, salt: bytes, *, read_only: bool) -> None:
+        self.folder = folder
+        self.read_only = read_only
+        self.current = 0
+        self._salt = salt
+        self.writer = self.reader = -1
+        self._maps: dict[int, mmap.mmap] = {}
+        self._tail_reads = 0
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the segments there are, oldest first."""
+        names = [name for name in os.listdir(self.folder) if name.endswith(".seg")]  # noqa: PTH208
+        return sorted(int(name[:-4]) for name in names if name[:-4].isdigit())
+
+    def path(self, number: int, suffix: str = ".seg") -> pathlib.Path:
+        """Return the path of segment *number*, or of its hint."""
+        return self.folder / f"{number:08d}{suffix}"
+
+    def seed(self, number: int) -> int:
+        """Return what the checksums of segment *number* start from."""
+        return zlib.crc32(self._salt + number.to_bytes(8, "little"))
+
+    def size(self, number: int) -> int:
+        """Return the bytes of segment *number*, 0 when it is gone."""
+        try:
+            return self.path(number).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def open(self, number: int) -> None:
+        """Make *number* the current segment; it is created when it is missing."""
+        self.close()
+        self.current = number
+        if not self.read_only:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self.writer = os.open(self.path(number), flags, 0o600)
+        with contextlib.suppress(FileNotFoundError):  # read-only, and nothing was written yet
+            self.reader = os.open(self.path(number), os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close the current segment; `end` and `write` then raise `CacheClosedError`."""
+        for descriptor in (self.writer, self.reader):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.writer = self.reader = -1
+        self.current = 0
+
+    def end(self) -> int:
+        """Return the size of the current segment."""
+        if self.reader < 0:
+            if not self.current:
+                raise CacheClosedError(f"The cache in {self.folder} is closed.")
+            self.open(self.current)
+            if self.reader < 0:
+                return 0
+        return os.lseek(self.reader, 0, os.SEEK_END)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes of the current segment."""
+        return os.pread(self.reader, end - start, start)
+
+    def write(self, data: bytes) -> int:
+        """Append *data* to the current segment by one call and return the offset of its start.
+
+        Raises `CacheFullError` when the disk takes no more, `ReadOnlyCacheError`, or
+        `CacheClosedError`.
+        """
+        if self.writer < 0:
+            if not self.current:
+                raise CacheClosedError(f"The cache in {self.folder} is closed.")
+            raise ReadOnlyCacheError(f"The folder {self.folder} cannot be written to.")
+        try:
+            written = os.write(self.writer, data)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            written = 0
+        if written != len(data):  # the front of a record, if anything: readers skip it
+            raise CacheFullError(
+                f"Only {written} of {len(data)} bytes could be written to {self.folder}.",
+                suggestions=("Free space on the disk, or lower max_bytes.",),
+            )
+        return os.lseek(self.writer, 0, os.SEEK_CUR) - written
+
+    def value(self, position: int) -> Found | None:
+        """Read a record whose checksum was seen before; None when its segment is gone."""
+        number, start = position >> OFFSET_BITS, position & OFFSET_MASK
+        try:
+            data = self._maps[number]
+            _, _, flags, tag_size, key_size, size, expires = HEADER.unpack_from(data, start)
+        except (KeyError, struct.error):  # not mapped, or not so far
+            return self._value_unmapped(number, start)
+        start += HEADER.size + key_size + tag_size
+        value = data[start : start + size]
+        if len(value) != size:
+            return self._value_unmapped(number, position & OFFSET_MASK)
+        return flags, expires, value
+
+    def record(self, position: int) -> Record | None:
+        """Read a record and check it; None when it is damaged or its segment is gone."""
+        number, start = position >> OFFSET_BITS, position & OFFSET_MASK
+        data: Any
+        if number == self.current:
+            return read_record(self._read_at(start), 0, self.seed(number), start)
+        data = self._map(number)
+        return None if data is None else read_record(data, start, self.seed(number))
+
+    def forget(self, before: int) -> None:
+        """Give up the maps of segments older than *before*."""
+        for number in [number for number in self._maps if number < before]:
+            del self._maps[number]
+
+    def _value_unmapped(self, number: int, start: int) -> Found | None:
+        """Read a value through the map if that can be had, else from the file itself."""
+        mapped = len(self._maps.get(number, b""))
+        if number != self.current:
+            if mapped or self._map(number) is None:
+                return None
+            return self.value(number << OFFSET_BITS | start)
+        self._tail_reads += 1
+        if self._tail_reads > _MOST_TAIL_READS or self.end() - mapped > mapped // 8 + _REMAP_AFTER:
+            self._tail_reads = 0
+            self._maps.pop(number, None)
+            self._map(number)
+        data = self._read_at(start)
+        if len(data) < HEADER.size:
+            return None
+        _, _, flags, tag_size, key_size, size, expires = HEADER.unpack_from(data)
+        begin = HEADER.size + tag_size + key_size
+        return flags, expires, data[begin : begin + size]
+
+    def _read_at(self, start: int) -> bytes:
+        """Return the record at *start* of the current segment."""
+        data = os.pread(self.reader, _PAGE, start)
+        if len(data) >= HEADER.size:
+            _, _, _, tag_size, key_size, size, _ = HEADER.unpack_from(data)
+            total = HEADER.size + tag_size + key_size + size
+            if total > len(data):
+                data += os.pread(self.reader, total - len(data), start + len(data))
+        return data
+
+    def _map(self, number: int) -> mmap.mmap | None:
+        data = self._maps.get(number)
+        if data is None:
+            try:
+                with self.path(number).open("rb") as file:
+                    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (FileNotFoundError, ValueError):  # dropped by another process, or empty
+                return None
+            self._maps[number] = data
+        return data

@@ -1,0 +1,459 @@
+"""`DiskCache`: a dictionary on disk for many processes, bounded, that survives being killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pathlib
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+from ops.cache.disk.index import BlobRef
+from ops.cache.disk.keys import decode_key, encode_key, namespace_prefix
+from ops.cache.disk.log import Log
+from ops.cache.disk.records import MOVED_FROM, Flag
+from ops.cache.disk.values import ValueCodec
+from ops.cache.errors import (
+    CacheFullError,
+    CorruptEntryWarning,
+    ReadOnlyCacheError,
+    ValueTooLargeError,
+)
+from ops.cache.expiry import Ttl, check_ttl
+from ops.cache.flights import SingleFlight
+from ops.cache.key_locks import KeyLocks
+from ops.cache.memory import MISSING
+from ops.foundation.errors import ValidationError
+from ops.serialize.errors import CorruptDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+
+    from ops.cache.disk.checks import CheckReport
+    from ops.cache.disk.log import Item
+    from ops.cache.disk.segments import Found
+    from ops.cache.expiry import TtlLike
+    from ops.foundation.files import StrPath
+    from ops.serialize.formats import Serializer
+    from ops.serialize.trust import Trust
+
+__all__ = ["DiskCache", "DiskCacheStats"]
+
+_log = logging.getLogger("ops.cache")
+_BLOB_FROM = 256 << 10
+_LEAST_BYTES = 64 << 10
+_LARGEST_SEGMENT = 64 << 20
+_BATCH_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DiskCacheStats:
+    """What this object has done, and what is on disk now.
+
+    `evicted` counts entries that went with an old segment; `damaged_bytes` what was skipped because
+    it made no whole record; `damaged` entries that were found unreadable. Sizes in bytes.
+    """
+
+    hits: int
+    misses: int
+    evicted: int
+    damaged: int
+    damaged_bytes: int
+    size: int
+    disk_bytes: int
+    max_bytes: int
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The share of lookups that hit, between 0 and 1; None before the first."""
+        return self.hits / (self.hits + self.misses) if self.hits + self.misses else None
+
+
+class DiskCache:
+    """A bounded dictionary in a folder, for any number of threads and processes at once.
+
+    Keys are str, bytes, int, float, bool, None and tuples of these, and count by type. Each `get`
+    builds a new object, so callers share no mutable; large arrays are private maps of their file.
+
+    Args:
+        directory: A folder of this cache alone, on a local disk. Created with mode 0700.
+        max_bytes: The most bytes on disk; beyond it the oldest entries go, except those read lately.
+        default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
+        serializer: Encodes every value, instead of the built-in way.
+        trust: What a stored value may import (see `ops.serialize`): "safe", `Safe`, `Signed`, "all".
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        directory: StrPath,
+        *,
+        max_bytes: int = 1 << 30,
+        default_ttl: float | None = None,
+        serializer: Serializer | None = None,
+        trust: Trust = "safe",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if max_bytes < _LEAST_BYTES:
+            raise ValidationError(f"max_bytes is at least {_LEAST_BYTES}, not {max_bytes!r}.")
+        self.directory = pathlib.Path(directory).absolute()
+        self._options: dict[str, Any] = {
+            "max_bytes": max_bytes,
+            "default_ttl": check_ttl(default_ttl),
+            "serializer": serializer,
+            "trust": trust,
+            "clock": clock,
+        }
+        segment_bytes = min(max_bytes // 16, _LARGEST_SEGMENT)
+        self._log = Log(self.directory, max_bytes, segment_bytes)
+        self._codec = ValueCodec(trust, serializer, min(_BLOB_FROM, segment_bytes // 2))
+        self._largest = max_bytes * 7 // 8
+        self._default_ttl = check_ttl(default_ttl)
+        self._clock = clock
+        self._prefix = b""
+        self._locks = KeyLocks(self.directory / "keys.lock")
+        self._flights: SingleFlight[bytes] = SingleFlight()
+
+    def namespace(self, name: str) -> DiskCache:
+        """Return a view of this cache whose keys are its own; `clear` on it clears them alone."""
+        view = object.__new__(DiskCache)
+        view.__dict__.update(self.__dict__)
+        view._prefix = self._prefix + namespace_prefix(name)
+        return view
+
+    # Reading
+
+    def get(self, key: Hashable, default: Any = None) -> Any:
+        """Return the value of *key*, or *default*. A stored None is a hit.
+
+        Raises `UntrustedDataError` when the value would import what *trust* does not allow.
+        """
+        name = encode_key(self._prefix, key)
+        found = self._log.find(name)
+        return default if found is None else self._value_or(name, found, default)
+
+    def _value_or(self, name: bytes, found: Found, default: Any) -> Any:
+        log = self._log
+        while not 0 < found[1] <= self._clock():
+            try:
+                return self._value_of(name, found)
+            except FileNotFoundError:  # another process has replaced or dropped it meanwhile
+                again = log.find(name)
+                if again is None or again == found:
+                    break
+                found = again
+            except CorruptDataError as error:
+                self._drop_damaged(name, error)
+                break
+        with log.mutex:
+            log.hits -= 1
+            log.misses += 1
+        return default
+
+    def _value_of(self, key: bytes, found: Found) -> Any:
+        flags, _, data = found
+        if flags & Flag.MOVED:
+            data = data[MOVED_FROM:]
+        if not flags & Flag.BLOB:
+            return self._codec.decode(key, flags, data)
+        name, _ = BlobRef.unpack(data)
+        seen = self._log.seen_blobs
+        value = self._codec.load(flags, self._log.blobs.path(name), verify=name not in seen)
+        seen.add(name)
+        return value
+
+    def _drop_damaged(self, key: bytes, error: CorruptDataError) -> None:
+        with self._log.mutex:
+            self._log.damaged += 1
+            self._log.index.discard(key)
+        warnings.warn(
+            f"An entry of the cache in {self.directory} is damaged and counts as missing: {error}",
+            CorruptEntryWarning,
+            stacklevel=4,
+        )
+
+    def get_with_ttl(self, key: Hashable, default: Any = None) -> tuple[Any, float | None]:
+        """Return the value as `get` does, and the seconds it has left (None: it never expires)."""
+        with self._log.mutex:
+            found = self._log.peek(encode_key(self._prefix, key))
+            value = self.get(key, default)
+        if found is None or not found[1]:
+            return value, None
+        return value, max(found[1] - self._clock(), 0.0)
+
+    @property
+    def default_ttl(self) -> float | None:
+        """The seconds that entries live when nothing else is said; None for ever."""
+        return self._default_ttl
+
+    def __getitem__(self, key: Hashable) -> Any:
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    def get_many(self, keys: Iterable[Hashable]) -> dict[Any, Any]:
+        """Return the values of those *keys* that have one."""
+        found = {key: self.get(key, MISSING) for key in keys}
+        return {key: value for key, value in found.items() if value is not MISSING}
+
+    def peek(self, key: Hashable, default: Any = None) -> Any:
+        """Return the value as `get` does, without any effect on counters."""
+        log = self._log
+        with log.mutex:
+            hits, misses = log.hits, log.misses
+            try:
+                return self.get(key, default)
+            finally:
+                log.hits, log.misses = hits, misses
+
+    def contains(self, key: Hashable) -> bool:
+        """Say whether *key* has a value that has not expired."""
+        return self._is_alive(encode_key(self._prefix, key))
+
+    def _is_alive(self, key: bytes) -> bool:
+        found = self._log.peek(key)
+        return found is not None and not 0 < found[1] <= self._clock()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return self.contains(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the keys of this namespace that have a value, as of the start."""
+        for key in self._own_keys():
+            if self._is_alive(key):
+                yield decode_key(key[len(self._prefix) :])
+
+    def keys(self) -> Iterator[Any]:
+        """Yield the keys, as iterating over the cache does."""
+        return iter(self)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Yield keys and values."""
+        for key in self:
+            value = self.get(key, MISSING)
+            if value is not MISSING:
+                yield key, value
+
+    def __len__(self) -> int:
+        """Count the entries, also those that have expired and were not removed yet."""
+        return len(self._own_keys())
+
+    def _own_keys(self) -> list[bytes]:
+        start = len(self._prefix)
+        with self._log.mutex:
+            self._log.refresh()
+            positions = self._log.index.positions
+            return [k for k in positions if k.startswith(self._prefix) and k[start] in b"sp"]
+
+    # Writing
+
+    def set(
+        self, key: Hashable, value: Any, ttl: TtlLike = Ttl.DEFAULT, *, tag: str | None = None
+    ) -> None:
+        """Store *value*. *ttl* in seconds; zero stores nothing, None never expires.
+
+        When this returns, the entry survives the end of this process, however it ends. Raises
+        `ValueTooLargeError`, `CacheFullError` when the disk takes no more, or `ReadOnlyCacheError`;
+        the older value, if there was one, then stays.
+        """
+        item = self._item(key, value, ttl, tag)
+        if item is None:
+            self.delete(key)
+        else:
+            flags, name, data, expires, label = item
+            self._log.append(name, flags, data, expires, label)
+
+    def _item(self, key: Hashable, value: Any, ttl: TtlLike, tag: str | None) -> Item | None:
+        seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
+        if seconds == 0:
+            return None
+        expires = 0.0 if seconds is None else self._clock() + seconds
+        name = encode_key(self._prefix, key)
+        flags, data = self._codec.encode(name, value)
+        size = len(data) if isinstance(data, bytes) else data.size
+        if size > self._largest:
+            raise ValueTooLargeError(
+                f"The value of {key!r} takes {size} bytes and the cache may take "
+                f"{self._options['max_bytes']}.",
+                suggestions=("Raise max_bytes, or store less.",),
+            )
+        if not isinstance(data, bytes):
+            data = self._log.write_blob(data).pack()
+        return flags, name, data, expires, b"" if tag is None else tag.encode()
+
+    def __setitem__(self, key: Hashable, value: Any) -> None:
+        self.set(key, value)
+
+    def set_many(
+        self,
+        values: Mapping[Any, Any],
+        ttl: TtlLike = Ttl.DEFAULT,
+        *,
+        tag: str | None = None,
+    ) -> None:
+        """Store all *values*, about 1 MB in one write; an error leaves those before it stored."""
+        batch: list[Item] = []
+        size = 0
+        for key, value in values.items():
+            item = self._item(key, value, ttl, tag)
+            if item is None:
+                self.delete(key)
+                continue
+            batch.append(item)
+            size += len(item[1]) + len(item[2])
+            if size >= _BATCH_BYTES:
+                self._log.append_many(batch)
+                batch, size = [], 0
+        if batch:
+            self._log.append_many(batch)
+
+    def get_or_compute(
+        self, key: Hashable, fn: Callable[[], Any], ttl: TtlLike = Ttl.DEFAULT
+    ) -> Any:
+        """Return the value of *key*, computing and storing it if there is none.
+
+        Threads and processes that ask at the same time compute once; other keys do not wait. If *fn*
+        raises, or its process is killed, the next one computes. A result that cannot be stored is
+        returned all the same, with a warning in the log.
+        """
+        value = self.get(key, MISSING)
+        if value is not MISSING:
+            return value
+        name = encode_key(self._prefix, key)
+        led = False
+
+        def lead() -> Any:
+            nonlocal led
+            led = True
+            with self._locks.hold(name):
+                return self._compute(key, fn, ttl)
+
+        value = self._flights.do(name, lead, lambda: self._compute(key, fn, ttl))
+        if not led:  # another thread's object: read our own
+            mine = self.peek(key, MISSING)
+            value = value if mine is MISSING else mine
+        return value
+
+    def _compute(self, key: Hashable, fn: Callable[[], Any], ttl: TtlLike) -> Any:
+        value = self.peek(key, MISSING)  # the leader before us may have just landed
+        if value is MISSING:
+            value = fn()
+            try:
+                self.set(key, value, ttl)
+            except (ValueTooLargeError, CacheFullError, ReadOnlyCacheError) as error:
+                _log.warning("Returned, not cached: %s", error)
+        return value
+
+    def touch(self, key: Hashable, ttl: TtlLike = Ttl.DEFAULT) -> bool:
+        """Let *key* live for *ttl* seconds from now; return False when there is no such key."""
+        seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
+        if seconds == 0:
+            return self.delete(key)
+        name = encode_key(self._prefix, key)
+        with self._log.mutex:
+            if not self._is_alive(name):
+                return False
+            self._log.move(name, 0.0 if seconds is None else self._clock() + seconds)
+        return True
+
+    def delete(self, key: Hashable) -> bool:
+        """Remove *key*; return False when there is no such key."""
+        return self._delete(encode_key(self._prefix, key))
+
+    def _delete(self, name: bytes) -> bool:
+        with self._log.mutex:
+            alive = self._is_alive(name)
+            if name in self._log.index.positions:
+                self._log.append(name, Flag.DELETE)
+        return alive
+
+    def __delitem__(self, key: Hashable) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def delete_many(self, keys: Iterable[Hashable]) -> int:
+        """Remove *keys*; return how many there were."""
+        return sum(self.delete(key) for key in keys)
+
+    def delete_tag(self, tag: str) -> int:
+        """Remove the entries of all namespaces that were set with *tag*; return how many."""
+        return self._delete_bulk(Flag.DELETE_TAG, tag.encode())
+
+    def clear(self) -> None:
+        """Remove all entries of this namespace and of those below it."""
+        self._delete_bulk(Flag.CLEAR, self._prefix)
+
+    def _delete_bulk(self, flag: int, name: bytes) -> int:
+        log = self._log
+        with log.mutex:
+            log.refresh()
+            before = len(log.index.positions)
+            log.append(name, flag)
+            return before - len(log.index.positions)
+
+    def expire(self) -> int:
+        """Remove the entries of all namespaces whose time has come; return how many."""
+        with self._log.mutex:
+            self._log.refresh()
+            names = list(self._log.index.positions)
+        return sum(not self._is_alive(name) and self._delete_expired(name) for name in names)
+
+    def _delete_expired(self, name: bytes) -> bool:
+        with self._log.mutex:
+            if self._is_alive(name) or name not in self._log.index.positions:
+                return False  # set again, or removed, by somebody else
+            self._log.append(name, Flag.DELETE)
+        return True
+
+    # The rest
+
+    def get_stats(self) -> DiskCacheStats:
+        """Return the counters of this object and the sizes on disk."""
+        log = self._log
+        with log.mutex:
+            log.refresh()
+            log.look_at_space()
+            return DiskCacheStats(
+                hits=log.hits,
+                misses=log.misses,
+                evicted=log.evicted,
+                damaged=log.damaged,
+                damaged_bytes=log.damaged_bytes,
+                size=len(self),
+                disk_bytes=log.bytes_on_disk(),
+                max_bytes=log.max_bytes,
+            )
+
+    def check(self, *, repair: bool = False) -> CheckReport:
+        """Read every record and every file, and report what is damaged or belongs to nobody.
+
+        With *repair* damaged entries are deleted and files that no record names are removed.
+        """
+        from ops.cache.disk.checks import check_cache
+
+        return check_cache(self._log, repair=repair)
+
+    def close(self) -> None:
+        """Close the files. Any use after this raises `CacheClosedError`."""
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"DiskCache({str(self.directory)!r})"
+
+    def __reduce__(self) -> Any:
+        """Pickle as the folder and the options; the copy opens files of its own."""
+        return _reopen, (self.directory, self._options, self._prefix)
+
+
+def _reopen(directory: pathlib.Path, options: dict[str, Any], prefix: bytes) -> DiskCache:
+    cache = DiskCache(directory, **options)
+    cache._prefix = prefix  # noqa: SLF001 - the same module
+    return cache

@@ -1,0 +1,68 @@
+"""A lock for each key, between processes, that ends with its holder.
+
+On Linux all keys share one file and lock one byte of it each, at an offset that is a digest of the
+key. The lock belongs to the open file description, so threads exclude each other too, nothing is
+left behind, and the kernel frees it when the process is killed. Elsewhere each key has a lock file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+import struct
+import sys
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from ops.foundation.locks import FileLock
+
+if sys.platform == "linux":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ops.foundation.files import StrPath
+
+__all__ = ["KeyLocks"]
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of Linux on 64 bits: type, whence, start, length
+
+
+class KeyLocks:
+    """The locks of one folder: the file *path*, or files beside it where that is not possible."""
+
+    def __init__(self, path: StrPath) -> None:
+        self._path = os.fspath(path)
+
+    @contextlib.contextmanager
+    def hold(self, key: bytes) -> Iterator[None]:
+        """Wait until nobody else holds *key*, and hold it in the block.
+
+        Where no lock can be had, in a folder that is read-only, the block runs without one.
+        """
+        digest = blake2b(key, digest_size=8)
+        if sys.platform != "linux":
+            with FileLock(pathlib.Path(f"{self._path}.keys") / digest.hexdigest()):
+                yield
+            return
+        descriptor = self._open()
+        try:
+            if descriptor >= 0:
+                offset = int.from_bytes(digest.digest(), "little") >> 2
+                lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, lock)
+            yield
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)  # closes the description, and with it the lock
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in {errno.EACCES, errno.EROFS}:
+                return -1
+            raise

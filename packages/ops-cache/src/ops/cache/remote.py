@@ -1,0 +1,450 @@
+"""`RedisCache`: one cache for many machines, on a Redis server (or Valkey, which speaks the same).
+
+<namespace>:v:<key>     flags u8 | tag length u16 | tag | value        (`disk.keys`, `disk.values`)
+<namespace>:t:<tag>     the set of the keys that were stored with a tag
+<namespace>:l:<key>     who computes the key now (`leases`)
+<namespace>:n           the number of the last lease
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import re
+import struct
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from ops.cache.disk.keys import decode_key, encode_key, namespace_prefix
+from ops.cache.disk.values import ValueCodec
+from ops.cache.errors import CacheUnavailableError, CorruptEntryWarning, ValueTooLargeError
+from ops.cache.expiry import Ttl, check_ttl
+from ops.cache.flights import SingleFlight
+from ops.cache.leases import Leases
+from ops.cache.memory import MISSING
+from ops.cache.stats import CacheStats
+from ops.foundation.errors import MissingExtraError, ValidationError
+from ops.serialize.errors import CorruptDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Hashable, Iterator
+
+    import redis
+
+    from ops.cache.expiry import TtlLike
+    from ops.cache.leases import Lease
+    from ops.serialize.formats import Serializer
+    from ops.serialize.trust import Trust
+
+__all__ = ["RedisCache"]
+
+_log = logging.getLogger("ops.cache")
+_FRONT = struct.Struct("<BH")
+_LARGEST = 512 << 20  # what Redis takes as one value
+_LONGEST_PAUSE = 0.1
+_UNLINK_AT_ONCE = 500
+# A key may have been stored again with another tag: its value says which one counts.
+_DELETE_TAG = """
+local count = 0
+local front = struct.pack('<H', #ARGV[1]) .. ARGV[1]
+for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  if redis.call('GETRANGE', key, 1, #front) == front then
+    count = count + redis.call('UNLINK', key)
+  end
+end
+redis.call('DEL', KEYS[1])
+return count
+"""
+
+
+class RedisCache:
+    """A dictionary on a Redis server, under one namespace.
+
+    Keys and values are as in `DiskCache`: plain keys that count by type; values of plain types and
+    arrays unless *trust* allows more.
+
+    Args:
+        url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads it.
+        namespace: What stands before every key; caches with other namespaces are separate.
+        default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
+        serializer: Encodes every value, instead of the built-in way.
+        trust: What a stored value may import (see `ops.serialize`).
+        on_error: With "miss" a server that cannot be reached counts as a miss, writes are dropped,
+            and one warning is logged per outage; with "raise" it is a `CacheUnavailableError`.
+        timeout: Seconds for one call to the server, which is tried again once.
+        lock_timeout: Seconds after which the lease of a computing process that died is free.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str = "ops",
+        *,
+        default_ttl: float | None = None,
+        serializer: Serializer | None = None,
+        trust: Trust = "safe",
+        on_error: Literal["miss", "raise"] = "miss",
+        timeout: float = 5.0,
+        lock_timeout: float = 30.0,
+    ) -> None:
+        if on_error not in {"miss", "raise"}:
+            raise ValidationError(f"on_error is 'miss' or 'raise', not {on_error!r}.")
+        if not re.fullmatch(r"[\w.-]+", namespace):
+            raise ValidationError(
+                f"A namespace has letters, digits, '_', '.' and '-', unlike {namespace!r}."
+            )
+        self._client, self._unreachable = _connect(url, timeout)
+        self._options = {
+            "default_ttl": check_ttl(default_ttl),
+            "serializer": serializer,
+            "trust": trust,
+            "on_error": on_error,
+            "timeout": timeout,
+            "lock_timeout": lock_timeout,
+        }
+        self._url, self._root = url, namespace
+        self._prefix = b""
+        self._default_ttl = check_ttl(default_ttl)
+        self._degrades = on_error == "miss"
+        self._codec = ValueCodec(trust, serializer, _LARGEST)
+        milliseconds = max(int(lock_timeout * 1000), 1)
+        self._leases = Leases(self._client, self._name(b"n", b""), milliseconds, self._unreachable)
+        self._delete_tag = self._client.register_script(_DELETE_TAG)
+        self._flights: SingleFlight[bytes] = SingleFlight()
+        self._state = _State()
+
+    def namespace(self, name: str) -> RedisCache:
+        """Return a view of this cache whose keys are its own; `clear` on it clears them alone."""
+        view = object.__new__(RedisCache)
+        view.__dict__.update(self.__dict__)
+        view._prefix = self._prefix + namespace_prefix(name)
+        return view
+
+    def _name(self, kind: bytes, key: bytes) -> bytes:
+        return b":".join((self._root.encode(), kind, key))
+
+    # Reading
+
+    def get(self, key: Hashable, default: Any = None) -> Any:
+        """Return the value of *key*, or *default*. A stored None is a hit.
+
+        Raises `UntrustedDataError` when the value would import what *trust* does not allow.
+        """
+        value = self.peek(key, MISSING)
+        self._state.count(hit=value is not MISSING)
+        return default if value is MISSING else value
+
+    def peek(self, key: Hashable, default: Any = None) -> Any:
+        """Return the value as `get` does, without counting."""
+        name = encode_key(self._prefix, key)
+        data: Any = None
+        with self._reaching_server():
+            data = self._client.get(self._name(b"v", name))
+        if data is None:
+            return default
+        try:
+            return self._decode(name, data)
+        except CorruptDataError as error:
+            message = f"An entry of {self!r} is damaged and counts as missing: {error}"
+            warnings.warn(message, CorruptEntryWarning, stacklevel=3)
+            return default
+
+    def get_with_ttl(self, key: Hashable, default: Any = None) -> tuple[Any, float | None]:
+        """Return the value as `get` does, and the seconds it has left (None: it never expires)."""
+        left: Any = -1
+        with self._reaching_server():
+            left = self._client.pttl(self._name(b"v", encode_key(self._prefix, key)))
+        value = self.get(key, default)
+        return value, None if left < 0 else left / 1000
+
+    @property
+    def default_ttl(self) -> float | None:
+        """The seconds that entries live when nothing else is said; None for ever."""
+        return self._default_ttl
+
+    def _decode(self, name: bytes, data: bytes) -> Any:
+        if len(data) < _FRONT.size:
+            raise CorruptDataError(f"{len(data)} bytes are too few for an entry.")
+        flags, tag_size = _FRONT.unpack_from(data)
+        return self._codec.decode(name, flags, data[_FRONT.size + tag_size :])
+
+    def __getitem__(self, key: Hashable) -> Any:
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    def contains(self, key: Hashable) -> bool:
+        """Say whether *key* has a value."""
+        found: Any = 0
+        with self._reaching_server():
+            found = self._client.exists(self._name(b"v", encode_key(self._prefix, key)))
+        return bool(found)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return self.contains(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the keys of this namespace, asking the server for some at a time."""
+        start = len(self._name(b"v", self._prefix))
+        with self._reaching_server():
+            for name in self._scan():
+                if name[start : start + 1] in {b"s", b"p"}:
+                    yield decode_key(name[start:])
+
+    def _scan(self) -> Iterator[bytes]:
+        pattern = re.sub(rb"([][*?\\])", rb"\\\1", self._name(b"v", self._prefix)) + b"*"
+        yield from self._client.scan_iter(match=pattern, count=1000)
+
+    # Writing
+
+    def set(
+        self, key: Hashable, value: Any, ttl: TtlLike = Ttl.DEFAULT, *, tag: str | None = None
+    ) -> None:
+        """Store *value*. *ttl* in seconds; zero stores nothing, None never expires."""
+        milliseconds = self._milliseconds(ttl)
+        if milliseconds == 0:
+            self.delete(key)
+            return
+        name, data = self._encode(key, value, tag)
+        entry = self._name(b"v", name)
+        with self._reaching_server():
+            if tag is None:
+                self._client.set(entry, data, px=milliseconds)
+                return
+            pipeline = self._client.pipeline()
+            pipeline.set(entry, data, px=milliseconds)
+            pipeline.sadd(self._name(b"t", tag.encode()), entry)
+            pipeline.execute()
+
+    def _encode(self, key: Hashable, value: Any, tag: str | None) -> tuple[bytes, bytes]:
+        name = encode_key(self._prefix, key)
+        flags, data = self._codec.encode(name, value)
+        label = b"" if tag is None else tag.encode()
+        if not isinstance(data, bytes) or len(data) + len(label) + _FRONT.size > _LARGEST:
+            self._state.rejected += 1
+            raise ValueTooLargeError(f"The value of {key!r} exceeds the {_LARGEST} bytes of Redis.")
+        return name, _FRONT.pack(flags, len(label)) + label + data
+
+    def _milliseconds(self, ttl: TtlLike) -> int | None:
+        seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
+        return None if seconds is None else max(int(seconds * 1000), 1 if seconds else 0)
+
+    def __setitem__(self, key: Hashable, value: Any) -> None:
+        self.set(key, value)
+
+    def touch(self, key: Hashable, ttl: TtlLike = Ttl.DEFAULT) -> bool:
+        """Let *key* live for *ttl* seconds from now; return False when there is no such key."""
+        milliseconds = self._milliseconds(ttl)
+        entry = self._name(b"v", encode_key(self._prefix, key))
+        found: Any = 0
+        with self._reaching_server():
+            if milliseconds is None:
+                found = self._client.exists(entry)
+                self._client.persist(entry)
+            else:
+                found = self._client.pexpire(entry, milliseconds)
+        return bool(found)
+
+    def delete(self, key: Hashable) -> bool:
+        """Remove *key*; return False when there is no such key."""
+        found: Any = 0
+        with self._reaching_server():
+            found = self._client.unlink(self._name(b"v", encode_key(self._prefix, key)))
+        return bool(found)
+
+    def __delitem__(self, key: Hashable) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def delete_tag(self, tag: str) -> int:
+        """Remove the entries that were set with *tag*; return how many."""
+        count: Any = 0
+        with self._reaching_server():
+            count = self._delete_tag(keys=[self._name(b"t", tag.encode())], args=[tag.encode()])
+        return int(count)
+
+    def clear(self) -> None:
+        """Remove all entries of this namespace and of those below it."""
+        with self._reaching_server():
+            batch = []
+            for name in self._scan():
+                batch.append(name)
+                if len(batch) == _UNLINK_AT_ONCE:
+                    self._client.unlink(*batch)
+                    batch.clear()
+            if batch:
+                self._client.unlink(*batch)
+
+    # Computing once
+
+    def get_or_compute(
+        self, key: Hashable, fn: Callable[[], Any], ttl: TtlLike = Ttl.DEFAULT
+    ) -> Any:
+        """Return the value of *key*, computing and storing it if there is none.
+
+        Threads, processes and machines that ask at the same time compute once. If *fn* raises, the
+        next one computes; if its process dies, after `lock_timeout` seconds. Without a server
+        (and with `on_error="miss"`) each process computes for itself.
+        """
+        value = self.get(key, MISSING)
+        if value is not MISSING:
+            return value
+        led = False
+
+        def lead() -> Any:
+            nonlocal led
+            led = True
+            return self._compute(key, fn, ttl)
+
+        value = self._flights.do(encode_key(self._prefix, key), lead, fn)
+        if not led:  # another thread's object: read our own
+            mine = self.peek(key, MISSING)
+            value = value if mine is MISSING else mine
+        return value
+
+    def _compute(self, key: Hashable, fn: Callable[[], Any], ttl: TtlLike) -> Any:
+        name = encode_key(self._prefix, key)
+        pause = 0.005
+        while True:
+            lease = None
+            self._state.reached = True
+            with self._reaching_server():
+                lease = self._leases.take(self._name(b"l", name))
+            if not self._state.reached:
+                return fn()
+            if lease is not None:
+                break
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            value = self.peek(key, MISSING)
+            if value is not MISSING:
+                return value
+        with lease:
+            value = self.peek(key, MISSING)  # the holder before us may have just stored it
+            if value is MISSING:
+                value = fn()
+                self._store(lease, key, value, ttl)
+        return value
+
+    def _store(self, lease: Lease, key: Hashable, value: Any, ttl: TtlLike) -> None:
+        milliseconds = self._milliseconds(ttl)
+        if milliseconds == 0:
+            return
+        try:
+            name, data = self._encode(key, value, None)
+        except ValueTooLargeError as error:
+            _log.warning("Returned, not cached: %s", error)
+            return
+        with self._reaching_server():
+            lease.store(self._name(b"v", name), data, milliseconds)
+
+    # The rest
+
+    def get_stats(self) -> CacheStats:
+        """Return the counters of this object. The size is counted by the server, key by key."""
+        return CacheStats(
+            hits=self._state.hits,
+            misses=self._state.misses,
+            evictions={},
+            rejected=self._state.rejected,
+            size=sum(1 for _ in self),
+            max_size=None,
+        )
+
+    def ping(self) -> bool:
+        """Say whether the server answers."""
+        try:
+            return bool(self._client.ping())
+        except self._unreachable:
+            return False
+
+    def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        parts = urlsplit(self._url)  # without the password
+        place = f"{parts.hostname or ''}:{parts.port or ''}".rstrip(":") + parts.path
+        return f"RedisCache({f'{parts.scheme}://{place}'!r}, {self._root!r})"
+
+    def __reduce__(self) -> Any:
+        """Pickle as the address and the options; the copy opens connections of its own."""
+        return _reconnect, (self._url, self._root, self._options, self._prefix)
+
+    @contextlib.contextmanager
+    def _reaching_server(self) -> Generator[None]:
+        """Turn an unreachable server into a miss or a `CacheUnavailableError`."""
+        try:
+            yield
+        except self._unreachable as error:
+            self._state.reached = False
+            if not self._degrades:
+                raise CacheUnavailableError(
+                    f"{self!r} cannot be reached: {error}",
+                    suggestions=('on_error="miss" goes on without it.',),
+                ) from error
+            if not self._state.is_down:
+                self._state.is_down = True
+                _log.warning("%r cannot be reached, going on without it: %s", self, error)
+        else:
+            if self._state.is_down:
+                self._state.is_down = False
+                _log.warning("%r answers again", self)
+
+
+class _State:
+    """Counters and the state of the connection, shared by the views of one cache."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self.hits = self.misses = self.rejected = 0
+        self.is_down = False
+        self._thread = threading.local()
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last call of this thread reached the server."""
+        return bool(getattr(self._thread, "reached", True))
+
+    @reached.setter
+    def reached(self, value: bool) -> None:
+        self._thread.reached = value
+
+    def count(self, *, hit: bool) -> None:
+        with self._mutex:
+            self.hits += hit
+            self.misses += not hit
+
+
+def _connect(url: str, timeout: float) -> tuple[redis.Redis, type[Exception]]:
+    try:
+        import redis
+        from redis.backoff import ExponentialBackoff
+        from redis.retry import Retry
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("redis", "ops-cache[redis]") from error
+    client = redis.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(ExponentialBackoff(0.5, 0.02), 1),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+    )
+    return client, redis.RedisError
+
+
+def _reconnect(url: str, namespace: str, options: dict[str, Any], prefix: bytes) -> RedisCache:
+    cache = RedisCache(url, namespace, **options)
+    cache._prefix = prefix  # noqa: SLF001 - the same module
+    return cache

@@ -1,0 +1,470 @@
+"""DiskCache: what is particular to a cache in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ops.cache import (
+    CacheClosedError,
+    CacheError,
+    CorruptEntryWarning,
+    DiskCache,
+    InvalidKeyError,
+    UnsuitableFolderError,
+    ValueTooLargeError,
+)
+from ops.cache.disk import folder as folder_module
+from ops.foundation import ValidationError
+from ops.serialize import Safe, SignatureError, Signed, UntrustedDataError
+
+KIB = 1024
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[DiskCache]:
+    with DiskCache(tmp_path / "c") as made:
+        yield made
+
+
+def segments(cache: DiskCache) -> list[Path]:
+    return sorted(cache.directory.glob("*.seg"))
+
+
+# Keys and values
+
+keys = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.binary(),
+    lambda inner: st.tuples(inner, inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=keys, value=keys)
+def test_any_plain_key_is_found_again_and_read_back(cache: DiskCache, key: Any, value: Any) -> None:
+    cache.set(key, value)
+    found = cache[key]
+    assert (type(found), repr(found)) == (type(value), repr(value))
+    assert repr(key) in {repr(k) for k in cache}
+    cache.delete(key)
+
+
+def test_types_of_keys_count(cache: DiskCache) -> None:
+    for n, key in enumerate([1, 1.0, True, "1", b"1", (1,), ("1",), None, "None"]):
+        cache.set(key, n)
+    assert [cache[key] for key in [1, 1.0, True, "1", b"1", (1,), ("1",), None, "None"]] == list(
+        range(9)
+    )
+
+
+@pytest.mark.parametrize("key", [[1], {"a": 1}, object(), float("nan"), (1, [2])])
+def test_a_key_that_is_no_plain_value_is_refused(cache: DiskCache, key: Any) -> None:
+    with pytest.raises(InvalidKeyError, match="cannot be a key"):
+        cache.set(key, 1)
+
+
+def test_odd_strings_are_keys_too(cache: DiskCache) -> None:
+    odd = ["", "a\nb", "a\\nb", "\x00", "\ud800", "n1:x", "é" * 1000]
+    for n, key in enumerate(odd):
+        cache.set(key, n)
+    assert [cache[key] for key in odd] == list(range(len(odd)))
+    with pytest.raises(InvalidKeyError, match="65536"):
+        cache.set("k" * 70_000, 1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 256 * KIB - 1, 256 * KIB, 256 * KIB + 1, 3 << 20])
+@pytest.mark.parametrize("kind", [bytes, str, bytearray, np.ndarray])
+def test_values_of_every_size_come_back(cache: DiskCache, size: int, kind: Any) -> None:
+    value: Any = os.urandom(size)
+    if kind is str:
+        value = "x" * size
+    elif kind is np.ndarray:
+        value = np.frombuffer(value, np.uint8)
+    else:
+        value = kind(value)
+    cache.set("k", value)
+    back = cache["k"]
+    assert type(back) is kind
+    assert bytes(back, "ascii") == b"x" * size if kind is str else bytes(back) == bytes(value)
+    with DiskCache(cache.directory) as again:
+        assert np.array_equal(again["k"], value) if kind is np.ndarray else again["k"] == value
+
+
+def test_large_arrays_are_private_writable_maps(cache: DiskCache) -> None:
+    cache.set("a", np.zeros(100_000))
+    first = cache["a"]
+    first[0] = 7
+    assert cache["a"][0] == 0
+
+
+def test_a_value_too_large_for_the_cache_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    with DiskCache(tmp_path, max_bytes=256 * KIB) as cache:
+        cache.set("k", 1)
+        with pytest.raises(ValueTooLargeError, match="max_bytes"):
+            cache.set("k", os.urandom(256 * KIB))
+        assert cache["k"] == 1
+        assert len(cache.get_or_compute("big", lambda: os.urandom(256 * KIB))) == 256 * KIB
+        assert "big" not in cache
+
+
+def test_a_serializer_of_the_user_encodes_every_value(tmp_path: Path) -> None:
+    class Json:
+        format = "json"
+
+        def dumps(self, obj: Any, /) -> bytes:
+            return json.dumps(obj).encode()
+
+        def loads(self, data: Any, /) -> Any:
+            return json.loads(bytes(data))
+
+    with DiskCache(tmp_path, serializer=Json()) as cache:
+        cache.set("k", {"a": [1]})
+        cache.set("large", "x" * (300 * KIB))
+        assert cache["k"] == {"a": [1]}
+        assert len(cache["large"]) == 300 * KIB
+    with (
+        DiskCache(tmp_path) as plain,
+        pytest.warns(CorruptEntryWarning, match="serializer"),
+    ):
+        assert plain.get("k", "miss") == "miss"
+
+
+# Trust
+
+
+class Custom:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Custom)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("filler", [b"", bytes(300 * KIB)])
+def test_only_allowed_classes_are_rebuilt(tmp_path: Path, filler: bytes) -> None:
+    name = f"{Custom.__module__}.{Custom.__qualname__}"
+    sys.modules.setdefault(Custom.__module__, sys.modules[__name__])
+    with DiskCache(tmp_path) as cache:
+        cache.set("k", [Custom(), filler])
+        with pytest.raises(UntrustedDataError, match="Custom"):
+            cache.get("k")
+    with DiskCache(tmp_path, trust=Safe(allow=(name,))) as cache:
+        assert cache["k"] == [Custom(), filler]
+
+
+@pytest.mark.parametrize("size", [10, 300 * KIB])
+def test_a_signed_cache_reads_only_what_its_key_signed(tmp_path: Path, size: int) -> None:
+    key, other = Signed(b"k" * 32), Signed(b"o" * 32)
+    with DiskCache(tmp_path, trust=key) as cache:
+        cache.set("k", ["x" * size])
+        assert cache["k"] == ["x" * size]
+    with DiskCache(tmp_path, trust=other) as stranger, pytest.raises(SignatureError):
+        stranger.get("k")
+
+
+# Tags, namespaces, expiry
+
+
+def test_a_tag_removes_its_entries_and_no_others(cache: DiskCache) -> None:
+    cache.set("a", 1, tag="red")
+    cache.set("b", 2, tag="blue")
+    cache.set("c", 3, tag="red")
+    cache.set("c", 4)  # no longer red
+    assert cache.delete_tag("red") == 1
+    assert dict(cache.items()) == {"b": 2, "c": 4}
+    assert cache.delete_tag("red") == 0
+
+
+def test_namespaces_keep_keys_apart_and_clear_alone(cache: DiskCache) -> None:
+    one, two = cache.namespace("one"), cache.namespace("two")
+    inner = one.namespace("inner")
+    for n, view in enumerate((cache, one, two, inner)):
+        view.set("k", n)
+    assert [view["k"] for view in (cache, one, two, inner)] == [0, 1, 2, 3]
+    assert [list(view) for view in (cache, one, inner)] == [["k"], ["k"], ["k"]]
+    assert len(cache) == 1
+    one.clear()
+    assert ("k" in one, "k" in inner, "k" in two, "k" in cache) == (False, False, True, True)
+
+
+def test_deadlines_follow_the_clock_also_when_it_jumps(tmp_path: Path) -> None:
+    clock = Clock()
+    with DiskCache(tmp_path, default_ttl=10, clock=clock) as cache:
+        cache.set("k", 1)
+        cache.set("ever", 1, ttl=None)
+        clock.now -= 1_000_000  # back: nothing expires early
+        assert cache["k"] == 1
+        clock.now += 1_000_010
+        assert "k" not in cache
+        assert cache.get("k", "gone") == "gone"
+        assert cache.expire() == 1
+        assert list(cache) == ["ever"]
+
+
+def test_touch_gives_an_entry_a_new_life(tmp_path: Path) -> None:
+    clock = Clock()
+    with DiskCache(tmp_path, default_ttl=10, clock=clock) as cache:
+        cache.set("k", [1], tag="t")
+        for _ in range(3):
+            clock.now += 9
+            assert cache.touch("k")
+        assert cache["k"] == [1]
+        assert cache.touch("k", ttl=None)
+        clock.now += 1000
+        assert cache["k"] == [1]
+        assert not cache.touch("other")
+        assert cache.delete_tag("t") == 1
+
+
+# Many at once, iteration, pickling
+
+
+def test_many_are_stored_read_and_removed_together(cache: DiskCache) -> None:
+    values = {f"k{n}": os.urandom(3000) for n in range(1000)}
+    cache.set_many(values, tag="all")
+    assert cache.get_many([*values, "other"]) == values
+    assert sorted(cache.keys()) == sorted(values)
+    assert len(cache) == 1000
+    assert cache.delete_many(["k1", "k2", "other"]) == 2
+    assert cache.delete_tag("all") == 998
+
+
+def test_a_pickled_cache_opens_the_same_folder(cache: DiskCache) -> None:
+    view = cache.namespace("inner")
+    view.set("k", 1)
+    with pickle.loads(pickle.dumps(view)) as copy:
+        assert copy["k"] == 1
+        copy.set("k", 2)
+    assert view["k"] == 2
+
+
+def test_a_closed_cache_says_so(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path)
+    cache.set("k", 1)
+    cache.close()
+    cache.close()
+    for use in (lambda: cache.get("k"), lambda: cache.set("k", 1), lambda: len(cache)):
+        with pytest.raises(CacheClosedError, match="closed"):
+            use()
+
+
+def test_counters_tell_hits_and_misses(cache: DiskCache) -> None:
+    cache.set("k", 1)
+    cache.get("k")
+    cache.get("other")
+    cache.peek("k")
+    assert "k" in cache
+    stats = cache.get_stats()
+    assert (stats.hits, stats.misses, stats.size, stats.hit_rate) == (1, 1, 1, 0.5)
+    assert 0 < stats.disk_bytes < 1000
+
+
+def test_a_forked_child_shares_the_cache(cache: DiskCache) -> None:
+    cache.set("k", "parent")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            cache.set("child", cache["k"])
+            for n in range(200):
+                cache.set(n, n)
+        finally:
+            os._exit(0)
+    for n in range(200):
+        cache.set(1000 + n, n)
+    os.waitpid(pid, 0)
+    assert cache["child"] == "parent"
+    assert all(cache[n] == n and cache[1000 + n] == n for n in range(200))
+
+
+# Space
+
+
+def test_the_cache_keeps_to_its_limit_and_the_newest_stay(tmp_path: Path) -> None:
+    with DiskCache(tmp_path, max_bytes=1 << 20) as cache:
+        for n in range(5000):
+            cache.set(n, os.urandom(1000))
+        stats = cache.get_stats()
+        assert stats.disk_bytes <= (1 << 20) + 70 * KIB
+        assert all(n in cache for n in range(4300, 5000))
+        assert stats.evicted + stats.size == 5000
+        on_disk = sum(p.stat().st_size for p in cache.directory.glob("*.seg"))
+        assert on_disk == stats.disk_bytes
+
+
+def test_what_is_read_is_kept_when_the_old_goes(tmp_path: Path) -> None:
+    with DiskCache(tmp_path, max_bytes=1 << 20) as cache:
+        cache.set("hot", "value", tag="t")
+        for n in range(5000):
+            cache.set(n, os.urandom(1000))
+            assert cache["hot"] == "value", n
+        assert 0 not in cache
+    with DiskCache(tmp_path, max_bytes=1 << 20) as again:
+        assert again["hot"] == "value"
+        assert again.delete_tag("t") == 1
+
+
+def test_large_values_count_and_their_files_go_with_them(tmp_path: Path) -> None:
+    with DiskCache(tmp_path, max_bytes=8 << 20) as cache:
+        for n in range(30):
+            cache.set(n, np.full(1 << 17, n, np.float64))  # 1 MiB each
+        files = [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()]
+        assert sum(p.stat().st_size for p in files) <= 8 << 20
+        assert 29 in cache
+        assert 0 not in cache
+        cache.set(29, np.zeros(1 << 17))
+        cache.delete(28)
+        left = [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()]
+        assert len(left) == len(files) - 1
+        cache.clear()
+        assert not [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()]
+
+
+def test_overwriting_one_key_for_ever_stays_within_the_limit(tmp_path: Path) -> None:
+    with DiskCache(tmp_path, max_bytes=512 * KIB) as cache:
+        for n in range(3000):
+            cache.set("k", bytes(1000) + n.to_bytes(4, "big"))
+        assert cache.get_stats().disk_bytes < 600 * KIB
+        assert cache["k"][-4:] == (2999).to_bytes(4, "big")
+
+
+def test_too_small_a_limit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="65536"):
+        DiskCache(tmp_path, max_bytes=1000)
+
+
+def test_hints_make_no_difference(tmp_path: Path) -> None:
+    def content(folder: Path) -> dict[Any, Any]:
+        with DiskCache(folder, max_bytes=4 << 20) as cache:
+            return {
+                "all": dict(cache.items()),
+                "inner": dict(cache.namespace("in\nner").items()),
+                "tagged": cache.delete_tag("nothing"),
+            }
+
+    with DiskCache(tmp_path, max_bytes=4 << 20) as cache:
+        inner = cache.namespace("in\nner")
+        for n in range(3000):
+            cache.set(f"k\n{n % 700}", (n, os.urandom(500)), tag=f"t{n % 10}")
+            inner.set(n % 50, n)
+            if n % 400 == 0:
+                cache.delete_tag("t3")
+                cache.delete(f"k\n{n % 700 - 1}")
+            if n % 900 == 0:
+                inner.clear()
+                cache.set("big", np.full(70_000, n))
+    assert len(list(tmp_path.glob("*.hint"))) > 3
+    with_hints = content(tmp_path)
+    for hint in tmp_path.glob("*.hint"):
+        hint.unlink()
+    without = content(tmp_path)
+    assert with_hints["inner"] == without["inner"]
+    assert with_hints["all"].keys() == without["all"].keys()
+    big = with_hints["all"].pop("big"), without["all"].pop("big")
+    np.testing.assert_array_equal(*big)
+    assert with_hints == without
+
+
+def test_a_move_never_brings_back_an_older_value(tmp_path: Path) -> None:
+    """Two handles on one folder; one moves what the other has just changed."""
+    with DiskCache(tmp_path) as mover, DiskCache(tmp_path) as writer:
+        mover.set("set", "old")
+        mover.set("deleted", "old")
+        mover.set("tagged", "old", tag="t")
+        log = mover._log
+        real = log.segments.write
+        for key, change in {
+            "set": lambda: writer.set("set", "new"),
+            "deleted": lambda: writer.delete("deleted"),
+            "tagged": lambda: writer.delete_tag("t"),
+        }.items():
+
+            def write(data: bytes, change: Any = change) -> int:
+                log.segments.write = real  # type: ignore[method-assign]
+                change()  # between the mover's look at the log and its write
+                return real(data)
+
+            log.segments.write = write  # type: ignore[method-assign]
+            log.move(b"s" + key.encode())
+        for reader in (mover, writer):
+            assert reader["set"] == "new"
+            assert reader.get("deleted", "gone") == "gone"
+            assert reader.get("tagged", "gone") == "gone"
+        with DiskCache(tmp_path) as fresh:
+            assert dict(fresh.items()) == {"set": "new"}
+
+
+# The folder
+
+
+def test_only_the_user_can_read_the_folder(cache: DiskCache) -> None:
+    cache.set("big", np.zeros(100_000))
+    for path in (cache.directory, cache.directory / "blobs"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(p.stat().st_mode) for p in segments(cache)} == {0o600}
+
+
+def test_a_newer_format_and_a_network_disk_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = {"format": "ops-cache log", "version": 99, "salt": "00" * 16}
+    (tmp_path / "cache.json").write_text(json.dumps(marker))
+    with pytest.raises(CacheError, match="Upgrade ops-cache"):
+        DiskCache(tmp_path)
+    monkeypatch.setattr(folder_module, "_file_system", lambda _: "nfs4")
+    with pytest.raises(UnsuitableFolderError, match="network file system"):
+        DiskCache(tmp_path / "other")
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("")
+    with pytest.raises(OSError, match="c"):
+        DiskCache(tmp_path / "c")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs another user")
+def test_a_read_only_folder_can_be_read(tmp_path: Path) -> None:
+    with DiskCache(tmp_path / "c") as cache:
+        cache.set("k", [1])
+        cache.set("big", np.ones(100_000))
+    program = """
+import os, sys, warnings
+from ops.cache import DiskCache, ReadOnlyCacheError
+os.access = lambda path, mode: mode != os.W_OK  # root may write anywhere
+cache = DiskCache(sys.argv[1])
+assert cache["k"] == [1] and cache["big"].sum() == 100_000
+try:
+    cache.set("k", 2)
+except ReadOnlyCacheError as error:
+    assert "cannot be written" in str(error)
+else:
+    raise SystemExit("written")
+assert cache.get_or_compute("new", lambda: 5) == 5
+assert cache.get("k") == [1]
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "c")], check=True)
+    with DiskCache(tmp_path / "c") as cache:
+        assert sorted(cache) == ["big", "k"]

@@ -1,0 +1,240 @@
+"""RedisCache on a real server: what is particular to it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cache.redis_server import RedisServer
+
+from ops.cache import CacheUnavailableError, CorruptEntryWarning, RedisCache, ValueTooLargeError
+from ops.foundation import ValidationError
+from ops.serialize import SignatureError, Signed, UntrustedDataError
+
+pytestmark = pytest.mark.service
+Child = Callable[..., "subprocess.Popen[str]"]
+
+
+class Custom:
+    pass
+
+
+@pytest.fixture
+def name() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def cache(redis_server: RedisServer, name: str) -> Iterator[RedisCache]:
+    with RedisCache(redis_server.url, name, on_error="raise") as made:
+        yield made
+
+
+def test_machines_share_what_one_has_stored(
+    cache: RedisCache, redis_server: RedisServer, name: str
+) -> None:
+    cache.set(("k", 1), {"a": [1, None]}, tag="t")
+    with RedisCache(redis_server.url, name) as other, RedisCache(redis_server.url) as stranger:
+        assert other[("k", 1)] == {"a": [1, None]}
+        assert ("k", 1) not in stranger
+        assert list(other) == [("k", 1)]
+        assert other.delete_tag("t") == 1
+    assert ("k", 1) not in cache
+
+
+def test_a_tag_removes_only_what_carries_it_now(cache: RedisCache) -> None:
+    cache.set("a", 1, tag="red")
+    cache.set("b", 2, tag="red")
+    cache.set("b", 3, tag="blue")
+    cache.set("c", 4)
+    assert cache.delete_tag("red") == 1
+    assert {key: cache[key] for key in cache} == {"b": 3, "c": 4}
+
+
+def test_views_clear_their_own_keys_also_with_odd_names(cache: RedisCache) -> None:
+    odd, other = cache.namespace("a*[?]\\"), cache.namespace("ab")
+    for view in (cache, odd, other):
+        view.set("k", 1)
+    for n in range(1200):
+        odd.set(n, n)
+    odd.clear()
+    assert ("k" in odd, "k" in other, "k" in cache) == (False, True, True)
+    assert list(cache) == ["k"]
+    cache.clear()
+    assert "k" not in other
+
+
+def test_times_to_live_are_those_of_the_server(cache: RedisCache) -> None:
+    cache.set("k", 1, ttl=1000)
+    value, left = cache.get_with_ttl("k")
+    assert value == 1
+    assert left is not None
+    assert 990 < left <= 1000
+    assert cache.touch("k", ttl=5000)
+    assert (cache.get_with_ttl("k")[1] or 0) > 4000
+    assert cache.touch("k", ttl=None)
+    assert cache.get_with_ttl("k") == (1, None)
+    assert not cache.touch("other", ttl=5)
+    assert cache.touch("k", ttl=0)
+    assert "k" not in cache
+
+
+def test_only_allowed_classes_and_signed_values_are_rebuilt(
+    redis_server: RedisServer, name: str
+) -> None:
+    sys.modules.setdefault(Custom.__module__, sys.modules[__name__])
+    with RedisCache(redis_server.url, name, trust=Signed(b"k" * 32)) as signed:
+        signed.set("k", Custom())
+        assert isinstance(signed["k"], Custom)
+    with RedisCache(redis_server.url, name, trust=Signed(b"o" * 32)) as other:
+        with pytest.raises(SignatureError):
+            other.get("k")
+        other.set("plain", [1])
+    with RedisCache(redis_server.url, name) as safe:
+        safe.set("k", Custom())
+        with pytest.raises(UntrustedDataError, match="Custom"):
+            safe.get("k")
+
+
+def test_garbage_in_the_place_of_a_value_is_a_miss(cache: RedisCache) -> None:
+    for garbage in (b"", b"x", b"\x00\x00\x00garbage", b"\x07\x00\x00?", b"\x02\x00\x00\xff"):
+        cache.set("k", 1)
+        (entry,) = cache._client.keys(cache._name(b"v", b"*"))
+        cache._client.set(entry, garbage)
+        with pytest.warns(CorruptEntryWarning, match="counts as missing"):
+            assert cache.get("k", "miss") == "miss"
+
+
+def test_secrets_stay_out_of_repr_and_errors(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    away = RedisServer(tmp_path)  # never started
+    with RedisCache(away.url, timeout=0.2) as cache, caplog.at_level(logging.INFO, "ops.cache"):
+        assert cache.get("k") is None
+        assert cache.get("k") is None
+        assert "not-shown" not in repr(cache) + caplog.text
+        assert caplog.text.count("cannot be reached") == 1  # once per outage
+    wrong = redis_server.url.replace("not-shown", "a-wrong-one")
+    with (
+        RedisCache(wrong, on_error="raise") as cache,
+        pytest.raises(CacheUnavailableError) as caught,
+    ):
+        cache.set("k", 1)
+    assert "a-wrong-one" not in str(caught.value)
+
+
+def test_a_down_server_is_a_miss_or_an_error_as_chosen(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, tmp_path: Path, name: str
+) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    with (
+        RedisCache(server.url, name, timeout=0.5) as degrading,
+        RedisCache(server.url, name, timeout=0.5, on_error="raise") as raising,
+        caplog.at_level(logging.INFO, "ops.cache"),
+    ):
+        degrading.set("k", 1)
+        assert raising["k"] == 1
+        server.kill()
+        assert degrading.get("k", "miss") == "miss"
+        degrading.set("k", 2)
+        assert not degrading.delete("k")
+        assert degrading.get_or_compute("k", lambda: 3) == 3
+        assert list(degrading) == []
+        assert not degrading.ping()
+        for use in (lambda: raising.get("k"), lambda: raising.get_or_compute("k", lambda: 3)):
+            with pytest.raises(CacheUnavailableError, match="cannot be reached"):
+                use()
+        server.start()  # the same port: the connections come back by themselves
+        degrading.set("k", 4)
+        assert raising["k"] == degrading["k"] == 4
+        assert caplog.text.count("going on without it") == 1
+        assert caplog.text.count("answers again") == 1
+    server.kill()
+
+
+def test_an_error_of_the_computation_is_never_taken_for_one_of_the_server(
+    cache: RedisCache,
+) -> None:
+    import redis
+
+    def fail() -> None:
+        raise redis.ConnectionError("of somebody else")
+
+    with pytest.raises(redis.ConnectionError, match="somebody else"):
+        cache.get_or_compute("k", fail)
+
+
+@pytest.mark.fault
+def test_processes_compute_a_missing_key_once_and_a_killed_one_hands_over(
+    redis_server: RedisServer, name: str, child: Child, tmp_path: Path
+) -> None:
+    program = """
+import sys, time
+from ops.cache import RedisCache
+url, name, folder, seconds = sys.argv[1:]
+cache = RedisCache(url, name, lock_timeout=0.5)
+def compute():
+    with open(folder + "/calls", "a") as file:
+        file.write("x")
+    print("computing", flush=True)
+    time.sleep(float(seconds))
+    return [1]
+print(cache.get_or_compute("k", compute))
+"""
+    dead = child(program, redis_server.url, name, tmp_path, 600)
+    assert dead.stdout
+    assert dead.stdout.readline() == "computing\n"
+    # Longer than the lease, which is renewed while somebody computes.
+    others = [child(program, redis_server.url, name, tmp_path, 1.5) for _ in range(4)]
+    dead.kill()
+    assert all(other.communicate(timeout=60)[0].endswith("[1]\n") for other in others)
+    assert (tmp_path / "calls").read_text() == "xx"
+
+
+def test_who_lost_the_lease_does_not_store(cache: RedisCache) -> None:
+    first = cache._leases.take(b"lease")
+    assert first
+    assert cache._leases.take(b"lease") is None
+    cache._client.delete(b"lease")  # it expired while its holder was stopped
+    second = cache._leases.take(b"lease")
+    assert second
+    entry = cache._name(b"v", b"sk")
+    with second:
+        assert not first.store(entry, b"\x01\x00\x00late", None)
+        assert second.store(entry, b"\x01\x00\x00right", 10_000)
+        assert cache["k"] == b"right"
+    assert cache._client.get(b"lease") is None
+
+
+def test_what_redis_cannot_take_is_refused(
+    cache: RedisCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ops.cache.remote._LARGEST", 1000)
+    with pytest.raises(ValueTooLargeError, match="1000 bytes"):
+        cache.set("k", "x" * 1000)
+    assert cache.get_or_compute("k", lambda: "x" * 1000) == "x" * 1000
+    assert cache.get_stats().rejected == 2
+    assert "Returned, not cached" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"on_error": "ignore"}, "on_error"), ({"namespace": "a:b"}, "namespace")]
+)
+def test_wrong_options_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RedisCache("redis://127.0.0.1:1", **options)
+
+
+def test_a_pickled_cache_talks_to_the_same_server(cache: RedisCache) -> None:
+    view = cache.namespace("inner")
+    view.set("k", 1)
+    with pickle.loads(pickle.dumps(view)) as copy:
+        assert copy["k"] == 1

@@ -1,0 +1,140 @@
+"""Two levels: what the front may hold, and writing back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.cache import CacheClosedError, DiskCache, LRUCache, MemoryCache, TwoLevelCache
+from ops.foundation import ValidationError
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Slow(dict[Any, Any]):
+    """A level that counts, and fails on demand."""
+
+    failing = False
+    sets = 0
+
+    def set(self, key: Any, value: Any, ttl: Any = None) -> None:
+        if self.failing:
+            raise OSError("the level behind is away")
+        self.sets += 1
+        self[key] = value
+
+    def delete(self, key: Any) -> bool:
+        return self.pop(key, None) is not None
+
+
+def test_what_is_promoted_lives_no_longer_than_behind() -> None:
+    clock = Clock()
+    l1: MemoryCache[Any, Any] = MemoryCache(clock=clock)
+    l2: MemoryCache[Any, Any] = MemoryCache(clock=clock)
+    two: TwoLevelCache[Any, Any] = TwoLevelCache(l1, l2)
+    l2.set("k", 1, ttl=10)
+    clock.now = 6
+    assert two.get("k") == 1
+    clock.now = 10
+    assert not two.contains("k")
+
+
+def test_the_front_keeps_to_its_own_time_to_live() -> None:
+    clock = Clock()
+    l1: LRUCache[Any, Any] = LRUCache(10, default_ttl=5, clock=clock)
+    l2: LRUCache[Any, Any] = LRUCache(10, default_ttl=100, clock=clock)
+    two: TwoLevelCache[Any, Any] = TwoLevelCache(l1, l2)
+    two.set("k", 1)
+    two.set("ever", 2, ttl=None)
+    clock.now = 6
+    assert not l1.contains("k")
+    assert not l1.contains("ever")
+    assert (two.get("k"), two.get("ever")) == (1, 2)
+
+
+def test_processes_behind_one_disk_compute_once(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from ops.cache import DiskCache, MemoryCache, TwoLevelCache
+two = TwoLevelCache(MemoryCache(10), DiskCache(sys.argv[1] + "/c"))
+def compute():
+    open(sys.argv[1] + "/calls", "a").write("x")
+    time.sleep(0.2)
+    return 5
+print(two.get_or_compute("k", compute))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate()[0] for process in running] == ["5\n"] * 3
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_writing_back_comes_later_and_only_with_the_newest() -> None:
+    behind = Slow()
+    with TwoLevelCache(MemoryCache(1), behind, write="back", flush_interval=1000) as two:
+        for n in range(5):
+            two.set("a", n)
+        two.set("b", 1)  # `a` leaves the front, and is still found
+        assert two.get("a") == 4
+        assert not behind
+        two.flush()
+        assert behind == {"a": 4, "b": 1}
+        assert behind.sets == 2
+        two.set("c", 1)
+        assert two.delete("c")
+        two.set("d", 1)
+        two.clear()
+        two.set("e", 1)
+    assert dict(behind) == {"e": 1}
+    with pytest.raises(CacheClosedError):
+        two.set("f", 1)
+
+
+def test_a_full_list_makes_the_writer_wait_for_the_flush() -> None:
+    behind = Slow()
+    with TwoLevelCache(
+        MemoryCache(100), behind, write="back", flush_interval=1000, max_pending=10
+    ) as two:
+        for n in range(25):
+            two.set(n, n)
+        assert len(behind) == 20
+
+
+def test_what_the_level_behind_refuses_stays_pending(until: Callable[..., None]) -> None:
+    behind = Slow()
+    behind.failing = True
+    with TwoLevelCache(MemoryCache(1), behind, write="back", flush_interval=0.01) as two:
+        two.set("a", 1)
+        two.set("b", 2)
+        with pytest.raises(OSError, match="away"):
+            two.flush()
+        assert (two.get("a"), two.get("b")) == (1, 2)
+        behind.failing = False
+        until(lambda: len(behind) == 2)  # the thread tries again
+
+
+def test_the_rest_is_written_at_the_end_of_the_process(tmp_path: Path) -> None:
+    program = """
+import sys
+from ops.cache import DiskCache, MemoryCache, TwoLevelCache
+two = TwoLevelCache(MemoryCache(10), DiskCache(sys.argv[1]), write="back", flush_interval=1000)
+two.set("k", 1)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    with DiskCache(tmp_path) as cache:
+        assert cache["k"] == 1
+
+
+def test_an_unknown_way_of_writing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="sideways"):
+        TwoLevelCache(MemoryCache(1), MemoryCache(1), write="sideways")  # type: ignore[arg-type]
