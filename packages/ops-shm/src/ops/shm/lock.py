@@ -10,7 +10,12 @@ These are a store and a load of different words on both sides (Dekker's pattern)
 ARM may reorder; the recoverer's membarrier(2) makes every running thread pass a full barrier, so
 either the taker sees the new EPOCH and backs off, or the recoverer sees the taker's OWNER and waits
 until it has left. OWNER is kept per epoch (modulo 32), so a taker that was stopped between its two
-steps and wakes up epochs later cannot overwrite the word of the present holder.
+steps and wakes up epochs later cannot overwrite the word of the present holder. The recoverer waits for
+a living owner of any epoch, not only of the one before: the recoverer that should have waited for it
+may have died after it moved EPOCH.
+
+`tests/shm/test_lock_model.py` holds these steps as a model and goes through all their interleavings,
+store buffers and a death at every step included.
 
 What a SIGKILL can leave, and why it ends well:
 
@@ -18,6 +23,7 @@ What a SIGKILL can leave, and why it ends well:
   the semaphore stays 0. After several looks a waiter recovers; were the taker alive after all, it
   backs off because EPOCH has moved.
 - OWNER written: the owner is dead, a waiter recovers; an odd SEQ says that a write was cut short.
+- the name of an old semaphore: it is removed with the segment.
 - a recoverer dies: recoveries are serialized by flock on the segment, which the kernel releases. The
   new semaphore is made locked; if it was in force already, the next waiter finds it with OWNER 0 and
   recovers once more.
@@ -107,10 +113,19 @@ class RobustLock:
         self._use(self.words[EPOCH])
 
     def _use(self, epoch: int) -> None:
-        # A recoverer sets EPOCH only after its semaphore exists, so this name can be opened.
-        name = mapping.semaphore_name(self._instance, epoch)
-        self.semaphore = _multiprocessing.SemLock._rebuild(0, _SEMAPHORE, 1, name)  # noqa: SLF001
-        self.try_, self.post = self.semaphore.acquire, self.semaphore.release
+        while True:
+            name = mapping.semaphore_name(self._instance, epoch)
+            try:
+                semaphore = _multiprocessing.SemLock._rebuild(0, _SEMAPHORE, 1, name)  # noqa: SLF001
+                break
+            except FileNotFoundError:
+                # A recoverer sets EPOCH only after its semaphore exists, so a missing one means that
+                # there is a newer epoch by now, or no segment any more.
+                if self.words[EPOCH] == epoch:
+                    raise
+                epoch = self.words[EPOCH]
+        self.semaphore = semaphore
+        self.try_, self.post = semaphore.acquire, semaphore.release
         self.epoch, self.owner = epoch, OWNER + epoch % OWNER_SLOTS
 
     def _wait(self, deadline: float | None) -> None:
@@ -161,11 +176,9 @@ class RobustLock:
             self.make(self._instance, new, 0)
             words[EPOCH] = new
             full_memory_barrier()
-            late = words[self.owner]
-            while late not in {0, seen} and is_alive(late):
+            while self._somebody_is_late():
                 time.sleep(0.001)  # it entered just before the epoch moved, and may finish
-                late = words[self.owner]
-            words[LAST_DEAD] = late or seen
+            words[LAST_DEAD] = words[self.owner] or seen
             words[RECOVERIES] += 1
             words[THREAD] = 0
             if words[SEQ] & 1:
@@ -176,6 +189,11 @@ class RobustLock:
             _forget(mapping.semaphore_name(self._instance, old))
         finally:
             os.close(fd)
+
+    def _somebody_is_late(self) -> bool:
+        """Tell whether a living process holds the lock by an epoch that is over."""
+        owners = self.words[OWNER : OWNER + OWNER_SLOTS].tolist()
+        return any(owner and is_alive(owner) for owner in owners)
 
 
 def _forget(name: str) -> None:
