@@ -1,9 +1,11 @@
-"""The command line: look at a store, promote a version, write its page, check it."""
+"""The command line: make a store, look at it, promote, copy, check and serve its probes."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +14,21 @@ from ops.registry.configuration import MLOpsConfig
 from ops.registry.context import MLOpsContext
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from ops.registry.records import ModelVersion
 
 _EXAMPLES = """examples:
   ops-registry runs --path ./mlops_data --filter "metrics.auc > 0.9" --order "metrics.auc DESC"
+  ops-registry compare 0198f3 0198f4 --path ./mlops_data
   ops-registry promote credit_risk 3 Production --path ./mlops_data
-  ops-registry page store.html --path ./mlops_data
+  ops-registry export ./backup --experiment tuning --path ./mlops_data
+  ops-registry fsck --repair --path ./mlops_data
+
+exit codes: 0 all is well, 1 a check found damage, 2 the request was wrong
 """
+#: Commands that may be the first ones of a store.
+_STARTING = {"init", "import", "serve-probes"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,26 +36,78 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(argv)
     try:
         config = MLOpsConfig.from_env()
-        config = config if asked.path is None else MLOpsConfig(storage_path=asked.path)
-        context = MLOpsContext(config)
-        if not context.path.is_dir():
-            print(f"ops-registry: there is no store at {context.path}", file=sys.stderr)
-            return 2
-        result, code = _COMMANDS[asked.command](context, asked)
+        if asked.path is not None:
+            config = dataclasses.replace(config, storage_path=asked.path)
+        with MLOpsContext(config) as context:
+            if not context.path.is_dir() and asked.command not in _STARTING:
+                print(f"ops-registry: there is no store at {context.path}", file=sys.stderr)
+                return 2
+            result, code = asked.run(context, asked)
     except (OpsError, OSError) as error:
         print(f"ops-registry: {error}", file=sys.stderr)
         return 2
-    if asked.json:
-        print(json.dumps(result, default=str))
+    _print(result, as_json=asked.json)
+    return int(code)
+
+
+def _print(result: Any, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_strict(result), default=str, allow_nan=False))
+        return
+    from ops.foundation.tables import format_table
+
+    if isinstance(result, list):
+        columns = list(dict.fromkeys(key for row in result for key in row))
+        rows = [[_shown(row.get(key, "")) for key in columns] for row in result]
+        print(format_table(rows, columns, max_width=40) if rows else "none")
     else:
-        for line in result if isinstance(result, list) else [result]:
-            print("  ".join(f"{k}={v}" for k, v in line.items()))
-    return code
+        for key, value in result.items():
+            lines = value if isinstance(value, list) else [value]
+            print("\n".join(f"{key}: {_shown(line)}" for line in lines) or f"{key}: none")
+
+
+def _strict(value: Any) -> Any:
+    """Return *value* with NaN and infinities as texts, which JSON has not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    return [_strict(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _progress(what: str) -> Callable[[int, int], None] | None:
+    """Return what shows how far something is, None when nobody watches a terminal."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        print(f"\r{what} {done}/{total}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _init(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+    tracker = context.experiment_tracker
+    experiment = (
+        context.experiment
+        if asked.experiment is None
+        else tracker.get_or_create_experiment(asked.experiment)
+    )
+    return {"path": str(context.path), "experiment": experiment.name}, 0
 
 
 def _runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     tracker = context.experiment_tracker
-    chosen = [e for e in tracker.list_experiments() if asked.experiment in {None, e.name}]
+    chosen = tracker.list_experiments()
+    if asked.experiment is not None:
+        chosen = [tracker.get_experiment_by_name(asked.experiment)]
     found = tracker.search_runs(
         [e.experiment_id for e in chosen],
         filter=asked.filter,
@@ -60,6 +122,21 @@ def _runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     ], 0
 
 
+def _compare(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+    runs = [context.experiment_tracker.get_run(run_id) for run_id in asked.run_id]
+    values = {
+        run.run_id: {"name": run.name, "status": str(run.status)}
+        | {f"params.{k}": v for k, v in run.parameters.items()}
+        | {f"metrics.{k}": v for k, v in run.metrics.items()}
+        for run in runs
+    }
+    fields = dict.fromkeys(field for found in values.values() for field in found)
+    rows = [{"field": f} | {i: found.get(f, "") for i, found in values.items()} for f in fields]
+    if asked.differing:
+        rows = [row for row in rows if len({str(row[i]) for i in values}) > 1]
+    return rows, 0
+
+
 def _models(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     found = context.model_registry.search_models(asked.filter, asked.order, asked.limit)
     return [
@@ -70,8 +147,42 @@ def _models(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]
 
 
 def _promote(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    made = context.model_registry.promote_model(asked.name, asked.version, asked.stage)
+    return _version(context.model_registry.promote_model(asked.name, asked.version, asked.stage))
+
+
+def _rollback(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+    return _version(context.model_registry.rollback(asked.name, asked.stage))
+
+
+def _version(made: ModelVersion) -> tuple[Any, int]:
     return {"name": made.name, "version": made.version, "stage": str(made.stage)}, 0
+
+
+def _export(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+    return _copy(context, asked, outwards=True)
+
+
+def _import(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+    return _copy(context, asked, outwards=False)
+
+
+def _copy(context: MLOpsContext, asked: argparse.Namespace, *, outwards: bool) -> tuple[Any, int]:
+    from ops.registry.transfer import copy_store
+
+    with MLOpsContext(MLOpsConfig(storage_path=asked.other)) as other:
+        source, target = (context, other) if outwards else (other, context)
+        if not source.path.is_dir():
+            raise FileNotFoundError(f"There is no store at {source.path}.")
+        # Naming experiments or models means those and nothing else.
+        some = asked.experiment is not None or asked.model is not None
+        copied = copy_store(
+            source,
+            target,
+            experiments=asked.experiment or [] if some else None,
+            models=asked.model or [] if some else None,
+            progress=_progress("copied"),
+        )
+    return dataclasses.asdict(copied), 0
 
 
 def _page(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
@@ -83,17 +194,30 @@ def _page(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
 def _fsck(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.fsck import check
 
-    report = check(context, repair=asked.repair)
+    report = check(context, repair=asked.repair, progress=_progress("checked"))
     return report.to_dict(), 0 if report.is_sound else 1
 
 
-_COMMANDS = {
-    "runs": _runs,
-    "models": _models,
-    "promote": _promote,
-    "page": _page,
-    "fsck": _fsck,
-}
+def _gc(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+    from ops.registry.fsck import collect
+
+    found = collect(context, dry_run=asked.dry_run)
+    return {"dry_run": asked.dry_run, "removed": [str(path) for path in found]}, 0
+
+
+def _serve_probes(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+    import signal
+    import threading
+
+    from ops.observe.probes import serve_probes
+
+    done = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: done.set())
+    with serve_probes(asked.port, host=asked.host, monitor=context.health) as server:
+        print(f"{server.url} has /livez, /readyz and /metrics", file=sys.stderr, flush=True)
+        done.wait()
+    return {"stopped": server.url}, 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,17 +235,45 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--order", help='such as "metrics.auc DESC"')
     search.add_argument("--limit", type=int)
     commands = parser.add_subparsers(dest="command", required=True)
-    runs = commands.add_parser("runs", parents=[shared, search], help="list or search runs")
+
+    def command(
+        name: str, run: Callable[..., Any], text: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, parents=[shared, *parents], help=text, description=text)
+        made.set_defaults(run=run)
+        return made
+
+    init = command("init", _init, "make a store with its first experiment")
+    init.add_argument("--experiment", help="its name (default: that of the configuration)")
+    runs = command("runs", _runs, "list or search runs", search)
     runs.add_argument("--experiment", help="only of the experiment with this name")
-    commands.add_parser("models", parents=[shared, search], help="list or search model versions")
-    promote = commands.add_parser("promote", parents=[shared], help="move a version to a stage")
+    compare = command("compare", _compare, "show runs side by side")
+    compare.add_argument("run_id", nargs="+")
+    compare.add_argument("--differing", action="store_true", help="only what is not the same")
+    command("models", _models, "list or search model versions", search)
+    promote = command("promote", _promote, "move a version to a stage")
     promote.add_argument("name")
     promote.add_argument("version", type=int)
-    promote.add_argument("stage", choices=["Staging", "Production", "Archived", "None"])
-    page = commands.add_parser("page", parents=[shared], help="write the store as one HTML file")
-    page.add_argument("output")
-    fsck = commands.add_parser("fsck", parents=[shared], help="check journals and artifacts")
-    fsck.add_argument("--repair", action="store_true", help="rebuild the indexes")
+    promote.add_argument("stage", help="Staging, Production, Archived or None")
+    rollback = command("rollback", _rollback, "give a stage back to the version before")
+    rollback.add_argument("name")
+    rollback.add_argument("stage", nargs="?", default="Production")
+    for name, run, text in (
+        ("export", _export, "copy into another store"),
+        ("import", _import, "copy from another store"),
+    ):
+        copy = command(name, run, f"{text}; started again, it goes on")
+        copy.add_argument("other", help="the folder of the other store")
+        copy.add_argument("--experiment", action="append", help="only this one; may be repeated")
+        copy.add_argument("--model", action="append", help="only this one; may be repeated")
+    command("page", _page, "write the store as one HTML file").add_argument("output")
+    fsck = command("fsck", _fsck, "check journals, views and artifacts")
+    fsck.add_argument("--repair", action="store_true", help="make the views again first")
+    gc = command("gc", _gc, "remove artifacts that nothing refers to, older than a day")
+    gc.add_argument("--dry-run", action="store_true", help="only list them")
+    probes = command("serve-probes", _serve_probes, "serve /livez, /readyz and /metrics")
+    probes.add_argument("--host", default="127.0.0.1")
+    probes.add_argument("--port", type=int, default=0, help="default: any free one")
     return parser
 
 

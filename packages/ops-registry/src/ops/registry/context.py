@@ -24,6 +24,7 @@ from ops.registry.factories import (
 from ops.registry.operations import Operations
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Callable, Mapping
 
     from ops.foundation.files import StrPath
@@ -107,6 +108,10 @@ class MLOpsContext:
             monitor.register(MemoryHealthCheck("memory", memory, max(memory, 0.95)))
             monitor.register(DiskHealthCheck("disk", there, disk, max(disk, 0.95)))
         return monitor
+
+    def paths_of_runs(self, experiment_id: str) -> pathlib.Path:
+        """Return the folder of an experiment's runs."""
+        return paths_of(self.config, self.config.tracking).runs(experiment_id)
 
     def compact(self) -> None:
         """Write the Parquet views of runs, experiments and models."""

@@ -55,14 +55,34 @@ class ExperimentLedger:
                 "tags": {str(k): str(v) for k, v in tags.items()},
                 "t": time_ns(),
             }
-            with atomic_write(self.folder / f"{record['id']}.json", "wb", durable="none") as file:
-                file.write(encode(record))
-            writer = JournalWriter(self._journal, durability=self._durability)
-            try:
-                writer.append(record)  # from here on it exists
-            finally:
-                writer.close()
+            self._add(record)
         return self.get(str(record["id"]))
+
+    def adopt(self, experiment: Experiment) -> Experiment:
+        """Return the experiment of that name; a new one keeps the id and time it has elsewhere."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock", timeout=60):
+            for known in self.all():
+                if known.name == experiment.name:
+                    return known
+            record = {
+                "id": experiment.experiment_id,
+                "name": experiment.name,
+                "description": experiment.description,
+                "tags": dict(experiment.tags),
+                "t": round(experiment.created_at.timestamp() * 1e6) * 1000,
+            }
+            self._add(record)
+        return self.get(experiment.experiment_id)
+
+    def _add(self, record: dict[str, Any]) -> None:
+        with atomic_write(self.folder / f"{record['id']}.json", "wb", durable="none") as file:
+            file.write(encode(record))
+        writer = JournalWriter(self._journal, durability=self._durability)
+        try:
+            writer.append(record)  # from here on it exists
+        finally:
+            writer.close()
 
     def all(self) -> list[Experiment]:
         """Return all experiments in the order they were created."""

@@ -1,24 +1,29 @@
-"""Checking a store: damaged lines, artifacts that changed, an index that does not fit the runs."""
+"""Checking a store: damaged lines, artifacts that changed, views that do not fit the journals.
+
+`collect` removes what nothing refers to any more: copies that a killed process left half made, and
+artifacts of runs and of model versions that no journal knows.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import pathlib
 import time
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
 from ops.registry.artifacts import remove
+from ops.registry.events import EventType
 from ops.registry.runlog import MAIN, RunReader
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Callable
 
     from ops.registry.context import MLOpsContext
 
-__all__ = ["Report", "check"]
+__all__ = ["Report", "check", "collect"]
 
 _OLD_SECONDS = 24 * 3600
 
@@ -44,7 +49,11 @@ class Report:
 
 
 def check(
-    context: MLOpsContext, *, repair: bool = False, now: Callable[[], float] = time.time
+    context: MLOpsContext,
+    *,
+    repair: bool = False,
+    now: Callable[[], float] = time.time,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Report:
     """Read everything once; with *repair* the indexes of runs are made again first.
 
@@ -54,9 +63,13 @@ def check(
     report = Report()
     if repair:
         context.experiment_tracker.rebuild()
-        report.removed_copies = len(_remove_orphans(context, now()))
-    for experiment in context.experiment_tracker.list_experiments():
+        context.model_registry.rewrite_views()
+        report.removed_copies = len(_half_made(context, now(), remove_them=True))
+    experiments = context.experiment_tracker.list_experiments()
+    for done, experiment in enumerate(experiments, 1):
         _check_runs(context, experiment.experiment_id, report)
+        if progress is not None:
+            progress(done, len(experiments))
     registry = context.model_registry
     for version in registry.search_models():
         report.versions += 1
@@ -64,7 +77,25 @@ def check(
             registry.verify(version)
         except OpsError as error:
             report.problems.append(f"{version.name}/{version.version}: {error}")
+        if not registry.has_current_view(version):
+            report.problems.append(
+                f"{version.name}/{version.version}: its metadata file is not as the journal has it."
+            )
     return report
+
+
+def collect(
+    context: MLOpsContext, *, dry_run: bool = False, now: Callable[[], float] = time.time
+) -> list[pathlib.Path]:
+    """Remove what nothing refers to, older than a day, and return it; with *dry_run* only list it."""
+    found = _half_made(context, now(), remove_them=False)
+    found += [path for path in _unknown(context) if _is_old(path, now())]
+    if not dry_run:
+        for path in found:
+            remove(path)
+        told = {"paths": [str(path) for path in found]}
+        context.operations.after(EventType.STORE_COLLECTED, told, resource=f"store:{context.path}")
+    return found
 
 
 def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> None:
@@ -100,11 +131,33 @@ def _canonical(row: dict[str, Any] | None) -> str:
     return json.dumps(row, sort_keys=True)
 
 
-def _remove_orphans(context: MLOpsContext, now_seconds: float) -> list[pathlib.Path]:
-    removed = []
+def _half_made(
+    context: MLOpsContext, now_seconds: float, *, remove_them: bool
+) -> list[pathlib.Path]:
+    found = []
     for root in (context.experiment_tracker.root, context.model_registry.root):
         for copy in [*root.glob("artifacts/.*.tmp"), *root.glob("artifacts/*/.*.tmp")]:
-            if now_seconds - copy.stat().st_mtime > _OLD_SECONDS:
-                remove(copy)
-                removed.append(copy)
-    return removed
+            if _is_old(copy, now_seconds):
+                found.append(copy)
+                if remove_them:
+                    remove(copy)
+    return found
+
+
+def _unknown(context: MLOpsContext) -> list[pathlib.Path]:
+    """Return the artifacts that belong to no run and no version."""
+    tracker, registry = context.experiment_tracker, context.model_registry
+    runs = {
+        row["run_id"]
+        for experiment in tracker.list_experiments()
+        for row in tracker.index_rows(experiment.experiment_id)
+    }
+    folders = tracker.root.glob("artifacts/[!.]*")
+    found = [folder for folder in folders if folder.name not in runs]
+    known = {pathlib.Path(v.artifact_uri).parent for v in registry.search_models()}
+    folders = registry.root.glob("artifacts/[!.]*/v*")
+    return found + [folder for folder in folders if folder not in known]
+
+
+def _is_old(path: pathlib.Path, now_seconds: float) -> bool:
+    return now_seconds - path.stat().st_mtime > _OLD_SECONDS

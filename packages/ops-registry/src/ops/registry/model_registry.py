@@ -18,10 +18,14 @@ from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_short_id
 from ops.foundation.locks import FileLock
 from ops.registry import artifacts
-from ops.registry.errors import ModelVersionNotFoundError
+from ops.registry.errors import (
+    AlreadyExistsError,
+    ModelNotFoundError,
+    ModelVersionNotFoundError,
+)
 from ops.registry.events import EventType, HookType
 from ops.registry.flavors import load_artifact
-from ops.registry.journal import JournalWriter, encode
+from ops.registry.journal import JournalReader, JournalWriter, encode
 from ops.registry.ledger import FORMAT, Changing, Ledger, Model, version_record
 from ops.registry.modelsearch import select
 from ops.registry.operations import Operations
@@ -299,6 +303,61 @@ class ModelRegistry:
             write_table(self.root / "models" / "index.parquet", versions)
         return len(versions)
 
+    def has_current_view(self, version: ModelVersion) -> bool:
+        """Whether the metadata file of a version says what its journal does."""
+        try:
+            found = self._view(version.model_id, version.version).read_bytes()
+        except FileNotFoundError:
+            return False
+        return found == encode(version_record(version))
+
+    def rewrite_views(self) -> None:
+        """Write the metadata files of all versions again."""
+        for version in self.search_models():
+            self._write_view(version)
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """Return the frames of the journal about a model, oldest first."""
+        found = [record for record in JournalReader(self._journal).poll() if record["name"] == name]
+        if not found:
+            raise ModelNotFoundError(f"There is no model {name!r}.")
+        return found
+
+    def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: pathlib.Path) -> int:
+        """Take over the history of a model of another registry; return how many frames were new.
+
+        *origin* is that registry's folder of artifacts. A model of the same name must be the
+        beginning of the same history.
+        """
+        with self._turn, self._changing():
+            known = [r for r in JournalReader(self._journal).poll() if r["name"] == name]
+            shared = min(len(known), len(records))
+            if known[:shared] != list(records[:shared]):
+                raise AlreadyExistsError(
+                    f"There is another model {name!r} already.",
+                    suggestions=("Delete it here, or copy into another store.",),
+                )
+            new = records[len(known) :]
+            for record in new:
+                self._adopt_one(record, origin)
+            if new:
+                for version in self.list_model_versions(name):
+                    self._write_view(version)
+        return len(new)
+
+    def _adopt_one(self, record: dict[str, Any], origin: pathlib.Path) -> None:
+        version = record["version"]
+        if record["op"] == "register":
+            stored = pathlib.Path(record["model_id"], f"v{version}", record["file"])
+            if (origin / stored).exists():  # else it is deleted by a later frame
+                target = self._artifacts / stored
+                target.parent.mkdir(parents=True, exist_ok=True)
+                artifacts.fetch(origin / stored, target, record["checksum"])
+        elif record["op"] == "delete":
+            model_id = self._ledger.version(record["name"], version).model_id
+            artifacts.remove(self._folder(model_id, version))
+        self._append_record(record)
+
     def health_check(self) -> bool:
         """Whether the registry can be read."""
         self.list_models()
@@ -330,13 +389,17 @@ class ModelRegistry:
 
     def _changing(self) -> Changing:
         """Return the lock under which the journal may be appended to; the ledger is up to date."""
+        self._journal.parent.mkdir(parents=True, exist_ok=True)
         return Changing(self._lock, self._ledger)
 
     def _append(self, operation: str, name: str, version: int, **more: Any) -> None:
         record = {"v": FORMAT, "op": operation, "name": name, "version": version, "t": time_ns()}
+        self._append_record(record | more)
+
+    def _append_record(self, record: dict[str, Any]) -> None:
         writer = JournalWriter(self._journal, durability=self._durability)
         try:
-            writer.append(record | more)
+            writer.append(record)
         finally:
             writer.close()
         self._ledger.refresh()

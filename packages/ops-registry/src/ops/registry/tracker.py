@@ -28,7 +28,7 @@ from ops.registry.runlog import FORMAT, MAIN, RunReader, RunState, journal_path,
 from ops.registry.runlogger import RunLogger
 from ops.registry.runqueries import RunQueries
 from ops.registry.runstore import RunStore
-from ops.registry.validators import check_key, check_name
+from ops.registry.validators import check_key, check_name, check_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -213,6 +213,23 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             CURRENT_RUN.reset(token)
 
     # Maintenance
+
+    def adopt_experiment(self, experiment: Experiment) -> Experiment:
+        """Return the experiment of that name, which is *experiment* itself if it is new here."""
+        return self._experiments.adopt(experiment)
+
+    def adopt_run(self, experiment_id: str, run_id: str) -> None:
+        """Add a run to the index whose journals were put here by other means."""
+        index = self._store.index(experiment_id)
+        reader = RunReader(index.folder, run_id)
+        row = reader.poll().row
+        if RunStatus(row["status"]).is_final:
+            reader.write_view()
+        index.put(row)
+
+    def artifact_folder(self, run_id: str) -> pathlib.Path:
+        """Return where the artifacts of a run are."""
+        return self._artifacts / check_run_id(run_id)
 
     def compact(self) -> int:
         """Fold the journals of all indexes into Parquet and return the number of runs."""

@@ -1,0 +1,145 @@
+"""Copying experiments and models from one store to another: export and import are the same thing.
+
+An export is a whole store that anything here can open; an import is a copy the other way. What is
+copied are the journals, so histories, times, stages and aliases arrive exactly as they were.
+
+A run's files are copied first, its main journal last and at once: a run that is there is whole.
+Of a model, the target takes the frames of the journal that it lacks; if what it has is not how the
+source's history begins, the two are different models and it is an `AlreadyExistsError`. So a copy
+that was interrupted can be started again, and one that is complete changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.files import atomic_write
+from ops.registry import artifacts
+from ops.registry.errors import ExperimentNotFoundError, ModelNotFoundError
+from ops.registry.events import EventType
+from ops.registry.journal import JournalReader, frame
+from ops.registry.runlog import MAIN, RunReader, journal_path
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Sequence
+
+    from ops.registry.context import MLOpsContext
+    from ops.registry.records import Experiment
+
+__all__ = ["Copied", "copy_store"]
+
+
+@dataclasses.dataclass(slots=True)
+class Copied:
+    """How much a copy brought, and how much had been there already."""
+
+    experiments: int = 0
+    runs: int = 0
+    runs_there: int = 0
+    models: int = 0
+    changes: int = 0
+
+
+def copy_store(
+    source: MLOpsContext,
+    target: MLOpsContext,
+    *,
+    experiments: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Copied:
+    """Copy experiments and models by name (all without names) and return what was copied.
+
+    *progress* is told how many runs and models are done, of how many.
+    """
+    chosen = _experiments(source, experiments)
+    names = _models(source, models)
+    folders = {e.experiment_id: source.paths_of_runs(e.experiment_id) for e in chosen}
+    runs = [(e, run_id) for e in chosen for run_id in _run_ids(folders[e.experiment_id])]
+    copied = Copied(experiments=len(chosen), models=len(names))
+    tell = _counter(progress, len(runs) + len(names))
+    homes = {e.experiment_id: target.experiment_tracker.adopt_experiment(e) for e in chosen}
+    for experiment, run_id in runs:
+        is_new = _copy_run(source, target, experiment, run_id, homes[experiment.experiment_id])
+        copied.runs += is_new
+        copied.runs_there += not is_new
+        tell()
+    for name in names:
+        registry = source.model_registry
+        copied.changes += target.model_registry.adopt(
+            name, registry.history(name), registry.root / "artifacts"
+        )
+        tell()
+    told = dataclasses.asdict(copied)
+    source.operations.after(EventType.STORE_EXPORTED, told, resource=f"store:{target.path}")
+    target.operations.after(EventType.STORE_IMPORTED, told, resource=f"store:{source.path}")
+    return copied
+
+
+def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], None]:
+    numbers = itertools.count(1)
+
+    def tell() -> None:
+        if progress is not None:
+            progress(next(numbers), total)
+
+    return tell
+
+
+def _experiments(source: MLOpsContext, names: Sequence[str] | None) -> list[Experiment]:
+    every = {e.name: e for e in source.experiment_tracker.list_experiments()}
+    for name in names or ():
+        if name not in every:
+            raise ExperimentNotFoundError(f"There is no experiment {name!r}.")
+    return [e for e in every.values() if names is None or e.name in names]
+
+
+def _models(source: MLOpsContext, names: Sequence[str] | None) -> list[str]:
+    every = source.model_registry.list_models()
+    for name in names or ():
+        if name not in every:
+            raise ModelNotFoundError(f"There is no model {name!r}.")
+    return [name for name in every if names is None or name in names]
+
+
+def _run_ids(folder: pathlib.Path) -> list[str]:
+    suffix = f".{MAIN}.log"
+    return sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
+
+
+def _copy_run(
+    source: MLOpsContext,
+    target: MLOpsContext,
+    experiment: Experiment,
+    run_id: str,
+    home: Experiment,
+) -> bool:
+    """Copy a run unless it is there; say whether anything was copied."""
+    old = source.paths_of_runs(experiment.experiment_id)
+    new = target.paths_of_runs(home.experiment_id)
+    reader = RunReader(old, run_id, keep_history=False)
+    reader.poll()
+    if _records(new, run_id, reader.state.writers) == _records(old, run_id, reader.state.writers):
+        return False
+    new.mkdir(parents=True, exist_ok=True)
+    files = source.experiment_tracker.artifact_folder(run_id)
+    if files.is_dir():
+        artifacts.copy_in(files, target.experiment_tracker.artifact_folder(run_id))
+    for writer in reversed(reader.state.writers):  # the main one comes last
+        records = [_moved(r, home) for r in JournalReader(journal_path(old, run_id, writer)).poll()]
+        with atomic_write(journal_path(new, run_id, writer), "wb") as file:
+            file.write(b"".join(frame(record) for record in records))
+    target.experiment_tracker.adopt_run(home.experiment_id, run_id)
+    return True
+
+
+def _records(folder: pathlib.Path, run_id: str, writers: Sequence[str]) -> list[int]:
+    """Return how many records each journal of a run has."""
+    return [len(JournalReader(journal_path(folder, run_id, writer)).poll()) for writer in writers]
+
+
+def _moved(record: dict[str, Any], home: Experiment) -> dict[str, Any]:
+    return record | {"exp": home.experiment_id} if record.get("e") == "start" else record

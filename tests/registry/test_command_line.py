@@ -1,0 +1,101 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from ops.registry.__main__ import main
+
+
+@pytest.fixture
+def call(context, capsys):
+    def call(*words, code=0):
+        assert main([*words, "--path", str(context.path), "--json"]) == code
+        out = capsys.readouterr().out
+        return json.loads(out) if out else None
+
+    return call
+
+
+@pytest.fixture
+def two(tracker, experiment):
+    ids = []
+    for name, depth, auc in (("a", 3, 0.5), ("b", 3, float("nan"))):
+        with tracker.run_context(
+            experiment.experiment_id, name, parameters={"depth": depth}
+        ) as run:
+            tracker.log_metric(run.run_id, "auc", auc)
+        ids.append(run.run_id)
+    return ids
+
+
+def test_init_makes_a_store(tmp_path, capsys):
+    assert main(["init", "--path", str(tmp_path / "new"), "--experiment", "first"]) == 0
+    assert "first" in capsys.readouterr().out
+    assert main(["runs", "--path", str(tmp_path / "new"), "--experiment", "first"]) == 0
+    assert capsys.readouterr().out == "none\n"
+    assert main(["runs", "--path", str(tmp_path / "absent")]) == 2
+    assert not (tmp_path / "absent").exists()
+
+
+def test_runs_are_compared(call, two):
+    rows = call("compare", *two)
+    assert {"field": "metrics.auc", two[0]: 0.5, two[1]: "nan"} in rows
+    assert [r["field"] for r in call("compare", *two, "--differing")] == ["name", "metrics.auc"]
+    call("compare", "nothing", code=2)
+
+
+def test_tables_line_up(context, two, capsys):
+    assert main(["runs", "--path", str(context.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["run_id", "name", "status", "params.depth", "metrics.auc"]
+    assert len(lines) == 4
+
+
+def test_models_are_promoted_and_rolled_back(call, registry, artifact):
+    for _ in range(2):
+        registry.register_model("m", artifact, "binary", "mine")
+    call("promote", "m", "1", "production")
+    assert call("promote", "m", "2", "Production")["stage"] == "Production"
+    assert call("rollback", "m")["version"] == 1
+    assert [m["stage"] for m in call("models")] == ["Production", "Archived"]
+    call("promote", "m", "2", "sideways", code=2)
+    call("rollback", "m", code=2)
+
+
+def test_stores_are_exported_and_imported(call, two, registry, artifact, tmp_path, capsys):
+    registry.register_model("m", artifact, "binary", "mine")
+    backup = str(tmp_path / "backup")
+    assert call("export", backup, "--experiment", "study")["models"] == 0
+    assert call("export", backup)["runs_there"] == 2
+    assert call("import", backup)["runs"] == 0
+    assert main(["import", backup, "--path", str(tmp_path / "third"), "--json"]) == 0
+    capsys.readouterr()
+    call("import", str(tmp_path / "nowhere"), code=2)
+
+
+def test_damage_is_exit_code_one(call, registry, artifact):
+    made = registry.register_model("m", artifact, "binary", "mine")
+    assert call("fsck")["is_sound"]
+    with open(made.artifact_uri, "wb") as file:
+        file.write(b"changed")
+    assert not call("fsck", code=1)["is_sound"]
+    assert call("gc", "--dry-run") == {"dry_run": True, "removed": []}
+
+
+def test_probes_are_served_until_a_signal(context, experiment):
+    command = [sys.executable, "-m", "ops.registry", "serve-probes", "--path", str(context.path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        url = child.stderr.readline().split()[0]
+        try:
+            with urllib.request.urlopen(f"{url}/readyz") as reply:
+                assert json.load(reply)["checks"]["model_registry"] == "healthy"
+        finally:
+            child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 0

@@ -1,0 +1,156 @@
+"""Copying stores, and cleaning them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+
+import pytest
+
+from ops.registry import (
+    AlreadyExistsError,
+    EventType,
+    ExperimentNotFoundError,
+    MLOpsConfig,
+    MLOpsContext,
+    ModelStage,
+)
+from ops.registry.fsck import check, collect
+from ops.registry.transfer import copy_store
+
+
+@pytest.fixture
+def filled(context, artifact):
+    """Return a store with a finished run, a running one, and a model with a history."""
+    tracker, registry = context.experiment_tracker, context.model_registry
+    experiment = tracker.create_experiment("study", "about", {"team": "ds"})
+    with tracker.run_context(experiment.experiment_id, "done", parameters={"p": 1}) as run:
+        tracker.log_metric(run.run_id, "m", float("nan"), step=0)
+        tracker.log_metric(run.run_id, "m", 2.0, step=1)
+        tracker.log_artifact(run.run_id, artifact, "models")
+    tracker.start_run(experiment.experiment_id, "going on")
+    for _ in range(3):
+        registry.register_model("m", artifact, "binary", "mine")
+    registry.promote_model("m", 1, ModelStage.PRODUCTION)
+    registry.promote_model("m", 2, ModelStage.PRODUCTION)
+    registry.set_alias("m", "best", 2)
+    registry.delete_model_version("m", 3)
+    return context
+
+
+@pytest.fixture
+def other(tmp_path, operations):
+    with MLOpsContext(
+        MLOpsConfig(storage_path=str(tmp_path / "other")), operations=operations
+    ) as c:
+        yield c
+
+
+def test_a_copy_has_everything_as_it_was(filled, other):
+    seen = []
+    copied = copy_store(filled, other, progress=lambda *numbers: seen.append(numbers))
+    assert (copied.runs, copied.models, seen[-1]) == (2, 1, (3, 3))
+    ours, theirs = filled.experiment_tracker, other.experiment_tracker
+    (experiment,) = ours.list_experiments()
+    assert theirs.list_experiments() == [experiment]
+    done = ours.list_runs(experiment.experiment_id)[0]
+    copies = theirs.list_runs(experiment.experiment_id)
+    assert [r.name for r in copies] == ["done", "going on"]
+    assert copies[0].parameters == done.parameters
+    assert copies[0].end_time == done.end_time
+    assert repr(theirs.get_metric_history(done.run_id, "m")) == repr(
+        ours.get_metric_history(done.run_id, "m")
+    )
+    assert [a.checksum for a in copies[0].artifacts] == [a.checksum for a in done.artifacts]
+    assert pathlib.Path(copies[0].artifacts[0].uri).read_bytes() == b"weights"
+    old, new = filled.model_registry, other.model_registry
+    assert new.get_model_by_alias("m", "best").version == 2
+    assert [v.stage_history for v in new.list_model_versions("m")] == [
+        v.stage_history for v in old.list_model_versions("m")
+    ]
+    assert new.rollback("m").version == 1
+    assert check(other).is_sound
+    assert other.operations.emitter.get_history(EventType.STORE_IMPORTED)
+
+
+def test_a_second_copy_brings_only_what_is_new(filled, other, artifact):
+    copy_store(filled, other)
+    again = copy_store(filled, other)
+    assert (again.runs, again.runs_there, again.changes) == (0, 2, 0)
+    tracker = filled.experiment_tracker
+    (experiment,) = tracker.list_experiments()
+    going = tracker.list_runs(experiment.experiment_id)[1]
+    tracker.log_metric(going.run_id, "late", 1.0)
+    tracker.end_run(going.run_id)
+    filled.model_registry.register_model("m", artifact, "binary", "mine")
+    third = copy_store(filled, other)
+    assert (third.runs, third.changes) == (1, 1)
+    assert other.experiment_tracker.get_run(going.run_id).metrics == {"late": 1.0}
+    assert other.model_registry.get_model_version("m").version == 4
+
+
+def test_a_copy_that_was_cut_short_is_finished_by_the_next(filled, other, monkeypatch):
+    adopt = type(other.model_registry)._adopt_one
+    steps = iter(range(4))
+
+    def dying(self, record, origin):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        adopt(self, record, origin)
+
+    monkeypatch.setattr(type(other.model_registry), "_adopt_one", dying)
+    with pytest.raises(KeyboardInterrupt):
+        copy_store(filled, other)
+    monkeypatch.undo()
+    copy_store(filled, other)
+    assert other.model_registry.history("m") == filled.model_registry.history("m")
+    assert check(other).is_sound
+
+
+def test_another_model_of_that_name_is_never_mixed_in(filled, other, artifact):
+    other.model_registry.register_model("m", artifact, "binary", "theirs")
+    with pytest.raises(AlreadyExistsError):
+        copy_store(filled, other)
+    assert len(other.model_registry.list_model_versions("m")) == 1
+
+
+def test_an_experiment_of_that_name_takes_the_runs(filled, other):
+    theirs = other.experiment_tracker.create_experiment("study")
+    copy_store(filled, other, models=[])
+    found = other.experiment_tracker.list_runs(theirs.experiment_id)
+    assert {r.experiment_id for r in found} == {theirs.experiment_id}
+    assert len(found) == 2
+    with pytest.raises(ExperimentNotFoundError):
+        copy_store(filled, other, experiments=["nowhere"])
+
+
+def test_what_nothing_refers_to_is_collected_when_it_is_old(filled):
+    tracker, registry = filled.experiment_tracker, filled.model_registry
+    model_id = registry.get_model_version("m").model_id
+    strays = [
+        tracker.root / "artifacts" / "0123456789",
+        registry.root / "artifacts" / model_id / "v9",
+    ]
+    for stray in strays:
+        stray.mkdir(parents=True)
+    assert collect(filled) == []
+    for stray in strays:
+        os.utime(stray, (0, 0))
+    assert collect(filled, dry_run=True) == strays
+    assert all(stray.exists() for stray in strays)
+    assert collect(filled) == strays
+    assert not any(stray.exists() for stray in strays)
+    late = time.time() + 10 * 24 * 3600
+    assert collect(filled, now=lambda: late) == []
+    assert check(filled).is_sound
+
+
+def test_a_view_of_a_version_that_differs_is_found_and_repaired(filled):
+    registry = filled.model_registry
+    version = registry.get_model_version("m")
+    view = registry.root / "metadata" / version.model_id / f"v{version.version}.json"
+    view.write_text("{}")
+    (problem,) = check(filled).problems
+    assert "m/2" in problem
+    assert check(filled, repair=True).is_sound
