@@ -61,6 +61,8 @@ if TYPE_CHECKING:
         Report,
         ReportActivity,
         ReportCCSP,
+        ReportCCSPv2,
+        ReportRenewalGuidance,
         Sheet,
     )
     from ops.metrics_collect.rollups import (
@@ -129,6 +131,8 @@ __all__ = [
     "Report",
     "ReportActivity",
     "ReportCCSP",
+    "ReportCCSPv2",
+    "ReportRenewalGuidance",
     "Rollup",
     "RunResult",
     "Sheet",
@@ -182,6 +186,8 @@ __getattr__, __dir__ = lazy_exports(
             "Report",
             "ReportActivity",
             "ReportCCSP",
+            "ReportCCSPv2",
+            "ReportRenewalGuidance",
             "Sheet",
         ),
         ".rollups": (

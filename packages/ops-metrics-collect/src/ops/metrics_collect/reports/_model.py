@@ -86,8 +86,7 @@ class Report:
         Text that a spreadsheet would take for a formula gets an apostrophe in front.
         """
         paths = []
-        for sheet in self.sheets():
-            path = pathlib.Path(folder, f"{_file_name(sheet.title)}.csv")
+        for sheet, path in self._files(folder, "csv"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
                 writer = csv.writer(file, lineterminator="\n")
@@ -95,6 +94,38 @@ class Report:
                 writer.writerows([_defused(v) for v in row] for row in _plain(sheet))
             paths.append(path)
         return paths
+
+    def to_parquet(self, folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+        """Write the table of each sheet as a Parquet file into *folder* and return the files."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        paths = []
+        for sheet, path in self._files(folder, "parquet"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            columns = list(zip(*_plain(sheet), strict=True)) or [()] * len(sheet.columns)
+            arrays = [
+                pa.array(values, type=_ARROW_TYPES[column.kind]())
+                for column, values in zip(sheet.columns, columns, strict=True)
+            ]
+            table = pa.table(arrays, names=[c.title for c in sheet.columns])
+            with atomic_write(path, "wb") as file:
+                parquet.write_table(table, file, compression="zstd")
+            paths.append(path)
+        return paths
+
+    def _files(
+        self, folder: str | os.PathLike[str], suffix: str
+    ) -> Iterator[tuple[Sheet, pathlib.Path]]:
+        taken: set[str] = set()
+        for sheet in self.sheets():
+            name = stem = _file_name(sheet.title)
+            number = 1
+            while name.lower() in taken:
+                number += 1
+                name = f"{stem}-{number}"
+            taken.add(name.lower())
+            yield sheet, pathlib.Path(folder, f"{name}.{suffix}")
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the tables as one JSON object: titles of sheets to lists of rows by column title."""
@@ -107,6 +138,24 @@ class Report:
         }
         with atomic_write(path) as file:
             json.dump(tables, file, indent=1, ensure_ascii=False, default=lambda v: v.isoformat())
+
+
+def _arrow(name: str, *arguments: str) -> Callable[[], Any]:
+    def type_() -> Any:
+        import pyarrow as pa
+
+        return getattr(pa, name)(*arguments)
+
+    return type_
+
+
+_ARROW_TYPES = {
+    "text": _arrow("string"),
+    "integer": _arrow("int64"),
+    "number": _arrow("float64"),
+    "money": _arrow("float64"),
+    "moment": _arrow("timestamp", "us", "UTC"),
+}
 
 
 def table_rows(table: pa.Table, columns: Sequence[str]) -> Iterator[list[Any]]:

@@ -1,0 +1,129 @@
+"""Guidance for renewing a subscription: how many nodes there are, and which come and go.
+
+It reads the controller's own counters of hosts (the rollup of main_hostmetric). A node whose whole
+automation fits into `ephemeral_days` is ephemeral; a node that was deleted after its last automation is
+deleted; the others are managed nodes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from ops.foundation.instants import this_day
+from ops.metrics_collect.reports._model import Chart, Column, Report, Sheet, table_rows
+from ops.metrics_collect.reports._usage import Tables, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ops.metrics_collect.rollups import Rollup
+
+# Its functions are made when it is imported, so that no static tool knows them.
+pc: Any = pyarrow.compute
+
+__all__ = ["ReportRenewalGuidance"]
+
+_NAMES = (
+    "host_name",
+    "first_automation",
+    "last_automation",
+    "automated_counter",
+    "deleted_counter",
+    "last_deleted",
+)
+_COLUMNS = (
+    Column("Host name", width=40),
+    Column("First automation", "moment"),
+    Column("Last automation", "moment"),
+    Column("Automations", "integer"),
+    Column("Deletions", "integer"),
+    Column("Last deleted", "moment"),
+)
+
+
+class ReportRenewalGuidance(Report):
+    """*dataframes* holds "host_metric", and may hold "main_host" for `deduplicate`.
+
+    *config*: `company`, `sku`, `sku_description`, `period`, `deduplicate` and `ephemeral_days` (30).
+    """
+
+    def __init__(self, dataframes: Mapping[str, Rollup], config: Mapping[str, Any]) -> None:
+        self._tables = Tables(dataframes, ["host_metric"], type(self).__name__)
+        self._usage = Usage(self._tables, config)
+        self._ephemeral = dt.timedelta(days=float(config.get("ephemeral_days", 30)))
+        self._kinds: dict[str, pa.Table] = {}
+
+    def sheets(self) -> list[Sheet]:
+        """Return the sheets in order."""
+        titles = (
+            ("Managed nodes", "managed"),
+            ("Managed nodes ephemeral", "ephemeral"),
+            ("Deleted Managed nodes", "deleted"),
+        )
+        managed, ephemeral, deleted = (self._nodes(title, kind) for title, kind in titles)
+        return [self._totals(), managed, ephemeral, self._ephemeral_usage(), deleted]
+
+    def _totals(self) -> Sheet:
+        columns = (Column("Nodes", width=40), Column("Quantity", "integer"))
+        chart = Chart("Nodes", "Nodes", ("Quantity",), "column")
+        return Sheet("Usage Reporting", columns, self._total_rows, self._usage.header(), [chart])
+
+    def _total_rows(self) -> Iterator[list[Any]]:
+        yield ["Managed nodes", self._kind("managed").num_rows]
+        yield ["Managed nodes ephemeral", self._kind("ephemeral").num_rows]
+        yield ["Most ephemeral nodes on a day", max((n for _, n in self._per_day()), default=0)]
+        yield ["Deleted Managed nodes", self._kind("deleted").num_rows]
+
+    def _nodes(self, title: str, kind: str) -> Sheet:
+        return Sheet(title, _COLUMNS, lambda: table_rows(self._kind(kind), _NAMES))
+
+    def _ephemeral_usage(self) -> Sheet:
+        columns = (Column("Day", "moment"), Column("Ephemeral nodes", "integer"))
+        chart = Chart("Ephemeral nodes by day", "Day", ("Ephemeral nodes",), "line")
+        return Sheet("Managed nodes ephemeral usage", columns, self._per_day, (), [chart])
+
+    def _per_day(self) -> list[Sequence[Any]]:
+        """Return (day, nodes in use) from the first day of an ephemeral node to the last."""
+        changes: dict[dt.datetime, int] = {}
+        moments = table_rows(self._kind("ephemeral"), ["first_automation", "last_automation"])
+        for first, last in moments:
+            begin, end = this_day(first), this_day(last) + dt.timedelta(days=1)
+            changes[begin] = changes.get(begin, 0) + 1
+            changes[end] = changes.get(end, 0) - 1
+        rows: list[Sequence[Any]] = []
+        count = 0
+        day = min(changes, default=None)
+        while day is not None and day < max(changes):
+            count += changes.get(day, 0)
+            rows.append([day, count])
+            day += dt.timedelta(days=1)
+        return rows
+
+    def _kind(self, kind: str) -> pa.Table:
+        if not self._kinds:
+            nodes = self._merged()
+            last, deleted_at = nodes["last_automation"], nodes["last_deleted"]
+            deleted = pc.fill_null(pc.greater(deleted_at, last), False)  # noqa: FBT003 - a value
+            lasted = pc.subtract(last, nodes["first_automation"])
+            limit = pa.scalar(self._ephemeral, pa.duration("us"))
+            short = pc.fill_null(pc.less_equal(lasted, limit), False)  # noqa: FBT003 - a value
+            there = pc.invert(deleted)
+            self._kinds = {
+                "deleted": nodes.filter(deleted),
+                "ephemeral": nodes.filter(pc.and_(there, short)),
+                "managed": nodes.filter(pc.and_not(there, short)),
+            }
+        return self._kinds[kind]
+
+    def _merged(self) -> pa.Table:
+        """Return one row per machine, whatever installations and names it was counted under."""
+        hows = ("min", "max", "sum", "sum", "max")
+        wanted = list(zip(_NAMES[1:], hows, strict=True))
+        table = self._usage.machines(self._tables["host_metric"])
+        merged = table.group_by("host_name", use_threads=False).aggregate(wanted)
+        merged = merged.select(["host_name", *(f"{n}_{how}" for n, how in wanted)])
+        return merged.rename_columns(list(_NAMES)).sort_by("host_name")
