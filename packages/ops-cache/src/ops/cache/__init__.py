@@ -9,7 +9,7 @@ from ops.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ops.cache.batches import BatchOperation, BatchProcessor, FailedBatch
-    from ops.cache.configuration import configure
+    from ops.cache.configuration import configure, parameter
     from ops.cache.disk.checks import CheckReport
     from ops.cache.disk.store import DiskCache, DiskCacheStats
     from ops.cache.errors import (
@@ -79,13 +79,14 @@ __all__ = [
     "cache_decorator",
     "configure",
     "memoize",
+    "parameter",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         ".batches": ("BatchOperation", "BatchProcessor", "FailedBatch"),
-        ".configuration": ("configure",),
+        ".configuration": ("configure", "parameter"),
         ".disk.checks": ("CheckReport",),
         ".disk.store": ("DiskCache", "DiskCacheStats"),
         ".errors": (

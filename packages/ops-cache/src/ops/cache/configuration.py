@@ -1,21 +1,28 @@
 """Where results are stored, and parameters that cached functions can depend on.
 
 The folder is the one given to `configure`, else `DATA_FOLDER` of the environment, else that of a
-`.env` file in the working directory, else the user's cache folder.
+`.env` file in the working directory, else the user's cache folder. A parameter is the one given to
+`configure`, else what `params.py` in the working directory assigns to its name. That file is read,
+not run: an assignment counts when its value is written out, as in `epochs = 10`.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import ValidationError
+
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
 
 __all__ = ["cache_folder", "configure", "parameter"]
+
+_PARAMS = pathlib.Path("params.py")
 
 _settings: dict[str, Any] = {}
 _parameters: dict[str, Any] = {}
@@ -28,9 +35,13 @@ def configure(data_folder: StrPath | None = None, **params: Any) -> None:
 
 
 def parameter(name: str) -> Any:
-    """Return the parameter at a dotted *name*, or None when it is not set."""
-    value: Any = _parameters
-    for part in name.split("."):
+    """Return the parameter at a dotted *name*, or None when it is not set.
+
+    Raises `ValidationError` when `params.py` assigns something to it that is no plain value.
+    """
+    first, *rest = name.split(".")
+    value = _parameters[first] if first in _parameters else _from_params(first)
+    for part in rest:
         value = value.get(part) if isinstance(value, dict) else None
     return value
 
@@ -49,11 +60,48 @@ def cache_folder() -> pathlib.Path:
 
 
 def _from_dotenv(path: pathlib.Path) -> str | None:
+    version = _version_of(path)
+    return None if version is None else _read_dotenv(path, version)
+
+
+def _from_params(name: str) -> Any:
+    version = _version_of(_PARAMS)
+    if version is None:
+        return None
+    node = _read_params(_PARAMS, version).get(name)
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise ValidationError(
+            f"{_PARAMS.absolute()} assigns {ast.unparse(node)!r} to {name}, which is computed.",
+            suggestions=(f"Write the value out, or call configure({name}=...).",),
+        ) from error
+
+
+def _version_of(path: pathlib.Path) -> tuple[int, ...] | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return _read_dotenv(path, (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_params(path: pathlib.Path, _version: tuple[int, ...]) -> dict[str, ast.expr]:
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValidationError(f"{path.absolute()} cannot be read: {error}") from error
+    found: dict[str, ast.expr] = {}
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        for target in targets:
+            if isinstance(target, ast.Name) and value is not None:
+                found[target.id] = value
+    return found
 
 
 @functools.lru_cache(maxsize=4)

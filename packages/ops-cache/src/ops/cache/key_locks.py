@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyLocks"]
 
+_NO_LOCK = {errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENOSPC}
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of Linux on 64 bits: type, whence, start, length
 
 
@@ -41,7 +42,7 @@ class KeyLocks:
     def hold(self, key: bytes) -> Iterator[None]:
         """Wait until nobody else holds *key*, and hold it in the block.
 
-        Where no lock can be had, in a folder that is read-only, the block runs without one.
+        Where no lock can be had, in a folder that is read-only or missing, the block runs without.
         """
         digest = blake2b(key, digest_size=8)
         if sys.platform != "linux":
@@ -63,6 +64,6 @@ class KeyLocks:
         try:
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            if error.errno in {errno.EACCES, errno.EROFS}:
+            if error.errno in _NO_LOCK:
                 return -1
             raise

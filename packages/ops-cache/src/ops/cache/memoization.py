@@ -1,4 +1,4 @@
-"""`memoize`: a function that remembers its results in memory.
+"""`memoize`: a function that remembers its results.
 
 The wrapper is generated with the function's own signature, as dataclasses generate `__init__`, so
 Python itself normalises positional, keyword and default arguments, `ignore` simply leaves names out
@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from ops.cache.errors import UncacheableCallError
 from ops.cache.expiry import Ttl
 from ops.cache.memory import MISSING, MemoryCache
+from ops.cache.staleness import StaleStore
 from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest
 from ops.serialize.errors import UnsupportedTypeError
@@ -23,6 +25,9 @@ from ops.serialize.errors import UnsupportedTypeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ops.cache.disk.store import DiskCache, DiskCacheStats
+    from ops.cache.remote import RedisCache
+    from ops.cache.staleness import Stale
     from ops.cache.stats import CacheStats
 
 __all__ = ["Memoized", "cache_decorator", "memoize"]
@@ -61,7 +66,7 @@ class Memoized(Protocol[P, R_co]):
         """Forget all results."""
         ...
 
-    def cache_info(self) -> CacheStats:
+    def cache_info(self) -> CacheStats | DiskCacheStats:
         """Return the counters of the cache."""
         ...
 
@@ -75,14 +80,21 @@ def memoize(
     max_size: int | None = 1000,
     ignore: Iterable[str] = (),
     key: Callable[..., Any] | None = None,
-    cache: MemoryCache[Any, Any] | None = None,
+    cache: MemoryCache[Any, Any] | DiskCache | RedisCache | None = None,
+    stale: Stale = "block",
 ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]: ...
 def memoize(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Remember the results of a function or coroutine function, in memory.
+    """Remember the results of a function or coroutine function.
 
     *ttl* in seconds; *ignore* names parameters that do not change the result; *key* computes the
-    key from the arguments; *cache* is shared with nothing else. Threads, or tasks of one event
-    loop, that ask for the same missing result compute it once.
+    key from the arguments. Threads, or tasks of one event loop, that ask for the same missing
+    result compute it once. *cache* is a memory cache of this function alone, or a `DiskCache` or
+    `RedisCache`, where results outlive the process, all processes compute a missing result once,
+    and a call is known by module, name and a typed digest of its arguments.
+
+    *stale* says what happens to a result whose time has come: with "block" all callers wait for the
+    new one; with "serve" one computes and the others get the old one; with "refresh" all get the
+    old one and a thread, or task, computes.
     """
     if func is None:
         return lambda f: _memoized(f, **options)
@@ -99,22 +111,37 @@ def _memoized(
     max_size: int | None = 1000,
     ignore: Iterable[str] = (),
     key: Callable[..., Any] | None = None,
-    cache: MemoryCache[Any, Any] | None = None,
+    cache: Any = None,
+    stale: Stale = "block",
 ) -> Any:
-    store: MemoryCache[Any, Any] = MemoryCache(max_size) if cache is None else cache
-    lifetime: Any = Ttl.DEFAULT if ttl is None else ttl
-    if ttl is not None:
+    store: Any = MemoryCache(max_size) if cache is None else cache
+    content_key = _content_key
+    if not isinstance(store, MemoryCache):
+        content_key = functools.partial(_stored_key, f"{func.__module__}.{func.__qualname__}")
+        if key is not None:
+            own, stored = key, content_key
+            key = lambda *a, **k: stored([own(*a, **k)])  # noqa: E731 - as the user's own
+    elif ttl is not None:
         store._become_timed()  # noqa: SLF001 - readers are taken below, once
+    lifetime: Any = Ttl.DEFAULT if ttl is None else ttl
+    if stale != "block":
+        store = _stale_store(store, ttl, stale)
     is_async = inspect.iscoroutinefunction(func)
     flights = _Tasks(store, lifetime)
 
     def slow(found: Any, call: Callable[[], Any]) -> Any:
-        if is_async:
-            return flights.run(found, call)
-        return store.get_or_compute(found, call, lifetime)
+        if not is_async:
+            return store.get_or_compute(found, call, lifetime)
+        if isinstance(store, StaleStore):
+            return store.get_or_compute_async(found, call, lambda: flights.run(found, call))
+        return flights.run(found, call)
 
     generated = _generate(
-        func, frozenset(ignore), key, {"read": store.__getitem__, "slow": slow}, is_async=is_async
+        func,
+        frozenset(ignore),
+        key,
+        {"read": store.__getitem__, "slow": slow, "digest": content_key},
+        is_async=is_async,
     )
     wrapper = cast("Any", functools.update_wrapper(generated["wrapper"], func))
     wrapper.key = make_key = generated["key"]
@@ -151,7 +178,7 @@ def _generate(
         msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
         raise ValidationError(msg)
     space = {f"_ops_{name}": value for name, value in names.items()}
-    space |= {"_ops_func": func, "_ops_key": key, "_ops_digest": _content_key}
+    space |= {"_ops_func": func, "_ops_key": key}
     declared, passed, keyed = [], [], []
     for p in signature.parameters.values():
         if p.default is not p.empty:
@@ -176,6 +203,8 @@ def _generate(
     else:
         made = keyed[0] if len(keyed) == 1 else f"({''.join(k + ', ' for k in keyed)})"
     content = f"_ops_digest([{', '.join(raw)}])"
+    if names["digest"] is not _content_key and key is None:
+        made = content
     prefix, wait = ("async ", "await ") if is_async else ("", "")
     source = f"""
 def key{head}:
@@ -216,10 +245,25 @@ def _content_key(arguments: list[Any]) -> Any:
         raise UncacheableCallError(msg, suggestions=(hint,)) from error
 
 
+def _stored_key(name: str, arguments: list[Any]) -> str:
+    """Return the key of a call for a cache outside this process."""
+    return f"{name}:{_content_key(arguments)[1]}"
+
+
+def _stale_store(store: Any, ttl: float | None, stale: Stale) -> StaleStore:
+    if stale not in {"serve", "refresh"}:
+        raise ValidationError(f"stale is 'block', 'serve' or 'refresh', not {stale!r}.")
+    if ttl is None:
+        raise ValidationError(f"stale={stale!r} needs a ttl: without one nothing gets stale.")
+    if isinstance(store, MemoryCache):
+        return StaleStore(store, ttl, stale)
+    return StaleStore(store, ttl, stale, clock=time.time)  # shared between processes
+
+
 class _Tasks:
     """Single flight among the tasks of an event loop."""
 
-    def __init__(self, store: MemoryCache[Any, Any], ttl: Any) -> None:
+    def __init__(self, store: Any, ttl: Any) -> None:
         self._store, self._ttl = store, ttl
         self._flights: dict[Any, tuple[asyncio.Future[Any], Any]] = {}
 

@@ -14,6 +14,7 @@ is the one they came with; all others are read anew, so no two callers share a m
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import inspect
@@ -29,6 +30,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, T
 
 from ops.cache.configuration import cache_folder, parameter
 from ops.cache.errors import CorruptEntryWarning, UncacheableCallError
+from ops.cache.flights import SingleFlight
+from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING, MemoryCache
 from ops.cache.sources import IMMUTABLE, fingerprint, is_constant
 from ops.foundation.errors import ValidationError
@@ -84,6 +87,7 @@ class CacheWrapper(Generic[P, R]):
         self._ttl = ttl
         self._compress = compress
         self._serializer = SmartSerializer(trust=trust)
+        self._flights: SingleFlight[str] = SingleFlight()
         self._memory: MemoryCache[str, Any] = MemoryCache(256, max_memory=64 << 20)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -99,7 +103,7 @@ class CacheWrapper(Generic[P, R]):
             found = self._read(key)
             if found is not MISSING:
                 return found  # type: ignore[no-any-return] # what this function returned
-            return self._compute(key, self._bind(args, kwargs))
+            return self._compute_once(key, self._bind(args, kwargs))
         return self._make(self._bind(args, kwargs), force=False)
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
@@ -166,17 +170,41 @@ class CacheWrapper(Generic[P, R]):
 
     def _make(self, bound: dict[str, Any], *, force: bool) -> R:
         key = self._key(bound)
-        if not force:
-            found = self._read(key)
-            if found is not MISSING:
-                return found  # type: ignore[no-any-return] # what this function returned
-        return self._compute(key, bound)
+        if force:
+            return self._compute(key, bound)
+        found = self._read(key)
+        if found is not MISSING:
+            return found  # type: ignore[no-any-return] # what this function returned
+        return self._compute_once(key, bound)
+
+    def _compute_once(self, key: str, bound: dict[str, Any]) -> R:
+        """Compute what is missing, in one of the threads and processes that ask for it."""
+        led = False
+
+        def lead() -> R:
+            nonlocal led
+            led = True
+            folder = self._folder()
+            with contextlib.suppress(OSError):  # without a folder there is nothing to share
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with KeyLocks(folder / ".computing").hold(key.encode()):
+                found = self._read(key)
+                return self._compute(key, bound) if found is MISSING else found
+
+        result = self._flights.do(self._stem(key), lead, lambda: self._compute(key, bound))
+        if led or type(result) in IMMUTABLE:
+            return result
+        found = self._read(key)  # another thread's object: read our own
+        return result if found is MISSING else found
 
     def _compute(self, key: str, bound: dict[str, Any]) -> R:
         start = time.perf_counter()
         call = inspect.BoundArguments(self._signature, bound)
         result = self._func(*call.args, **call.kwargs)
-        self._write(key, bound, result, time.perf_counter() - start)
+        try:
+            self._write(key, bound, result, time.perf_counter() - start)
+        except OSError as error:  # a full disk, a folder that is read-only: the result is good
+            _log.warning("The result of %s is not stored: %s", self._func.__qualname__, error)
         return result
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,7 +257,7 @@ class CacheWrapper(Generic[P, R]):
         stem = self._stem(key)
         try:
             status = os.stat(stem + ".yaml")  # noqa: PTH116 - on the path of each hit: no Path
-        except FileNotFoundError:
+        except OSError:
             return MISSING
         if self._ttl is not None and time.time() - status.st_mtime >= self._ttl:
             return MISSING
