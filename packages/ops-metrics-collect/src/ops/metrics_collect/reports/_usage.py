@@ -29,7 +29,12 @@ pc: Any = pyarrow.compute
 __all__ = ["Tables", "Usage"]
 
 _CHARTED = 30
-_HEADER = ("company", "sku", "sku_description", "period")
+_HEADER = {
+    "company": "Company",
+    "sku": "SKU",
+    "sku_description": "SKU description",
+    "period": "Period",
+}
 
 
 class Tables:
@@ -107,7 +112,7 @@ class Usage:
 
     def header(self) -> list[list[Any]]:
         """Return the lines above the first table."""
-        lines = [[k.replace("_", " ").title(), self._config.get(k, "")] for k in _HEADER]
+        lines = [[title, self._config.get(name, "")] for name, title in _HEADER.items()]
         return [*lines, []]
 
     def charges(self) -> Sheet:

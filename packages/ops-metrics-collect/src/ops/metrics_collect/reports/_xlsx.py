@@ -80,7 +80,8 @@ class _Renderer:
         self._book = book
         self._max_rows = max_rows
         self._taken: set[str] = set()
-        self._bold = book.add_format({"bold": True})
+        self._heading = book.add_format({"bold": True, "bottom": 1})
+        self._number_heading = book.add_format({"bold": True, "bottom": 1, "align": "right"})
         self._formats = {k: book.add_format({"num_format": f}) for k, f in _FORMATS.items()}
 
     def render(self, sheets: Sequence[Sheet]) -> None:
@@ -106,8 +107,14 @@ class _Renderer:
                 self._write(page, line, position, value, None)
             line += 1
         for position, column in enumerate(sheet.columns):
-            page.write_string(line, position, clean_text(column.title), self._bold)
+            style = self._heading if column.kind == "text" else self._number_heading
+            page.write_string(line, position, clean_text(column.title), style)
         top = line + 1
+        # Printed as wide as the table, with its heading on every page.
+        page.set_landscape()
+        page.fit_to_pages(1, 0)
+        page.repeat_rows(line)
+        page.freeze_panes(top, 0)
         count = 0
         for row in islice(rows, max(self._max_rows - top, 1)):
             for position, (column, value) in enumerate(zip(sheet.columns, row, strict=True)):
@@ -159,6 +166,8 @@ class _Renderer:
                 }
             )
         drawn.set_title({"name": chart.title})
+        if len(chart.values) == 1:  # the title says it
+            drawn.set_legend({"none": True})
         page.insert_chart(1 + 16 * number, len(titles) + 1, drawn)
 
 
