@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ops.foundation.errors import ValidationError
+from ops.foundation.errors import ResourceError, ValidationError
 from ops.shm import (
     NotConnectedError,
     SegmentExistsError,
@@ -21,8 +23,10 @@ from ops.shm import (
     UnsupportedArrayError,
     ViewChangedError,
     list_segments,
+    mapping,
 )
 
+CYCLES = 10_000 if os.environ.get("OPS_FAULTS") == "full" else 300
 DTYPES = ["u1", "i8", ">f4", "f8", "c16", "?", "U5", "S3", "M8[ns]", [("a", "i4"), ("b", "f8", 2)]]
 
 
@@ -241,17 +245,36 @@ def test_pickling_travels_as_the_name(array) -> None:
     assert len(pickle.dumps(array)) < 300
 
 
-def test_creating_and_destroying_leaks_nothing(name) -> None:
-    def resources() -> tuple[int, int]:
-        mine = [f for f in os.listdir("/dev/shm") if name in f]
-        return len(os.listdir("/proc/self/fd")), len(mine)
+@pytest.mark.fault
+@pytest.mark.timeout(900)
+def test_creating_and_destroying_leaks_nothing(name, fault_record) -> None:
+    def resources() -> dict[str, int]:
+        mine = [file for file in os.listdir("/dev/shm") if name in file]
+        statm = Path("/proc/self/statm").read_text().split()
+        maps = Path("/proc/self/maps").read_text().count("ops-shm")
+        return {
+            "descriptors": len(os.listdir("/proc/self/fd")), "segments": len(mine),
+            "maps": maps, "pages": int(statm[1]),
+        }  # fmt: skip
 
+    def cycles(count: int) -> None:
+        for _ in range(count):
+            array = SharedMemoryArray.create_array(name, np.zeros(8))
+            array[0] = 1
+            array.destroy()
+            array.disconnect()
+
+    cycles(50)  # what is made once and kept
+    gc.collect()
     before, semaphores = resources(), len(os.listdir("/dev/shm"))
-    for _ in range(200):
-        array = SharedMemoryArray.create_array(name, np.zeros(8))
-        array.destroy()
-        array.disconnect()
-    assert resources() == before
+    cycles(CYCLES)
+    gc.collect()
+    after = resources()
+    fault_record["create and destroy"] = {
+        "cycles": CYCLES, **{f"{what} more": after[what] - before[what] for what in after},
+    }  # fmt: skip
+    assert after["pages"] - before["pages"] < 200
+    assert after | {"pages": 0} == before | {"pages": 0}
     assert len(os.listdir("/dev/shm")) <= semaphores
 
 
@@ -260,3 +283,29 @@ def test_no_room_is_an_error_at_creation(name) -> None:
     with pytest.raises(OSError, match=r"room|large|memory"):
         SharedMemoryArray.create_array(name, huge)
     assert name not in SharedMemoryArray.list_segments()
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_other_systems_are_refused_with_a_sentence(name, monkeypatch, system) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    mapping.directory.cache_clear()
+    try:
+        with pytest.raises(ResourceError, match=f"Linux; this is {system}"):
+            SharedMemoryArray.create_array(name, np.zeros(3))
+        with pytest.raises(ResourceError, match=f"Linux; this is {system}"):
+            SharedMemoryArray.attach(name)
+    finally:
+        mapping.directory.cache_clear()
+
+
+def test_python_numbers_are_written_as_they_are_or_refused(name) -> None:
+    with SharedMemoryArray.create_array(name, np.zeros(2, np.int8)) as array:
+        for value in (-128, 127, 5.0):
+            array.write_data(0, value)
+            assert array[0] == value
+        for value in (-129, 128, 0.5, True + 127):
+            with pytest.raises(ValidationError):
+                array.write_data(0, value)
+        with pytest.raises(IndexError):
+            array.write_data(2, 1)
+        array.destroy()

@@ -6,244 +6,55 @@ both loads gave the same even number. This needs loads to stay ordered among loa
 stores, which x86-64 guarantees (Intel SDM vol. 3, 9.2) and other machines do not; there, and when a
 write is going on for long, a read takes the lock. A writer holds the lock (see `lock`) around both
 steps of SEQ, so SEQ never sees two writers.
-
-The mapping lives as long as any array that was made from it: disconnecting drops references and
-leaves it to Python to unmap, so a view that is kept too long stays readable instead of crashing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ops.foundation.errors import ValidationError
-from ops.foundation.processes import pid_namespace, this_process
-from ops.shm import layout, mapping
-from ops.shm.convert import as_slice, to_dtype
-from ops.shm.disconnected import Disconnected
-from ops.shm.errors import (
-    OwnerDiedError,
-    SegmentNotFoundError,
-    ViewChangedError,
-)
-from ops.shm.layout import (
-    ACKNOWLEDGED,
-    EPOCH,
-    INTERRUPTED,
-    RECOVERIES,
-    SEQ,
-    THREAD,
-    Layout,
-    array_in,
-    word,
-)
-from ops.shm.lock import RobustLock
+from ops.foundation.processes import this_process
+from ops.shm.connection import Connection
+from ops.shm.convert import as_slice, is_exact, to_dtype
+from ops.shm.errors import OwnerDiedError
+from ops.shm.layout import ACKNOWLEDGED, EPOCH, INTERRUPTED, SEQ, THREAD
+from ops.shm.views import View
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from ops.shm.convert import Index
 
-_TOTAL_STORE_ORDER = platform.machine().lower() in {"x86_64", "amd64"}
 _POLL_SECONDS = 0.0005
 _ndarray, _void = np.ndarray, np.void
+#: The identity of this process; a call less for each write.
+_me = this_process()
 
 
-class SharedMemoryArray:
+def _remember() -> None:
+    global _me  # noqa: PLW0603 - one word per process, renewed after a fork
+    _me = this_process()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_remember)
+
+
+class SharedMemoryArray(Connection):
     """A NumPy array in shared memory; make one with `create_array`, or `attach` to it by name.
 
     The object pickles as its name and is connected on arrival, so it can be an argument of a
     `Process`, go through a `Queue`, or be used in a pool, with every start method.
     """
 
-    __slots__ = (
-        "_array", "_depth", "_fd", "_holder", "_layout", "_lock", "_name", "_unlocked", "_words",
-    )  # fmt: skip
-
-    def __init__(self, name: str) -> None:
-        """Name an array without connecting to it; `create_array` and `attach` are the usual ways."""
-        self._name = name
-        self._fd = -1
-        self._layout: Layout | None = None
-        self._forget()
-
-    # ------------------------------------------------------------------ life
-
-    @classmethod
-    def create_array(
-        cls,
-        name: str,
-        prototype: np.ndarray,
-        *,
-        exist_ok: bool = False,
-        lock: Literal["auto", "always"] = "auto",
-    ) -> Self:
-        """Create the segment *name* with shape, dtype, order and values of *prototype*.
-
-        The result is connected. *exist_ok* replaces a segment of that name: those attached to the
-        old one keep it. *lock* "always" makes every read take the lock; "auto" reads without one
-        where the machine allows it. The whole space is allocated here.
-
-        Raises SegmentExistsError, UnsupportedArrayError (object dtype), OSError (no room),
-        ValidationError.
-        """
-        if not name or "\0" in name or len(name) > 1024:
-            raise ValidationError(f"{name!r} cannot name a shared array: 1 to 1024 characters.")
-        if lock not in {"auto", "always"}:
-            raise ValidationError(f"lock must be 'auto' or 'always', not {lock!r}.")
-        prototype = np.asanyarray(prototype)
-        described = Layout.of(name, prototype, locked_reads=lock == "always")
-        header = described.header(pid_namespace())
-        instance = word(header, layout.INSTANCE)
-        fd, mapped = mapping.create(name, header, len(header) + described.nbytes, replace=exist_ok)
-        self = cls(name)
-        try:
-            array_in(mapped, described)[...] = prototype
-            RobustLock.make(instance, 1, 1)
-            replaced = mapping.instance_of(name) if exist_ok else None
-            mapping.publish(name, fd, replace=exist_ok)
-            if replaced is not None:
-                mapping.remove_semaphores(replaced)
-            self._connect(fd, mapped)
-        except BaseException:
-            mapping.remove_semaphores(instance)
-            os.close(fd)
-            raise
-        return self
-
-    @classmethod
-    def attach(cls, name: str) -> Self:
-        """Connect to the existing segment *name*; raises SegmentNotFoundError."""
-        self = cls(name)
-        self.connect()
-        return self
-
-    def connect(self) -> None:
-        """Connect to the segment; does nothing when connected. Raises SegmentNotFoundError."""
-        if self.is_connected:
-            return
-        fd, mapped = mapping.attach(self._name)
-        try:
-            self._connect(fd, mapped)
-        except BaseException:
-            os.close(fd)
-            raise
-
-    def disconnect(self) -> None:
-        """Let go of the segment; it lives on for others, and views that were taken stay valid."""
-        fd, self._fd = self._fd, -1
-        self._forget()
-        if fd >= 0:
-            os.close(fd)
-
-    def destroy(self) -> None:
-        """Remove the segment's name for everybody; processes that are attached keep the memory."""
-        instance = self._instance_to_remove()
-        mapping.remove(self._name)
-        if instance is not None:
-            mapping.remove_semaphores(instance)
-
-    def _instance_to_remove(self) -> int | None:
-        return (
-            self._words[layout.INSTANCE] if self.is_connected else mapping.instance_of(self._name)
-        )
-
-    def _connect(self, fd: int, mapped: mmap.mmap) -> None:
-        buffer = memoryview(mapped)
-        described = layout.parse(buffer, f"the segment of {self._name!r}")
-        words = buffer[: layout.DESCRIPTION].cast("Q")
-        self._lock = RobustLock(self._name, words[layout.INSTANCE], words, fd)
-        self._layout = described
-        self._array = array_in(mapped, described)
-        self._words = words
-        self._fd = fd
-        self._unlocked = _TOTAL_STORE_ORDER and not described.locked_reads
-
-    def _forget(self) -> None:
-        away: Any = Disconnected(self._name)
-        self._words = self._array = away
-        self._lock = cast("RobustLock", None)
-        self._unlocked, self._depth, self._holder = True, 0, (0, 0)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (type(self), self._name)
-
-    def __enter__(self) -> Self:
-        self.connect()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.disconnect()
-
-    def __del__(self) -> None:
-        fd, self._fd = getattr(self, "_fd", -1), -1
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-
-    def __repr__(self) -> str:
-        if self._layout is None or not self.is_connected:
-            return f"<SharedMemoryArray {self._name!r}, not connected>"
-        return f"<SharedMemoryArray {self._name!r} {self.dtype} {self.shape}>"
-
-    # ------------------------------------------------------------------ facts
-
-    @property
-    def name(self) -> str:
-        """The name that every process attaches by."""
-        return self._name
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether this object can read and write now."""
-        return self._fd >= 0
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The array's shape, which never changes."""
-        return self._described().shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The array's dtype, which never changes."""
-        return self._described().dtype
-
-    @property
-    def datatype(self) -> np.dtype[Any]:
-        """The same as `dtype`."""
-        return self.dtype
-
-    @property
-    def recoveries(self) -> int:
-        """How often the lock was taken over from a process that died with it."""
-        return int(self._words[RECOVERIES])
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a writer died in the middle of a write and nobody has acknowledged it since."""
-        return bool(self._words[INTERRUPTED] != self._words[ACKNOWLEDGED])
-
-    def acknowledge_interruption(self) -> None:
-        """Tell all processes that writes which were cut short have been mended."""
-        with self._held():
-            self._words[ACKNOWLEDGED] = self._words[INTERRUPTED]
-
-    @property
-    def version(self) -> int:
-        """How many writes were completed; grows by one with each."""
-        return int(self._words[SEQ]) >> 1
-
-    def _described(self) -> Layout:
-        if self._layout is None:
-            self._array[0]  # the stand-in raises NotConnectedError
-        return cast("Layout", self._layout)
+    __slots__ = ()
 
     # ------------------------------------------------------------------ reading
 
@@ -298,29 +109,19 @@ class SharedMemoryArray:
         with self._held():
             np.copyto(out, self._array, casting="same_kind")
 
-    @contextlib.contextmanager
-    def view(self) -> Iterator[np.ndarray]:
+    def view(self) -> AbstractContextManager[np.ndarray]:
         """Give a read-only view without a copy; at the end, check that nobody wrote meanwhile.
 
         Raises ViewChangedError at the end of the block when somebody did: drop what was computed and
-        do it again, or use `array()`.
+        do it again, or use `array()`. Where reads take the lock, the block holds it instead.
         """
-        before = self._stable_version()
-        look = self._array[...]
-        look.flags.writeable = False
-        yield look
-        if self._words[SEQ] != before:
-            raise ViewChangedError(
-                f"{self._name!r} was written while it was being read.",
-                suggestions=("Repeat the block, or read under the lock with array().",),
-            )
+        if self._unlocked:
+            return View(self._readable, self._words, self._name, self._settled)
+        return self.array()
 
-    def _stable_version(self) -> int:
-        before = self._words[SEQ]
-        if before & 1 or not _TOTAL_STORE_ORDER:
-            with self._held():
-                before = self._words[SEQ]
-        return int(before)
+    def _settled(self) -> int:
+        with self._held():
+            return int(self._words[SEQ])
 
     def wait_changed(self, timeout: float | None = None, *, since: int | None = None) -> bool:
         """Wait until a write is completed after version *since* (default: now); False on timeout.
@@ -338,28 +139,26 @@ class SharedMemoryArray:
     # ------------------------------------------------------------------ writing
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        lock: RobustLock | None = self._lock
+        lock: Any = (
+            self._lock
+        )  # the lock's acquire and release in line, or the stand-in that raises
         words = self._words
         if self._depth and self._holder == (os.getpid(), threading.get_ident()):
             with self._held(write=True):
                 self._array[index] = value
             return
-        if lock is not None and lock.try_(False):  # noqa: FBT003 - the lock's fast path, in line
-            words[lock.owner] = this_process()
+        if lock.try_(False):  # noqa: FBT003
+            words[lock.owner] = _me
             if words[EPOCH] != lock.epoch:
                 lock.leave_old_epoch()
                 lock.acquire()
         else:
-            words[SEQ]  # raises NotConnectedError
-            lock = self._lock
             lock.acquire()
+        words[SEQ] = odd = words[SEQ] + 1
         try:
-            words[SEQ] = before = words[SEQ] + 1
-            try:
-                self._array[index] = value
-            finally:
-                words[SEQ] = before + 1
+            self._array[index] = value
         finally:
+            words[SEQ] = odd + 1
             words[lock.owner] = 0
             lock.post()
 
@@ -376,6 +175,9 @@ class SharedMemoryArray:
 
         Raises IndexError, ValidationError (a value does not fit the dtype, or the shape is wrong).
         """
+        if with_lock and index.__class__ is int and is_exact(data, self.dtype):
+            self[index] = data
+            return
         where = index if type(index) is int else as_slice(index, self.shape, self._name)
         target = self._array[where]
         value = to_dtype(data, self.dtype)
@@ -424,6 +226,11 @@ class SharedMemoryArray:
             self[index] = to_dtype(new, self.dtype)
             return True
 
+    def acknowledge_interruption(self) -> None:
+        """Tell all processes that writes which were cut short have been mended."""
+        with self._held():
+            self._words[ACKNOWLEDGED] = self._words[INTERRUPTED]
+
     # ------------------------------------------------------------------ the lock, held for long
 
     @contextlib.contextmanager
@@ -467,11 +274,3 @@ class SharedMemoryArray:
         from ops.shm.segments import cleanup_stale
 
         return cleanup_stale()
-
-
-def _arrived(cls: type[SharedMemoryArray], name: str) -> SharedMemoryArray:
-    array = cls(name)
-    # A segment that is gone by now must not break the unpickling of what it came with.
-    with contextlib.suppress(SegmentNotFoundError):
-        array.connect()
-    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +28,22 @@ def as_slice(index: Index, shape: tuple[int, ...], name: str) -> slice | int:
     if not 0 <= first <= last <= length:
         raise IndexError(f"{index!r} is outside the array {name!r} of length {length}.")
     return slice(first, last)
+
+
+def is_exact(data: Any, dtype: np.dtype[Any]) -> bool:
+    """Tell, quickly, whether *data* is a Python number that *dtype* holds as it is; False: look closer."""
+    if data.__class__ is int:
+        low, high = _integer_limits(dtype)
+        return low <= data <= high
+    return data.__class__ is float and dtype.char == "d"
+
+
+@functools.cache
+def _integer_limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    if dtype.kind not in "iu":
+        return 1, 0
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
 
 
 def to_dtype(data: Any, dtype: np.dtype[Any]) -> np.ndarray:

@@ -8,7 +8,7 @@ from ops.shm.errors import NotConnectedError
 
 
 class Disconnected:
-    """Stands in for the header and the array, so that the hot path needs no check of its own."""
+    """Stands in for the header, the array and the lock, so that the hot path needs no check of its own."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -20,3 +20,5 @@ class Disconnected:
         )
 
     __getitem__ = __setitem__ = _refuse
+    # What the lock is asked for first.
+    try_ = acquire = _refuse

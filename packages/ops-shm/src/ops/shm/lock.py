@@ -32,7 +32,6 @@ What a SIGKILL can leave, and why it ends well:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -164,6 +163,8 @@ class RobustLock:
             )
 
     def _recover(self, seen: int) -> None:
+        import fcntl  # here, so that other systems get to the sentence of `mapping.directory`
+
         words, old = self.words, self.epoch
         # Opened anew: flock belongs to the open file, which a fork would share.
         fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
