@@ -15,7 +15,7 @@ from ops.foundation.locks import FileLock
 from ops.registry import arrays
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError
 from ops.registry.instants import from_ns
-from ops.registry.journal import JournalReader, JournalWriter, encode
+from ops.registry.journal import JournalReader, JournalWriter, encode, writing
 from ops.registry.records import Experiment
 from ops.registry.validators import check_name
 
@@ -41,8 +41,7 @@ class ExperimentLedger:
     def create(self, name: str, description: str, tags: Mapping[str, str]) -> Experiment:
         """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
         check_name("experiment", name)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock", timeout=60):
+        with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
             if any(e.name == name for e in self.all()):
                 raise AlreadyExistsError(
                     f"There is an experiment {name!r} already.",
@@ -60,8 +59,7 @@ class ExperimentLedger:
 
     def adopt(self, experiment: Experiment) -> Experiment:
         """Return the experiment of that name; a new one keeps the id and time it has elsewhere."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock", timeout=60):
+        with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
             for known in self.all():
                 if known.name == experiment.name:
                     return known

@@ -30,9 +30,13 @@ _OLD_SECONDS = 24 * 3600
 
 @dataclasses.dataclass(slots=True)
 class Report:
-    """What a check found; *problems* are sentences, *torn_lines* what kills left behind."""
+    """What a check found; *problems* are sentences.
+
+    *torn_lines* and *unstarted* runs, which have no whole first line, are what kills left behind.
+    """
 
     runs: int = 0
+    unstarted: int = 0
     versions: int = 0
     torn_lines: int = 0
     removed_copies: int = 0
@@ -40,7 +44,7 @@ class Report:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong; torn lines were never acknowledged and are no problem."""
+        """Whether nothing is wrong; what was never acknowledged is no problem."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,7 +121,10 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
         try:
             row = reader.poll().row
         except OpsError as error:
-            report.problems.append(f"{name}: {error}")
+            if b"\n" in (folder / name).read_bytes():
+                report.problems.append(f"{name}: {error}")
+            else:
+                report.unstarted += 1
             continue
         finally:
             report.torn_lines += reader.torn

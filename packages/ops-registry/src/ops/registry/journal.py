@@ -15,6 +15,7 @@ that has such a key itself is written as ``{"$dict": [[key, value], ...]}``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -22,13 +23,25 @@ import threading
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import OpsError
 from ops.registry.errors import InvalidValueError, StorageError
 from ops.registry.flushing import Flusher, flush
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ops.foundation.files import StrPath
 
-__all__ = ["DURABILITIES", "JournalReader", "JournalWriter", "decode", "encode", "frame", "parse"]
+__all__ = [
+    "DURABILITIES",
+    "JournalReader",
+    "JournalWriter",
+    "decode",
+    "encode",
+    "frame",
+    "parse",
+    "writing",
+]
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -234,6 +247,17 @@ def _ends_open(descriptor: int) -> bool:
         return False
     os.lseek(descriptor, size - 1, os.SEEK_SET)
     return os.read(descriptor, 1) != b"\n"
+
+
+@contextlib.contextmanager
+def writing(path: StrPath) -> Iterator[None]:
+    """Turn what the system refuses while something below *path* is written into `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OpsError):
+            raise
+        raise _failure(os.fspath(path), error) from error
 
 
 def _failure(path: str, error: OSError) -> StorageError:

@@ -16,7 +16,7 @@ from ops.registry.errors import (
     ModelVersionNotFoundError,
 )
 from ops.registry.instants import from_ns
-from ops.registry.journal import JournalReader
+from ops.registry.journal import JournalReader, writing
 from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
 
 if TYPE_CHECKING:
@@ -168,7 +168,8 @@ class Changing:
         self._ledger = ledger
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        with writing(self._lock.path):
+            self._lock.acquire()
         try:
             self._ledger.refresh()
         except BaseException:

@@ -8,6 +8,7 @@ killed before leaves a copy without a version, which the next registration or `f
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import re
 import threading
@@ -25,7 +26,7 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType, HookType
 from ops.registry.flavors import load_artifact
-from ops.registry.journal import JournalReader, JournalWriter, encode
+from ops.registry.journal import JournalReader, JournalWriter, encode, writing
 from ops.registry.ledger import FORMAT, Changing, Ledger, Model, version_record
 from ops.registry.modelsearch import select
 from ops.registry.operations import Operations
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from ops.serialize.trust import Trust
 
 __all__ = ["ModelRegistry"]
+
+
+logger = logging.getLogger("ops.registry")
 
 
 class ModelRegistry:
@@ -377,9 +381,10 @@ class ModelRegistry:
             model_id = model.model_id if model else f"{_slug(name)}-{generate_short_id(8)}"
             number = (model or Model(model_id, name)).highest + 1
             folder = self._folder(model_id, number)
-            artifacts.remove(folder)  # left by a registration that was killed
-            folder.mkdir(parents=True)
-            staged.replace(folder / origin.name)
+            with writing(folder):
+                artifacts.remove(folder)  # left by a registration that was killed
+                folder.mkdir(parents=True)
+                staged.replace(folder / origin.name)
             place = {"model_id": model_id, "file": origin.name}
             content = {"size": size, "checksum": checksum, "metadata": metadata}
             self._append("register", name, number, **place, **content)
@@ -389,7 +394,6 @@ class ModelRegistry:
 
     def _changing(self) -> Changing:
         """Return the lock under which the journal may be appended to; the ledger is up to date."""
-        self._journal.parent.mkdir(parents=True, exist_ok=True)
         return Changing(self._lock, self._ledger)
 
     def _append(self, operation: str, name: str, version: int, **more: Any) -> None:
@@ -422,9 +426,13 @@ class ModelRegistry:
 
     def _write_view(self, version: ModelVersion) -> None:
         path = self._view(version.model_id, version.version)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, "wb", durable="none") as file:
-            file.write(encode(version_record(version)))
+        # The change is in the journal already: a view that cannot be written must not deny it.
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path, "wb", durable="none") as file:
+                file.write(encode(version_record(version)))
+        except OSError:
+            logger.warning("%s could not be written; fsck --repair does", path, exc_info=True)
 
 
 def _slug(name: str) -> str:

@@ -34,7 +34,7 @@ from ops.foundation.errors import LockTimeout
 from ops.foundation.files import atomic_write
 from ops.foundation.locks import FileLock
 from ops.registry.errors import RunNotFoundError
-from ops.registry.journal import JournalReader, JournalWriter
+from ops.registry.journal import JournalReader, JournalWriter, writing
 from ops.registry.records import RunStatus
 from ops.registry.runlog import MAIN, RunReader
 
@@ -128,26 +128,34 @@ class RunIndex:
         if not self._segments.is_dir():
             return 0
         lock = FileLock(self._segments / ".compact", timeout=_COMPACTION_SECONDS if wait else 0)
-        try:
-            lock.acquire()
-        except LockTimeout:
-            if wait:
-                raise
-            return -1
-        try:
-            newest = self._roll()
-            # A view of its own: readers through this object go on meanwhile.
-            view = _View(self.folder)
-            view.refresh(through=newest)
-            found = view.snapshot()
-            count = self._write_base(found.base, list(found.overlay().values()), newest)
-            self._drop_through(newest)
-        finally:
-            lock.release()
+        with writing(self._segments):
+            try:
+                lock.acquire()
+            except LockTimeout:
+                if wait:
+                    raise
+                return -1
+            try:
+                return self._compact()
+            finally:
+                lock.release()
+
+    def _compact(self) -> int:
+        newest = self._roll()
+        # A view of its own: readers through this object go on meanwhile.
+        view = _View(self.folder)
+        view.refresh(through=newest)
+        found = view.snapshot()
+        count = self._write_base(found.base, list(found.overlay().values()), newest)
+        self._drop_through(newest)
         return count
 
     def rebuild(self) -> int:
         """Forget the index, make it again from the runs' journals, and return their number."""
+        with writing(self._segments):
+            return self._rebuild()
+
+    def _rebuild(self) -> int:
         self._segments.mkdir(parents=True, exist_ok=True)
         with FileLock(self._segments / ".compact", timeout=_COMPACTION_SECONDS):
             # Rows that are put from here on are in later segments and count on top of the base.
@@ -165,17 +173,22 @@ class RunIndex:
             self._close_writer()
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._segments.mkdir(parents=True, exist_ok=True)
-        with self._writing, self._lock:
+        with writing(self._segments), self._writing:
+            self._segments.mkdir(parents=True, exist_ok=True)
+            size = self._append_now(record)
+        if size >= SMALLEST_SEGMENT:
+            self._compact_in_background(size)
+
+    def _append_now(self, record: dict[str, Any]) -> int:
+        """Append under the lock and return the size of the segment."""
+        with self._lock:
             newest = self._newest()
             if self._writer is None or self._writer[0] != newest:
                 self._close_writer()
                 writer = JournalWriter(self._segment(newest), durability=self._durability)
                 self._writer = newest, writer
             self._writer[1].append(record)
-            size = self._writer[1].size
-        if size >= SMALLEST_SEGMENT:
-            self._compact_in_background(size)
+            return self._writer[1].size
 
     def _compact_in_background(self, size: int) -> None:
         try:

@@ -18,7 +18,7 @@ from ops.foundation.ids import generate_uuid7
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
 from ops.registry.events import EventType, HookType
 from ops.registry.experiments import ExperimentLedger
-from ops.registry.journal import DURABILITIES, JournalWriter, encode
+from ops.registry.journal import DURABILITIES, JournalWriter, encode, writing
 from ops.registry.liveness import owner
 from ops.registry.operations import Operations
 from ops.registry.records import RunStatus
@@ -141,7 +141,8 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         texts = {check_key(k): str(v) for k, v in asked["tags"].items()}
         given = {check_key(k): v for k, v in (parameters or {}).items()}
         encode(given)  # refuse now what JSON cannot hold
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         start = {
             "e": "start",
             "v": FORMAT,
@@ -178,8 +179,8 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self._store.append(run_id, end)
         reader = RunReader(self._store.folder(home), run_id)
         row = reader.poll().row
-        reader.write_view()
         self._store.index(home).put(row)
+        self._write_view(reader)
         self._store.release(run_id)
         failed = status is RunStatus.FAILED
         self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
@@ -224,7 +225,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         reader = RunReader(index.folder, run_id)
         row = reader.poll().row
         if RunStatus(row["status"]).is_final:
-            reader.write_view()
+            self._write_view(reader)
         index.put(row)
 
     def artifact_folder(self, run_id: str) -> pathlib.Path:
@@ -257,6 +258,14 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         """Whether the experiments can be read."""
         self.list_experiments()
         return True
+
+    @staticmethod
+    def _write_view(reader: RunReader) -> None:
+        """Write the JSON of a run that has ended; without it reading takes longer, nothing else."""
+        try:
+            reader.write_view()
+        except OSError:
+            logger.warning("the view of run %s could not be written", reader.run_id, exc_info=True)
 
     def _begin(
         self, folder: pathlib.Path, start: dict[str, Any], parameters: dict[str, Any]
