@@ -91,6 +91,8 @@ def test_killed_savers_lose_nothing_and_are_replaced(tmp_path, size, fault_recor
     words = [str(logger.output_directory), "1", str(size)]
     with (tmp_path / "acknowledged").open("wb") as file:
         process = subprocess.Popen([sys.executable, "-c", program, *words], stdout=file)
+    while not (tmp_path / "acknowledged").stat().st_size:
+        time.sleep(0.01)
     for _ in range(KILLS):
         time.sleep(rng.random() * 0.1)
         while (pid := logger._keeper.pid) is None:

@@ -81,7 +81,6 @@ def test_recovering_takes_over_what_killed_producers_left(logger, run_python) ->
         file.write(b"half a frame")
     before = [(m.timestamp, len(m.data)) for m in logger.read()]
     assert len(before) == 120
-    logger.stop()
     recovery = logger.read().recover()
     assert (recovery.tails, recovery.frames_from_tails) == (2, 100)
     assert recovery.torn_bytes == len(b"half a frame")
@@ -92,6 +91,16 @@ def test_recovering_takes_over_what_killed_producers_left(logger, run_python) ->
     assert all(map(is_sealed, folder.glob("*.seg")))
     again = logger.read().recover()
     assert (again.tails, again.torn_bytes, again.sealed) == (0, 0, 2)
+
+
+def test_stopping_takes_over_what_ended_producers_left_in_their_tails(logger, run_python) -> None:
+    folder = logger.output_directory
+    for _ in range(2):
+        run_python(LOG_AND_DIE, folder, 10, 50).wait()
+    logger.stop()
+    assert not list(folder.glob("*.tail"))
+    assert all(map(is_sealed, folder.glob("*.seg")))
+    assert [m.timestamp for m in logger.read()] == sorted([*range(10), *range(10)])
 
 
 def test_recovering_leaves_damage_where_it_is_and_reports_it(logger) -> None:

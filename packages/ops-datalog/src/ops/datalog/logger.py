@@ -214,11 +214,9 @@ class DataLogger:
                 time.sleep(self._pause)
 
     def _finish_segments(self) -> None:
-        """Give every segment its index and bring all of them to the disk."""
-        from ops.datalog.footer import seal
+        from ops.datalog.recovery import finish_segments
 
-        for path in self._folder.glob("*.seg"):
-            seal(path)
+        finish_segments(self._folder)
         if self._sync != "none":
             for path in [*self._folder.glob("*.seg"), *self._folder.glob("*.tail")]:
                 with path.open("rb") as file:

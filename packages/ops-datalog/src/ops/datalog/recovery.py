@@ -13,8 +13,10 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ops.datalog.errors import DataLogError
-from ops.datalog.footer import full_scan, seal
+from ops.datalog.footer import full_scan, scan_or_index, seal
 from ops.datalog.frames import FRAME, HEADER_SIZE
 from ops.datalog.runs import behind, tail_frames, writers_in
 from ops.datalog.state import LogState
@@ -47,18 +49,26 @@ def recover(folder: Path) -> Recovery:
     _refuse_if_written(folder)
     done = Recovery()
     for writer in writers_in(folder):
-        last = 0
+        last = _last_sequence(writer)
         for path in writer.segments:
-            last = max(last, _mend(path, done))
+            _mend(path, done)
         if writer.tail is not None:
             _absorb(writer, last, done)
-    for path in sorted(folder.glob("*.seg")):
-        done.sealed += seal(path)
+    done.sealed = _seal_all(folder)
     sync_directory(folder)
     return done
 
 
-def tail_owner_is_alive(path: Path) -> bool:
+def finish_segments(folder: Path) -> None:
+    """Index the segments of a stopped log, and take over the tails of producers that have ended."""
+    _seal_all(folder)
+    for writer in writers_in(folder):
+        if writer.tail is not None and not _owner_is_alive(writer.tail):
+            _absorb(writer, _last_sequence(writer), Recovery())
+    _seal_all(folder)
+
+
+def _owner_is_alive(path: Path) -> bool:
     """Tell whether the process that made a tail still runs."""
     try:
         with path.open("rb") as file:
@@ -73,12 +83,12 @@ def _refuse_if_written(folder: Path) -> None:
         is_open = LogState(folder).is_open
     except FileNotFoundError:
         return
-    if is_open and any(tail_owner_is_alive(path) for path in folder.glob("*.tail")):
+    if is_open and any(_owner_is_alive(path) for path in folder.glob("*.tail")):
         raise DataLogError(f"{str(folder)!r} is being written; stop its logger first.")
 
 
-def _mend(path: Path, done: Recovery) -> int:
-    """Cut off the torn end of a segment; return its last sequence number."""
+def _mend(path: Path, done: Recovery) -> None:
+    """Cut off the torn end of a segment."""
     found = full_scan(path)
     if found.torn_bytes:
         os.truncate(path, path.stat().st_size - found.torn_bytes)
@@ -86,8 +96,18 @@ def _mend(path: Path, done: Recovery) -> int:
     done.damaged += [f"{path.name}: {size} bytes at offset {at}" for at, size in found.damaged]
     if path.stat().st_size <= HEADER_SIZE:
         path.unlink()
-    ends = found.chunks["sequence"] + found.chunks["frames"].astype("u8")
-    return int(ends.max()) - 1 if len(ends) else 0
+
+
+def _seal_all(folder: Path) -> int:
+    return sum(seal(path) for path in folder.glob("*.seg"))
+
+
+def _last_sequence(writer: WriterFiles) -> int:
+    ends = [0]
+    for path in writer.segments:
+        chunks = scan_or_index(path).chunks
+        ends += (chunks["sequence"] + chunks["frames"].astype("u8") - np.uint64(1)).tolist()
+    return max(ends)
 
 
 def _absorb(writer: WriterFiles, last: int, done: Recovery) -> None:
