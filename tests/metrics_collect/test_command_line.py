@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from ops.metrics_collect.__main__ import main
 
 
@@ -55,3 +57,112 @@ def test_a_missing_source_is_reported_and_not_created(tmp_path, capsys):
     )
     assert "unable to open" in capsys.readouterr().err
     assert not source.exists()
+
+
+class Line:
+    """The command line with a state of its own."""
+
+    def __init__(self, chain, folder, capsys):
+        self.chain, self.folder, self.capsys = chain, folder, capsys
+        self.sql = folder / "runs.sql"
+        self.sql.write_text("select * from runs where finished >= :since and finished < :until")
+        self.place = str(folder / "ship")
+
+    def __call__(self, command, *arguments, code=0):
+        state = ["--state", str(self.folder / "state"), "--json"]
+        assert main([command, *arguments, *state]) == code
+        captured = self.capsys.readouterr()
+        self.progress = captured.err
+        return json.loads(captured.out) if captured.out else None
+
+    @property
+    def source(self):
+        query = ("--query", f"runs={self.sql}", "--primary-key", "id")
+        return ("--db", str(self.chain.folder / "source.db"), *query)
+
+
+SPAN = ("--since", "2026-10-01", "--until", "2026-10-04")
+
+
+@pytest.fixture
+def line(chain, tmp_path, capsys):
+    chain.insert(0, 10)
+    chain.insert(10, 10, day=2)
+    return Line(chain, tmp_path, capsys)
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(line):
+    plan = line("gather", *line.source, *SPAN, "--dry-run")["would gather"]
+    assert [piece[1][:10] for piece in plan] == ["2026-10-01", "2026-10-02", "2026-10-03"]
+    assert line("status")["closed"] == {}
+    line("gather", *line.source, *SPAN)
+    assert len(line("ship", "--ship", line.place, "--dry-run")["would ship"]) == 3
+    assert line("status")["outbox"]["new"] == 3
+
+
+def test_backfill_gathers_and_ships_with_progress(line):
+    done = line("backfill", *line.source, *SPAN, "--ship", line.place)
+    assert len(done["gathered"]) == len(done["shipped"]) == 3
+    assert "[6/6] shipped" in line.progress
+    assert line("backfill", *line.source, *SPAN, "--ship", line.place)["gathered"] == []
+
+
+def test_status_shows_the_gaps(line):
+    day = ("--since", "2026-10-01", "--until", "2026-10-02")
+    last = ("--since", "2026-10-03", "--until", "2026-10-04")
+    for span in (day, last):
+        line("backfill", *line.source, *span, "--ship", line.place)
+    assert line("status")["gaps"] == {
+        "runs": [["2026-10-02T00:00:00+00:00", "2026-10-03T00:00:00+00:00"]]
+    }
+    assert len(line("status", "--since", "2026-09-30")["gaps"]["runs"]) == 2
+
+
+def test_replay_sends_what_was_put_aside(line):
+    line("gather", *line.source, *SPAN)
+    blocked = line.folder / "file"
+    blocked.write_text("no folder")
+    for _ in range(5):
+        line("ship", "--ship", str(blocked), code=1)
+    assert line("status")["outbox"]["failed"] == 3
+    assert len(line("replay", "--ship", line.place, "--dry-run")["would ship"]) == 3
+    assert len(line("replay", "--ship", line.place)["shipped"]) == 3
+
+
+def test_the_ledger_can_be_kept_with_the_destination(line):
+    there = ("--ship", line.place, "--ledger", line.place)
+    line("backfill", *line.source, *SPAN, *there)
+    assert len(line("status", "--ledger", line.place)["closed"]["runs"]) == 3
+    assert line("status")["closed"] == {}
+
+
+def test_what_cannot_be_collected_is_one_sentence(line):
+    source = ("--db", line.source[1])
+    line("gather", *source, "--since", "2026-10-01", code=1)
+    assert line.progress == (
+        "ops-metrics-collect: Nothing to collect: give --query (or --collect, from PostgreSQL).\n"
+    )
+
+
+@pytest.mark.service
+def test_a_controller_is_reported_on_by_two_commands(
+    controller_dsn, s3, s3_prefix, line, monkeypatch
+):
+    openpyxl = pytest.importorskip("openpyxl")
+    for name in ("endpoint", "region", "access_key", "secret_key"):
+        monkeypatch.setenv(f"OPS_METRICS_BUCKET_{name.upper()}", getattr(s3, name))
+    place = f"s3://{s3.bucket}/{s3_prefix}"
+    there = ("--ship", place, "--ledger", place)
+    span = ("--since", "2026-10-01", "--until", "2026-10-03")
+    done = line("backfill", "--db", controller_dsn, *span, *there)
+    assert len(done["shipped"]) == 14
+    config = line.folder / "config.json"
+    config.write_text('{"company": "ACME", "price": 2}')
+    book = line.folder / "ccsp.xlsx"
+    line("report", "--report", "ccspv2", "--config", str(config), "-o", str(book), "--ship", place)
+    sheets = openpyxl.load_workbook(book)
+    assert sheets["Usage Reporting"]["B1"].value == "ACME"
+    assert "Data collection status" in sheets.sheetnames
+    bad = ("--db", "host=127.0.0.1 port=9 dbname=none", "--since", "2026-10-01")
+    line("gather", *bad, code=1)
+    assert "ops-metrics-collect: " in line.progress

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from ops.metrics_collect.runs import (
         RunResult,
         gather,
+        planned,
         run,
         ship,
     )
@@ -150,6 +151,7 @@ __all__ = [
     "gather",
     "host_identities",
     "lock",
+    "planned",
     "query_collector",
     "run",
     "ship",
@@ -200,7 +202,7 @@ __getattr__, __dir__ = lazy_exports(
             "Measure",
             "Rollup",
         ),
-        ".runs": ("RunResult", "gather", "run", "ship"),
+        ".runs": ("RunResult", "gather", "planned", "run", "ship"),
         ".storage": (
             "Storage",
             "StorageCRC",

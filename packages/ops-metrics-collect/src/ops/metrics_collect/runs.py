@@ -32,14 +32,14 @@ from ops.metrics_collect.package import Package, compact
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ops.metrics_collect.collectors import Collector, CollectorFactory
     from ops.metrics_collect.ledger import AnyLedger
     from ops.metrics_collect.outbox import Outbox, Parcel
     from ops.metrics_collect.storage import Storage
 
-__all__ = ["RunResult", "gather", "run", "ship"]
+__all__ = ["RunResult", "gather", "planned", "run", "ship"]
 
 _KEYS = "keys.txt"
 
@@ -123,6 +123,43 @@ def ship(
         return result
 
 
+def planned(
+    collectors: Sequence[CollectorFactory],
+    ledger: AnyLedger,
+    *,
+    outbox: Outbox,
+    since: dt.datetime,
+    until: dt.datetime | None = None,
+    lag: dt.timedelta = dt.timedelta(0),
+    lookback: dt.timedelta = dt.timedelta(0),
+) -> list[tuple[str, Interval]]:
+    """Return what `gather` would gather now: keys of collectors and slices, closed ones by *lookback*."""
+    window = Interval(require_aware(since), require_aware(until or now()) - lag)
+    return [
+        (factory.key, piece)
+        for factory, piece in _plan(collectors, ledger, outbox, window, lookback)
+    ]
+
+
+def _plan(
+    collectors: Sequence[CollectorFactory],
+    ledger: AnyLedger,
+    outbox: Outbox,
+    window: Interval,
+    lookback: dt.timedelta,
+) -> Iterator[tuple[CollectorFactory, Interval]]:
+    for factory in collectors:
+        waiting = {
+            Interval(*(dt.datetime.fromisoformat(p.meta[k]) for k in ("since", "until")))
+            for p in outbox.parcels("new", "sending", "failed")
+            if p.meta["collector"] == factory.key
+        }
+        for piece in _pieces(factory, ledger, window, lookback):
+            # What waits will close the slice (or overlaps one that will): never gather it twice.
+            if not any(piece.since < w.until and w.since < piece.until for w in waiting):
+                yield factory, piece
+
+
 def _gather(
     collectors: Sequence[CollectorFactory],
     ledger: AnyLedger,
@@ -136,30 +173,20 @@ def _gather(
 ) -> None:
     # Installations that ship to one storage must never meet under one name.
     origin = ledger.origin
-    for factory in collectors:
-        waiting = {
-            Interval(*(dt.datetime.fromisoformat(p.meta[k]) for k in ("since", "until")))
-            for p in outbox.parcels("new", "sending", "failed")
-            if p.meta["collector"] == factory.key
-        }
-        for piece in _pieces(factory, ledger, window, lookback):
-            # What waits will close the slice (or overlaps one that will): never gather it twice.
-            if any(piece.since < w.until and w.since < piece.until for w in waiting):
-                continue
-            name = _parcel_name(factory, piece, ledger, origin)
-            try:
-                staged = _stage(factory, piece, name, ledger, outbox, config, package)
-            except (_CollectionFailed, OutboxFull, OSError) as error:
-                with contextlib.suppress(
-                    OSError, sqlite3.Error
-                ):  # the disk may be full for it, too
-                    ledger.record_failure(factory.key, piece, str(error))
-                result.failed[name] = str(error)
-                report(f"failed    {name}: {error}")
-            else:
-                if staged:
-                    result.gathered.append(name)
-                    report(f"gathered  {name}")
+    for factory, piece in _plan(collectors, ledger, outbox, window, lookback):
+        name = _parcel_name(factory, piece, ledger, origin)
+        try:
+            staged = _stage(factory, piece, name, ledger, outbox, config, package)
+        except (_CollectionFailed, OutboxFull, OSError) as error:
+            # The disk may be full for the ledger, too.
+            with contextlib.suppress(OSError, sqlite3.Error):
+                ledger.record_failure(factory.key, piece, str(error))
+            result.failed[name] = str(error)
+            report(f"failed    {name}: {error}")
+        else:
+            if staged:
+                result.gathered.append(name)
+            report(f"{'gathered ' if staged else 'unchanged'} {name}")
 
 
 def _pieces(
