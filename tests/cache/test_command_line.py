@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ops.cache import cache, configure
+from ops.cache import DiskCache, cache, configure
 from ops.cache.__main__ import main
 
 
@@ -53,3 +53,25 @@ def test_prune_keeps_what_is_new_and_clear_keeps_nothing(
 
 def test_a_folder_without_a_cache_is_wrong_usage(tmp_path: pathlib.Path) -> None:
     assert main(["ls", str(tmp_path)]) == 2
+
+
+def test_the_folder_of_a_disk_cache_works_too(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DiskCache(tmp_path / "d") as store:
+        store.set("k", 1)
+        store.set(("t", 1), 2, ttl=1e-9)
+        folder = str(tmp_path / "d")
+        assert main(["ls", folder]) == 0
+        assert capsys.readouterr().out == "'k'\n"
+        assert main(["prune", folder]) == 0
+        assert capsys.readouterr().out == "1 entries removed\n"
+        assert main(["info", folder, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["entries"] == 1
+        assert main(["verify", folder]) == 0
+        assert "damaged_entries: 0" in capsys.readouterr().out
+        store.set("large", b"x" * 300_000)
+        next(p for p in (tmp_path / "d/blobs").rglob("*") if p.is_file()).unlink()
+        assert main(["verify", folder]) == 1
+        assert main(["clear", folder]) == 0
+        assert list(store) == []

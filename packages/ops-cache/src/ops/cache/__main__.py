@@ -1,14 +1,20 @@
-"""`python -m ops.cache`: look at the results that `@cache` stored in a folder, and tidy it."""
+"""`python -m ops.cache`: look at what is cached in a folder, and tidy it.
+
+The folder is the data folder of `@cache`, or that of a `DiskCache`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ops.cache.disk.folder import MARKER
+from ops.cache.disk.store import DiskCache
 from ops.foundation.formatting import format_bytes
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError, SignatureError
@@ -33,10 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=["ls", "info", "clear", "prune", "verify"])
-    parser.add_argument("dir", type=pathlib.Path, help="the data folder, which holds cache/")
+    parser.add_argument(
+        "dir", type=pathlib.Path, help="a data folder, which holds cache/, or one of a DiskCache"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--older-than-days", type=float, default=30.0, help="for prune")
     options = parser.parse_args(argv)
+    if (options.dir / MARKER).is_file():
+        return _on_disk_cache(options.command, options.dir, as_json=options.json)
     root = options.dir / "cache"
     if not root.is_dir():
         print(f"{root} is no folder; nothing was cached there.", file=sys.stderr)
@@ -52,6 +62,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             _remove(pathlib.Path(row["file"]))
     _print(options.command, rows, as_json=options.json)
     return 1 if options.command == "verify" and rows else 0
+
+
+def _on_disk_cache(command: str, folder: pathlib.Path, *, as_json: bool) -> int:
+    with DiskCache(folder, max_bytes=sys.maxsize) as cache:  # looking evicts nothing
+        if command == "ls":
+            keys = [repr(key) for key in cache]
+            print(json.dumps(keys, indent=1) if as_json else "\n".join(keys))
+            return 0
+        if command == "clear":
+            cache.clear()
+        elif command == "prune":
+            removed = {"removed": cache.expire()}
+            print(json.dumps(removed) if as_json else f"{removed['removed']} entries removed")
+            return 0
+        elif command == "verify":
+            report = cache.check()
+            found = dataclasses.asdict(report)
+            lines = "\n".join(f"{name}: {value}" for name, value in found.items())
+            print(json.dumps(found, indent=1) if as_json else lines)
+            return 0 if report.is_sound else 1
+        stats = cache.get_stats()
+        summary = {"entries": stats.size, "size": stats.disk_bytes}
+        text = f"{stats.size} entries, {format_bytes(stats.disk_bytes)}"
+        print(json.dumps(summary, indent=1) if as_json else text)
+        return 0
 
 
 def _entries(root: pathlib.Path) -> Iterator[dict[str, Any]]:

@@ -85,10 +85,10 @@ class Log:
     def _load(self) -> None:
         """Read the folder from its start."""
         self.index = Index()
-        self._oldest = 0
         self._rescue_below = 0
         self.segments.forget(before=1 << 62)
         numbers = self.segments.numbers() or [1]
+        self._oldest = numbers[0]
         for number in numbers[:-1]:
             self._enter(number)
             if not apply_hint(self.segments.path(number, ".hint"), self.index, number):
