@@ -15,8 +15,10 @@ from ops.registry.context import MLOpsConfig, MLOpsContext, reset_mlops_context
 from ops.registry.operations import Operations
 from ops.registry.storage import LocalStorageBackend
 
-#: Every storage backend; what is added here runs all of test_storage.py.
+#: Every storage backend; what is added here runs the whole suite of storages.
 STORAGES = {"local": LocalStorageBackend}
+#: Every backend of a context; what is added here runs the suites of trackers and registries.
+BACKENDS = ["local"]
 
 
 @pytest.fixture
@@ -25,13 +27,13 @@ def operations():
     return Operations(emitter=EventEmitter(), hooks=HooksManager(), metrics=MetricsCollector())
 
 
-@pytest.fixture
-def new_context(tmp_path, operations):
+@pytest.fixture(params=BACKENDS)
+def new_context(request, tmp_path, operations):
     """Makes contexts on one store; a second one stands for another process."""
     made = []
 
     def make(**options):
-        config = MLOpsConfig(storage_path=str(tmp_path / "store"), **options)
+        config = MLOpsConfig(request.param, str(tmp_path / "store"), **options)
         made.append(MLOpsContext(config, operations=operations))
         return made[-1]
 

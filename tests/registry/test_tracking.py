@@ -1,99 +1,19 @@
-"""What any backend of experiment tracking must do; the fixtures choose the backend."""
+"""The suite of runs with each backend of the fixtures, and what is special about local files."""
 
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 
 from ops.registry import (
-    AlreadyExistsError,
     ArtifactNotFoundError,
-    ErrorCode,
-    ExperimentNotFoundError,
-    FilterError,
-    InvalidValueError,
-    RunNotFoundError,
-    RunStatus,
 )
+from ops.registry.conformance import TrackerBehaviour
 
 
-def test_names_of_experiments_are_unique(tracker, experiment):
-    with pytest.raises(AlreadyExistsError):
-        tracker.create_experiment("study")
-    assert tracker.get_or_create_experiment("study") == experiment
-
-
-def test_what_is_unknown_has_an_error_of_its_own(tracker):
-    with pytest.raises(ExperimentNotFoundError) as caught:
-        tracker.get_experiment("nowhere")
-    assert caught.value.error_code == ErrorCode.EXPERIMENT_NOT_FOUND
-    for bad in ("nothing", "../../etc/passwd"):
-        with pytest.raises(RunNotFoundError):
-            tracker.log_metric(bad, "loss", 1.0)
-
-
-def test_a_block_completes_its_run(tracker, experiment):
-    with tracker.run_context(experiment.experiment_id, "r") as run:
-        assert tracker.get_run(run.run_id).status is RunStatus.RUNNING
-    ended = tracker.get_run(run.run_id)
-    assert ended.status is RunStatus.COMPLETED
-    assert ended.duration_seconds >= 0
-
-
-@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt("stop"), SystemExit(3)])
-def test_a_block_that_raises_fails_its_run_with_the_error(tracker, experiment, error):
-    with pytest.raises(type(error)), tracker.run_context(experiment.experiment_id) as run:
-        raise error
-    ended = tracker.get_run(run.run_id)
-    assert ended.status is RunStatus.FAILED
-    assert ended.error == f"{type(error).__name__}: {error}"
-
-
-def test_histories_come_by_step_and_summaries_agree(tracker, experiment):
-    with tracker.run_context(experiment.experiment_id) as run:
-        for step, value in [(2, 3.0), (0, 1.0), (1, math.nan)]:
-            tracker.log_metric(run.run_id, "loss", value, step=step)
-    history = tracker.get_metric_history(run.run_id, "loss")
-    assert [m.step for m in history] == [0, 1, 2]
-    assert math.isnan(history[1].value)
-    summary = tracker.get_run(run.run_id).metric_summaries["loss"]
-    assert (summary.last, summary.minimum, summary.maximum, summary.count) == (3.0, 1.0, 3.0, 3)
-
-
-def test_parameters_may_be_any_json_value(tracker, experiment):
-    values = {"a": 1, "b": [1, {"c": None}], "d": math.inf, "e": {"$float": "mine"}, "ü": "\ud800"}
-    with tracker.run_context(experiment.experiment_id) as run:
-        tracker.log_parameters(run.run_id, values)
-        with pytest.raises(InvalidValueError):
-            tracker.log_parameter(run.run_id, "x", object())
-    assert tracker.get_run(run.run_id).parameters == values
-
-
-def test_a_batch_is_one_call_for_everything(tracker, experiment):
-    with tracker.run_context(experiment.experiment_id) as run:
-        tracker.log_batch(run.run_id, [("a", 1, 0), ("a", 2, 1)], {"p": 1}, {"t": "x"})
-    found = tracker.get_run(run.run_id)
-    assert (found.metrics, found.parameters, found.tags) == ({"a": 2.0}, {"p": 1}, {"t": "x"})
-
-
-def test_a_metric_must_be_a_number(tracker, experiment):
-    run = tracker.start_run(experiment.experiment_id)
-    with pytest.raises(InvalidValueError, match="loss"):
-        tracker.log_metric(run.run_id, "loss", "low")
-
-
-def test_other_content_under_the_same_name_is_refused_unless_told(tracker, experiment, artifact):
-    run = tracker.start_run(experiment.experiment_id)
-    first = tracker.log_artifact(run.run_id, artifact, "models")
-    assert first.path == "models/model.bin"
-    assert tracker.log_artifact(run.run_id, artifact, "models") == first
-    artifact.write_bytes(b"others")
-    with pytest.raises(AlreadyExistsError):
-        tracker.log_artifact(run.run_id, artifact, "models")
-    second = tracker.log_artifact(run.run_id, artifact, "models", overwrite=True)
-    assert tracker.get_run(run.run_id).artifacts == (second,)
+class TestTracker(TrackerBehaviour):
+    """Runs here with the backends of conftest."""
 
 
 def test_texts_and_dicts_become_artifacts(tracker, experiment):
@@ -105,63 +25,3 @@ def test_texts_and_dicts_become_artifacts(tracker, experiment):
         tracker.log_text(run.run_id, "x", "../../outside")
     with pytest.raises(ArtifactNotFoundError):
         tracker.log_artifact(run.run_id, "/nowhere/model.pkl")
-
-
-def test_children_know_their_parent(tracker, experiment):
-    parent = tracker.start_run(experiment.experiment_id)
-    child = tracker.start_run(experiment.experiment_id, parent_run_id=parent.run_id)
-    assert [r.run_id for r in tracker.list_child_runs(parent.run_id)] == [child.run_id]
-
-
-@pytest.fixture
-def three(tracker, experiment):
-    for name, auc, depth in [("low", 0.7, 3), ("high", 0.95, 10), ("mid", 0.9, 3)]:
-        with tracker.run_context(experiment.experiment_id, name, tags={"team": "ds"}) as run:
-            tracker.log_parameter(run.run_id, "depth", depth)
-            tracker.log_metric(run.run_id, "val/auc", auc)
-    tracker.start_run(experiment.experiment_id, "running")
-    return experiment.experiment_id
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("metrics.val/auc > 0.8", ["high", "mid"]),
-        ('metrics."val/auc" > 0.8 and params.depth = 3', ["mid"]),
-        ("params.depth = '3' or name like 'hi%'", ["low", "high", "mid"]),
-        ("not (status = 'COMPLETED')", ["running"]),
-        ("metrics.val/auc is null", ["running"]),
-        ("params.depth not in (3, 4)", ["high"]),
-        ("tags.team = 'ds' and metrics.val/auc < 0.8", ["low"]),
-        ("params.depth != 3", ["high"]),
-    ],
-)
-def test_runs_are_found_by_expressions(tracker, three, text, names):
-    assert [r.name for r in tracker.search_runs(three, filter=text)] == names
-
-
-def test_runs_are_found_by_metric_and_ordered_with_the_absent_last(tracker, three):
-    found = tracker.search_runs(three, metric_filter={"val/auc": (">", 0.8)})
-    assert [r.name for r in found] == ["high", "mid"]
-    found = tracker.search_runs(three, order_by="metrics.val/auc DESC")
-    assert [r.name for r in found] == ["high", "mid", "low", "running"]
-    assert [r.name for r in tracker.search_runs(three, order_by="metrics.val/auc", limit=1)] == [
-        "low"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "position"),
-    [("metrics.a >", 11), ("metrics.a ? 1", 10), ("nothing = 1", 0), ("name = 'a' name", 11)],
-)
-def test_a_wrong_expression_says_where(tracker, experiment, text, position):
-    with pytest.raises(FilterError) as caught:
-        tracker.search_runs(experiment.experiment_id, filter=text)
-    assert caught.value.position == position
-
-
-def test_runs_are_compared_in_a_table(tracker, three):
-    runs = tracker.search_runs(three, filter="params.depth = 3")
-    table = tracker.compare_runs([r.run_id for r in runs])
-    assert list(table["metrics.val/auc"]) == [0.7, 0.9]
-    assert list(table.index) == [r.run_id for r in runs]
