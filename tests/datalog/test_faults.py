@@ -13,7 +13,7 @@ import pytest
 
 from ops.datalog import DataLogger, LogFormatError, open_log
 
-KILLS = 300 if os.environ.get("OPS_FAULTS") == "full" else 12
+KILLS = 300 if os.environ.get("OPS_FAULTS") == "full" else 8
 
 #: Logs messages and acknowledges each through a pipe, so that the test knows what was promised.
 PRODUCER = """

@@ -167,6 +167,30 @@ def test_the_queue_travels_to_processes_and_forks_get_writers_of_their_own(logge
     assert (queue.qsize(), queue.empty(), queue.full()) == (0, True, False)
 
 
+def test_a_bound_method_that_is_kept_across_a_fork_writes_files_of_the_child(logger) -> None:
+    log = logger.input_queue.log
+    log(0, 0, b"first, through the sink")
+    log = logger.input_queue.log
+    log(0, 1, bytes(20_000))
+    pid = os.fork()
+    if pid == 0:
+        other = os.fork()
+        if other == 0:  # a child that logs nothing leaves what its parent logs alone
+            logger.input_queue.sync()
+            logger.input_queue.close()
+            os._exit(0)
+        os.waitpid(other, 0)
+        for number in range(100):
+            log(1, number, bytes(20_000 if number % 10 == 0 else 10))
+        os._exit(0)
+    for number in range(100):
+        log(0, 2 + number, b"parent meanwhile")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert logger.read().counts() == {0: 102, 1: 100}
+    assert logger.read().verify().is_whole
+    assert len(list(logger.output_directory.glob("*.tail"))) == 2
+
+
 def test_threads_share_one_writer(logger) -> None:
     def work(source: int) -> None:
         for number in range(300):

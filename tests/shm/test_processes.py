@@ -92,7 +92,9 @@ def test_no_increment_is_lost_between_processes(array, name, child) -> None:
     increment(array, 2000)
     assert [p.wait() for p in processes] == [0] * 4
     assert array[0] == 10_001
-    assert array.recoveries == 0
+    assert (
+        not array.interrupted
+    )  # on a busy machine a slow taker may be overtaken, but never inside
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])

@@ -1,8 +1,7 @@
 """`input_queue`: what producers get. Looks like a queue, and is a way straight to the disk.
 
 A process opens a writer with its first message; from then on `log` *is* the method of that writer, so
-that nothing stands between a producer and its data. After a fork the child's sinks forget the writer
-and open their own.
+that nothing stands between a producer and its data. After a fork the writer begins files of its own.
 
 What a full disk does is a policy around the writer: "raise" needs none, "drop" counts what is lost,
 "block" tries again until there is room.
@@ -14,7 +13,6 @@ import errno
 import os
 import threading
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,17 +29,14 @@ OnFull = Literal["raise", "drop", "block"]
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: Held while a writer is made; a thread may hold it at the moment of a fork, so a child renews it.
 _making = threading.Lock()
-_sinks: weakref.WeakSet[LogSink] = weakref.WeakSet()
 
 
-def _begin_anew_in_child() -> None:
+def _renew_lock() -> None:
     global _making  # noqa: PLW0603 - see above
     _making = threading.Lock()
-    for sink in list(_sinks):
-        sink.forget_writer()
 
 
-os.register_at_fork(after_in_child=_begin_anew_in_child)
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class LogSink:
@@ -76,7 +71,6 @@ class LogSink:
         self.blocked = 0
         self.blocked_seconds = 0.0
         self.log = self._log_first
-        _sinks.add(self)
 
     def put(self, item: LogPackage, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - the signature of a queue
         """Log one message; it survives the death of this process from then on.
@@ -117,8 +111,8 @@ class LogSink:
 
     def close(self) -> None:
         """Close this process's writer; the next message opens another."""
-        writer = self._writer
-        self.forget_writer()
+        writer, self._writer = self._writer, None
+        self.log = self._log_first
         if writer is not None:
             writer.close()
 
@@ -126,11 +120,6 @@ class LogSink:
         """Bring this process's messages to the disk itself."""
         if self._writer is not None:
             self._writer.sync()
-
-    def forget_writer(self) -> None:
-        """Let the next message open a writer, and leave the present one as it is."""
-        self._writer = None
-        self.log = self._log_first
 
     def _log_first(self, source_id: Any, timestamp: Any, data: Any) -> None:
         """Log a message while there is no writer yet, and make `log` what it will be."""

@@ -24,6 +24,7 @@ import secrets
 import struct
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ BUSY, OWNER = 56, 48
 #: What the fast path meets when source, time or data are not as it expects.
 _UNFIT = (struct.error, TypeError, ValueError, IndexError, BufferError)
 
+#: The writers of this process; a child forgets what it inherits of them.
+_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 _pack_head, _pack_sealed = HEAD.pack, SEALED_HEAD.pack_into
 
 
@@ -63,6 +66,7 @@ class Writer:
     """
 
     __slots__ = (
+        "__weakref__",
         "_acquire", "_at", "_checksum", "_checksum_number", "_each", "_errors", "_folder",
         "_generation", "_header", "_limit", "_lock", "_map", "_number", "_pid", "_release", "_segment",
         "_segment_bytes", "_sequence", "_state", "_stem", "_token", "_words", "_written",
@@ -93,6 +97,7 @@ class Writer:
         if not self._state.is_open:
             raise LoggerStopped(f"The log {str(folder)!r} was stopped.")
         self._begin()
+        _writers.add(self)
 
     def log(self, source: Any, timestamp: Any, data: Any) -> None:
         """Log one message. Raises InvalidPackageError, LoggerStopped, SaverError, OSError."""
@@ -201,6 +206,20 @@ class Writer:
         # With a sync for each message nothing fits the fast path.
         self._limit = 0 if self._each else TAIL_BYTES
 
+    def disown(self) -> None:
+        """Let go of files that belong to the parent, in a child; the next message begins others.
+
+        A bound `log` may have been kept across the fork, so it is the writer that has to know.
+        """
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._map = mmap.mmap(-1, HEADER_SIZE)
+        if self._segment >= 0:
+            os.close(self._segment)
+            self._segment = -1
+        self._at, self._limit = HEADER_SIZE, 0
+        self._generation, self._token, self._stem = -1, -1, ""
+
     def flush(self) -> None:
         """Append what is in the tail to the segment."""
         with self._lock:
@@ -220,7 +239,8 @@ class Writer:
                 os.close(self._segment)
                 self._segment = -1
             self._map.close()
-            self._tail_path().unlink(missing_ok=True)
+            if self._stem:
+                self._tail_path().unlink(missing_ok=True)
 
     def _sync(self) -> None:
         self._flush()
@@ -281,6 +301,14 @@ class Writer:
         tail[:HEADER_SIZE] = self._header
         tail[OWNER : OWNER + 8] = this_process().to_bytes(8, "little")
         return tail
+
+
+def _disown_all() -> None:
+    for writer in list(_writers):
+        writer.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)
 
 
 def _rest(parts: list[Any], done: int) -> list[memoryview]:

@@ -197,7 +197,7 @@ class Connection:
 
     @property
     def recoveries(self) -> int:
-        """How often the lock was taken over from a process that died with it."""
+        """How often the lock was taken over from a holder that died, or did not say who it is in time."""
         return int(self._words[RECOVERIES])
 
     @property
