@@ -1,10 +1,13 @@
 """Digests depend on values and types, and on nothing else."""
 
+import datetime as dt
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,3 +131,60 @@ def test_methods_of_builtins_differ_by_their_object():
     assert digest([1].append) != digest([2].append)
     assert digest([1].append) == digest([1].append)
     assert digest(len) == digest(len) != digest(max)
+
+
+def test_bytes_between_the_fields_of_a_record_do_not_count() -> None:
+    dtype = np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"], "offsets": [0, 8]}, align=True)
+    one, two = np.zeros(3, dtype), np.frombuffer(b"\xff" * 48, dtype).copy()
+    two["a"], two["b"] = 0, 0
+    assert one.tobytes() != two.tobytes()
+    assert digest(one) == digest(two)
+    two["a"][2] = 1
+    assert digest(one) != digest(two)
+
+
+def _arrow_pairs() -> list[tuple[Any, Any]]:
+    """Equal arrays whose buffers differ: under nulls, by offset, by chunks."""
+    values = np.array([1, 99, 3], np.int64)
+    masked = pa.array(values, mask=np.array([False, True, False]))
+    other = pa.array(np.array([1, -7, 3], np.int64), mask=np.array([False, True, False]))
+    words = pa.array(["x", "ab", None, "c", ""])
+    lists = pa.array([[1], None, [2, None], []])
+    records = pa.array([{"a": 1, "b": "x"}, None, {"a": None, "b": "y"}])
+    flags = pa.array([True, None, False, True])
+    coded = pa.array(["u", "v", "u"]).dictionary_encode()
+    recoded = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], pa.int32()), pa.array(["v", "u"]))
+    pairs = [(masked, other), (coded, recoded)]
+    for array in (words, lists, records, flags, words.cast(pa.large_string())):
+        padded = pa.concat_arrays([array, array])
+        pairs.append((array, padded.slice(len(array))))
+        chunked = pa.chunked_array([array.slice(0, 2), array.slice(2)])
+        pairs.append((pa.chunked_array([array]), chunked))
+    return pairs
+
+
+@pytest.mark.parametrize(("one", "two"), _arrow_pairs())
+def test_equal_arrow_arrays_have_equal_digests(one: Any, two: Any) -> None:
+    assert digest(one) == digest(two)
+    assert digest(pa.table({"x": one})) == digest(pa.table({"x": two}))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1, None], [None, 1], [1, 0], [1], []],
+        [["ab", "c"], ["a", "bc"], ["abc"], ["ab", None, "c"], ["ab", "", "c"]],
+        [[[1], [2]], [[1, 2]], [[1], None, [2]], [[1], [], [2]], [None, [1], [2]]],
+        [[{"a": 1}], [{"a": None}], [None], [{"a": 2}]],
+        [[True, False], [True, None], [True], [False, True]],
+        [[b"ab"], ["ab"], [b"a", b"b"]],
+        [[dt.date(2020, 1, 1)], [dt.datetime(2020, 1, 1)], [dt.timedelta(1)], [dt.time(1)]],
+    ],
+)
+def test_arrow_arrays_that_differ_have_other_digests(values: list[Any]) -> None:
+    assert len({digest(pa.array(value)) for value in values}) == len(values)
+
+
+def test_the_frequency_of_an_index_counts() -> None:
+    regular = pd.date_range("2020", periods=3, freq="D")
+    assert digest(regular) != digest(pd.DatetimeIndex(list(regular)))

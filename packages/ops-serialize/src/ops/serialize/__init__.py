@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SerializeError,
         SerializeErrorCode,
         SignatureError,
+        TooLargeError,
         UnsupportedTypeError,
         UntrustedDataError,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "SignatureError",
     "Signed",
     "SmartSerializer",
+    "TooLargeError",
     "UnsupportedTypeError",
     "UntrustedDataError",
     "YamlConfig",
@@ -104,6 +106,7 @@ __getattr__, __dir__ = lazy_exports(
             "SerializeError",
             "SerializeErrorCode",
             "SignatureError",
+            "TooLargeError",
             "UnsupportedTypeError",
             "UntrustedDataError",
         ),

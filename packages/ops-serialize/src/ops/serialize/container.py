@@ -38,8 +38,8 @@ from ops.serialize.codecs import (
 from ops.serialize.errors import (
     CorruptDataError,
     FutureVersionError,
-    SerializeError,
     SignatureError,
+    TooLargeError,
 )
 from ops.serialize.trust import MAC_SIZE, unpickle
 
@@ -243,18 +243,24 @@ def _map(call: Callable[[Any], Any], items: Iterable[Any], *, parallel: bool) ->
 
 
 def open_container(
-    source: Any, *, mmap: Mmap | None = None, key: Signed | None = None, verify: bool = True
+    source: Any,
+    *,
+    mmap: Mmap | None = None,
+    key: Signed | None = None,
+    verify: bool = True,
+    max_size: int | None = None,
 ) -> Contents:
     """Verify the container in *source* (a path or a buffer) and return its parts.
 
-    *verify* extends the check to the buffers. Raises `CorruptDataError`, `FutureVersionError`, or
-    `SignatureError` when *key* is given and the signature is missing or wrong.
+    *verify* extends the check to the buffers. Raises `CorruptDataError`, `FutureVersionError`,
+    `TooLargeError` before anything beyond *max_size* bytes is unpacked, or `SignatureError` when
+    *key* is given and the signature is missing or wrong.
     """
     if isinstance(source, str | os.PathLike):
         data = _map_file(source, mmap)
     else:
         data = memoryview(source).cast("B")
-    contents = _open(data, key)
+    contents = _open(data, key, max_size)
     if verify:
         _verify_buffers(contents)
     return contents
@@ -273,7 +279,7 @@ def _map_file(path: StrPath, mmap: Mmap | None) -> memoryview:
         os.close(descriptor)
 
 
-def _open(data: memoryview, key: Signed | None) -> Contents:
+def _open(data: memoryview, key: Signed | None, max_size: int | None) -> Contents:
     if data.nbytes < HEADER.size:
         raise CorruptDataError(f"{data.nbytes} bytes are too few for a container.")
     head = HEADER.unpack_from(data)
@@ -295,13 +301,20 @@ def _open(data: memoryview, key: Signed | None) -> Contents:
         zeroed = HEADER.pack(*head[:8], _NO_MAC, total, bytes(8))
         if not flags & _SIGNED or not hmac.compare_digest(key.mac(zeroed, table, stream), mac):
             raise SignatureError("The data was not signed with this key.")
+    entries = tuple(Entry(*fields) for fields in ENTRY.iter_unpack(table))
+    unpacked = raw + sum(entry.raw for entry in entries)
+    if max_size is not None and unpacked > max_size:
+        raise TooLargeError(
+            f"The data unpacks to {unpacked} bytes, and max_size allows {max_size}.",
+            suggestions=("Raise max_size if you know where the data comes from.",),
+        )
     return Contents(
         format=format_id,
         version=version,
         codec=_codec(codec),
         signed=bool(flags & _SIGNED),
         stream=decode(stream, _codec(codec), raw),
-        entries=tuple(Entry(*fields) for fields in ENTRY.iter_unpack(table)),
+        entries=entries,
         data=data,
         checksum=checksum.hex(),
     )
@@ -367,12 +380,7 @@ def read_frame(contents: Contents, trust: Trust, *, copy: bool) -> Any:
 
     parallel = any(entry.codec for entry in contents.entries)
     buffers = _map(buffer, contents.entries, parallel=parallel)
-    try:
-        return unpickle(contents.stream, buffers, trust)
-    except (SerializeError, ImportError):
-        raise
-    except (pickle.UnpicklingError, EOFError, IndexError, KeyError, AttributeError) as error:
-        raise CorruptDataError(f"The object could not be rebuilt: {error}") from error
+    return unpickle(contents.stream, buffers, trust)
 
 
 def _write_all(descriptor: int, parts: Iterable[Any]) -> None:

@@ -177,6 +177,10 @@ class _Walk:
             from ops.serialize._arrays import walk_arrow
 
             walk_arrow(self, obj)
+        elif root == "torch":
+            from ops.serialize._arrays import walk_torch
+
+            walk_torch(self, obj)
         elif isinstance(obj, enum.Enum):
             self.tag("enum", kind.__module__, kind.__qualname__, obj.name)
         elif isinstance(obj, dt.date | dt.time | dt.timedelta | dt.tzinfo | pathlib.PurePath):

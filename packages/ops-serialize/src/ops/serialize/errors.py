@@ -6,6 +6,7 @@ OpsError
     ├── FutureVersionError                       written by a newer ops-serialize
     ├── UntrustedDataError (UnpicklingError)     the stream names something not on the allow-list
     ├── SignatureError                           no signature, or one made with another key
+    ├── TooLargeError                            the data would unpack to more than `max_size`
     ├── UnsupportedTypeError (TypeError)         the object has no lossless form here
     └── ConfigError                              a YAML configuration is wrong; says where
 """
@@ -25,6 +26,7 @@ __all__ = [
     "SerializeError",
     "SerializeErrorCode",
     "SignatureError",
+    "TooLargeError",
     "UnsupportedTypeError",
     "UntrustedDataError",
 ]
@@ -39,6 +41,7 @@ class SerializeErrorCode(StrEnum):
     UNTRUSTED_DATA = "UNTRUSTED_DATA"
     BAD_SIGNATURE = "BAD_SIGNATURE"
     UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE"
+    TOO_LARGE = "TOO_LARGE"
     BAD_CONFIG = "BAD_CONFIG"
 
 
@@ -84,6 +87,12 @@ class SignatureError(SerializeError):
     """The data has no signature, or one that another key made; nothing was unpickled."""
 
     default_code = SerializeErrorCode.BAD_SIGNATURE
+
+
+class TooLargeError(SerializeError):
+    """The data says that it unpacks to more bytes than the reader allows; nothing was unpacked."""
+
+    default_code = SerializeErrorCode.TOO_LARGE
 
 
 class UnsupportedTypeError(SerializeError, TypeError):

@@ -11,6 +11,8 @@ import io
 import json
 import math
 import pickle
+import sys
+from collections import OrderedDict
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -80,7 +82,14 @@ def format_of_plain_type(obj: Any) -> SerializationFormat:
         "torch": SerializationFormat.TORCH,
     }
     chosen = candidates.get(root)
-    return chosen if chosen and FORMATS[chosen].holds(obj) else SerializationFormat.FRAME
+    if chosen and FORMATS[chosen].holds(obj):
+        return chosen
+    return SerializationFormat.TORCH if holds_tensors(obj) else SerializationFormat.FRAME
+
+
+def holds_tensors(obj: Any) -> bool:
+    """Whether *obj* is a tensor, or a tree of plain containers and values with tensors in it."""
+    return "torch" in sys.modules and bool(FORMATS[SerializationFormat.TORCH].holds(obj))
 
 
 def is_plain(obj: Any, depth: int = 0) -> bool:
@@ -327,18 +336,39 @@ class TorchSerializer(_Format):
     format = SerializationFormat.TORCH
 
     def holds(self, obj: Any) -> bool:
-        """Whether *obj* is a tensor (modules carry code: FRAME with a trust that allows it)."""
-        return type(obj).__name__ in {"Tensor", "Parameter"} and isinstance(obj, torch.Tensor)
+        """Whether *obj* is a tensor, or a tree with tensors in it, as a module's state is.
+
+        Modules carry code, so they are a FRAME and need a trust that allows it.
+        """
+        kinds: set[str] = set()
+        return self._is_tree(obj, kinds, 0) and "tensor" in kinds
+
+    def _is_tree(self, obj: Any, kinds: set[str], depth: int) -> bool:
+        kind = type(obj)
+        if kind in {str, int, float, bool, type(None)}:
+            return True
+        if depth >= _MAX_DEPTH:
+            return False
+        if kind is dict or kind is OrderedDict:
+            return all(type(key) in {str, int} for key in obj) and all(
+                self._is_tree(value, kinds, depth + 1) for value in obj.values()
+            )
+        if kind is list or kind is tuple:
+            return all(self._is_tree(value, kinds, depth + 1) for value in obj)
+        if kind.__name__ in {"Tensor", "Parameter"} and isinstance(obj, torch.Tensor):
+            kinds.add("tensor")
+            return True
+        return False
 
     def dumps(self, obj: Any, /) -> bytes:
-        """Return the tensor as `torch.save` writes it."""
+        """Return the tensors as `torch.save` writes them."""
         self.require(obj)
         sink = io.BytesIO()
         torch.save(obj, sink)
         return sink.getvalue()
 
     def loads(self, data: Any, /) -> Any:
-        """Return the tensor."""
+        """Return the tensors."""
         return torch.load(io.BytesIO(data), weights_only=True)
 
 

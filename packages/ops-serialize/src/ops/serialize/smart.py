@@ -24,6 +24,7 @@ from ops.serialize.formats import (
     FORMATS,
     SerializationFormat,
     format_of_plain_type,
+    holds_tensors,
 )
 from ops.serialize.trust import Signed, unpickle
 
@@ -76,7 +77,8 @@ class SmartSerializer:
 
     *compression* "auto" compresses bytes from 4 KiB on and leaves files raw, so that they can be
     mapped. *trust* decides what loading may import, and signs what is written when it is `Signed`.
-    *formats* adds serializers by type.
+    *formats* adds serializers by type. *max_size* refuses data that unpacks to more bytes, before it
+    does (a Parquet or Arrow content has codecs of its own, which this does not see).
     """
 
     def __init__(
@@ -84,9 +86,11 @@ class SmartSerializer:
         compression: Compression | None = "auto",
         trust: Trust = "safe",
         formats: Mapping[type, Serializer] | None = None,
+        max_size: int | None = None,
     ) -> None:
         self.compression: Compression | None = compression
         self.trust: Trust = trust
+        self.max_size = max_size
         self._custom: list[tuple[Callable[[Any], bool], Serializer]] = []
         for kind, serializer in (formats or {}).items():
             self.register_serializer(kind, serializer)
@@ -117,15 +121,19 @@ class SmartSerializer:
     ) -> Any:
         """Return the object; *format*, when given, must be the one the data has."""
         source = data.data if isinstance(data, SerializationResult) else data
-        contents = open_container(source, key=self._key)
+        contents = open_container(source, key=self._key, max_size=self.max_size)
         return self._read(contents, format, copy=True)
 
     def dump(self, obj: Any, path: StrPath, compression: Compression | None = None) -> None:
-        """Write *obj* to *path* as a FRAME, whole or not at all, without copying its buffers."""
+        """Write *obj* to *path*, whole or not at all, as a FRAME without copying its buffers.
+
+        Tensors, and trees with tensors in them, are written as TORCH.
+        """
         own: Compression | None = None if self.compression == "auto" else self.compression
         chosen: Compression | None = compression or own
         serializer = self._custom_for(obj)
-        name = None if serializer is not None else SerializationFormat.FRAME
+        as_frame = serializer is None and not holds_tensors(obj)
+        name = SerializationFormat.FRAME if as_frame else None
         self._pack(obj, name, chosen, compress=None)[0].write(path)
 
     def load(self, path: StrPath, mmap: Mmap | None = None, *, verify: bool | None = None) -> Any:
@@ -135,7 +143,9 @@ class SmartSerializer:
         buffers are checked; header, table and stream always are.
         """
         check = mmap is None if verify is None else verify
-        contents = open_container(os.fspath(path), mmap=mmap, key=self._key, verify=check)
+        contents = open_container(
+            os.fspath(path), mmap=mmap, key=self._key, verify=check, max_size=self.max_size
+        )
         return self._read(contents, None, copy=False)
 
     def detect_format(self, obj: Any) -> SerializationFormat | str:

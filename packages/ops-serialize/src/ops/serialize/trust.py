@@ -19,7 +19,12 @@ import zoneinfo
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ops.serialize._allowlist import ALLOWED
-from ops.serialize.errors import SerializeError, SignatureError, UntrustedDataError
+from ops.serialize.errors import (
+    CorruptDataError,
+    SerializeError,
+    SignatureError,
+    UntrustedDataError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,14 +89,22 @@ def allow_type(cls: type) -> type:
 
 
 def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust) -> Any:
-    """Rebuild an object from its stream; the MAC of a `Signed` stream was checked before."""
-    if trust == "all" or isinstance(trust, Signed):
-        return pickle.loads(stream, buffers=buffers)  # noqa: S301 - the caller vouches for it
-    if trust == "safe" or isinstance(trust, Safe):
-        unpickler = _Restricted(io.BytesIO(stream), buffers=buffers)
-        if isinstance(trust, Safe):
-            unpickler.allow = trust.allow
-        return unpickler.load()
+    """Rebuild an object from its stream; the MAC of a `Signed` stream was checked before.
+
+    Raises `UntrustedDataError`, or `CorruptDataError` when the stream makes no object.
+    """
+    try:
+        if trust == "all" or isinstance(trust, Signed):
+            return pickle.loads(stream, buffers=buffers)  # noqa: S301 - the caller vouches for it
+        if trust == "safe" or isinstance(trust, Safe):
+            unpickler = _Restricted(io.BytesIO(stream), buffers=buffers)
+            if isinstance(trust, Safe):
+                unpickler.allow = trust.allow
+            return unpickler.load()
+    except (SerializeError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # damaged pickles fail in many ways
+        raise CorruptDataError(f"The object could not be rebuilt: {error}") from error
     raise SerializeError(f"trust={trust!r} is unknown; use 'safe', 'all', Safe or Signed(key).")
 
 

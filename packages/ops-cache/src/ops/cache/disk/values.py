@@ -15,7 +15,6 @@ from ops.cache.disk.records import Flag
 from ops.serialize.container import open_container, pack, pickle_parts, read_frame
 from ops.serialize.errors import (
     CorruptDataError,
-    SerializeError,
     SignatureError,
     UnsupportedTypeError,
 )
@@ -95,12 +94,7 @@ class ValueCodec:
                 mac, data = data[:MAC_SIZE], data[MAC_SIZE:]
                 if not hmac.compare_digest(mac, self._mac(key, data)):
                     raise SignatureError("The entry was not signed with this key.")
-            try:
-                return unpickle(data, (), self._trust)
-            except (SerializeError, ImportError, MemoryError):
-                raise
-            except Exception as error:  # damaged pickles fail in many ways
-                raise CorruptDataError(f"The entry could not be rebuilt: {error}") from error
+            return unpickle(data, (), self._trust)
         return self._from_bytes(encoding, data)
 
     def _from_bytes(self, encoding: int, data: bytes) -> Any:
