@@ -127,6 +127,29 @@ def test_a_bad_message_is_refused_and_harms_no_other(logger, bad) -> None:
     assert [c[2] for c in contents(logger)] == [b"before", b"after"]
 
 
+def test_data_that_no_frame_can_hold_is_refused(logger) -> None:
+    with pytest.raises(InvalidPackageError, match="longer than"):
+        logger.input_queue.log(1, 1, np.zeros(1 << 32, np.uint8))
+    with pytest.raises(InvalidPackageError, match="split"):
+        logger.input_queue.put_many(1, np.arange(2), np.zeros((2, 1 << 31), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.arange(12, dtype=np.uint8).reshape(3, 4),
+        np.arange(3, dtype=np.int32),
+        memoryview(b"twelve bytes"),
+        bytearray(b"twelve bytes"),
+        np.frombuffer(b"twelve bytes", np.uint8),
+    ],
+)
+def test_any_contiguous_buffer_is_logged_as_its_bytes(logger, data) -> None:
+    logger.input_queue.log(1, 1, data)
+    logger.input_queue.log(1, 2, b"next")
+    assert contents(logger) == [(1, 1, memoryview(data).tobytes()), (1, 2, b"next")]
+
+
 def test_after_stop_a_put_says_so_until_the_next_start(logger) -> None:
     queue = logger.input_queue
     queue.log(1, 1, b"a")

@@ -160,6 +160,8 @@ def test_times_of_the_whole_range_are_compared_exactly(logger) -> None:
         logger.input_queue.log(1, time, b"")
     assert [m.timestamp for m in logger.read().iter(start=2**63, stop=top)] == [2**63, top - 1]
     assert [m.timestamp for m in logger.read()] == [0, 2**63 - 1, 2**63, top - 1, top]
+    assert [m.timestamp for m in logger.read().iter(start=-5, stop=-1)] == []
+    assert len(list(logger.read().iter(start=-5, stop=2**65))) == 5
 
 
 MEMORY = """

@@ -90,7 +90,7 @@ class _Held:
         keep = np.ones(len(times), bool)
         if source is not None:
             keep &= sources == source
-        if start:
+        if start > 0:
             keep &= times >= np.uint64(start)
         if stop is not None and stop < 1 << 64:
             keep &= times < np.uint64(max(stop, 0))

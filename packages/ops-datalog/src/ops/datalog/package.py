@@ -9,6 +9,8 @@ from ops.datalog.errors import InvalidPackageError
 __all__ = ["LogPackage"]
 
 _TIME_LIMIT = 1 << 64
+#: Bytes of a payload that a frame can hold.
+LONGEST = (1 << 32) - 1
 
 
 class LogPackage:
@@ -70,4 +72,6 @@ def checked(source: Any, time: Any, data: Any) -> tuple[int, int, memoryview]:
         ) from None
     if not view.contiguous:
         raise InvalidPackageError("data must be contiguous; copy it first.")
+    if len(view) > LONGEST:
+        raise InvalidPackageError(f"data of {len(view)} bytes is longer than {LONGEST}.")
     return source, time, view

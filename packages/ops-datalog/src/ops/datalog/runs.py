@@ -16,7 +16,7 @@ import numpy as np
 from ops.datalog.checksums import checksum_of
 from ops.datalog.footer import full_scan, scan_or_index
 from ops.datalog.frames import HEADER_SIZE, parse_file_header
-from ops.datalog.scan import Scan, checked_frames, frames_in, messages_of, valid_frames
+from ops.datalog.scan import Scan, checked_frames, frames_in, messages_of, read_at, valid_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ class ChunkRun:
             fd = file.fileno()
             header = parse_file_header(os.pread(fd, HEADER_SIZE, 0), self._path.name)
             checksum = checksum_of(header.checksum, self._path.name)
-            data = os.pread(fd, size, offset)
+            data = read_at(fd, size, offset)
             if len(data) == size and checksum(data) == self._chunk["crc"]:
                 found = [frames_in(offset, data)]
             else:  # damaged since it was indexed: keep what is good of it

@@ -286,11 +286,23 @@ def _sums_of_rows(found: Frames, stride: int, checksum: Checksum) -> np.ndarray:
 
 def _window(fd: int, at: int, size: int) -> bytes:
     """Read from *at* on, at least the whole frame that seems to start there."""
-    data = os.pread(fd, min(WINDOW_BYTES, size - at), at)
+    data = read_at(fd, min(WINDOW_BYTES, size - at), at)
     if len(data) >= FRAME:
         version, _, length = _version_and_length(data, _VERSION_AT)
         if version == VERSION and len(data) < FRAME + length <= size - at:
-            return os.pread(fd, FRAME + length, at)
+            return read_at(fd, FRAME + length, at)
+    return data
+
+
+def read_at(fd: int, size: int, at: int) -> bytes:
+    """Read *size* bytes, fewer only at the end of the file; one pread(2) ends at 2 GB."""
+    data = os.pread(fd, size, at)
+    if len(data) < size:
+        parts = [data]
+        while parts[-1] and sum(map(len, parts)) < size:
+            done = sum(map(len, parts))
+            parts.append(os.pread(fd, size - done, at + done))
+        data = b"".join(parts)
     return data
 
 

@@ -42,7 +42,7 @@ from ops.datalog.frames import (
     VERSION,
     pack_file_header,
 )
-from ops.datalog.package import checked
+from ops.datalog.package import LONGEST, checked
 from ops.datalog.state import ERROR_COUNT, GENERATION, TOKEN, LogState
 from ops.foundation.processes import this_process
 
@@ -136,6 +136,8 @@ class Writer:
             raise InvalidPackageError(
                 f"times of shape {stamps.shape} and data of shape {rows.shape} are not n and (n, size)."
             )
+        if BLOCK_HEAD.size + stamps.nbytes + rows.nbytes > LONGEST:
+            raise InvalidPackageError(f"{rows.nbytes} bytes do not fit one block; split them.")
         source, first, _ = checked(source, int(stamps[0]), b"")
         head = BLOCK_HEAD.pack(*rows.shape)
         self._append(first, source, BLOCK, memoryview(head + stamps.tobytes() + rows.tobytes()))
