@@ -22,22 +22,34 @@ def cases() -> Iterator[Case]:
         root = pathlib.Path(folder)
         ours, durable = _ours(root / "process"), _ours(root / "commit", durability="commit")
         peer = _mlflow(root)
-        number = 20
-        for name, least in (("log_metric", 300), ("run end to end", 60), ("get_by_alias", 40)):
+        for name, least, number in (
+            ("log_metric", 300, 200),
+            ("log_batch of 100, per metric", 100, 5),
+            ("create_run", 40, 20),
+            ("run end to end", 60, 20),
+            ("register_model", 15, 20),
+            ("get_by_alias", 40, 20),
+        ):
             contenders = {"ops.registry": ours[name]}
             targets: tuple[Target, ...] = ()
             if peer:
                 contenders[PEER] = peer[name]
                 targets = (Target(peer=PEER, at_least=least),)
             yield Case(
-                name, contenders, targets, number=number, rounds=5, packages=("mlflow-skinny",)
+                name,
+                contenders,
+                targets,
+                number=number,
+                rounds=5,
+                divide=100 if "100" in name else 1,
+                packages=("mlflow-skinny",),
             )
         contenders = {"ops.registry, durability=commit": durable["log_metric"]}
         targets = ()
         if peer:
             contenders[PEER] = peer["log_metric"]
             targets = (Target(peer=PEER, at_least=30),)
-        yield Case("log_metric, flushed to disk", contenders, targets, number=number, rounds=5)
+        yield Case("log_metric, flushed to disk", contenders, targets, number=50, rounds=5)
 
 
 def _ours(path: pathlib.Path, durability: str = "process") -> dict[str, Callable[[], Any]]:
@@ -58,8 +70,12 @@ def _ours(path: pathlib.Path, durability: str = "process") -> dict[str, Callable
             for k in range(5):
                 tracker.log_metric(run.run_id, f"m{k}", 0.5)
 
+    hundred = [(f"m{k % 10}", 0.5, k // 10) for k in range(100)]
     return {
         "log_metric": lambda: tracker.log_metric(open_run, "loss", 0.5, step=next(steps)),
+        "log_batch of 100, per metric": lambda: tracker.log_batch(open_run, hundred),
+        "create_run": lambda: tracker.start_run(experiment),
+        "register_model": lambda: registry.register_model("other", model, "binary", "none"),
         "run end to end": whole_run,
         "get_by_alias": lambda: registry.get_model_by_alias("m", "best"),
     }
@@ -68,6 +84,7 @@ def _ours(path: pathlib.Path, durability: str = "process") -> dict[str, Callable
 def _mlflow(root: pathlib.Path) -> dict[str, Callable[[], Any]] | None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
+        from mlflow.entities import Metric
         from mlflow.tracking import MlflowClient
     except ImportError:
         return None
@@ -88,8 +105,19 @@ def _mlflow(root: pathlib.Path) -> dict[str, Callable[[], Any]] | None:
             client.log_metric(run, f"m{k}", 0.5)
         client.set_terminated(run)
 
+    client.create_registered_model("other")
+
+    def batch() -> None:
+        base = next(steps) * 10
+        hundred = [Metric(f"m{k % 10}", 0.5, 1, base + k // 10) for k in range(100)]
+        client.log_batch(open_run, metrics=hundred)
+
     return {
         "log_metric": lambda: client.log_metric(open_run, "loss", 0.5, step=next(steps)),
+        "log_batch of 100, per metric": batch,
+        "create_run": lambda: client.create_run(experiment),
+        # Without the copy of the artifact, which ours makes and flushes.
+        "register_model": lambda: client.create_model_version("other", str(root), open_run),
         "run end to end": whole_run,
         "get_by_alias": lambda: client.get_model_version_by_alias("m", "best"),
     }

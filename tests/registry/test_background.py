@@ -86,13 +86,13 @@ def test_xgboost_is_logged_with_its_rounds(context, logged):
             {"max_depth": 2}, data, num_boost_round=3, evals=[(data, "train")], verbose_eval=False
         )
     (run,) = logged()
-    assert (run.name, run.parameters) == ("xgboost.train", {"max_depth": 2})
+    assert (run.name, run.parameters) == ("xgboost.train", {"max_depth": 2, "nthread": 1})
     assert run.metric_summaries["train/rmse"].count == 3
 
 
 def test_lightgbm_is_logged(context, logged):
     lightgbm = pytest.importorskip("lightgbm")
-    model = lightgbm.LGBMRegressor(n_estimators=2, min_child_samples=1, verbose=-1)
+    model = lightgbm.LGBMRegressor(n_estimators=2, n_jobs=1, min_child_samples=1, verbose=-1)
     with autolog(context):
         model.fit([[float(i)] for i in range(20)], [float(i) for i in range(20)])
     (run,) = logged()

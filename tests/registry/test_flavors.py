@@ -23,7 +23,7 @@ def keep(registry):
 def test_xgboost_comes_back(registry, keep, tmp_path, operations, suffix):
     xgboost = pytest.importorskip("xgboost")
     data = xgboost.DMatrix(ROWS, label=TARGETS)
-    booster = xgboost.train({"max_depth": 2}, data, num_boost_round=3)
+    booster = xgboost.train({"max_depth": 2, "nthread": 1}, data, num_boost_round=3)
     booster.save_model(tmp_path / f"model{suffix}")
     keep(tmp_path / f"model{suffix}", "xgboost")
     assert registry.load_model("m").predict(data).tolist() == booster.predict(data).tolist()
@@ -33,7 +33,7 @@ def test_xgboost_comes_back(registry, keep, tmp_path, operations, suffix):
 
 def test_lightgbm_comes_back(registry, keep, tmp_path):
     lightgbm = pytest.importorskip("lightgbm")
-    model = lightgbm.LGBMRegressor(n_estimators=3, min_child_samples=1, verbose=-1)
+    model = lightgbm.LGBMRegressor(n_estimators=3, n_jobs=1, min_child_samples=1, verbose=-1)
     model.fit(ROWS, TARGETS)
     model.booster_.save_model(tmp_path / "model.txt")
     keep(tmp_path / "model.txt", "lightgbm")

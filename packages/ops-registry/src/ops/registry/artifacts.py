@@ -1,8 +1,9 @@
 """Files and folders copied into the store, each with the SHA-256 of what was copied.
 
-A copy is made beside its target under a temporary name, flushed, and renamed, so that under its own
-name an artifact is always whole. The digest is taken while copying, from the bytes that are
-written. A folder's digest is that of its sorted file names and their digests.
+A copy is made beside its target under a temporary name, flushed where the store's durability asks
+for it, and renamed, so that under its own name an artifact is always whole. The digest is taken
+while copying, from the bytes that are written. A folder's digest is that of its sorted file names
+and their digests.
 """
 
 from __future__ import annotations
@@ -39,15 +40,20 @@ _PIECE = 1 << 20
 _PASSING = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT}
 
 
-def stage(source: StrPath, folder: pathlib.Path) -> tuple[pathlib.Path, int, str]:
-    """Copy *source* into *folder* under a temporary name; return that path, size and digest."""
+def stage(
+    source: StrPath, folder: pathlib.Path, *, flushed: bool = True
+) -> tuple[pathlib.Path, int, str]:
+    """Copy *source* into *folder* under a temporary name; return that path, size and digest.
+
+    Without *flushed* the copy survives the death of the process, and not yet that of the machine.
+    """
     origin = pathlib.Path(source)
     if not origin.exists():
         raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
     target = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        size, digest = _copy(origin, target)
+        size, digest = _copy(origin, target, flushed=flushed)
     except OSError as error:
         remove(target)
         raise StorageError(f"{str(origin)!r} cannot be stored: {error}.") from error
@@ -144,7 +150,7 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _copy(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
+def _copy(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> tuple[int, str]:
     """Copy and, where the system says that it may pass, try again from the beginning."""
     from ops.resilience.backoff import RetryConfig
     from ops.resilience.retrying import with_retry
@@ -152,7 +158,8 @@ def _copy(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
     def attempt() -> tuple[int, str]:
         remove(target)  # of an attempt before
         try:
-            return _copy_tree(origin, target) if origin.is_dir() else _copy_file(origin, target)
+            copy = _copy_tree if origin.is_dir() else _copy_file
+            return copy(origin, target, flushed=flushed)
         except OSError as error:
             if error.errno in _PASSING:
                 raise _PassingError(error.errno, error.strerror, str(origin)) from error
@@ -166,19 +173,19 @@ class _PassingError(OSError):
     """An error of the system that another attempt may not meet."""
 
 
-def _copy_tree(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
+def _copy_tree(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> tuple[int, str]:
     target.mkdir()
     total = 0
     parts = []
     for name in _names(origin):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        size, digest = _copy_file(origin / name, target / name)
+        size, digest = _copy_file(origin / name, target / name, flushed=flushed)
         total += size
         parts.append((name, digest))
     return total, _tree_digest(parts)
 
 
-def _copy_file(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
+def _copy_file(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> tuple[int, str]:
     hasher = hashlib.sha256()
     size = 0
     with origin.open("rb") as reader, target.open("xb") as writer:
@@ -187,7 +194,8 @@ def _copy_file(origin: pathlib.Path, target: pathlib.Path) -> tuple[int, str]:
             writer.write(piece)
             size += len(piece)
         writer.flush()
-        os.fsync(writer.fileno())
+        if flushed:
+            os.fsync(writer.fileno())
     return size, hasher.hexdigest()
 
 

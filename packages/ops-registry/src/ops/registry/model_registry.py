@@ -99,7 +99,9 @@ class ModelRegistry:
         for key in (*asked["hyperparameters"], *asked["tags"]):
             check_key(key)
         encode(metadata)  # refuse now what JSON cannot hold
-        staged, size, checksum = artifacts.stage(asked["artifact_path"], self._artifacts)
+        staged, size, checksum = artifacts.stage(
+            asked["artifact_path"], self._artifacts, flushed=self._durability != "process"
+        )
         try:
             made = self._publish(
                 asked["name"],

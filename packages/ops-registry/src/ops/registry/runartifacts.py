@@ -38,7 +38,7 @@ class RunArtifacts(RunAccess):
         name = pathlib.Path(path).name
         name = name if artifact_path is None else f"{artifact_path.rstrip('/')}/{name}"
         staging = self._folder_of(run_id)
-        return self._keep(run_id, name, artifacts.stage(path, staging), overwrite=overwrite)
+        return self._keep(run_id, name, self._stage(path, staging), overwrite=overwrite)
 
     def log_artifacts(
         self,
@@ -66,7 +66,7 @@ class RunArtifacts(RunAccess):
         source = folder / f".{secrets.token_hex(8)}.text"
         try:
             source.write_bytes(text.encode())
-            staged = artifacts.stage(source, folder)
+            staged = self._stage(source, folder)
         finally:
             source.unlink(missing_ok=True)
         return self._keep(run_id, artifact_path, staged, overwrite=overwrite)
@@ -82,8 +82,11 @@ class RunArtifacts(RunAccess):
     ) -> Artifact:
         """Keep a figure of matplotlib (`savefig`) or plotly (`write_html`); the suffix is the format."""
         with artifacts.written(self._folder_of(run_id), figure, artifact_path) as source:
-            staged = artifacts.stage(source, source.parent)
+            staged = self._stage(source, source.parent)
         return self._keep(run_id, artifact_path, staged, overwrite=overwrite)
+
+    def _stage(self, source: StrPath, folder: pathlib.Path) -> tuple[pathlib.Path, int, str]:
+        return artifacts.stage(source, folder, flushed=self._store.durability != "process")
 
     def _folder_of(self, run_id: str) -> pathlib.Path:
         self._store.home(run_id)  # raises for an unknown run
