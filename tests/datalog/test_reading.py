@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ops.datalog import DataLogger, LogPackage, footer, merge, open_log
+from ops.datalog import DataLogger, LogNotFoundError, LogPackage, footer, merge, open_log
 from ops.datalog.footer import is_sealed, seal
 from ops.datalog.scan import CHUNK_BYTES
 from ops.datalog.writer import Writer
@@ -223,6 +223,19 @@ for line in sys.stdin:
     producer.stdout.close()
     producer.wait()
     logger.stop()
+
+
+def test_a_log_that_is_laid_out_while_it_is_read_says_so(tmp_path) -> None:
+    logger = DataLogger(tmp_path, sync="none")
+    logger.start()
+    for number in range(10_000):
+        logger.input_queue.log(1, number, bytes(100))
+    messages = logger.read().iter()
+    assert next(messages).timestamp == 0
+    logger.stop()
+    with pytest.raises(LogNotFoundError, match="while it was being read"):
+        list(messages)
+    assert len(list(logger.read())) == 10_000
 
 
 def test_crc32c_logs_are_read_like_others(tmp_path) -> None:

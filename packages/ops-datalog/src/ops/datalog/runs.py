@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from ops.datalog.checksums import checksum_of
+from ops.datalog.errors import LogNotFoundError
 from ops.datalog.footer import full_scan, scan_or_index
 from ops.datalog.frames import HEADER_SIZE, parse_file_header
 from ops.datalog.scan import Scan, checked_frames, frames_in, messages_of, read_at, valid_frames
@@ -76,6 +77,19 @@ class ChunkRun:
 
     def pieces(self) -> Iterator[Piece]:
         """Read it."""
+        try:
+            found = self._read()
+        except FileNotFoundError:
+            raise LogNotFoundError(
+                f"{self._path.name} was laid out while it was being read.",
+                suggestions=("Read again: its messages are in other files now.",),
+            ) from None
+        for frames in found:
+            yield Piece(
+                messages_of(behind(frames, self._after)), frames.data, frames.base, self._path
+            )
+
+    def _read(self) -> list[Frames]:
         offset, size = int(self._chunk["offset"]), int(self._chunk["size"])
         with self._path.open("rb", buffering=0) as file:
             fd = file.fileno()
@@ -83,13 +97,9 @@ class ChunkRun:
             checksum = checksum_of(header.checksum, self._path.name)
             data = read_at(fd, size, offset)
             if len(data) == size and checksum(data) == self._chunk["crc"]:
-                found = [frames_in(offset, data)]
-            else:  # damaged since it was indexed: keep what is good of it
-                found = list(valid_frames(fd, offset, offset + len(data), checksum, Scan()))
-        for frames in found:
-            yield Piece(
-                messages_of(behind(frames, self._after)), frames.data, frames.base, self._path
-            )
+                return [frames_in(offset, data)]
+            # Damaged since it was indexed: keep what is good of it.
+            return list(valid_frames(fd, offset, offset + len(data), checksum, Scan()))
 
 
 class TailRun:
