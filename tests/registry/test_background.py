@@ -83,7 +83,11 @@ def test_xgboost_is_logged_with_its_rounds(context, logged):
     data = xgboost.DMatrix([[0.0], [1.0], [2.0]], label=[0.0, 1.0, 2.0])
     with autolog(context):
         xgboost.train(
-            {"max_depth": 2}, data, num_boost_round=3, evals=[(data, "train")], verbose_eval=False
+            {"max_depth": 2, "nthread": 1},
+            data,
+            num_boost_round=3,
+            evals=[(data, "train")],
+            verbose_eval=False,
         )
     (run,) = logged()
     assert (run.name, run.parameters) == ("xgboost.train", {"max_depth": 2, "nthread": 1})

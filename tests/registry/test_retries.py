@@ -14,11 +14,11 @@ def troubled(monkeypatch):
     real = artifacts._copy_file
     errors = []
 
-    def copy(origin, target):
+    def copy(origin, target, **options):
         if errors:
             target.write_bytes(b"half")
             raise OSError(errors.pop(0), "trouble")
-        return real(origin, target)
+        return real(origin, target, **options)
 
     monkeypatch.setattr(artifacts, "_copy_file", copy)
     with testing(attempts=3):
