@@ -62,7 +62,7 @@ from ops.shm.layout import (
 # Imported by name: the C half of multiprocessing has no type information.
 _multiprocessing: Any = import_module("_multiprocessing")
 #: Seconds between two looks at the holder; with _LOOKS looks the bound on a recovery.
-_PATIENCE = 0.02
+_PATIENCE = 0.015
 _LOOKS = 3
 _SEMAPHORE = 1  # SEMAPHORE of _multiprocessing: not owned, so that any process may post it
 
