@@ -243,7 +243,7 @@ class CacheWrapper(Generic[P, R]):
     def _stem(self, key: str) -> str:
         base = cache_folder()
         known, prefix = self._prefix
-        if base != known:
+        if base is not known and base != known:  # comparing paths is slow
             prefix = str(self._folder() / f"{_safe_name(self._func.__qualname__)}_")
             self._prefix = (base, prefix)
         return prefix + key

@@ -22,7 +22,7 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ops.foundation.errors import MissingExtraError
 from ops.foundation.files import atomic_write
@@ -72,8 +72,7 @@ class _Sum(IntEnum):
     XXH3_64 = 2
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One buffer: where it is, how large stored and raw, its checksum and how it was encoded."""
 
     offset: int
@@ -301,7 +300,7 @@ def _open(data: memoryview, key: Signed | None, max_size: int | None) -> Content
         zeroed = HEADER.pack(*head[:8], _NO_MAC, total, bytes(8))
         if not flags & _SIGNED or not hmac.compare_digest(key.mac(zeroed, table, stream), mac):
             raise SignatureError("The data was not signed with this key.")
-    entries = tuple(Entry(*fields) for fields in ENTRY.iter_unpack(table))
+    entries = tuple(map(Entry._make, ENTRY.iter_unpack(table)))
     unpacked = raw + sum(entry.raw for entry in entries)
     if max_size is not None and unpacked > max_size:
         raise TooLargeError(
