@@ -7,7 +7,9 @@ import datetime as dt
 __all__ = ["from_ns"]
 
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
 def from_ns(nanoseconds: int) -> dt.datetime:
     """Return nanoseconds since the epoch as an aware datetime, exact to the microsecond."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).replace(microsecond=rest // 1000)
+    return _EPOCH + dt.timedelta(microseconds=nanoseconds // 1000)

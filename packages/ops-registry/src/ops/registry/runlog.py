@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
@@ -26,7 +27,7 @@ from ops.registry.validators import check_key
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "FORMAT",
@@ -236,22 +237,44 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
         run_id=row["run_id"],
         experiment_id=row["experiment_id"],
         name=row["name"],
-        status=RunStatus(row["status"]),
+        status=_STATUSES[row["status"]],
         start_time=from_ns(row["start"]),
         end_time=None if row["end"] is None else from_ns(row["end"]),
         parent_run_id=row["parent"],
         error=row["error"],
         parameters=dict(row["params"]),
         metrics={k: s[0] for k, s in row["metrics"].items()},
-        metric_summaries={
-            k: MetricSummary(s[0], s[1], s[3], s[4], s[5], s[6], s[7])
-            for k, s in row["metrics"].items()
-        },
+        metric_summaries=_Summaries(dict(row["metrics"])),
         tags=dict(row["tags"]),
         artifacts=tuple(
             Artifact(p, s, c, str(artifacts / row["run_id"] / p)) for p, s, c in row["artifacts"]
         ),
     )
+
+
+_STATUSES = {str(status): status for status in RunStatus}
+
+
+class _Summaries(Mapping[str, MetricSummary]):
+    """The summaries of a run's metrics, each made when it is looked at: lists of runs seldom are."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, found: dict[str, list[Any]]) -> None:
+        self._found = found
+
+    def __getitem__(self, key: str) -> MetricSummary:
+        s = self._found[key]
+        return MetricSummary(s[0], s[1], s[3], s[4], s[5], s[6], s[7])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def _new_row(start: Mapping[str, Any]) -> dict[str, Any]:
