@@ -90,7 +90,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = open_log(options.directory).verify()
+    report = open_log(options.directory).verify(_show)
     _print_fields(dataclasses.asdict(report), as_json=options.json)
     return 0 if report.is_whole else 1
 
@@ -152,7 +152,7 @@ def _print_fields(fields: dict[str, object], *, as_json: bool) -> None:
 
 def _show(done: int, total: int) -> None:
     if sys.stderr.isatty():
-        line = create_progress_bar(done, total, prefix="export ")
+        line = create_progress_bar(done, total, prefix="messages ")
         print(f"\r{line}", end="\n" if done == total else "", file=sys.stderr)
 
 

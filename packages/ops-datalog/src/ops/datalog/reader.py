@@ -112,14 +112,21 @@ class LogReader:
 
         return followed(self.folder, source, new_only=new_only, pause=poll_seconds, wait=wait)
 
-    def verify(self) -> LogReport:
-        """Read everything and report what is torn, damaged or missing."""
+    def verify(self, progress: Progress | None = None) -> LogReport:
+        """Read everything and report what is torn, damaged or missing.
+
+        *progress* gets (messages read, messages in all).
+        """
         report = LogReport()
         sources: set[int] = set()
-        for run in self.runs(report, check_all=True):
+        runs = self.runs(report, check_all=True)
+        total = sum(run.messages for run in runs)
+        for run in runs:
             for piece in run.pieces():
                 report.messages += len(piece.table.times)
                 sources.update(np.unique(piece.table.sources).tolist())
+            if progress is not None:
+                progress(report.messages, total)
         report.sources = sorted(sources)
         return report
 
