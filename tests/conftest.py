@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib.util
+import json
 import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,3 +38,29 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
         report.outcome = "failed"
         report.longrepr = f"OPS_REQUIRE_SERVICES is set, and: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def fault_records() -> Iterator[dict[str, dict[str, Any]]]:
+    """What fault tests found, by package; a full run writes it beside the benchmarks."""
+    records: dict[str, dict[str, Any]] = {}
+    yield records
+    if os.environ.get("OPS_FAULTS") == "full":
+        for package, record in records.items():
+            report = {
+                "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+                "python": platform.python_version(),
+                "results": dict(sorted(record.items())),
+            }
+            target = RESULTS / f"faults-{package}.json"
+            target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def fault_record(
+    request: pytest.FixtureRequest, fault_records: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The record of the package whose test asks."""
+    package = request.path.relative_to(Path(__file__).parent).parts[0]
+    return fault_records.setdefault(package, {})
