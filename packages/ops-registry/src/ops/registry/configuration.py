@@ -114,6 +114,12 @@ class MLOpsConfig:
             raise ConfigurationError(
                 f"durability={self.durability!r} is unknown; use one of {list(DURABILITIES)}."
             )
+        if "://" in self.storage_path and self.backend_type == "local":
+            raise ConfigurationError(
+                f"storage_path={self.storage_path!r} is no folder: the journals of the local backend "
+                "are appended to and locked, which object stores cannot do.",
+                suggestions=("Use a local folder, and copy artifacts to the object store.",),
+            )
         if self.heartbeat_seconds < 0:
             raise ConfigurationError("heartbeat_seconds must not be negative; 0 is none.")
 

@@ -45,7 +45,6 @@ class EventType(StrEnum):
     STORE_EXPORTED = "store_exported"
     STORE_IMPORTED = "store_imported"
     STORE_COLLECTED = "store_collected"
-    COPY_RETRIED = "copy_retried"
 
 
 class HookType(StrEnum):

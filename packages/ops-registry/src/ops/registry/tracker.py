@@ -248,7 +248,9 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     def rebuild(self) -> int:
         """Make all indexes again from the runs' journals and return the number of runs."""
         found = self.list_experiments()
-        return sum(self._store.index(e.experiment_id).rebuild() for e in found)
+        total = sum(self._store.index(e.experiment_id).rebuild() for e in found)
+        self._done(EventType.INDEX_REBUILT, {"runs": total})
+        return total
 
     def close(self) -> None:
         """Close the files that are open; runs that were not ended stay RUNNING."""
