@@ -5,6 +5,7 @@ Names are unique because creating reads the journal to its end and appends to it
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -38,15 +39,16 @@ class ExperimentLedger:
         self._known: dict[str, Experiment] = {}
         self._turn = threading.Lock()
 
-    def create(self, name: str, description: str, tags: Mapping[str, str]) -> Experiment:
-        """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
+    def create(
+        self, name: str, description: str, tags: Mapping[str, str], **more: Any
+    ) -> Experiment:
+        """Add an experiment; a name that is taken is an `AlreadyExistsError`.
+
+        *more* may have the id (``id``), the time (``t``, nanoseconds) and ``artifact_uri``.
+        """
         check_name("experiment", name)
         with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
-            if any(e.name == name for e in self.all()):
-                raise AlreadyExistsError(
-                    f"There is an experiment {name!r} already.",
-                    suggestions=("Use get_or_create_experiment to go on with it.",),
-                )
+            self._check_free(name)
             record = {
                 "id": generate_uuid7().replace("-", ""),
                 "name": name,
@@ -54,8 +56,27 @@ class ExperimentLedger:
                 "tags": {str(k): str(v) for k, v in tags.items()},
                 "t": time_ns(),
             }
+            record |= more
             self._add(record)
         return self.get(str(record["id"]))
+
+    def change(self, experiment_id: str, **changes: Any) -> Experiment:
+        """Change an experiment: *name*, *tags* (None removes one), *deleted* (nanoseconds or None)."""
+        with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
+            known = self.get(experiment_id)
+            if changes.get("name", known.name) != known.name:
+                check_name("experiment", changes["name"])
+                self._check_free(changes["name"])
+            self._append({"id": experiment_id, "c": changes, "t": time_ns()})
+            self.all()
+        return self.get(experiment_id)
+
+    def _check_free(self, name: str) -> None:
+        if any(e.name == name for e in self.all()):
+            raise AlreadyExistsError(
+                f"There is an experiment {name!r} already.",
+                suggestions=("Use get_or_create_experiment to go on with it.",),
+            )
 
     def adopt(self, experiment: Experiment) -> Experiment:
         """Return the experiment of that name; a new one keeps the id and time it has elsewhere."""
@@ -76,9 +97,12 @@ class ExperimentLedger:
     def _add(self, record: dict[str, Any]) -> None:
         with atomic_write(self.folder / f"{record['id']}.json", "wb", durable="none") as file:
             file.write(encode(record))
+        self._append(record)  # from here on it exists
+
+    def _append(self, record: dict[str, Any]) -> None:
         writer = JournalWriter(self._journal, durability=self._durability)
         try:
-            writer.append(record)  # from here on it exists
+            writer.append(record)
         finally:
             writer.close()
 
@@ -86,7 +110,11 @@ class ExperimentLedger:
         """Return all experiments in the order they were created."""
         with self._turn:
             for record in self._reader.poll():
-                self._known[record["id"]] = _experiment(record)
+                known = self._known.get(record["id"])
+                if "c" not in record:
+                    self._known[record["id"]] = _experiment(record)
+                elif known is not None:
+                    self._known[record["id"]] = _changed(known, record)
             return list(self._known.values())
 
     def get(self, experiment_id: str) -> Experiment:
@@ -129,4 +157,26 @@ class ExperimentLedger:
 
 def _experiment(record: Mapping[str, Any]) -> Experiment:
     created: dt.datetime = from_ns(record["t"])
-    return Experiment(record["id"], record["name"], created, record["description"], record["tags"])
+    return Experiment(
+        record["id"],
+        record["name"],
+        created,
+        record["description"],
+        record["tags"],
+        record.get("artifact_uri"),
+    )
+
+
+def _changed(known: Experiment, record: Mapping[str, Any]) -> Experiment:
+    changes = record["c"]
+    tags = {**known.tags, **changes.get("tags", {})}
+    deleted = known.deleted_at
+    if "deleted" in changes:
+        deleted = None if changes["deleted"] is None else from_ns(changes["deleted"])
+    return dataclasses.replace(
+        known,
+        name=changes.get("name", known.name),
+        tags={key: value for key, value in tags.items() if value is not None},
+        updated_at=from_ns(record["t"]),
+        deleted_at=deleted,
+    )

@@ -32,11 +32,20 @@ FORMAT = 1
 
 @dataclasses.dataclass(slots=True)
 class Model:
-    """A model as the journal tells it; *highest* is the last number given, also if deleted."""
+    """A model as the journal tells it; *highest* is the last number given, also if deleted.
+
+    *created* and *updated* are nanoseconds; a model that was deleted has no *created*. *changed* has
+    when each version was changed last.
+    """
 
     model_id: str
     name: str
     highest: int = 0
+    created: int | None = None
+    updated: int = 0
+    description: str = ""
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    changed: dict[int, int] = dataclasses.field(default_factory=dict)
     versions: dict[int, ModelVersion] = dataclasses.field(default_factory=dict)
     aliases: dict[str, int] = dataclasses.field(default_factory=dict)
     #: Per stage, the versions that entered it and were not rolled back, the last one at the end.
@@ -94,13 +103,26 @@ class Ledger:
 
     def _apply(self, record: Mapping[str, Any]) -> None:
         name, number = record["name"], record["version"]
-        if record["op"] == "register":
+        if record["op"] in {"create", "register"}:
             model = self.models.setdefault(name, Model(record["model_id"], name))
-            model.highest = number
-            model.versions[number] = self._registered(record)
-            return
+            if model.created is None:
+                model.created = record["t"]
+            if record["op"] == "register":
+                model.highest = number
+                model.versions[number] = self._registered(record)
+            else:
+                model.description, model.tags = record["description"], dict(record["tags"])
         model = self.models[name]
+        model.updated = model.changed[number] = record["t"]
         match record["op"]:
+            case "create" | "register":
+                pass
+            case "model":
+                model.description = record.get("description", model.description)
+                tags = {**model.tags, **record.get("tags", {})}
+                model.tags = {key: value for key, value in tags.items() if value is not None}
+            case "rename":
+                self._rename(model, record["to"])
             case "stage":
                 for archived in record["archived"]:
                     self._enter(model, archived, ModelStage.ARCHIVED, record["t"])
@@ -116,6 +138,7 @@ class Ledger:
                 model.aliases.pop(record["alias"], None)
             case "tag":
                 tags = {**model.versions[number].metadata.tags, **record["tags"]}
+                tags = {key: value for key, value in tags.items() if value is not None}
                 self._describe(model, number, tags=tags)
             case "annotate":
                 self._describe(model, number, description=record["description"])
@@ -135,6 +158,15 @@ class Ledger:
         history = (*old.stage_history, StageChange(stage, from_ns(when)))
         model.versions[number] = dataclasses.replace(old, stage=stage, stage_history=history)
 
+    def _rename(self, model: Model, name: str) -> None:
+        # A deleted model of the new name leaves nothing but its numbers, which stay used.
+        before = self.models.get(name)
+        gone = Model(f"{model.model_id}-renamed", model.name)
+        model.highest = max(model.highest, before.highest if before else 0)
+        model.name = name
+        model.versions = {n: dataclasses.replace(v, name=name) for n, v in model.versions.items()}
+        self.models[name], self.models[gone.name] = model, gone
+
     @staticmethod
     def _describe(model: Model, number: int, **changed: Any) -> None:
         old = model.versions[number]
@@ -142,7 +174,10 @@ class Ledger:
         model.versions[number] = dataclasses.replace(old, metadata=metadata)
 
     def _registered(self, record: Mapping[str, Any]) -> ModelVersion:
-        folder = self._artifacts / record["model_id"] / f"v{record['version']}"
+        place = record.get("source")  # kept elsewhere, not by the registry
+        if place is None:
+            folder = self._artifacts / record["model_id"] / f"v{record['version']}"
+            place = str(folder / record["file"])
         when = from_ns(record["t"])
         metadata = dict(record["metadata"])
         metadata["dependencies"] = tuple(metadata["dependencies"])
@@ -152,7 +187,7 @@ class Ledger:
             version=record["version"],
             stage=ModelStage.NONE,
             created_at=when,
-            artifact_uri=str(folder / record["file"]),
+            artifact_uri=place,
             checksum=record["checksum"],
             size=record["size"],
             metadata=ModelMetadata(**metadata),

@@ -56,13 +56,16 @@ class ModelStage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A named collection of runs."""
+    """A named collection of runs; *artifact_uri* is where its artifacts go if not into the store."""
 
     experiment_id: str
     name: str
     created_at: dt.datetime
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    artifact_uri: str | None = None
+    updated_at: dt.datetime | None = None
+    deleted_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,6 @@ class RunState:
         self.history: dict[str, list[Point]] = {}
         self.writers: list[str] = [MAIN]
         self._times: dict[tuple[str, str], int] = {}
-        self._end = -1
 
     def apply(self, record: Mapping[str, Any]) -> None:
         """Fold one record in."""
@@ -91,13 +90,24 @@ class RunState:
             self.row = _new_row(record)
             for key in record["tags"]:
                 self._times["tags", key] = record["t"]
-        elif event == "end" and record["t"] >= self._end:
-            self._end = record["t"]
-            self.row |= {"status": record["status"], "end": record["t"], "error": record["error"]}
+        elif event == "end":
+            end = {"status": record["status"], "end": record["t"], "error": record["error"]}
+            self._change(end, record["t"])
+        elif event == "change":
+            self._change(record["c"], record["t"])
+        elif event == "extra":
+            kept = self.row.setdefault("extra", {}).setdefault(record["k"], [])
+            kept.append(record["x"])
         elif event == "writer" and record["w"] not in self.writers:
             self.writers.append(record["w"])
             self.row["owners"].append(record.get("o"))
             self.row["writers"].append(record["w"])
+
+    def _change(self, fields: Mapping[str, Any], when: int) -> None:
+        for key, value in fields.items():
+            if when >= self._times.get(("row", key), when):
+                self._times["row", key] = when
+                self.row[key] = value
 
     def _metric(self, key: str, value: float, step: int, when: int) -> None:
         if self._keep_history:
@@ -122,7 +132,10 @@ class RunState:
         for key, value in record["p" if kind == "params" else "g"].items():
             if when >= self._times.get((kind, key), when):
                 self._times[kind, key] = when
-                self.row[kind][key] = value
+                if value is None and kind == "tags":  # it was removed
+                    self.row[kind].pop(key, None)
+                else:
+                    self.row[kind][key] = value
 
     def metric_history(self, key: str) -> list[Metric]:
         """Return the points of *key* by step, then time; none when it was never logged."""
@@ -283,7 +296,7 @@ def _new_row(start: Mapping[str, Any]) -> dict[str, Any]:
         "experiment_id": start["exp"],
         "name": start["name"],
         "status": str(RunStatus.RUNNING),
-        "start": start["t"],
+        "start": start.get("s", start["t"]),  # a time that the caller gave
         "end": None,
         "parent": start["parent"],
         "error": None,

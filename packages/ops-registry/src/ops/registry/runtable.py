@@ -38,6 +38,7 @@ FIELDS = {
     "start_time": (Kind.TIME, "start"),
     "end_time": (Kind.TIME, "end"),
     "parent_run_id": (Kind.TEXT, "parent"),
+    "deleted_at": (Kind.TIME, "deleted"),
 }
 #: Rarer keys are only in the JSON of a row: a table with thousands of columns helps nobody.
 WIDE_KEYS = 500
@@ -309,6 +310,7 @@ def wide(
         "start_time": arrays.instants([r["start"] for r in rows]),
         "end_time": arrays.instants([r["end"] for r in rows]),
         "parent_run_id": arrays.texts([r["parent"] for r in rows]),
+        "deleted_at": arrays.instants([r.get("deleted") for r in rows]),
     }
     metrics, rare = _chosen(rows, "metrics", known)
     for key in metrics:
