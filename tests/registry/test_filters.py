@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.registry import FilterError
-from ops.registry.filters import as_number, parse_filter
+from ops.registry.filterparser import parse_filter
+from ops.registry.filters import as_number
 from ops.registry.runindex import RunIndex
 from ops.registry.runlog import RunState
 from ops.registry.runsearch import KINDS, Query

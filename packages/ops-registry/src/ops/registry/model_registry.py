@@ -3,7 +3,8 @@
 Registering copies the artifact without any lock and takes the lock only to give the number, move
 the copy to its place and append the frame, which is what makes the version exist. A process that is
 killed before leaves a copy without a version, which the next registration or `fsck` clears away.
-``metadata/{model_id}/vN.json`` and ``models/index.parquet`` are views for people and tools.
+``metadata/{model_id}/vN.json`` and ``models/index.parquet`` are views for people and tools. This module
+is what changes models; reading and loading them is `modelqueries`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import logging
 import pathlib
 import re
-import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,12 @@ from ops.foundation.locks import FileLock
 from ops.registry import artifacts
 from ops.registry.errors import (
     AlreadyExistsError,
-    ModelNotFoundError,
     ModelVersionNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.flavors import load_artifact
 from ops.registry.journal import JournalReader, JournalWriter, encode, writing
-from ops.registry.ledger import FORMAT, Changing, Ledger, Model, version_record
-from ops.registry.modelsearch import select
+from ops.registry.ledger import FORMAT, Changing, Model, version_record
+from ops.registry.modelqueries import ModelQueries
 from ops.registry.operations import Operations
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_key, check_name, check_stage, check_values
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
     from ops.registry.records import ModelVersion
-    from ops.serialize.trust import Trust
 
 __all__ = ["ModelRegistry"]
 
@@ -46,20 +43,15 @@ __all__ = ["ModelRegistry"]
 logger = logging.getLogger("ops.registry")
 
 
-class ModelRegistry:
+class ModelRegistry(ModelQueries):
     """Models below one folder; threads and processes may share the folder."""
 
     def __init__(
         self, root: StrPath, *, operations: Operations | None = None, durability: str = "process"
     ) -> None:
-        self.root = pathlib.Path(root).absolute()
-        self._operations = operations or Operations()
+        super().__init__(root, operations or Operations())
         self._durability = durability
-        self._journal = self.root / "models" / "journal.log"
         self._lock = FileLock(self.root / "models" / ".lock", timeout=60)
-        self._artifacts = self.root / "artifacts"
-        self._ledger = Ledger(self._journal, self._artifacts)
-        self._turn = threading.RLock()
 
     def register_model(
         self,
@@ -116,51 +108,6 @@ class ModelRegistry:
         data = asked | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
         return made
-
-    def get_model_version(self, name: str, version: int | None = None) -> ModelVersion:
-        """Return a version, or the newest one."""
-        with self._turn:
-            self._ledger.refresh()
-            return self._ledger.version(name, version)
-
-    def get_model_by_stage(self, name: str, stage: ModelStage) -> ModelVersion:
-        """Return the newest version of *name* that is in *stage*."""
-        for version in reversed(self.list_model_versions(name)):
-            if version.stage == stage:
-                return version
-        raise ModelVersionNotFoundError(f"Model {name!r} has no version in {ModelStage(stage)}.")
-
-    def get_model_by_alias(self, name: str, alias: str) -> ModelVersion:
-        """Return the version that *alias* points to."""
-        with self._turn:
-            self._ledger.refresh()
-            aliases = self._ledger.model(name).aliases
-            if alias not in aliases:
-                raise ModelVersionNotFoundError(f"Model {name!r} has no alias {alias!r}.")
-            return self._ledger.version(name, aliases[alias])
-
-    def list_models(self) -> list[str]:
-        """Return the names of all models that have a version, sorted."""
-        with self._turn:
-            self._ledger.refresh()
-            return sorted(m.name for m in self._ledger.models.values() if m.versions)
-
-    def list_model_versions(self, name: str) -> list[ModelVersion]:
-        """Return the versions of a model, oldest first."""
-        with self._turn:
-            self._ledger.refresh()
-            model = self._ledger.model(name)
-            return [self._ledger.with_aliases(model, v) for _, v in sorted(model.versions.items())]
-
-    def search_models(
-        self,
-        filter: str | None = None,  # noqa: A002 - the published name
-        order_by: str | None = None,
-        limit: int | None = None,
-    ) -> list[ModelVersion]:
-        """Return the versions for which *filter* holds, by name and version unless ordered."""
-        found = [v for name in self.list_models() for v in self.list_model_versions(name)]
-        return select(found, filter, order_by, limit)
 
     def promote_model(
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
@@ -261,45 +208,6 @@ class ModelRegistry:
         data = {"name": name, "version": version}
         self._done(EventType.MODEL_VERSION_DELETED, gone, data)
 
-    def download_artifact(
-        self, name: str, version: int | None, destination: StrPath
-    ) -> pathlib.Path:
-        """Copy the artifact to *destination*, or into it if it is a folder, and verify it."""
-        found = self.get_model_version(name, version)
-        stored = pathlib.Path(found.artifact_uri)
-        target = pathlib.Path(destination)
-        target = target / stored.name if target.is_dir() else target
-        path = artifacts.fetch(stored, target, found.checksum)
-        data = {"name": name, "version": found.version, "path": str(path)}
-        self._done(EventType.MODEL_DOWNLOADED, found, data)
-        return path
-
-    def load_model(
-        self,
-        name: str,
-        version: int | None = None,
-        *,
-        stage: ModelStage | None = None,
-        alias: str | None = None,
-        trust: Trust = "safe",
-    ) -> Any:
-        """Verify the artifact and return the object in it; see `ops.registry.flavors` on trust."""
-        if stage is not None:
-            found = self.get_model_by_stage(name, stage)
-        elif alias is not None:
-            found = self.get_model_by_alias(name, alias)
-        else:
-            found = self.get_model_version(name, version)
-        self.verify(found)
-        path = pathlib.Path(found.artifact_uri)
-        model = load_artifact(path, found.metadata.artifact_type, trust)
-        self._done(EventType.MODEL_LOADED, found, {"name": name, "version": found.version})
-        return model
-
-    def verify(self, version: ModelVersion) -> None:
-        """Raise `CorruptStoreError` unless the artifact is what was registered."""
-        artifacts.verify(pathlib.Path(version.artifact_uri), version.checksum)
-
     def compact(self) -> int:
         """Write ``models/index.parquet`` and return the number of versions in it."""
         versions = self.search_models()
@@ -309,25 +217,10 @@ class ModelRegistry:
             write_table(self.root / "models" / "index.parquet", versions)
         return len(versions)
 
-    def has_current_view(self, version: ModelVersion) -> bool:
-        """Whether the metadata file of a version says what its journal does."""
-        try:
-            found = self._view(version.model_id, version.version).read_bytes()
-        except FileNotFoundError:
-            return False
-        return found == encode(version_record(version))
-
     def rewrite_views(self) -> None:
         """Write the metadata files of all versions again."""
         for version in self.search_models():
             self._write_view(version)
-
-    def history(self, name: str) -> list[dict[str, Any]]:
-        """Return the frames of the journal about a model, oldest first."""
-        found = [record for record in JournalReader(self._journal).poll() if record["name"] == name]
-        if not found:
-            raise ModelNotFoundError(f"There is no model {name!r}.")
-        return found
 
     def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: pathlib.Path) -> int:
         """Take over the history of a model of another registry; return how many frames were new.
@@ -363,11 +256,6 @@ class ModelRegistry:
             model_id = self._ledger.version(record["name"], version).model_id
             artifacts.remove(self._folder(model_id, version))
         self._append_record(record)
-
-    def health_check(self) -> bool:
-        """Whether the registry can be read."""
-        self.list_models()
-        return True
 
     def _publish(
         self,
@@ -410,21 +298,8 @@ class ModelRegistry:
             writer.close()
         self._ledger.refresh()
 
-    def _done(
-        self,
-        event: EventType,
-        version: ModelVersion,
-        data: dict[str, Any],
-        hook: HookType | None = None,
-    ) -> None:
-        resource = f"model:{version.name}/{version.version}"
-        self._operations.after(event, data, hook=hook, resource=resource)
-
     def _folder(self, model_id: str, version: int) -> pathlib.Path:
         return self._artifacts / model_id / f"v{version}"
-
-    def _view(self, model_id: str, version: int) -> pathlib.Path:
-        return self.root / "metadata" / model_id / f"v{version}.json"
 
     def _write_view(self, version: ModelVersion) -> None:
         path = self._view(version.model_id, version.version)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.registry import arrays
-from ops.registry.filters import Kind, holds, parse_filter, parse_order, sort_key
+from ops.registry.filterparser import parse_filter, parse_order
+from ops.registry.filters import Kind, holds, sort_key
 from ops.registry.journal import encode
 
 if TYPE_CHECKING:

@@ -9,16 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.filters import (
-    Both,
-    Kind,
-    comparison,
-    holds,
-    kind_of,
-    parse_filter,
-    parse_order,
-    sort_key,
-)
+from ops.registry.filterparser import parse_filter, parse_order
+from ops.registry.filters import Both, Kind, comparison, holds, kind_of, sort_key
 from ops.registry.liveness import with_liveness
 from ops.registry.runtable import FIELDS
 
@@ -118,7 +110,7 @@ def lookup(row: Mapping[str, Any]) -> Lookup:
     def find(field: str) -> Any:
         group, dot, key = field.partition(".")
         if not dot:
-            return row[FIELDS[field][1]]
+            return row.get(FIELDS[field][1])
         if group in _SUMMARY:
             summary = row["metrics"].get(key)
             return None if summary is None else summary[_SUMMARY[group]]

@@ -1,0 +1,216 @@
+"""Reading the search language; what it means is `ops.registry.filters`.
+
+A scanner cuts the text into tokens with their positions, and a parser of one method per rule of the
+grammar makes the tree. The first thing that does not fit raises `FilterError` with its position.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from ops.registry.errors import FilterError, InvalidValueError
+from ops.registry.filters import (
+    GROUPS,
+    SAME_SIGN,
+    SIGNS,
+    Both,
+    Either,
+    Inverse,
+    Kind,
+    Order,
+    Test,
+    as_number,
+    as_text,
+    comparison,
+    kind_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ops.registry.filters import Node
+
+__all__ = ["parse_filter", "parse_order"]
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
+    |(?P<text>'(?:[^']|'')*')
+    |(?P<field>[A-Za-z_]\w*(?:\.(?:[\w./:-]*[\w/]|"[^"]+"|`[^`]+`))*)
+    |(?P<operator><=|>=|!=|<>|==|=|<|>|\(|\)|,))""",
+    re.VERBOSE,
+)
+_WORDS = {"and", "or", "not", "like", "in", "is", "null"}
+
+
+class _Token(NamedTuple):
+    kind: str
+    value: str
+    position: int
+
+
+def parse_filter(text: str | None, fields: Mapping[str, Kind]) -> Node | None:
+    """Return the tree of *text*, None when it is empty; *fields* are the names without a group."""
+    if text is None or not text.strip():
+        return None
+    return _Parser(text, fields).parse()
+
+
+def parse_order(text: str | None, fields: Mapping[str, Kind]) -> Order | None:
+    """Return what ``"metrics.auc DESC"`` asks for; None stays None."""
+    if text is None:
+        return None
+    parts = text.rsplit(None, 1)
+    directed = len(parts) == 2 and parts[1].upper() in {"ASC", "DESC"}
+    parser = _Parser(parts[0] if directed else text, fields)
+    field = parser.field()
+    parser.expect_end()
+    return Order(field, kind_of(field, fields), directed and parts[1].upper() == "DESC")
+
+
+class _Parser:
+    def __init__(self, text: str, fields: Mapping[str, Kind]) -> None:
+        self.text = text
+        self.fields = fields
+        self.tokens: list[_Token] = list(self._scan())
+        self.index = 0
+
+    def parse(self) -> Node:
+        node = self._any()
+        self.expect_end()
+        return node
+
+    def expect_end(self) -> None:
+        if self._token.kind != "end":
+            self._fail(f"Here should be the end, not {self._token.value!r}.")
+
+    def field(self) -> str:
+        token = self._token
+        name = token.value
+        if token.kind != "field" or name.lower() in _WORDS:
+            self._fail("Here should be a field, such as metrics.auc.")
+        group, dot, key = name.partition(".")
+        if dot:
+            if group not in GROUPS:
+                self._fail(f"{group!r} is no group; use one of {', '.join(GROUPS)}.")
+            quoted = key[0] in {'"', "`"}
+            name = f"{group}.{key[1:-1] if quoted else key}"
+        elif name not in self.fields:
+            self._fail(f"{name!r} is no field; use one of {', '.join(sorted(self.fields))}.")
+        self.index += 1
+        return name
+
+    def _scan(self) -> Any:
+        position = 0
+        end = len(self.text.rstrip())
+        while position < end:
+            match = _TOKEN.match(self.text, position)
+            if match is None or match.lastgroup is None:
+                start = position + len(self.text[position:]) - len(self.text[position:].lstrip())
+                raise FilterError("This cannot be read.", text=self.text, position=start)
+            yield _Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup))
+            position = match.end()
+        yield _Token("end", "", end)
+
+    @property
+    def _token(self) -> _Token:
+        return self.tokens[self.index]
+
+    def _fail(self, message: str) -> NoReturn:
+        raise FilterError(message, text=self.text, position=self._token.position)
+
+    def _accept(self, word: str) -> bool:
+        token = self._token
+        if token.kind in {"field", "operator"} and token.value.lower() == word:
+            self.index += 1
+            return True
+        return False
+
+    def _expect(self, word: str) -> None:
+        if not self._accept(word):
+            self._fail(f"Here should be {word.upper()!r}.")
+
+    def _any(self) -> Node:
+        parts = [self._all()]
+        while self._accept("or"):
+            parts.append(self._all())
+        return parts[0] if len(parts) == 1 else Either(tuple(parts))
+
+    def _all(self) -> Node:
+        parts = [self._factor()]
+        while self._accept("and"):
+            parts.append(self._factor())
+        return parts[0] if len(parts) == 1 else Both(tuple(parts))
+
+    def _factor(self) -> Node:
+        if self._accept("not"):
+            return Inverse(self._factor())
+        if self._accept("("):
+            node = self._any()
+            self._expect(")")
+            return node
+        return self._comparison()
+
+    def _comparison(self) -> Node:
+        field = self.field()
+        kind = kind_of(field, self.fields)
+        if self._accept("is"):
+            present = self._accept("not")
+            self._expect("null")
+            return Test(field, kind, lambda _: present, if_absent=not present)
+        if self._token.kind == "operator" and SAME_SIGN.get(
+            self._token.value, self._token.value
+        ) in (SIGNS):
+            sign = self._token.value
+            self.index += 1
+            return self._compared(field, kind, sign)
+        negated = self._accept("not")
+        if self._accept("like"):
+            accepts = self._pattern(field, kind)
+        elif self._accept("in"):
+            accepts = self._membership(field, kind)
+        else:
+            self._fail("Here should be a comparison (=, !=, <, <=, >, >=, LIKE, IN or IS).")
+        if not negated:
+            return Test(field, kind, accepts)
+        return Test(field, kind, lambda value: not accepts(value))
+
+    def _compared(self, field: str, kind: Kind, sign: str) -> Test:
+        position = self.index
+        value = self._value(kind)
+        try:
+            return comparison(field, kind, sign, value)
+        except FilterError:
+            raise
+        except InvalidValueError as error:
+            self.index = position
+            self._fail(error.message)
+
+    def _membership(self, field: str, kind: Kind) -> Callable[[Any], bool]:
+        self._expect("(")
+        tests = [self._compared(field, kind, "=")]
+        while self._accept(","):
+            tests.append(self._compared(field, kind, "="))
+        self._expect(")")
+        return lambda value: any(test.accepts(value) for test in tests)
+
+    def _pattern(self, field: str, kind: Kind) -> Callable[[Any], bool]:
+        if kind in {Kind.NUMBER, Kind.TIME}:
+            self._fail(f"{field} is a {kind.value}, which has no LIKE.")
+        pattern = str(self._value(Kind.TEXT))
+        parts = (".*" if c == "%" else "." if c == "_" else re.escape(c) for c in pattern)
+        matches = re.compile("".join(parts), re.DOTALL).fullmatch
+        return lambda value: matches(as_text(value)) is not None
+
+    def _value(self, kind: Kind) -> float | str:
+        token = self._token
+        if token.kind not in {"number", "text"}:
+            self._fail("Here should be a number or a 'text'.")
+        self.index += 1
+        if token.kind == "text":
+            return token.value[1:-1].replace("''", "'")
+        if kind in {Kind.NUMBER, Kind.TIME}:
+            number = as_number(token.value)
+            return math.inf if number is None else number  # 1e999
+        return token.value

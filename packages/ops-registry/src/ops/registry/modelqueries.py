@@ -1,0 +1,157 @@
+"""Reading models: versions by number, stage and alias, searches, downloads and loading.
+
+What there is comes from the ledger, which is read on to the end of the journal before each answer.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ops.registry import artifacts
+from ops.registry.errors import ModelNotFoundError, ModelVersionNotFoundError
+from ops.registry.events import EventType
+from ops.registry.flavors import load_artifact
+from ops.registry.journal import JournalReader, encode
+from ops.registry.ledger import Ledger, version_record
+from ops.registry.modelsearch import select
+from ops.registry.records import ModelStage
+
+if TYPE_CHECKING:
+    from ops.foundation.files import StrPath
+    from ops.registry.events import HookType
+    from ops.registry.operations import Operations
+    from ops.registry.records import ModelVersion
+    from ops.serialize.trust import Trust
+
+__all__ = ["ModelQueries"]
+
+
+class ModelQueries:
+    """The models below one folder, to be read; `ModelRegistry` changes them."""
+
+    def __init__(self, root: StrPath, operations: Operations) -> None:
+        self.root = pathlib.Path(root).absolute()
+        self._operations = operations
+        self._journal = self.root / "models" / "journal.log"
+        self._artifacts = self.root / "artifacts"
+        self._ledger = Ledger(self._journal, self._artifacts)
+        self._turn = threading.RLock()
+
+    def get_model_version(self, name: str, version: int | None = None) -> ModelVersion:
+        """Return a version, or the newest one."""
+        with self._turn:
+            self._ledger.refresh()
+            return self._ledger.version(name, version)
+
+    def get_model_by_stage(self, name: str, stage: ModelStage) -> ModelVersion:
+        """Return the newest version of *name* that is in *stage*."""
+        for version in reversed(self.list_model_versions(name)):
+            if version.stage == stage:
+                return version
+        raise ModelVersionNotFoundError(f"Model {name!r} has no version in {ModelStage(stage)}.")
+
+    def get_model_by_alias(self, name: str, alias: str) -> ModelVersion:
+        """Return the version that *alias* points to."""
+        with self._turn:
+            self._ledger.refresh()
+            aliases = self._ledger.model(name).aliases
+            if alias not in aliases:
+                raise ModelVersionNotFoundError(f"Model {name!r} has no alias {alias!r}.")
+            return self._ledger.version(name, aliases[alias])
+
+    def list_models(self) -> list[str]:
+        """Return the names of all models that have a version, sorted."""
+        with self._turn:
+            self._ledger.refresh()
+            return sorted(m.name for m in self._ledger.models.values() if m.versions)
+
+    def list_model_versions(self, name: str) -> list[ModelVersion]:
+        """Return the versions of a model, oldest first."""
+        with self._turn:
+            self._ledger.refresh()
+            model = self._ledger.model(name)
+            return [self._ledger.with_aliases(model, v) for _, v in sorted(model.versions.items())]
+
+    def search_models(
+        self,
+        filter: str | None = None,  # noqa: A002 - the published name
+        order_by: str | None = None,
+        limit: int | None = None,
+    ) -> list[ModelVersion]:
+        """Return the versions for which *filter* holds, by name and version unless ordered."""
+        found = [v for name in self.list_models() for v in self.list_model_versions(name)]
+        return select(found, filter, order_by, limit)
+
+    def download_artifact(
+        self, name: str, version: int | None, destination: StrPath
+    ) -> pathlib.Path:
+        """Copy the artifact to *destination*, or into it if it is a folder, and verify it."""
+        found = self.get_model_version(name, version)
+        stored = pathlib.Path(found.artifact_uri)
+        target = pathlib.Path(destination)
+        target = target / stored.name if target.is_dir() else target
+        path = artifacts.fetch(stored, target, found.checksum)
+        data = {"name": name, "version": found.version, "path": str(path)}
+        self._done(EventType.MODEL_DOWNLOADED, found, data)
+        return path
+
+    def load_model(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        stage: ModelStage | None = None,
+        alias: str | None = None,
+        trust: Trust = "safe",
+    ) -> Any:
+        """Verify the artifact and return the object in it; see `ops.registry.flavors` on trust."""
+        if stage is not None:
+            found = self.get_model_by_stage(name, stage)
+        elif alias is not None:
+            found = self.get_model_by_alias(name, alias)
+        else:
+            found = self.get_model_version(name, version)
+        self.verify(found)
+        path = pathlib.Path(found.artifact_uri)
+        model = load_artifact(path, found.metadata.artifact_type, trust)
+        self._done(EventType.MODEL_LOADED, found, {"name": name, "version": found.version})
+        return model
+
+    def verify(self, version: ModelVersion) -> None:
+        """Raise `CorruptStoreError` unless the artifact is what was registered."""
+        artifacts.verify(pathlib.Path(version.artifact_uri), version.checksum)
+
+    def health_check(self) -> bool:
+        """Whether the registry can be read."""
+        self.list_models()
+        return True
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """Return the frames of the journal about a model, oldest first."""
+        found = [record for record in JournalReader(self._journal).poll() if record["name"] == name]
+        if not found:
+            raise ModelNotFoundError(f"There is no model {name!r}.")
+        return found
+
+    def has_current_view(self, version: ModelVersion) -> bool:
+        """Whether the metadata file of a version says what its journal does."""
+        try:
+            found = self._view(version.model_id, version.version).read_bytes()
+        except FileNotFoundError:
+            return False
+        return found == encode(version_record(version))
+
+    def _done(
+        self,
+        event: EventType,
+        version: ModelVersion,
+        data: dict[str, Any],
+        hook: HookType | None = None,
+    ) -> None:
+        resource = f"model:{version.name}/{version.version}"
+        self._operations.after(event, data, hook=hook, resource=resource)
+
+    def _view(self, model_id: str, version: int) -> pathlib.Path:
+        return self.root / "metadata" / model_id / f"v{version}.json"
