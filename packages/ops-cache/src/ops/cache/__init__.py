@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ops.cache.batches import BatchOperation, BatchProcessor, FailedBatch
     from ops.cache.configuration import configure, parameter
     from ops.cache.disk.checks import CheckReport
-    from ops.cache.disk.store import DiskCache, DiskCacheStats
+    from ops.cache.disk.stats import DiskCacheStats
+    from ops.cache.disk.store import DiskCache
     from ops.cache.errors import (
         CacheClosedError,
         CacheError,
@@ -88,7 +89,8 @@ __getattr__, __dir__ = lazy_exports(
         ".batches": ("BatchOperation", "BatchProcessor", "FailedBatch"),
         ".configuration": ("configure", "parameter"),
         ".disk.checks": ("CheckReport",),
-        ".disk.store": ("DiskCache", "DiskCacheStats"),
+        ".disk.stats": ("DiskCacheStats",),
+        ".disk.store": ("DiskCache",),
         ".errors": (
             "CacheClosedError",
             "CacheError",

@@ -25,7 +25,8 @@ from ops.serialize.errors import UnsupportedTypeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ops.cache.disk.store import DiskCache, DiskCacheStats
+    from ops.cache.disk.stats import DiskCacheStats
+    from ops.cache.disk.store import DiskCache
     from ops.cache.remote import RedisCache
     from ops.cache.staleness import Stale
     from ops.cache.stats import CacheStats

@@ -8,32 +8,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import re
 import struct
-import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from ops.cache.disk.keys import decode_key, encode_key, namespace_prefix
 from ops.cache.disk.values import ValueCodec
-from ops.cache.errors import CacheUnavailableError, CorruptEntryWarning, ValueTooLargeError
+from ops.cache.errors import CorruptEntryWarning, ValueTooLargeError
 from ops.cache.expiry import Ttl, check_ttl
 from ops.cache.flights import SingleFlight
 from ops.cache.leases import Leases
 from ops.cache.memory import MISSING
+from ops.cache.servers import Counts, Server
 from ops.cache.stats import CacheStats
-from ops.foundation.errors import MissingExtraError, ValidationError
+from ops.foundation.errors import ValidationError
 from ops.serialize.errors import CorruptDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Hashable, Iterator
-
-    import redis
+    from collections.abc import Callable, Hashable, Iterator
 
     from ops.cache.expiry import TtlLike
     from ops.cache.leases import Lease
@@ -97,7 +93,8 @@ class RedisCache:
             raise ValidationError(
                 f"A namespace has letters, digits, '_', '.' and '-', unlike {namespace!r}."
             )
-        self._client, self._unreachable = _connect(url, timeout)
+        self._server = Server(url, timeout, degrades=on_error == "miss")
+        self._client = self._server.client
         self._options = {
             "default_ttl": check_ttl(default_ttl),
             "serializer": serializer,
@@ -109,13 +106,14 @@ class RedisCache:
         self._url, self._root = url, namespace
         self._prefix = b""
         self._default_ttl = check_ttl(default_ttl)
-        self._degrades = on_error == "miss"
         self._codec = ValueCodec(trust, serializer, _LARGEST)
         milliseconds = max(int(lock_timeout * 1000), 1)
-        self._leases = Leases(self._client, self._name(b"n", b""), milliseconds, self._unreachable)
+        self._leases = Leases(
+            self._client, self._name(b"n", b""), milliseconds, self._server.unreachable
+        )
         self._delete_tag = self._client.register_script(_DELETE_TAG)
         self._flights: SingleFlight[bytes] = SingleFlight()
-        self._state = _State()
+        self._counts = Counts()
 
     def namespace(self, name: str) -> RedisCache:
         """Return a view of this cache whose keys are its own; `clear` on it clears them alone."""
@@ -135,14 +133,14 @@ class RedisCache:
         Raises `UntrustedDataError` when the value would import what *trust* does not allow.
         """
         value = self.peek(key, MISSING)
-        self._state.count(hit=value is not MISSING)
+        self._counts.count(hit=value is not MISSING)
         return default if value is MISSING else value
 
     def peek(self, key: Hashable, default: Any = None) -> Any:
         """Return the value as `get` does, without counting."""
         name = encode_key(self._prefix, key)
         data: Any = None
-        with self._reaching_server():
+        with self._server.reached():
             data = self._client.get(self._name(b"v", name))
         if data is None:
             return default
@@ -156,7 +154,7 @@ class RedisCache:
     def get_with_ttl(self, key: Hashable, default: Any = None) -> tuple[Any, float | None]:
         """Return the value as `get` does, and the seconds it has left (None: it never expires)."""
         left: Any = -1
-        with self._reaching_server():
+        with self._server.reached():
             left = self._client.pttl(self._name(b"v", encode_key(self._prefix, key)))
         value = self.get(key, default)
         return value, None if left < 0 else left / 1000
@@ -181,7 +179,7 @@ class RedisCache:
     def contains(self, key: Hashable) -> bool:
         """Say whether *key* has a value."""
         found: Any = 0
-        with self._reaching_server():
+        with self._server.reached():
             found = self._client.exists(self._name(b"v", encode_key(self._prefix, key)))
         return bool(found)
 
@@ -191,7 +189,7 @@ class RedisCache:
     def __iter__(self) -> Iterator[Any]:
         """Yield the keys of this namespace, asking the server for some at a time."""
         start = len(self._name(b"v", self._prefix))
-        with self._reaching_server():
+        with self._server.reached():
             for name in self._scan():
                 if name[start : start + 1] in {b"s", b"p"}:
                     yield decode_key(name[start:])
@@ -212,7 +210,7 @@ class RedisCache:
             return
         name, data = self._encode(key, value, tag)
         entry = self._name(b"v", name)
-        with self._reaching_server():
+        with self._server.reached():
             if tag is None:
                 self._client.set(entry, data, px=milliseconds)
                 return
@@ -226,7 +224,7 @@ class RedisCache:
         flags, data = self._codec.encode(name, value)
         label = b"" if tag is None else tag.encode()
         if not isinstance(data, bytes) or len(data) + len(label) + _FRONT.size > _LARGEST:
-            self._state.rejected += 1
+            self._counts.rejected += 1
             raise ValueTooLargeError(f"The value of {key!r} exceeds the {_LARGEST} bytes of Redis.")
         return name, _FRONT.pack(flags, len(label)) + label + data
 
@@ -242,7 +240,7 @@ class RedisCache:
         milliseconds = self._milliseconds(ttl)
         entry = self._name(b"v", encode_key(self._prefix, key))
         found: Any = 0
-        with self._reaching_server():
+        with self._server.reached():
             if milliseconds is None:
                 found = self._client.exists(entry)
                 self._client.persist(entry)
@@ -253,7 +251,7 @@ class RedisCache:
     def delete(self, key: Hashable) -> bool:
         """Remove *key*; return False when there is no such key."""
         found: Any = 0
-        with self._reaching_server():
+        with self._server.reached():
             found = self._client.unlink(self._name(b"v", encode_key(self._prefix, key)))
         return bool(found)
 
@@ -264,13 +262,13 @@ class RedisCache:
     def delete_tag(self, tag: str) -> int:
         """Remove the entries that were set with *tag*; return how many."""
         count: Any = 0
-        with self._reaching_server():
+        with self._server.reached():
             count = self._delete_tag(keys=[self._name(b"t", tag.encode())], args=[tag.encode()])
         return int(count)
 
     def clear(self) -> None:
         """Remove all entries of this namespace and of those below it."""
-        with self._reaching_server():
+        with self._server.reached():
             batch = []
             for name in self._scan():
                 batch.append(name)
@@ -311,11 +309,11 @@ class RedisCache:
         name = encode_key(self._prefix, key)
         pause = 0.005
         while True:
-            lease = None
-            self._state.reached = True
-            with self._reaching_server():
+            lease, answered = None, False
+            with self._server.reached():
                 lease = self._leases.take(self._name(b"l", name))
-            if not self._state.reached:
+                answered = True
+            if not answered:
                 return fn()
             if lease is not None:
                 break
@@ -340,7 +338,7 @@ class RedisCache:
         except ValueTooLargeError as error:
             _log.warning("Returned, not cached: %s", error)
             return
-        with self._reaching_server():
+        with self._server.reached():
             lease.store(self._name(b"v", name), data, milliseconds)
 
     # The rest
@@ -348,10 +346,10 @@ class RedisCache:
     def get_stats(self) -> CacheStats:
         """Return the counters of this object. The size is counted by the server, key by key."""
         return CacheStats(
-            hits=self._state.hits,
-            misses=self._state.misses,
+            hits=self._counts.hits,
+            misses=self._counts.misses,
             evictions={},
-            rejected=self._state.rejected,
+            rejected=self._counts.rejected,
             size=sum(1 for _ in self),
             max_size=None,
         )
@@ -360,7 +358,7 @@ class RedisCache:
         """Say whether the server answers."""
         try:
             return bool(self._client.ping())
-        except self._unreachable:
+        except self._server.unreachable:
             return False
 
     def close(self) -> None:
@@ -374,74 +372,11 @@ class RedisCache:
         self.close()
 
     def __repr__(self) -> str:
-        parts = urlsplit(self._url)  # without the password
-        place = f"{parts.hostname or ''}:{parts.port or ''}".rstrip(":") + parts.path
-        return f"RedisCache({f'{parts.scheme}://{place}'!r}, {self._root!r})"
+        return f"RedisCache({self._server.address!r}, {self._root!r})"
 
     def __reduce__(self) -> Any:
         """Pickle as the address and the options; the copy opens connections of its own."""
         return _reconnect, (self._url, self._root, self._options, self._prefix)
-
-    @contextlib.contextmanager
-    def _reaching_server(self) -> Generator[None]:
-        """Turn an unreachable server into a miss or a `CacheUnavailableError`."""
-        try:
-            yield
-        except self._unreachable as error:
-            self._state.reached = False
-            if not self._degrades:
-                raise CacheUnavailableError(
-                    f"{self!r} cannot be reached: {error}",
-                    suggestions=('on_error="miss" goes on without it.',),
-                ) from error
-            if not self._state.is_down:
-                self._state.is_down = True
-                _log.warning("%r cannot be reached, going on without it: %s", self, error)
-        else:
-            if self._state.is_down:
-                self._state.is_down = False
-                _log.warning("%r answers again", self)
-
-
-class _State:
-    """Counters and the state of the connection, shared by the views of one cache."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self.hits = self.misses = self.rejected = 0
-        self.is_down = False
-        self._thread = threading.local()
-
-    @property
-    def reached(self) -> bool:
-        """Whether the last call of this thread reached the server."""
-        return bool(getattr(self._thread, "reached", True))
-
-    @reached.setter
-    def reached(self, value: bool) -> None:
-        self._thread.reached = value
-
-    def count(self, *, hit: bool) -> None:
-        with self._mutex:
-            self.hits += hit
-            self.misses += not hit
-
-
-def _connect(url: str, timeout: float) -> tuple[redis.Redis, type[Exception]]:
-    try:
-        import redis
-        from redis.backoff import ExponentialBackoff
-        from redis.retry import Retry
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("redis", "ops-cache[redis]") from error
-    client = redis.Redis.from_url(
-        url,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(ExponentialBackoff(0.5, 0.02), 1),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-    )
-    return client, redis.RedisError
 
 
 def _reconnect(url: str, namespace: str, options: dict[str, Any], prefix: bytes) -> RedisCache:

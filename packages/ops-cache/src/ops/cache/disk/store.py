@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import pathlib
 import time
@@ -13,6 +12,7 @@ from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import decode_key, encode_key, namespace_prefix
 from ops.cache.disk.log import Log
 from ops.cache.disk.records import MOVED_FROM, Flag
+from ops.cache.disk.stats import DiskCacheStats
 from ops.cache.disk.values import ValueCodec
 from ops.cache.errors import (
     CacheFullError,
@@ -38,36 +38,13 @@ if TYPE_CHECKING:
     from ops.serialize.formats import Serializer
     from ops.serialize.trust import Trust
 
-__all__ = ["DiskCache", "DiskCacheStats"]
+__all__ = ["DiskCache"]
 
 _log = logging.getLogger("ops.cache")
 _BLOB_FROM = 256 << 10
 _LEAST_BYTES = 64 << 10
 _LARGEST_SEGMENT = 64 << 20
 _BATCH_BYTES = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DiskCacheStats:
-    """What this object has done, and what is on disk now.
-
-    `evicted` counts entries that went with an old segment; `damaged_bytes` what was skipped because
-    it made no whole record; `damaged` entries that were found unreadable. Sizes in bytes.
-    """
-
-    hits: int
-    misses: int
-    evicted: int
-    damaged: int
-    damaged_bytes: int
-    size: int
-    disk_bytes: int
-    max_bytes: int
-
-    @property
-    def hit_rate(self) -> float | None:
-        """The share of lookups that hit, between 0 and 1; None before the first."""
-        return self.hits / (self.hits + self.misses) if self.hits + self.misses else None
 
 
 class DiskCache:

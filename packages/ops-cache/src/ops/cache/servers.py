@@ -1,0 +1,79 @@
+"""The connection to a Redis server, and what happens while it does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ops.cache.errors import CacheUnavailableError
+from ops.foundation.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import redis
+
+__all__ = ["Counts", "Server"]
+
+_log = logging.getLogger("ops.cache")
+
+
+class Server:
+    """A client of one server. *degrades*: go on without the server while it is away."""
+
+    def __init__(self, url: str, timeout: float, *, degrades: bool) -> None:
+        try:
+            import redis
+            from redis.backoff import ExponentialBackoff
+            from redis.retry import Retry
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("redis", "ops-cache[redis]") from error
+        self.unreachable: type[Exception] = redis.RedisError
+        self.client: redis.Redis = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(ExponentialBackoff(0.5, 0.02), 1),
+            retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+        )
+        parts = urlsplit(url)  # without the password
+        place = f"{parts.hostname or ''}:{parts.port or ''}".rstrip(":")
+        self.address = f"{parts.scheme}://{place}{parts.path}"
+        self._degrades = degrades
+        self._is_down = False
+
+    @contextlib.contextmanager
+    def reached(self) -> Generator[None]:
+        """Leave the block quietly when the server is away, or raise `CacheUnavailableError`."""
+        try:
+            yield
+        except self.unreachable as error:
+            if not self._degrades:
+                raise CacheUnavailableError(
+                    f"{self.address} cannot be reached: {error}",
+                    suggestions=('on_error="miss" goes on without it.',),
+                ) from error
+            if not self._is_down:
+                self._is_down = True
+                _log.warning("%s cannot be reached, going on without it: %s", self.address, error)
+        else:
+            if self._is_down:
+                self._is_down = False
+                _log.warning("%s answers again", self.address)
+
+
+class Counts:
+    """Counters that threads share, and the views of one cache."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self.hits = self.misses = self.rejected = 0
+
+    def count(self, *, hit: bool) -> None:
+        """Count one lookup."""
+        with self._mutex:
+            self.hits += hit
+            self.misses += not hit
