@@ -24,7 +24,7 @@ from ops.registry.errors import (
     ModelVersionNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.journal import JournalReader, JournalWriter, encode, writing
+from ops.registry.journal import JournalWriter, encode, writing
 from ops.registry.ledger import FORMAT, Changing, Model, version_record
 from ops.registry.modelqueries import ModelQueries
 from ops.registry.operations import Operations
@@ -229,7 +229,10 @@ class ModelRegistry(ModelQueries):
         beginning of the same history.
         """
         with self._turn, self._changing():
-            known = [r for r in JournalReader(self._journal).poll() if r["name"] == name]
+            here = self._histories()
+            # It may have another name here, if it was renamed since the last copy.
+            same = [found for found in here.values() if found[:1] == list(records[:1])]
+            known = same[0] if same else here.get(name, [])
             shared = min(len(known), len(records))
             if known[:shared] != list(records[:shared]):
                 raise AlreadyExistsError(
@@ -246,7 +249,7 @@ class ModelRegistry(ModelQueries):
 
     def _adopt_one(self, record: dict[str, Any], origin: pathlib.Path) -> None:
         version = record["version"]
-        if record["op"] == "register":
+        if record["op"] == "register" and "file" in record:
             stored = pathlib.Path(record["model_id"], f"v{version}", record["file"])
             if (origin / stored).exists():  # else it is deleted by a later frame
                 target = self._artifacts / stored

@@ -13,8 +13,8 @@ from ops.registry import artifacts
 from ops.registry.errors import ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.events import EventType
 from ops.registry.flavors import load_artifact
-from ops.registry.journal import JournalReader, encode
-from ops.registry.ledger import Ledger, version_record
+from ops.registry.journal import JournalReader
+from ops.registry.ledger import Ledger
 from ops.registry.modelsearch import select
 from ops.registry.records import ModelStage
 
@@ -120,8 +120,12 @@ class ModelQueries:
         return model
 
     def verify(self, version: ModelVersion) -> None:
-        """Raise `CorruptStoreError` unless the artifact is what was registered."""
-        artifacts.verify(pathlib.Path(version.artifact_uri), version.checksum)
+        """Raise `CorruptStoreError` unless the artifact is what was registered.
+
+        What is kept elsewhere (MLflow's versions) has no checksum, and nothing to compare with.
+        """
+        if version.checksum:
+            artifacts.verify(pathlib.Path(version.artifact_uri), version.checksum)
 
     def health_check(self) -> bool:
         """Whether the registry can be read."""
@@ -130,18 +134,19 @@ class ModelQueries:
 
     def history(self, name: str) -> list[dict[str, Any]]:
         """Return the frames of the journal about a model, oldest first."""
-        found = [record for record in JournalReader(self._journal).poll() if record["name"] == name]
+        found = self._histories().get(name)
         if not found:
             raise ModelNotFoundError(f"There is no model {name!r}.")
         return found
 
-    def has_current_view(self, version: ModelVersion) -> bool:
-        """Whether the metadata file of a version says what its journal does."""
-        try:
-            found = self._view(version.model_id, version.version).read_bytes()
-        except FileNotFoundError:
-            return False
-        return found == encode(version_record(version))
+    def _histories(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the frames of each model by its name now; a model keeps them when it is renamed."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for record in JournalReader(self._journal).poll():
+            found.setdefault(record["name"], []).append(record)
+            if record["op"] == "rename":
+                found[record["to"]] = found.pop(record["name"])
+        return found
 
     def _done(
         self,
