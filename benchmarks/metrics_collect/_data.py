@@ -87,8 +87,11 @@ def _table(ids: np.ndarray) -> pa.Table:
 
 
 def peak_megabytes(program: str, *arguments: object) -> float:
-    """Run *program* in a new process and return the most memory it had resident, in MB."""
-    code = f"{program}\nimport resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    """Run *program* in a new process and return the most memory it had resident, in MB (Linux).
+
+    Not ru_maxrss, which a child inherits from the process that started it.
+    """
+    code = f"{program}\nprint(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return int(output.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return int(output.split()[-1]) * 1024 / 1e6

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "count_rows", "csv_to_parquet", "read_batches", "read_csv_batches"]
 
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 2 << 20
 
 #: Of files that hold rows.
 SUFFIXES = (".csv", ".parquet")

@@ -268,6 +268,7 @@ class Rollup:
 
     def _grouped(self, tables: list[pa.Table]) -> pa.Table:
         rows = concatenated(tables)
+        tables.clear()  # they are as large as the rows
         grouped = aggregate(rows, self.index, self.measures, self._engine)
         return encoded(grouped, self.index).cast(self._schema)
 
