@@ -18,18 +18,32 @@ if TYPE_CHECKING:
 
     from ops.registry.runlog import RunReader, RunState
 
-__all__ = ["follow"]
+__all__ = ["Follower", "follow"]
+
+
+class Follower:
+    """What is new in a run each time it is asked."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self._reader = reader
+        self._seen: dict[str, int] = {}
+
+    def poll(self) -> tuple[list[Metric], bool]:
+        """Return the points that are new, by time, and whether the run is over."""
+        reader = self._reader
+        # The status of the round before: what a process logged just before it died is still read.
+        over = bool(reader.state.row) and _is_over(reader)
+        return _new(reader.poll(), self._seen), over
 
 
 def follow(
     reader: RunReader, interval_seconds: float, sleep: Callable[[float], object] = time.sleep
 ) -> Iterator[Metric]:
     """Yield every point of a run, then new ones as they appear, until the run is over."""
-    seen: dict[str, int] = {}
+    follower = Follower(reader)
     while True:
-        # The status of the round before: what a process logged just before it died is still read.
-        over = bool(reader.state.row) and _is_over(reader)
-        yield from _new(reader.poll(), seen)
+        points, over = follower.poll()
+        yield from points
         if over:
             return
         if not _is_over(reader):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ops.registry.following import follow
+from ops.registry.following import Follower, follow
 from ops.registry.runaccess import RunAccess
-from ops.registry.runlog import RunReader, load_state, to_run
+from ops.registry.runlog import RunReader, metric_history, to_run
 from ops.registry.runsearch import Query, to_table
 
 if TYPE_CHECKING:
@@ -42,8 +42,14 @@ class RunQueries(RunAccess):
 
         It starts with those that are there. A run whose processes have died (STALE) is over too.
         """
-        reader = RunReader(self._store.folder(self._store.home(run_id)), run_id)
-        return follow(reader, interval_seconds, sleep)
+        return follow(self._reader(run_id), interval_seconds, sleep)
+
+    def follower(self, run_id: str) -> Follower:
+        """Return what says, whenever it is asked, which points of a run are new: for event loops."""
+        return Follower(self._reader(run_id))
+
+    def _reader(self, run_id: str) -> RunReader:
+        return RunReader(self._store.folder(self._store.home(run_id)), run_id)
 
     def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
         """Return the runs of an experiment, oldest first."""
@@ -57,8 +63,7 @@ class RunQueries(RunAccess):
 
     def get_metric_history(self, run_id: str, key: str) -> list[Metric]:
         """Return all points of one metric by step, then time."""
-        state = load_state(self._store.folder(self._store.home(run_id)), run_id, history=True)
-        return state.metric_history(key)
+        return metric_history(self._store.folder(self._store.home(run_id)), run_id, key)
 
     def search_runs(
         self,
