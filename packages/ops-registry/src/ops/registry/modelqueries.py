@@ -13,8 +13,8 @@ from ops.registry import artifacts
 from ops.registry.errors import ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.events import EventType
 from ops.registry.flavors import load_artifact
-from ops.registry.journal import JournalReader
-from ops.registry.ledger import Ledger
+from ops.registry.journal import JournalReader, encode
+from ops.registry.ledger import Ledger, version_record
 from ops.registry.modelsearch import select
 from ops.registry.records import ModelStage
 
@@ -138,6 +138,14 @@ class ModelQueries:
         if not found:
             raise ModelNotFoundError(f"There is no model {name!r}.")
         return found
+
+    def has_current_view(self, version: ModelVersion) -> bool:
+        """Whether the metadata file of a version says what its journal does."""
+        try:
+            found = self._view(version.model_id, version.version).read_bytes()
+        except FileNotFoundError:
+            return False
+        return found == encode(version_record(version))
 
     def _histories(self) -> dict[str, list[dict[str, Any]]]:
         """Return the frames of each model by its name now; a model keeps them when it is renamed."""

@@ -1,4 +1,4 @@
-"""One run on disk: a journal per writer, merged on read, and a JSON view once the run has ended.
+"""One run on disk: a journal per writer, merged on read.
 
 ``{run}.main.log`` belongs to the process that started the run. Any other process that logs to the
 run (a rank of a distributed training, a forked child) writes ``{run}.{writer}.log`` of its own and
@@ -7,7 +7,9 @@ folder. Merging needs no order between files: the last value of a metric is that
 step and then the latest time, parameters and tags go by time, and so does the end.
 
 ``{run}.json`` is the folded state with the sizes of the journals it was folded from. It counts only
-while those sizes are the real ones; otherwise the journals are read. It can be deleted at any time.
+while those sizes are the real ones; otherwise the journals are read. Short histories are in it, long
+ones in a table beside it (`histories`); a few thousand points are read from the journals, which costs
+less than loading pyarrow. Both files can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.registry.errors import CorruptStoreError, InvalidValueError, RunNotFoundError
+from ops.registry.histories import read_points, write_points
 from ops.registry.instants import from_ns
 from ops.registry.journal import JournalReader, decode, encode
 from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
@@ -36,6 +39,7 @@ __all__ = [
     "RunState",
     "journal_path",
     "load_state",
+    "metric_history",
     "point",
     "points_body",
     "to_run",
@@ -43,9 +47,8 @@ __all__ = [
 
 FORMAT = 1
 MAIN = "main"
-#: Longer histories are not repeated in the JSON view; the journals keep them.
-HISTORY_IN_VIEW = 10_000
-
+#: Up to so many points are in the JSON view, from so many on they are in Parquet.
+IN_JSON, IN_PARQUET = 1_000, 10_000
 Point = tuple[float, int, int]  # value, step, nanoseconds since the epoch
 
 
@@ -178,13 +181,16 @@ class RunReader:
         return {writer: reader.offset for writer, reader in self._readers.items()}
 
     def write_view(self) -> None:
-        """Write ``{run}.json`` for the state as it was polled."""
+        """Write ``{run}.json`` for the state as it was polled, and a long history beside it."""
         points = sum(map(len, self.state.history.values()))
+        if points >= IN_PARQUET:
+            write_points(_table_path(self.folder, self.run_id), self.state.history)
         view = {
             "format": FORMAT,
             "row": self.state.row,
             "through": self.through,
-            "history": self.state.history if points <= HISTORY_IN_VIEW else None,
+            "history": self.state.history if points <= IN_JSON else None,
+            "parquet": points >= IN_PARQUET,
         }
         # No flush: the view can be rebuilt, and rename keeps it whole for everybody who reads.
         with atomic_write(self.folder / f"{self.run_id}.json", "wb", durable="none") as file:
@@ -203,10 +209,21 @@ def load_state(folder: pathlib.Path, run_id: str, *, history: bool = False) -> R
     return state
 
 
+def metric_history(folder: pathlib.Path, run_id: str, key: str) -> list[Metric]:
+    """Return the points of one metric by step, then time; none when it was never logged."""
+    view = _current_view(folder, run_id)
+    if view is not None and view["parquet"]:
+        state = RunState()
+        state.history = {key: read_points(_table_path(folder, run_id), key)}
+        if state.history[key] or key not in view["row"]["metrics"]:
+            return state.metric_history(key)
+    return load_state(folder, run_id, history=True).metric_history(key)
+
+
 def _current_view(folder: pathlib.Path, run_id: str) -> dict[str, Any] | None:
     try:
         view: dict[str, Any] = decode((folder / f"{run_id}.json").read_bytes())
-        if view["format"] != FORMAT:
+        if view["format"] != FORMAT or not isinstance(view["parquet"], bool):
             return None
         for writer, size in view["through"].items():
             if os.stat(journal_path(folder, run_id, writer)).st_size != size:  # noqa: PTH116 - strings
@@ -214,6 +231,10 @@ def _current_view(folder: pathlib.Path, run_id: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # damaged or missing: the journals are the truth
     return view
+
+
+def _table_path(folder: pathlib.Path, run_id: str) -> pathlib.Path:
+    return folder / f"{run_id}.metrics.parquet"
 
 
 def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:

@@ -118,12 +118,12 @@ class RunStore:
         """Return what a run comes to now; from memory while none of its journals has changed."""
         folder = self.folder(self.home(run_id))
         if self._cache is None:
-            return with_liveness(load_state(folder, run_id, history=False).row, folder)
+            return with_liveness(load_state(folder, run_id).row, folder)
         kept = self._cache.get(run_id)
         if kept is None or kept[0] != _signature(folder, run_id, kept[0]):
             # Taken before reading: what is appended meanwhile changes it.
             before = _signature(folder, run_id, kept[0] if kept else (MAIN,))
-            state = load_state(folder, run_id, history=False)
+            state = load_state(folder, run_id)
             if before.keys() != set(state.writers):
                 # Kept so that the next one looks at all of them, and never found to fit.
                 before = dict.fromkeys(state.writers)
