@@ -36,7 +36,7 @@ REPLACED_SECONDS = 157.0
 STREAMED = """
 import sys
 from ops.metrics_collect import DataframeJobHostSummary
-DataframeJobHostSummary().add_csv(sys.argv[1]).to_parquet(sys.argv[2])
+DataframeJobHostSummary(memory_bytes=100_000_000).add_csv(sys.argv[1]).to_parquet(sys.argv[2])
 """
 
 
@@ -63,9 +63,9 @@ def cases() -> Iterator[Case]:
             packages=("polars", "duckdb", "pyarrow"),
         )
         yield _parts(folder, path)
-        yield _memory("1M rows, MB", path, folder, 600)
+        yield _memory("1M rows to Parquet with memory_bytes=100 MB, MB", path, folder, 600)
         five = write_rows(folder / "five.csv", 5 * MILLION)
-        yield _memory("5M rows, MB", five, folder, 800)
+        yield _memory("5M rows to Parquet with memory_bytes=100 MB, MB", five, folder, 800)
 
 
 CONFIG = {"install_uuid": "11111111-2222-3333-4444-555555555555"}

@@ -13,13 +13,14 @@ from ops.metrics_collect.csv_parts import read_lines
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     import pyarrow as pa
 
 __all__ = ["SUFFIXES", "count_rows", "csv_to_parquet", "read_batches", "read_csv_batches"]
 
-_BLOCK_BYTES = 2 << 20
+_BLOCK_BYTES = 1 << 20
+_BATCH_BYTES = 16 << 20
 
 #: Of files that hold rows.
 SUFFIXES = (".csv", ".parquet")
@@ -72,7 +73,25 @@ def read_csv_batches(
     read = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
     parse = arrow_csv.ParseOptions(newlines_in_values=True)
     with arrow_csv.open_csv(path, read, parse, convert) as reader:
-        yield from (batch for batch in reader if batch.num_rows)
+        yield from _larger(reader)
+
+
+def _larger(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join small batches: the reader buffers several blocks, so these should be small, but work on
+    a batch has a price of its own, so that batches should not.
+    """  # noqa: D205 - one sentence
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size >= _BATCH_BYTES:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held, size = [], 0
+    if sum(batch.num_rows for batch in held):
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
 
 
 def csv_to_parquet(path: str | os.PathLike[str]) -> pathlib.Path:

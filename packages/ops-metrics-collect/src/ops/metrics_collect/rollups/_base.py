@@ -204,7 +204,7 @@ class Rollup:
         ):
             for table in tables:
                 sorted_ = ordered(table, self.index) if table.num_rows else table
-                to.write_table(sorted_.cast(schema), row_group_size=1 << 20)
+                to.write_table(sorted_.cast(schema), row_group_size=1 << 17)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the result as CSV; a set is a JSON list."""
@@ -269,6 +269,7 @@ class Rollup:
     def _grouped(self, tables: list[pa.Table]) -> pa.Table:
         rows = concatenated(tables)
         tables.clear()  # they are as large as the rows
+        pa.default_memory_pool().release_unused()  # what reading needed, before grouping needs more
         grouped = aggregate(rows, self.index, self.measures, self._engine)
         return encoded(grouped, self.index).cast(self._schema)
 

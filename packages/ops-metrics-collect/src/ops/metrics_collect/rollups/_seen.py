@@ -89,7 +89,8 @@ class SeenIds:
         if not len(values):
             return
         while self._runs and len(self._runs[-1]) <= 2 * len(values):
-            values = np.sort(np.concatenate([self._runs.pop(), values]))
+            # Two sorted runs: the stable sort merges them, which is linear.
+            values = np.sort(np.concatenate([self._runs.pop(), values]), kind="stable")
         self._runs.append(values)
 
     def _add_texts(self, ids: Any) -> Any:
