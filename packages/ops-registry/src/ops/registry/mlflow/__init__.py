@@ -1,0 +1,34 @@
+"""MLflow on the stores of ops-registry, helpers for any MLflow server, and copies between the two.
+
+Needs the extra: ``pip install 'ops-registry[mlflow]'``. Nothing else in `ops.registry` imports mlflow.
+"""
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from ops.foundation.errors import MissingExtraError
+from ops.foundation.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ops.registry.mlflow.modelstore import (
+        OpsModelStore,
+    )
+    from ops.registry.mlflow.trackingstore import (
+        OpsTrackingStore,
+    )
+
+if importlib.util.find_spec("mlflow") is None:
+    raise MissingExtraError("mlflow", "ops-registry[mlflow]")
+
+__all__ = [
+    "OpsModelStore",
+    "OpsTrackingStore",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        ".modelstore": ("OpsModelStore",),
+        ".trackingstore": ("OpsTrackingStore",),
+    },
+)

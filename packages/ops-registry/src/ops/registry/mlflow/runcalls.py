@@ -1,0 +1,288 @@
+# mypy: disable-error-code="no-untyped-call"
+# (MLflow's validators are not annotated)
+"""What MLflow asks a tracking store about runs, but for searching (`runsearching`)."""
+
+from __future__ import annotations
+
+import json
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from mlflow.entities import Metric, RunStatus, RunTag
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_LOGGED_MODELS,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_USER,
+    _get_run_name_from_tags,
+)
+from mlflow.utils.name_utils import _generate_random_name
+from mlflow.utils.search_utils import SearchUtils
+from mlflow.utils.validation import (
+    _validate_batch_log_data,
+    _validate_batch_log_limits,
+    _validate_dataset_inputs,
+    _validate_metric,
+    _validate_metric_name,
+    _validate_param,
+    _validate_param_keys_unique,
+    _validate_run_id,
+    _validate_tag,
+)
+
+from ops.registry.errors import RunNotFoundError
+from ops.registry.filters import as_text
+from ops.registry.mlflow.entities import Seen, to_run, to_status
+from ops.registry.mlflow.experimentcalls import ExperimentCalls
+from ops.registry.mlflow.failures import invalid, missing
+from ops.registry.runlog import point, points_body
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow.entities import (
+        DatasetInput,
+        LoggedModelInput,
+        LoggedModelOutput,
+        Param,
+        Run,
+        RunInfo,
+    )
+
+    from ops.registry.mlflow.loggedmodels import LoggedModelBook
+
+__all__ = ["RunCalls"]
+
+_NS_PER_MS = 1_000_000
+
+
+class RunCalls(ExperimentCalls):
+    """Creates, reads, changes and deletes runs, and logs to them."""
+
+    models: LoggedModelBook
+
+    def create_run(
+        self,
+        experiment_id: str | None,
+        user_id: str | None,
+        start_time: int | None,
+        tags: list[RunTag] | None,
+        run_name: str | None,
+    ) -> Run:
+        """Start a run, which others see at once."""
+        experiment = self._active(experiment_id)
+        tags = list(tags or [])
+        tagged = _get_run_name_from_tags(tags)
+        if run_name and tagged and run_name != tagged:
+            raise invalid(
+                "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with "
+                f"different values (run_name='{run_name}', mlflow.runName='{tagged}')."
+            )
+        name = run_name or tagged or _generate_random_name()
+        texts = {tag.key: str(tag.value) for tag in tags} | {MLFLOW_RUN_NAME: name}
+        start = time_ns() if start_time is None else start_time * _NS_PER_MS
+        run_id = self.book.start(
+            experiment.experiment_id,
+            name=name,
+            start=start,
+            tags=texts,
+            parent=texts.get(MLFLOW_PARENT_RUN_ID),
+        )
+        if user_id and user_id != texts.get(MLFLOW_USER):
+            self.book.append(run_id, {"e": "extra", "k": "user", "x": user_id, "t": time_ns()})
+        return self.get_run(run_id)
+
+    def get_run(self, run_id: str) -> Run:
+        """Return a run as it is now."""
+        with self.book.turn:
+            return to_run(self._seen(run_id))
+
+    def update_run_info(
+        self,
+        run_id: str,
+        run_status: int | None,
+        end_time: int | None,
+        run_name: str | None,
+    ) -> RunInfo:
+        """Change the status, the end and the name, whichever are given."""
+        self._active_row(run_id)
+        fields: dict[str, Any] = {}
+        if run_name:
+            self.book.append(run_id, {"g": {MLFLOW_RUN_NAME: run_name}, "t": time_ns()})
+            fields["name"] = run_name
+        if end_time is not None:
+            fields["end"] = end_time * _NS_PER_MS
+        if run_status is not None:
+            status = to_status(RunStatus.to_string(run_status))
+            fields["status"] = str(status)
+        if fields:
+            self.book.change(run_id, **fields)
+        return self.get_run(run_id).info
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run; `restore_run` takes it back."""
+        self._row(run_id)
+        self.book.change(run_id, deleted=time_ns())
+
+    def restore_run(self, run_id: str) -> None:
+        """Take back that a run was deleted."""
+        self._row(run_id)
+        self.book.change(run_id, deleted=None)
+
+    def log_metric(self, run_id: str, metric: Metric) -> None:
+        """Log one value; when this returns, a kill of the process cannot lose it."""
+        _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
+        self._active_row(run_id)
+        self._log_metrics(run_id, [metric])
+
+    def log_param(self, run_id: str, param: Param) -> None:
+        """Log one parameter; another value for it is refused."""
+        param = _validate_param(param.key, param.value)
+        self._log_params(run_id, [param], self._active_row(run_id))
+
+    def set_tag(self, run_id: str, tag: RunTag) -> None:
+        """Set one tag."""
+        tag = _validate_tag(tag.key, tag.value)
+        self._active_row(run_id)
+        self._set_tags(run_id, [tag])
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove one tag."""
+        if key not in self._active_row(run_id)["tags"]:
+            raise missing(f"No tag with name: {key} in run with id {run_id}")
+        self.book.append(run_id, {"g": {key: None}, "t": time_ns()})
+
+    def log_batch(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric],
+        params: Sequence[Param],
+        tags: Sequence[RunTag],
+    ) -> None:
+        """Log metrics in one frame, and parameters and tags in one each."""
+        _validate_run_id(run_id)
+        metrics, params, tags = _validate_batch_log_data(metrics, params, tags)
+        _validate_batch_log_limits(metrics, params, tags)
+        _validate_param_keys_unique(params)
+        row = self._active_row(run_id)
+        if params:
+            self._log_params(run_id, params, row)
+        if metrics:
+            self._log_metrics(run_id, metrics)
+        if tags:
+            self._set_tags(run_id, tags)
+
+    def get_metric_history(
+        self,
+        run_id: str,
+        metric_key: str,
+        max_results: int | None = None,
+        page_token: str | None = None,
+    ) -> PagedList[Metric]:
+        """Return all points of a metric by time."""
+        _validate_metric_name(metric_key)
+        self._row(run_id)
+        found = [
+            Metric(metric_key, value, when // _NS_PER_MS, step, run_id=run_id)
+            for value, step, when in self.book.points(run_id, metric_key)
+        ]
+        if max_results is None:
+            return PagedList(
+                found[SearchUtils.parse_start_offset_from_page_token(page_token) :], None
+            )
+        return PagedList(*SearchUtils.paginate(found, page_token, max_results))
+
+    def log_inputs(
+        self,
+        run_id: str,
+        datasets: list[DatasetInput] | None = None,
+        models: list[LoggedModelInput] | None = None,
+    ) -> None:
+        """Log the datasets and models that a run uses."""
+        _validate_run_id(run_id)
+        if datasets is not None:
+            if not isinstance(datasets, list):
+                raise TypeError(f"Argument 'datasets' should be a list, got '{type(datasets)}'")
+            _validate_dataset_inputs(datasets)
+        row = self._active_row(run_id)
+        kept = row.get("extra", {}).get("datasets", [])
+        known = {(one["name"], one["digest"]) for one in kept}
+        for one in datasets or []:
+            # Logged again, a dataset keeps the tags that it was logged with first.
+            if (one.dataset.name, one.dataset.digest) not in known:
+                self._extra(run_id, "datasets", _dataset_record(one))
+        for model in models or []:
+            self._extra(run_id, "models_in", [model.model_id])
+
+    def log_outputs(self, run_id: str, models: list[LoggedModelOutput]) -> None:
+        """Log the models that a run has made."""
+        self._active_row(run_id)
+        for model in models:
+            self._extra(run_id, "models_out", [model.model_id, model.step])
+
+    def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
+        """Add a model to the tag in which MLflow 2 lists the models of a run."""
+        from mlflow.models import Model
+
+        if not isinstance(mlflow_model, Model):
+            raise TypeError(
+                f"Argument 'mlflow_model' should be mlflow.models.Model, got '{type(mlflow_model)}'"
+            )
+        before = json.loads(self._active_row(run_id)["tags"].get(MLFLOW_LOGGED_MODELS, "[]"))
+        told = json.dumps([*before, mlflow_model.get_tags_dict()])
+        self.set_tag(run_id, RunTag(MLFLOW_LOGGED_MODELS, told))
+
+    def _extra(self, run_id: str, kind: str, value: Any) -> None:
+        self.book.append(run_id, {"e": "extra", "k": kind, "x": value, "t": time_ns()})
+
+    def _log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        made = [point(m.key, m.value, m.step or 0, int(m.timestamp) * _NS_PER_MS) for m in metrics]
+        self.book.append_body(run_id, points_body(made))
+        for metric in metrics:
+            if metric.model_id is not None:
+                self.models.log_metric(run_id, metric)
+
+    def _log_params(self, run_id: str, params: Sequence[Param], row: dict[str, Any]) -> None:
+        for param in params:
+            before = row["params"].get(param.key)
+            if before is not None and as_text(before) != param.value:
+                raise invalid(
+                    f"Changing param values is not allowed. Param with key='{param.key}' was "
+                    f"already logged with value='{as_text(before)}' for run ID='{run_id}'. "
+                    f"Attempted logging new value '{param.value}'."
+                )
+        record = {"p": {param.key: str(param.value) for param in params}, "t": time_ns()}
+        self.book.append(run_id, record)
+
+    def _set_tags(self, run_id: str, tags: Sequence[RunTag]) -> None:
+        texts = {tag.key: str(tag.value) for tag in tags}
+        self.book.append(run_id, {"g": texts, "t": time_ns()})
+        if texts.get(MLFLOW_RUN_NAME):
+            self.book.change(run_id, name=texts[MLFLOW_RUN_NAME])
+
+    def _row(self, run_id: str) -> dict[str, Any]:
+        _validate_run_id(run_id)
+        try:
+            return self.book.state_row(run_id)
+        except RunNotFoundError as error:
+            raise missing(f"Run with id={run_id} not found") from error
+
+    def _active_row(self, run_id: str) -> dict[str, Any]:
+        row = self._row(run_id)
+        if row.get("deleted") is not None:
+            raise invalid(
+                f"The run {run_id} must be in the 'active' state. Current state is deleted."
+            )
+        return row
+
+    def _seen(self, run_id: str) -> Seen:
+        self._row(run_id)
+        row = self.book.row(run_id)
+        return Seen(row, self.book.experiment(row["experiment_id"]), self.book.artifacts)
+
+
+def _dataset_record(one: DatasetInput) -> dict[str, Any]:
+    fields = ("name", "digest", "source_type", "source", "schema", "profile")
+    told = {field: getattr(one.dataset, field) for field in fields}
+    return told | {"tags": {tag.key: tag.value for tag in one.tags or []}}

@@ -1,0 +1,172 @@
+"""The real mlflow client on ``ops-registry://``: registered models, logged models."""
+
+from __future__ import annotations
+
+import mlflow
+import pytest
+from mlflow.entities.logged_model_status import LoggedModelStatus
+from mlflow.exceptions import MlflowException
+
+from ops.registry.records import ModelStage
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # mlflow, about stages
+
+
+@pytest.fixture
+def versions(client):
+    """The model "credit" with three versions."""
+    client.create_registered_model("credit", {"team": "ds"}, "Who pays")
+    for number in (1, 2, 3):
+        client.create_model_version("credit", f"/models/{number}", tags={"odd": str(number % 2)})
+
+
+def test_a_model_and_its_versions_come_back(client, versions):
+    model = client.get_registered_model("credit")
+    assert (model.description, model.tags) == ("Who pays", {"team": "ds"})
+    assert [v.version for v in model.latest_versions] == [3]
+    version = client.get_model_version("credit", "2")
+    assert (version.source, version.status, version.tags) == ("/models/2", "READY", {"odd": "0"})
+
+
+def test_a_name_is_given_once(client, versions):
+    with pytest.raises(MlflowException, match="already exists") as caught:
+        client.create_registered_model("credit")
+    assert caught.value.error_code == "RESOURCE_ALREADY_EXISTS"
+
+
+def test_a_stage_archives_what_was_there(client, versions, context):
+    client.transition_model_version_stage("credit", 1, "Production")
+    client.transition_model_version_stage("credit", 2, "Production", archive_existing_versions=True)
+    stages = {v.version: v.current_stage for v in client.search_model_versions("name='credit'")}
+    assert stages == {1: "Archived", 2: "Production", 3: "None"}
+    assert [v.version for v in client.get_latest_versions("credit", ["Production"])] == [2]
+    ours = context.model_registry.get_model_by_stage("credit", ModelStage.PRODUCTION)
+    assert ours.version == 2
+    assert context.model_registry.rollback("credit").version == 1
+
+
+def test_an_alias_moves_and_goes(client, versions, context):
+    client.set_registered_model_alias("credit", "champion", 1)
+    client.set_registered_model_alias("credit", "champion", 2)
+    assert client.get_model_version_by_alias("credit", "champion").version == 2
+    assert client.get_registered_model("credit").aliases == {"champion": 2}
+    assert context.model_registry.get_model_by_alias("credit", "champion").version == 2
+    client.delete_registered_model_alias("credit", "champion")
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_model_version_by_alias("credit", "champion")
+
+
+def test_tags_and_descriptions_change(client, versions):
+    client.set_registered_model_tag("credit", "a", "1")
+    client.delete_registered_model_tag("credit", "team")
+    client.update_registered_model("credit", "new")
+    client.set_model_version_tag("credit", "1", "b", "2")
+    client.delete_model_version_tag("credit", "1", "odd")
+    client.update_model_version("credit", "1", "of spring")
+    model, version = client.get_registered_model("credit"), client.get_model_version("credit", "1")
+    assert (model.tags, model.description) == ({"a": "1"}, "new")
+    assert (version.tags, version.description) == ({"b": "2"}, "of spring")
+
+
+def test_a_renamed_model_keeps_its_versions_and_aliases(client, versions, context):
+    client.set_registered_model_alias("credit", "champion", 2)
+    client.rename_registered_model("credit", "loans")
+    assert client.get_model_version_by_alias("loans", "champion").name == "loans"
+    assert context.model_registry.list_models() == ["loans"]
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_registered_model("credit")
+    client.create_registered_model("credit")
+    with pytest.raises(MlflowException, match="already exists"):
+        client.rename_registered_model("loans", "credit")
+
+
+def test_deleted_versions_and_models_are_gone_and_numbers_are_not_given_again(client, versions):
+    client.delete_model_version("credit", "3")
+    assert client.create_model_version("credit", "/models/4").version == 4
+    client.delete_registered_model("credit")
+    assert client.search_registered_models() == []
+    client.create_registered_model("credit")
+    assert client.get_registered_model("credit").latest_versions == []
+    assert client.create_model_version("credit", "/models/5").version == 5
+
+
+def test_models_are_found_by_mlflows_filter_in_pages(client):
+    for number in range(5):
+        client.create_registered_model(f"m{number}", {"odd": str(number % 2)})
+    found = client.search_registered_models("tags.odd = '1'", order_by=["name DESC"])
+    assert [m.name for m in found] == ["m3", "m1"]
+    page = client.search_registered_models(max_results=3)
+    rest = client.search_registered_models(max_results=3, page_token=page.token)
+    assert [m.name for m in [*page, *rest]] == [f"m{n}" for n in range(5)]
+    assert [m.name for m in client.search_registered_models("name ILIKE 'M4'")] == ["m4"]
+
+
+def test_a_model_that_was_registered_here_is_seen_by_mlflow(client, context, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    made = context.model_registry.register_model(
+        "native", tmp_path / "model.bin", "binary", "none", tags={"a": "1"}
+    )
+    found = client.get_model_version("native", "1")
+    assert (found.tags, found.source) == ({"a": "1"}, made.artifact_uri)
+    client.set_registered_model_alias("native", "champion", 1)
+    assert context.model_registry.get_model_by_alias("native", "champion").checksum == made.checksum
+
+
+def test_a_store_that_mlflow_wrote_is_sound(client, versions, run_id, context):
+    from ops.registry.fsck import check
+
+    client.log_metric(run_id, "a", 1)
+    client.set_terminated(run_id)
+    client.set_tag(run_id, "after", "the end")
+    client.rename_registered_model("credit", "loans")
+    assert check(context).problems == []
+
+
+class Doubling(mlflow.pyfunc.PythonModel):
+    """A model that needs nothing."""
+
+    def predict(self, model_input: list[float]) -> list[float]:
+        return [2 * one for one in model_input]
+
+
+def test_a_model_is_logged_registered_and_loaded_again(uri, client):
+    with mlflow.start_run() as run:
+        info = mlflow.pyfunc.log_model(
+            name="doubling",
+            python_model=Doubling(),
+            registered_model_name="twice",
+            pip_requirements=[],
+        )
+        mlflow.log_metric("error", 0.5, model_id=info.model_id)
+    assert mlflow.pyfunc.load_model("models:/twice/1").predict([2.0]) == [4.0]
+    logged = client.get_logged_model(info.model_id)
+    assert (logged.status, logged.source_run_id) == (LoggedModelStatus.READY, run.info.run_id)
+    assert [(m.key, m.value) for m in logged.metrics] == [("error", 0.5)]
+    found = client.get_run(run.info.run_id)
+    assert [o.model_id for o in found.outputs.model_outputs] == [info.model_id]
+    assert client.get_model_version("twice", "1").model_id == info.model_id
+
+
+def test_logged_models_are_found_changed_and_deleted(client):
+    made = [client.create_logged_model("0", f"m{n}", params={"n": str(n)}) for n in range(3)]
+    client.set_logged_model_tags(made[1].model_id, {"a": "1", "b": "2"})
+    client.delete_logged_model_tag(made[1].model_id, "b")
+    client.finalize_logged_model(made[1].model_id, LoggedModelStatus.READY)
+    found = client.search_logged_models(["0"], "params.n = '1'")
+    assert [(m.name, m.tags, m.status) for m in found] == [
+        ("m1", {"a": "1"}, LoggedModelStatus.READY)
+    ]
+    client.delete_logged_model(made[0].model_id)
+    assert {m.name for m in client.search_logged_models(["0"])} == {"m1", "m2"}
+
+
+def test_prompts_live_in_the_registry(uri):
+    mlflow.genai.register_prompt("greet", "Hello {{name}}")
+    assert mlflow.genai.load_prompt("prompts:/greet/1").format(name="Ann") == "Hello Ann"
+
+
+def test_there_are_no_webhooks(client):
+    store = client._get_registry_client().store
+    assert store.list_webhooks_by_event(None) == []
+    with pytest.raises(NotImplementedError):
+        store.list_webhooks()

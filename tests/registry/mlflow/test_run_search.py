@@ -1,0 +1,117 @@
+"""MLflow's filters and orders give what MLflow's own code gives, however the rows are stored."""
+
+from __future__ import annotations
+
+import mlflow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.utils.search_utils import SearchUtils
+
+from ops.registry.filters import holds
+from ops.registry.mlflow.runsearching import to_node
+from ops.registry.runsearch import lookup
+
+
+@pytest.fixture(params=["in the journals", "in the table"])
+def runs(request, client, context):
+    """Twelve runs of an experiment, as segments of journals or compacted into Parquet."""
+    made = client.create_experiment("many")
+    for number in range(12):
+        run = client.create_run(made, start_time=1000 + number, run_name=f"run {number}")
+        run_id = run.info.run_id
+        if number != 5:
+            client.log_metric(run_id, "auc", number / 10)
+        client.log_param(run_id, "depth", number % 3)
+        client.set_tag(run_id, "team", "Data" if number % 2 else "web")
+        client.set_terminated(run_id, "FAILED" if number == 7 else "FINISHED", 2000 + number)
+    if request.param == "in the table":
+        context.experiment_tracker.compact()
+    return made
+
+
+CASES = [
+    ("metrics.auc > 0.85", [11, 10, 9]),
+    ("metrics.auc = 0.3", [3]),
+    ("metrics.auc != 0.3 and metrics.auc < 0.5", [4, 2, 1, 0]),
+    ("params.depth = '2' and metrics.auc >= 0.5", [11, 8]),
+    ("params.depth != '0' and metrics.auc < 0.3", [2, 1]),
+    ("tags.team LIKE 'D%' and metrics.auc > 0.8", [11, 9]),
+    ("tags.team ILIKE 'data' and params.depth = '1'", [7, 1]),
+    ("attributes.status = 'FAILED'", [7]),
+    ("attributes.run_name = 'run 4'", [4]),
+    ("start_time >= 1010", [11, 10]),
+    ("end_time < 2001", [0]),
+    ("tags.nothing = 'x'", []),
+]
+
+
+@pytest.mark.parametrize(("asked", "expected"), CASES)
+def test_a_filter_finds_what_it_says(client, runs, asked, expected):
+    found = client.search_runs([runs], asked)
+    assert [int(r.info.run_name[4:]) for r in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (["metrics.auc DESC"], [11, 10, 9, 8, 7, 6, 4, 3, 2, 1, 0, 5]),
+        (["metrics.auc ASC"], [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 5]),
+        (["params.depth DESC", "start_time ASC"], [2, 5, 8, 11, 1, 4, 7, 10, 0, 3, 6, 9]),
+        (None, list(range(11, -1, -1))),
+    ],
+)
+def test_runs_come_in_the_order_that_is_asked_for_in_pages(client, runs, order, expected):
+    found, token = [], None
+    while True:
+        page = client.search_runs([runs], order_by=order, max_results=5, page_token=token)
+        found += [int(r.info.run_name[4:]) for r in page]
+        token = page.token
+        if not token:
+            break
+    assert found == expected
+
+
+def test_several_experiments_are_searched_at_once(client, runs):
+    other = client.create_experiment("other")
+    made = client.create_run(other, start_time=5).info.run_id
+    found = client.search_runs([runs, other, "no such"])
+    assert len(found) == 13
+    assert found[-1].info.run_id == made
+
+
+def test_a_filter_that_is_no_filter_is_refused(client, runs):
+    with pytest.raises(mlflow.exceptions.MlflowException, match="Invalid"):
+        client.search_runs([runs], "this is no filter")
+
+
+_KEYS = st.sampled_from(["auc", "depth", "team"])
+_TEXTS = st.sampled_from(["a", "A", "ab", "b", "1", "10", ""])
+
+
+@given(
+    metrics=st.dictionaries(_KEYS, st.sampled_from([0.0, 1.0, 2.0])),
+    params=st.dictionaries(_KEYS, _TEXTS),
+    tags=st.dictionaries(_KEYS, _TEXTS),
+    kind=st.sampled_from(["metrics", "params", "tags"]),
+    key=_KEYS,
+    sign=st.sampled_from(["=", "!=", "<", "<=", ">", ">=", "LIKE", "ILIKE"]),
+    value=st.sampled_from(["a", "a%", "_", "%B", "1"]),
+)
+def test_the_columns_never_leave_out_what_mlflow_would_find(
+    metrics, params, tags, kind, key, sign, value
+):
+    from ops.registry.mlflow.entities import Seen
+
+    if (kind == "metrics" and "LIKE" in sign) or (kind != "metrics" and sign[0] in "<>"):
+        return
+    asked = f"{kind}.{key} {sign} " + ("1" if kind == "metrics" else f"'{value}'")
+    row = {
+        "metrics": {k: [v, 0, 0, v, v, 1, 0, 0] for k, v in metrics.items()},
+        "params": params,
+        "tags": tags,
+        "parent": None,
+    }
+    theirs = SearchUtils.filter([Seen(row, None, None)], asked)
+    node = to_node(SearchUtils.parse_search_filter(asked))
+    assert holds(node, lookup(row)) or not theirs
