@@ -54,7 +54,7 @@ def cases() -> Iterator[Case]:
             yield Case(
                 f"memory of gathering {shown} rows, MB",
                 {"ops": lambda rows=rows: _memory(dsn, rows, folder)},
-                (Target(at_most=140),),
+                (Target(at_most=40),),
                 measure=Measure.RETURNED,
                 rounds=3,
             )

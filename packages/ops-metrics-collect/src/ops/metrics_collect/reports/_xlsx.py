@@ -128,9 +128,14 @@ class _Renderer:
     def _write(
         self, page: Any, line: int, position: int, value: Any, style: Any, top: int = 0
     ) -> None:
-        if value is None:
+        # Most cells are plain text and integers; they skip what the others need.
+        if type(value) is str and value.isprintable() and len(value) <= _MAX_TEXT:
+            page.write_string(line, position, value)
+        elif type(value) is int and abs(value) < _EXACT_INTEGER:
+            page.write_number(line, position, value, style)
+        elif value is None:
             return
-        if isinstance(value, Formula):
+        elif isinstance(value, Formula):
             page.write_formula(
                 line,
                 position,
