@@ -5,19 +5,40 @@ from __future__ import annotations
 import functools
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import cachebox
 import cachetools
 import diskcache
 import joblib
+import theine
 
-from benchmarks.harness import Case, Target
+from benchmarks.harness import Case, Measure, Target
 from ops.cache import MemoryCache, cache, configure, memoize
 
 
 def _square(x: int) -> int:
     return x * x
+
+
+def _by_threads(call: Callable[[], object], threads: int = 4, number: int = 50_000) -> float:
+    """Return the seconds per call while *threads* threads make *number* calls each."""
+    gate = threading.Barrier(threads + 1)
+
+    def work() -> None:
+        gate.wait()
+        for _ in range(number):
+            call()
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    gate.wait()
+    start = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    return (time.perf_counter() - start) / (threads * number)
 
 
 def cases() -> Iterator[Case]:
@@ -42,6 +63,25 @@ def cases() -> Iterator[Case]:
         },
         (Target("cachebox.LRUCache", 1.4), Target("cachetools+RLock", 10)),
         packages=("cachebox", "cachetools"),
+    )
+
+    yield Case(
+        "cache[key], hit, 4 threads",
+        {
+            "ops": lambda: _by_threads(lambda: ours["k5"]),
+            "cachebox.LRUCache": lambda: _by_threads(lambda: box["k5"]),
+            "cachetools+RLock": lambda: _by_threads(locked),
+        },
+        (Target("cachebox.LRUCache", 1.4), Target("cachetools+RLock", 10)),
+        measure=Measure.RETURNED,
+        rounds=7,
+    )
+    reader: theine.Cache[str, int] = theine.Cache(1000)
+    reader.set("k5", 5)
+    yield Case(
+        "cache.get(key), hit",
+        {"ops": lambda: ours.get("k5"), "theine": lambda: reader.get("k5")},
+        packages=("theine",),
     )
 
     timed: MemoryCache[str, int] = MemoryCache(1000, default_ttl=3600)

@@ -135,3 +135,12 @@ def test_the_summary_is_ready_for_json_and_reset_forgets_it(metrics) -> None:
 
 def test_there_is_one_collector_per_process() -> None:
     assert get_metrics_collector() is get_metrics_collector()
+
+
+def test_shards_of_threads_that_follow_each_other_are_all_counted(metrics) -> None:
+    """A thread that starts when another has ended may get everything at the same address."""
+    for _ in range(200):
+        thread = threading.Thread(target=metrics.increment, args=("n",))
+        thread.start()
+        thread.join()
+    assert metrics.get_counter("n") == 200

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import threading
 import weakref
 from collections import deque
@@ -68,6 +69,9 @@ class _Shard:
             self.sketches.setdefault(name, Sketch()).merge(sketch)
 
 
+_numbers = itertools.count()
+
+
 class _Epoch(threading.local):
     """The shards since the last reset. `__init__` runs again in each thread that first touches it."""
 
@@ -76,7 +80,7 @@ class _Epoch(threading.local):
 
     def __init__(self, shards: dict[int, _Shard], ended: deque[int]) -> None:
         owner = _Owner()
-        number = id(owner)
+        number = next(_numbers)  # not its id: that is given out again before the shard is folded
         # The callback may run in the middle of anything, so it takes no lock: append is atomic.
         reference = weakref.ref(owner, lambda _: ended.append(number))
         shard = _Shard(reference)
