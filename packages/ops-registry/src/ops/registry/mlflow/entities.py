@@ -8,6 +8,7 @@ filters and orders the rows themselves, and entities are made only for the page 
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import (
@@ -35,7 +36,6 @@ from ops.registry.filters import as_text
 from ops.registry.records import RunStatus
 
 if TYPE_CHECKING:
-    import datetime as dt
     import pathlib
     from collections.abc import Mapping
 
@@ -52,6 +52,7 @@ _STATUS = {
     #: MLflow has no word for a run whose processes have died.
     RunStatus.STALE: "KILLED",
 }
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _OWN = {name: status for status, name in _STATUS.items() if status is not RunStatus.STALE}
 
 
@@ -61,8 +62,8 @@ def to_status(name: str) -> RunStatus:
 
 
 def millis(moment: dt.datetime) -> int:
-    """Return milliseconds since the epoch."""
-    return round(moment.timestamp() * 1000)
+    """Return whole milliseconds since the epoch."""
+    return (moment - _EPOCH) // dt.timedelta(milliseconds=1)
 
 
 def to_experiment(known: records.Experiment, artifacts: pathlib.Path) -> Experiment:

@@ -52,6 +52,9 @@ class RunBook:
         self._durability = durability
         self._owned = owned
         self._artifact_root = artifact_root
+        self._opened = from_ns(
+            time_ns()
+        )  # what the default experiment says while it is not on disk
         self._ledger = ExperimentLedger(root / "experiments", durability=durability)
         self._store = RunStore(root, self._ledger, durability=durability)
         self._readers: collections.OrderedDict[str, RunReader] = collections.OrderedDict()
@@ -64,7 +67,7 @@ class RunBook:
         if any(e.name == DEFAULT_NAME or e.experiment_id == DEFAULT_ID for e in found):
             return found
         where = self._artifact_uri(DEFAULT_ID)
-        return [Experiment(DEFAULT_ID, DEFAULT_NAME, from_ns(0), artifact_uri=where), *found]
+        return [Experiment(DEFAULT_ID, DEFAULT_NAME, self._opened, artifact_uri=where), *found]
 
     def experiment(self, experiment_id: str) -> Experiment:
         """Return one by its id, or raise `ExperimentNotFoundError`."""
@@ -91,7 +94,7 @@ class RunBook:
         return self._ledger.change(self.experiment(experiment_id).experiment_id, **changes)
 
     def _materialize(self, experiment_id: str) -> None:
-        if experiment_id == DEFAULT_ID and self.experiment(DEFAULT_ID).created_at == from_ns(0):
+        if experiment_id == DEFAULT_ID and self.experiment(DEFAULT_ID).created_at is self._opened:
             try:
                 where = self._artifact_uri(DEFAULT_ID)
                 self._ledger.create(DEFAULT_NAME, "", {}, id=DEFAULT_ID, artifact_uri=where)
