@@ -10,25 +10,34 @@ from ops.foundation.errors import MissingExtraError
 from ops.foundation.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ops.registry.mlflow.modelstore import (
-        OpsModelStore,
-    )
-    from ops.registry.mlflow.trackingstore import (
-        OpsTrackingStore,
-    )
+    from ops.registry.mlflow.decorator import mlflow_track
+    from ops.registry.mlflow.helper import MLflowHelper
+    from ops.registry.mlflow.modelstore import OpsModelStore
+    from ops.registry.mlflow.pipelines import MLflowPipelineTracker, TrackedRun
+    from ops.registry.mlflow.trackingstore import OpsTrackingStore
 
 if importlib.util.find_spec("mlflow") is None:
     raise MissingExtraError("mlflow", "ops-registry[mlflow]")
 
 __all__ = [
+    "MLflowHelper",
+    "MLflowPipelineTracker",
     "OpsModelStore",
     "OpsTrackingStore",
+    "TrackedRun",
+    "mlflow_track",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        ".decorator": ("mlflow_track",),
+        ".helper": ("MLflowHelper",),
         ".modelstore": ("OpsModelStore",),
+        ".pipelines": (
+            "MLflowPipelineTracker",
+            "TrackedRun",
+        ),
         ".trackingstore": ("OpsTrackingStore",),
     },
 )
