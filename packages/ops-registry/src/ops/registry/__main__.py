@@ -23,6 +23,7 @@ _EXAMPLES = """examples:
   ops-registry compare 0198f3 0198f4 --path ./mlops_data
   ops-registry promote credit_risk 3 Production --path ./mlops_data
   ops-registry export ./backup --experiment tuning --path ./mlops_data
+  ops-registry ui --path ./mlops_data
   ops-registry fsck --repair --path ./mlops_data
 
 exit codes: 0 all is well, 1 a check found damage, 2 the request was wrong
@@ -220,6 +221,20 @@ def _serve_probes(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any
     return {"stopped": server.url}, 0
 
 
+def _ui(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+    from ops.registry.ui.server import serve
+
+    serve(
+        context,
+        host=asked.host,
+        port=asked.port,
+        token=asked.token,
+        allow_writes=asked.allow_writes,
+        ready=lambda address: print(f"Open {address}", file=sys.stderr, flush=True),
+    )
+    return {"stopped": "ui"}, 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ops-registry",
@@ -255,6 +270,11 @@ def _parser() -> argparse.ArgumentParser:
     promote.add_argument("name")
     promote.add_argument("version", type=int)
     promote.add_argument("stage", help="Staging, Production, Archived or None")
+    ui = command("ui", _ui, "show the store in a browser")
+    ui.add_argument("--host", default="127.0.0.1")
+    ui.add_argument("--port", type=int, default=5066, help="0 takes a free one")
+    ui.add_argument("--token", help='what visitors must know; "auto" makes one')
+    ui.add_argument("--allow-writes", action="store_true", help="promote and roll back by click")
     rollback = command("rollback", _rollback, "give a stage back to the version before")
     rollback.add_argument("name")
     rollback.add_argument("stage", nargs="?", default="Production")

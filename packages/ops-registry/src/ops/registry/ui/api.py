@@ -1,0 +1,118 @@
+"""The JSON API, as docs/registry-ui.md describes it. Everything here only reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from ops.foundation.errors import ValidationError
+from ops.registry.ui.curves import MOST_POINTS, curve
+from ops.registry.ui.runtables import TableView
+from ops.registry.ui.streams import live_points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from ops.registry.context import MLOpsContext
+
+__all__ = ["json_response", "routes"]
+
+_MOST_CURVES = 50
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """Return *content* as JSON; NaN and infinities, which JSON has not, become null."""
+    body = json.dumps(_plain(content), allow_nan=False, separators=(",", ":"))
+    return Response(body, status, media_type="application/json")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def routes(context: MLOpsContext) -> list[Route]:
+    """Return the routes of the API over one store."""
+    tracker, registry = context.experiment_tracker, context.model_registry
+
+    def experiments(_: Request) -> Any:
+        return tracker.list_experiments()
+
+    def runs(request: Request) -> Any:
+        view = TableView.from_query(request.query_params)
+        end = view.page * view.size
+        found = tracker.search_runs(
+            request.path_params["experiment_id"],
+            filter=view.filter or None,
+            order_by=view.order or None,
+            limit=end + 1,
+        )
+        return {"runs": found[end - view.size : end], "has_more": len(found) > end}
+
+    def run(request: Request) -> Any:
+        return tracker.get_run(request.path_params["run_id"])
+
+    def curves(request: Request) -> Any:
+        query = request.query_params
+        run_ids = [r for r in query.get("runs", "").split(",") if r]
+        by = query.get("x", "step")
+        most = query.get("points", str(MOST_POINTS))
+        if by not in {"step", "time"} or not most.isdecimal() or not 2 <= int(most[:9]) <= 100_000:
+            raise ValidationError("x is 'step' or 'time', and points a number from 2 to 100000.")
+        if not 0 < len(run_ids) <= _MOST_CURVES:
+            raise ValidationError(f"runs names 1 to {_MOST_CURVES} runs, separated by commas.")
+        key = request.path_params["key"]
+        return {
+            run_id: curve(
+                tracker.get_metric_history(run_id, key), by_time=by == "time", most=int(most)
+            )
+            for run_id in run_ids
+        }
+
+    def models(request: Request) -> Any:
+        query = request.query_params
+        return registry.search_models(query.get("filter") or None, query.get("order") or None, 1000)
+
+    def versions(request: Request) -> Any:
+        return registry.list_model_versions(request.path_params["name"])
+
+    def health(_: Request) -> Any:
+        return context.health.check_all().to_dict()
+
+    async def stream(request: Request) -> Response:
+        run_id = request.path_params["run_id"]
+        await run_in_threadpool(tracker.get_run, run_id)  # a run that is not there is a 404
+        return StreamingResponse(live_points(tracker, run_id), media_type="text/event-stream")
+
+    return [
+        Route("/api/experiments", _answering(experiments)),
+        Route("/api/experiments/{experiment_id}/runs", _answering(runs)),
+        Route("/api/runs/{run_id}", _answering(run)),
+        Route("/api/runs/{run_id}/stream", stream),
+        Route("/api/curves/{key:path}", _answering(curves)),
+        Route("/api/models", _answering(models)),
+        Route("/api/models/{name:path}", _answering(versions)),
+        Route("/api/health", _answering(health)),
+    ]
+
+
+def _answering(make: Callable[[Request], Any]) -> Callable[[Request], Response]:
+    return lambda request: json_response(make(request))

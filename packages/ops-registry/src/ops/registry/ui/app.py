@@ -1,0 +1,232 @@
+"""The pages: addresses, what each shows, and what a click may change."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ops.foundation.errors import OpsError, PathEscapesRootError, ValidationError
+from ops.foundation.files import safe_join
+from ops.registry.errors import NotFoundError
+from ops.registry.records import ModelStage
+from ops.registry.ui import api
+from ops.registry.ui.comparisons import compare
+from ops.registry.ui.runtables import PAGE_SIZES, SUMMARIES, TableView, page_of_runs
+from ops.registry.ui.security import Gate
+from ops.registry.ui.texts import FILTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from ops.registry.context import MLOpsContext
+
+__all__ = ["create_app"]
+
+_MOST_COMPARED = 50
+_AUDIT_ENTRIES = 500
+
+
+def create_app(
+    context: MLOpsContext,
+    *,
+    token: str | None = None,
+    allow_writes: bool = False,
+    hosts: Iterable[str] = (),
+) -> Starlette:
+    """Return the application over the store of *context*; see `security` for who may ask."""
+    pages = _Pages(context, allow_writes=allow_writes)
+    return Starlette(
+        routes=[
+            Route("/", pages.home),
+            Route("/experiments/{experiment_id}", pages.runs),
+            Route("/runs/{run_id}", pages.run),
+            Route("/runs/{run_id}/artifacts/{path:path}", pages.artifact),
+            Route("/compare", pages.compare),
+            Route("/models", pages.models),
+            Route("/models/{name:path}", pages.model, methods=["GET"]),
+            Route("/promote", pages.promote, methods=["POST"]),
+            Route("/rollback", pages.rollback, methods=["POST"]),
+            Route("/audit", pages.audit),
+            Route("/health", pages.health),
+            *api.routes(context),
+            Mount("/static", StaticFiles(directory=pathlib.Path(__file__).parent / "static")),
+        ],
+        middleware=[Middleware(Gate, hosts=hosts, token=token, allow_writes=allow_writes)],
+        exception_handlers={OpsError: pages.failed, HTTPException: pages.failed},
+    )
+
+
+class _Pages:
+    """Handlers; plain functions, which Starlette runs in threads, since the store blocks."""
+
+    def __init__(self, context: MLOpsContext, *, allow_writes: bool) -> None:
+        self._context = context
+        self._tracker = context.experiment_tracker
+        self._registry = context.model_registry
+        self._templates = Environment(
+            loader=PackageLoader("ops.registry.ui"), autoescape=True, undefined=StrictUndefined
+        )
+        self._templates.filters.update(FILTERS)
+        self._templates.globals.update(allow_writes=allow_writes, store=str(context.path))
+
+    def _show(
+        self, request: Request, page_name: str, status: int = 200, /, **values: Any
+    ) -> Response:
+        template = self._templates.get_template(page_name)
+        csrf = request.state.csrf
+        return HTMLResponse(template.render(request=request, csrf=csrf, **values), status)
+
+    def home(self, request: Request) -> Response:
+        """List the experiments."""
+        found = self._tracker.list_experiments()
+        newest = {
+            e.experiment_id: self._tracker.search_runs(
+                e.experiment_id, order_by="start_time DESC", limit=1
+            )
+            for e in found
+        }
+        return self._show(request, "home.html", experiments=found, newest=newest)
+
+    def runs(self, request: Request) -> Response:
+        """Show the table of runs; for htmx only the table itself."""
+        experiment = self._tracker.get_experiment(request.path_params["experiment_id"])
+        problem, status = None, 200
+        try:
+            view = TableView.from_query(request.query_params)
+            page = page_of_runs(self._tracker, experiment.experiment_id, view)
+        except ValidationError as error:  # a search that is not right yet
+            problem, status, view, page = str(error), 400, TableView(), None
+            view = TableView(filter=request.query_params.get("filter", ""))
+        partial = request.headers.get("hx-request") == "true"
+        return self._show(
+            request,
+            "_runs.html" if partial else "runs.html",
+            200 if partial else status,
+            experiment=experiment,
+            view=view,
+            page=page,
+            problem=problem,
+            sizes=PAGE_SIZES,
+            summaries=SUMMARIES,
+        )
+
+    def run(self, request: Request) -> Response:
+        """Show one run."""
+        run = self._tracker.get_run(request.path_params["run_id"])
+        parent = None
+        if run.parent_run_id is not None:
+            parent = self._tracker.get_run(run.parent_run_id)
+        return self._show(
+            request,
+            "run.html",
+            run=run,
+            experiment=self._tracker.get_experiment(run.experiment_id),
+            parent=parent,
+            children=self._tracker.list_child_runs(run.run_id),
+            models=self._registry.search_models(f"run_id = '{run.run_id}'"),
+        )
+
+    def artifact(self, request: Request) -> Response:
+        """Send one file of a run, always as a download: it may be anything."""
+        run = self._tracker.get_run(request.path_params["run_id"])
+        folder = self._tracker.artifact_folder(run.run_id)
+        path = safe_join(folder, request.path_params["path"])
+        if not path.is_file():
+            raise HTTPException(404, f"The run has no file {request.path_params['path']!r}.")
+        return FileResponse(path, filename=path.name, content_disposition_type="attachment")
+
+    def compare(self, request: Request) -> Response:
+        """Show runs side by side."""
+        run_ids = [r for r in request.query_params.get("runs", "").split(",") if r]
+        if not 0 < len(run_ids) <= _MOST_COMPARED:
+            raise ValidationError(f"Choose 1 to {_MOST_COMPARED} runs to compare.")
+        found = [self._tracker.get_run(run_id) for run_id in dict.fromkeys(run_ids)]
+        return self._show(request, "compare.html", runs=found, comparison=compare(found))
+
+    def models(self, request: Request) -> Response:
+        """List the models, each with its newest version and the one in production."""
+        text = request.query_params.get("filter", "").strip()
+        problem, names = None, self._registry.list_models()
+        try:
+            chosen = {v.name for v in self._registry.search_models(text or None)}
+            names = [name for name in names if name in chosen]
+        except ValidationError as error:
+            problem, names = str(error), []
+        rows = [(name, self._registry.list_model_versions(name)) for name in names]
+        return self._show(request, "models.html", rows=rows, text=text, problem=problem)
+
+    def model(self, request: Request) -> Response:
+        """Show the versions of a model."""
+        name = request.path_params["name"]
+        versions = self._registry.list_model_versions(name)
+        if not versions:
+            raise HTTPException(404, f"Model {name!r} has no version.")
+        return self._show(
+            request, "model.html", name=name, versions=versions[::-1], stages=list(ModelStage)
+        )
+
+    async def promote(self, request: Request) -> Response:
+        """Move a version to a stage."""
+        form = await _form(request, "name", "version", "stage")
+        stages, version = {str(stage): stage for stage in ModelStage}, form["version"]
+        if form["stage"] not in stages or not version.isdecimal() or len(version) > 9:
+            raise ValidationError("A version number and the name of a stage are needed.")
+        stage = stages[form["stage"]]
+        await run_in_threadpool(self._registry.promote_model, form["name"], int(version), stage)
+        return _back_to(form["name"])
+
+    async def rollback(self, request: Request) -> Response:
+        """Give production back to the version before."""
+        form = await _form(request, "name")
+        await run_in_threadpool(self._registry.rollback, form["name"])
+        return _back_to(form["name"])
+
+    def audit(self, request: Request) -> Response:
+        """Show the newest entries of the audit log."""
+        log = self._context.operations.audit
+        entries = [] if log is None else list(log)[-_AUDIT_ENTRIES:][::-1]
+        return self._show(request, "audit.html", entries=entries, audited=log is not None)
+
+    def health(self, request: Request) -> Response:
+        """Run the health checks and show them."""
+        report = self._context.health.check_all()
+        return self._show(request, "health.html", report=report.to_dict())
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say what was wrong: as JSON to programs, as a page to people."""
+        status = 500
+        if isinstance(error, HTTPException):
+            status, said = error.status_code, str(error.detail)
+        else:
+            said = str(error)
+            status = 404 if isinstance(error, NotFoundError) else status
+            status = 400 if isinstance(error, ValidationError | PathEscapesRootError) else status
+        if request.url.path.startswith("/api/"):
+            return api.json_response(
+                {"error": said, "code": str(getattr(error, "code", status))}, status
+            )
+        return self._show(request, "failed.html", status, said=said, number=status)
+
+
+async def _form(request: Request, *names: str) -> dict[str, str]:
+    form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
+    if missing := [name for name in names if not form.get(name)]:
+        raise ValidationError(f"The form lacks {', '.join(missing)}.")
+    return form
+
+
+def _back_to(model: str) -> Response:
+    return RedirectResponse(f"/models/{quote(model)}", 303)

@@ -1,0 +1,142 @@
+"""One page of the table of runs: which runs, which columns, what differs between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+from ops.foundation.errors import ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ops.registry.records import Run
+    from ops.registry.tracker import ExperimentTracker
+
+__all__ = ["PAGE_SIZES", "RunPage", "RunRow", "TableView", "page_of_runs", "value_of"]
+
+PAGE_SIZES = (25, 50, 100, 250)
+SUMMARIES = ("last", "best", "min", "max")
+_MOST_COLUMNS = 40
+_NEWEST_FIRST = "start_time DESC"
+_SMALLER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "seconds", "duration")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TableView:
+    """What the reader asks for; the fields are those of the address."""
+
+    filter: str = ""
+    order: str = ""
+    page: int = 1
+    size: int = 50
+    summary: Literal["last", "best", "min", "max"] = "last"
+    differing: bool = False
+    tree: bool = False
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> TableView:
+        """Read the query of an address; raises `ValidationError` for what makes no sense."""
+        summary: Any = query.get("summary", "last")
+        if summary not in SUMMARIES:
+            raise ValidationError(f"summary is one of {', '.join(SUMMARIES)}, not {summary!r}.")
+        return cls(
+            filter=query.get("filter", "").strip(),
+            order=query.get("order", "").strip(),
+            page=_whole(query, "page", 1, 1_000_000),
+            size=_whole(query, "size", 50, 1000),
+            summary=summary,
+            differing=query.get("differing") == "1",
+            tree=query.get("tree") == "1",
+            columns=tuple(c for c in query.get("columns", "").split(",") if c),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run, how deep it is nested in the tree, and its cells by column."""
+
+    run: Run
+    depth: int
+    cells: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunPage:
+    """The rows of one page. *varying* are the columns with more than one value in it."""
+
+    rows: Sequence[RunRow]
+    columns: Sequence[str]
+    all_columns: Sequence[str]
+    varying: frozenset[str]
+    has_more: bool
+
+
+def page_of_runs(tracker: ExperimentTracker, experiment_id: str, view: TableView) -> RunPage:
+    """Return one page; only as many runs are read as the pages up to it hold."""
+    end = view.page * view.size
+    found = tracker.search_runs(
+        experiment_id,
+        filter=view.filter or None,
+        order_by=view.order or _NEWEST_FIRST,
+        limit=end + 1,
+    )
+    runs = found[end - view.size : end]
+    every = _columns_of(runs)
+    cells = {run.run_id: {c: value_of(run, c, view.summary) for c in every} for run in runs}
+    varying = frozenset(c for c in every if len({str(cells[run.run_id][c]) for run in runs}) > 1)
+    chosen = [c for c in every if c in view.columns] if view.columns else every[:_MOST_COLUMNS]
+    if view.differing:
+        chosen = [c for c in chosen if c in varying]
+    placed = _as_tree(runs) if view.tree else [(run, 0) for run in runs]
+    rows = [RunRow(run, depth, cells[run.run_id]) for run, depth in placed]
+    return RunPage(rows, chosen, every, varying, len(found) > end)
+
+
+def value_of(run: Run, column: str, summary: str = "last") -> Any:
+    """Return the value of a column such as `metrics.auc` or `params.depth`, None where it is not."""
+    group, _, key = column.partition(".")
+    if group == "params":
+        return run.parameters.get(key)
+    if group == "tags":
+        return run.tags.get(key)
+    found = run.metric_summaries.get(key)
+    if found is None:
+        return run.metrics.get(key)
+    if summary == "best":
+        small = any(word in key.lower() for word in _SMALLER_IS_BETTER)
+        summary = "min" if small else "max"
+    return {"last": found.last, "min": found.minimum, "max": found.maximum}[summary]
+
+
+def _columns_of(runs: Sequence[Run]) -> list[str]:
+    metrics = dict.fromkeys(f"metrics.{key}" for run in runs for key in run.metrics)
+    params = dict.fromkeys(f"params.{key}" for run in runs for key in run.parameters)
+    tags = dict.fromkeys(f"tags.{key}" for run in runs for key in run.tags)
+    return [*sorted(metrics), *sorted(params), *sorted(tags)]
+
+
+def _as_tree(runs: Sequence[Run]) -> list[tuple[Run, int]]:
+    """Place each run behind its parent, if that is on the page too."""
+    here = {run.run_id for run in runs}
+    children: dict[str | None, list[Run]] = {}
+    for run in runs:
+        parent = run.parent_run_id if run.parent_run_id in here else None
+        children.setdefault(parent, []).append(run)
+    placed: list[tuple[Run, int]] = []
+    waiting = [(run, 0) for run in reversed(children.get(None, []))]
+    while waiting:
+        run, depth = waiting.pop()
+        placed.append((run, depth))
+        waiting += [(child, depth + 1) for child in reversed(children.get(run.run_id, []))]
+    return placed
+
+
+def _whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= most:
+        raise ValidationError(f"{name} is a whole number from 1 to {most}, not {text!r}.")
+    return int(text)

@@ -1,0 +1,90 @@
+// Keys, choosing and comparing runs, columns, colours. The pages work without it, but for the charts.
+"use strict";
+(() => {
+  const one = (selector) => document.querySelector(selector);
+  const all = (selector) => [...document.querySelectorAll(selector)];
+
+  function toggleTheme() {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
+    const next = now === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem("theme", next);
+    document.dispatchEvent(new Event("theme"));
+  }
+
+  const chosen = () => all("input.one:checked").map((box) => box.value);
+
+  function count() {
+    const button = one("#compare");
+    if (!button) return;
+    const number = chosen().length;
+    one("#chosen").textContent = number;
+    button.disabled = number < 2;
+  }
+
+  function compare() {
+    if (chosen().length > 1) location.href = "/compare?runs=" + chosen().map(encodeURIComponent).join(",");
+  }
+
+  function move(step) {
+    const rows = all("table.rows tbody tr");
+    if (!rows.length) return;
+    const at = rows.findIndex((row) => row.classList.contains("here"));
+    const next = Math.min(Math.max(at + step, 0), rows.length - 1);
+    rows.forEach((row, i) => row.classList.toggle("here", i === next));
+    rows[next].scrollIntoView({ block: "nearest" });
+  }
+
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "all") all("input.one").forEach((box) => (box.checked = event.target.checked));
+    if (event.target.matches("#all, .one")) count();
+    if (event.target.id === "only-differing") all("tr.same").forEach((row) => row.classList.toggle("hidden", event.target.checked));
+  });
+
+  document.addEventListener("click", (event) => {
+    const id = event.target.id;
+    if (id === "theme") toggleTheme();
+    if (id === "help") one("#keys").showModal();
+    if (id === "compare" || event.target.closest("#compare")) compare();
+    if (id === "apply") {
+      const boxes = all("#choose input");
+      const kept = boxes.filter((box) => box.checked).map((box) => box.value);
+      one("#columns").value = kept.length === boxes.length ? "" : kept.join(",");
+      one("#search").requestSubmit();
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input:not([type=checkbox]):not([type=range]), select, textarea")) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    const here = one("tr.here");
+    const act = {
+      "/": () => one("#filter")?.focus(),
+      j: () => move(1),
+      k: () => move(-1),
+      Enter: () => !event.target.matches("a, button, input, summary") && here?.querySelector("a")?.click(),
+      x: () => here?.querySelector("input.one")?.click(),
+      c: compare,
+      t: toggleTheme,
+      "?": () => one("#keys").showModal(),
+      "[": () => one("#previous")?.click(),
+      "]": () => one("#next")?.click(),
+    }[event.key];
+    if (act) {
+      if (event.key === "/") event.preventDefault();
+      act();
+    }
+  });
+
+  // The sort order and the columns live in the table's links; the form must send the same ones.
+  document.addEventListener("htmx:afterSettle", () => {
+    const query = new URLSearchParams(location.search);
+    if (one("#order")) one("#order").value = query.get("order") || "";
+    count();
+  });
+  one("#only-differing")?.dispatchEvent(new Event("change", { bubbles: true }));
+})();

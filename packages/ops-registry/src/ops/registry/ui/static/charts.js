@@ -1,0 +1,228 @@
+// Metric charts, parallel coordinates and the scatter plot.
+"use strict";
+(() => {
+  const colours = ["#1f77b4", "#d95f02", "#1b9e77", "#c2348b", "#7570b3", "#8a6d00", "#e7298a", "#3b8f3b", "#b15928", "#0097a7"];
+  const one = (selector) => document.querySelector(selector);
+  const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const svg = (name, attributes) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    return node;
+  };
+
+  function smoothed(values, weight) {
+    if (!weight) return values;
+    let last = null;
+    let mass = 0;
+    return values.map((value) => {
+      if (value === null) return null;
+      mass = mass * weight + (1 - weight); // debiased, so that the beginning is not drawn to zero
+      last = (last === null ? 0 : last) * weight + value * (1 - weight);
+      return last / mass;
+    });
+  }
+
+  class Charts {
+    constructor(box) {
+      this.box = box;
+      this.runs = JSON.parse(box.dataset.runs);
+      this.curves = new Map(); // metric -> run -> {x, y}
+      this.plots = new Map();
+      this.live = new Map(); // metric -> points that arrived by the stream
+      JSON.parse(box.dataset.metrics).forEach((metric) => this.add(metric));
+      for (const id of ["axis", "log", "smooth"]) one("#" + id)?.addEventListener("input", () => (id === "axis" ? this.loadAll() : this.drawAll()));
+      document.addEventListener("theme", () => this.drawAll());
+      let timer = 0;
+      addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(() => this.drawAll(), 150); });
+      this.loadAll();
+      if (box.dataset.live) this.follow(box.dataset.live);
+    }
+
+    add(metric) {
+      if (this.curves.has(metric)) return;
+      this.curves.set(metric, {});
+      const frame = document.createElement("div");
+      frame.className = "chart";
+      const title = document.createElement("h3");
+      title.textContent = metric;
+      frame.append(title);
+      frame.dataset.metric = metric;
+      this.box.append(frame);
+      one("#nothing")?.remove();
+    }
+
+    async loadAll() {
+      await Promise.all([...this.curves.keys()].map((metric) => this.load(metric)));
+    }
+
+    async load(metric) {
+      const axis = one("#axis").value;
+      const ids = this.runs.map((run) => run.id).join(",");
+      const name = metric.split("/").map(encodeURIComponent).join("/");
+      const answer = await fetch(`/api/curves/${name}?runs=${encodeURIComponent(ids)}&x=${axis}`);
+      if (!answer.ok) return;
+      this.curves.set(metric, await answer.json());
+      this.draw(metric);
+    }
+
+    drawAll() {
+      for (const metric of this.curves.keys()) this.draw(metric);
+    }
+
+    draw(metric) {
+      const frame = [...this.box.children].find((node) => node.dataset.metric === metric);
+      const weight = Number(one("#smooth").value);
+      const tables = this.runs.map((run) => {
+        const curve = this.curves.get(metric)[run.id] || { x: [], y: [] };
+        const byX = new Map();
+        const ys = smoothed(curve.y, weight);
+        curve.x.forEach((x, i) => byX.set(x, ys[i]));
+        return byX;
+      });
+      const xs = [...new Set(tables.flatMap((table) => [...table.keys()]))].sort((a, b) => a - b);
+      const log = one("#log").checked;
+      const data = [xs, ...tables.map((table) => xs.map((x) => {
+        const y = table.get(x);
+        return y === undefined || (log && y !== null && y <= 0) ? undefined : y;
+      }))];
+      this.plots.get(metric)?.destroy();
+      const grid = { stroke: ink("--line"), width: 1 };
+      const axis = { stroke: ink("--soft"), grid, ticks: grid };
+      const few = xs.length < 30;
+      this.plots.set(metric, new uPlot({
+        width: Math.max(frame.clientWidth - 14, 200),
+        height: 220,
+        scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
+        axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (v === null ? "" : String(+v.toPrecision(4)))) }],
+        cursor: { drag: { x: true, y: true, uni: 30 } },
+        legend: { show: true },
+        series: [{ label: one("#axis").value === "time" ? "seconds" : "step" }, ...this.runs.map((run, i) => ({
+          label: run.name || run.id, stroke: colours[i % colours.length], width: 1.5, spanGaps: true, points: { show: few },
+          value: (_, v) => (v === null || v === undefined ? "–" : String(+v.toPrecision(6))),
+        }))],
+      }, data, frame));
+    }
+
+    follow(id) {
+      const source = new EventSource(`/api/runs/${encodeURIComponent(id)}/stream`);
+      let first = true;
+      source.onmessage = (event) => {
+        const metrics = new Set(JSON.parse(event.data).map((point) => point[0]));
+        metrics.forEach((metric) => this.add(metric));
+        if (!first) metrics.forEach((metric) => this.soon(metric));
+        else this.loadAll();
+        first = false;
+      };
+      source.addEventListener("end", (event) => {
+        source.close();
+        const status = JSON.parse(event.data);
+        one("#status").textContent = status;
+        one("#status").className = "status " + status;
+        this.loadAll();
+      });
+    }
+
+    soon(metric) { // at most twice a second, however fast points arrive
+      if (this.live.has(metric)) return;
+      this.live.set(metric, setTimeout(() => { this.live.delete(metric); this.load(metric); }, 500));
+    }
+  }
+
+  function scaleOf(values) {
+    const there = values.filter((v) => v !== null);
+    const low = Math.min(...there), high = Math.max(...there);
+    return { low, high, at: (v) => (high === low ? 0.5 : (v - low) / (high - low)) };
+  }
+  const shown = (v) => String(+v.toPrecision(4));
+
+  function parallel(box) {
+    const { runs, axes } = JSON.parse(box.dataset.numbers);
+    const width = Math.max(160 * axes.length, 600), height = 300, top = 34, bottom = 270;
+    const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Parallel coordinates of the runs" });
+    const place = (i) => 60 + (i * (width - 120)) / (axes.length - 1);
+    const scales = axes.map((axis) => scaleOf(axis.values));
+    const y = (i, v) => bottom - scales[i].at(v) * (bottom - top);
+    const brushes = axes.map(() => null);
+    const lines = runs.map((run, r) => {
+      const points = axes.map((axis, i) => (axis.values[r] === null ? null : `${place(i)},${y(i, axis.values[r])}`)).filter(Boolean);
+      const line = svg("polyline", { points: points.join(" "), class: "line", stroke: colours[r % colours.length] });
+      line.append(svg("title", {}));
+      line.firstChild.textContent = run.name || run.id;
+      picture.append(line);
+      return line;
+    });
+    const refresh = () => lines.forEach((line, r) => line.classList.toggle("off", brushes.some((b, i) => {
+      if (!b) return false;
+      const v = axes[i].values[r];
+      return v === null || y(i, v) < b[0] || y(i, v) > b[1];
+    })));
+    axes.forEach((axis, i) => {
+      picture.append(svg("line", { x1: place(i), x2: place(i), y1: top, y2: bottom, class: "axis" }));
+      const texts = [[axis.name, 14], [shown(scales[i].high), 28], [shown(scales[i].low), 286]];
+      for (const [text, at] of texts) {
+        const label = svg("text", { x: place(i), y: at, "text-anchor": "middle" });
+        label.textContent = text.length > 24 ? text.slice(0, 23) + "…" : text;
+        picture.append(label);
+      }
+      const brush = svg("rect", { x: place(i) - 9, width: 18, y: 0, height: 0, class: "brush" });
+      const grip = svg("rect", { x: place(i) - 12, width: 24, y: top, height: bottom - top, class: "grip" });
+      let from = null;
+      const at = (event) => {
+        const frame = picture.getBoundingClientRect();
+        return Math.min(Math.max(((event.clientY - frame.top) / frame.height) * height, top), bottom);
+      };
+      grip.addEventListener("pointerdown", (event) => { from = at(event); grip.setPointerCapture(event.pointerId); });
+      grip.addEventListener("pointermove", (event) => {
+        if (from === null) return;
+        brushes[i] = [Math.min(from, at(event)), Math.max(from, at(event))];
+        brush.setAttribute("y", brushes[i][0]);
+        brush.setAttribute("height", brushes[i][1] - brushes[i][0]);
+        refresh();
+      });
+      grip.addEventListener("pointerup", () => {
+        if (!brushes[i] || brushes[i][1] - brushes[i][0] < 3) { brushes[i] = null; brush.setAttribute("height", 0); }
+        from = null;
+        refresh();
+      });
+      picture.append(brush, grip);
+    });
+    box.append(picture);
+  }
+
+  function scatter(box, numbers) {
+    const selects = ["x", "y"].map((name, i) => {
+      const select = one("#scatter-" + name);
+      const first = i === 0 ? 0 : numbers.axes.length - 1;
+      numbers.axes.forEach((axis, n) => select.append(new Option(axis.name, n, false, n === first)));
+      select.addEventListener("change", draw);
+      return select;
+    });
+    function draw() {
+      const [across, up] = selects.map((select) => numbers.axes[select.value]);
+      const picture = svg("svg", { viewBox: "0 0 700 320", role: "img", "aria-label": `${up.name} over ${across.name}` });
+      const xs = scaleOf(across.values), ys = scaleOf(up.values);
+      picture.append(svg("line", { x1: 60, x2: 680, y1: 280, y2: 280, class: "axis" }), svg("line", { x1: 60, x2: 60, y1: 20, y2: 280, class: "axis" }));
+      const texts = [[shown(xs.low), 60, 296, "middle"], [shown(xs.high), 680, 296, "end"], [across.name, 370, 312, "middle"], [shown(ys.low), 54, 284, "end"], [shown(ys.high), 54, 26, "end"], [up.name, 66, 14, "start"]];
+      for (const [text, x, y, anchor] of texts) {
+        const label = svg("text", { x, y, "text-anchor": anchor });
+        label.textContent = text;
+        picture.append(label);
+      }
+      numbers.runs.forEach((run, r) => {
+        if (across.values[r] === null || up.values[r] === null) return;
+        const dot = svg("circle", { cx: 60 + xs.at(across.values[r]) * 620, cy: 280 - ys.at(up.values[r]) * 260, r: 5, fill: colours[r % colours.length] });
+        dot.append(svg("title", {}));
+        dot.firstChild.textContent = `${run.name || run.id}: ${shown(across.values[r])}, ${shown(up.values[r])}`;
+        picture.append(dot);
+      });
+      box.replaceChildren(picture);
+    }
+    draw();
+  }
+
+  if (one("#charts")) new Charts(one("#charts"));
+  if (one("#parallel")) {
+    parallel(one("#parallel"));
+    scatter(one("#scatter"), JSON.parse(one("#parallel").dataset.numbers));
+  }
+})();

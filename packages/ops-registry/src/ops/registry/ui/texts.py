@@ -1,0 +1,81 @@
+"""How values read on a page."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from ops.foundation.formatting import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping
+
+    from ops.registry.ui.runtables import TableView
+
+__all__ = ["FILTERS"]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _when(value: dt.datetime | None) -> str:
+    return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _duration(seconds: float | None) -> str:
+    return "" if seconds is None else format_duration(seconds)
+
+
+def _address(view: TableView, changes: Mapping[str, Any]) -> str:
+    """Return the query of *view* with some fields changed; what is the default is left out."""
+    fields: dict[str, Any] = {
+        "filter": view.filter,
+        "order": view.order,
+        "page": view.page,
+        "size": view.size,
+        "summary": view.summary,
+        "differing": "1" if view.differing else "",
+        "tree": "1" if view.tree else "",
+        "columns": ",".join(view.columns),
+    } | dict(changes)
+    usual = {"page": 1, "size": 50, "summary": "last"}
+    kept = {k: v for k, v in fields.items() if v not in ("", None) and usual.get(k) != v}
+    return "?" + urlencode(kept)
+
+
+def _sorting(view: TableView, column: str) -> str:
+    """Return the order that a click on the head of *column* asks for: up, down, none."""
+    field = f'{column.partition(".")[0]}."{column.partition(".")[2]}"' if "." in column else column
+    following = {f"{field} DESC": f"{field} ASC", f"{field} ASC": ""}
+    return following.get(view.order, f"{field} DESC")
+
+
+def _direction(view: TableView, column: str) -> str:
+    up = _sorting(view, column)
+    if up == "":
+        return "ascending"
+    return "descending" if up.endswith(" ASC") else "none"
+
+
+FILTERS: dict[str, Any] = {
+    "value": _value,
+    "is_number": _is_number,
+    "when": _when,
+    "duration": _duration,
+    "size": format_bytes,
+    "address": _address,
+    "sorting": _sorting,
+    "direction": _direction,
+    "quoted": lambda text: quote(str(text), safe=""),
+}

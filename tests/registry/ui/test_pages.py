@@ -1,0 +1,285 @@
+"""The web UI without a browser: pages, the JSON API, and who may ask."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from ops.foundation import ValidationError
+from ops.registry import ModelStage
+from ops.registry.ui.app import create_app
+from ops.registry.ui.curves import thinned
+from ops.registry.ui.server import serve
+
+LOCAL = "http://127.0.0.1:5066"
+
+
+def client(store: Any, **options: Any) -> TestClient:
+    app = create_app(store.context, **options)
+    return TestClient(app, base_url=LOCAL, raise_server_exceptions=False)
+
+
+# Pages
+
+
+def test_every_page_answers(store: Any) -> None:
+    with client(store) as pages:
+        for address in (
+            "/",
+            f"/experiments/{store.experiment_id}",
+            f"/runs/{store.runs[0]}",
+            f"/compare?runs={','.join(store.runs[:3])}",
+            "/models",
+            "/models/credit/risk",
+            "/audit",
+            "/health",
+            "/static/app.css",
+        ):
+            answer = pages.get(address)
+            assert answer.status_code == 200, address
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_an_empty_store_says_how_to_begin(tmp_path: Any) -> None:
+    from ops.registry import MLOpsConfig, MLOpsContext
+
+    with MLOpsContext(MLOpsConfig(storage_path=str(tmp_path / "none"))) as context:
+        pages = TestClient(create_app(context), base_url=LOCAL)
+        assert "create_experiment" in pages.get("/").text
+        assert "No model yet" in pages.get("/models").text
+        assert "Nothing is audited" in pages.get("/audit").text
+        assert not (tmp_path / "none").exists(), "looking creates nothing"
+
+
+def test_the_table_searches_sorts_and_pages(store: Any) -> None:
+    with client(store) as pages:
+        address = f"/experiments/{store.experiment_id}"
+
+        def names(query: str) -> list[str]:
+            text = pages.get(address + query).text
+            return re.findall(r'<td class="name[^>]*><a href="[^"]*">([^<]*)<', text)
+
+        assert names("?order=metrics.auc+DESC&size=3") == ["trial-11", "trial-10", "trial-9"]
+        assert names("?order=metrics.auc+DESC&size=3&page=2") == ["trial-8", "trial-7", "trial-6"]
+        assert names("?filter=params.depth+%3D+2&order=name+ASC") == [
+            "trial-11",
+            "trial-2",
+            "trial-5",
+            "trial-8",
+        ]
+        tree = names("?tree=1&size=100")
+        assert tree.index("child") == tree.index("trial-1") + 1
+        assert names("?filter=metrics.auc+%3E+5") == []
+        text = pages.get(address + "?differing=1&filter=name+LIKE+'trial%25'").text
+        assert "params.depth" in text
+        assert ">params.same<" not in text
+        best = pages.get(address + "?summary=max&filter=name+%3D+'trial-0'").text
+        assert ">1<" in best  # the first loss
+
+
+@pytest.mark.parametrize(
+    "query", ["?filter=metrics.auc+>>", "?order=nothing", "?page=0", "?size=x", "?summary=median"]
+)
+def test_a_wrong_request_is_said_and_not_a_failure(store: Any, query: str) -> None:
+    with client(store) as pages:
+        answer = pages.get(f"/experiments/{store.experiment_id}{query}")
+        assert answer.status_code == 400
+        assert 'class="problem"' in answer.text
+        assert pages.get(f"/api/experiments/{store.experiment_id}/runs{query}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/experiments/none", "/runs/none", "/models/none", "/api/runs/none", "/api/runs/none/stream"],
+)
+def test_what_is_not_there_is_a_404(store: Any, address: str) -> None:
+    with client(store) as pages:
+        answer = pages.get(address)
+        assert answer.status_code == 404
+        if address.startswith("/api"):
+            assert answer.json()["code"] == "RUN_NOT_FOUND"
+
+
+def test_text_of_the_store_is_never_markup(store: Any) -> None:
+    with client(store) as pages:
+        for address in (f"/experiments/{store.experiment_id}", "/"):
+            text = pages.get(address + "?size=100").text
+            assert "<script>document" not in text
+            assert "<img src=x" not in text
+
+
+# The API
+
+
+def test_the_api_gives_runs_curves_and_models(store: Any) -> None:
+    with client(store) as pages:
+        (experiment,) = pages.get("/api/experiments").json()
+        assert experiment["name"] == "credit risk"
+        found = pages.get(
+            f"/api/experiments/{store.experiment_id}/runs?filter=status+%3D+'RUNNING'"
+        ).json()
+        assert [run["name"] for run in found["runs"]] == ["live"]
+        assert found["has_more"] is False
+        run = pages.get(f"/api/runs/{store.runs[3]}").json()
+        assert run["parameters"] == {"depth": 0, "same": 1, "booster": "gbtree"}
+        curves = pages.get(f"/api/curves/loss?runs={store.runs[0]},{store.runs[1]}").json()
+        assert curves[store.runs[0]]["x"] == list(range(50))
+        assert curves[store.runs[1]]["y"][0] == 1.01
+        by_time = pages.get(f"/api/curves/loss?runs={store.runs[0]}&x=time&points=10").json()
+        assert by_time[store.runs[0]]["points"] == 50
+        assert len(by_time[store.runs[0]]["x"]) <= 12
+        assert len(pages.get("/api/models").json()) == 3
+        assert [v["stage"] for v in pages.get("/api/models/credit/risk").json()] == [
+            "Archived",
+            "Production",
+            "None",
+        ]
+        assert pages.get("/api/health").json()["status"]
+
+
+def test_nan_is_null_in_json(store: Any) -> None:
+    with client(store) as pages:
+        found = pages.get(f"/api/experiments/{store.experiment_id}/runs?size=100").text
+        assert "NaN" not in found
+        json.loads(found)
+
+
+def test_the_stream_has_all_points_and_ends_with_the_run(store: Any) -> None:
+    with client(store) as pages:
+        text = pages.get(f"/api/runs/{store.runs[0]}/stream").text
+    events = [line for line in text.splitlines() if line]
+    points = json.loads(events[0].removeprefix("data: "))
+    assert len(points) == 51
+    assert [point[0] for point in points].count("loss") == 50
+    assert events[-2:] == ["event: end", 'data: "COMPLETED"']
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=3000),
+    st.integers(2, 100),
+)
+def test_thinning_keeps_ends_and_peaks(values: list[float], most: int) -> None:
+    points = [(float(n), value) for n, value in enumerate(values)]
+    kept = thinned(points, most)
+    assert len(kept) <= most + 2
+    assert [x for x, _ in kept] == sorted({x for x, _ in kept})
+    real = [v for v in values if not math.isnan(v)]
+    if real:
+        shown = [v for _, v in kept if not math.isnan(v)]
+        assert (min(shown), max(shown)) == (min(real), max(real))
+        assert (kept[0][0], kept[-1][0]) == (0.0, len(values) - 1)
+
+
+# Who may ask
+
+
+def test_another_host_name_is_refused(store: Any) -> None:
+    with client(store) as pages:
+        assert pages.get("/", headers={"host": "evil.example"}).status_code == 421
+        assert pages.get("/", headers={"host": "localhost:5066"}).status_code == 200
+        assert pages.get("/", headers={"host": "[::1]:5066"}).status_code == 200
+
+
+def test_with_a_token_nobody_else_gets_in(store: Any) -> None:
+    with client(store, token="secret-token") as pages:
+        assert pages.get("/").status_code == 401
+        assert pages.get("/?token=wrong").status_code == 401
+        assert pages.get("/api/experiments").status_code == 401
+        bearer = {"authorization": "Bearer secret-token"}
+        assert pages.get("/api/experiments", headers=bearer).status_code == 200
+        answer = pages.get("/models?filter=&token=secret-token", follow_redirects=False)
+        assert answer.status_code == 303
+        assert "token" not in answer.headers["location"]
+        assert pages.get("/").status_code == 200  # by the cookie
+        assert "secret-token" not in pages.get("/").text
+
+
+def _form(pages: TestClient) -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', pages.get("/models/credit/risk").text)
+    return found[1] if found else ""
+
+
+def test_changes_need_writes_to_be_allowed_and_a_form_of_ours(store: Any) -> None:
+    change = {"name": "credit/risk", "version": "3", "stage": "Production"}
+    with client(store) as pages:
+        assert _form(pages) == ""
+        assert pages.post("/promote", data=change).status_code == 403
+    with client(store, allow_writes=True) as pages:
+        assert pages.post("/promote", data=change).status_code == 403
+        csrf = _form(pages)
+        assert csrf
+        stolen = {**change, "csrf": "x" + csrf[1:]}
+        assert pages.post("/promote", data=stolen).status_code == 403
+        elsewhere = {"origin": "http://evil.example"}
+        answer = pages.post("/promote", data={**change, "csrf": csrf}, headers=elsewhere)
+        assert answer.status_code == 403
+        registry = store.context.model_registry
+        assert registry.get_model_by_stage("credit/risk", ModelStage.PRODUCTION).version == 2
+        same = {"origin": LOCAL}
+        answer = pages.post("/promote", data={**change, "csrf": csrf}, headers=same)
+        assert answer.status_code == 200
+        assert registry.get_model_by_stage("credit/risk", ModelStage.PRODUCTION).version == 3
+        pages.post("/rollback", data={"name": "credit/risk", "csrf": csrf})
+        assert registry.get_model_by_stage("credit/risk", ModelStage.PRODUCTION).version == 2
+        for wrong in ({"version": "x"}, {"stage": "Moon"}, {"name": "none"}, {"version": "99"}):
+            answer = pages.post("/promote", data={**change, "csrf": csrf, **wrong})
+            assert answer.status_code in {400, 404}, wrong
+        assert pages.post("/promote", data={"csrf": csrf}).status_code == 400
+        assert pages.post("/promote", content=b"x" * 70_000).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../../../../etc/passwd", "..%2f..%2findex.parquet", "%2e%2e/%2e%2e/x", "/etc/passwd", "no"],
+)
+def test_no_path_leaves_the_artifacts_of_the_run(store: Any, path: str) -> None:
+    with client(store) as pages:
+        answer = pages.get(f"/runs/{store.runs[0]}/artifacts/{path}")
+        assert answer.status_code in {400, 404}
+        assert "root:" not in answer.text
+
+
+def test_an_artifact_is_a_download_whatever_it_is(store: Any) -> None:
+    with client(store) as pages:
+        answer = pages.get(f"/runs/{store.runs[0]}/artifacts/notes/page.html")
+        assert answer.text == "<b>text</b>"
+        assert answer.headers["content-disposition"].startswith("attachment")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    path=st.sampled_from(
+        ["/", "/experiments/{e}", "/compare", "/models", "/api/experiments/{e}/runs"]
+    )
+    | st.builds(lambda text: "/" + text, st.text(max_size=30)),
+    query=st.dictionaries(
+        st.sampled_from(["filter", "order", "page", "size", "runs", "columns", "token", "x"]),
+        st.text(max_size=40),
+        max_size=4,
+    ),
+    method=st.sampled_from(["GET", "POST", "HEAD", "PUT"]),
+)
+def test_no_request_whatever_makes_the_server_fail(
+    store: Any, path: str, query: dict[str, str], method: str
+) -> None:
+    pages = client(store, allow_writes=True)
+    address = path.format(e=store.experiment_id) if "{e}" in path else path
+    try:
+        answer = pages.request(method, address, params=query)
+    except (ValueError, TypeError, httpx2.InvalidURL):  # the client could not even say it
+        return
+    assert answer.status_code < 500, (address, query, answer.text)
+
+
+def test_beyond_loopback_a_token_is_required(store: Any) -> None:
+    with pytest.raises(ValidationError, match="token"):
+        serve(store.context, host="0.0.0.0", port=0)
