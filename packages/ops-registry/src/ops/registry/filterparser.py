@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from ops.registry.errors import FilterError, InvalidValueError
 from ops.registry.filters import (
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ops.registry.filters import Node
+
+    #: What says yes to a value, and what was asked with.
+    _Accepting: TypeAlias = tuple[Callable[[Any], bool], tuple[float | str, ...]]
 
 __all__ = ["parse_filter", "parse_order"]
 
@@ -158,7 +161,14 @@ class _Parser:
         if self._accept("is"):
             present = self._accept("not")
             self._expect("null")
-            return Test(field, kind, lambda _: present, if_absent=not present)
+            return Test(
+                field,
+                kind,
+                lambda _: present,
+                if_absent=not present,
+                question="null",
+                negated=present,
+            )
         if self._token.kind == "operator" and SAME_SIGN.get(
             self._token.value, self._token.value
         ) in (SIGNS):
@@ -167,14 +177,17 @@ class _Parser:
             return self._compared(field, kind, sign)
         negated = self._accept("not")
         if self._accept("like"):
-            accepts = self._pattern(field, kind)
+            accepts, operands = self._pattern(field, kind)
+            question = "like"
         elif self._accept("in"):
-            accepts = self._membership(field, kind)
+            accepts, operands = self._membership(field, kind)
+            question = "in"
         else:
             self._fail("Here should be a comparison (=, !=, <, <=, >, >=, LIKE, IN or IS).")
+        asked: dict[str, Any] = {"question": question, "operands": operands, "negated": negated}
         if not negated:
-            return Test(field, kind, accepts)
-        return Test(field, kind, lambda value: not accepts(value))
+            return Test(field, kind, accepts, **asked)
+        return Test(field, kind, lambda value: not accepts(value), **asked)
 
     def _compared(self, field: str, kind: Kind, sign: str) -> Test:
         position = self.index
@@ -187,21 +200,22 @@ class _Parser:
             self.index = position
             self._fail(error.message)
 
-    def _membership(self, field: str, kind: Kind) -> Callable[[Any], bool]:
+    def _membership(self, field: str, kind: Kind) -> _Accepting:
         self._expect("(")
         tests = [self._compared(field, kind, "=")]
         while self._accept(","):
             tests.append(self._compared(field, kind, "="))
         self._expect(")")
-        return lambda value: any(test.accepts(value) for test in tests)
+        operands = tuple(test.operands[0] for test in tests)
+        return (lambda value: any(test.accepts(value) for test in tests)), operands
 
-    def _pattern(self, field: str, kind: Kind) -> Callable[[Any], bool]:
+    def _pattern(self, field: str, kind: Kind) -> _Accepting:
         if kind in {Kind.NUMBER, Kind.TIME}:
             self._fail(f"{field} is a {kind.value}, which has no LIKE.")
         pattern = str(self._value(Kind.TEXT))
         parts = (".*" if c == "%" else "." if c == "_" else re.escape(c) for c in pattern)
         matches = re.compile("".join(parts), re.DOTALL).fullmatch
-        return lambda value: matches(as_text(value)) is not None
+        return (lambda value: matches(as_text(value)) is not None), (pattern,)
 
     def _value(self, kind: Kind) -> float | str:
         token = self._token

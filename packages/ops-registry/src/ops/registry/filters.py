@@ -73,7 +73,9 @@ class Kind(Enum):
 class Test:
     """Whether *accepts* says yes to a field's value; without a value the answer is *if_absent*.
 
-    A comparison of numbers also says its *sign* and *bound*, for those who compare whole columns.
+    A comparison of numbers also says its *sign* and *bound*, for those who compare whole columns. For
+    those who ask elsewhere (SQL) *question* is what is asked: a sign, "like", "in" or "null", and
+    *operands* what with; *negated* turns "like", "in" and "null" round where there is a value.
     """
 
     field: str
@@ -82,6 +84,9 @@ class Test:
     if_absent: bool = False
     sign: str | None = None
     bound: float = math.nan
+    question: str = ""
+    operands: tuple[float | str, ...] = ()
+    negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +148,26 @@ def comparison(field: str, kind: Kind, sign: str, value: float | str) -> Test:
         raise InvalidValueError(f"{sign!r} is no comparison; use one of {list(SIGNS)}.")
     if kind in {Kind.NUMBER, Kind.TIME}:
         number = _bound(field, kind, value)
-        return Test(field, kind, lambda v: bool(compare(v, number)), sign=sign, bound=number)
+        return Test(
+            field,
+            kind,
+            lambda v: bool(compare(v, number)),
+            sign=sign,
+            bound=number,
+            question=sign,
+            operands=(number,),
+        )
     text = as_text(value)
+    asked: dict[str, Any] = {"question": sign, "operands": (text,)}
     wanted = as_number(text) if kind is Kind.MIXED else None
     if wanted is None:
-        return Test(field, kind, lambda v: bool(compare(as_text(v), text)))
+        return Test(field, kind, lambda v: bool(compare(as_text(v), text)), **asked)
 
     def numeric(found: Any) -> bool:
         number = as_number(as_text(found))
         return sign == "!=" if number is None else bool(compare(number, wanted))
 
-    return Test(field, kind, numeric)
+    return Test(field, kind, numeric, **asked)
 
 
 def holds(node: Node, lookup: Lookup) -> bool:
