@@ -1,11 +1,5 @@
 from __future__ import annotations
 
-import datetime as dt
-import json
-import os
-import pathlib
-import platform
-
 import pytest
 
 from ops.observe.events import EventEmitter
@@ -82,21 +76,3 @@ def no_current_context(monkeypatch):
     reset_mlops_context()
     yield
     reset_mlops_context()
-
-
-@pytest.fixture(scope="session")
-def fault_record():
-    """What fault tests found, by test; a full run (OPS_FAULTS=full) writes it beside the benchmarks."""
-    record = {}
-    yield record
-    if record and os.environ.get("OPS_FAULTS") == "full":
-        results = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-        report = {
-            "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "machine": machine,
-            "python": platform.python_version(),
-            "results": dict(sorted(record.items())),
-        }
-        target = results / "faults-registry.json"
-        target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

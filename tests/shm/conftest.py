@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import os
-import pathlib
-import platform
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -56,20 +51,3 @@ def child() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             pipe.close()
-
-
-@pytest.fixture(scope="session")
-def fault_record() -> Iterator[dict[str, Any]]:
-    """What fault tests found, by test; a full run (OPS_FAULTS=full) writes it beside the benchmarks."""
-    record: dict[str, Any] = {}
-    yield record
-    if record and os.environ.get("OPS_FAULTS") == "full":
-        report = {
-            "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-            "python": platform.python_version(),
-            "results": dict(sorted(record.items())),
-        }
-        results = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
-        target = results / "faults-shm.json"
-        target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
