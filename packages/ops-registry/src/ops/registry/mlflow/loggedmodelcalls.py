@@ -41,8 +41,9 @@ class LoggedModelCalls(RunSearching):
         tags: list[LoggedModelTag] | None = None,
         params: list[LoggedModelParameter] | None = None,
         model_type: str | None = None,
+        model_id: str | None = None,
     ) -> LoggedModel:
-        """Create a model, PENDING until it is finalized."""
+        """Create a model, PENDING until it is finalized; with *model_id* a copy of one."""
         _validate_logged_model_name(name)
         experiment = self._experiment(experiment_id)
         if experiment.deleted_at is not None:
@@ -53,7 +54,7 @@ class LoggedModelCalls(RunSearching):
             _validate_param(param.key, param.value)
         for tag in tags or []:
             _validate_tag(tag.key, tag.value)
-        model_id = f"m-{uuid.uuid4().hex}"
+        model_id = model_id or f"m-{uuid.uuid4().hex}"
         root = experiment.artifact_uri or self.models.folder.as_uri()
         below = (
             (model_id,) if experiment.artifact_uri is None else ("models", model_id, "artifacts")

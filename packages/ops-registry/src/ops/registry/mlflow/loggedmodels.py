@@ -9,7 +9,6 @@ experiment's artifacts.
 from __future__ import annotations
 
 import threading
-import uuid
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +41,8 @@ class LoggedModelBook:
         self._known: dict[str, dict[str, Any]] = {}
         self._turn = threading.RLock()
 
-    def create(self, fields: Mapping[str, Any], model_id: str | None = None) -> str:
+    def create(self, fields: Mapping[str, Any], model_id: str) -> str:
         """Add a model and return its id; *fields* has its name, experiment and so on."""
-        model_id = model_id or f"m-{uuid.uuid4().hex}"
         self._append({"op": "create", "id": model_id, "fields": dict(fields)})
         return model_id
 

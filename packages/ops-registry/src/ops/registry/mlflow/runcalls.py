@@ -69,8 +69,9 @@ class RunCalls(ExperimentCalls):
         start_time: int | None,
         tags: list[RunTag] | None,
         run_name: str | None,
+        run_id: str | None = None,
     ) -> Run:
-        """Start a run, which others see at once."""
+        """Start a run, which others see at once; with *run_id*, which must be free, a copy of one."""
         experiment = self._active(experiment_id)
         tags = list(tags or [])
         tagged = _get_run_name_from_tags(tags)
@@ -88,6 +89,7 @@ class RunCalls(ExperimentCalls):
             start=start,
             tags=texts,
             parent=texts.get(MLFLOW_PARENT_RUN_ID),
+            run_id=run_id,
         )
         if user_id and user_id != texts.get(MLFLOW_USER):
             self.book.append(run_id, {"e": "extra", "k": "user", "x": user_id, "t": time_ns()})
