@@ -166,18 +166,18 @@ def test_parameters_come_from_params_py_unless_configure_says_otherwise(
     monkeypatch.chdir(tmp_path)
     assert parameter("epochs_of_file") is None
     (tmp_path / "params.py").write_text(
-        "import os\nepochs_of_file = 3\nmodel: dict = {'depth': [1, 2]}\n"
+        "import os\nepochs_of_file = 3\nmodel_of_file: dict = {'depth': [1, 2]}\n"
         "computed = os.getcwd()\nraise SystemExit('this file is never run')\n"
     )
     calls: list[Any] = []
 
-    @cache(ignore=["calls"], depends_on=["epochs_of_file", "model.depth"])
+    @cache(ignore=["calls"], depends_on=["epochs_of_file", "model_of_file.depth"])
     def train() -> int:
         calls.append(parameter("epochs_of_file"))
         return len(calls)
 
-    assert (train(), train(), parameter("model.depth")) == (1, 1, [1, 2])
-    (tmp_path / "params.py").write_text("epochs_of_file = 40\nmodel = {'depth': [1, 2]}\n")
+    assert (train(), train(), parameter("model_of_file.depth")) == (1, 1, [1, 2])
+    (tmp_path / "params.py").write_text("epochs_of_file = 40\nmodel_of_file = {'depth': [1, 2]}\n")
     assert (train(), calls) == (2, [3, 40])
     configure(data_folder=tmp_path, epochs_of_file=7)
     assert (train(), calls) == (3, [3, 40, 7])

@@ -88,12 +88,13 @@ def _gather(
         return copy_to_parts(
             db, name, statement, parameters, folder=output_dir, max_bytes=max_part_bytes
         )
-    module = type(db).__module__.split(".")[0]
+    cursor = db.cursor()
+    # Of the cursor, since connections are often wrapped.
+    module = type(cursor).__module__.split(".")[0]
     convert = moment or (iso if module == "sqlite3" else _unchanged)
     bound = {k: convert(v) if isinstance(v, dt.datetime) else v for k, v in values.items()}
     paramstyle = getattr(sys.modules.get(module), "paramstyle", "qmark")
     statement, parameters = bind_parameters(sql, bound, paramstyle)
-    cursor = db.cursor()
     try:
         cursor.execute(statement, parameters)
         columns = [column[0] for column in cursor.description]
