@@ -47,9 +47,9 @@ def copy_model(
         steps.step()
     pointing = target.client.get_registered_model(name).aliases
     for alias, number in model.aliases.items():
-        known = numbers.get(int(number))
-        if known is not None and str(pointing.get(alias)) != str(known):
-            target.client.set_registered_model_alias(name, alias, str(known))
+        copied = numbers.get(int(number))
+        if copied is not None and str(pointing.get(alias)) != str(copied):
+            target.client.set_registered_model_alias(name, alias, str(copied))
 
 
 def _origin(source: End, version: ModelVersion) -> str:
@@ -85,7 +85,7 @@ def _place(source: End, target: End, version: ModelVersion, known: Known) -> str
     where = source.client.get_model_version_download_uri(version.name, version.version)
     target_uri = target.client.get_run(runs[version.run_id]).info.artifact_uri
     for root in (
-        source.client.get_run(version.run_id).info.artifact_uri,
+        str(source.client.get_run(version.run_id).info.artifact_uri),
         f"runs:/{version.run_id}",
     ):
         if where == root or where.startswith(f"{root.rstrip('/')}/"):

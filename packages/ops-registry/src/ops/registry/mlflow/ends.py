@@ -123,12 +123,12 @@ class End:
         found = self._all(self.client.search_model_versions, filter_string=f"name='{quoted}'")
         return sorted(found, key=lambda v: int(v.version))
 
-    def files(self, uri: str) -> Any:
+    def files(self, uri: str | None) -> Any:
         """Return what reads and writes the files at *uri*.
 
         Never the client's own: it remembers them by ids, which both ends of a copy may share.
         """
-        return get_artifact_repository(uri, tracking_uri=self.uri)
+        return get_artifact_repository(str(uri), tracking_uri=self.uri)
 
     @staticmethod
     def _all(search: Callable[..., Any], **asked: Any) -> list[Any]:

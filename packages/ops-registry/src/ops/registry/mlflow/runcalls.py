@@ -39,7 +39,7 @@ from ops.registry.mlflow.failures import invalid, missing
 from ops.registry.runlog import point, points_body
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mlflow.entities import (
         DatasetInput,
@@ -264,9 +264,13 @@ class RunCalls(ExperimentCalls):
             self.book.change(run_id, name=texts[MLFLOW_RUN_NAME])
 
     def _row(self, run_id: str) -> dict[str, Any]:
+        return self._found(self.book.state_row, run_id)
+
+    @staticmethod
+    def _found(look: Callable[[str], dict[str, Any]], run_id: str) -> dict[str, Any]:
         _validate_run_id(run_id)
         try:
-            return self.book.state_row(run_id)
+            return look(run_id)
         except RunNotFoundError as error:
             raise missing(f"Run with id={run_id} not found") from error
 
@@ -279,8 +283,7 @@ class RunCalls(ExperimentCalls):
         return row
 
     def _seen(self, run_id: str) -> Seen:
-        self._row(run_id)
-        row = self.book.row(run_id)
+        row = self._found(self.book.row, run_id)
         return Seen(row, self.book.experiment(row["experiment_id"]), self.book.artifacts)
 
 

@@ -1,0 +1,109 @@
+"""The same code of MLflow's client on ``ops-registry://`` and on MLflow's own SQLite store.
+
+The targets are on the store that flushes each call to disk (``?durability=commit``), as SQLite does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.harness import Case, Target
+
+FLUSHED, QUICK, PEER = (
+    "ops-registry, flushed to disk",
+    "ops-registry, surviving kills",
+    "MLflow on SQLite",
+)
+RUNS = 300
+#: Per operation: how many times faster at least, and how many calls are timed together.
+ASKED = {
+    "log_metric": (20, 30),
+    "log_batch of 100, per metric": (20, 5),
+    "create_run": (20, 10),
+    "run end to end": (20, 5),
+    "get_metric_history of 1000": (None, 3),
+    "search_runs with a filter": (None, 3),
+    "create_model_version": (None, 10),
+    "get_model_version_by_alias": (None, 20),
+}
+
+
+def cases() -> Iterator[Case]:
+    """Yield the cases; without mlflow there is nothing to measure."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        import mlflow
+    except ImportError:
+        print("pip install mlflow sqlalchemy alembic")
+        return
+    mlflow.set_tracking_uri(None)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        contenders = {
+            FLUSHED: _operations(f"ops-registry://{root}/flushed?durability=commit", root),
+            QUICK: _operations(f"ops-registry://{root}/quick", root),
+            PEER: _operations(f"sqlite:///{root}/mlflow.db", root),
+        }
+        for name, (least, number) in ASKED.items():
+            targets = () if least is None else (Target(peer=PEER, at_least=least),)
+            yield Case(
+                name,
+                {who: operations[name] for who, operations in contenders.items()},
+                targets,
+                number=number,
+                rounds=5,
+                divide=100 if "100," in name else 1,
+                packages=("mlflow-skinny", "sqlalchemy"),
+            )
+
+
+def _operations(uri: str, root: pathlib.Path) -> dict[str, Callable[[], Any]]:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    client = MlflowClient(uri, uri)
+    experiment = client.create_experiment("bench", artifact_location=str(root / "artifacts"))
+    open_run = client.create_run(experiment).info.run_id
+    long_run = client.create_run(experiment).info.run_id
+    client.log_batch(long_run, [Metric("loss", 0.5, 1, step) for step in range(1000)])
+    many = client.create_experiment("many", artifact_location=str(root / "artifacts"))
+    for number in range(RUNS):
+        run = client.create_run(many).info.run_id
+        client.log_batch(run, [Metric("auc", number / RUNS, 1, 0)], [Param("depth", str(number))])
+        client.set_terminated(run)
+    client.create_registered_model("m")
+    client.create_model_version("m", str(root), open_run)
+    client.set_registered_model_alias("m", "best", "1")
+    client.create_registered_model("other")
+    steps = itertools.count()
+
+    def batch() -> None:
+        base = next(steps) * 10
+        hundred = [Metric(f"m{k % 10}", 0.5, 1, base + k // 10) for k in range(100)]
+        client.log_batch(open_run, hundred)
+
+    def whole_run() -> None:
+        run = client.create_run(experiment, tags={"a": "b"}).info.run_id
+        for k in range(10):
+            client.log_param(run, f"p{k}", k)
+        for k in range(5):
+            client.log_metric(run, f"m{k}", 0.5)
+        client.set_terminated(run)
+
+    return {
+        "log_metric": lambda: client.log_metric(open_run, "loss", 0.5, step=next(steps)),
+        "log_batch of 100, per metric": batch,
+        "create_run": lambda: client.create_run(experiment),
+        "run end to end": whole_run,
+        "get_metric_history of 1000": lambda: client.get_metric_history(long_run, "loss"),
+        "search_runs with a filter": lambda: client.search_runs([many], "metrics.auc > 0.95"),
+        "create_model_version": lambda: client.create_model_version("other", str(root), open_run),
+        "get_model_version_by_alias": lambda: client.get_model_version_by_alias("m", "best"),
+    }
