@@ -327,6 +327,18 @@ def test_what_is_read_is_kept_when_the_old_goes(tmp_path: Path) -> None:
         assert again.delete_tag("t") == 1
 
 
+def test_looking_at_everything_keeps_nothing(tmp_path: Path) -> None:
+    with DiskCache(tmp_path, max_bytes=1 << 20) as cache:
+        for n in range(2000):
+            cache.set(n, os.urandom(1000))
+        before = cache._log.segments.numbers(), cache.get_stats().disk_bytes
+        assert len(list(cache)) == cache.get_stats().size
+        assert cache.expire() == 0
+        assert cache.check().is_sound
+        assert all(cache.peek(n) for n in cache)
+        assert (cache._log.segments.numbers(), cache.get_stats().disk_bytes) == before
+
+
 def test_large_values_count_and_their_files_go_with_them(tmp_path: Path) -> None:
     with DiskCache(tmp_path, max_bytes=8 << 20) as cache:
         for n in range(30):

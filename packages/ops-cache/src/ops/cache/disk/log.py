@@ -186,8 +186,11 @@ class Log:
 
     # Reading and writing
 
-    def find(self, key: bytes) -> Found | None:
-        """Return flags, expiry and value of the newest record of *key*, or None."""
+    def find(self, key: bytes, *, keep: bool = True) -> Found | None:
+        """Return flags, expiry and value of the newest record of *key*, or None.
+
+        With *keep* an entry that would be dropped next is moved away from there.
+        """
         with self.mutex:
             segments = self.segments
             if segments.reader < 0 or _lseek(segments.reader, 0, _END) != self.tail:
@@ -197,7 +200,7 @@ class Log:
                 self.misses += 1
                 return None
             if position < self._rescue_below:
-                return self._find_with_care(key, position)
+                return self._find_with_care(key, position, keep=keep)
             found = segments.value(position)
             if found is None:  # dropped by another process
                 self.index.discard(key)
@@ -207,14 +210,14 @@ class Log:
             return found
 
     def peek(self, key: bytes) -> Found | None:
-        """Do as `find` does, without counting."""
+        """Do as `find` does, without counting it as a use."""
         with self.mutex:
             hits, misses = self.hits, self.misses
-            found = self.find(key)
+            found = self.find(key, keep=False)
             self.hits, self.misses = hits, misses
         return found
 
-    def _find_with_care(self, key: bytes, position: int) -> Found | None:
+    def _find_with_care(self, key: bytes, position: int, *, keep: bool) -> Found | None:
         """Find a record that only a hint has told of so far, or that is to be dropped next."""
         if position < 0:
             record = self.segments.record(~position)
@@ -223,7 +226,7 @@ class Log:
                 self.misses += 1
                 return None
             self.index.positions[key] = ~position
-        if self.index.positions[key] < self._rescue_below:
+        if keep and self.index.positions[key] < self._rescue_below:
             with contextlib.suppress(CacheFullError):
                 self.move(key)
         found = self.segments.value(self.index.positions[key])

@@ -176,14 +176,14 @@ class DiskCache:
         return {key: value for key, value in found.items() if value is not MISSING}
 
     def peek(self, key: Hashable, default: Any = None) -> Any:
-        """Return the value as `get` does, without any effect on counters."""
-        log = self._log
-        with log.mutex:
-            hits, misses = log.hits, log.misses
-            try:
-                return self.get(key, default)
-            finally:
-                log.hits, log.misses = hits, misses
+        """Return the value as `get` does, without any effect on counters or on what is kept."""
+        name = encode_key(self._prefix, key)
+        with self._log.mutex:
+            hits, misses = self._log.hits, self._log.misses
+            found = self._log.peek(name)
+            value = default if found is None else self._value_or(name, found, default)
+            self._log.hits, self._log.misses = hits, misses
+        return value
 
     def contains(self, key: Hashable) -> bool:
         """Say whether *key* has a value that has not expired."""
