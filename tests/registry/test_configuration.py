@@ -113,9 +113,13 @@ def test_a_file_that_is_no_mapping_is_said(tmp_path):
             MLOpsConfig.from_yaml(tmp_path / name, {})
 
 
-def test_databricks_is_never_replaced_by_a_folder():
-    with pytest.raises(BackendUnavailableError):
-        MLOpsConfig.from_mapping({"backend": "databricks"})
+def test_databricks_is_never_replaced_by_a_folder(monkeypatch, tmp_path):
+    for name in ("HOST", "HTTP_PATH", "TOKEN", "CLIENT_ID", "CLIENT_SECRET"):
+        monkeypatch.delenv(f"DATABRICKS_{name}", raising=False)
+    config = MLOpsConfig.from_mapping({"backend": "databricks", "path": str(tmp_path / "x")})
+    with pytest.raises(BackendUnavailableError, match="DATABRICKS_HOST, DATABRICKS_HTTP_PATH, "):
+        MLOpsContext(config)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,12 @@ def test_a_failing_post_hook_undoes_nothing(registry, operations, artifact):
     assert registry.register_model("m", artifact, "binary", "mine").version == 1
 
 
-def test_databricks_is_refused_and_nothing_is_used_instead(no_current_context, tmp_path):
-    with pytest.raises(BackendUnavailableError):
+def test_databricks_without_credentials_is_refused_and_nothing_is_used_instead(
+    no_current_context, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("DATABRICKS_TOKEN", raising=False)
+    monkeypatch.delenv("DATABRICKS_CLIENT_ID", raising=False)
+    with pytest.raises(BackendUnavailableError, match="DATABRICKS_TOKEN"):
         init_mlops(backend_type="databricks", storage_path=tmp_path / "x")
     assert not is_mlops_initialized()
 

@@ -2,14 +2,15 @@
 
 A backend registers a maker for each of the three; `MLOpsContext` asks for them by the name in its
 configuration. A maker gets the configuration and the wiring, and returns what fits the protocol.
-The local backend is registered here; another package registers its own before a context is made.
+The local backend and Databricks are registered here; another package registers its own before a
+context is made.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from ops.registry.errors import BackendUnavailableError, ConfigurationError
+from ops.registry.errors import ConfigurationError
 from ops.registry.layout import PathManager
 from ops.registry.protocols import (
     ExperimentTrackerProtocol,
@@ -82,12 +83,6 @@ def require_backend(name: str) -> None:
     """Raise unless there is a backend *name*, with all of its parts."""
     if all(name in part.names() for part in _PARTS):
         return
-    if name == "databricks":
-        raise BackendUnavailableError(
-            "The Databricks backend is not available in this version of ops-registry, "
-            "and nothing else is used in its place.",
-            suggestions=('Use backend_type="local".',),
-        )
     known = [n for n in StorageBackendFactory.names() if all(n in p.names() for p in _PARTS)]
     raise ConfigurationError(f"backend_type={name!r} is unknown; use one of {known}.")
 
@@ -127,6 +122,28 @@ def _local_registry(config: MLOpsConfig, operations: Operations) -> ModelRegistr
     return ModelRegistry(folder, operations=operations, durability=config.durability)
 
 
+def _databricks_storage(config: MLOpsConfig, operations: Operations) -> StorageBackendProtocol:
+    from ops.registry.databricks.parts import make_storage
+
+    return make_storage(config, operations)
+
+
+def _databricks_tracker(config: MLOpsConfig, operations: Operations) -> ExperimentTrackerProtocol:
+    from ops.registry.databricks.parts import make_tracker
+
+    return make_tracker(config, operations)
+
+
+def _databricks_registry(config: MLOpsConfig, operations: Operations) -> ModelRegistryProtocol:
+    from ops.registry.databricks.parts import make_registry
+
+    return make_registry(config, operations)
+
+
 StorageBackendFactory.register("local", _local_storage)
 ExperimentTrackerFactory.register("local", _local_tracker)
 ModelRegistryFactory.register("local", _local_registry)
+
+StorageBackendFactory.register("databricks", _databricks_storage)
+ExperimentTrackerFactory.register("databricks", _databricks_tracker)
+ModelRegistryFactory.register("databricks", _databricks_registry)

@@ -1,0 +1,155 @@
+"""The history of models in tables: frames in a chain, and one row per model that says its head.
+
+A change is two statements. A blind INSERT adds the frame, which names the one before it; nobody sees it
+yet. Then the model's row, whose head was that one, is given the new head: UPDATE … WHERE version = :v
+for a model that is there, MERGE for a new one. That is the commit, and only one of several can make it, so
+versions are dense and unique, and a promotion with its archiving is one step. The others have left a
+frame that no chain reaches, read on, and decide again. A commit whose answer was lost is found in
+the chain. The frames are those of the local journal, folded by the same `Ledger`.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.ids import generate_uuid7
+from ops.registry.databricks.runrows import stored
+from ops.registry.errors import CorruptStoreError, StorageError
+from ops.registry.journal import decode, encode
+from ops.registry.ledger import FORMAT, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ops.registry.databricks.volumes import Stored, Volume
+    from ops.registry.databricks.warehouse import Warehouse
+    from ops.registry.ledger import Model
+
+__all__ = ["ModelLog"]
+
+_ATTEMPTS = 50
+
+
+class ModelLog(Ledger):
+    """The models of a schema; the caller excludes other threads."""
+
+    def __init__(self, warehouse: Warehouse, volume: Volume) -> None:
+        # The journal is never read: `refresh` asks the warehouse.
+        super().__init__(pathlib.Path(), pathlib.Path(volume.uri("models")))
+        self._warehouse = warehouse
+        self._heads: dict[str, tuple[str, int]] = {}
+        self._places: dict[str, int] = {}
+        self._folded: set[str] = set()
+        self._frames: dict[str, list[dict[str, Any]]] = {}
+
+    def refresh(self) -> None:
+        """Fold in what was committed since the last time."""
+        heads = {
+            row["name"]: (row["head"], row["version"])
+            for row in self._warehouse.rows(
+                "SELECT name, head, version FROM @ops_models ORDER BY name"
+            )
+        }
+        behind = [name for name, head in heads.items() if self._heads.get(name) != head]
+        if not behind:
+            return
+        events = self._events(behind)
+        for name in behind:
+            self._follow(name, heads[name][0], events.get(name, {}))
+            self._heads[name] = heads[name]
+
+    def commit(self, name: str, decide: Callable[[Model | None], Mapping[str, Any]]) -> None:
+        """Append the frame that *decide* makes of the model as it is; asked again when it lost."""
+        for attempt in range(_ATTEMPTS):
+            self.refresh()
+            frame = decide(self.models.get(name))
+            event = generate_uuid7()
+            self._write(name, event, frame)
+            self.refresh()
+            if event in self._folded:
+                return
+            self._warehouse.wait(min(attempt, 4))
+        raise StorageError(f"Model {name!r} was changed by others {_ATTEMPTS} times in a row.")
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """Return the frames of a model, oldest first."""
+        return self._frames.get(name, [])
+
+    def files(self, name: str, version: int) -> list[Stored]:
+        """Return the files of a version's artifact."""
+        for frame in self.history(name):
+            if frame["op"] == "register" and frame["version"] == version:
+                return stored(frame["files"])
+        return []
+
+    def _write(self, name: str, event: str, frame: Mapping[str, Any]) -> None:
+        known = self._heads.get(name)
+        self._warehouse.change(
+            "INSERT INTO @ops_model_events "
+            "(event_id, name, parent, place, frame) VALUES (:event, :name, :parent, :place, :frame)",
+            event=event,
+            name=name,
+            parent=known[0] if known else None,
+            place=self._places.get(name, 0) + 1,
+            frame=encode({"v": FORMAT, **frame}).decode(),
+        )
+        if known is None:
+            self._warehouse.change(
+                "MERGE INTO @ops_models t "
+                "USING (SELECT :name AS name, :event AS head) s ON t.name = s.name "
+                "WHEN NOT MATCHED THEN INSERT (name, head, version) VALUES (s.name, s.head, 1)",
+                name=name,
+                event=event,
+            )
+            return
+        self._warehouse.change(
+            "UPDATE @ops_models "
+            "SET head = :event, version = version + 1 WHERE name = :name AND version = :version",
+            event=event,
+            name=name,
+            version=known[1],
+        )
+
+    def _events(self, names: list[str]) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the frames of models beyond those that are folded in, by their ids."""
+        if len(names) == 1:
+            rows = self._warehouse.rows(
+                "SELECT event_id, name, parent, place, frame FROM @ops_model_events WHERE name = :name AND place > :place",
+                name=names[0],
+                place=self._places.get(names[0], 0),
+            )
+        else:
+            rows = self._warehouse.rows(
+                "SELECT event_id, name, parent, place, frame FROM @ops_model_events "
+                "WHERE name IN (SELECT explode(from_json(:names, 'array<string>')))",
+                names=json.dumps(names),
+            )
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for row in rows:
+            found.setdefault(row["name"], {})[row["event_id"]] = row
+        return found
+
+    def _follow(self, name: str, head: str, events: Mapping[str, dict[str, Any]]) -> None:
+        """Fold in the chain from what is known to *head*."""
+        chain: list[dict[str, Any]] = []
+        known = self._heads[name][0] if name in self._heads else None
+        at: str | None = head
+        while at != known:
+            if at is None or at not in events:
+                raise CorruptStoreError(f"The history of model {name!r} has no frame {at!r}.")
+            chain.append(events[at])
+            at = events[at]["parent"]
+        for event in reversed(chain):
+            frame = decode(event["frame"].encode())
+            if frame["v"] > FORMAT:
+                raise CorruptStoreError(
+                    f"Model {name!r} was written in format {frame['v']}; this version of "
+                    f"ops-registry reads up to {FORMAT}.",
+                    suggestions=("Upgrade ops-registry.",),
+                )
+            self._apply(frame)
+            self._frames.setdefault(name, []).append(frame)
+            self._folded.add(event["event_id"])
+            self._places[name] = event["place"]

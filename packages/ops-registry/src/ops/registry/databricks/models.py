@@ -1,0 +1,333 @@
+"""The model registry on Databricks: histories in tables, artifacts in a volume.
+
+An artifact is uploaded before its version exists, to a place that nothing else has; what a process
+that died has uploaded is reached by no version. Checks and hooks are those of the local registry.
+"""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import secrets
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.ids import generate_short_id
+from ops.registry import artifacts
+from ops.registry.databricks.modellog import ModelLog
+from ops.registry.databricks.volumes import Volume, VolumePath, encoded
+from ops.registry.errors import (
+    BackendUnavailableError,
+    MLOpsException,
+    ModelNotFoundError,
+    ModelVersionNotFoundError,
+)
+from ops.registry.events import EventType, HookType
+from ops.registry.flavors import load_artifact
+from ops.registry.ledger import Model
+from ops.registry.model_registry import ModelRegistry
+from ops.registry.records import ModelStage
+from ops.registry.validators import check_name, check_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ops.foundation.files import StrPath
+    from ops.registry.databricks.volumes import Stored
+    from ops.registry.databricks.warehouse import Warehouse
+    from ops.registry.operations import Operations
+    from ops.registry.records import ModelVersion
+    from ops.serialize.trust import Trust
+
+__all__ = ["DatabricksModelRegistry"]
+
+logger = logging.getLogger("ops.registry")
+
+_EXCLUSIVE = {ModelStage.PRODUCTION, ModelStage.STAGING}
+
+
+class DatabricksModelRegistry(ModelRegistry):
+    """Models in the tables of a schema and its volume; threads and processes may share them."""
+
+    root: VolumePath  # type: ignore[assignment]  # a place in the volume, with / and exists()
+
+    def __init__(self, warehouse: Warehouse, *, operations: Operations | None = None) -> None:
+        super().__init__(warehouse.staging, operations=operations)
+        self.warehouse = warehouse
+        self._volume = Volume(warehouse)
+        self._artifacts = warehouse.staging
+        self._ledger: ModelLog = ModelLog(warehouse, self._volume)
+        self.root = VolumePath(self._volume, "")
+
+    # Changing
+
+    def rollback(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
+        """Give *stage* back to the version that had it before the last one that entered it."""
+        stage = check_stage(stage)
+        with self._turn:
+            self._ledger.refresh()
+            number = self._holder_before(name, stage)
+        # The hooks once, with what is known now; the frame is decided anew at every attempt.
+        self._operations.before(
+            HookType.PRE_MODEL_PROMOTE, {"name": name, "version": number, "stage": str(stage)}
+        )
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            return self._entering(name, self._holder_before(name, stage), stage) | {
+                "rollback": True
+            }
+
+        return self._moved(name, stage, decide, EventType.MODEL_ROLLED_BACK)
+
+    def _move(
+        self,
+        name: str,
+        version: int,
+        stage: ModelStage,
+        *,
+        archive_existing: bool,
+        **_: Any,
+    ) -> ModelVersion:
+        self._operations.before(
+            HookType.PRE_MODEL_PROMOTE, {"name": name, "version": version, "stage": str(stage)}
+        )
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            return self._entering(name, version, stage, archives=archive_existing)
+
+        return self._moved(name, stage, decide, EventType.MODEL_PROMOTED)
+
+    def _moved(
+        self,
+        name: str,
+        stage: ModelStage,
+        decide: Callable[[Model | None], Mapping[str, Any]],
+        event: EventType,
+    ) -> ModelVersion:
+        frame, made = self._committed(name, decide)
+        data = {"name": name, "version": made.version, "stage": str(stage)}
+        data |= {"archived": frame["archived"]}
+        self._done(event, made, data, HookType.POST_MODEL_PROMOTE)
+        for number in frame["archived"]:
+            self._done(EventType.MODEL_ARCHIVED, made, {"name": name, "version": number})
+        return made
+
+    def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
+        """Let *alias* point to a version, wherever it pointed before."""
+        check_name("an alias", alias)
+        _, made = self._committed(name, lambda _: self._frame("alias", name, version, alias=alias))
+        data = {"name": name, "version": version, "alias": alias}
+        self._done(EventType.MODEL_ALIAS_SET, made, data)
+        return made
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; the version stays."""
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            aliases = self._ledger.model(name).aliases
+            if alias not in aliases:
+                raise ModelVersionNotFoundError(f"Model {name!r} has no alias {alias!r}.")
+            return self._frame("unalias", name, aliases[alias], alias=alias)
+
+        _, made = self._committed(name, decide)
+        self._done(EventType.MODEL_ALIAS_DELETED, made, {"name": name, "alias": alias})
+
+    def _describe(self, operation: str, name: str, version: int, **more: Any) -> ModelVersion:
+        _, made = self._committed(name, lambda _: self._frame(operation, name, version, **more))
+        self._done(EventType.MODEL_DESCRIBED, made, {"name": name, "version": version, **more})
+        return made
+
+    def delete_model(self, name: str) -> None:
+        """Delete a model with all versions; the numbers of its versions are not given again."""
+        gone: list[ModelVersion] = []
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            gone[:] = [self._ledger.version(name, n) for n in self._ledger.model(name).versions]
+            return self._frame("drop", name, max(v.version for v in gone))
+
+        with self._turn:
+            self._ledger.commit(name, decide)
+            files = [f for v in gone for f in self._ledger.files(name, v.version)]
+        self._clear(files)
+        self._done(EventType.MODEL_DELETED, gone[-1], {"name": name})
+
+    def delete_model_version(self, name: str, version: int) -> None:
+        """Delete a version and its artifact; its number is not given again."""
+        gone: list[ModelVersion] = []
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            gone[:] = [self._ledger.version(name, version)]
+            return self._frame("delete", name, version)
+
+        with self._turn:
+            self._ledger.commit(name, decide)
+            files = self._ledger.files(name, version)
+        self._clear(files)
+        data = {"name": name, "version": version}
+        self._done(EventType.MODEL_VERSION_DELETED, gone[0], data)
+
+    def _publish(
+        self,
+        name: str,
+        origin: pathlib.Path,
+        staged: pathlib.Path,
+        size: int,
+        checksum: str,
+        metadata: dict[str, Any],
+    ) -> ModelVersion:
+        with self._turn:
+            self._ledger.refresh()
+            known = self._ledger.models.get(name)
+        slug = encoded(name.lower().replace(" ", "-"))[:40].replace("%", "")
+        model_id = known.model_id if known else f"{slug}-{generate_short_id(8)}"
+        upload = secrets.token_hex(4)
+        place = f"artifacts/{model_id}/{upload}/{encoded(origin.name)}"
+        files = self._volume.upload(staged, place)
+        numbers: list[int] = []
+
+        def decide(model: Model | None) -> Mapping[str, Any]:
+            numbers[:] = [(model or Model(model_id, name)).highest + 1]
+            return {
+                "op": "register",
+                "name": name,
+                "version": numbers[0],
+                "t": time_ns(),
+                "model_id": model.model_id if model else model_id,
+                "file": origin.name,
+                "source": self._volume.uri(place),
+                "files": files,
+                "size": size,
+                "checksum": checksum,
+                "metadata": metadata,
+            }
+
+        try:
+            with self._turn:
+                self._ledger.commit(name, decide)
+                return self._ledger.version(name, numbers[0])
+        except MLOpsException:
+            # Whether it was committed is not known here: what was uploaded stays.
+            logger.warning("%s may be reached by no version", self._volume.uri(place))
+            raise
+
+    def _committed(
+        self, name: str, decide: Callable[[Model | None], Mapping[str, Any]]
+    ) -> tuple[Mapping[str, Any], ModelVersion]:
+        frames: list[Mapping[str, Any]] = []
+
+        def noted(model: Model | None) -> Mapping[str, Any]:
+            frames[:] = [decide(model)]
+            return frames[0]
+
+        with self._turn:
+            self._ledger.commit(name, noted)
+            return frames[0], self._ledger.version(name, frames[0]["version"])
+
+    def _frame(self, operation: str, name: str, version: int, **more: Any) -> dict[str, Any]:
+        self._ledger.version(name, version)  # raises when it is not there
+        return {"op": operation, "name": name, "version": version, "t": time_ns(), **more}
+
+    def _entering(
+        self, name: str, version: int, stage: ModelStage, *, archives: bool = True
+    ) -> dict[str, Any]:
+        frame = self._frame("stage", name, version, stage=str(stage), archived=[])
+        if archives and stage in _EXCLUSIVE:
+            others = self._ledger.model(name).versions.values()
+            numbers = [v.version for v in others if v.stage == stage and v.version != version]
+            frame["archived"] = numbers
+        return frame
+
+    def _holder_before(self, name: str, stage: ModelStage) -> int:
+        holders = self._ledger.model(name).holders.get(str(stage), [])
+        if len(holders) < 2:
+            raise ModelVersionNotFoundError(
+                f"Model {name!r} has no earlier version in {stage} to go back to."
+            )
+        return holders[-2]
+
+    def _clear(self, files: Sequence[Stored]) -> None:
+        try:
+            self._volume.remove(files)
+        except MLOpsException:
+            # The change is committed already: a file that stays must not deny it.
+            logger.warning("%d files stay in the volume", len(files), exc_info=True)
+
+    # Reading
+
+    def download_artifact(
+        self, name: str, version: int | None, destination: StrPath
+    ) -> pathlib.Path:
+        """Copy the artifact to *destination*, or into it if it is a folder, and verify it."""
+        found = self.get_model_version(name, version)
+        target = pathlib.Path(destination)
+        target = target / self._file_name(found) if target.is_dir() else target
+        self._volume.download(self._files(found), target, found.checksum)
+        data = {"name": name, "version": found.version, "path": str(target)}
+        self._done(EventType.MODEL_DOWNLOADED, found, data)
+        return target
+
+    def load_model(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        stage: ModelStage | None = None,
+        alias: str | None = None,
+        trust: Trust = "safe",
+    ) -> Any:
+        """Verify the artifact and return the object in it; see `ops.registry.flavors` on trust."""
+        if stage is not None:
+            found = self.get_model_by_stage(name, stage)
+        elif alias is not None:
+            found = self.get_model_by_alias(name, alias)
+        else:
+            found = self.get_model_version(name, version)
+        folder = self._volume.temporary()
+        path = folder / self._file_name(found)  # loaders go by the suffix
+        try:
+            folder.mkdir()
+            self._volume.download(self._files(found), path, found.checksum)
+            model = load_artifact(path, found.metadata.artifact_type, trust)
+        finally:
+            artifacts.remove(folder)
+        self._done(EventType.MODEL_LOADED, found, {"name": name, "version": found.version})
+        return model
+
+    def verify(self, version: ModelVersion) -> None:
+        """Raise `CorruptStoreError` unless the artifact is what was registered."""
+        with self._volume.fetched(self._files(version)):
+            pass
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """Return the frames about a model, oldest first."""
+        with self._turn:
+            self._ledger.refresh()
+            found = self._ledger.history(name)
+        if not found:
+            raise ModelNotFoundError(f"There is no model {name!r}.")
+        return list(found)
+
+    def compact(self) -> int:
+        """Return the number of versions; Delta compacts its tables itself."""
+        return len(self.search_models())
+
+    def rewrite_views(self) -> None:
+        """There are no views."""
+
+    def has_current_view(self, version: ModelVersion) -> bool:  # noqa: ARG002 - the same call
+        """Return True: there are no views."""
+        return True
+
+    def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: pathlib.Path) -> int:  # noqa: ARG002 - the same call
+        """Refuse: copies of stores go between local ones."""
+        raise BackendUnavailableError(f"The Databricks backend cannot take over model {name!r}.")
+
+    def _files(self, version: ModelVersion) -> list[Stored]:
+        with self._turn:
+            return self._ledger.files(version.name, version.version)
+
+    def _file_name(self, version: ModelVersion) -> str:
+        for frame in self.history(version.name):
+            if frame["op"] == "register" and frame["version"] == version.version:
+                return str(frame["file"])
+        return version.name

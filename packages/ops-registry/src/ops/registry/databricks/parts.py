@@ -1,0 +1,68 @@
+"""The parts of a context on Databricks, made from its configuration and the environment.
+
+Nothing is contacted here: missing credentials are said at once, all else at the first statement.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from ops.registry.databricks.access import WarehouseAccess
+from ops.registry.databricks.models import DatabricksModelRegistry
+from ops.registry.databricks.storing import DatabricksStorageBackend
+from ops.registry.databricks.tracking import DatabricksExperimentTracker
+from ops.registry.databricks.warehouse import Warehouse
+from ops.registry.errors import ConfigurationError
+from ops.registry.factories import paths_of
+
+if TYPE_CHECKING:
+    from ops.registry.configuration import MLOpsConfig, PlaceOptions
+    from ops.registry.operations import Operations
+
+__all__ = ["make_registry", "make_storage", "make_tracker"]
+
+#: The parts of a context share a connection.
+_shared: weakref.WeakValueDictionary[tuple[object, ...], Warehouse] = weakref.WeakValueDictionary()
+_turn = threading.Lock()
+
+
+def make_tracker(config: MLOpsConfig, operations: Operations) -> DatabricksExperimentTracker:
+    """Return the tracker of a context."""
+    return DatabricksExperimentTracker(
+        _warehouse(config, config.tracking, operations),
+        paths_of(config, config.tracking).experiment_tracking,
+        operations=operations,
+        durability=config.durability,
+    )
+
+
+def make_registry(config: MLOpsConfig, operations: Operations) -> DatabricksModelRegistry:
+    """Return the model registry of a context."""
+    return DatabricksModelRegistry(
+        _warehouse(config, config.model_registry, operations), operations=operations
+    )
+
+
+def make_storage(config: MLOpsConfig, operations: Operations) -> DatabricksStorageBackend:
+    """Return the storage of a context."""
+    return DatabricksStorageBackend(_warehouse(config, None, operations), operations=operations)
+
+
+def _warehouse(config: MLOpsConfig, own: PlaceOptions | None, operations: Operations) -> Warehouse:
+    access = WarehouseAccess.from_env()
+    catalog = (own and own.catalog) or config.catalog
+    schema = (own and own.schema) or config.schema
+    if not catalog or not schema:
+        raise ConfigurationError(
+            "The Databricks backend needs a catalog and a schema.",
+            suggestions=("Pass catalog= and schema=, or set OPS_MLOPS_CATALOG and _SCHEMA.",),
+        )
+    staging = paths_of(config, own).root / "staging"
+    key = (access, catalog, schema, staging, id(operations))
+    with _turn:
+        found = _shared.get(key)
+        if found is None:
+            found = _shared[key] = Warehouse(access, catalog, schema, staging)
+        return found

@@ -1,0 +1,188 @@
+"""Reading runs from the tables: the row of `ops_runs`, with what was logged folded in.
+
+Histories are summed up in the warehouse; parameters, tags and artifacts come as rows, and the latest of
+each name counts. Rows are in the form that `ops.registry.runlog` has, plus the files of artifacts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from ops.registry.databricks.runsql import POINTS
+from ops.registry.databricks.volumes import Stored
+from ops.registry.errors import RunNotFoundError
+from ops.registry.instants import from_ns
+from ops.registry.journal import decode
+from ops.registry.records import Artifact, Metric
+from ops.registry.runlog import to_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ops.registry.databricks.warehouse import Warehouse
+    from ops.registry.records import Run
+
+__all__ = ["RunRows"]
+
+_GROUPS = {"param": "params", "tag": "tags", "artifact": "files"}
+
+
+class RunRows:
+    """Answers what runs come to."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+
+    def home(self, run_id: str) -> str:
+        """Return the experiment of a run."""
+        return str(self._head(run_id)["experiment_id"])
+
+    def row(self, run_id: str) -> dict[str, Any]:
+        """Return one run."""
+        head = self._head(run_id)
+        (row,) = self._filled([head], "run_id = :one", one=run_id)
+        return row
+
+    def of_experiment(self, experiment_id: str) -> list[dict[str, Any]]:
+        """Return the runs of an experiment, oldest first."""
+        heads = self._heads("experiment_id = :one", one=experiment_id)
+        return self._filled(heads, "experiment_id = :one", one=experiment_id)
+
+    def some(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return runs in the order they are asked for; those that are gone are left out."""
+        if not run_ids:
+            return []
+        among = "run_id IN (SELECT explode(from_json(:ids, 'array<string>')))"
+        ids = json.dumps(list(run_ids))
+        rows = self._filled(self._heads(among, ids=ids), among, ids=ids)
+        found = {row["run_id"]: row for row in rows}
+        return [found[one] for one in run_ids if one in found]
+
+    def history(self, run_id: str, key: str) -> list[Metric]:
+        """Return the points of a metric by step, then time."""
+        found = self._warehouse.rows(
+            f"{POINTS} @ops_run_metrics "
+            "WHERE run_id = :run AND metric = :key ORDER BY step, logged_at, place",
+            run=run_id,
+            key=key,
+        )
+        return [Metric(key, p["value"], p["step"], from_ns(p["logged_at"])) for p in found]
+
+    def points(self, run_id: str) -> list[tuple[tuple[str, int], Metric]]:
+        """Return all points of a run by time, each with what tells it from every other."""
+        found = self._warehouse.rows(
+            f"{POINTS} @ops_run_metrics WHERE run_id = :run ORDER BY logged_at, place",
+            run=run_id,
+        )
+        return [
+            (
+                (p["writer"], p["place"]),
+                Metric(p["metric"], p["value"], p["step"], from_ns(p["logged_at"])),
+            )
+            for p in found
+        ]
+
+    def end(self, run_id: str, **changed: Any) -> bool:
+        """Change the end of a run if nobody changed it since it was read; say whether it was."""
+        version = self._head(run_id)["version"]
+        count = self._warehouse.change(
+            "UPDATE @ops_runs SET status = :status, ended_at = :at, "
+            "error = :error, version = version + 1 WHERE run_id = :run AND version = :version",
+            run=run_id,
+            version=version,
+            **changed,
+        )
+        return count > 0
+
+    def _head(self, run_id: str) -> dict[str, Any]:
+        found = self._heads("run_id = :one", one=run_id)
+        if not found:
+            raise RunNotFoundError(f"There is no run {run_id!r}.")
+        return found[0]
+
+    def _heads(self, where: str, **parameters: Any) -> list[dict[str, Any]]:
+        # Distinct: a start whose answer was lost is there twice until the run ends, and is the same.
+        return self._warehouse.rows(
+            f"SELECT DISTINCT * FROM @ops_runs WHERE {where} ORDER BY started_at, run_id",  # noqa: S608 - literals of this package, values are parameters
+            **parameters,
+        )
+
+    def _filled(
+        self, heads: Sequence[Mapping[str, Any]], where: str, **parameters: Any
+    ) -> list[dict[str, Any]]:
+        rows = {head["run_id"]: _row(head) for head in heads}
+        if not rows:
+            return []
+        facts = self._warehouse.rows(
+            f"SELECT run_id, kind, name, body FROM @ops_run_facts "  # noqa: S608 - literals of this package, values are parameters
+            f"WHERE {where} ORDER BY logged_at, place",
+            **parameters,
+        )
+        for fact in facts:
+            if fact["run_id"] in rows:
+                rows[fact["run_id"]][_GROUPS[fact["kind"]]][fact["name"]] = decode(
+                    fact["body"].encode()
+                )
+        for found in self._warehouse.rows(self._summaries(where), **parameters):
+            if found["run_id"] in rows:
+                rows[found["run_id"]]["metrics"][found["metric"]] = _summary(found)
+        return list(rows.values())
+
+    def _summaries(self, where: str) -> str:
+        last = "struct(step, logged_at, place)"
+        least = "struct(isnan(value), value, step)"
+        greatest = "struct(NOT isnan(value), value, -step)"
+        return (
+            f"SELECT run_id, metric, max_by(value, {last}) AS last, max_by(step, {last}) AS step, "  # noqa: S608 - literals of this package, values are parameters
+            f"max_by(logged_at, {last}) AS at, min_by(value, {least}) AS least, "
+            f"min_by(step, {least}) AS least_step, max_by(value, {greatest}) AS greatest, "
+            f"max_by(step, {greatest}) AS greatest_step, count(*) AS points FROM "
+            f"({POINTS} @ops_run_metrics WHERE {where}) "
+            "GROUP BY run_id, metric ORDER BY metric"
+        )
+
+
+def public(row: Mapping[str, Any], uri: Callable[[str], str]) -> Run:
+    """Return a row as the public record; *uri* says where a place of the volume is."""
+    run = to_run(row, pathlib.Path())
+    kept = (artifact(name, told, uri) for name, told in row["files"].items())
+    return dataclasses.replace(run, artifacts=tuple(kept))
+
+
+def artifact(name: str, told: Mapping[str, Any], uri: Callable[[str], str]) -> Artifact:
+    """Return an artifact as it was told."""
+    return Artifact(name, told["size"], told["checksum"], uri(told["place"]))
+
+
+def stored(files: Sequence[Sequence[Any]]) -> list[Stored]:
+    """Return the files of an artifact as they were told."""
+    return [Stored(*file) for file in files]
+
+
+def _row(head: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run_id": head["run_id"],
+        "experiment_id": head["experiment_id"],
+        "name": head["name"],
+        "status": head["status"],
+        "start": head["started_at"],
+        "end": head["ended_at"],
+        "parent": head["parent_run_id"],
+        "error": head["error"],
+        "params": {},
+        "tags": {},
+        "metrics": {},
+        "artifacts": [],
+        "files": {},
+    }
+
+
+def _summary(found: Mapping[str, Any]) -> list[Any]:
+    values = [math.nan if found[k] is None else found[k] for k in ("last", "least", "greatest")]
+    last, least, greatest = values
+    steps = found["least_step"], found["greatest_step"]
+    return [last, found["step"], found["at"], least, greatest, found["points"], *steps]

@@ -1,0 +1,152 @@
+"""Searches of runs as SQL: each field of the expression is a column, each value a parameter.
+
+Metrics, parameters and tags are rows; for each that is asked for, one join brings the last (least,
+greatest) value of it per run. SQL says NULL where the language says no, so every comparison stands in
+COALESCE(…, FALSE), and NaN, which SQL puts above all numbers, is excluded. Numbers of parameters and tags
+are compared as DOUBLE: whole numbers beyond 2^53 are not told apart here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ops.registry.filters import Both, Inverse, Kind, Test, as_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ops.registry.filters import Node, Order
+
+__all__ = ["POINTS", "RunSearch"]
+
+#: The points of metrics, each once however often its batch was sent.
+POINTS = "SELECT DISTINCT run_id, experiment_id, metric, value, step, logged_at, writer, place FROM"
+_FIELDS = {
+    "run_id": "r.run_id",
+    "name": "r.name",
+    "status": "r.status",
+    "start_time": "r.started_at",
+    "end_time": "r.ended_at",
+    "parent_run_id": "r.parent_run_id",
+    "deleted_at": "CAST(NULL AS BIGINT)",
+}
+_LAST = "max_by(value, struct(step, logged_at, place))"
+_LEAST = "min_by(value, struct(isnan(value), value))"
+_GREATEST = "max_by(value, struct(NOT isnan(value), value))"
+_METRICS = {"metrics": _LAST, "metrics_min": _LEAST, "metrics_max": _GREATEST}
+_KINDS = {"params": "param", "tags": "tag"}
+
+
+class RunSearch:
+    """One search: `statement` and its `parameters`; the answer is ``run_id`` in order."""
+
+    def __init__(
+        self,
+        experiments: Sequence[str],
+        node: Node | None,
+        order: Order | None,
+        limit: int | None,
+    ) -> None:
+        self.parameters: dict[str, Any] = {}
+        self._joins: dict[str, str] = {}
+        self._among = ", ".join(self._value(one) for one in experiments)
+        holds = "" if node is None else f" AND {self._condition(node)}"
+        ordering = [] if order is None else self._ordering(order)
+        by = ", ".join([*ordering, "r.started_at", "r.run_id"])
+        self.statement = (
+            f"SELECT r.run_id FROM @ops_runs r {' '.join(self._joins.values())} "  # noqa: S608 - literals of this package, values are parameters
+            f"WHERE r.experiment_id IN ({self._among}){holds} ORDER BY {by}"
+        )
+        if limit is not None:
+            self.statement += f" LIMIT {max(0, int(limit))}"
+
+    def _value(self, value: float | str) -> str:
+        name = f"p{len(self.parameters)}"
+        self.parameters[name] = value
+        return f":{name}"
+
+    def _condition(self, node: Node) -> str:
+        if isinstance(node, Test):
+            return self._test(node)
+        if isinstance(node, Inverse):
+            return f"NOT {self._condition(node.part)}"
+        glue = " AND " if isinstance(node, Both) else " OR "
+        return f"({glue.join(map(self._condition, node.parts))})"
+
+    def _test(self, test: Test) -> str:
+        text, number = self._columns(test.field, test.kind)
+        there = f"{text} IS NOT NULL"
+        if test.question == "null":
+            return there if test.negated else f"{text} IS NULL"
+        if test.question == "like":
+            # Our patterns have no escape, SQL's do.
+            pattern = str(test.operands[0]).replace("\\", "\\\\")
+            asked = f"{text} LIKE {self._value(pattern)}"
+        elif test.question == "in":
+            parts = [self._compared(test.kind, "=", v, text, number) for v in test.operands]
+            asked = f"({' OR '.join(parts)})"
+        else:
+            asked = self._compared(test.kind, test.question, test.operands[0], text, number)
+        asked = f"COALESCE({asked}, FALSE)"
+        return f"({there} AND NOT {asked})" if test.negated else asked
+
+    def _compared(self, kind: Kind, sign: str, value: float | str, text: str, number: str) -> str:
+        sign = "<>" if sign == "!=" else sign
+        if kind is Kind.NUMBER:
+            compared = f"{text} {sign} {self._value(float(value))}"
+            return (
+                f"(isnan({text}) OR {compared})"
+                if sign == "<>"
+                else f"({compared} AND NOT isnan({text}))"
+            )
+        if kind is Kind.TIME:
+            return f"{text} {sign} {self._value(int(value))}"
+        wanted = as_number(str(value)) if kind is Kind.MIXED else None
+        if wanted is None:
+            return f"{text} {sign} {self._value(str(value))}"
+        compared = f"{number} {sign} {self._value(float(wanted))}"
+        if sign == "<>":
+            return f"({text} IS NOT NULL AND ({number} IS NULL OR {compared}))"
+        return compared
+
+    def _ordering(self, order: Order) -> list[str]:
+        text, number = self._columns(order.field, order.kind)
+        way = "DESC" if order.descending else "ASC"
+        if order.kind is Kind.NUMBER:
+            return [f"({text} IS NULL OR isnan({text}))", f"{text} {way}"]
+        if order.kind is Kind.MIXED:
+            # Numbers before texts; with a number the text does not decide.
+            said = f"CASE WHEN {number} IS NULL THEN {text} END"
+            return [
+                f"{text} IS NULL",
+                f"{number} IS NULL {way}",
+                f"{number} {way}",
+                f"{said} {way}",
+            ]
+        return [f"{text} IS NULL", f"{text} {way}"]
+
+    def _columns(self, field: str, kind: Kind) -> tuple[str, str]:
+        """Return the columns of a field's value, and of it as a number, joined if need be."""
+        group, dot, key = field.partition(".")
+        if not dot:
+            return _FIELDS[field], _FIELDS[field]
+        name = list(self._joins).index(field) if field in self._joins else len(self._joins)
+        if field not in self._joins:
+            self._joins[field] = self._join(f"f{name}", group, key)
+        return (f"f{name}.v", f"f{name}.v") if kind is Kind.NUMBER else (f"f{name}.t", f"f{name}.n")
+
+    def _join(self, name: str, group: str, key: str) -> str:
+        if group in _METRICS:
+            source = f"({POINTS} @ops_run_metrics)"
+            columns = f"{_METRICS[group]} AS v"
+            asked = f"metric = {self._value(key)}"
+        else:
+            source = "@ops_run_facts"
+            last = "struct(logged_at, place)"
+            columns = f"max_by(text, {last}) AS t, max_by(number, {last}) AS n"
+            asked = f"kind = {self._value(_KINDS[group])} AND name = {self._value(key)}"
+        return (
+            f"LEFT JOIN (SELECT run_id, {columns} FROM {source} "  # noqa: S608 - literals of this package, values are parameters
+            f"WHERE experiment_id IN ({self._among}) AND {asked} GROUP BY run_id) {name} "
+            f"ON {name}.run_id = r.run_id"
+        )

@@ -1,0 +1,204 @@
+"""Experiments and runs of the tracker in tables, behind the interfaces that its rooms use.
+
+The name of an experiment is taken by one MERGE: of two at once, Delta lets one commit and the other
+is repeated, finds the name and changes nothing. What was logged goes through the `Spool`; reading
+sends this process's spool first, so that a process always sees what it wrote.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.ids import generate_uuid7
+from ops.registry.databricks.runrows import RunRows
+from ops.registry.databricks.spool import Spool
+from ops.registry.errors import (
+    AlreadyExistsError,
+    BackendUnavailableError,
+    ExperimentNotFoundError,
+)
+from ops.registry.experiments import ExperimentLedger
+from ops.registry.instants import from_ns
+from ops.registry.journal import decode, encode
+from ops.registry.records import Experiment
+from ops.registry.runstore import RunStore
+from ops.registry.validators import check_name
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Mapping
+
+    from ops.registry.databricks.warehouse import Warehouse
+
+__all__ = ["ExperimentTable", "RunTables"]
+
+
+class ExperimentTable(ExperimentLedger):
+    """The experiments of a schema."""
+
+    def __init__(self, warehouse: Warehouse, folder: pathlib.Path) -> None:
+        super().__init__(folder)  # which it never makes
+        self._warehouse = warehouse
+        self._found: dict[str, Experiment] = {}
+
+    def create(
+        self, name: str, description: str, tags: Mapping[str, str], **more: Any
+    ) -> Experiment:
+        """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
+        check_name("experiment", name)
+        if more:
+            raise _unsupported(f"experiments with {sorted(more)}")
+        made = generate_uuid7().replace("-", "")
+        self._warehouse.change(
+            "MERGE INTO @ops_experiments t "
+            "USING (SELECT :id AS experiment_id, :name AS name, :description AS description, "
+            ":tags AS tags, CAST(:at AS BIGINT) AS created_at) s ON t.name = s.name "
+            "WHEN NOT MATCHED THEN INSERT (experiment_id, name, description, tags, created_at) "
+            "VALUES (s.experiment_id, s.name, s.description, s.tags, s.created_at)",
+            id=made,
+            name=name,
+            description=description,
+            tags=encode({str(k): str(v) for k, v in tags.items()}).decode(),
+            at=time_ns(),
+        )
+        found = self.named(name)
+        if found.experiment_id != made:
+            raise AlreadyExistsError(
+                f"There is an experiment {name!r} already.",
+                suggestions=("Use get_or_create_experiment to go on with it.",),
+            )
+        return found
+
+    def change(self, experiment_id: str, **changes: Any) -> Experiment:
+        """Refuse: nothing of this backend changes experiments."""
+        raise _unsupported(f"changing {sorted(changes)} of experiment {experiment_id!r}")
+
+    def adopt(self, experiment: Experiment) -> Experiment:
+        """Refuse: copies of stores go between local ones."""
+        raise _unsupported(f"taking over experiment {experiment.name!r}")
+
+    def all(self) -> list[Experiment]:
+        """Return all experiments in the order they were created."""
+        return self._select("")
+
+    def get(self, experiment_id: str) -> Experiment:
+        """Return one by its id; what was found once is remembered, since experiments do not change."""
+        found = self._found.get(experiment_id)
+        if found is None:
+            rows = self._select("WHERE experiment_id = :id", id=experiment_id)
+            if not rows:
+                raise ExperimentNotFoundError(
+                    f"There is no experiment with the id {experiment_id!r}."
+                )
+            found = self._found[experiment_id] = rows[0]
+        return found
+
+    def named(self, name: str) -> Experiment:
+        """Return one by its name."""
+        rows = self._select("WHERE name = :name", name=name)
+        if not rows:
+            raise ExperimentNotFoundError(f"There is no experiment {name!r}.")
+        return rows[0]
+
+    def write_view(self) -> int:
+        """Return 0: the table is all there is."""
+        return 0
+
+    def _select(self, where: str, **parameters: Any) -> list[Experiment]:
+        rows = self._warehouse.rows(
+            "SELECT experiment_id, name, description, tags, created_at "  # noqa: S608 - literals of this package, values are parameters
+            f"FROM @ops_experiments {where} "
+            "ORDER BY created_at, experiment_id",
+            **parameters,
+        )
+        return [
+            Experiment(
+                row["experiment_id"],
+                row["name"],
+                from_ns(row["created_at"]),
+                row["description"],
+                decode(row["tags"].encode()),
+            )
+            for row in rows
+        ]
+
+
+class RunTables(RunStore):
+    """The runs of a schema; what is logged goes through the spool below *folder*."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        experiments: ExperimentTable,
+        folder: pathlib.Path,
+        *,
+        durability: str = "process",
+    ) -> None:
+        super().__init__(folder, experiments, durability=durability, heartbeat_seconds=0)
+        self.spool = Spool(folder, warehouse, durability=durability)
+        self.reading = RunRows(warehouse)
+        self._warehouse = warehouse
+        self._known: dict[str, str] = {}
+        self._recovering = threading.Lock()
+        self._recovered = False
+
+    def folder(self, experiment_id: str) -> pathlib.Path:  # noqa: ARG002 - one spool for all
+        """Return where this process keeps what was not sent yet."""
+        return self.root
+
+    def home(self, run_id: str) -> str:
+        """Return the experiment of a run, asked for once."""
+        found = self._known.get(run_id)
+        if found is None:
+            found = self._known[run_id] = self.reading.home(run_id)
+        return found
+
+    def row(self, run_id: str) -> dict[str, Any]:
+        """Return what a run comes to now."""
+        self.settle()
+        return self.reading.row(run_id)
+
+    def rows(self, experiment_id: str) -> list[dict[str, Any]]:
+        """Return the rows of all runs of an experiment."""
+        self._experiments.get(experiment_id)
+        self.settle()
+        return self.reading.of_experiment(experiment_id)
+
+    def begin(self, start: Mapping[str, Any]) -> None:
+        """Add the row of a run that starts."""
+        self._warehouse.change(
+            "INSERT INTO @ops_runs "
+            "(run_id, experiment_id, name, status, started_at, ended_at, parent_run_id, error, "
+            "version) VALUES (:run, :experiment, :name, 'RUNNING', :at, NULL, :parent, NULL, 0)",
+            run=start["run"],
+            experiment=start["exp"],
+            name=start["name"],
+            at=start["t"],
+            parent=start["parent"],
+        )
+        self._known[start["run"]] = start["exp"]
+
+    def append_body(self, run_id: str, body: bytes) -> None:
+        """Keep what `encode` made of a record; the network is not waited for."""
+        self.spool.append(run_id, self.home(run_id), body)
+
+    def settle(self) -> None:
+        """Send what this process logged and, the first time, what dead processes left here."""
+        self.spool.flush()
+        with self._recovering:
+            if not self._recovered:
+                self.spool.recover()
+                self._recovered = True
+
+    def release(self, run_id: str) -> None:
+        """Nothing is kept open for a run."""
+
+    def close(self) -> None:
+        """Send what is left and close the spool."""
+        self.spool.close()
+
+
+def _unsupported(what: str) -> BackendUnavailableError:
+    return BackendUnavailableError(f"The Databricks backend has no {what}.")

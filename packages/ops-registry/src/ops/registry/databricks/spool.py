@@ -1,0 +1,227 @@
+"""What runs log, kept in a local journal until the warehouse has it.
+
+A frame is on the local disk when a log call returns; nothing waits for the network. Frames are sent
+in batches: after a second in the background, and before this process reads. Each point has the
+name of its spool and its number there: a batch that is sent twice, because the answer was lost or the
+process died before it noted the success, is counted once by readers. A spool belongs to the process
+that holds its lock. One whose owner died is sent, and deleted, by the next process with this folder.
+While the warehouse cannot be reached frames stay where they are, which makes logging work offline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.errors import LockTimeout, OpsError
+from ops.foundation.locks import FileLock
+from ops.registry.filters import as_number, as_text
+from ops.registry.journal import JournalReader, JournalWriter, decode, encode, writing
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterable, Iterator
+
+    from ops.registry.databricks.warehouse import Warehouse
+
+__all__ = ["Spool"]
+
+logger = logging.getLogger("ops.registry")
+
+#: Rows per statement, and seconds until they are sent in the background.
+BATCH = 5_000
+INTERVAL_SECONDS = 1.0
+_POINTS = "array<struct<r:string,x:string,k:string,v:string,s:bigint,t:bigint,w:string,n:bigint>>"
+_FACTS = (
+    "array<struct<r:string,x:string,d:string,k:string,b:string,c:string,f:double,t:bigint,"
+    "w:string,n:bigint>>"
+)
+
+
+class Spool:
+    """The spools in *folder*; this process appends to one of its own, which appears with the first frame."""
+
+    def __init__(
+        self, folder: pathlib.Path, warehouse: Warehouse, *, durability: str = "process"
+    ) -> None:
+        self._folder = folder
+        self._warehouse = warehouse
+        self._durability = durability
+        self._turn = threading.RLock()
+        self._sending = threading.RLock()
+        self._stopped = threading.Event()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget the spool of the process that was forked, or that was closed."""
+        self._process = os.getpid()
+        self._name = ""
+        self._lock: FileLock | None = None
+        self._journal: JournalWriter | None = None
+        self._pending: list[tuple[int, dict[str, Any]]] = []
+        self._count = 0
+        self._thread: threading.Thread | None = None
+
+    def append(self, run_id: str, experiment_id: str, body: bytes) -> None:
+        """Keep what `encode` made of a record; when this returns, a kill cannot lose it."""
+        with self._turn:
+            journal = self._opened()
+            self._count += 1
+            place = self._count
+            head = f'{{"n":{place},"r":"{run_id}","x":"{experiment_id}","f":'.encode()
+            journal.append_body(b"%b%b}" % (head, body))
+            record = {"r": run_id, "x": experiment_id, "f": decode(body)}
+            self._pending.append((place, record))
+        self._wake()
+
+    def flush(self) -> None:
+        """Send what is kept; raises when the warehouse does not take it, and keeps it then."""
+        with self._sending:
+            if self._process != os.getpid():
+                self._begin()
+            while self._pending:
+                batch = self._pending[:BATCH]
+                _send(self._warehouse, self._name, batch)
+                with self._turn:
+                    if self._journal is not None:
+                        self._journal.append({"sent": batch[-1][0]})
+                    del self._pending[: len(batch)]
+
+    def recover(self) -> int:
+        """Send the spools of processes that are gone; return how many there were."""
+        found = 0
+        for path in sorted(self._folder.glob("*.log")):
+            if path.stem == self._name:
+                continue
+            lock = FileLock(path.with_suffix(".lock"), timeout=0)
+            try:
+                lock.acquire()
+            except LockTimeout:
+                continue  # its owner lives
+            try:
+                if path.exists():
+                    for batch in _unsent(path):
+                        _send(self._warehouse, path.stem, batch)
+                    path.unlink()
+                    found += 1
+            finally:
+                lock.release()
+        return found
+
+    def close(self) -> None:
+        """Send what is kept and delete the spool; what cannot be sent stays for the next process."""
+        if self._process != os.getpid():
+            self._begin()
+            return
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+        try:
+            self.flush()
+        except OpsError:
+            logger.warning("%d records stay in %s", len(self._pending), self._folder, exc_info=True)
+        with self._turn:
+            if self._journal is not None:
+                self._journal.close()
+                if not self._pending:
+                    path = self._folder / f"{self._name}.log"
+                    path.unlink(missing_ok=True)
+                    path.with_suffix(".lock").unlink(missing_ok=True)
+            if self._lock is not None:
+                self._lock.release()
+            self._begin()
+
+    def _opened(self) -> JournalWriter:
+        if self._process != os.getpid():
+            self._begin()
+        if self._journal is None:
+            self._name = secrets.token_hex(8)
+            with writing(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._lock = FileLock(self._folder / f"{self._name}.lock", timeout=0)
+                self._lock.acquire()
+            path = self._folder / f"{self._name}.log"
+            self._journal = JournalWriter(path, durability=self._durability)
+        return self._journal
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._stopped.clear()
+            self._thread = threading.Thread(target=self._run, name="ops-spool", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(INTERVAL_SECONDS):
+            try:
+                self.flush()
+            except OpsError as error:
+                logger.warning("%d records wait for the warehouse: %s", len(self._pending), error)
+
+
+def _unsent(path: pathlib.Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """Yield the records of a spool that were not noted as sent, in batches."""
+    records = JournalReader(path).poll()
+    sent = max((r["sent"] for r in records if "sent" in r), default=0)
+    left = [(r["n"], r) for r in records if r.get("n", 0) > sent]
+    for start in range(0, len(left), BATCH):
+        yield left[start : start + BATCH]
+
+
+def _send(warehouse: Warehouse, name: str, batch: Iterable[tuple[int, dict[str, Any]]]) -> None:
+    points: list[dict[str, Any]] = []
+    facts: list[dict[str, Any]] = []
+    for place, record in batch:
+        where = {"r": record["r"], "x": record["x"], "w": name}
+        for inside, (kind, row) in enumerate(_rows(record["f"])):
+            made = where | row | {"n": (place << 20) + inside}
+            (points if kind == "point" else facts).append(made)
+    if points:
+        warehouse.change(
+            f"INSERT INTO @ops_run_metrics "  # noqa: S608 - literals of this package, values are parameters
+            "SELECT e.r, e.x, e.k, CAST(e.v AS DOUBLE), e.s, e.t, e.w, e.n "
+            f"FROM (SELECT explode(from_json(:batch, '{_POINTS}')) AS e)",
+            batch=json.dumps(points),
+        )
+    if facts:
+        warehouse.change(
+            f"INSERT INTO @ops_run_facts "  # noqa: S608 - literals of this package, values are parameters
+            "SELECT e.r, e.x, e.d, e.k, e.b, e.c, e.f, e.t, e.w, e.n "
+            f"FROM (SELECT explode(from_json(:batch, '{_FACTS}')) AS e)",
+            batch=json.dumps(facts),
+        )
+
+
+def _rows(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a record as the trackers write them (`ops.registry.runlogger`)."""
+    for key, value, step, when in record.get("m", ()):
+        yield "point", {"k": key, "v": _said(value), "s": step, "t": when}
+    for kind, field in (("param", "p"), ("tag", "g"), ("artifact", "files")):
+        for key, value in record.get(field, {}).items():
+            text = "" if kind == "artifact" else as_text(value)
+            number = as_number(text)
+            with contextlib.suppress(OverflowError):
+                number = None if number is None else float(number)
+            yield (
+                kind,
+                {
+                    "d": kind,
+                    "k": key,
+                    # JSON in JSON: what UTF-8 cannot say (half surrogates) stays an escape.
+                    "b": encode(value).decode(),
+                    "c": text.encode("utf-8", "replace").decode(),
+                    "f": number if isinstance(number, float) else None,
+                    "t": record["t"],
+                },
+            )
+
+
+def _said(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,0 +1,84 @@
+"""The tables of a schema: made at the first statement, migrated by number, refused when newer.
+
+`ops_format` has one row per migration that was done. Facts and points are only ever inserted, so
+writers do not conflict; what must be decided (names, the end of a run, the head of a model's
+history) is one row that changes under its ``version``. Times are nanoseconds since the epoch. Clustered
+by run or model, not partitioned, and no IDENTITY columns, which would make writers wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ops.registry.errors import CorruptStoreError
+
+if TYPE_CHECKING:
+    from ops.registry.databricks.warehouse import Warehouse
+
+__all__ = ["FORMAT", "VOLUME", "prepare"]
+
+FORMAT = 1
+VOLUME = "ops_artifacts"
+
+_TABLES = {
+    "ops_experiments": """
+        experiment_id STRING NOT NULL, name STRING NOT NULL, description STRING,
+        tags STRING, created_at BIGINT
+    """,
+    "ops_runs": """
+        run_id STRING NOT NULL, experiment_id STRING NOT NULL, name STRING, status STRING,
+        started_at BIGINT, ended_at BIGINT, parent_run_id STRING, error STRING,
+        version BIGINT
+    """,
+    "ops_run_metrics": """
+        run_id STRING NOT NULL, experiment_id STRING NOT NULL, metric STRING NOT NULL,
+        value DOUBLE, step BIGINT, logged_at BIGINT, writer STRING, place BIGINT
+    """,
+    "ops_run_facts": """
+        run_id STRING NOT NULL, experiment_id STRING NOT NULL, kind STRING NOT NULL,
+        name STRING NOT NULL, body STRING, text STRING, number DOUBLE, logged_at BIGINT,
+        writer STRING, place BIGINT
+    """,
+    "ops_models": """
+        name STRING NOT NULL, head STRING NOT NULL, version BIGINT
+    """,
+    "ops_model_events": """
+        event_id STRING NOT NULL, name STRING NOT NULL, parent STRING, place BIGINT,
+        frame STRING
+    """,
+    "ops_files": """
+        path STRING NOT NULL, place STRING, size BIGINT, checksum STRING, version BIGINT
+    """,
+}
+_CLUSTERS = {
+    "ops_experiments": "name",
+    "ops_runs": "experiment_id, run_id",
+    "ops_run_metrics": "experiment_id, run_id",
+    "ops_run_facts": "experiment_id, run_id",
+    "ops_models": "name",
+    "ops_model_events": "name",
+    "ops_files": "path",
+}
+
+
+def prepare(warehouse: Warehouse) -> None:
+    """Make what is missing; each statement can be repeated, also by several at once."""
+    warehouse.define(f"CREATE SCHEMA IF NOT EXISTS {warehouse.scope}")
+    warehouse.define("CREATE TABLE IF NOT EXISTS @ops_format (format BIGINT)")
+    (row,) = warehouse.rows("SELECT max(format) AS format FROM @ops_format")
+    found = row["format"] or 0
+    if found > FORMAT:
+        raise CorruptStoreError(
+            f"The schema {warehouse.scope} is in format {found}; this version of ops-registry "
+            f"knows up to {FORMAT}.",
+            suggestions=("Upgrade ops-registry.",),
+        )
+    if found < 1:
+        for name, columns in _TABLES.items():
+            warehouse.define(
+                f"CREATE TABLE IF NOT EXISTS {warehouse.table(name)} ({columns}) "
+                f"CLUSTER BY ({_CLUSTERS[name]})"
+            )
+        warehouse.define(f"CREATE VOLUME IF NOT EXISTS {warehouse.table(VOLUME)}")
+        # Last: who finds the number finds the tables. Written twice by two at once, it is the same.
+        warehouse.define("INSERT INTO @ops_format VALUES (1)")

@@ -1,0 +1,261 @@
+"""Experiment tracking on Databricks: the tracker's own logic, on tables and a volume."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.files import safe_join
+from ops.registry import artifacts
+from ops.registry.databricks.runrows import artifact, public, stored
+from ops.registry.databricks.runsql import RunSearch
+from ops.registry.databricks.runtables import ExperimentTable, RunTables
+from ops.registry.databricks.volumes import Volume, encoded
+from ops.registry.errors import (
+    AlreadyExistsError,
+    ArtifactNotFoundError,
+    BackendUnavailableError,
+    InvalidValueError,
+)
+from ops.registry.events import EventType, HookType
+from ops.registry.journal import encode
+from ops.registry.records import RunStatus
+from ops.registry.runsearch import Query, to_table
+from ops.registry.tracker import ExperimentTracker
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pandas as pd
+
+    from ops.foundation.files import StrPath
+    from ops.registry.databricks.warehouse import Warehouse
+    from ops.registry.following import Follower
+    from ops.registry.operations import Operations
+    from ops.registry.records import Artifact, Experiment, Metric, Run
+
+__all__ = ["DatabricksExperimentTracker"]
+
+
+class DatabricksExperimentTracker(ExperimentTracker):
+    """Experiments and runs in the tables of a schema, artifacts in its volume.
+
+    Logging appends to a spool below *root* and does not wait for the network; starting and ending a
+    run and all reading talk to the warehouse.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        root: StrPath,
+        *,
+        operations: Operations | None = None,
+        durability: str = "process",
+    ) -> None:
+        super().__init__(root, operations=operations, durability=durability, heartbeat_seconds=0)
+        self.warehouse = warehouse
+        self._volume = Volume(warehouse)
+        self._experiments: ExperimentTable = ExperimentTable(warehouse, self.root)
+        self._store: RunTables = RunTables(
+            warehouse, self._experiments, self.root / "spool", durability=durability
+        )
+
+    # The life of a run
+
+    def end_run(
+        self, run_id: str, status: RunStatus = RunStatus.COMPLETED, error: str | None = None
+    ) -> Run:
+        """End a run with a final status, after what was logged to it has arrived."""
+        status = RunStatus(status)
+        if not status.is_final:
+            raise InvalidValueError(f"A run cannot end as {status}.")
+        asked = {
+            "run_id": run_id,
+            "experiment_id": self._store.home(run_id),
+            "status": str(status),
+            "error": error,
+        }
+        asked = self._operations.before(HookType.PRE_RUN_END, asked)
+        self.flush()
+        at, attempt = time_ns(), 0
+        while not self._store.reading.end(run_id, status=str(status), at=at, error=error):
+            self.warehouse.wait(attempt)
+            attempt += 1
+        failed = status is RunStatus.FAILED
+        self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
+        self._done(EventType.RUN_FAILED if failed else EventType.RUN_COMPLETED, asked)
+        return self.get_run(run_id)
+
+    def flush(self) -> None:
+        """Send what was logged and is still in the spool; raises when that cannot be done now."""
+        self._store.settle()
+
+    def _begin(
+        self,
+        folder: pathlib.Path,  # noqa: ARG002 - of the local tracker
+        start: dict[str, Any],
+        parameters: dict[str, Any],
+    ) -> dict[str, Any]:
+        self._store.begin(start)
+        record = {"p": parameters, "g": start["tags"], "t": start["t"]}
+        if parameters or start["tags"]:
+            self._store.append(start["run"], record)
+        return self._store.row(start["run"])
+
+    # Reading
+
+    def get_run(self, run_id: str) -> Run:
+        """Return the run as the warehouse has it now, with all that this process logged."""
+        return public(self._store.row(run_id), self._volume.uri)
+
+    def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
+        """Return the runs of an experiment, oldest first."""
+        runs = [public(row, self._volume.uri) for row in self._store.rows(experiment_id)]
+        return [run for run in runs if status is None or run.status == status]
+
+    def list_child_runs(self, run_id: str) -> list[Run]:
+        """Return the runs that were started with this one as their parent."""
+        found = self.list_runs(self._store.home(run_id))
+        return [run for run in found if run.parent_run_id == run_id]
+
+    def get_metric_history(self, run_id: str, key: str) -> list[Metric]:
+        """Return all points of one metric by step, then time."""
+        self._store.home(run_id)
+        self.flush()
+        return self._store.reading.history(run_id, key)
+
+    def search_runs(
+        self,
+        experiment_id: str | Sequence[str],
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        filter: str | None = None,  # noqa: A002 - the published name
+        order_by: str | None = None,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Return the runs for which both filters hold; the warehouse searches."""
+        query = Query(filter, metric_filter, order_by, limit)
+        wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
+        for one in wanted:
+            self._experiments.get(one)
+        if not wanted:
+            return []
+        self.flush()
+        search = RunSearch(wanted, query.node, query.order, query.limit)
+        found = self.warehouse.rows(search.statement, **search.parameters)
+        rows = self._store.reading.some([row["run_id"] for row in found])
+        return [public(row, self._volume.uri) for row in rows]
+
+    def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Return a table with one row per run: name, status, duration, params.*, metrics.*."""
+        return to_table([self.get_run(run_id) for run_id in run_ids])
+
+    def follow(
+        self,
+        run_id: str,
+        *,
+        interval_seconds: float = 0.5,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Iterator[Metric]:
+        """Yield the metrics of a run as they arrive in the warehouse, until the run has ended."""
+        seen: set[tuple[str, int]] = set()
+        while True:
+            # The status first: what arrives before the end is read after it.
+            over = self.get_run(run_id).status is not RunStatus.RUNNING
+            for identity, metric in self._store.reading.points(run_id):
+                if identity not in seen:
+                    seen.add(identity)
+                    yield metric
+            if over:
+                return
+            sleep(interval_seconds)
+
+    def follower(self, run_id: str) -> Follower:
+        """Refuse: a follower reads local journals; use `follow`."""
+        raise BackendUnavailableError(
+            f"Run {run_id!r} is in a warehouse, which has no journals to follow.",
+            suggestions=("Use follow().",),
+        )
+
+    # Files
+
+    def download_run_artifact(self, run_id: str, path: str, destination: StrPath) -> pathlib.Path:
+        """Copy an artifact to *destination*, or into it if it is a folder, and verify it."""
+        import pathlib
+
+        told = self._store.row(run_id)["files"].get(path)
+        if told is None:
+            raise ArtifactNotFoundError(f"Run {run_id!r} has no artifact {path!r}.")
+        target = pathlib.Path(destination)
+        target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
+        self._volume.download(stored(told["files"]), target, told["checksum"])
+        return target
+
+    def _folder_of(self, run_id: str) -> pathlib.Path:
+        self._store.home(run_id)  # raises for an unknown run
+        return self.warehouse.staging
+
+    def _keep(
+        self,
+        run_id: str,
+        name: str,
+        staged: tuple[pathlib.Path, int, str],
+        *,
+        overwrite: bool,
+    ) -> Artifact:
+        copy, size, digest = staged
+        try:
+            base = self.warehouse.staging
+            name = safe_join(base, name).relative_to(base.absolute()).as_posix()
+            known = self._store.row(run_id)["files"].get(name)
+            if known is not None and known["checksum"] == digest:
+                return artifact(name, known, self._volume.uri)
+            if known is not None and not overwrite:
+                raise AlreadyExistsError(
+                    f"Run {run_id} has another artifact {name!r} already.",
+                    suggestions=("Give it another name, or pass overwrite=True.",),
+                )
+            place = f"runs/{run_id}/{secrets.token_hex(4)}/{encoded(name)}"
+            files = self._volume.upload(copy, place)
+        finally:
+            artifacts.remove(copy)
+        told = {"size": size, "checksum": digest, "place": place, "files": files}
+        self._store.append_body(run_id, encode({"files": {name: told}, "t": time_ns()}))
+        self.flush()
+        self._done(EventType.ARTIFACT_LOGGED, {"run_id": run_id, "path": name, "size": size})
+        return artifact(name, told, self._volume.uri)
+
+    # Maintenance
+
+    def artifact_folder(self, run_id: str) -> pathlib.Path:
+        """Refuse: artifacts are in the volume; see `download_run_artifact`."""
+        raise BackendUnavailableError(f"The artifacts of run {run_id!r} are not in a local folder.")
+
+    def adopt_run(self, experiment_id: str, run_id: str) -> None:
+        """Refuse: copies of stores go between local ones."""
+        raise BackendUnavailableError(f"Run {run_id!r} of {experiment_id!r} has no journal here.")
+
+    def adopt_experiment(self, experiment: Experiment) -> Experiment:
+        """Refuse: copies of stores go between local ones."""
+        return self._experiments.adopt(experiment)
+
+    def compact(self) -> int:
+        """Send what is in the spool; Delta compacts its tables itself. Returns the number of runs."""
+        self.flush()
+        (row,) = self.warehouse.rows("SELECT count(DISTINCT run_id) AS runs FROM @ops_runs")
+        return int(row["runs"])
+
+    def rebuild(self) -> int:
+        """There is no index to make again; the same as `compact`."""
+        return self.compact()
+
+    def index_rows(self, experiment_id: str) -> list[dict[str, Any]]:
+        """Return the rows of an experiment's runs."""
+        return self._store.rows(experiment_id)
+
+    def close(self) -> None:
+        """Send what is left in the spool and close the connection."""
+        self._store.close()
+        self.warehouse.close()

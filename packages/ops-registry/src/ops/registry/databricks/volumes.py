@@ -1,0 +1,179 @@
+"""Files in a volume: PUT, GET, REMOVE and LIST, each through a local folder with names of our own.
+
+Statements about files take no parameters, so nothing that a user named goes into one: a place in the
+volume has letters, digits and ``._-/%`` only (names are percent-encoded), and the local side is a name made here.
+A PUT shows up in the volume when it is complete. A GET is not atomic: it goes to a temporary name,
+its SHA-256 is compared, and only then is it copied beside its target and renamed. Nothing is
+overwritten: every upload has a place of its own, which is named to others when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import urllib.parse
+from typing import TYPE_CHECKING, NamedTuple
+
+from ops.foundation.files import safe_join
+from ops.registry import artifacts
+from ops.registry.databricks.tables import VOLUME
+from ops.registry.errors import ArtifactNotFoundError, CorruptStoreError, StorageError
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator, Sequence
+
+    from ops.registry.databricks.warehouse import Warehouse
+
+__all__ = ["Stored", "Volume", "VolumePath"]
+
+_PLACE = re.compile(r"[A-Za-z0-9._/%~-]+")
+
+
+class Stored(NamedTuple):
+    """A file of an artifact: its name in it ("" when it is the artifact), place, size and SHA-256."""
+
+    name: str
+    place: str
+    size: int
+    checksum: str
+
+
+class VolumePath:
+    """A place in a volume, for looking whether something is there."""
+
+    def __init__(self, volume: Volume, place: str) -> None:
+        self._volume = volume
+        self._place = place
+
+    def __truediv__(self, name: str) -> VolumePath:
+        return VolumePath(self._volume, f"{self._place}/{encoded(name)}".lstrip("/"))
+
+    def __str__(self) -> str:
+        return self._volume.uri(self._place)
+
+    def __repr__(self) -> str:
+        return f"VolumePath({str(self)!r})"
+
+    def exists(self) -> bool:
+        """Whether there is a file here or below."""
+        return next(self._volume.files(self._place), None) is not None
+
+
+class Volume:
+    """The volume of a schema."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self.warehouse = warehouse
+        self.root = f"/Volumes/{warehouse.catalog}/{warehouse.schema}/{VOLUME}"
+
+    def uri(self, place: str) -> str:
+        """Return the path of a place as Databricks shows it."""
+        return f"{self.root}/{place}".rstrip("/")
+
+    def upload(self, source: pathlib.Path, place: str) -> list[Stored]:
+        """Put a file or folder below *place*, which nothing else has; return what it is made of."""
+        if source.is_file():
+            return [self._put(source, "", place)]
+        names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
+        return [self._put(source / name, name, f"{place}/{encoded(name)}") for name in names]
+
+    def download(self, files: Sequence[Stored], target: pathlib.Path, expected: str) -> None:
+        """Get an artifact to *target*; what is there is replaced when all of it has come."""
+        with self.fetched(files) as copy:
+            artifacts.fetch(copy, target, expected)
+
+    @contextlib.contextmanager
+    def fetched(self, files: Sequence[Stored]) -> Iterator[pathlib.Path]:
+        """Give a local copy of an artifact, verified file by file, for as long as the block runs."""
+        copy = self.temporary()
+        try:
+            if not (len(files) == 1 and not files[0].name):
+                copy.mkdir(parents=True)
+            for file in files:
+                target = safe_join(copy, file.name) if file.name else copy
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._get(file, target)
+            yield copy
+        finally:
+            artifacts.remove(copy)
+
+    def remove(self, files: Sequence[Stored]) -> None:
+        """Delete files."""
+        for file in files:
+            self.warehouse.transfer(f"REMOVE '{self._checked(file.place)}'")
+
+    def files(self, place: str) -> Iterator[str]:
+        """Yield the places of all files at or below *place*."""
+        try:
+            found = self.warehouse.rows(f"LIST '{self._checked(place)}'")
+        except StorageError as error:
+            if _is_absent(error):
+                return
+            raise
+        for row in found:
+            path = str(row["path"]).removeprefix(f"{self.root}/").removeprefix("dbfs:")
+            if str(row["name"]).endswith("/"):
+                yield from self.files(path.rstrip("/"))
+            else:
+                yield path
+
+    def temporary(self) -> pathlib.Path:
+        """Return a local path that files may pass through."""
+        self.warehouse.staging.mkdir(parents=True, exist_ok=True)
+        return self.warehouse.staging / f".{secrets.token_hex(8)}.tmp"
+
+    def _put(self, source: pathlib.Path, name: str, place: str) -> Stored:
+        # A copy under our own name: it cannot change between the digest and the upload.
+        copy, size, digest = artifacts.stage(source, self.warehouse.staging, flushed=False)
+        try:
+            self.warehouse.transfer(f"PUT '{_local(copy)}' INTO '{self._checked(place)}' OVERWRITE")
+        finally:
+            artifacts.remove(copy)
+        return Stored(name, place, size, digest)
+
+    def _get(self, file: Stored, target: pathlib.Path) -> None:
+        arriving = self.temporary()
+        try:
+            try:
+                self.warehouse.transfer(
+                    f"GET '{self._checked(file.place)}' TO '{_local(arriving)}'"
+                )
+            except StorageError as error:
+                if _is_absent(error):
+                    raise ArtifactNotFoundError(
+                        f"The artifact {self.uri(file.place)!r} is not there any more."
+                    ) from error
+                raise
+            found = artifacts.checksum(arriving)
+            if found != file.checksum:
+                raise CorruptStoreError(
+                    f"{self.uri(file.place)!r} has the SHA-256 {found}, and {file.checksum} was stored."
+                )
+            arriving.replace(target)
+        finally:
+            artifacts.remove(arriving)
+
+    def _checked(self, place: str) -> str:
+        if not _PLACE.fullmatch(place) or ".." in place.split("/"):
+            raise StorageError(f"{place!r} is no place in a volume.")
+        return self.uri(place)
+
+
+def _is_absent(error: StorageError) -> bool:
+    return any(sign in str(error) for sign in ("PATH_NOT_FOUND", "NoSuchKey", "No such file"))
+
+
+def encoded(name: str) -> str:
+    """Return a relative path as a part of a place: percent-encoded, its slashes kept."""
+    return "/".join(
+        urllib.parse.quote(part, safe="", errors="surrogatepass") for part in name.split("/")
+    )
+
+
+def _local(path: pathlib.Path) -> str:
+    text = str(path)
+    if "'" in text or "\\" in text:
+        raise StorageError(f"Files cannot pass through {text!r}: SQL has no way to say that path.")
+    return text

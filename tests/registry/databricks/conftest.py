@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+import urllib.request
+import uuid
+
+import pytest
+
+from ops.registry.context import MLOpsConfig, MLOpsContext
+
+for needed in ("databricks.sql", "pysail", "pyspark"):
+    pytest.importorskip(
+        needed, reason="pip install 'ops-registry[databricks]' pysail pyspark-client"
+    )
+
+
+class StandIn:
+    """The warehouse of the session, seen from outside."""
+
+    def __init__(self, port: int) -> None:
+        self.host = f"http://127.0.0.1:{port}"
+
+    def control(self, **faults):
+        body = json.dumps(faults).encode()
+        with urllib.request.urlopen(f"{self.host}/control", body, timeout=10):
+            pass
+
+    def seen(self):
+        with urllib.request.urlopen(f"{self.host}/control", timeout=10) as answer:
+            return json.loads(answer.read())
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("warehouse")
+    script = pathlib.Path(__file__).with_name("warehouse_server.py")
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(folder / "root")],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        port = process.stdout.readline().strip()
+        if not port:
+            pytest.fail(f"the stand-in did not start: {(folder / 'log').read_text()[-2000:]}")
+        made = StandIn(int(port))
+        made.root = folder / "root"
+        yield made
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def warehouse(stand_in, monkeypatch):
+    """The stand-in without faults, named by the environment."""
+    calm = {"fail": [], "conflicts": 0, "lose": 0, "cut": 0, "token": "dapi-test"}
+    stand_in.control(**calm)
+    monkeypatch.setenv("DATABRICKS_HOST", stand_in.host)
+    monkeypatch.setenv("DATABRICKS_HTTP_PATH", "/sql/1.0/warehouses/local")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-test")
+    yield stand_in
+    stand_in.control(**calm)
+
+
+@pytest.fixture
+def schema():
+    """A schema of the test's own."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def new_context(warehouse, schema, tmp_path, operations):
+    """Makes contexts on one schema; each has its own folder, like another machine."""
+    made = []
+
+    def make(**options):
+        config = MLOpsConfig(
+            "databricks",
+            str(tmp_path / f"machine{len(made)}"),
+            catalog="main",
+            schema=schema,
+            **options,
+        )
+        made.append(MLOpsContext(config, operations=operations))
+        return made[-1]
+
+    yield make
+    for context in made:
+        context.cleanup()
+
+
+@pytest.fixture
+def storage(context):
+    return context.storage

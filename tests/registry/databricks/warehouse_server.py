@@ -1,0 +1,428 @@
+"""A local stand-in for a Databricks SQL warehouse, in a process of its own: `python warehouse_server.py`.
+
+It prints its port. Clients speak the real protocol to it (TCLIService, Thrift binary over HTTP, with
+Arrow results, and presigned addresses for volumes). Statements run on Sail, an engine of the Spark
+dialect with real Delta tables. What Sail does not have is done here, and these are the limits:
+
+- catalogs, CREATE VOLUME, PUT, GET, LIST, REMOVE, SET TAGS and COMMENT are served by this file; tags
+  are remembered and not checked, there are no permissions; the catalog is cut off names of tables;
+- parameters of INSERT, UPDATE, DELETE and MERGE are written into the statement as literals, by a
+  scanner that knows quotes and comments; of SELECT they are passed on as parameters;
+- CLUSTER BY is removed, tables become USING DELTA with a location below the root;
+- a commit that Sail could not make ("Failed to commit transaction") is reported as Databricks
+  does, DELTA_CONCURRENT_APPEND with SQLSTATE 2D521; which statements conflict is up to Sail;
+- results come in one piece, without LZ4 and cloud fetch; tokens are compared, OAuth is not there.
+
+POST /control sets faults as JSON: ``fail`` (list of [status, headers] for the next requests),
+``conflicts`` (how many changes are refused), ``lose`` (how many changes are done and their answer
+lost), ``cut`` (how many PUTs are cut off in the middle), ``token``. GET /control returns the statements and tags.
+"""
+
+import datetime as dt
+import decimal
+import json
+import os
+import re
+import sys
+import tempfile
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pyarrow as pa
+from databricks.sql.thrift_api.TCLIService import TCLIService
+from databricks.sql.thrift_api.TCLIService import ttypes as T
+from thrift.protocol.TBinaryProtocol import TBinaryProtocol
+from thrift.transport.TTransport import TMemoryBuffer
+
+OK = T.TStatus(T.TStatusCode.SUCCESS_STATUS)
+EMPTY = pa.table({"result": pa.array([], pa.string())})
+CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+TYPES = [
+    (pa.types.is_boolean, "BOOLEAN"),
+    (pa.types.is_int32, "INT"),
+    (pa.types.is_integer, "BIGINT"),
+    (pa.types.is_floating, "DOUBLE"),
+    (pa.types.is_timestamp, "TIMESTAMP"),
+    (pa.types.is_list, "ARRAY"),
+    (pa.types.is_struct, "STRUCT"),
+    (pa.types.is_null, "NULL"),
+]
+#: Quoted texts and comments are passed over; what is left are markers.
+MARKERS = re.compile(
+    r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`[^`]*`|--[^\n]*|/\*.*?\*/|(?<![:\w]):[A-Za-z_]\w*""",
+    re.DOTALL,
+)
+
+
+class SqlError(Exception):
+    def __init__(self, name, message, state):
+        super().__init__(f"[{name}] {message} SQLSTATE: {state}")
+        self.state = state
+
+
+def literal(value):
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float):
+        return f"CAST('{value!r}' AS DOUBLE)"
+    if isinstance(value, int):
+        return f"{value}L"
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def inlined(statement, parameters):
+    def one(match):
+        text = match[0]
+        return literal(parameters[text[1:]]) if text[0] == ":" else text
+
+    return MARKERS.sub(one, statement)
+
+
+class Engine:
+    """Sail, started here, and the Delta tables below the root."""
+
+    def __init__(self, root):
+        from pysail.spark import SparkConnectServer
+        from pyspark.sql import SparkSession
+
+        self.root = root
+        self._server = SparkConnectServer(ip="127.0.0.1", port=0)
+        self._server.start(background=True)
+        port = self._server.listening_address[1]
+        self._session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
+
+    def run(self, statement, parameters):
+        made = re.match(
+            r"\s*CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?([\w.`]+)", statement, re.IGNORECASE
+        )
+        if made:
+            statement = re.sub(
+                r"\bCLUSTER\s+BY\s*\([^)]*\)", "", statement, flags=re.IGNORECASE
+            ).rstrip()
+            folder = made[1].replace("`", "").replace(".", "/")
+            statement += f" USING DELTA LOCATION '{self.root}/tables/{folder}'"
+        statement = re.sub(r"`?\bmain\b`?\.", "", statement)
+        changes = CHANGES.match(statement)
+        if changes:
+            statement, parameters = inlined(statement, parameters), None
+        table = self._session.sql(statement, args=parameters or None).toArrow()
+        return table, table.column(0)[0].as_py() if changes and table.num_rows else None
+
+
+class Warehouse(TCLIService.Iface):
+    """The service: sessions, statements, results, and what is Unity Catalog's."""
+
+    def __init__(self, root):
+        self.root = root
+        self.base = ""
+        self.engine = Engine(root)
+        self.sessions, self.operations, self.presigned = set(), {}, {}
+        self.volumes, self.tags, self.statements = set(), {}, []
+        self.faults = {"fail": [], "conflicts": 0, "lose": 0, "cut": 0, "token": "dapi-test"}
+        self.turn = threading.Lock()
+
+    def take(self, fault):
+        with self.turn:
+            if not self.faults[fault]:
+                return False
+            self.faults[fault] -= 1
+            return True
+
+    def OpenSession(self, req):
+        made = T.TSessionHandle(T.THandleIdentifier(uuid.uuid4().bytes, uuid.uuid4().bytes))
+        made.serverProtocolVersion = T.TProtocolVersion.SPARK_CLI_SERVICE_PROTOCOL_V7
+        self.sessions.add(made.sessionId.guid)
+        return T.TOpenSessionResp(
+            status=OK,
+            serverProtocolVersion=made.serverProtocolVersion,
+            sessionHandle=made,
+            configuration={},
+            initialNamespace=req.initialNamespace,
+            canUseMultipleCatalogs=True,
+        )
+
+    def CloseSession(self, req):
+        self.sessions.discard(req.sessionHandle.sessionId.guid)
+        return T.TCloseSessionResp(status=OK)
+
+    def ExecuteStatement(self, req):
+        if req.sessionHandle.sessionId.guid not in self.sessions:
+            bad = T.TStatus(
+                T.TStatusCode.INVALID_HANDLE_STATUS, errorMessage="Invalid SessionHandle"
+            )
+            return T.TExecuteStatementResp(status=bad)
+        handle = T.TOperationHandle(
+            operationId=T.THandleIdentifier(uuid.uuid4().bytes, b"s" * 16),
+            operationType=T.TOperationType.EXECUTE_STATEMENT,
+            hasResultSet=True,
+        )
+        try:
+            parameters = {p.name: self.value(p) for p in req.parameters or []}
+            table, changed, staging = self.execute(req.statement, parameters)
+        except Exception as error:
+            said = str(error) if isinstance(error, SqlError) else f"{type(error).__name__}: {error}"
+            status = T.TGetOperationStatusResp(
+                status=OK,
+                operationState=T.TOperationState.ERROR_STATE,
+                sqlState=getattr(error, "state", "HY000"),
+                errorMessage=said,
+                displayMessage=said,
+                diagnosticInfo="",
+            )
+            direct = T.TSparkDirectResults(operationStatus=status)
+            return T.TExecuteStatementResp(status=OK, operationHandle=handle, directResults=direct)
+        status = T.TGetOperationStatusResp(
+            status=OK,
+            operationState=T.TOperationState.FINISHED_STATE,
+            hasResultSet=True,
+            numModifiedRows=changed,
+        )
+        direct = T.TSparkDirectResults(
+            operationStatus=status,
+            resultSetMetadata=self.metadata(table, staging),
+            resultSet=self.rows(table),
+        )
+        return T.TExecuteStatementResp(status=OK, operationHandle=handle, directResults=direct)
+
+    def CloseOperation(self, req):
+        return T.TCloseOperationResp(status=OK)
+
+    def CancelOperation(self, req):
+        return T.TCancelOperationResp(status=OK)
+
+    @staticmethod
+    def value(parameter):
+        text = parameter.value.stringValue if parameter.value else None
+        if text is None:
+            return None
+        kind = parameter.type.upper().split("(")[0]
+        reads = {
+            **dict.fromkeys(("TINYINT", "SMALLINT", "INT", "BIGINT"), int),
+            **dict.fromkeys(("FLOAT", "DOUBLE"), float),
+            "BOOLEAN": lambda said: said.lower() == "true",
+            "DECIMAL": decimal.Decimal,
+            "TIMESTAMP": dt.datetime.fromisoformat,
+        }
+        return reads.get(kind, str)(text)
+
+    @staticmethod
+    def metadata(table, staging):
+        columns = []
+        for place, field in enumerate(table.schema, 1):
+            name = next((n for fits, n in TYPES if fits(field.type)), "STRING")
+            entry = T.TPrimitiveTypeEntry(getattr(T.TTypeId, f"{name}_TYPE"))
+            columns.append(T.TColumnDesc(field.name, T.TTypeDesc([T.TTypeEntry(entry)]), place, ""))
+        return T.TGetResultSetMetadataResp(
+            status=OK,
+            schema=T.TTableSchema(columns),
+            resultFormat=T.TSparkRowSetType.ARROW_BASED_SET,
+            lz4Compressed=False,
+            arrowSchema=table.schema.serialize().to_pybytes(),
+            isStagingOperation=staging,
+        )
+
+    @staticmethod
+    def rows(table):
+        batches = [
+            T.TSparkArrowBatch(b.serialize().to_pybytes(), b.num_rows)
+            for b in table.combine_chunks().to_batches()
+        ]
+        found = T.TRowSet(0, [], arrowBatches=batches)
+        return T.TFetchResultsResp(status=OK, hasMoreRows=False, results=found)
+
+    def execute(self, statement, parameters):
+        """Return the result, how many rows were changed, and whether the client moves a file."""
+        self.statements.append(statement)
+        text = statement.strip().rstrip(";")
+        for pattern, serve in self.SERVED:
+            if match := re.fullmatch(pattern, text, re.IGNORECASE | re.DOTALL):
+                return serve(self, match)
+        changes = CHANGES.match(text)
+        if changes and self.take("conflicts"):
+            raise SqlError(
+                "DELTA_CONCURRENT_APPEND", "Files were added by a concurrent update.", "2D521"
+            )
+        try:
+            return *self.engine.run(text, parameters), False
+        except Exception as error:
+            if re.search(r"conflict|failed to commit|concurrent", str(error), re.IGNORECASE):
+                raise SqlError("DELTA_CONCURRENT_APPEND", str(error), "2D521") from error
+            raise
+
+    # What the engine does not know
+
+    def in_volume(self, path):
+        match = re.fullmatch(r"/Volumes/(\w+)/(\w+)/(\w+)(/.*)?", path)
+        if not match or ".." in path.split("/"):
+            raise SqlError("VOLUME_PATH_INVALID", path, "22000")
+        if ".".join(match.group(1, 2, 3)) not in self.volumes:
+            raise SqlError("VOLUME_NOT_FOUND", path, "42704")
+        return self.root + path
+
+    def moves(self, operation, method, path, local):
+        key = uuid.uuid4().hex
+        self.presigned[key] = (method, path)
+        columns = {
+            "operation": [operation],
+            "presignedUrl": [f"{self.base}/presigned/{key}"],
+            "headers": ["{}"],
+            "localFile": pa.array([local], pa.string()),
+        }
+        return pa.table(columns), None, True
+
+    def put(self, match):
+        path = self.in_volume(match[2])
+        if os.path.exists(path) and not match[3]:
+            raise SqlError("RESOURCE_ALREADY_EXISTS", match[2], "42P07")
+        return self.moves("PUT", "PUT", path, match[1])
+
+    def get(self, match):
+        path = self.in_volume(match[1])
+        if not os.path.isfile(path):
+            raise SqlError("PATH_NOT_FOUND", match[1], "42K03")
+        return self.moves("GET", "GET", path, match[2])
+
+    def remove(self, match):
+        return self.moves("REMOVE", "DELETE", self.in_volume(match[1]), None)
+
+    def listing(self, match):
+        path = self.in_volume(match[1])
+        there = sorted(os.scandir(path), key=lambda e: e.name) if os.path.isdir(path) else []
+        folders = [e.is_dir() for e in there]
+        base = match[1].rstrip("/")
+        names = [e.name + "/" * d for e, d in zip(there, folders, strict=True)]
+        columns = {
+            "path": pa.array([f"{base}/{n}" for n in names], pa.string()),
+            "name": pa.array(names, pa.string()),
+            "size": pa.array([0 if e.is_dir() else e.stat().st_size for e in there], pa.int64()),
+        }
+        return pa.table(columns), None, False
+
+    def create_volume(self, match):
+        name = match[1].replace("`", "")
+        self.volumes.add(name)
+        os.makedirs(f"{self.root}/Volumes/{name.replace('.', '/')}", exist_ok=True)
+        return EMPTY, None, False
+
+    def set_tags(self, match):
+        pairs = re.findall(r"'([^']*)'\s*=\s*'([^']*)'", match[2])
+        self.tags.setdefault(match[1].replace("`", ""), {}).update(pairs)
+        return EMPTY, None, False
+
+    SERVED = (
+        (r"PUT\s+'([^']+)'\s+INTO\s+'([^']+)'(\s+OVERWRITE)?", put),
+        (r"GET\s+'([^']+)'\s+TO\s+'([^']+)'", get),
+        (r"REMOVE\s+'([^']+)'", remove),
+        (r"LIST\s+'([^']+)'", listing),
+        (r"CREATE\s+VOLUME\s+IF\s+NOT\s+EXISTS\s+([\w.`]+)", create_volume),
+        (r"ALTER\s+(?:TABLE|SCHEMA|VOLUME)\s+([\w.`]+)\s+SET\s+TAGS\s*\((.*)\)", set_tags),
+    )
+
+
+class Requests(BaseHTTPRequestHandler):
+    """HTTP: Thrift by POST, presigned files by GET, PUT and DELETE, and /control."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet per answer: otherwise each waits for a delayed acknowledgement
+    disable_nagle_algorithm = True
+
+    def log_message(self, *args):
+        pass
+
+    def body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
+    def answer(self, status, data=b"", headers=()):
+        self.send_response(status)
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def hang_up(self):
+        self.close_connection = True
+        self.connection.close()
+
+    def do_POST(self):
+        warehouse, body = self.server.warehouse, self.body()
+        if self.path == "/control":
+            warehouse.faults.update(json.loads(body))
+            return self.answer(200)
+        if self.headers.get("Authorization") != f"Bearer {warehouse.faults['token']}":
+            said = {"X-Databricks-Reason-Phrase": "Invalid access token"}
+            return self.answer(401, b"", said)
+        if warehouse.faults["fail"]:
+            status, headers = warehouse.faults["fail"].pop(0)
+            return self.answer(status, b"", headers)
+        output = TMemoryBuffer()
+        before = len(warehouse.statements)
+        self.server.processor.process(TBinaryProtocol(TMemoryBuffer(body)), TBinaryProtocol(output))
+        is_change = any(map(CHANGES.match, warehouse.statements[before:]))
+        if is_change and warehouse.take("lose"):
+            return self.hang_up()
+        return self.answer(200, output.getvalue(), {"Content-Type": "application/x-thrift"})
+
+    def do_GET(self):
+        if self.path == "/control":
+            warehouse = self.server.warehouse
+            said = {"statements": warehouse.statements, "tags": warehouse.tags}
+            return self.answer(200, json.dumps(said).encode())
+        return self.presigned()
+
+    def do_PUT(self):
+        return self.presigned()
+
+    def do_DELETE(self):
+        return self.presigned()
+
+    def presigned(self):
+        warehouse = self.server.warehouse
+        key = self.path.rsplit("/", 1)[-1]
+        method, path = warehouse.presigned.get(key, (None, None))
+        if method == "PUT" and warehouse.take("cut"):
+            self.rfile.read(1)
+            return self.hang_up()
+        body = self.body()
+        if method != self.command:
+            return self.answer(403, b"SignatureDoesNotMatch")
+        if method == "PUT":
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            part = f"{path}.{key}.part"
+            with open(part, "wb") as file:
+                file.write(body)
+            os.replace(part, path)
+            return self.answer(200)
+        if not os.path.isfile(path):
+            return self.answer(404, b"NoSuchKey")
+        if method == "GET":
+            with open(path, "rb") as file:
+                return self.answer(200, file.read())
+        os.unlink(path)
+        return self.answer(204)
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="warehouse-") as own:
+        root = sys.argv[1] if len(sys.argv) > 1 else own
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
+        server.daemon_threads = True
+        server.warehouse = Warehouse(root)
+        server.warehouse.base = f"http://127.0.0.1:{server.server_port}"
+        server.processor = TCLIService.Processor(server.warehouse)
+        print(server.server_port, flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
