@@ -8,6 +8,7 @@ read is kept and read on from where it was: one `stat` when nobody has appended 
 from __future__ import annotations
 
 import collections
+import datetime as dt
 import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,8 @@ class RunBook:
         if any(e.name == DEFAULT_NAME or e.experiment_id == DEFAULT_ID for e in found):
             return found
         where = self._artifact_uri(DEFAULT_ID)
-        return [Experiment(DEFAULT_ID, DEFAULT_NAME, self._opened, artifact_uri=where), *found]
+        began = found[0].created_at - dt.timedelta(milliseconds=1) if found else self._opened
+        return [Experiment(DEFAULT_ID, DEFAULT_NAME, began, artifact_uri=where), *found]
 
     def experiment(self, experiment_id: str) -> Experiment:
         """Return one by its id, or raise `ExperimentNotFoundError`."""
@@ -94,10 +96,12 @@ class RunBook:
         return self._ledger.change(self.experiment(experiment_id).experiment_id, **changes)
 
     def _materialize(self, experiment_id: str) -> None:
-        if experiment_id == DEFAULT_ID and self.experiment(DEFAULT_ID).created_at is self._opened:
+        known = self.experiments()[0]
+        if experiment_id == known.experiment_id == DEFAULT_ID and known not in self._ledger.all():
             try:
-                where = self._artifact_uri(DEFAULT_ID)
-                self._ledger.create(DEFAULT_NAME, "", {}, id=DEFAULT_ID, artifact_uri=where)
+                began = (known.created_at - from_ns(0)) // dt.timedelta(microseconds=1) * 1000
+                more = {"id": DEFAULT_ID, "t": began, "artifact_uri": known.artifact_uri}
+                self._ledger.create(DEFAULT_NAME, "", {}, **more)
             except AlreadyExistsError:
                 return  # by another process, just now
 

@@ -19,7 +19,7 @@ from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.failures import unsupported
 from ops.registry.mlflow.loggedmodelcalls import LoggedModelCalls
 from ops.registry.mlflow.loggedmodels import LoggedModelBook
-from ops.registry.mlflow.runbook import RunBook
+from ops.registry.mlflow.runbook import DEFAULT_ID, RunBook
 
 __all__ = ["OpsTrackingStore"]
 
@@ -32,6 +32,8 @@ class OpsTrackingStore(LoggedModelCalls, AbstractStore):
 
     *artifact_uri* is where new experiments keep artifacts; without it they stay in the store.
     """
+
+    DEFAULT_EXPERIMENT_ID = DEFAULT_ID
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None, **_: Any) -> None:
         AbstractStore.__init__(self)
