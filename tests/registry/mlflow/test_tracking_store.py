@@ -57,6 +57,17 @@ def test_the_whole_history_of_a_metric_is_kept_in_pages(client, run_id):
     assert [m.step for m in [*page, *rest]] == list(range(25))
 
 
+def test_of_values_at_one_step_and_time_the_greatest_is_the_last(client, run_id):
+    for value in (10, 20, 5):
+        client.log_metric(run_id, "loss", value, timestamp=50, step=3)
+    assert client.get_run(run_id).data.metrics == {"loss": 20}
+
+
+def test_a_parameter_without_a_value_is_refused(client, run_id):
+    with pytest.raises(MlflowException, match="Missing value"):
+        client._tracking_client.store.log_param(run_id, Param("depth", None))
+
+
 def test_the_last_value_is_that_of_the_highest_step(client, run_id):
     client.log_metric(run_id, "loss", 0.5, timestamp=2000, step=7)
     client.log_metric(run_id, "loss", 0.9, timestamp=3000, step=2)

@@ -80,7 +80,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class MetricSummary:
-    """What a whole history comes to; *last* is the value of the highest step, then latest time.
+    """What a whole history comes to; *last* is that of the highest step, then latest time, then value.
 
     *minimum* and *maximum* ignore NaN and are NaN when there is nothing else; their steps are those
     at which they were met first.

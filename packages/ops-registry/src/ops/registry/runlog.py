@@ -119,7 +119,8 @@ class RunState:
         if summary is None:
             self.row["metrics"][key] = [value, step, when, value, value, 1, step, step]
             return
-        if (step, when) >= (summary[1], summary[2]):
+        # The greatest of values at one step and time: the order of journals must not matter here.
+        if (step, when, value) >= (summary[1], summary[2], summary[0]):
             summary[:3] = value, step, when
         summary[5] += 1
         if math.isnan(value):

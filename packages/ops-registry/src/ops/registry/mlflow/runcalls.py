@@ -247,6 +247,8 @@ class RunCalls(ExperimentCalls):
 
     def _log_params(self, run_id: str, params: Sequence[Param], row: dict[str, Any]) -> None:
         for param in params:
+            if param.value is None:
+                raise invalid(f"Missing value for the parameter '{param.key}'.")
             before = row["params"].get(param.key)
             if before is not None and as_text(before) != param.value:
                 raise invalid(
