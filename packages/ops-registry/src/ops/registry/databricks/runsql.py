@@ -113,7 +113,8 @@ class RunSearch:
         text, number = self._columns(order.field, order.kind)
         way = "DESC" if order.descending else "ASC"
         if order.kind is Kind.NUMBER:
-            return [f"({text} IS NULL OR isnan({text}))", f"{text} {way}"]
+            said = f"CASE WHEN NOT isnan({text}) THEN {text} END"
+            return [f"({said}) IS NULL", f"{said} {way}"]
         if order.kind is Kind.MIXED:
             # Numbers before texts; with a number the text does not decide.
             said = f"CASE WHEN {number} IS NULL THEN {text} END"

@@ -10,7 +10,6 @@ While the warehouse cannot be reached frames stay where they are, which makes lo
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
@@ -26,7 +25,7 @@ from ops.registry.journal import JournalReader, JournalWriter, decode, encode, w
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ops.registry.databricks.warehouse import Warehouse
 
@@ -53,23 +52,26 @@ class Spool:
         self._folder = folder
         self._warehouse = warehouse
         self._durability = durability
-        self._turn = threading.RLock()
-        self._sending = threading.RLock()
-        self._stopped = threading.Event()
         self._begin()
 
     def _begin(self) -> None:
-        """Forget the spool of the process that was forked, or that was closed."""
+        """Start without a spool; in a forked child also without the locks of its parent."""
         self._process = os.getpid()
+        self._turn = threading.RLock()
+        self._sending = threading.RLock()
         self._name = ""
-        self._lock: FileLock | None = None
         self._journal: JournalWriter | None = None
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._count = 0
-        self._thread: threading.Thread | None = None
+        self._keeper: _Keeper | None = None
+
+    def _look_whether_forked(self) -> None:
+        if self._process != os.getpid():
+            self._begin()
 
     def append(self, run_id: str, experiment_id: str, body: bytes) -> None:
         """Keep what `encode` made of a record; when this returns, a kill cannot lose it."""
+        self._look_whether_forked()
         with self._turn:
             journal = self._opened()
             self._count += 1
@@ -78,19 +80,16 @@ class Spool:
             journal.append_body(b"%b%b}" % (head, body))
             record = {"r": run_id, "x": experiment_id, "f": decode(body)}
             self._pending.append((place, record))
-        self._wake()
 
     def flush(self) -> None:
         """Send what is kept; raises when the warehouse does not take it, and keeps it then."""
+        self._look_whether_forked()
         with self._sending:
-            if self._process != os.getpid():
-                self._begin()
-            while self._pending:
+            while self._pending and self._journal is not None:
                 batch = self._pending[:BATCH]
                 _send(self._warehouse, self._name, batch)
+                self._journal.append({"sent": batch[-1][0]})
                 with self._turn:
-                    if self._journal is not None:
-                        self._journal.append({"sent": batch[-1][0]})
                     del self._pending[: len(batch)]
 
     def recover(self) -> int:
@@ -110,58 +109,86 @@ class Spool:
                         _send(self._warehouse, path.stem, batch)
                     path.unlink()
                     found += 1
+                path.with_suffix(".lock").unlink(missing_ok=True)
             finally:
                 lock.release()
         return found
 
     def close(self) -> None:
         """Send what is kept and delete the spool; what cannot be sent stays for the next process."""
-        if self._process != os.getpid():
-            self._begin()
+        self._look_whether_forked()
+        if self._keeper is None or self._journal is None:
             return
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
-        try:
-            self.flush()
-        except OpsError:
-            logger.warning("%d records stay in %s", len(self._pending), self._folder, exc_info=True)
-        with self._turn:
-            if self._journal is not None:
+        with self._sending:
+            try:
+                self.flush()
+            except OpsError:
+                logger.warning(
+                    "%d records stay in %s", len(self._pending), self._folder, exc_info=True
+                )
+            with self._turn:
                 self._journal.close()
+                path = self._folder / f"{self._name}.log"
                 if not self._pending:
-                    path = self._folder / f"{self._name}.log"
                     path.unlink(missing_ok=True)
-                    path.with_suffix(".lock").unlink(missing_ok=True)
-            if self._lock is not None:
-                self._lock.release()
-            self._begin()
+                keeper = self._keeper
+                self._begin()
+        keeper.stop()
+        if not path.exists():
+            path.with_suffix(".lock").unlink(missing_ok=True)
 
     def _opened(self) -> JournalWriter:
-        if self._process != os.getpid():
-            self._begin()
         if self._journal is None:
             self._name = secrets.token_hex(8)
             with writing(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._lock = FileLock(self._folder / f"{self._name}.lock", timeout=0)
-                self._lock.acquire()
+                # Before the journal: one without an owner is taken over by others.
+                self._keeper = _Keeper(self._folder / f"{self._name}.lock", self.flush)
             path = self._folder / f"{self._name}.log"
-            self._journal = JournalWriter(path, durability=self._durability)
+            try:
+                self._journal = JournalWriter(path, durability=self._durability)
+            except BaseException:
+                self._keeper.stop()
+                raise
         return self._journal
 
-    def _wake(self) -> None:
-        if self._thread is None:
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._run, name="ops-spool", daemon=True)
-            self._thread.start()
+
+class _Keeper:
+    """A thread that holds the lock of a spool, because locks belong to threads, and sends it."""
+
+    def __init__(self, path: pathlib.Path, send: Callable[[], None]) -> None:
+        self._lock = FileLock(path, timeout=0)
+        self._send = send
+        self._stopped = threading.Event()
+        self._asked = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="ops-spool", daemon=True)
+        self._thread.start()
+        self._asked.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Let go of the lock."""
+        self._stopped.set()
+        self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopped.wait(INTERVAL_SECONDS):
-            try:
-                self.flush()
-            except OpsError as error:
-                logger.warning("%d records wait for the warehouse: %s", len(self._pending), error)
+        try:
+            self._lock.acquire()
+        except (OSError, OpsError) as error:
+            self._failure = error
+            return
+        finally:
+            self._asked.set()
+        try:
+            while not self._stopped.wait(INTERVAL_SECONDS):
+                try:
+                    self._send()
+                except OpsError as error:
+                    logger.warning("what was logged waits for the warehouse: %s", error)
+        finally:
+            self._lock.release()
 
 
 def _unsent(path: pathlib.Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
@@ -203,10 +230,8 @@ def _rows(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "point", {"k": key, "v": _said(value), "s": step, "t": when}
     for kind, field in (("param", "p"), ("tag", "g"), ("artifact", "files")):
         for key, value in record.get(field, {}).items():
-            text = "" if kind == "artifact" else as_text(value)
-            number = as_number(text)
-            with contextlib.suppress(OverflowError):
-                number = None if number is None else float(number)
+            # What is None is absent in searches, as is what no search asks for.
+            text = None if value is None or kind == "artifact" else as_text(value)
             yield (
                 kind,
                 {
@@ -214,11 +239,19 @@ def _rows(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                     "k": key,
                     # JSON in JSON: what UTF-8 cannot say (half surrogates) stays an escape.
                     "b": encode(value).decode(),
-                    "c": text.encode("utf-8", "replace").decode(),
-                    "f": number if isinstance(number, float) else None,
+                    "c": None if text is None else text.encode("utf-8", "replace").decode(),
+                    "f": None if text is None else _double(text),
                     "t": record["t"],
                 },
             )
+
+
+def _double(text: str) -> float | None:
+    number = as_number(text)
+    try:
+        return None if number is None else float(number)
+    except OverflowError:
+        return None
 
 
 def _said(value: float) -> str:

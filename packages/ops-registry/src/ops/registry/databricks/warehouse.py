@@ -52,6 +52,7 @@ _LOST = {
     "SessionAlreadyClosedError",
     "NonRecoverableNetworkError",
     "UnsafeToRetryError",
+    "ConnectionError",  # of requests, which moves the files
 }
 #: Attempts at a change that conflicts, and the bounds of the first wait and of all, in seconds.
 _ATTEMPTS, _FIRST_WAIT, _LONGEST_WAIT = 20, 0.05, 3.0
