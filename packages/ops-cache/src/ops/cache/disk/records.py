@@ -36,6 +36,7 @@ _MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 HEADER = struct.Struct("<IIHHIQd")
 FRONT = struct.Struct("<II")
 BODY = struct.Struct("<HHIQd")
+KNOWN = struct.Struct("<8xHHIQd")  # the header of a record whose checksum was seen before
 MAX_KEY = 65536
 MAX_TAG = 65535
 _MAX_VALUE = 1 << 32

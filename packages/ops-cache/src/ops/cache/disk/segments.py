@@ -15,7 +15,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK
-from ops.cache.disk.records import HEADER, read_record
+from ops.cache.disk.records import HEADER, KNOWN, read_record
 from ops.cache.errors import CacheClosedError, CacheFullError, ReadOnlyCacheError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ Found = tuple[int, float, bytes]  # flags, expires, value
 _REMAP_AFTER = 16 << 10
 _MOST_TAIL_READS = 32  # a read costs a third of a microsecond more than the map, a new map ten
 _PAGE = 4096
+HEADER_SIZE = HEADER.size
+_unpack_known = KNOWN.unpack_from
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -124,13 +126,13 @@ class Segments:
         number, start = position >> OFFSET_BITS, position & OFFSET_MASK
         try:
             data = self._maps[number]
-            _, _, flags, tag_size, key_size, size, expires = HEADER.unpack_from(data, start)
+            flags, tag_size, key_size, size, expires = _unpack_known(data, start)
         except (KeyError, struct.error):  # not mapped, or not so far
             return self._value_unmapped(number, start)
-        start += HEADER.size + key_size + tag_size
-        value = data[start : start + size]
+        begin = start + HEADER_SIZE + key_size + tag_size
+        value = data[begin : begin + size]
         if len(value) != size:
-            return self._value_unmapped(number, position & OFFSET_MASK)
+            return self._value_unmapped(number, start)
         return flags, expires, value
 
     def record(self, position: int) -> Record | None:

@@ -13,7 +13,7 @@ from ops.cache.disk.keys import decode_key, encode_key, namespace_prefix
 from ops.cache.disk.log import Log
 from ops.cache.disk.records import MOVED_FROM, Flag
 from ops.cache.disk.stats import DiskCacheStats
-from ops.cache.disk.values import ValueCodec
+from ops.cache.disk.values import Encoding, ValueCodec
 from ops.cache.errors import (
     CacheFullError,
     CorruptEntryWarning,
@@ -108,7 +108,11 @@ class DiskCache:
         """
         name = encode_key(self._prefix, key)
         found = self._log.find(name)
-        return default if found is None else self._value_or(name, found, default)
+        if found is None:
+            return default
+        if found[0] == Encoding.BYTES and not found[1]:  # as most are, and for ever
+            return found[2]
+        return self._value_or(name, found, default)
 
     def _value_or(self, name: bytes, found: Found, default: Any) -> Any:
         log = self._log
