@@ -86,17 +86,20 @@ class RunRows:
             for p in found
         ]
 
-    def end(self, run_id: str, **changed: Any) -> bool:
+    def end(self, run_id: str, *, status: str, at: int, error: str | None) -> bool:
         """Change the end of a run if nobody changed it since it was read; say whether it was."""
         version = self._head(run_id)["version"]
         count = self._warehouse.change(
-            "UPDATE @ops_runs SET status = :status, ended_at = :at, "
-            "error = :error, version = version + 1 WHERE run_id = :run AND version = :version",
+            "UPDATE @ops_runs SET status = :status, ended_at = :at, error = :error, "
+            "version = version + 1 WHERE run_id = :run AND version = :version",
             run=run_id,
             version=version,
-            **changed,
+            status=status,
+            at=at,
+            error=error,
         )
-        return count > 0
+        # None changed, or not known: another change was first, or the answer to this one was lost.
+        return count > 0 or self._head(run_id)["ended_at"] == at
 
     def _head(self, run_id: str) -> dict[str, Any]:
         found = self._heads("run_id = :one", one=run_id)

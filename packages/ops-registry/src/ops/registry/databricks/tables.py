@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ops.registry.errors import CorruptStoreError
+from ops.registry.errors import CorruptStoreError, StorageError
 
 if TYPE_CHECKING:
     from ops.registry.databricks.warehouse import Warehouse
@@ -62,11 +62,11 @@ _CLUSTERS = {
 
 
 def prepare(warehouse: Warehouse) -> None:
-    """Make what is missing; each statement can be repeated, also by several at once."""
-    warehouse.define(f"CREATE SCHEMA IF NOT EXISTS {warehouse.scope}")
-    warehouse.define("CREATE TABLE IF NOT EXISTS @ops_format (format BIGINT)")
-    (row,) = warehouse.rows("SELECT max(format) AS format FROM @ops_format")
-    found = row["format"] or 0
+    """Make what is missing; each statement can be repeated, also by several at once.
+
+    Nothing is created where all is there: who may only use the tables can do so.
+    """
+    found = _format(warehouse)
     if found > FORMAT:
         raise CorruptStoreError(
             f"The schema {warehouse.scope} is in format {found}; this version of ops-registry "
@@ -74,11 +74,28 @@ def prepare(warehouse: Warehouse) -> None:
             suggestions=("Upgrade ops-registry.",),
         )
     if found < 1:
-        for name, columns in _TABLES.items():
-            warehouse.define(
-                f"CREATE TABLE IF NOT EXISTS {warehouse.table(name)} ({columns}) "
-                f"CLUSTER BY ({_CLUSTERS[name]})"
-            )
-        warehouse.define(f"CREATE VOLUME IF NOT EXISTS {warehouse.table(VOLUME)}")
-        # Last: who finds the number finds the tables. Written twice by two at once, it is the same.
-        warehouse.define("INSERT INTO @ops_format VALUES (1)")
+        _make_first(warehouse)
+
+
+def _make_first(warehouse: Warehouse) -> None:
+    warehouse.define(f"CREATE SCHEMA IF NOT EXISTS {warehouse.scope}")
+    warehouse.define("CREATE TABLE IF NOT EXISTS @ops_format (format BIGINT)")
+    for name, columns in _TABLES.items():
+        warehouse.define(
+            f"CREATE TABLE IF NOT EXISTS {warehouse.table(name)} ({columns}) "
+            f"CLUSTER BY ({_CLUSTERS[name]})"
+        )
+    warehouse.define(f"CREATE VOLUME IF NOT EXISTS {warehouse.table(VOLUME)}")
+    # Last: who finds the number finds the tables. Written twice by two at once, it is the same.
+    warehouse.define("INSERT INTO @ops_format VALUES (1)")
+
+
+def _format(warehouse: Warehouse) -> int:
+    """Return the number of the last migration, 0 when there is no schema or table yet."""
+    try:
+        (row,) = warehouse.rows("SELECT max(format) AS format FROM @ops_format")
+    except StorageError as error:
+        if "NOT_FOUND" in str(error):
+            return 0
+        raise
+    return int(row["format"] or 0)

@@ -18,6 +18,7 @@ from ops.registry.errors import (
     ArtifactNotFoundError,
     BackendUnavailableError,
     InvalidValueError,
+    StorageError,
 )
 from ops.registry.events import EventType, HookType
 from ops.registry.journal import encode
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from ops.registry.records import Artifact, Experiment, Metric, Run
 
 __all__ = ["DatabricksExperimentTracker"]
+
+_ATTEMPTS = 10
 
 
 class DatabricksExperimentTracker(ExperimentTracker):
@@ -80,10 +83,13 @@ class DatabricksExperimentTracker(ExperimentTracker):
         }
         asked = self._operations.before(HookType.PRE_RUN_END, asked)
         self.flush()
-        at, attempt = time_ns(), 0
-        while not self._store.reading.end(run_id, status=str(status), at=at, error=error):
+        at = time_ns()
+        for attempt in range(_ATTEMPTS):
+            if self._store.reading.end(run_id, status=str(status), at=at, error=error):
+                break
             self.warehouse.wait(attempt)
-            attempt += 1
+        else:
+            raise StorageError(f"Run {run_id} was changed by others {_ATTEMPTS} times in a row.")
         failed = status is RunStatus.FAILED
         self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
         self._done(EventType.RUN_FAILED if failed else EventType.RUN_COMPLETED, asked)

@@ -41,7 +41,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _TABLE = re.compile(r"@(ops_[a-z_]+)")
 _CONFLICT = re.compile(r"SQLSTATE: 2D521|DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|ConcurrentAppend")
 _REFUSED = re.compile(
-    r"invalid access token|unauthorized|http-code['\": ]+(401|403)|\b(401|403) "
+    r"invalid access token|unauthorized|http-code['\": ]+(401|403)"
     r"|invalid token|token is expired|forbidden",
     re.IGNORECASE,
 )
@@ -170,7 +170,7 @@ class Warehouse:
                     self.wait(attempt)
                     attempt += 1
                     continue
-                if _is_lost(error) and not _REFUSED.search(said):
+                if _is_lost(error) and not _is_refused(error, said):
                     self.close()
                     losses += 1
                     if losses == 1:
@@ -192,7 +192,7 @@ class Warehouse:
     def _translated(self, error: Exception, said: str) -> MLOpsException:
         if isinstance(error, ImportError):
             return BackendUnavailableError(said)
-        if _REFUSED.search(said):
+        if _is_refused(error, said):
             return BackendUnavailableError(
                 f"The warehouse at {self.access.hostname!r} refused the credentials: they are wrong "
                 "or have expired.",
@@ -202,6 +202,11 @@ class Warehouse:
             f"The warehouse at {self.access.hostname!r} could not do it: "
             f"{type(error).__name__}: {said[:500]}"
         )
+
+
+def _is_refused(error: Exception, said: str) -> bool:
+    # What a statement says of its own failure may quote anything.
+    return type(error).__name__ != "ServerOperationError" and bool(_REFUSED.search(said))
 
 
 def _is_lost(error: Exception) -> bool:
