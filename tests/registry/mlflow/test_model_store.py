@@ -84,6 +84,10 @@ def test_deleted_versions_and_models_are_gone_and_numbers_are_not_given_again(cl
     client.delete_model_version("credit", "3")
     assert client.create_model_version("credit", "/models/4").version == 4
     client.delete_registered_model("credit")
+    with pytest.raises(
+        MlflowException, match=r"Model Version \(name=credit, version=1\) not found"
+    ):
+        client.get_model_version("credit", "1")
     assert client.search_registered_models() == []
     client.create_registered_model("credit")
     assert client.get_registered_model("credit").latest_versions == []

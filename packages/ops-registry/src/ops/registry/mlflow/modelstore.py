@@ -198,7 +198,8 @@ class OpsModelStore(AbstractStore):
 
     def get_model_version(self, name: str, version: Any) -> ModelVersion:
         """Return a version by its number."""
-        return _to_version(self._model(name), self._version(name, version))
+        known = self._version(name, version)
+        return _to_version(self._model(name), known)
 
     def update_model_version(
         self, name: str, version: Any, description: str | None = None
