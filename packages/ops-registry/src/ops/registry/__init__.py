@@ -87,6 +87,9 @@ if TYPE_CHECKING:
         is_mlops_initialized,
         reset_mlops_context,
     )
+    from ops.registry.databricks.storing import (
+        DatabricksStorageBackend,
+    )
     from ops.registry.errors import (
         AlreadyExistsError,
         ArtifactNotFoundError,
@@ -193,6 +196,7 @@ __all__ = [
     "ComponentStateError",
     "ConfigurationError",
     "CorruptStoreError",
+    "DatabricksStorageBackend",
     "DiskHealthCheck",
     "ErrorCode",
     "ErrorContext",
@@ -330,6 +334,7 @@ __getattr__, __dir__ = lazy_exports(
             "RunStatus",
             "StageChange",
         ),
+        ".databricks.storing": ("DatabricksStorageBackend",),
         ".storage": ("LocalStorageBackend",),
         ".tracker": ("ExperimentTracker",),
         ".transactions": ("SafeTransaction", "Transaction"),
