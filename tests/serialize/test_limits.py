@@ -6,6 +6,8 @@ import contextlib
 import pickle
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from ops.serialize import (
     load,
     serialize_data,
 )
+from ops.serialize.codecs import Codec, decode
 from ops.serialize.container import pack
 from ops.serialize.formats import FORMAT_IDS, SerializationFormat
 
@@ -85,3 +88,18 @@ def test_a_damaged_pickle_is_corrupt_data(cut: int) -> None:
         data = pack(damaged, format_id=FORMAT_IDS[SerializationFormat.PICKLE]).tobytes()
         with contextlib.suppress(CorruptDataError):  # or a flip that makes another plain value
             deserialize_data(data)
+
+
+def test_compressed_parts_swell_to_no_more_than_they_say() -> None:
+    swollen = zlib.compress(bytes(200 * MIB), 9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptDataError):
+            decode(swollen, Codec.ZLIB, 10)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+    assert decode(zlib.compress(b"x" * 10), Codec.ZLIB, 10) == b"x" * 10
+    for damaged in (b"", b"garbage", zlib.compress(b"x" * 10)[:-6]):
+        with pytest.raises(CorruptDataError):
+            decode(damaged, Codec.ZLIB, 10)

@@ -25,7 +25,7 @@ __all__ = ["Codec", "Compression", "compress_data", "decompress_data", "resolve_
 Compression: TypeAlias = Literal["auto", "none", "lz4", "zstd", "zlib"]
 
 PROBE = 65536
-_WORTH = 0.9
+WORTH = 0.9
 
 
 class Codec(IntEnum):
@@ -78,8 +78,8 @@ def decode(data: Any, codec: Codec, size: int) -> memoryview:
     if codec is Codec.NONE:
         raw = memoryview(data)
     elif codec is Codec.ZLIB:
-        try:
-            raw = memoryview(zlib.decompress(data))
+        try:  # at most one byte more than it says: it may be made to swell
+            raw = memoryview(zlib.decompressobj().decompress(data, size + 1))
         except zlib.error as error:
             raise CorruptDataError(f"A compressed part is damaged: {error}.") from error
     else:
@@ -96,7 +96,7 @@ def is_worth_compressing(data: memoryview, codec: Codec) -> bool:
     """Whether a probe from the middle of *data* shrinks by a tenth."""
     start = max(0, (data.nbytes - PROBE) // 2)
     probe = data[start : start + PROBE]
-    return encode(probe, codec).nbytes < _WORTH * probe.nbytes
+    return encode(probe, codec).nbytes < WORTH * probe.nbytes
 
 
 def shuffle(data: memoryview, itemsize: int) -> memoryview:

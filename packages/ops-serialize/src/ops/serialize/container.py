@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from ops.foundation.errors import MissingExtraError
 from ops.foundation.files import atomic_write
 from ops.serialize.codecs import (
+    PROBE,
+    WORTH,
     Codec,
     decode,
     encode,
@@ -222,11 +224,12 @@ def _encode_buffer(raw: memoryview, itemsize: int, codec: Codec) -> tuple[memory
     width = itemsize if codec is Codec.ZSTD and 1 < itemsize <= 16 and _has_numpy() else 0
     if raw.nbytes % max(width, 1):
         width = 0
-    probe = raw[: 65536 - 65536 % max(width, 1)] if width else raw
-    if not is_worth_compressing(shuffle(probe, width) if width else probe, codec):
-        return raw, Codec.NONE, 0
+    if raw.nbytes > PROBE:  # else compressing it is the probe
+        probe = raw[: PROBE - PROBE % max(width, 1)]
+        if not is_worth_compressing(shuffle(probe, width) if width else probe, codec):
+            return raw, Codec.NONE, 0
     small = encode(shuffle(raw, width) if width else raw, codec)
-    return (small, codec, width) if small.nbytes < raw.nbytes else (raw, Codec.NONE, 0)
+    return (small, codec, width) if small.nbytes < WORTH * raw.nbytes else (raw, Codec.NONE, 0)
 
 
 def _has_numpy() -> bool:
