@@ -18,6 +18,7 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
+playwright.expect.set_options(timeout=20_000)  # a machine that runs other tests too may be slow
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
@@ -75,7 +76,9 @@ def test_from_an_experiment_to_compared_runs_with_the_keyboard(
 ) -> None:
     page.goto(server())
     page.click("text=credit risk")
+    page.wait_for_url("**/experiments/*")  # loaded, and with it what listens to keys
     page.keyboard.press("/")
+    playwright.expect(page.locator("#filter")).to_be_focused()
     page.keyboard.type("metrics.auc > 0.855 and name LIKE 'trial%'")
     page.keyboard.press("Enter")
     playwright.expect(page.locator("tr[data-run]")).to_have_count(6)
