@@ -429,6 +429,23 @@ def test_a_move_never_brings_back_an_older_value(tmp_path: Path) -> None:
             assert dict(fresh.items()) == {"set": "new"}
 
 
+def test_an_entry_deleted_while_it_is_kept_is_a_miss(tmp_path: Path) -> None:
+    with DiskCache(tmp_path) as reader, DiskCache(tmp_path) as other:
+        reader.set("k", "value")
+        log = reader._log
+        log._rescue_below = 1 << 62
+        real = log.segments.write
+
+        def write(data: bytes) -> int:
+            log.segments.write = real  # type: ignore[method-assign]
+            other.delete("k")
+            return real(data)
+
+        log.segments.write = write  # type: ignore[method-assign]
+        assert reader.get("k", "gone") == "gone"
+        assert (log.hits, log.misses) == (0, 1)
+
+
 # The folder
 
 

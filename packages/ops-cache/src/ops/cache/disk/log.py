@@ -229,8 +229,12 @@ class Log:
         if keep and self.index.positions[key] < self._rescue_below:
             with contextlib.suppress(CacheFullError):
                 self.move(key)
-        found = self.segments.value(self.index.positions[key])
-        self.hits += 1
+        at = self.index.positions.get(key)  # the move may have met its deletion by another
+        found = None if at is None else self.segments.value(at)
+        if found is None:
+            self.misses += 1
+        else:
+            self.hits += 1
         return found
 
     def append(
