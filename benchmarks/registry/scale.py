@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.harness import Case, Measure, Target
 from ops.registry.context import MLOpsConfig, MLOpsContext
-from ops.registry.runlog import RunState
+from ops.registry.tracking.runlog import RunState
 
 PEER = "MLflow on SQLite"
 SIZES = (100, 1_000, 10_000, 100_000)

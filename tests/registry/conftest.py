@@ -6,8 +6,8 @@ from ops.observe.events import EventEmitter
 from ops.observe.hooks import HooksManager
 from ops.observe.metrics import MetricsCollector
 from ops.registry.context import MLOpsConfig, MLOpsContext, reset_mlops_context
+from ops.registry.disk.storage import LocalStorageBackend
 from ops.registry.operations import Operations
-from ops.registry.storage import LocalStorageBackend
 
 #: Every storage backend; what is added here runs the whole suite of storages.
 STORAGES = {"local": LocalStorageBackend}

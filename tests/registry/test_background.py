@@ -13,7 +13,7 @@ from ops.registry import (
     ValidationMixin,
     autolog,
 )
-from ops.registry.flushing import Flusher
+from ops.registry.disk.flushing import Flusher
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_the_flusher_calls_each_once_and_survives_an_error(caplog):
 
 
 def test_interval_flushes_what_was_appended_once(tmp_path, monkeypatch):
-    from ops.registry import journal
+    from ops.registry.disk import journal
 
     flusher = Flusher(interval_seconds=3600)
     flushed = []

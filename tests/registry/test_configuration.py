@@ -182,7 +182,7 @@ def test_a_backend_of_others_is_made_by_its_name(tmp_path, operations, monkeypat
 
 
 def test_a_read_run_is_kept_until_one_of_its_files_changes(new_context, monkeypatch):
-    from ops.registry import runstore
+    from ops.registry.tracking import runstore
 
     tracker = new_context().experiment_tracker
     experiment = tracker.create_experiment("e").experiment_id

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ops.registry import CorruptStoreError, MLOpsConfig, MLOpsContext
-from ops.registry.journal import JournalReader
+from ops.registry.disk.journal import JournalReader
 
 FULL = """
 import os, pathlib, resource, signal, sys
@@ -72,7 +72,9 @@ READ_ONLY = """
 import os, pathlib, sys
 import pyarrow.compute, pyarrow.parquet
 from ops.observe import checks, health
-from ops.registry import StorageError, arrays, fsck, page, runtable, transactions
+from ops.registry import StorageError, fsck, page
+from ops.registry.search import arrays, runtable
+from ops.registry.disk import transactions
 from ops.registry.context import MLOpsConfig, MLOpsContext
 from ops.resilience import retrying
 
@@ -196,7 +198,7 @@ def test_a_damaged_view_of_a_run_is_passed_over(tracker, experiment, new_context
 def test_a_newer_format_is_refused(tracker, experiment, new_context):
     run = tracker.start_run(experiment.experiment_id)
     path = tracker.root / "runs" / experiment.experiment_id / f"{run.run_id}.main.log"
-    from ops.registry.journal import frame
+    from ops.registry.disk.journal import frame
 
     (start,) = JournalReader(path).poll()
     path.write_bytes(frame(start | {"v": 99}))

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.registry import FilterError
-from ops.registry.filterparser import parse_filter
-from ops.registry.filters import as_number
-from ops.registry.runindex import RunIndex
-from ops.registry.runlog import RunState
-from ops.registry.runsearch import KINDS, Query
+from ops.registry.search.filters import as_number
+from ops.registry.search.parser import parse_filter
+from ops.registry.search.runindex import RunIndex
+from ops.registry.search.runsearch import KINDS, Query
+from ops.registry.tracking.runlog import RunState
 
 VALUES = st.one_of(
     st.sampled_from([1, 2, 10, "1", "10", "a", "b%", "true", True, False, None, 0.5, [1]]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ops.foundation.errors import MissingExtraError
-from ops.registry import EventType, InvalidValueError, flavors, register_flavor
+from ops.registry import EventType, InvalidValueError, register_flavor
+from ops.registry.models import flavors
 
 ROWS = [[float(i), float(i % 3)] for i in range(30)]
 TARGETS = [2.0 * a + b for a, b in ROWS]

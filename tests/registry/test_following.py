@@ -9,7 +9,7 @@ import pytest
 
 from ops.foundation.processes import this_process
 from ops.registry import InvalidValueError, RunStatus
-from ops.registry.liveness import MISSED_BEATS, with_liveness
+from ops.registry.tracking.liveness import MISSED_BEATS, with_liveness
 
 ELSEWHERE = """
 import sys

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ops.registry import histories, runlog
+from ops.registry.tracking import histories, runlog
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from ops.registry import CorruptStoreError, arrays, runindex, runtable
-from ops.registry.runindex import RunIndex
+from ops.registry import CorruptStoreError
+from ops.registry.search import arrays, runindex, runtable
+from ops.registry.search.runindex import RunIndex
 
 
 def row(number, **more):
@@ -150,7 +151,7 @@ def test_a_damaged_table_is_said_and_harms_no_other_reading(tracker, experiment,
 
 
 def test_rare_keys_are_found_although_they_have_no_column(index, monkeypatch):
-    from ops.registry.runsearch import Query
+    from ops.registry.search.runsearch import Query
 
     monkeypatch.setattr(runtable, "WIDE_KEYS", 2)
     for number in range(4):

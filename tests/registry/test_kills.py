@@ -19,7 +19,8 @@ KILLS = 1000 if os.environ.get("OPS_FAULTS") == "full" else 60
 KILLER = """
 import json, os, pathlib, random, signal, sys, time
 import pyarrow.compute, pyarrow.parquet
-from ops.registry import runindex, transfer
+from ops.registry import transfer
+from ops.registry.search import runindex
 from ops.registry.context import MLOpsConfig, MLOpsContext
 from ops.registry.fsck import check
 

@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from ops.registry import StorageError, artifacts
+from ops.registry import StorageError
+from ops.registry.disk import artifacts
 from ops.resilience import testing
 
 

@@ -140,8 +140,8 @@ def test_a_transaction_at_work_is_left_alone_by_others(storage, tmp_path):
 
 KILLED = """
 import os, pathlib, signal, sys, traceback
-from ops.registry import transactions
-from ops.registry.storage import LocalStorageBackend
+from ops.registry.disk import transactions
+from ops.registry.disk.storage import LocalStorageBackend
 
 root, where = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 sys.path.insert(0, sys.argv[3])

@@ -20,8 +20,8 @@ from ops.registry import (
     init_mlops,
     register_flavor,
 )
-from ops.registry import flavors as flavors_module
 from ops.registry.fsck import collect
+from ops.registry.models import flavors as flavors_module
 from ops.registry.transfer import copy_store
 
 

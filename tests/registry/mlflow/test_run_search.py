@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.search_utils import SearchUtils
 
-from ops.registry.filters import holds
 from ops.registry.mlflow.runsearching import to_node
-from ops.registry.runsearch import lookup
+from ops.registry.search.filters import holds
+from ops.registry.search.runsearch import lookup
 
 
 @pytest.fixture(params=["in the journals", "in the table"])

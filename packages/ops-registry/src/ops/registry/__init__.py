@@ -62,10 +62,6 @@ if TYPE_CHECKING:
         MetricsCollector,
         get_metrics_collector,
     )
-    from ops.registry.autologging import (
-        Autolog,
-        autolog,
-    )
     from ops.registry.components import (
         BaseMLOpsComponent,
         ComponentState,
@@ -89,6 +85,16 @@ if TYPE_CHECKING:
     )
     from ops.registry.databricks.storing import (
         DatabricksStorageBackend,
+    )
+    from ops.registry.disk.layout import (
+        PathManager,
+    )
+    from ops.registry.disk.storage import (
+        LocalStorageBackend,
+    )
+    from ops.registry.disk.transactions import (
+        SafeTransaction,
+        Transaction,
     )
     from ops.registry.errors import (
         AlreadyExistsError,
@@ -118,13 +124,10 @@ if TYPE_CHECKING:
         ModelRegistryFactory,
         StorageBackendFactory,
     )
-    from ops.registry.flavors import (
+    from ops.registry.models.flavors import (
         register_flavor,
     )
-    from ops.registry.layout import (
-        PathManager,
-    )
-    from ops.registry.model_registry import (
+    from ops.registry.models.registry import (
         ModelRegistry,
     )
     from ops.registry.operations import (
@@ -150,18 +153,15 @@ if TYPE_CHECKING:
         RunStatus,
         StageChange,
     )
-    from ops.registry.storage import (
-        LocalStorageBackend,
+    from ops.registry.tracking.autologging import (
+        Autolog,
+        autolog,
     )
-    from ops.registry.sysmetrics import (
+    from ops.registry.tracking.sysmetrics import (
         SystemMetrics,
     )
-    from ops.registry.tracker import (
+    from ops.registry.tracking.tracker import (
         ExperimentTracker,
-    )
-    from ops.registry.transactions import (
-        SafeTransaction,
-        Transaction,
     )
     from ops.registry.validators import (
         ValidationMixin,
@@ -313,8 +313,8 @@ __getattr__, __dir__ = lazy_exports(
             "EventType",
             "HookType",
         ),
-        ".flavors": ("register_flavor",),
-        ".model_registry": ("ModelRegistry",),
+        ".models.flavors": ("register_flavor",),
+        ".models.registry": ("ModelRegistry",),
         ".operations": ("Operations",),
         ".page": ("write_page",),
         ".protocols": (
@@ -335,11 +335,11 @@ __getattr__, __dir__ = lazy_exports(
             "StageChange",
         ),
         ".databricks.storing": ("DatabricksStorageBackend",),
-        ".storage": ("LocalStorageBackend",),
-        ".tracker": ("ExperimentTracker",),
-        ".transactions": ("SafeTransaction", "Transaction"),
+        ".disk.storage": ("LocalStorageBackend",),
+        ".tracking.tracker": ("ExperimentTracker",),
+        ".disk.transactions": ("SafeTransaction", "Transaction"),
         ".components": ("BaseMLOpsComponent", "ComponentState"),
-        ".layout": ("PathManager",),
+        ".disk.layout": ("PathManager",),
         ".validators": ("ValidationMixin",),
         ".configuration": (
             "CacheOptions",
@@ -351,8 +351,8 @@ __getattr__, __dir__ = lazy_exports(
             "merge_options",
         ),
         ".factories": ("ExperimentTrackerFactory", "ModelRegistryFactory", "StorageBackendFactory"),
-        ".autologging": ("Autolog", "autolog"),
-        ".sysmetrics": ("SystemMetrics",),
+        ".tracking.autologging": ("Autolog", "autolog"),
+        ".tracking.sysmetrics": ("SystemMetrics",),
         "ops.cache": (
             "BatchOperation",
             "BatchProcessor",

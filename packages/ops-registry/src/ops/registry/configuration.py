@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from ops.foundation.errors import MissingExtraError
+from ops.registry.disk.journal import DURABILITIES
 from ops.registry.errors import ConfigurationError
-from ops.registry.journal import DURABILITIES
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from ops.foundation.files import StrPath
     from ops.observe.audit import AuditLogger
     from ops.observe.health import HealthMonitor
-    from ops.registry.model_registry import ModelRegistry
+    from ops.registry.disk.storage import LocalStorageBackend
+    from ops.registry.models.registry import ModelRegistry
     from ops.registry.records import Experiment
-    from ops.registry.storage import LocalStorageBackend
-    from ops.registry.tracker import ExperimentTracker
+    from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = [
     "MLOpsContext",
@@ -202,7 +202,7 @@ def _install(context: MLOpsContext | None) -> MLOpsContext:
     if old is not None and old is not context:
         old.cleanup()
     if context is not None and context.config.auto_log:
-        from ops.registry.autologging import autolog
+        from ops.registry.tracking.autologging import autolog
 
         context.on_cleanup(autolog(context).stop)
     return context  # type: ignore[return-value]  # None only for reset, which ignores it

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from ops.registry.disk.layout import PathManager
 from ops.registry.errors import ConfigurationError
-from ops.registry.layout import PathManager
 from ops.registry.protocols import (
     ExperimentTrackerProtocol,
     ModelRegistryProtocol,
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ops.registry.configuration import MLOpsConfig, PlaceOptions
-    from ops.registry.model_registry import ModelRegistry
+    from ops.registry.disk.storage import LocalStorageBackend
+    from ops.registry.models.registry import ModelRegistry
     from ops.registry.operations import Operations
-    from ops.registry.storage import LocalStorageBackend
-    from ops.registry.tracker import ExperimentTracker
+    from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = [
     "ExperimentTrackerFactory",
@@ -95,7 +95,7 @@ def paths_of(config: MLOpsConfig, own: PlaceOptions | None = None) -> PathManage
 
 
 def _local_storage(config: MLOpsConfig, operations: Operations) -> LocalStorageBackend:
-    from ops.registry.storage import LocalStorageBackend
+    from ops.registry.disk.storage import LocalStorageBackend
 
     folder = paths_of(config).storage
     return LocalStorageBackend(folder, operations=operations, durability=config.durability)
@@ -103,7 +103,7 @@ def _local_storage(config: MLOpsConfig, operations: Operations) -> LocalStorageB
 
 def _local_tracker(config: MLOpsConfig, operations: Operations) -> ExperimentTracker:
     from ops.cache.lru import LRUCache
-    from ops.registry.tracker import ExperimentTracker
+    from ops.registry.tracking.tracker import ExperimentTracker
 
     options = config.cache
     return ExperimentTracker(
@@ -116,7 +116,7 @@ def _local_tracker(config: MLOpsConfig, operations: Operations) -> ExperimentTra
 
 
 def _local_registry(config: MLOpsConfig, operations: Operations) -> ModelRegistry:
-    from ops.registry.model_registry import ModelRegistry
+    from ops.registry.models.registry import ModelRegistry
 
     folder = paths_of(config, config.model_registry).model_registry
     return ModelRegistry(folder, operations=operations, durability=config.durability)

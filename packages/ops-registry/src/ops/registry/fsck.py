@@ -14,9 +14,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
-from ops.registry.artifacts import remove
+from ops.registry.disk.artifacts import remove
 from ops.registry.events import EventType
-from ops.registry.runlog import MAIN, RunReader
+from ops.registry.tracking.runlog import MAIN, RunReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

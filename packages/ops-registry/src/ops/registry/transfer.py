@@ -16,11 +16,11 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
-from ops.registry import artifacts
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import JournalReader, frame
 from ops.registry.errors import ExperimentNotFoundError, ModelNotFoundError
 from ops.registry.events import EventType
-from ops.registry.journal import JournalReader, frame
-from ops.registry.runlog import MAIN, RunReader, journal_path
+from ops.registry.tracking.runlog import MAIN, RunReader, journal_path
 
 if TYPE_CHECKING:
     import pathlib

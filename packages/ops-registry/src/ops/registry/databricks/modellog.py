@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
 from ops.registry.databricks.runrows import stored
+from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import CorruptStoreError, StorageError
-from ops.registry.journal import decode, encode
-from ops.registry.ledger import FORMAT, Ledger
+from ops.registry.models.ledger import FORMAT, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ops.registry.databricks.volumes import Stored, Volume
     from ops.registry.databricks.warehouse import Warehouse
-    from ops.registry.ledger import Model
+    from ops.registry.models.ledger import Model
 
 __all__ = ["ModelLog"]
 

@@ -13,9 +13,9 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_short_id
-from ops.registry import artifacts
 from ops.registry.databricks.modellog import ModelLog
 from ops.registry.databricks.volumes import Volume, VolumePath, encoded
+from ops.registry.disk import artifacts
 from ops.registry.errors import (
     BackendUnavailableError,
     MLOpsException,
@@ -23,9 +23,9 @@ from ops.registry.errors import (
     ModelVersionNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.flavors import load_artifact
-from ops.registry.ledger import Model
-from ops.registry.model_registry import ModelRegistry
+from ops.registry.models.flavors import load_artifact
+from ops.registry.models.ledger import Model
+from ops.registry.models.registry import ModelRegistry
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_name, check_stage
 
@@ -275,7 +275,7 @@ class DatabricksModelRegistry(ModelRegistry):
         alias: str | None = None,
         trust: Trust = "safe",
     ) -> Any:
-        """Verify the artifact and return the object in it; see `ops.registry.flavors` on trust."""
+        """Verify the artifact and return the object in it; see `ops.registry.models.flavors` on trust."""
         if stage is not None:
             found = self.get_model_by_stage(name, stage)
         elif alias is not None:

@@ -1,7 +1,7 @@
 """Reading runs from the tables: the row of `ops_runs`, with what was logged folded in.
 
 Histories are summed up in the warehouse; parameters, tags and artifacts come as rows, and the latest of
-each name counts. Rows are in the form that `ops.registry.runlog` has, plus the files of artifacts.
+each name counts. Rows are in the form that `ops.registry.tracking.runlog` has, plus the files of artifacts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ops.registry.databricks.runsql import POINTS
 from ops.registry.databricks.volumes import Stored
+from ops.registry.disk.journal import decode
 from ops.registry.errors import RunNotFoundError
 from ops.registry.instants import from_ns
-from ops.registry.journal import decode
 from ops.registry.records import Artifact, Metric
-from ops.registry.runlog import to_run
+from ops.registry.tracking.runlog import to_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.filters import Both, Inverse, Kind, Test, as_number
+from ops.registry.search.filters import Both, Inverse, Kind, Test, as_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ops.registry.filters import Node, Order
+    from ops.registry.search.filters import Node, Order
 
 __all__ = ["POINTS", "RunSearch"]
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.ids import generate_uuid7
 from ops.registry.databricks.runrows import RunRows
 from ops.registry.databricks.spool import Spool
+from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import (
     AlreadyExistsError,
     BackendUnavailableError,
     ExperimentNotFoundError,
 )
-from ops.registry.experiments import ExperimentLedger
 from ops.registry.instants import from_ns
-from ops.registry.journal import decode, encode
 from ops.registry.records import Experiment
-from ops.registry.runstore import RunStore
+from ops.registry.tracking.experiments import ExperimentLedger
+from ops.registry.tracking.runstore import RunStore
 from ops.registry.validators import check_name
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import LockTimeout, OpsError
 from ops.foundation.locks import FileLock
-from ops.registry.filters import as_number, as_text
-from ops.registry.journal import JournalReader, JournalWriter, decode, encode, writing
+from ops.registry.disk.journal import JournalReader, JournalWriter, decode, encode, writing
+from ops.registry.search.filters import as_number, as_text
 
 if TYPE_CHECKING:
     import pathlib
@@ -225,7 +225,7 @@ def _send(warehouse: Warehouse, name: str, batch: Iterable[tuple[int, dict[str, 
 
 
 def _rows(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the rows of a record as the trackers write them (`ops.registry.runlogger`)."""
+    """Yield the rows of a record as the trackers write them (`ops.registry.tracking.runlogger`)."""
     for key, value, step, when in record.get("m", ()):
         yield "point", {"k": key, "v": _said(value), "s": step, "t": when}
     for kind, field in (("param", "p"), ("tag", "g"), ("artifact", "files")):

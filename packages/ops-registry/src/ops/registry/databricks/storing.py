@@ -16,8 +16,9 @@ import secrets
 from typing import TYPE_CHECKING, Any, Literal
 
 from ops.foundation.files import safe_join
-from ops.registry import artifacts
 from ops.registry.databricks.volumes import Stored, Volume, encoded
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import (
     ArtifactNotFoundError,
     CorruptStoreError,
@@ -26,7 +27,6 @@ from ops.registry.errors import (
     StorageError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.journal import decode, encode
 from ops.registry.operations import Operations
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class DatabricksStorageBackend:
         return table
 
     def write_json(self, data: Any, path: str) -> None:
-        """Write any JSON value; NaN and infinities are kept (see `ops.registry.journal`)."""
+        """Write any JSON value; NaN and infinities are kept (see `ops.registry.disk.journal`)."""
         body = encode(data)
         name = self._writing(path)
         with self._local() as copy:

@@ -8,11 +8,12 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import safe_join
-from ops.registry import artifacts
 from ops.registry.databricks.runrows import artifact, public, stored
 from ops.registry.databricks.runsql import RunSearch
 from ops.registry.databricks.runtables import ExperimentTable, RunTables
 from ops.registry.databricks.volumes import Volume, encoded
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import encode
 from ops.registry.errors import (
     AlreadyExistsError,
     ArtifactNotFoundError,
@@ -21,10 +22,9 @@ from ops.registry.errors import (
     StorageError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.journal import encode
 from ops.registry.records import RunStatus
-from ops.registry.runsearch import Query, to_table
-from ops.registry.tracker import ExperimentTracker
+from ops.registry.search.runsearch import Query, to_table
+from ops.registry.tracking.tracker import ExperimentTracker
 
 if TYPE_CHECKING:
     import pathlib
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
     from ops.registry.databricks.warehouse import Warehouse
-    from ops.registry.following import Follower
     from ops.registry.operations import Operations
     from ops.registry.records import Artifact, Experiment, Metric, Run
+    from ops.registry.tracking.following import Follower
 
 __all__ = ["DatabricksExperimentTracker"]
 

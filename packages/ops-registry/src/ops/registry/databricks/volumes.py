@@ -16,8 +16,8 @@ import urllib.parse
 from typing import TYPE_CHECKING, NamedTuple
 
 from ops.foundation.files import safe_join
-from ops.registry import artifacts
 from ops.registry.databricks.tables import VOLUME
+from ops.registry.disk import artifacts
 from ops.registry.errors import ArtifactNotFoundError, CorruptStoreError, StorageError
 
 if TYPE_CHECKING:

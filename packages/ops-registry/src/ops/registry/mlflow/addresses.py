@@ -12,8 +12,8 @@ import pathlib
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from ops.registry.disk.journal import DURABILITIES
 from ops.registry.errors import InvalidValueError
-from ops.registry.journal import DURABILITIES
 
 __all__ = ["SCHEME", "Address", "parse_address"]
 

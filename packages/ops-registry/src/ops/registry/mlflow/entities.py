@@ -32,8 +32,8 @@ from mlflow.entities import (
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
 from mlflow.utils.uri import append_to_uri_path
 
-from ops.registry.filters import as_text
 from ops.registry.records import RunStatus
+from ops.registry.search.filters import as_text
 
 if TYPE_CHECKING:
     import pathlib

@@ -20,7 +20,7 @@ from mlflow.entities import (
     Metric,
 )
 
-from ops.registry.journal import JournalReader, JournalWriter, writing
+from ops.registry.disk.journal import JournalReader, JournalWriter, writing
 
 if TYPE_CHECKING:
     import pathlib

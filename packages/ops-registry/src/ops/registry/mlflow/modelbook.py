@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_short_id
 from ops.registry.errors import AlreadyExistsError, ModelNotFoundError
-from ops.registry.model_registry import ModelRegistry
+from ops.registry.models.registry import ModelRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ops.registry.ledger import Model
+    from ops.registry.models.ledger import Model
     from ops.registry.records import ModelVersion
 
 __all__ = ["ModelBook"]

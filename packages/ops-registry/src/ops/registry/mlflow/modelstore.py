@@ -47,8 +47,8 @@ from mlflow.utils.validation import (
     _validate_tag_name,
 )
 
+from ops.registry.disk.layout import PathManager
 from ops.registry.errors import AlreadyExistsError, ModelNotFoundError, ModelVersionNotFoundError
-from ops.registry.layout import PathManager
 from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.entities import millis
 from ops.registry.mlflow.failures import exists, invalid, missing
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from mlflow.entities.webhook import Webhook, WebhookEvent
 
     from ops.registry import records
-    from ops.registry.ledger import Model
+    from ops.registry.models.ledger import Model
 
 __all__ = ["OpsModelStore"]
 

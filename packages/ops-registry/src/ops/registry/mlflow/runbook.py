@@ -14,20 +14,20 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
+from ops.registry.disk.journal import JournalWriter, writing
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError
-from ops.registry.experiments import ExperimentLedger
 from ops.registry.instants import from_ns
-from ops.registry.journal import JournalWriter, writing
-from ops.registry.liveness import owner, with_liveness
 from ops.registry.records import Experiment, RunStatus
-from ops.registry.runlog import FORMAT, MAIN, RunReader, RunState, journal_path
-from ops.registry.runstore import RunStore
+from ops.registry.tracking.experiments import ExperimentLedger
+from ops.registry.tracking.liveness import owner, with_liveness
+from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path
+from ops.registry.tracking.runstore import RunStore
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterable, Mapping
 
-    from ops.registry.filters import Node
+    from ops.registry.search.filters import Node
 
 __all__ = ["DEFAULT_ID", "DEFAULT_NAME", "RunBook"]
 

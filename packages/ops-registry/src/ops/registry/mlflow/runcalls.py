@@ -32,11 +32,11 @@ from mlflow.utils.validation import (
 )
 
 from ops.registry.errors import RunNotFoundError
-from ops.registry.filters import as_text
 from ops.registry.mlflow.entities import Seen, to_run, to_status
 from ops.registry.mlflow.experimentcalls import ExperimentCalls
 from ops.registry.mlflow.failures import invalid, missing
-from ops.registry.runlog import point, points_body
+from ops.registry.search.filters import as_text
+from ops.registry.tracking.runlog import point, points_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,17 +16,17 @@ from mlflow.entities import LifecycleStage, _DatasetSummary
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.search_utils import SearchUtils
 
-from ops.registry.filters import Both, Kind, Test, as_text, comparison
 from ops.registry.mlflow.entities import Seen, to_run
 from ops.registry.mlflow.experimentcalls import check_max_results
 from ops.registry.mlflow.runcalls import RunCalls
+from ops.registry.search.filters import Both, Kind, Test, as_text, comparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlflow.entities import Run
 
-    from ops.registry.filters import Node
+    from ops.registry.search.filters import Node
 
 __all__ = ["RunSearching", "to_node"]
 

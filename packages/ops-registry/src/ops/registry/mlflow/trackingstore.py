@@ -14,7 +14,7 @@ from typing import Any
 
 from mlflow.store.tracking.abstract_store import AbstractStore
 
-from ops.registry.layout import PathManager
+from ops.registry.disk.layout import PathManager
 from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.failures import unsupported
 from ops.registry.mlflow.loggedmodelcalls import LoggedModelCalls

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ops.registry.records import Run
-    from ops.registry.tracker import ExperimentTracker
+    from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = ["PAGE_SIZES", "RunPage", "RunRow", "TableView", "page_of_runs", "value_of"]
 

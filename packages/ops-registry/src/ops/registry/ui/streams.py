@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ops.registry.records import Metric
-    from ops.registry.tracker import ExperimentTracker
+    from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = ["live_points"]
 

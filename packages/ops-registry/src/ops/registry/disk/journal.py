@@ -24,8 +24,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
+from ops.registry.disk.flushing import Flusher, flush
 from ops.registry.errors import InvalidValueError, StorageError
-from ops.registry.flushing import Flusher, flush
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ops.foundation.files import atomic_write, safe_join
 from ops.foundation.locks import FileLock
-from ops.registry import artifacts
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import (
     ArtifactNotFoundError,
     CorruptStoreError,
@@ -25,7 +26,6 @@ from ops.registry.errors import (
     StorageError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.journal import decode, encode
 from ops.registry.operations import Operations
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LocalStorageBackend:
         self._durable: Literal["none", "full"] = "full" if durability == "commit" else "none"
         self.lock = FileLock(self.root / _LOCK, timeout=60)
         if (self.root / ".transactions").is_dir():
-            from ops.registry.transactions import recover
+            from ops.registry.disk.transactions import recover
 
             undone = recover(self.root)
             if undone:
@@ -82,7 +82,7 @@ class LocalStorageBackend:
         return table
 
     def write_json(self, data: Any, path: str) -> None:
-        """Write any JSON value; NaN and infinities are kept (see `ops.registry.journal`)."""
+        """Write any JSON value; NaN and infinities are kept (see `ops.registry.disk.journal`)."""
         body = encode(data)
         target = self._writing(path)
         with _translated(path), atomic_write(target, "wb", durable=self._durable) as file:

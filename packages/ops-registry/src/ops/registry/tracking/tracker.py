@@ -15,19 +15,19 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
+from ops.registry.disk.journal import DURABILITIES, JournalWriter, encode, writing
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
 from ops.registry.events import EventType, HookType
-from ops.registry.experiments import ExperimentLedger
-from ops.registry.journal import DURABILITIES, JournalWriter, encode, writing
-from ops.registry.liveness import owner
 from ops.registry.operations import Operations
 from ops.registry.records import RunStatus
-from ops.registry.runaccess import CURRENT_RUN
-from ops.registry.runartifacts import RunArtifacts
-from ops.registry.runlog import FORMAT, MAIN, RunReader, RunState, journal_path, to_run
-from ops.registry.runlogger import RunLogger
-from ops.registry.runqueries import RunQueries
-from ops.registry.runstore import RunStore
+from ops.registry.tracking.experiments import ExperimentLedger
+from ops.registry.tracking.liveness import owner
+from ops.registry.tracking.runaccess import CURRENT_RUN
+from ops.registry.tracking.runartifacts import RunArtifacts
+from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path, to_run
+from ops.registry.tracking.runlogger import RunLogger
+from ops.registry.tracking.runqueries import RunQueries
+from ops.registry.tracking.runstore import RunStore
 from ops.registry.validators import check_key, check_name, check_run_id
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ops.cache.lru import LRUCache
     from ops.foundation.files import StrPath
     from ops.registry.records import Experiment, Run
-    from ops.registry.runstore import CachedRun
+    from ops.registry.tracking.runstore import CachedRun
 
 __all__ = ["ExperimentTracker"]
 

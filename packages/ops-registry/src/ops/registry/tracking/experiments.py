@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.locks import FileLock
-from ops.registry import arrays
+from ops.registry.disk.journal import JournalReader, JournalWriter, encode, writing
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError
 from ops.registry.instants import from_ns
-from ops.registry.journal import JournalReader, JournalWriter, encode, writing
 from ops.registry.records import Experiment
+from ops.registry.search import arrays
 from ops.registry.validators import check_name
 
 if TYPE_CHECKING:

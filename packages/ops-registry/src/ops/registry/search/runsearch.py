@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.filterparser import parse_filter, parse_order
-from ops.registry.filters import Both, Kind, comparison, holds, kind_of, sort_key
-from ops.registry.liveness import with_liveness
-from ops.registry.runtable import FIELDS
+from ops.registry.search.filters import Both, Kind, comparison, holds, kind_of, sort_key
+from ops.registry.search.parser import parse_filter, parse_order
+from ops.registry.search.runtable import FIELDS
+from ops.registry.tracking.liveness import with_liveness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
-    from ops.registry.filters import Lookup, Node, Order
     from ops.registry.records import Run
-    from ops.registry.runindex import RunIndex, Snapshot
+    from ops.registry.search.filters import Lookup, Node, Order
+    from ops.registry.search.runindex import RunIndex, Snapshot
 
 __all__ = ["Query", "lookup", "to_table"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ops.registry.following import Follower, follow
-from ops.registry.runaccess import RunAccess
-from ops.registry.runlog import RunReader, metric_history, to_run
-from ops.registry.runsearch import Query, to_table
+from ops.registry.search.runsearch import Query, to_table
+from ops.registry.tracking.following import Follower, follow
+from ops.registry.tracking.runaccess import RunAccess
+from ops.registry.tracking.runlog import RunReader, metric_history, to_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,7 +76,7 @@ class RunQueries(RunAccess):
         """Return the runs for which both filters hold.
 
         *metric_filter* is ``{"auc": (">", 0.9)}``; *filter* is in the language of
-        `ops.registry.filters`; *order_by* is a field and ASC or DESC; runs without it come last.
+        `ops.registry.search.filters`; *order_by* is a field and ASC or DESC; runs without it come last.
         """
         query = Query(filter, metric_filter, order_by, limit)
         wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)

@@ -4,7 +4,7 @@ Registering copies the artifact without any lock and takes the lock only to give
 the copy to its place and append the frame, which is what makes the version exist. A process that is
 killed before leaves a copy without a version, which the next registration or `fsck` clears away.
 ``metadata/{model_id}/vN.json`` and ``models/index.parquet`` are views for people and tools. This module
-is what changes models; reading and loading them is `modelqueries`.
+is what changes models; reading and loading them is `queries`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_short_id
 from ops.foundation.locks import FileLock
-from ops.registry import artifacts
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import JournalWriter, encode, writing
 from ops.registry.errors import (
     AlreadyExistsError,
     ModelVersionNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.journal import JournalWriter, encode, writing
-from ops.registry.ledger import FORMAT, Changing, Model, version_record
-from ops.registry.modelqueries import ModelQueries
+from ops.registry.models.ledger import FORMAT, Changing, Model, version_record
+from ops.registry.models.queries import ModelQueries
 from ops.registry.operations import Operations
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_key, check_name, check_stage, check_values
@@ -212,7 +212,7 @@ class ModelRegistry(ModelQueries):
         """Write ``models/index.parquet`` and return the number of versions in it."""
         versions = self.search_models()
         if versions:
-            from ops.registry.modelsearch import write_table
+            from ops.registry.models.search import write_table
 
             write_table(self.root / "models" / "index.parquet", versions)
         return len(versions)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.processes import is_alive, pid_namespace, this_process
 from ops.registry.records import RunStatus
-from ops.registry.runlog import journal_path
+from ops.registry.tracking.runlog import journal_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

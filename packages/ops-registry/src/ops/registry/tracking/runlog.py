@@ -21,11 +21,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
+from ops.registry.disk.journal import JournalReader, decode, encode
 from ops.registry.errors import CorruptStoreError, InvalidValueError, RunNotFoundError
-from ops.registry.histories import read_points, write_points
 from ops.registry.instants import from_ns
-from ops.registry.journal import JournalReader, decode, encode
 from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
+from ops.registry.tracking.histories import read_points, write_points
 from ops.registry.validators import check_key
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ makes it true. What is compared depends on the field, never on the row:
   texts; what is no number is unequal to every number and neither less nor greater. A parameter
   that is no text counts as its JSON: ``params.flag = 'true'``.
 
-`ops.registry.filterparser.parse_filter` gives a tree of `Test`, `Both`, `Either` and `Inverse` that any backend can evaluate its
+`ops.registry.search.parser.parse_filter` gives a tree of `Test`, `Both`, `Either` and `Inverse` that any backend can evaluate its
 own way: a `Test` asks one field one question. What is wrong raises `FilterError` with the position.
 """
 
@@ -198,7 +198,7 @@ def as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return repr(value)
-    from ops.registry.journal import encode
+    from ops.registry.disk.journal import encode
 
     return encode(value).decode()
 

@@ -13,7 +13,7 @@ from ops.registry.errors import InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ops.registry.runlogger import RunLogger
+    from ops.registry.tracking.runlogger import RunLogger
 
 __all__ = ["SystemMetrics"]
 

@@ -1,4 +1,4 @@
-"""Reading the search language; what it means is `ops.registry.filters`.
+"""Reading the search language; what it means is `ops.registry.search.filters`.
 
 A scanner cuts the text into tokens with their positions, and a parser of one method per rule of the
 grammar makes the tree. The first thing that does not fit raises `FilterError` with its position.
@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from ops.registry.errors import FilterError, InvalidValueError
-from ops.registry.filters import (
+from ops.registry.search.filters import (
     GROUPS,
     SAME_SIGN,
     SIGNS,
@@ -30,7 +30,7 @@ from ops.registry.filters import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ops.registry.filters import Node
+    from ops.registry.search.filters import Node
 
     #: What says yes to a value, and what was asked with.
     _Accepting: TypeAlias = tuple[Callable[[Any], bool], tuple[float | str, ...]]

@@ -20,9 +20,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.components import BaseMLOpsComponent
+from ops.registry.disk.journal import encode
 from ops.registry.errors import InvalidValueError
-from ops.registry.journal import encode
-from ops.registry.runaccess import current_run_id
+from ops.registry.tracking.runaccess import current_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

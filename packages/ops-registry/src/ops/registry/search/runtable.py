@@ -16,17 +16,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ops.registry import arrays
+from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import CorruptStoreError
-from ops.registry.filters import Both, Either, Inverse, Kind, Test, as_text, sort_key
-from ops.registry.journal import decode, encode
 from ops.registry.records import RunStatus
+from ops.registry.search import arrays
+from ops.registry.search.filters import Both, Either, Inverse, Kind, Test, as_text, sort_key
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ops.registry.filters import Node, Order
+    from ops.registry.search.filters import Node, Order
 
 __all__ = ["FIELDS", "ROW_GROUP", "WIDE_KEYS", "RunTable", "merged", "wide"]
 

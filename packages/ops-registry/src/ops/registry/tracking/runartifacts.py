@@ -6,11 +6,11 @@ import pathlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ops.registry import artifacts
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import encode
 from ops.registry.errors import ArtifactNotFoundError
 from ops.registry.events import EventType
-from ops.registry.journal import encode
-from ops.registry.runaccess import RunAccess
+from ops.registry.tracking.runaccess import RunAccess
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath

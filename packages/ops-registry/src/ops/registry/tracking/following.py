@@ -10,13 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from ops.registry.instants import from_ns
-from ops.registry.liveness import with_liveness
 from ops.registry.records import Metric, RunStatus
+from ops.registry.tracking.liveness import with_liveness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ops.registry.runlog import RunReader, RunState
+    from ops.registry.tracking.runlog import RunReader, RunState
 
 __all__ = ["Follower", "follow"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ops.registry.events import HookType
     from ops.registry.operations import Operations
-    from ops.registry.runstore import RunStore
+    from ops.registry.tracking.runstore import RunStore
 
 __all__ = ["CURRENT_RUN", "RunAccess", "current_run_id"]
 

@@ -6,17 +6,17 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
-from ops.registry import arrays
-from ops.registry.filterparser import parse_filter, parse_order
-from ops.registry.filters import Kind, holds, sort_key
-from ops.registry.journal import encode
+from ops.registry.disk.journal import encode
+from ops.registry.search import arrays
+from ops.registry.search.filters import Kind, holds, sort_key
+from ops.registry.search.parser import parse_filter, parse_order
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Sequence
 
-    from ops.registry.filters import Lookup
     from ops.registry.records import ModelVersion
+    from ops.registry.search.filters import Lookup
 
 __all__ = ["FIELDS", "select", "write_table"]
 

@@ -9,15 +9,15 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.events import EventType, HookType
-from ops.registry.runaccess import RunAccess
-from ops.registry.runlog import point, points_body
+from ops.registry.tracking.runaccess import RunAccess
+from ops.registry.tracking.runlog import point, points_body
 from ops.registry.validators import check_key
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping
 
-    from ops.registry.sysmetrics import SystemMetrics
+    from ops.registry.tracking.sysmetrics import SystemMetrics
 
 __all__ = ["RunLogger"]
 
@@ -91,6 +91,6 @@ class RunLogger(RunAccess):
 
     def log_system_metrics(self, run_id: str, *, interval_seconds: float = 10.0) -> SystemMetrics:
         """Return what logs CPU and memory in the background while its ``with`` block runs."""
-        from ops.registry.sysmetrics import SystemMetrics
+        from ops.registry.tracking.sysmetrics import SystemMetrics
 
         return SystemMetrics(self, run_id, interval_seconds=interval_seconds)

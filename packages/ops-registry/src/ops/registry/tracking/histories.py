@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ops.foundation.files import atomic_write
-from ops.registry import arrays
+from ops.registry.search import arrays
 
 if TYPE_CHECKING:
     import pathlib

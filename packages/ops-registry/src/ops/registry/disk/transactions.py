@@ -30,16 +30,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ops.foundation.errors import LockTimeout, OpsError
 from ops.foundation.files import atomic_write, sync_directory
 from ops.foundation.locks import FileLock
-from ops.registry import artifacts
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import StorageError, TransactionError
 from ops.registry.events import EventType
-from ops.registry.journal import decode, encode
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ops.foundation.files import StrPath
-    from ops.registry.storage import LocalStorageBackend
+    from ops.registry.disk.storage import LocalStorageBackend
 
 __all__ = ["FOLDER", "SafeTransaction", "Transaction", "recover"]
 

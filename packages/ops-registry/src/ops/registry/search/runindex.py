@@ -33,16 +33,16 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.errors import LockTimeout
 from ops.foundation.files import atomic_write
 from ops.foundation.locks import FileLock
+from ops.registry.disk.journal import JournalReader, JournalWriter, writing
 from ops.registry.errors import RunNotFoundError
-from ops.registry.journal import JournalReader, JournalWriter, writing
 from ops.registry.records import RunStatus
-from ops.registry.runlog import MAIN, RunReader
+from ops.registry.tracking.runlog import MAIN, RunReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ops.foundation.files import Durability
-    from ops.registry.runtable import RunTable
+    from ops.registry.search.runtable import RunTable
 
 __all__ = ["RunIndex", "Snapshot"]
 
@@ -243,7 +243,7 @@ class RunIndex:
     def _write_base(self, base: RunTable | None, rows: list[dict[str, Any]], through: int) -> int:
         import pyarrow.parquet as pq
 
-        from ops.registry.runtable import ROW_GROUP, merged
+        from ops.registry.search.runtable import ROW_GROUP, merged
 
         table = merged(base, rows, through)
         # Its segments are deleted afterwards, so where frames are on disk the base must be too.
@@ -315,7 +315,7 @@ class _View:
         if key is None:
             self._base, self._unfinished = None, frozenset()
         else:
-            from ops.registry.runtable import RunTable
+            from ops.registry.search.runtable import RunTable
 
             try:
                 self._base = RunTable(self._parquet)

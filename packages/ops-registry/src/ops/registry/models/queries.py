@@ -9,13 +9,13 @@ import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ops.registry import artifacts
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import JournalReader, encode
 from ops.registry.errors import ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.events import EventType
-from ops.registry.flavors import load_artifact
-from ops.registry.journal import JournalReader, encode
-from ops.registry.ledger import Ledger, version_record
-from ops.registry.modelsearch import select
+from ops.registry.models.flavors import load_artifact
+from ops.registry.models.ledger import Ledger, version_record
+from ops.registry.models.search import select
 from ops.registry.records import ModelStage
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class ModelQueries:
         alias: str | None = None,
         trust: Trust = "safe",
     ) -> Any:
-        """Verify the artifact and return the object in it; see `ops.registry.flavors` on trust."""
+        """Verify the artifact and return the object in it; see `ops.registry.models.flavors` on trust."""
         if stage is not None:
             found = self.get_model_by_stage(name, stage)
         elif alias is not None:

@@ -12,18 +12,18 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ops.registry.disk.journal import JournalWriter, encode
 from ops.registry.errors import RunNotFoundError
-from ops.registry.journal import JournalWriter, encode
-from ops.registry.liveness import Heart, owner, with_liveness
 from ops.registry.records import RunStatus
-from ops.registry.runindex import RunIndex
-from ops.registry.runlog import MAIN, RunReader, journal_path, load_state
+from ops.registry.search.runindex import RunIndex
+from ops.registry.tracking.liveness import Heart, owner, with_liveness
+from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, load_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ops.cache.lru import LRUCache
-    from ops.registry.experiments import ExperimentLedger
+    from ops.registry.tracking.experiments import ExperimentLedger
 
 __all__ = ["CachedRun", "RunStore"]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.disk.journal import JournalReader, writing
 from ops.registry.errors import (
     CorruptStoreError,
     ModelNotFoundError,
     ModelVersionNotFoundError,
 )
 from ops.registry.instants import from_ns
-from ops.registry.journal import JournalReader, writing
 from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The model registry on local files: changing it (`registry`), reading it (`queries`), its journal (`ledger`)."""
