@@ -144,8 +144,17 @@ def test_columns_rows_and_a_naive_evaluation_agree(made, asked, field, descendin
             found = Query(text).rows([index])
             asked_in_order = Query(text, order_by=order, limit=limit).rows([index])
             again = Query(text, order_by=order, limit=limit).rows([index])
+            whole = Query(text, order_by=order).rows([index])
+            size = limit or 1
+            pages = [
+                Query(text, order_by=order, limit=size, offset=place).rows([index])
+                for place in range(0, len(made) + size, size)
+            ]
+            counted = Query(text, limit=1).count([index])
             index.close()
             ways.append([[r["run_id"] for r in f] for f in (found, asked_in_order, again)])
+            assert [r["run_id"] for page in pages for r in page] == [r["run_id"] for r in whole]
+            assert counted == len(found)
     expected = [r for r in made if holds(r)]
     expected.sort(key=lambda r: (r["start"], r["run_id"]))
     assert ways[0][0] == [r["run_id"] for r in expected]

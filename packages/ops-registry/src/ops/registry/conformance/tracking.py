@@ -165,6 +165,25 @@ class TrackerBehaviour:
             r.name for r in tracker.search_runs(three, order_by="metrics.val/auc", limit=1)
         ] == ["low"]
 
+    def test_pages_of_a_search_follow_each_other_and_the_whole_is_counted(
+        self, tracker: Any, three: Any
+    ) -> None:
+        """Pages of a search follow each other and the whole is counted."""
+        order = "metrics.val/auc DESC"
+        pages = [
+            tracker.search_runs(three, order_by=order, limit=2, offset=place) for place in (0, 2, 4)
+        ]
+        assert [[r.name for r in page] for page in pages] == [
+            ["high", "mid"],
+            ["low", "running"],
+            [],
+        ]
+        assert len(tracker.search_runs(three, offset=1)) == 3
+        assert tracker.count_runs(three) == 4
+        assert tracker.count_runs(three, filter="params.depth = 3") == 2
+        with pytest.raises(InvalidValueError, match="offset is 0 or more, not -1"):
+            tracker.search_runs(three, offset=-1)
+
     @pytest.mark.parametrize(
         ("text", "position"),
         [("metrics.a >", 11), ("metrics.a ? 1", 10), ("nothing = 1", 0), ("name = 'a' name", 11)],

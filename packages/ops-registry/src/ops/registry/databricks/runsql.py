@@ -38,7 +38,7 @@ _KINDS = {"params": "param", "tags": "tag"}
 
 
 class RunSearch:
-    """One search: `statement` and its `parameters`; the answer is ``run_id`` in order."""
+    """One search: its `parameters`, the `statement` of ``run_id`` in order, and the `counting` one."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class RunSearch:
         node: Node | None,
         order: Order | None,
         limit: int | None,
+        offset: int = 0,
     ) -> None:
         self.parameters: dict[str, Any] = {}
         self._joins: dict[str, str] = {}
@@ -53,12 +54,16 @@ class RunSearch:
         holds = "" if node is None else f" AND {self._condition(node)}"
         ordering = [] if order is None else self._ordering(order)
         by = ", ".join([*ordering, "r.started_at", "r.run_id"])
-        self.statement = (
-            f"SELECT r.run_id FROM @ops_runs r {' '.join(self._joins.values())} "  # noqa: S608 - literals of this package, values are parameters
-            f"WHERE r.experiment_id IN ({self._among}){holds} ORDER BY {by}"
+        meant = (
+            f"FROM @ops_runs r {' '.join(self._joins.values())} "
+            f"WHERE r.experiment_id IN ({self._among}){holds}"
         )
+        self.counting = f"SELECT count(*) AS runs {meant}"
+        self.statement = f"SELECT r.run_id {meant} ORDER BY {by}"
         if limit is not None:
-            self.statement += f" LIMIT {max(0, int(limit))}"
+            self.statement += f" LIMIT {int(limit)}"
+        if offset:
+            self.statement += f" OFFSET {int(offset)}"
 
     def _value(self, value: float | str) -> str:
         name = f"p{len(self.parameters)}"

@@ -140,19 +140,38 @@ class DatabricksExperimentTracker(ExperimentTracker):
         filter: str | None = None,  # noqa: A002 - the published name
         order_by: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
     ) -> list[Run]:
         """Return the runs for which both filters hold; the warehouse searches."""
-        query = Query(filter, metric_filter, order_by, limit)
+        search = self._search(experiment_id, Query(filter, metric_filter, order_by, limit, offset))
+        if search is None:
+            return []
+        found = self.warehouse.rows(search.statement, **search.parameters)
+        rows = self._store.reading.some([row["run_id"] for row in found])
+        return [public(row, self._volume.uri) for row in rows]
+
+    def count_runs(
+        self,
+        experiment_id: str | Sequence[str],
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        filter: str | None = None,  # noqa: A002 - as in search_runs
+    ) -> int:
+        """Return how many runs `search_runs` would find without a limit."""
+        search = self._search(experiment_id, Query(filter, metric_filter))
+        if search is None:
+            return 0
+        found = self.warehouse.rows(search.counting, **search.parameters)
+        return int(found[0]["runs"])
+
+    def _search(self, experiment_id: str | Sequence[str], query: Query) -> RunSearch | None:
+        """Return the search in experiments that are there, with all that was logged before it sent."""
         wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
         for one in wanted:
             self._experiments.get(one)
         if not wanted:
-            return []
+            return None
         self.flush()
-        search = RunSearch(wanted, query.node, query.order, query.limit)
-        found = self.warehouse.rows(search.statement, **search.parameters)
-        rows = self._store.reading.some([row["run_id"] for row in found])
-        return [public(row, self._volume.uri) for row in rows]
+        return RunSearch(wanted, query.node, query.order, query.limit, query.offset)
 
     def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Return a table with one row per run: name, status, duration, params.*, metrics.*."""

@@ -1,7 +1,7 @@
 """Selecting runs: the base of an index by columns, what is on top of it row by row, then both.
 
 Both sides come back in the same order, so what is left is to merge two short lists: with a *limit*
-no more rows of the base are read than can be in the answer.
+no more rows of the base are read than can be in the answer, and with an *offset* none that must be before it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.errors import InvalidValueError
 from ops.registry.search.filters import Both, Kind, comparison, holds, kind_of, sort_key
 from ops.registry.search.parser import parse_filter, parse_order
 from ops.registry.search.runtable import FIELDS
@@ -32,7 +33,7 @@ _SUMMARY = {"metrics": 0, "metrics_min": 3, "metrics_max": 4}
 
 
 class Query:
-    """What is asked, parsed once: which runs, in which order, how many."""
+    """What is asked, parsed once: which runs, in which order, how many from which place on."""
 
     def __init__(
         self,
@@ -40,7 +41,11 @@ class Query:
         metric_filter: Mapping[str, tuple[str, float]] | None = None,
         order_by: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
     ) -> None:
+        for name, number in (("limit", limit), ("offset", offset)):
+            if number is not None and number < 0:
+                raise InvalidValueError(f"{name} is 0 or more, not {number}.")
         parts: list[Node] = [
             comparison(f"metrics.{key}", kind_of(f"metrics.{key}", KINDS), sign, value)
             for key, (sign, value) in (metric_filter or {}).items()
@@ -49,45 +54,68 @@ class Query:
         parts += [] if parsed is None else [parsed]
         self.node: Node | None = Both(tuple(parts)) if parts else None
         self.order = parse_order(order_by, KINDS)
-        self.limit = limit
+        self.limit, self.offset = limit, offset
+        self._end = None if limit is None else offset + limit
         filters = tuple(sorted((metric_filter or {}).items()))
-        self._key = (text, filters, order_by, limit)
+        self._key = (text, filters, order_by, self._end)
 
     def rows(self, indexes: Sequence[RunIndex]) -> list[dict[str, Any]]:
         """Return the rows that are asked for; those of dead runs as STALE."""
-        found = [row for index in indexes for row in self._matching(index)]
-        return self.cut(found)
+        if len(indexes) == 1:
+            passed, found = self._matching(indexes[0], self.offset)
+        else:
+            passed, found = 0, [row for index in indexes for row in self._matching(index)[1]]
+        return self._cut(found, passed)[self.offset - passed :]
 
-    def cut(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return rows in the order that is asked for, or oldest first, at most *limit*."""
-        found = sorted(rows, key=lambda row: (row["start"], row["run_id"]))
-        if self.order is not None:
-            found = ordered(found, self.order)
-        return found[: self.limit]
+    def count(self, indexes: Sequence[RunIndex]) -> int:
+        """Return how many runs are meant, whatever the limit."""
+        return sum(map(self._counted, indexes))
 
-    def _matching(self, index: RunIndex) -> list[dict[str, Any]]:
+    def _counted(self, index: RunIndex) -> int:
         with index.turn:
             snapshot = index.snapshot()
-            found = snapshot.memo.get(self._key)
+            found = sum(map(self._holds, snapshot.settled.values()))
+            if snapshot.base is not None:
+                found += snapshot.base.matching(self.node, snapshot.hidden)
+        return found + sum(map(self._holds, _living(snapshot, index)))
+
+    def _matching(self, index: RunIndex, offset: int = 0) -> tuple[int, list[dict[str, Any]]]:
+        """Return how many rows before *offset* were passed over, and those found after them."""
+        with index.turn:
+            snapshot = index.snapshot()
+            # At most so many rows come between those of the base: the others before it are passed.
+            passed = max(0, offset - len(snapshot.settled) - len(snapshot.live))
+            key = (*self._key, passed)
+            found = snapshot.memo.get(key)
             if found is None:
-                found = self._resting(snapshot)
+                found = self._resting(snapshot, passed)
                 if len(found) <= _KEPT_ROWS:
                     if len(snapshot.memo) >= _KEPT_ANSWERS:
                         snapshot.memo.clear()
-                    snapshot.memo[self._key] = found
-        live = (with_liveness(row, index.folder) for row in snapshot.live.values())
-        return [*found, *filter(self._holds, live)]
+                    snapshot.memo[key] = found
+        return passed, [*found, *filter(self._holds, _living(snapshot, index))]
 
-    def _resting(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+    def _resting(self, snapshot: Snapshot, passed: int) -> list[dict[str, Any]]:
         """Return what is found among the rows that no journal changes any more."""
         found = [row for row in snapshot.settled.values() if self._holds(row)]
         if snapshot.base is not None:
-            places = snapshot.base.positions(self.node, self.order, self.limit, snapshot.hidden)
-            found += snapshot.base.rows(places)
-        return self.cut(found)
+            places = snapshot.base.positions(self.node, self.order, self._end, snapshot.hidden)
+            found += snapshot.base.rows(places[passed:])
+        return self._cut(found, passed)
+
+    def _cut(self, rows: Iterable[dict[str, Any]], passed: int) -> list[dict[str, Any]]:
+        """Return rows in the order that is asked for, or oldest first, up to the limit."""
+        found = sorted(rows, key=lambda row: (row["start"], row["run_id"]))
+        if self.order is not None:
+            found = ordered(found, self.order)
+        return found if self._end is None else found[: self._end - passed]
 
     def _holds(self, row: Mapping[str, Any]) -> bool:
         return self.node is None or holds(self.node, lookup(row))
+
+
+def _living(snapshot: Snapshot, index: RunIndex) -> Iterable[dict[str, Any]]:
+    return (with_liveness(row, index.folder) for row in snapshot.live.values())
 
 
 def ordered(rows: Sequence[dict[str, Any]], order: Order) -> list[dict[str, Any]]:

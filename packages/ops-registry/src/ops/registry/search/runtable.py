@@ -110,10 +110,7 @@ class RunTable:
         """Return where the rows are for which *node* holds, in *order*, without those *hidden*."""
         pc = arrays.compute()
 
-        mask = None if node is None else self._mask(node)
-        if hidden is not None:
-            shown = pc.invert(hidden)
-            mask = shown if mask is None else pc.and_(mask, shown)
+        mask = self._meant(node, hidden)
         if order is None:
             return self._first(mask, limit)
         ranks = self._order(order)
@@ -121,6 +118,11 @@ class RunTable:
             return _listed(ranks.slice(0, limit))
         found = ranks.filter(pc.take(mask, ranks))
         return _listed(found.slice(0, limit))
+
+    def matching(self, node: Node | None, hidden: Any | None) -> int:
+        """Return how many rows there are for which *node* holds, without those *hidden*."""
+        mask = self._meant(node, hidden)
+        return self.count if mask is None else (arrays.compute().sum(mask).as_py() or 0)
 
     def rows(self, positions: Iterable[int]) -> list[dict[str, Any]]:
         """Return the exact rows at *positions*."""
@@ -134,6 +136,15 @@ class RunTable:
     def read(self) -> Any:
         """Return the whole table."""
         return self._read(None)
+
+    def _meant(self, node: Node | None, hidden: Any | None) -> Any | None:
+        pc = arrays.compute()
+
+        mask = None if node is None else self._mask(node)
+        if hidden is None:
+            return mask
+        shown = pc.invert(hidden)
+        return shown if mask is None else pc.and_(mask, shown)
 
     def _first(self, mask: Any | None, limit: int | None) -> list[int]:
         if mask is None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ops.registry.records import Metric, Run, RunStatus
+    from ops.registry.search.runindex import RunIndex
 
 __all__ = ["RunQueries"]
 
@@ -72,16 +73,29 @@ class RunQueries(RunAccess):
         filter: str | None = None,  # noqa: A002 - the published name
         order_by: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
     ) -> list[Run]:
-        """Return the runs for which both filters hold.
+        """Return the runs for which both filters hold, at most *limit* after the first *offset*.
 
         *metric_filter* is ``{"auc": (">", 0.9)}``; *filter* is in the language of
         `ops.registry.search.filters`; *order_by* is a field and ASC or DESC; runs without it come last.
         """
-        query = Query(filter, metric_filter, order_by, limit)
-        wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
-        rows = query.rows([self._store.known_index(one) for one in wanted])
+        query = Query(filter, metric_filter, order_by, limit, offset)
+        rows = query.rows(self._indexes(experiment_id))
         return [to_run(row, self._artifacts) for row in rows]
+
+    def count_runs(
+        self,
+        experiment_id: str | Sequence[str],
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        filter: str | None = None,  # noqa: A002 - as in search_runs
+    ) -> int:
+        """Return how many runs `search_runs` would find without a limit."""
+        return Query(filter, metric_filter).count(self._indexes(experiment_id))
+
+    def _indexes(self, experiment_id: str | Sequence[str]) -> list[RunIndex]:
+        wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
+        return [self._store.known_index(one) for one in wanted]
 
     def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Return a table with one row per run: name, status, duration, params.*, metrics.*."""
