@@ -1,6 +1,8 @@
 import contextlib
 import datetime as dt
+import os
 import sqlite3
+import tempfile
 import uuid
 
 import pytest
@@ -10,6 +12,16 @@ from ops.metrics_collect import Ledger, Outbox, StorageDirectory, query_collecto
 
 DAY = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 SQL = "select * from runs where finished >= :since and finished < :until order by id"
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path_factory, monkeypatch):
+    """The place of temporary files, one for each test, which leaves nothing there."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert os.listdir(folder) == []
 
 
 class Chain:

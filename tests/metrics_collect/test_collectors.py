@@ -72,10 +72,10 @@ def test_a_query_without_rows_gives_nothing_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parameters_are_bound_and_text_that_looks_like_one_is_left_alone():
+def test_parameters_are_bound_and_text_that_looks_like_one_is_left_alone(tmp_path):
     db = sqlite3.connect(":memory:")
     sql = "select :name as a, ':since %' as b -- :until"
-    [part] = query_collector("t", sql)(db=db, name="x'; drop").gather()
+    [part] = query_collector("t", sql)(db=db, name="x'; drop", output_dir=tmp_path).gather()
     db.close()
     with open(part) as file:
         assert file.read() == "a,b\nx'; drop,:since %\n"

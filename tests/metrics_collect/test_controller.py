@@ -322,6 +322,20 @@ def test_variables_and_events_survive_everything_that_people_write(postgres, tmp
     assert (found["1"], found["2"]) == (("nul\0l", "1.5"), ("", ""))
 
 
+def test_parts_that_cannot_be_made_parquet_leave_nothing(controller_db, tmp_path, monkeypatch):
+    def full(path):
+        path.with_suffix(".parquet").touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ops.metrics_collect.collectors._copy.csv_to_parquet", full)
+    hosts = controller.main_host(
+        db=controller_db, output_dir=tmp_path, output_format="parquet", max_part_bytes=2000
+    )
+    with pytest.raises(OSError, match="No space"):
+        hosts.gather()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_all_collectors_of_a_package_see_one_moment(postgres, tmp_path):
     dsn = postgres.database(controller_sql(3, 2, 2, hours=2))
     query = "select id from main_executionenvironment where id > 0"
@@ -342,7 +356,7 @@ def test_all_collectors_of_a_package_see_one_moment(postgres, tmp_path):
         files = list(map(str, package))
         assert len(Extractor(files).frame("second")) == 1
         assert db.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-        assert len(rows_of(second(db=db).gather())) == 2
+        assert len(rows_of(second(db=db, output_dir=tmp_path).gather())) == 2
 
 
 def test_a_collector_that_fails_leaves_the_snapshot_to_the_others(controller_db, tmp_path):

@@ -7,10 +7,13 @@ is 0, 1 when something failed (the next run tries it again) and 2 for wrong usag
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
+import signal
 import sqlite3
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from ops.foundation.errors import OpsError
@@ -18,7 +21,7 @@ from ops.foundation.instants import require_aware
 from ops.metrics_collect import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["main"]
 
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        result = options.command(options)
+        with _unwound_by_sigterm():
+            result = options.command(options)
     except (OpsError, OSError, ValueError, sqlite3.Error) as error:
         print(f"ops-metrics-collect: {error}", file=sys.stderr)
         return 1
@@ -56,6 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for key, value in result.items():
             print(f"{key}: {json.dumps(value)}")
     return 1 if result.get("failed") else 0
+
+
+@contextlib.contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program as Ctrl-C does: blocks are left, and nothing stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _moment(text: str) -> dt.datetime:

@@ -19,12 +19,13 @@ import tarfile
 import zlib
 from typing import IO, TYPE_CHECKING, Any
 
-from ops.foundation.files import safe_join, temporary_directory
+from ops.foundation.files import safe_join
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import require_aware
 from ops.metrics_collect.errors import BrokenTarballError
 from ops.metrics_collect.rows import SUFFIXES, read_batches
 from ops.metrics_collect.tarballs import CONFIG, FORMAT, MANIFEST, STATUS
+from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
     import os
@@ -102,7 +103,7 @@ class Extractor:
         """
         self.broken = {}
         for file in self._files:
-            with temporary_directory("metrics-extract-") as folder:
+            with workspace("metrics-extract-") as folder:
                 try:
                     manifest = self._unpack(file, folder)
                 except (

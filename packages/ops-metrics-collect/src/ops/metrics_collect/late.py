@@ -10,13 +10,15 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
+from ops.foundation.files import atomic_write
 from ops.metrics_collect.csv_parts import read_lines
 from ops.metrics_collect.errors import ParameterError
 
 if TYPE_CHECKING:
     import datetime as dt
+    import os
 
     from ops.metrics_collect.collectors import Collector
     from ops.metrics_collect.collectors._base import Gathered
@@ -41,6 +43,11 @@ class FreshCollector:
         self._known = known
         self._keys_path = keys_path
 
+    def into(self, folder: str | os.PathLike[str]) -> FreshCollector:
+        """Let the collector write its files into *folder*, unless it was told where to."""
+        self._collector = self._collector.into(folder)
+        return self
+
     def gather(self) -> Gathered:
         """Gather, and drop the rows that are known."""
         result = self._collector.gather()
@@ -50,17 +57,22 @@ class FreshCollector:
             raise ParameterError(
                 f"Collector {self.key!r} has a primary key, so it must give files."
             )
-        files: list[Any] = []
-        with self._keys_path.open("w", encoding="utf-8") as keys:
-            for file in result:
-                path = pathlib.Path(file)
-                rows = self._rewrite(path, keys)
-                self.fresh_rows += rows
-                if rows:
-                    files.append(path)
-                else:
-                    path.unlink()
-        return files
+        paths = [pathlib.Path(file) for file in result]
+        try:
+            with self._keys_path.open("w", encoding="utf-8") as keys:
+                return [path for path in paths if self._keep_fresh(path, keys)]
+        except BaseException:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            raise
+
+    def _keep_fresh(self, path: pathlib.Path, keys: IO[str]) -> bool:
+        """Rewrite a file; False when nothing of it is left."""
+        rows = self._rewrite(path, keys)
+        self.fresh_rows += rows
+        if not rows:
+            path.unlink()
+        return rows > 0
 
     def _rewrite(self, path: pathlib.Path, keys: IO[str]) -> int:
         lines = read_lines(path)
@@ -73,8 +85,7 @@ class FreshCollector:
             )
         position = columns.index(self.primary_key)
         rows = 0
-        fresh = path.with_suffix(".fresh")
-        with fresh.open("wb") as target:
+        with atomic_write(path, "wb", durable="none") as target:
             target.write(header)
             for line in lines:
                 text = line.decode("utf-8", "surrogatepass")
@@ -84,5 +95,4 @@ class FreshCollector:
                     target.write(line)
                     keys.write(key + "\n")
                     rows += 1
-        fresh.replace(path)
         return rows

@@ -95,8 +95,8 @@ class Outbox:
                 suggestions=("Ship what waits, or requeue or remove what failed.",),
             )
         folder = safe_join(self.path / _STAGING, name)
-        shutil.rmtree(folder, ignore_errors=True)  # what a crash left
-        folder.mkdir()
+        shutil.rmtree(self.path / _STAGING, ignore_errors=True)  # what crashes left
+        folder.mkdir(parents=True)
         try:
             yield folder
             with atomic_write(folder / _META, durable="full") as file:

@@ -9,7 +9,8 @@ PostgreSQL connections (psycopg) are read in one snapshot: all collectors see th
 the first of them until the last tarball is asked for.
 
 A collector that raises does not stop the others: its failure becomes a row of the status file. The
-files that collectors made are removed here, and each tarball when the consumer asks for the next.
+files that collectors made are removed here, packed or not, and each tarball when the consumer asks
+for the next. Collectors that can be told where to write do it in a workspace, which outlives nobody.
 The formats are described in docs/metrics-collect.md.
 """
 
@@ -20,8 +21,6 @@ import datetime as dt
 import json
 import logging
 import pathlib
-import shutil
-import tempfile
 import time
 import uuid as uuids
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from ops.metrics_collect.csv_parts import encode_row
 from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.snapshots import shared_snapshot
 from ops.metrics_collect.tarballs import Member, write_tarball
+from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
     import os
@@ -108,8 +108,7 @@ class Package:
     def __iter__(self) -> Iterator[pathlib.Path]:
         """Gather and yield tarballs; each is removed when the next one is asked for."""
         self.statuses = []
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="package-", dir=self._directory))
-        try:
+        with workspace("metrics-package-", self._directory) as folder:
             for path in self._collected(folder):
                 target = path
                 if self._keep:
@@ -117,8 +116,6 @@ class Package:
                 yield target
                 if not self._keep:
                     target.unlink(missing_ok=True)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _collected(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
         configs = [self._config] if isinstance(self._config, Collector) else []
@@ -126,31 +123,34 @@ class Package:
             yield from self._tarballs(folder)
 
     def _tarballs(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
-        config = self._configuration()
+        config = self._configuration(folder)
         members: list[Member] = []
         unreported = list(self.statuses)  # statuses that no tarball has told yet
+        files: list[pathlib.Path] = []
         index = 0
-        for collector in self._collectors:
-            files, status = self._gather(collector, folder)
-            placed = False
-            while files:
-                size = files[0].stat().st_size
-                if members and sum(m.size for m in members) + size > self._max_size:
-                    yield self._write(folder, index, config, members, unreported)
-                    members, unreported, index = [], [], index + 1
-                members.append(self._member(collector, files.pop(0), members))
-                if status not in unreported:
+        try:
+            for collector in self._collectors:
+                files, status = self._gather(collector, folder)
+                if not files:
                     unreported.append(status)
-                placed = True
-            if not placed:
-                unreported.append(status)
-        if members or unreported or index == 0:
-            yield self._write(folder, index, config, members, unreported)
+                while files:
+                    size = files[0].stat().st_size
+                    if members and sum(m.size for m in members) + size > self._max_size:
+                        yield self._write(folder, index, config, members, unreported)
+                        members, unreported, index = [], [], index + 1
+                    members.append(self._member(collector, files.pop(0), members))
+                    if status not in unreported:
+                        unreported.append(status)
+            if members or unreported or index == 0:
+                yield self._write(folder, index, config, members, unreported)
+        finally:  # the consumer may leave early, and the disk may be full
+            for path in (*files, *(m.path for m in members)):
+                path.unlink(missing_ok=True)
 
-    def _configuration(self) -> dict[str, Any]:
+    def _configuration(self, folder: pathlib.Path) -> dict[str, Any]:
         if self._config is None or isinstance(self._config, Mapping):
             return dict(self._config or {})
-        result, status = self._run(self._config)
+        result, status = self._run(self._config, folder)
         if result is not None and not isinstance(result, Mapping):
             raise ParameterError("The collector 'config' must return a dict.")
         if status.status == "failed":
@@ -160,7 +160,7 @@ class Package:
     def _gather(
         self, collector: Collector, folder: pathlib.Path
     ) -> tuple[list[pathlib.Path], CollectionStatus]:
-        result, status = self._run(collector)
+        result, status = self._run(collector, folder)
         self.statuses.append(status)
         if not result:
             return [], status
@@ -170,12 +170,12 @@ class Package:
             return [path], status
         return [pathlib.Path(p) for p in result], status
 
-    def _run(self, collector: Collector) -> tuple[Any, CollectionStatus]:
+    def _run(self, collector: Collector, folder: pathlib.Path) -> tuple[Any, CollectionStatus]:
         started, begin = self._clock(), self._timer()
         error = ""
         result: Any = None
         try:
-            result = collector.gather()
+            result = collector.into(folder).gather()
         except Exception as caught:  # noqa: BLE001 - any failure of a collector is a row of the status file
             _log.exception("collector %s failed", collector.key)
             error = f"{type(caught).__name__}: {caught}"

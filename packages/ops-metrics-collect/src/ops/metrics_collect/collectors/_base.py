@@ -71,6 +71,12 @@ class Collector:
         result: Gathered = self._factory.__wrapped__(**self.kwargs)
         return result
 
+    def into(self, folder: str | os.PathLike[str]) -> Collector:
+        """Return a collector that writes its files into *folder*, unless it was told where to."""
+        if not self._factory.takes_output_dir or self.kwargs.get("output_dir") is not None:
+            return self
+        return Collector(self._factory, {**self.kwargs, "output_dir": folder})
+
     def __repr__(self) -> str:
         # Only names: values may be connections with passwords in them.
         return f"<Collector {self.key} version {self.version}, {', '.join(self.kwargs) or 'bare'}>"
@@ -127,6 +133,11 @@ class CollectorFactory:
     def has_interval(self) -> bool:
         """Whether the collector takes `since` and `until`."""
         return {"since", "until"} <= set(self._parameters)
+
+    @property
+    def takes_output_dir(self) -> bool:
+        """Whether the collector can be told where to write its files."""
+        return "output_dir" in self._parameters
 
     def _checked(self, given: dict[str, Any]) -> dict[str, Any]:
         open_ended = any(p.kind is p.VAR_KEYWORD for p in self._parameters.values())

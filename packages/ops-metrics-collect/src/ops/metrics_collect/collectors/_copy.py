@@ -18,6 +18,7 @@ from ops.metrics_collect.snapshots import snapshot
 
 if TYPE_CHECKING:
     import os
+    import pathlib
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["PART_BYTES", "TIMEOUT_SECONDS", "Format", "copy_to_parts"]
@@ -63,8 +64,19 @@ def copy_to_parts(
                         raw, _, rest = bytes(row).partition(b",")
                         parts.write(rest[:-1] + b"," + decode(raw) + b"\n")
     if output_format == "parquet":
-        return [str(csv_to_parquet(p)) for p in parts.paths]
+        return _in_parquet(parts.paths)
     return [str(p) for p in parts.paths]
+
+
+def _in_parquet(paths: Sequence[pathlib.Path]) -> list[str]:
+    """Replace files of CSV; all or nothing."""
+    try:
+        return [str(csv_to_parquet(path)) for path in paths]
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".parquet").unlink(missing_ok=True)
+        raise
 
 
 def _columns(cursor: Any, query: str, parameters: Mapping[str, Any] | None) -> list[str]:

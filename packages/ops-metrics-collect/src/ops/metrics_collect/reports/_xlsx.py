@@ -15,9 +15,9 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import temporary_directory
 from ops.foundation.helpers import LazyImport
 from ops.metrics_collect.reports._model import Formula
+from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ def render(
 ) -> None:
     """Write *sheets* to *path*, which is replaced when all is written; at most *max_rows* a sheet."""
     target = pathlib.Path(path)
-    with temporary_directory(".report-", parent=target.parent) as folder:
+    with workspace(".report-", target.parent) as folder:
         unfinished = folder / "report.xlsx"
         options = {"constant_memory": True, "tmpdir": str(folder), "strings_to_formulas": False}
         with xlsxwriter.Workbook(str(unfinished), options) as book:

@@ -7,16 +7,16 @@ in a private folder that goes with the object.
 
 from __future__ import annotations
 
-import pathlib
-import shutil
-import tempfile
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from ops.metrics_collect.workspaces import Workspace
+
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Iterator, Sequence
 
 __all__ = ["Spill"]
@@ -30,10 +30,11 @@ class Spill:
     def __init__(self, schema: pa.Schema, keys: Sequence[str]) -> None:
         self._schema = schema
         self._keys = list(keys)
-        self._folder = pathlib.Path(tempfile.mkdtemp(prefix="ops-metrics-spill-"))
+        workspace = Workspace("metrics-spill-")
+        self._folder = workspace.path
         self._files = 0
         # Also when the owner is forgotten without being closed.
-        self._finalizer = weakref.finalize(self, shutil.rmtree, self._folder, True)  # noqa: FBT003 - ignore_errors
+        self._finalizer = weakref.finalize(self, workspace.close)
 
     def append(self, table: pa.Table) -> None:
         """Write the rows of *table*, a file for each partition that gets some."""

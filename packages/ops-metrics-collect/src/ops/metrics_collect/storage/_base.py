@@ -16,8 +16,9 @@ import shutil
 import tempfile
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ops.foundation.files import safe_join, temporary_directory
+from ops.foundation.files import safe_join
 from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,7 +103,7 @@ def checked_name(name: str) -> str:
 @contextlib.contextmanager
 def private_path(name: str) -> Iterator[str]:
     """Give a path in a folder of one's own for a copy of *name*; it vanishes with the block."""
-    with temporary_directory("ops-metrics-") as folder:
+    with workspace("metrics-object-") as folder:
         # The suffix is kept: readers choose by it.
         yield str(folder / pathlib.PurePosixPath(name).name)
 
