@@ -85,6 +85,40 @@ def test_the_table_searches_sorts_and_pages(store: Any) -> None:
         assert ">1<" in best  # the first loss
 
 
+def test_the_table_says_how_many_runs_there_are_and_where_the_last_page_is(store: Any) -> None:
+    with client(store) as pages:
+        address = f"/experiments/{store.experiment_id}?size=4&order=name"
+        first, last = pages.get(address).text, pages.get(address + "&page=4").text
+        assert "1\N{EN DASH}4 of 15" in first
+        assert 'aria-label="Last page">4 »' in first
+        assert "13\N{EN DASH}15 of 15" in last
+        assert 'id="next"' not in last
+        assert "There is no such page." in pages.get(address + "&page=9").text
+        assert "1\N{EN DASH}2 of 2" in pages.get(address + "&filter=name+LIKE+'trial-1_'").text
+        assert '<td class="n">15</td>' in pages.get("/").text
+
+
+def test_a_model_shows_where_each_version_comes_from(store: Any) -> None:
+    tracker, registry = store.context.experiment_tracker, store.context.model_registry
+    parent = tracker.start_run(store.experiment_id, "sweep")
+    made = tracker.start_run(store.experiment_id, "the fit", parent_run_id=parent.run_id)
+    file = store.context.path / "model.bin"
+    more = {"signature": {"inputs": "float64[30]"}, "dependencies": ["scikit-learn>=1.5"]}
+    registry.register_model("m", file, "pickle", "sklearn", experiment_run_id=made.run_id, **more)
+    registry.register_model("m", file, "pickle", "sklearn", experiment_run_id="elsewhere")
+    registry.register_model("m", file, "pickle", "sklearn")
+    with client(store) as pages:
+        text = pages.get("/models/m").text
+    lineages = re.findall(r'<ol class="lineage".*?</ol>', text, re.DOTALL)
+    said = [re.sub(r"<[^>]+>|\s+", " ", one).split() for one in lineages]
+    assert [" ".join(words) for words in said] == [
+        "run elsewhere (not in this store) version 2",
+        "experiment credit risk run sweep RUNNING run the fit RUNNING version 1",
+    ]
+    assert "float64[30]" in text
+    assert "scikit-learn&gt;=1.5" in text
+
+
 @pytest.mark.parametrize(
     "query", ["?filter=metrics.auc+>>", "?order=nothing", "?page=0", "?size=x", "?summary=median"]
 )
@@ -128,6 +162,7 @@ def test_the_api_gives_runs_curves_and_models(store: Any) -> None:
         ).json()
         assert [run["name"] for run in found["runs"]] == ["live"]
         assert found["has_more"] is False
+        assert found["total"] == 1
         run = pages.get(f"/api/runs/{store.runs[3]}").json()
         assert run["parameters"] == {"depth": 0, "same": 1, "booster": "gbtree"}
         curves = pages.get(f"/api/curves/loss?runs={store.runs[0]},{store.runs[1]}").json()

@@ -58,14 +58,17 @@ def routes(context: MLOpsContext) -> list[Route]:
 
     def runs(request: Request) -> Any:
         view = TableView.from_query(request.query_params)
-        end = view.page * view.size
+        experiment_id, text = request.path_params["experiment_id"], view.filter or None
+        place = (view.page - 1) * view.size
         found = tracker.search_runs(
-            request.path_params["experiment_id"],
-            filter=view.filter or None,
+            experiment_id,
+            filter=text,
             order_by=view.order or None,
-            limit=end + 1,
+            limit=view.size,
+            offset=place,
         )
-        return {"runs": found[end - view.size : end], "has_more": len(found) > end}
+        total = tracker.count_runs(experiment_id, filter=text)
+        return {"runs": found, "total": total, "has_more": total > place + len(found)}
 
     def run(request: Request) -> Any:
         return tracker.get_run(request.path_params["run_id"])

@@ -21,6 +21,7 @@ from ops.registry.errors import NotFoundError
 from ops.registry.records import ModelStage
 from ops.registry.ui import api
 from ops.registry.ui.comparisons import compare
+from ops.registry.ui.lineage import origin_of
 from ops.registry.ui.runtables import PAGE_SIZES, SUMMARIES, TableView, page_of_runs
 from ops.registry.ui.security import Gate
 from ops.registry.ui.texts import FILTERS
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["create_app"]
 
 _MOST_COMPARED = 50
+_MOST_METRICS = 12
 _AUDIT_ENTRIES = 500
 
 
@@ -98,7 +100,8 @@ class _Pages:
             )
             for e in found
         }
-        return self._show(request, "home.html", experiments=found, newest=newest)
+        counts = {e.experiment_id: self._tracker.count_runs(e.experiment_id) for e in found}
+        return self._show(request, "home.html", experiments=found, newest=newest, counts=counts)
 
     def runs(self, request: Request) -> Response:
         """Show the table of runs; for htmx only the table itself."""
@@ -175,7 +178,13 @@ class _Pages:
         if not versions:
             raise HTTPException(404, f"Model {name!r} has no version.")
         return self._show(
-            request, "model.html", name=name, versions=versions[::-1], stages=list(ModelStage)
+            request,
+            "model.html",
+            name=name,
+            versions=versions[::-1],
+            metrics=sorted({key for v in versions for key in v.metadata.metrics})[:_MOST_METRICS],
+            origins={v.version: origin_of(v, self._tracker) for v in versions},
+            stages=list(ModelStage),
         )
 
     async def promote(self, request: Request) -> Response:

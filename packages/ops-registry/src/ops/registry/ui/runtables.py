@@ -64,25 +64,26 @@ class RunRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunPage:
-    """The rows of one page. *varying* are the columns with more than one value in it."""
+    """The rows of one page of *total* runs. *varying* columns have more than one value in it."""
 
     rows: Sequence[RunRow]
     columns: Sequence[str]
     all_columns: Sequence[str]
     varying: frozenset[str]
-    has_more: bool
+    total: int
+    pages: int
 
 
 def page_of_runs(tracker: ExperimentTracker, experiment_id: str, view: TableView) -> RunPage:
-    """Return one page; only as many runs are read as the pages up to it hold."""
-    end = view.page * view.size
-    found = tracker.search_runs(
+    """Return one page; only its own runs are read."""
+    runs = tracker.search_runs(
         experiment_id,
         filter=view.filter or None,
         order_by=view.order or _NEWEST_FIRST,
-        limit=end + 1,
+        limit=view.size,
+        offset=(view.page - 1) * view.size,
     )
-    runs = found[end - view.size : end]
+    total = tracker.count_runs(experiment_id, filter=view.filter or None)
     every = _columns_of(runs)
     cells = {run.run_id: {c: value_of(run, c, view.summary) for c in every} for run in runs}
     varying = frozenset(c for c in every if len({str(cells[run.run_id][c]) for run in runs}) > 1)
@@ -91,7 +92,7 @@ def page_of_runs(tracker: ExperimentTracker, experiment_id: str, view: TableView
         chosen = [c for c in chosen if c in varying]
     placed = _as_tree(runs) if view.tree else [(run, 0) for run in runs]
     rows = [RunRow(run, depth, cells[run.run_id]) for run, depth in placed]
-    return RunPage(rows, chosen, every, varying, len(found) > end)
+    return RunPage(rows, chosen, every, varying, total, pages=-(-total // view.size))
 
 
 def value_of(run: Run, column: str, summary: str = "last") -> Any:

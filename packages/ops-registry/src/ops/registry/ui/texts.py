@@ -25,6 +25,10 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def _grouped(count: int) -> str:
+    return f"{count:,}".replace(",", "\N{THIN SPACE}")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -70,6 +74,7 @@ def _direction(view: TableView, column: str) -> str:
 
 FILTERS: dict[str, Any] = {
     "value": _value,
+    "grouped": _grouped,
     "is_number": _is_number,
     "when": _when,
     "duration": _duration,
