@@ -39,11 +39,18 @@ class SingleFlight(Generic[K]):
         self._flights: dict[K, _Flight] = {}
         self._waiting: dict[int, _Flight] = {}
 
-    def do(self, key: K, compute: Callable[[], V], alone: Callable[[], V] | None = None) -> V:
+    def do(
+        self,
+        key: K,
+        compute: Callable[[], V],
+        alone: Callable[[], V] | None = None,
+        own: Callable[[V], V] | None = None,
+    ) -> V:
         """Return the result of *compute* for *key*, from this thread or from the one that leads.
 
         Where waiting would never end, this thread calls *alone* (default: *compute*), which must
-        not wait for what a leader may hold.
+        not wait for what a leader may hold. *own* turns the result of another thread into this
+        one's, where threads must not share an object.
         """
         me = threading.get_ident()
         mine: _Flight | None
@@ -64,7 +71,8 @@ class SingleFlight(Generic[K]):
                 with self._mutex:
                     del self._waiting[me]
             if flight.ok:
-                return flight.value  # type: ignore[no-any-return] # one key, one type of value
+                theirs: V = flight.value
+                return theirs if own is None else own(theirs)
         if mine is None:
             return (alone or compute)()
         return self._lead(key, mine, compute)

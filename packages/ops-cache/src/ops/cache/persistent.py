@@ -179,11 +179,8 @@ class CacheWrapper(Generic[P, R]):
 
     def _compute_once(self, key: str, bound: dict[str, Any]) -> R:
         """Compute what is missing, in one of the threads and processes that ask for it."""
-        led = False
 
         def lead() -> R:
-            nonlocal led
-            led = True
             folder = self._folder()
             with contextlib.suppress(OSError):  # without a folder there is nothing to share
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -191,11 +188,11 @@ class CacheWrapper(Generic[P, R]):
                 found = self._read(key)
                 return self._compute(key, bound) if found is MISSING else found
 
-        result = self._flights.do(self._stem(key), lead, lambda: self._compute(key, bound))
-        if led or type(result) in IMMUTABLE:
-            return result
-        found = self._read(key)  # another thread's object: read our own
-        return result if found is MISSING else found
+        def own(theirs: R) -> R:
+            found = theirs if type(theirs) in IMMUTABLE else self._read(key)
+            return theirs if found is MISSING else found
+
+        return self._flights.do(self._stem(key), lead, lambda: self._compute(key, bound), own)
 
     def _compute(self, key: str, bound: dict[str, Any]) -> R:
         start = time.perf_counter()

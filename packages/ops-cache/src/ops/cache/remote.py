@@ -292,18 +292,12 @@ class RedisCache:
         value = self.get(key, MISSING)
         if value is not MISSING:
             return value
-        led = False
-
-        def lead() -> Any:
-            nonlocal led
-            led = True
-            return self._compute(key, fn, ttl)
-
-        value = self._flights.do(encode_key(self._prefix, key), lead, fn)
-        if not led:  # another thread's object: read our own
-            mine = self.peek(key, MISSING)
-            value = value if mine is MISSING else mine
-        return value
+        return self._flights.do(
+            encode_key(self._prefix, key),
+            lambda: self._compute(key, fn, ttl),
+            alone=fn,
+            own=lambda theirs: self.peek(key, theirs),
+        )
 
     def _compute(self, key: Hashable, fn: Callable[[], Any], ttl: TtlLike) -> Any:
         name = encode_key(self._prefix, key)

@@ -303,19 +303,15 @@ class DiskCache:
         if value is not MISSING:
             return value
         name = encode_key(self._prefix, key)
-        led = False
 
         def lead() -> Any:
-            nonlocal led
-            led = True
             with self._locks.hold(name):
                 return self._compute(key, fn, ttl)
 
-        value = self._flights.do(name, lead, lambda: self._compute(key, fn, ttl))
-        if not led:  # another thread's object: read our own
-            mine = self.peek(key, MISSING)
-            value = value if mine is MISSING else mine
-        return value
+        def alone() -> Any:
+            return self._compute(key, fn, ttl)
+
+        return self._flights.do(name, lead, alone, own=lambda theirs: self.peek(key, theirs))
 
     def _compute(self, key: Hashable, fn: Callable[[], Any], ttl: TtlLike) -> Any:
         value = self.peek(key, MISSING)  # the leader before us may have just landed
