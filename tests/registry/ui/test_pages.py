@@ -81,6 +81,9 @@ def test_the_table_searches_sorts_and_pages(store: Any) -> None:
         text = pages.get(address + "?differing=1&filter=name+LIKE+'trial%25'").text
         assert "params.depth" in text
         assert ">params.same<" not in text
+        for order in ("metrics.auc+DESC", "metrics.%22auc%22+DESC"):
+            head = pages.get(f"{address}?order={order}").text
+            assert re.findall(r'aria-sort="descending"><a [^>]*>([^<]*)<', head) == ["metrics.auc"]
         best = pages.get(address + "?summary=max&filter=name+%3D+'trial-0'").text
         assert ">1<" in best  # the first loss
 

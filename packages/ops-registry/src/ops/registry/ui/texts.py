@@ -61,8 +61,12 @@ def _address(view: TableView, changes: Mapping[str, Any]) -> str:
 def _sorting(view: TableView, column: str) -> str:
     """Return the order that a click on the head of *column* asks for: up, down, none."""
     field = f'{column.partition(".")[0]}."{column.partition(".")[2]}"' if "." in column else column
-    following = {f"{field} DESC": f"{field} ASC", f"{field} ASC": ""}
-    return following.get(view.order, f"{field} DESC")
+    for name in (field, column):  # as we write it, and as people do
+        if view.order == f"{name} DESC":
+            return f"{field} ASC"
+        if view.order == f"{name} ASC":
+            return ""
+    return f"{field} DESC"
 
 
 def _direction(view: TableView, column: str) -> str:
