@@ -206,7 +206,7 @@ class _Pages:
     def audit(self, request: Request) -> Response:
         """Show the newest entries of the audit log."""
         log = self._context.operations.audit
-        entries = [] if log is None else list(log)[-_AUDIT_ENTRIES:][::-1]
+        entries = [] if log is None else log.query(limit=_AUDIT_ENTRIES)[::-1]
         return self._show(request, "audit.html", entries=entries, audited=log is not None)
 
     def health(self, request: Request) -> Response:
