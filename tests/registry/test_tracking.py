@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from ops.registry import (
     ArtifactNotFoundError,
+    InvalidValueError,
 )
 from ops.registry.conformance import TrackerBehaviour
 
@@ -25,3 +27,18 @@ def test_texts_and_dicts_become_artifacts(tracker, experiment):
         tracker.log_text(run.run_id, "x", "../../outside")
     with pytest.raises(ArtifactNotFoundError):
         tracker.log_artifact(run.run_id, "/nowhere/model.pkl")
+
+
+def test_a_parameter_that_cannot_be_kept_leaves_no_trace_of_the_run(tracker, experiment):
+    with pytest.raises(InvalidValueError):
+        tracker.start_run(experiment.experiment_id, parameters={"p": object()})
+    assert not list((tracker.root / "runs").rglob("*.log"))
+
+
+def test_a_folder_of_runs_that_was_removed_appears_again(tracker, experiment):
+    first = tracker.start_run(experiment.experiment_id)
+    tracker.close()
+    shutil.rmtree(tracker.root / "runs")
+    second = tracker.start_run(experiment.experiment_id)
+    assert [r.run_id for r in tracker.list_runs(experiment.experiment_id)] == [second.run_id]
+    assert second.run_id != first.run_id

@@ -96,3 +96,34 @@ def test_the_command_line_lists_and_checks(context, tracker, experiment, capsys)
     assert json.loads(capsys.readouterr().out)[0]["name"] == "r"
     assert main(["fsck", *path]) == 0
     assert main(["runs", "--filter", "metrics.auc >", *path]) == 2
+
+
+def test_a_batch_tells_of_each_of_its_points(tracker, experiment, operations):
+    run = tracker.start_run(experiment.experiment_id)
+    points = [("loss", 0.5, 0), ("loss", 0.25, 1)]
+    tracker.log_batch(run.run_id, points)  # without hooks
+    seen = []
+    operations.hooks.register(
+        HookType.PRE_METRIC_LOG, lambda data: data | {"value": data["value"] * 2}
+    )
+    operations.hooks.register(HookType.POST_METRIC_LOG, lambda data: seen.append(data["value"]))
+    tracker.log_batch(run.run_id, points)
+    told = [e.data["value"] for e in operations.emitter.get_history(EventType.METRIC_LOGGED)]
+    assert told == [0.5, 0.25, 1.0, 0.5]
+    assert seen == [1.0, 0.5]
+    assert operations.metrics.get_counter("ops_registry_metric_logged") == 4
+    assert tracker.get_run(run.run_id).metrics == {"loss": 0.5}
+    assert tracker.get_run(run.run_id).metric_summaries["loss"].maximum == 1.0
+
+
+def test_a_veto_on_one_point_keeps_the_whole_batch_out(tracker, experiment, operations):
+    run = tracker.start_run(experiment.experiment_id)
+
+    @operations.hooks.register(HookType.PRE_METRIC_LOG)
+    def refuse(data):
+        if data["key"] == "secret":
+            raise ValueError("hands off")
+
+    with pytest.raises(ValueError, match="hands off"):
+        tracker.log_batch(run.run_id, [("loss", 0.5, 0), ("secret", 1.0, 0)])
+    assert tracker.get_run(run.run_id).metrics == {}

@@ -25,6 +25,7 @@ __all__ = ["Operations"]
 
 logger = logging.getLogger("ops.registry")
 
+_SOURCE = "ops.registry"
 _COUNTERS = {event: f"ops_registry_{event}" for event in EventType}
 
 
@@ -61,6 +62,22 @@ class Operations:
         changed: dict[str, Any] = self.hooks.execute(hook, data)
         return changed
 
+    def before_each(self, hook: HookType, many: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Do as `before` for each of *many*."""
+        if not self.hooks.hook_count(hook):
+            return many
+        return [self.before(hook, data) for data in many]
+
+    def after_each(self, event: EventType, many: list[dict[str, Any]], *, hook: HookType) -> None:
+        """Do as `after`, without audit, for each of *many*."""
+        self.metrics.increment(_COUNTERS[event], len(many))
+        emit = self.emitter.emit
+        for data in many:
+            emit(event, data, source=_SOURCE)
+        if self.hooks.hook_count(hook):
+            for data in many:
+                self.hooks.execute(hook, data, on_error="log")
+
     def after(
         self,
         event: EventType,
@@ -71,7 +88,7 @@ class Operations:
     ) -> None:
         """Tell that an operation is done: counter, event, audit (with *resource*), post-hooks."""
         self.metrics.increment(_COUNTERS[event])
-        self.emitter.emit(event, data, source="ops.registry")
+        self.emitter.emit(event, data, source=_SOURCE)
         if self.audit is not None and resource is not None:
             try:
                 self.audit.log(event.value, resource=resource, status="success", details=data)

@@ -43,14 +43,14 @@ __all__ = [
     "writing",
 ]
 
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
+_EXTRA = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | _EXTRA
 DURABILITIES = ("process", "interval", "commit")
 _MARKS = (b'"$float"', b'"$dict"')
 
 
 class JournalWriter:
-    """Appends records to one file; threads may share it. The folder must exist.
+    """Appends records to one file, made with its folder if need be; threads may share it.
 
     *durability* "process" leaves flushing to the system, "interval" flushes within a second in the
     background, "commit" before `append` returns.
@@ -62,10 +62,8 @@ class JournalWriter:
         self._is_timed = durability == "interval"
         self._is_waiting = False  # for the flusher
         self._lock = threading.Lock()
-        try:
-            self._descriptor = os.open(self.path, _FLAGS | _BINARY, 0o666)
-        except OSError as error:
-            raise _failure(self.path, error) from error
+        with writing(self.path):
+            self._descriptor = _opened(self.path)
         self._open_line = _ends_open(self._descriptor)
 
     @property
@@ -73,13 +71,21 @@ class JournalWriter:
         """How many bytes the file has now."""
         return os.fstat(self._descriptor).st_size
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file has no name any more, so that nobody will read what is appended."""
+        return os.fstat(self._descriptor).st_nlink == 0
+
     def append(self, record: Any) -> None:
         """Write *record* as one frame; when this returns, a kill cannot lose it."""
         self.append_body(encode(record))
 
     def append_body(self, body: bytes) -> None:
         """Write what `encode` made of a record as one frame."""
-        data = b"%08x %b\n" % (zlib.crc32(body), body)
+        self.append_frames(_framed(body))
+
+    def append_frames(self, data: bytes) -> None:
+        """Write what `frame` made of one or several records."""
         with self._lock:
             if self._open_line:
                 data = b"\n" + data
@@ -134,11 +140,10 @@ class JournalReader:
     def poll(self) -> list[Any]:
         """Return the records that are new; a missing file has none."""
         try:
-            if os.stat(self.path).st_size <= self._seen:  # noqa: PTH116 - hot path
+            size = os.stat(self.path).st_size  # noqa: PTH116 - hot path
+            if size <= self._seen:
                 return []
-            with open(self.path, "rb") as file:  # noqa: PTH123 - hot path
-                file.seek(self.offset)
-                data = file.read()
+            data = _read(self.path, self.offset, size)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -148,6 +153,20 @@ class JournalReader:
         self.offset += used
         self.torn += torn
         return records
+
+
+def _read(path: str, start: int, end: int) -> bytes:
+    """Return the bytes of a file in that range, as far as there are such."""
+    parts = []
+    descriptor = os.open(path, os.O_RDONLY | _EXTRA)  # without the buffer that `open` makes
+    try:
+        os.lseek(descriptor, start, os.SEEK_SET)
+        while start < end and (part := os.read(descriptor, end - start)):
+            parts.append(part)
+            start += len(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
 
 
 def parse(data: bytes) -> tuple[list[Any], int, int]:
@@ -170,7 +189,10 @@ def parse(data: bytes) -> tuple[list[Any], int, int]:
 
 def frame(record: Any) -> bytes:
     """Return *record* as a frame."""
-    body = encode(record)
+    return _framed(encode(record))
+
+
+def _framed(body: bytes) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 
@@ -239,6 +261,14 @@ def _unescape(found: dict[str, Any]) -> Any:
     if found.keys() == {"$dict"}:
         return dict(found["$dict"])
     return found
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, _FLAGS, 0o666)
+    except FileNotFoundError:  # asked for once per folder, so not before each file
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - strings
+        return os.open(path, _FLAGS, 0o666)
 
 
 def _ends_open(descriptor: int) -> bool:

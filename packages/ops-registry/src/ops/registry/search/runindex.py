@@ -174,7 +174,6 @@ class RunIndex:
 
     def _append(self, record: dict[str, Any]) -> None:
         with writing(self._segments), self._writing:
-            self._segments.mkdir(parents=True, exist_ok=True)
             size = self._append_now(record)
         if size >= SMALLEST_SEGMENT:
             self._compact_in_background(size)
@@ -232,8 +231,8 @@ class RunIndex:
     def _newest(self) -> int:
         """Return the segment to append to. It is never deleted, so one that is gone was not it."""
         if self._writer is not None:
-            number = self._writer[0]
-            if _exists(self._segment(number)) and not _exists(self._segment(number + 1)):
+            number, journal = self._writer
+            if not journal.is_deleted and not _exists(self._segment(number + 1)):
                 return number
         return max(_numbers(self._segments), default=0)
 

@@ -69,6 +69,7 @@ class Heart:
             self.beat()
 
 
+@functools.cache
 def owner() -> list[Any] | None:
     """Return who this process is, or None where that cannot be told."""
     identity = this_process()
@@ -76,6 +77,10 @@ def owner() -> list[Any] | None:
     if boot is None or not identity & 0xFFFFFFFF:  # no /proc: no start time
         return None
     return [boot, pid_namespace(), identity]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=owner.cache_clear)
 
 
 def with_liveness(

@@ -243,7 +243,7 @@ def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
     return f"{folder}/{run_id}.{writer}.log"
 
 
-def point(key: str, value: Any, step: int, when: int) -> str:
+def point(key: str, value: Any, step: int, when: int | str) -> str:
     """Return one point of a metric as the JSON that journals have, or refuse it."""
     try:
         number, whole = float(value), int(step)
@@ -251,9 +251,9 @@ def point(key: str, value: Any, step: int, when: int) -> str:
         raise InvalidValueError(
             f"Metric {key!r} must be a number at a whole step, not {value!r:.80} at {step!r}."
         ) from error
-    # repr of a finite float is JSON, and several times faster than an encoder.
-    said = repr(number) if math.isfinite(number) else f'{{"$float":"{number!r}"}}'
-    return f"[{_quoted(key)},{said},{whole},{when}]"
+    if math.isfinite(number):  # its repr is JSON, and several times faster than an encoder
+        return f"[{_quoted(key)},{number!r},{whole},{when}]"
+    return f'[{_quoted(key)},{{"$float":"{number!r}"}},{whole},{when}]'
 
 
 def points_body(points: Iterable[str]) -> bytes:

@@ -54,14 +54,14 @@ class RunLogger(RunAccess):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log ``(key, value, step)`` triples in one frame, and parameters and tags in one each."""
-        when = time_ns()
+        when = str(time_ns())  # the same for all, so written out once
         asked = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
-        points = [self._operations.before(HookType.PRE_METRIC_LOG, one) for one in asked]
+        points = self._operations.before_each(HookType.PRE_METRIC_LOG, asked)
         if points:
             made = [point(p["key"], p["value"], p["step"], when) for p in points]
             self._store.append_body(run_id, points_body(made))
-        for data in points:
-            self._done(EventType.METRIC_LOGGED, data, HookType.POST_METRIC_LOG)
+            after = HookType.POST_METRIC_LOG
+            self._operations.after_each(EventType.METRIC_LOGGED, points, hook=after)
         if parameters:
             self.log_parameters(run_id, parameters)
         if tags:

@@ -15,7 +15,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
-from ops.registry.disk.journal import DURABILITIES, JournalWriter, encode, writing
+from ops.registry.disk.journal import DURABILITIES, JournalWriter, frame
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
 from ops.registry.events import EventType, HookType
 from ops.registry.operations import Operations
@@ -140,9 +140,6 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         folder = self._store.folder(experiment_id)
         texts = {check_key(k): str(v) for k, v in asked["tags"].items()}
         given = {check_key(k): v for k, v in (parameters or {}).items()}
-        encode(given)  # refuse now what JSON cannot hold
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         start = {
             "e": "start",
             "v": FORMAT,
@@ -275,12 +272,14 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         """Write the first frames of a run and its row in the index; return the row."""
         run_id, experiment_id = start["run"], start["exp"]
         state = RunState()
+        records = [start, {"p": parameters, "t": start["t"]}][: 2 if parameters else 1]
+        frames = b"".join(map(frame, records))  # refuses what JSON cannot hold
+        for record in records:
+            state.apply(record)
         path = journal_path(folder, run_id, MAIN)
         journal = JournalWriter(path, durability=self._durability)
         try:
-            for record in (start, {"p": parameters, "t": start["t"]})[: 2 if parameters else 1]:
-                journal.append(record)
-                state.apply(record)
+            journal.append_frames(frames)
             self._store.index(experiment_id).put(state.row)
         except BaseException:
             journal.close()
