@@ -10,6 +10,7 @@ import pytest
 
 from ops.registry import CorruptStoreError, MLOpsConfig, MLOpsContext
 from ops.registry.disk.journal import JournalReader
+from ops.registry.disk.views import write_view
 
 FULL = """
 import os, pathlib, resource, signal, sys
@@ -204,3 +205,14 @@ def test_a_newer_format_is_refused(tracker, experiment, new_context):
     path.write_bytes(frame(start | {"v": 99}))
     with pytest.raises(CorruptStoreError, match="format 99"):
         new_context().experiment_tracker.get_run(run.run_id)
+
+
+def test_a_view_replaces_the_old_one_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "new" / "folder" / "v1.json"
+    for body in (b"{}", b'{"a":1}'):
+        write_view(str(path), body)
+        assert path.read_bytes() == body
+    (path.parent / "v2.json").mkdir()
+    with pytest.raises(OSError):
+        write_view(str(path.parent / "v2.json"), b"{}")
+    assert sorted(p.name for p in path.parent.iterdir()) == ["v1.json", "v2.json"]

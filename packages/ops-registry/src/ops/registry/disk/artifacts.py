@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import pathlib
@@ -29,7 +30,8 @@ from ops.registry.errors import (
 from ops.registry.records import Artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import io
+    from collections.abc import Callable, Iterator
 
     from ops.foundation.files import StrPath
 
@@ -53,9 +55,8 @@ def stage(
     target = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        size, digest = _copy(origin, target, flushed=flushed)
+        size, digest = _copier()(origin, target, flushed)
     except OSError as error:
-        remove(target)
         raise StorageError(f"{str(origin)!r} cannot be stored: {error}.") from error
     except BaseException:
         remove(target)
@@ -150,23 +151,25 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _copy(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> tuple[int, str]:
-    """Copy and, where the system says that it may pass, try again from the beginning."""
+@functools.cache
+def _copier() -> Callable[[pathlib.Path, pathlib.Path, bool], tuple[int, str]]:
+    """Return what copies and, where the system says that it may pass, begins again."""
     from ops.resilience.backoff import RetryConfig
     from ops.resilience.retrying import with_retry
 
-    def attempt() -> tuple[int, str]:
-        remove(target)  # of an attempt before
-        try:
-            copy = _copy_tree if origin.is_dir() else _copy_file
-            return copy(origin, target, flushed=flushed)
-        except OSError as error:
-            if error.errno in _PASSING:
-                raise _PassingError(error.errno, error.strerror, str(origin)) from error
-            raise
-
     policy = RetryConfig(max_attempts=4, initial_delay=0.1, exceptions=_PassingError, reraise=True)
-    return with_retry(policy)(attempt)()
+    return with_retry(policy)(_copy)
+
+
+def _copy(origin: pathlib.Path, target: pathlib.Path, flushed: bool) -> tuple[int, str]:  # noqa: FBT001 - as it was asked for
+    try:
+        copy = _copy_tree if origin.is_dir() else _copy_file
+        return copy(origin, target, flushed=flushed)
+    except OSError as error:
+        remove(target)
+        if error.errno in _PASSING:
+            raise _PassingError(error.errno, error.strerror, str(origin)) from error
+        raise
 
 
 class _PassingError(OSError):
@@ -188,15 +191,21 @@ def _copy_tree(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> 
 def _copy_file(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> tuple[int, str]:
     hasher = hashlib.sha256()
     size = 0
-    with origin.open("rb") as reader, target.open("xb") as writer:
+    # Without buffers: pieces are large, and small files are one piece.
+    with origin.open("rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
         while piece := reader.read(_PIECE):
             hasher.update(piece)
-            writer.write(piece)
-            size += len(piece)
-        writer.flush()
+            size += _write_all(writer, piece)
         if flushed:
             os.fsync(writer.fileno())
     return size, hasher.hexdigest()
+
+
+def _write_all(writer: io.FileIO, piece: bytes) -> int:
+    done = 0
+    while done < len(piece):
+        done += writer.write(memoryview(piece)[done:])
+    return done
 
 
 def _names(folder: pathlib.Path) -> list[str]:

@@ -176,8 +176,7 @@ class Ledger:
     def _registered(self, record: Mapping[str, Any]) -> ModelVersion:
         place = record.get("source")  # kept elsewhere, not by the registry
         if place is None:
-            folder = self._artifacts / record["model_id"] / f"v{record['version']}"
-            place = str(folder / record["file"])
+            place = f"{self._artifacts}/{record['model_id']}/v{record['version']}/{record['file']}"
         when = from_ns(record["t"])
         metadata = dict(record["metadata"])
         metadata["dependencies"] = tuple(metadata["dependencies"])
@@ -223,9 +222,17 @@ def _without(numbers: list[int], number: int) -> list[int]:
 
 def version_record(version: ModelVersion) -> dict[str, Any]:
     """Return a version as plain values for JSON."""
-    record = dataclasses.asdict(version)
-    record["created_at"] = version.created_at.isoformat()
-    record["stage_history"] = [
-        {"stage": str(c.stage), "timestamp": c.timestamp.isoformat()} for c in version.stage_history
-    ]
-    return record
+    return {
+        **_fields(version),
+        "created_at": version.created_at.isoformat(),
+        "metadata": _fields(version.metadata),
+        "stage_history": [
+            {"stage": str(c.stage), "timestamp": c.timestamp.isoformat()}
+            for c in version.stage_history
+        ],
+    }
+
+
+def _fields(record: ModelVersion | ModelMetadata) -> dict[str, Any]:
+    """Return the fields as they are: `dataclasses.asdict` copies all that is in them too."""
+    return {name: getattr(record, name) for name in record.__slots__}

@@ -142,7 +142,7 @@ class ModelQueries:
     def has_current_view(self, version: ModelVersion) -> bool:
         """Whether the metadata file of a version says what its journal does."""
         try:
-            found = self._view(version.model_id, version.version).read_bytes()
+            found = pathlib.Path(self._view(version.model_id, version.version)).read_bytes()
         except FileNotFoundError:
             return False
         return found == encode(version_record(version))
@@ -166,5 +166,5 @@ class ModelQueries:
         resource = f"model:{version.name}/{version.version}"
         self._operations.after(event, data, hook=hook, resource=resource)
 
-    def _view(self, model_id: str, version: int) -> pathlib.Path:
-        return self.root / "metadata" / model_id / f"v{version}.json"
+    def _view(self, model_id: str, version: int) -> str:
+        return f"{self.root}/metadata/{model_id}/v{version}.json"

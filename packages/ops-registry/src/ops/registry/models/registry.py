@@ -15,11 +15,11 @@ import re
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_short_id
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import JournalWriter, encode, writing
+from ops.registry.disk.views import write_view
 from ops.registry.errors import (
     AlreadyExistsError,
     ModelVersionNotFoundError,
@@ -103,8 +103,9 @@ class ModelRegistry(ModelQueries):
                 checksum,
                 metadata,
             )
-        finally:
+        except BaseException:
             artifacts.remove(staged)
+            raise
         data = asked | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
         return made
@@ -204,7 +205,7 @@ class ModelRegistry(ModelQueries):
             gone = self._ledger.version(name, version)
             self._append("delete", name, version)  # first: a listed version always has its files
             artifacts.remove(self._folder(gone.model_id, version))
-            self._view(gone.model_id, version).unlink(missing_ok=True)
+            artifacts.remove(pathlib.Path(self._view(gone.model_id, version)))
         data = {"name": name, "version": version}
         self._done(EventType.MODEL_VERSION_DELETED, gone, data)
 
@@ -275,8 +276,7 @@ class ModelRegistry(ModelQueries):
             number = (model or Model(model_id, name)).highest + 1
             folder = self._folder(model_id, number)
             with writing(folder):
-                artifacts.remove(folder)  # left by a registration that was killed
-                folder.mkdir(parents=True)
+                _make_anew(folder)
                 staged.replace(folder / origin.name)
             place = {"model_id": model_id, "file": origin.name}
             content = {"size": size, "checksum": checksum, "metadata": metadata}
@@ -308,11 +308,18 @@ class ModelRegistry(ModelQueries):
         path = self._view(version.model_id, version.version)
         # The change is in the journal already: a view that cannot be written must not deny it.
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path, "wb", durable="none") as file:
-                file.write(encode(version_record(version)))
+            write_view(path, encode(version_record(version)))
         except OSError:
             logger.warning("%s could not be written; fsck --repair does", path, exc_info=True)
+
+
+def _make_anew(folder: pathlib.Path) -> None:
+    """Make an empty folder; what a registration that was killed left there goes."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        artifacts.remove(folder)
+        folder.mkdir()
 
 
 def _slug(name: str) -> str:

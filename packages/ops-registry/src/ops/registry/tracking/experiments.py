@@ -14,6 +14,7 @@ from ops.foundation.files import atomic_write
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.locks import FileLock
 from ops.registry.disk.journal import JournalReader, JournalWriter, encode, writing
+from ops.registry.disk.views import write_view
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError
 from ops.registry.instants import from_ns
 from ops.registry.records import Experiment
@@ -95,8 +96,7 @@ class ExperimentLedger:
         return self.get(experiment.experiment_id)
 
     def _add(self, record: dict[str, Any]) -> None:
-        with atomic_write(self.folder / f"{record['id']}.json", "wb", durable="none") as file:
-            file.write(encode(record))
+        write_view(f"{self.folder}/{record['id']}.json", encode(record))
         self._append(record)  # from here on it exists
 
     def _append(self, record: dict[str, Any]) -> None:

@@ -20,8 +20,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import atomic_write
 from ops.registry.disk.journal import JournalReader, decode, encode
+from ops.registry.disk.views import write_view
 from ops.registry.errors import CorruptStoreError, InvalidValueError, RunNotFoundError
 from ops.registry.instants import from_ns
 from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
@@ -193,9 +193,7 @@ class RunReader:
             "history": self.state.history if points <= IN_JSON else None,
             "parquet": points >= IN_PARQUET,
         }
-        # No flush: the view can be rebuilt, and rename keeps it whole for everybody who reads.
-        with atomic_write(self.folder / f"{self.run_id}.json", "wb", durable="none") as file:
-            file.write(encode(view))
+        write_view(f"{self.folder}/{self.run_id}.json", encode(view))
 
 
 def load_state(folder: pathlib.Path, run_id: str, *, history: bool = False) -> RunState:

@@ -12,7 +12,7 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ops.registry.disk.journal import JournalWriter, encode
+from ops.registry.disk.journal import JournalWriter, encode, writing
 from ops.registry.errors import RunNotFoundError
 from ops.registry.records import RunStatus
 from ops.registry.search.runindex import RunIndex
@@ -159,6 +159,20 @@ class RunStore:
             writer = self._writers.pop(run_id, None)
         if writer is not None:
             writer.journal.close()
+
+    def erase(self, run_id: str) -> None:
+        """Delete a run with its journals, for ever; its artifacts stay."""
+        home = self.home(run_id)
+        folder = self.folder(home)
+        # Out of the index first: what a kill leaves then is a run that can be erased again.
+        self.index(home).drop(run_id)
+        self.release(run_id)
+        with writing(folder):
+            main = pathlib.Path(journal_path(folder, run_id, MAIN))
+            for path in (main, *folder.glob(f"{run_id}.*")):
+                path.unlink(missing_ok=True)
+        with self._lock:
+            self._homes.pop(run_id, None)
 
     def close(self) -> None:
         """Close all files that are open."""
