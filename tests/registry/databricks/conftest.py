@@ -60,7 +60,9 @@ def stand_in(tmp_path_factory):
 @pytest.fixture
 def warehouse(stand_in, monkeypatch):
     """The stand-in without faults, named by the environment."""
-    calm = {"fail": [], "conflicts": 0, "lose": 0, "cut": 0, "token": "dapi-test"}
+    calm = dict.fromkeys(("conflicts", "lose", "cut", "cut_put", "cut_get"), 0)
+    calm |= {"fail": [], "fail_files": [], "token": "dapi-test", "token_seconds": 3600}
+    calm |= {"grace_seconds": 0, "client": ["client", "dose-secret"]}
     stand_in.control(**calm)
     monkeypatch.setenv("DATABRICKS_HOST", stand_in.host)
     monkeypatch.setenv("DATABRICKS_HTTP_PATH", "/sql/1.0/warehouses/local")

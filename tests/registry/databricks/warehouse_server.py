@@ -11,11 +11,16 @@ dialect with real Delta tables. What Sail does not have is done here, and these 
 - CLUSTER BY is removed, tables become USING DELTA with a location below the root;
 - a commit that Sail could not make ("Failed to commit transaction") is reported as Databricks
   does, DELTA_CONCURRENT_APPEND with SQLSTATE 2D521; which statements conflict is up to Sail;
-- results come in one piece, without LZ4 and cloud fetch; tokens are compared, OAuth is not there.
+- results come in one piece, without LZ4 and cloud fetch.
+
+The Files API and the tokens of service principals are in `workspace_api`.
 
 POST /control sets faults as JSON: ``fail`` (list of [status, headers] for the next requests),
 ``conflicts`` (how many changes are refused), ``lose`` (how many changes are done and their answer
-lost), ``cut`` (how many PUTs are cut off in the middle), ``token``. GET /control returns the statements and tags.
+lost), ``cut`` (how many PUTs to presigned addresses are cut off in the middle), ``cut_put``, ``cut_get`` and
+``fail_files`` (the same of the Files API), ``token``, ``client`` (id and secret), ``token_seconds`` (how long an
+issued token is said to be good), ``grace_seconds`` (how long it is longer), ``forget_tokens``. GET /control returns statements,
+tags, the requests to the Files API and the tokens that were issued.
 """
 
 import datetime as dt
@@ -23,6 +28,7 @@ import decimal
 import json
 import os
 import re
+import socket
 import sys
 import tempfile
 import threading
@@ -34,6 +40,7 @@ from databricks.sql.thrift_api.TCLIService import TCLIService
 from databricks.sql.thrift_api.TCLIService import ttypes as T
 from thrift.protocol.TBinaryProtocol import TBinaryProtocol
 from thrift.transport.TTransport import TMemoryBuffer
+from workspace_api import WorkspaceApi
 
 OK = T.TStatus(T.TStatusCode.SUCCESS_STATUS)
 EMPTY = pa.table({"result": pa.array([], pa.string())})
@@ -121,7 +128,14 @@ class Warehouse(TCLIService.Iface):
         self.engine = Engine(root)
         self.sessions, self.operations, self.presigned = set(), {}, {}
         self.volumes, self.tags, self.statements = set(), {}, []
-        self.faults = {"fail": [], "conflicts": 0, "lose": 0, "cut": 0, "token": "dapi-test"}
+        self.issued, self.requests = {}, []
+        self.faults = dict.fromkeys(("conflicts", "lose", "cut", "cut_put", "cut_get"), 0)
+        self.faults |= {"fail": [], "fail_files": [], "token": "dapi-test"}
+        self.faults |= {
+            "client": ["client", "dose-secret"],
+            "token_seconds": 3600,
+            "grace_seconds": 0,
+        }
         self.turn = threading.Lock()
 
     def take(self, fault):
@@ -322,7 +336,7 @@ class Warehouse(TCLIService.Iface):
     )
 
 
-class Requests(BaseHTTPRequestHandler):
+class Requests(WorkspaceApi, BaseHTTPRequestHandler):
     """HTTP: Thrift by POST, presigned files by GET, PUT and DELETE, and /control."""
 
     protocol_version = "HTTP/1.1"
@@ -352,14 +366,18 @@ class Requests(BaseHTTPRequestHandler):
 
     def hang_up(self):
         self.close_connection = True
-        self.connection.close()
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_POST(self):
+        if self.serve_api():
+            return None
         warehouse, body = self.server.warehouse, self.body()
         if self.path == "/control":
             warehouse.faults.update(json.loads(body))
+            if warehouse.faults.pop("forget_tokens", False):
+                warehouse.issued = dict.fromkeys(warehouse.issued, 0)
             return self.answer(200)
-        if self.headers.get("Authorization") != f"Bearer {warehouse.faults['token']}":
+        if not self.is_authorized():
             said = {"X-Databricks-Reason-Phrase": "Invalid access token"}
             return self.answer(401, b"", said)
         if warehouse.faults["fail"]:
@@ -377,7 +395,8 @@ class Requests(BaseHTTPRequestHandler):
         if self.path == "/control":
             warehouse = self.server.warehouse
             said = {"statements": warehouse.statements, "tags": warehouse.tags}
-            return self.answer(200, json.dumps(said).encode())
+            said |= {"requests": warehouse.requests, "issued": list(warehouse.issued)}
+            return self.answer_json(200, said)
         return self.presigned()
 
     def do_PUT(self):
@@ -387,6 +406,8 @@ class Requests(BaseHTTPRequestHandler):
         return self.presigned()
 
     def presigned(self):
+        if self.serve_api():
+            return None
         warehouse = self.server.warehouse
         key = self.path.rsplit("/", 1)[-1]
         method, path = warehouse.presigned.get(key, (None, None))

@@ -1,14 +1,15 @@
 """How to reach a SQL warehouse: from the environment, complete or refused, and never printed.
 
 DATABRICKS_HOST, DATABRICKS_HTTP_PATH and DATABRICKS_TOKEN are what a personal token needs; with
-DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET in place of the token, the connector gets tokens of a
-service principal (OAuth M2M) itself. Secrets are in fields that no repr shows.
+DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET in place of the token, tokens of a service principal
+(OAuth M2M) are got and renewed by `ops.registry.databricks.credentials`. Secrets are in fields that no repr shows.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from typing import TYPE_CHECKING, Any, Self
 
 from ops.foundation.errors import MissingExtraError
@@ -17,9 +18,12 @@ from ops.registry.errors import BackendUnavailableError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ops.registry.databricks.credentials import Credentials
+
 __all__ = ["WarehouseAccess"]
 
 _LOOPBACK = ("http://127.0.0.1", "http://localhost")
+_BEARER = re.compile(r"Bearer [^\s'\"]+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,14 +88,28 @@ class WarehouseAccess:
         """The name of the host alone."""
         return self.host.split("://")[-1].strip("/")
 
+    @property
+    def address(self) -> str:
+        """The beginning of the host's addresses."""
+        return self.host.rstrip("/") if self.is_local else f"https://{self.hostname}"
+
     def hidden(self, text: str) -> str:
         """Return *text* without the secrets, whoever put them there."""
         for secret in (self.token, self.client_secret):
             if secret:
                 text = text.replace(secret, "***")
-        return text
+        return _BEARER.sub("Bearer ***", text)
 
-    def connect(self, staging: str) -> Any:
+    def refused(self) -> BackendUnavailableError:
+        """Return what to raise when the host takes neither token nor client."""
+        names = "DATABRICKS_TOKEN" if self.token else "DATABRICKS_CLIENT_ID and _CLIENT_SECRET"
+        return BackendUnavailableError(
+            f"Databricks at {self.hostname!r} refused the credentials: they are wrong "
+            "or have expired.",
+            suggestions=(f"Set {names} to what is valid and make the context again.",),
+        )
+
+    def connect(self, staging: str, credentials: Credentials) -> Any:
         """Open a connection that may move files in and out of the folder *staging* only."""
         try:
             from databricks import sql
@@ -116,20 +134,5 @@ class WarehouseAccess:
         if self.token:
             options["access_token"] = self.token
         else:
-            options["credentials_provider"] = self._credentials
+            options["credentials_provider"] = lambda: credentials.headers
         return sql.connect(**options)
-
-    def _credentials(self) -> Any:
-        """Return what the connector asks for tokens of the service principal."""
-        try:
-            from databricks.sdk.config import Config
-            from databricks.sdk.credentials_provider import oauth_service_principal
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("databricks-sdk", "ops-registry[databricks]") from error
-        return oauth_service_principal(
-            Config(
-                host=f"https://{self.hostname}",
-                client_id=self.client_id,
-                client_secret=self.client_secret,
-            )
-        )

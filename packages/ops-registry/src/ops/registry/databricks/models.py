@@ -182,7 +182,10 @@ class DatabricksModelRegistry(ModelRegistry):
         model_id = known.model_id if known else f"{slug}-{generate_short_id(8)}"
         upload = secrets.token_hex(4)
         place = f"artifacts/{model_id}/{upload}/{encoded(origin.name)}"
-        files = self._volume.upload(staged, place)
+        try:
+            files = self._volume.upload(staged, place)
+        finally:
+            artifacts.remove(staged)
         numbers: list[int] = []
 
         def decide(model: Model | None) -> Mapping[str, Any]:

@@ -1,8 +1,11 @@
-"""Files in a volume: PUT, GET, REMOVE and LIST, each through a local folder with names of our own.
+"""Files in a volume: PUT, GET, REMOVE and LIST of the connector, and the Files API for what is large.
+
+Its size alone decides how a file goes: up to 8 MiB by a statement of the connector, which has it in memory
+meanwhile, and beyond that streamed (`filesapi`). Neither stands in for the other.
 
 Statements about files take no parameters, so nothing that a user named goes into one: a place in the
 volume has letters, digits and ``._-/%`` only (names are percent-encoded), and the local side is a name made here.
-A PUT shows up in the volume when it is complete. A GET is not atomic: it goes to a temporary name,
+An upload shows up in the volume when it is complete. A GET is not atomic: it goes to a temporary name,
 its SHA-256 is compared, and only then is it copied beside its target and renamed. Nothing is
 overwritten: every upload has a place of its own, which is named to others when it is whole.
 """
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Stored", "Volume", "VolumePath"]
 
+#: Files beyond so many bytes take the Files API, whatever else: the connector would hold them in memory.
+LARGE = 8 << 20
 _PLACE = re.compile(r"[A-Za-z0-9._/%~-]+")
 
 
@@ -125,6 +130,9 @@ class Volume:
         return self.warehouse.staging / f".{secrets.token_hex(8)}.tmp"
 
     def _put(self, source: pathlib.Path, name: str, place: str) -> Stored:
+        if source.stat().st_size > LARGE:
+            # What was sent has the digest: the file may change meanwhile.
+            return Stored(name, place, *self.warehouse.stream_in(source, self._checked(place)))
         # A copy under our own name: it cannot change between the digest and the upload.
         copy, size, digest = artifacts.stage(source, self.warehouse.staging, flushed=False)
         try:
@@ -135,17 +143,12 @@ class Volume:
 
     def _get(self, file: Stored, target: pathlib.Path) -> None:
         arriving = self.temporary()
+        place = self._checked(file.place)
         try:
-            try:
-                self.warehouse.transfer(
-                    f"GET '{self._checked(file.place)}' TO '{_local(arriving)}'"
-                )
-            except StorageError as error:
-                if _is_absent(error):
-                    raise ArtifactNotFoundError(
-                        f"The artifact {self.uri(file.place)!r} is not there any more."
-                    ) from error
-                raise
+            if file.size > LARGE:
+                self.warehouse.files.get(place, arriving)
+            else:
+                self._get_small(place, arriving)
             found = artifacts.checksum(arriving)
             if found != file.checksum:
                 raise CorruptStoreError(
@@ -154,6 +157,16 @@ class Volume:
             arriving.replace(target)
         finally:
             artifacts.remove(arriving)
+
+    def _get_small(self, place: str, arriving: pathlib.Path) -> None:
+        try:
+            self.warehouse.transfer(f"GET '{place}' TO '{_local(arriving)}'")
+        except StorageError as error:
+            if _is_absent(error):
+                raise ArtifactNotFoundError(
+                    f"The artifact {place!r} is not there any more."
+                ) from error
+            raise
 
     def _checked(self, place: str) -> str:
         if not _PLACE.fullmatch(place) or ".." in place.split("/"):

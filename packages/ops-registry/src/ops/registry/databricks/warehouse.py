@@ -20,6 +20,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.databricks.credentials import Credentials
+from ops.registry.databricks.filesapi import FilesApi
 from ops.registry.errors import (
     BackendUnavailableError,
     ConfigurationError,
@@ -79,6 +81,8 @@ class Warehouse:
                     f"{kind}={name!r} is no name: letters, digits and _ are allowed."
                 )
         self.access = access
+        self.credentials = Credentials(access)
+        self.files = FilesApi(access, self.credentials)
         self.catalog = catalog
         self.schema = schema
         self.staging = staging
@@ -125,8 +129,17 @@ class Warehouse:
         self._prepare()
         self.define(statement)
 
+    def stream_in(self, source: pathlib.Path, path: str) -> tuple[int, str]:
+        """Upload a file of any size once the schema is there; return its size and SHA-256."""
+        self._prepare()
+        return self.files.put(source, path)
+
     def close(self) -> None:
         """Close the connection; the next statement opens another."""
+        self.files.close()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         with self._turn:
             connection, self._connection = self._connection, None
             if connection is not None and self._process == os.getpid():
@@ -156,7 +169,7 @@ class Warehouse:
     def _run(
         self, statement: str, parameters: Mapping[str, Any], take: Callable[[Any], Any]
     ) -> Any:
-        attempt = losses = 0
+        attempt = losses = renewals = 0
         while True:
             try:
                 with self._turn, self._cursor() as cursor:
@@ -165,13 +178,21 @@ class Warehouse:
             except MLOpsException:
                 raise
             except Exception as error:  # noqa: BLE001 - the connector raises what its libraries do
+                if self.credentials.failure is not None:
+                    # There was no token to be had, which the connector says as one of many things.
+                    raise self.credentials.failure from None
                 said = self.access.hidden(f"{error} {getattr(error, 'context', '')}")
                 if _CONFLICT.search(said) and attempt < _ATTEMPTS:
                     self.wait(attempt)
                     attempt += 1
                     continue
-                if _is_lost(error) and not _is_refused(error, said):
-                    self.close()
+                is_refused = _is_refused(error, said)
+                if is_refused and not renewals and self.credentials.renew():
+                    self._disconnect()
+                    renewals += 1
+                    continue
+                if _is_lost(error) and not is_refused:
+                    self._disconnect()
                     losses += 1
                     if losses == 1:
                         continue
@@ -185,7 +206,7 @@ class Warehouse:
     def _cursor(self) -> Any:
         if self._connection is None or self._process != os.getpid():
             self.staging.mkdir(parents=True, exist_ok=True)
-            self._connection = self.access.connect(str(self.staging))
+            self._connection = self.access.connect(str(self.staging), self.credentials)
             self._process = os.getpid()
         return self._connection.cursor()
 
@@ -193,11 +214,7 @@ class Warehouse:
         if isinstance(error, ImportError):
             return BackendUnavailableError(said)
         if _is_refused(error, said):
-            return BackendUnavailableError(
-                f"The warehouse at {self.access.hostname!r} refused the credentials: they are wrong "
-                "or have expired.",
-                suggestions=("Set DATABRICKS_TOKEN to a valid token and make the context again.",),
-            )
+            return self.access.refused()
         return StorageError(
             f"The warehouse at {self.access.hostname!r} could not do it: "
             f"{type(error).__name__}: {said[:500]}"
