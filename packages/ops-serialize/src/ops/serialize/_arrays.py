@@ -103,8 +103,8 @@ def walk_pandas(walk: _Walk, obj: Any) -> None:
     if isinstance(obj, pd.DataFrame):
         walk.node(obj.index)
         walk.node(obj.columns)
-        for i in range(obj.shape[1]):
-            _values(walk, obj.iloc[:, i].array)
+        for _, column in obj.items():  # noqa: PERF102 - the values of a frame are one array
+            _values(walk, column.array)
         walk.node(dict(obj.attrs))
     elif isinstance(obj, pd.Series):
         walk.node(obj.index)

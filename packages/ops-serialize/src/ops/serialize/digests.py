@@ -27,7 +27,7 @@ from ops.foundation.errors import MissingExtraError
 from ops.serialize.errors import UnsupportedTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["ENCODER_VERSION", "digest"]
 
@@ -37,8 +37,11 @@ _PLAIN = b"ops1m"  # the version, then how the rest was written
 _DOUBLES = b"ops1d"
 _WALKED = b"ops1w"
 _SCALARS = frozenset((int, float, str, bytes, bool, type(None), complex))
-_KEYS = frozenset((int, str))
+_CONTAINERS = frozenset((list, tuple, dict))
+_TEXTS = frozenset((str,))
+_INTEGERS = frozenset((int,))
 _dumps = marshal.dumps
+_known: dict[str | None, Callable[[bytes], str]] = {}  # what _at_once made, by algorithm
 
 
 class _NotPlain(Exception):  # noqa: N818 - control flow, never seen outside
@@ -57,12 +60,12 @@ def digest(obj: Any, *, algorithm: str | None = None) -> str:
     >>> len({digest(value) for value in (1, True, 1.0, "1")})
     4
     """
-    at_once = _at_once(algorithm)
+    at_once = _known.get(algorithm) or _at_once(algorithm)
     kind = type(obj)
+    if kind in _SCALARS:
+        return at_once(_PLAIN + _dumps(obj, 0))
     try:
-        if kind in _SCALARS:
-            return at_once(_PLAIN + _dumps(obj, 0))
-        if kind is list or kind is tuple or kind is dict:
+        if kind in _CONTAINERS:
             try:
                 return at_once(_encode_plain(obj, kind))
             except (_NotPlain, ValueError):
@@ -93,16 +96,16 @@ def _hasher(algorithm: str | None) -> Callable[[bytes], Any]:
     return lambda data: hashlib.new(str(algorithm), data)
 
 
-@lru_cache(maxsize=32)
 def _at_once(algorithm: str | None) -> Callable[[bytes], str]:
     """Return a function from bytes to their hex digest, without an object in between if there is."""
     new = _hasher(algorithm)
+    made: Callable[[bytes], str] = lambda data: new(data).hexdigest()  # noqa: E731 - one of two
     if getattr(new, "__module__", "").partition(".")[0] in {"xxhash", "_xxhash"}:
         import xxhash
 
-        direct: Callable[[bytes], str] = xxhash.xxh3_128_hexdigest
-        return direct
-    return lambda data: str(new(data).hexdigest())
+        made = xxhash.xxh3_128_hexdigest
+    _known[algorithm] = made
+    return made
 
 
 def _encode_plain(obj: Any, kind: type) -> bytes:
@@ -112,21 +115,23 @@ def _encode_plain(obj: Any, kind: type) -> bytes:
 
 
 def _canonical(obj: Any, kind: type) -> Any:
-    """Rebuild a tree of builtins with dicts as sorted (…, keys, values), or raise `_NotPlain`."""
-    if kind in _SCALARS:
-        return obj
-    if kind is tuple or kind is list:
-        if set(map(type, obj)) <= _SCALARS:
-            return obj
-        items = [_canonical(item, type(item)) for item in obj]
-        return tuple(items) if kind is tuple else items
+    """Rebuild a container of builtins with dicts as sorted (…, keys, values), or raise `_NotPlain`."""
     if kind is dict:
-        if len(types_of_keys := set(map(type, obj))) > 1 or not types_of_keys <= _KEYS:
+        if not (_TEXTS.issuperset(map(type, obj)) or _INTEGERS.issuperset(map(type, obj))):
             raise _NotPlain
         keys = sorted(obj)
         # Ellipsis is no plain scalar here, so no tuple of the user can look like a dict.
-        return (..., keys, [_canonical(obj[key], type(obj[key])) for key in keys])
+        return (..., keys, _canonical_items(map(obj.__getitem__, keys)))
+    if kind is tuple or kind is list:
+        if _SCALARS.issuperset(map(type, obj)):
+            return obj
+        items = _canonical_items(obj)
+        return tuple(items) if kind is tuple else items
     raise _NotPlain
+
+
+def _canonical_items(items: Iterable[Any]) -> list[Any]:
+    return [item if (kind := type(item)) in _SCALARS else _canonical(item, kind) for item in items]
 
 
 class _Walk:
