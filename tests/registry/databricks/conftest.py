@@ -62,7 +62,7 @@ def warehouse(stand_in, monkeypatch):
     """The stand-in without faults, named by the environment."""
     calm = dict.fromkeys(("conflicts", "lose", "cut", "cut_put", "cut_get"), 0)
     calm |= {"fail": [], "fail_files": [], "token": "dapi-test", "token_seconds": 3600}
-    calm |= {"grace_seconds": 0, "client": ["client", "dose-secret"]}
+    calm |= {"grace_seconds": 0, "client": ["client", "dose-secret"], "deny_tags": False}
     stand_in.control(**calm)
     monkeypatch.setenv("DATABRICKS_HOST", stand_in.host)
     monkeypatch.setenv("DATABRICKS_HTTP_PATH", "/sql/1.0/warehouses/local")

@@ -5,7 +5,7 @@ Arrow results, and presigned addresses for volumes). Statements run on Sail, an 
 dialect with real Delta tables. What Sail does not have is done here, and these are the limits:
 
 - catalogs, CREATE VOLUME, PUT, GET, LIST, REMOVE, SET TAGS and COMMENT are served by this file; tags
-  are remembered and not checked, there are no permissions; the catalog is cut off names of tables;
+  are remembered (`information_schema` has them), there are no permissions; the catalog is cut off names of tables;
 - parameters of INSERT, UPDATE, DELETE and MERGE are written into the statement as literals, by a
   scanner that knows quotes and comments; of SELECT they are passed on as parameters;
 - CLUSTER BY is removed, tables become USING DELTA with a location below the root;
@@ -18,7 +18,7 @@ The Files API and the tokens of service principals are in `workspace_api`.
 POST /control sets faults as JSON: ``fail`` (list of [status, headers] for the next requests),
 ``conflicts`` (how many changes are refused), ``lose`` (how many changes are done and their answer
 lost), ``cut`` (how many PUTs to presigned addresses are cut off in the middle), ``cut_put``, ``cut_get`` and
-``fail_files`` (the same of the Files API), ``token``, ``client`` (id and secret), ``token_seconds`` (how long an
+``fail_files`` (the same of the Files API), ``deny_tags``, ``token``, ``client`` (id and secret), ``token_seconds`` (how long an
 issued token is said to be good), ``grace_seconds`` (how long it is longer), ``forget_tokens``. GET /control returns statements,
 tags, the requests to the Files API and the tokens that were issued.
 """
@@ -55,6 +55,10 @@ TYPES = [
     (pa.types.is_struct, "STRUCT"),
     (pa.types.is_null, "NULL"),
 ]
+READ_TAGS = (
+    r"SELECT tag_name, tag_value FROM `(\w+)`\.information_schema\.(table|volume)_tags "
+    r"WHERE schema_name = :schema AND \2_name = :name"
+)
 #: Quoted texts and comments are passed over; what is left are markers.
 MARKERS = re.compile(
     r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`[^`]*`|--[^\n]*|/\*.*?\*/|(?<![:\w]):[A-Za-z_]\w*""",
@@ -130,7 +134,7 @@ class Warehouse(TCLIService.Iface):
         self.volumes, self.tags, self.statements = set(), {}, []
         self.issued, self.requests = {}, []
         self.faults = dict.fromkeys(("conflicts", "lose", "cut", "cut_put", "cut_get"), 0)
-        self.faults |= {"fail": [], "fail_files": [], "token": "dapi-test"}
+        self.faults |= {"fail": [], "fail_files": [], "deny_tags": False, "token": "dapi-test"}
         self.faults |= {
             "client": ["client", "dose-secret"],
             "token_seconds": 3600,
@@ -253,7 +257,7 @@ class Warehouse(TCLIService.Iface):
         text = statement.strip().rstrip(";")
         for pattern, serve in self.SERVED:
             if match := re.fullmatch(pattern, text, re.IGNORECASE | re.DOTALL):
-                return serve(self, match)
+                return serve(self, match, **parameters)
         changes = CHANGES.match(text)
         if changes and self.take("conflicts"):
             raise SqlError(
@@ -322,9 +326,25 @@ class Warehouse(TCLIService.Iface):
         return EMPTY, None, False
 
     def set_tags(self, match):
-        pairs = re.findall(r"'([^']*)'\s*=\s*'([^']*)'", match[2])
-        self.tags.setdefault(match[1].replace("`", ""), {}).update(pairs)
+        if self.faults["deny_tags"]:
+            raise SqlError("PERMISSION_DENIED", "User does not have APPLY TAG.", "42501")
+        texts = r"'[^'\\\\]*'"
+        pair = rf"\s*({texts})\s*" + (rf"=\s*({texts})\s*" if match[2] == "SET" else "")
+        if not re.fullmatch(f"{pair}(,{pair})*", match[3]):
+            raise SqlError("PARSE_SYNTAX_ERROR", match[3], "42601")
+        said = [text[1:-1] for text in re.findall(texts, match[3])]
+        there = self.tags.setdefault(match[1].replace("`", ""), {})
+        if match[2] == "SET":
+            there.update(zip(said[::2], said[1::2], strict=True))
+        else:
+            for key in said:
+                there.pop(key, None)
         return EMPTY, None, False
+
+    def read_tags(self, match, schema, name):
+        there = self.tags.get(f"{match[1]}.{schema}.{name}", {})
+        columns = {"tag_name": list(there), "tag_value": list(there.values())}
+        return pa.table({k: pa.array(v, pa.string()) for k, v in columns.items()}), None, False
 
     SERVED = (
         (r"PUT\s+'([^']+)'\s+INTO\s+'([^']+)'(\s+OVERWRITE)?", put),
@@ -332,7 +352,8 @@ class Warehouse(TCLIService.Iface):
         (r"REMOVE\s+'([^']+)'", remove),
         (r"LIST\s+'([^']+)'", listing),
         (r"CREATE\s+VOLUME\s+IF\s+NOT\s+EXISTS\s+([\w.`]+)", create_volume),
-        (r"ALTER\s+(?:TABLE|SCHEMA|VOLUME)\s+([\w.`]+)\s+SET\s+TAGS\s*\((.*)\)", set_tags),
+        (r"ALTER\s+(?:TABLE|SCHEMA|VOLUME)\s+([\w.`]+)\s+(SET|UNSET)\s+TAGS\s*\((.*)\)", set_tags),
+        (READ_TAGS, read_tags),
     )
 
 

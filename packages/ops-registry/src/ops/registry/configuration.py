@@ -88,7 +88,8 @@ class MLOpsConfig:
     second, "commit" when a call returns. With *audit* every change is written to ``audit.jsonl`` in the
     store. With *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local
     files *catalog* and *schema* are folders below the path. Processes that log to runs touch their
-    journals every *heartbeat_seconds* (0: never), so that other machines can see them die.
+    journals every *heartbeat_seconds* (0: never), so that other machines can see them die. On
+    Databricks *catalog_tags* are tags of Unity Catalog that say what tags models and experiments have.
     """
 
     backend_type: str = "local"
@@ -100,6 +101,7 @@ class MLOpsConfig:
     enabled: bool = True
     auto_log: bool = False
     heartbeat_seconds: float = 30.0
+    catalog_tags: bool = True
     experiment: ExperimentOptions = dataclasses.field(default_factory=ExperimentOptions)
     model_registry: PlaceOptions = dataclasses.field(default_factory=PlaceOptions)
     tracking: PlaceOptions = dataclasses.field(default_factory=PlaceOptions)

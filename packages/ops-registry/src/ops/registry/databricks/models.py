@@ -13,7 +13,9 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_short_id
+from ops.registry.databricks.catalogtags import CatalogTags
 from ops.registry.databricks.modellog import ModelLog
+from ops.registry.databricks.tables import VOLUME
 from ops.registry.databricks.volumes import Volume, VolumePath, encoded
 from ops.registry.disk import artifacts
 from ops.registry.errors import (
@@ -51,8 +53,15 @@ class DatabricksModelRegistry(ModelRegistry):
 
     root: VolumePath  # type: ignore[assignment]  # a place in the volume, with / and exists()
 
-    def __init__(self, warehouse: Warehouse, *, operations: Operations | None = None) -> None:
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        *,
+        operations: Operations | None = None,
+        catalog_tags: bool = True,
+    ) -> None:
         super().__init__(warehouse.staging, operations=operations)
+        self._tags = CatalogTags(warehouse, "VOLUME", VOLUME, enabled=catalog_tags)
         self.warehouse = warehouse
         self._volume = Volume(warehouse)
         self._artifacts = warehouse.staging
@@ -134,6 +143,8 @@ class DatabricksModelRegistry(ModelRegistry):
 
     def _describe(self, operation: str, name: str, version: int, **more: Any) -> ModelVersion:
         _, made = self._committed(name, lambda _: self._frame(operation, name, version, **more))
+        if "tags" in more:
+            self._mirror_tags()
         self._done(EventType.MODEL_DESCRIBED, made, {"name": name, "version": version, **more})
         return made
 
@@ -149,6 +160,7 @@ class DatabricksModelRegistry(ModelRegistry):
             self._ledger.commit(name, decide)
             files = [f for v in gone for f in self._ledger.files(name, v.version)]
         self._clear(files)
+        self._mirror_tags()
         self._done(EventType.MODEL_DELETED, gone[-1], {"name": name})
 
     def delete_model_version(self, name: str, version: int) -> None:
@@ -163,6 +175,7 @@ class DatabricksModelRegistry(ModelRegistry):
             self._ledger.commit(name, decide)
             files = self._ledger.files(name, version)
         self._clear(files)
+        self._mirror_tags()
         data = {"name": name, "version": version}
         self._done(EventType.MODEL_VERSION_DELETED, gone[0], data)
 
@@ -207,11 +220,21 @@ class DatabricksModelRegistry(ModelRegistry):
         try:
             with self._turn:
                 self._ledger.commit(name, decide)
-                return self._ledger.version(name, numbers[0])
+                made = self._ledger.version(name, numbers[0])
         except MLOpsException:
             # Whether it was committed is not known here: what was uploaded stays.
             logger.warning("%s may be reached by no version", self._volume.uri(place))
             raise
+        if metadata["tags"]:
+            self._mirror_tags()
+        return made
+
+    def _mirror_tags(self) -> None:
+        with self._turn:
+            found = list(self._ledger.models.values())
+            tags: list[Mapping[str, str]] = [model.tags for model in found if model.versions]
+            tags += [v.metadata.tags for model in found for v in model.versions.values()]
+        self._tags.mirror(tags)
 
     def _committed(
         self, name: str, decide: Callable[[Model | None], Mapping[str, Any]]

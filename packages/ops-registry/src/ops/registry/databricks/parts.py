@@ -35,13 +35,16 @@ def make_tracker(config: MLOpsConfig, operations: Operations) -> DatabricksExper
         paths_of(config, config.tracking).experiment_tracking,
         operations=operations,
         durability=config.durability,
+        catalog_tags=config.catalog_tags,
     )
 
 
 def make_registry(config: MLOpsConfig, operations: Operations) -> DatabricksModelRegistry:
     """Return the model registry of a context."""
     return DatabricksModelRegistry(
-        _warehouse(config, config.model_registry, operations), operations=operations
+        _warehouse(config, config.model_registry, operations),
+        operations=operations,
+        catalog_tags=config.catalog_tags,
     )
 
 

@@ -12,6 +12,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
+from ops.registry.databricks.catalogtags import CatalogTags
 from ops.registry.databricks.runrows import RunRows
 from ops.registry.databricks.spool import Spool
 from ops.registry.disk.journal import decode, encode
@@ -38,8 +39,11 @@ __all__ = ["ExperimentTable", "RunTables"]
 class ExperimentTable(ExperimentLedger):
     """The experiments of a schema."""
 
-    def __init__(self, warehouse: Warehouse, folder: pathlib.Path) -> None:
+    def __init__(
+        self, warehouse: Warehouse, folder: pathlib.Path, *, catalog_tags: bool = True
+    ) -> None:
         super().__init__(folder)  # which it never makes
+        self._tags = CatalogTags(warehouse, "TABLE", "ops_runs", enabled=catalog_tags)
         self._warehouse = warehouse
         self._found: dict[str, Experiment] = {}
 
@@ -69,6 +73,8 @@ class ExperimentTable(ExperimentLedger):
                 f"There is an experiment {name!r} already.",
                 suggestions=("Use get_or_create_experiment to go on with it.",),
             )
+        if tags:
+            self._tags.mirror(one.tags for one in self.all())
         return found
 
     def change(self, experiment_id: str, **changes: Any) -> Experiment:

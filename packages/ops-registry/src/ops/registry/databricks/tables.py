@@ -79,7 +79,7 @@ def prepare(warehouse: Warehouse) -> None:
 
 def _make_first(warehouse: Warehouse) -> None:
     warehouse.define(f"CREATE SCHEMA IF NOT EXISTS {warehouse.scope}")
-    warehouse.define("CREATE TABLE IF NOT EXISTS @ops_format (format BIGINT)")
+    warehouse.define(f"CREATE TABLE IF NOT EXISTS {warehouse.table('ops_format')} (format BIGINT)")
     for name, columns in _TABLES.items():
         warehouse.define(
             f"CREATE TABLE IF NOT EXISTS {warehouse.table(name)} ({columns}) "
@@ -87,7 +87,7 @@ def _make_first(warehouse: Warehouse) -> None:
         )
     warehouse.define(f"CREATE VOLUME IF NOT EXISTS {warehouse.table(VOLUME)}")
     # Last: who finds the number finds the tables. Written twice by two at once, it is the same.
-    warehouse.define("INSERT INTO @ops_format VALUES (1)")
+    warehouse.change("INSERT INTO @ops_format VALUES (1)")
 
 
 def _format(warehouse: Warehouse) -> int:

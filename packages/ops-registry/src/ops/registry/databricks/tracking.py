@@ -57,11 +57,14 @@ class DatabricksExperimentTracker(ExperimentTracker):
         *,
         operations: Operations | None = None,
         durability: str = "process",
+        catalog_tags: bool = True,
     ) -> None:
         super().__init__(root, operations=operations, durability=durability, heartbeat_seconds=0)
         self.warehouse = warehouse
         self._volume = Volume(warehouse)
-        self._experiments: ExperimentTable = ExperimentTable(warehouse, self.root)
+        self._experiments: ExperimentTable = ExperimentTable(
+            warehouse, self.root, catalog_tags=catalog_tags
+        )
         self._store: RunTables = RunTables(
             warehouse, self._experiments, self.root / "spool", durability=durability
         )

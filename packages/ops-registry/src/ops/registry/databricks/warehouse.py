@@ -113,15 +113,15 @@ class Warehouse:
             return found
 
         self._prepare()
-        return self._run(statement, parameters, fetch)  # type: ignore[no-any-return]  # of fetch
+        return self._run(self._named(statement), parameters, fetch)  # type: ignore[no-any-return]  # of fetch
 
     def change(self, statement: str, **parameters: Any) -> int:
         """Run an INSERT, UPDATE, DELETE or MERGE and return how many rows it changed."""
         self._prepare()
-        return int(self._run(statement, parameters, lambda cursor: cursor.rowcount))
+        return int(self._run(self._named(statement), parameters, lambda cursor: cursor.rowcount))
 
     def define(self, statement: str) -> None:
-        """Run a statement about tables, volumes or files, which have no parameters in SQL."""
+        """Run a statement about tables, volumes or files as it is; they have no parameters in SQL."""
         self._run(statement, {}, lambda _: None)
 
     def transfer(self, statement: str) -> None:
@@ -173,7 +173,7 @@ class Warehouse:
         while True:
             try:
                 with self._turn, self._cursor() as cursor:
-                    cursor.execute(self._named(statement), dict(parameters) or None)
+                    cursor.execute(statement, dict(parameters) or None)
                     return take(cursor)
             except MLOpsException:
                 raise
