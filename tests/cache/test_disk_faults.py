@@ -57,6 +57,24 @@ def assert_no_wrong_value(cache: DiskCache, workers: range) -> int:
     return found
 
 
+def test_what_a_killed_writer_left_is_read_once_and_not_by_every_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DiskCache(tmp_path) as cache, DiskCache(tmp_path) as other:
+        cache["a"] = 1
+        with cache._log.segments.path(1).open("ab") as segment:
+            segment.write(b"\0" * 100_000)
+        reads: list[int] = []
+        read = cache._log.segments.read
+        monkeypatch.setattr(
+            cache._log.segments, "read", lambda start, end: reads.append(end) or read(start, end)
+        )
+        assert [cache["a"] for _ in range(3)] == [1, 1, 1]
+        assert len(reads) == 1
+        other["b"] = 2
+        assert cache["b"] == 2
+
+
 @pytest.mark.fault
 def test_four_processes_lose_nothing_across_rotations(
     tmp_path: Path, child: Child, fault_record: dict[str, Any]

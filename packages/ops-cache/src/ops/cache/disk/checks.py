@@ -49,7 +49,7 @@ def check_cache(log: Log, *, repair: bool) -> CheckReport:
     size = sum(size for _, size in orphans)
     if repair:
         for key in damaged:
-            log.append(key, Flag.DELETE)
+            log.append_deletion(Flag.DELETE, key)
         for path, _ in orphans:
             path.unlink(missing_ok=True)
     return CheckReport(len(entries), gaps, len(damaged), len(orphans), size, repair)

@@ -29,7 +29,7 @@ from ops.cache.disk.blobs import BlobFolder
 from ops.cache.disk.folder import open_folder
 from ops.cache.disk.hints import Deletions, apply_hint, write_hint
 from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK, BlobRef, Index
-from ops.cache.disk.records import NO_VALUE, Flag, pack, scan
+from ops.cache.disk.records import HEADER, NO_VALUE, Flag, pack, scan
 from ops.cache.disk.segments import FULL, Segments
 from ops.cache.errors import CacheFullError, ReadOnlyCacheError
 from ops.foundation.errors import LockTimeout
@@ -37,7 +37,7 @@ from ops.foundation.locks import FileLock
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ops.cache.disk.records import Record
     from ops.cache.disk.segments import Found
@@ -104,7 +104,7 @@ class Log:
         """Make *number* the segment whose records are applied next."""
         self._number = number
         self._seed = self.segments.seed(number)
-        self.tail = 0
+        self.tail = self._torn_to = 0
         self._deletions = Deletions()
         self._last_deletion = -1
         self._blob_bytes_here = 0
@@ -112,13 +112,14 @@ class Log:
     def refresh(self) -> None:
         """Apply what other processes have appended; one call of the system when nothing is new."""
         advanced = False
-        while (end := self.segments.end()) != self.tail:
+        while (end := self.segments.end()) not in {self.tail, self._torn_to}:
             if end < self.tail:
                 _log.warning("%s was cut from outside; reading all again", self.segments.folder)
                 self._load()
                 return
             data = self.segments.read(self.tail, end)
             if not self._apply_all(scan(data, self._seed, self.tail)):
+                self._torn_to = end  # looked at in vain, and again only when more is written
                 break
             self._advance()
             advanced = True
@@ -237,36 +238,42 @@ class Log:
             self.hits += 1
         return found
 
-    def append(
-        self, key: bytes, flags: int, value: bytes = b"", expires: float = 0.0, tag: bytes = b""
-    ) -> None:
+    def append(self, item: Item) -> None:
         """Write one record by one call, after which it is there.
 
         Raises `CacheFullError` when the disk takes no more, `ReadOnlyCacheError`, or
         `CacheClosedError`.
         """
+        flags, key, value, expires, tag = item
         with self.mutex:
-            while True:
-                record = pack(self._seed, flags, key, value, expires, tag)
-                start = self._write(record)
-                if start == self.tail or self._apply_before(start):
-                    break
+            record = pack(self._seed, flags, key, value, expires, tag)
+            start = self._write(record)
+            if start != self.tail and not self._apply_before(start):
+                self.append(item)  # it came behind a SEAL, where it does not count
+                return
             self._apply(start, flags, key, tag, value)
-            self.tail = start + len(record)
-            if self.tail + self._blob_bytes_here >= self.segment_bytes:
-                self.seal()
+            self._reach(start + len(record))
 
-    def append_many(self, items: Iterable[Item]) -> None:
+    def append_many(self, items: Sequence[Item]) -> None:
         """Write records by one call; they count one after the other. Raises as `append` does."""
         with self.mutex:
-            while True:
-                data = b"".join(pack(self._seed, *item) for item in items)
-                start = self._write(data)
-                if start == self.tail or self._apply_before(start):
-                    break
-            self.refresh()
-            if self.tail + self._blob_bytes_here >= self.segment_bytes:
-                self.seal()
+            start = self._write(b"".join([pack(self._seed, *item) for item in items]))
+            if start != self.tail and not self._apply_before(start):
+                self.append_many(items)
+                return
+            for flags, key, value, _, tag in items:
+                self._apply(start, flags, key, tag, value)
+                start += HEADER.size + len(key) + len(tag) + len(value)
+            self._reach(start)
+
+    def _reach(self, end: int) -> None:
+        self.tail = end
+        if end + self._blob_bytes_here >= self.segment_bytes:
+            self.seal()
+
+    def append_deletion(self, kind: int, name: bytes) -> None:
+        """Write that a key, a tag or a namespace, as *kind* says, is deleted; see `append`."""
+        self.append((kind, name, b"", 0.0, b""))
 
     def move(self, key: bytes, expires: float | None = None) -> None:
         """Write an entry again, unless somebody changes it meanwhile; *expires* None keeps it."""

@@ -40,6 +40,7 @@ KNOWN = struct.Struct("<8xHHIQd")  # the header of a record whose checksum was s
 MAX_KEY = 65536
 MAX_TAG = 65535
 _MAX_VALUE = 1 << 32
+_COPIED_AT_ONCE = 4096  # copying a smaller value twice takes less than two checksums
 MOVED_FROM = 8  # bytes of the offset in front of a moved value
 
 
@@ -80,10 +81,12 @@ class Record(NamedTuple):
 
 def pack(seed: int, flags: int, key: bytes, value: bytes, expires: float, tag: bytes) -> bytes:
     """Return the record as bytes."""
-    body = b"".join(
-        (BODY.pack(flags, len(tag), len(key), len(value), expires), key, tag, value),
-    )
-    return FRONT.pack(MAGIC, zlib.crc32(body, seed)) + body
+    body = BODY.pack(flags, len(tag), len(key), len(value), expires) + key + tag
+    if len(value) < _COPIED_AT_ONCE:
+        body += value
+        return FRONT.pack(MAGIC, zlib.crc32(body, seed)) + body
+    crc = zlib.crc32(value, zlib.crc32(body, seed))
+    return b"".join((FRONT.pack(MAGIC, crc), body, value))
 
 
 def read_record(buffer: Any, start: int, seed: int, base: int = 0) -> Record | None:

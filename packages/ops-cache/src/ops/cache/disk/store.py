@@ -243,8 +243,7 @@ class DiskCache:
         if item is None:
             self.delete(key)
         else:
-            flags, name, data, expires, label = item
-            self._log.append(name, flags, data, expires, label)
+            self._log.append(item)
 
     def _item(self, key: Hashable, value: Any, ttl: TtlLike, tag: str | None) -> Item | None:
         seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
@@ -343,7 +342,7 @@ class DiskCache:
         with self._log.mutex:
             alive = self._is_alive(name)
             if name in self._log.index.positions:
-                self._log.append(name, Flag.DELETE)
+                self._log.append_deletion(Flag.DELETE, name)
         return alive
 
     def __delitem__(self, key: Hashable) -> None:
@@ -367,7 +366,7 @@ class DiskCache:
         with log.mutex:
             log.refresh()
             before = len(log.index.positions)
-            log.append(name, flag)
+            log.append_deletion(flag, name)
             return before - len(log.index.positions)
 
     def expire(self) -> int:
@@ -381,7 +380,7 @@ class DiskCache:
         with self._log.mutex:
             if self._is_alive(name) or name not in self._log.index.positions:
                 return False  # set again, or removed, by somebody else
-            self._log.append(name, Flag.DELETE)
+            self._log.append_deletion(Flag.DELETE, name)
         return True
 
     # The rest
