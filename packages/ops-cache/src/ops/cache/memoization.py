@@ -2,7 +2,7 @@
 
 The wrapper is generated with the function's own signature, as dataclasses generate `__init__`, so
 Python itself normalises positional, keyword and default arguments, `ignore` simply leaves names out
-of the key, and a hit is one subscript of the cache. Equal arguments are one call (1, 1.0 and True
+of the key, and a hit is one subscript of a dict. Equal arguments are one call (1, 1.0 and True
 are equal). Arguments that cannot be hashed, such as arrays, frames and dicts, count by content.
 """
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overl
 from ops.cache.errors import UncacheableCallError
 from ops.cache.expiry import Ttl
 from ops.cache.memory import MISSING, MemoryCache
+from ops.cache.s3fifo import OpenS3FIFOCache
 from ops.cache.staleness import StaleStore
 from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest
@@ -115,7 +116,10 @@ def _memoized(
     cache: Any = None,
     stale: Stale = "block",
 ) -> Any:
-    store: Any = MemoryCache(max_size) if cache is None else cache
+    store: Any = cache
+    if cache is None:
+        own_store = OpenS3FIFOCache if ttl is None and stale == "block" else MemoryCache
+        store = own_store(max_size)
     content_key = _content_key
     if not isinstance(store, MemoryCache):
         content_key = functools.partial(_stored_key, f"{func.__module__}.{func.__qualname__}")
@@ -141,7 +145,7 @@ def _memoized(
         func,
         frozenset(ignore),
         key,
-        {"read": store.__getitem__, "slow": slow, "digest": content_key},
+        {"slow": slow, "digest": content_key} | _reader(store),
         is_async=is_async,
     )
     wrapper = cast("Any", functools.update_wrapper(generated["wrapper"], func))
@@ -163,6 +167,13 @@ def _memoized(
     wrapper.cache_clear = store.clear
     wrapper.cache_info = store.get_stats
     return wrapper
+
+
+def _reader(store: Any) -> dict[str, Any]:
+    """Return what serves hits: a plain dict if there is one, since nothing is faster."""
+    if type(store) is OpenS3FIFOCache:
+        return {"hot": store.hot}
+    return {"read": store.__getitem__}
 
 
 def _generate(
@@ -206,6 +217,7 @@ def _generate(
     content = f"_ops_digest([{', '.join(raw)}])"
     if names["digest"] is not _content_key and key is None:
         made = content
+    lookup = f"_ops_hot[{made}]" if "hot" in names else f"_ops_read({made})"
     prefix, wait = ("async ", "await ") if is_async else ("", "")
     source = f"""
 def key{head}:
@@ -220,7 +232,7 @@ _ops_make = key
 
 {prefix}def wrapper{head}:
     try:
-        return _ops_read({made})
+        return {lookup}
     except (KeyError, TypeError):
         pass
     return {wait}_ops_slow(_ops_make({call}), lambda: _ops_func({call}))

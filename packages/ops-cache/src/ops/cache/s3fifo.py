@@ -6,8 +6,9 @@ moves it to `hot` under the lock. New keys queue in `small` (10 %); hot ones mov
 rest leave and are remembered as ghosts, whose return goes straight to `main`. A key that is deleted
 or expires leaves its place in the queue behind, marked in `dead`; half of the places at most.
 
-`S3FIFOCache` keeps its own `__getitem__` per instance, the bound method of its dict, and exchanges
-it for one that looks at the clock when the first entry that can expire is set.
+`OpenS3FIFOCache` shows `hot`, a plain dict, to who can live with its misses, as `memoize` does.
+`S3FIFOCache` has a `__getitem__` per instance, the bound method of a dict that calls back for what
+it misses; it is exchanged for one that looks at the clock when the first entry that can expire is set.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from ops.cache.memory import MISSING, MemoryCache
 from ops.cache.strategies import CacheStrategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["CountingS3FIFOCache", "S3FIFOCache"]
+__all__ = ["CountingS3FIFOCache", "OpenS3FIFOCache", "S3FIFOCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -53,8 +54,7 @@ class CountingS3FIFOCache(MemoryCache[K, V]):
         self, max_size: int | None = 1000, default_ttl: float | None = None, **options: Any
     ) -> None:
         super().__init__(max_size, default_ttl, **options)
-        self._hot = _Hot()
-        self._hot.cache = weakref.ref(self)
+        self._hot: dict[K, V] = {}
         self._cold: dict[K, V] = {}
         self._small: deque[K] = deque()
         self._main: deque[K] = deque()
@@ -139,7 +139,20 @@ class CountingS3FIFOCache(MemoryCache[K, V]):
         return len(self._cold) + len(self._hot)
 
 
-class S3FIFOCache(CountingS3FIFOCache[K, V]):
+class OpenS3FIFOCache(CountingS3FIFOCache[K, V]):
+    """S3-FIFO whose hits may be read from `hot` itself, as long as no entry can expire."""
+
+    @property
+    def hot(self) -> Mapping[K, V]:
+        """The entries that were read lately; the same object for ever."""
+        return self._hot
+
+    def get_stats(self) -> Any:
+        """Return the counters; `hits` is None because hits leave no trace."""
+        return dataclasses.replace(super().get_stats(), hits=None)
+
+
+class S3FIFOCache(OpenS3FIFOCache[K, V]):
     """S3-FIFO whose hits take no lock and, without times to live, run no Python code at all."""
 
     __slots__ = ("__getitem__", "get")  # one pair per instance: see the module's paragraph
@@ -148,7 +161,9 @@ class S3FIFOCache(CountingS3FIFOCache[K, V]):
         self, max_size: int | None = 1000, default_ttl: float | None = None, **options: Any
     ) -> None:
         super().__init__(max_size, default_ttl, **options)
-        self._install(self._hot.__getitem__, _plain_get(self._hot, self._hot.cache))
+        self._hot = hot = _Hot()
+        hot.cache = weakref.ref(self)
+        self._install(hot.__getitem__, _plain_get(hot, hot.cache))
 
     def _become_timed(self) -> None:
         self._install(*_timed_readers(self))
@@ -156,10 +171,6 @@ class S3FIFOCache(CountingS3FIFOCache[K, V]):
     def _install(self, subscript: Callable[[Any], Any], get: Callable[..., Any]) -> None:
         object.__setattr__(self, "__getitem__", subscript)
         object.__setattr__(self, "get", get)
-
-    def get_stats(self) -> Any:
-        """Return the counters; `hits` is None because hits leave no trace."""
-        return dataclasses.replace(super().get_stats(), hits=None)
 
 
 def _plain_get(hot: _Hot, owner: weakref.ref[CountingS3FIFOCache[Any, Any]]) -> Callable[..., Any]:

@@ -22,11 +22,11 @@ import logging
 import os
 import struct
 import threading
-import weakref
 from typing import TYPE_CHECKING
 
 from ops.cache.disk.blobs import BlobFolder
 from ops.cache.disk.folder import open_folder
+from ops.cache.disk.forks import keep_over_forks
 from ops.cache.disk.hints import Deletions, apply_hint, write_hint
 from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK, BlobRef, Index
 from ops.cache.disk.records import HEADER, NO_VALUE, Flag, pack, scan
@@ -69,7 +69,7 @@ class Log:
         self.segments = Segments(folder, salt, read_only=read_only)
         self._evicting = FileLock(folder / "evict.lock", timeout=0)
         self._load()
-        _logs.add(self)
+        keep_over_forks(self)
 
     def close(self) -> None:
         """Close the files; every use after this raises `CacheClosedError`."""
@@ -78,7 +78,6 @@ class Log:
             self.segments.forget(before=1 << 62)
             self.index = Index()
             self.tail = 0
-            _logs.discard(self)
 
     # Following
 
@@ -382,37 +381,7 @@ class Log:
         self._oldest = number
         return self.index.discard_all(keys)
 
-    # Forking
-
-    def _after_fork_in_child(self) -> None:
+    def reopen(self) -> None:
+        """Open the current segment again, in a child that was forked: see `forks`."""
         if self.segments.current:
-            self.segments.open(self.segments.current)  # descriptors, and positions, of its own
-
-
-_logs: weakref.WeakSet[Log] = weakref.WeakSet()
-_forking: list[Log] = []
-
-
-def _before_fork() -> None:
-    _forking[:] = list(_logs)
-    for log in _forking:
-        log.mutex.acquire()
-
-
-def _after_fork() -> None:
-    while _forking:
-        _forking.pop().mutex.release()
-
-
-def _after_fork_in_child() -> None:
-    for log in _forking:
-        log._after_fork_in_child()  # noqa: SLF001 - the same module
-    _after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork,
-        after_in_child=_after_fork_in_child,
-    )
+            self.segments.open(self.segments.current)
