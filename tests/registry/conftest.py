@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from ops.observe.events import EventEmitter
@@ -59,6 +62,20 @@ def storage(request, tmp_path, operations):
 @pytest.fixture
 def experiment(tracker):
     return tracker.create_experiment("study")
+
+
+@pytest.fixture
+def abandoned_run(context, experiment):
+    """A run that a process has started which is gone."""
+    program = f"""
+from ops.registry.context import MLOpsConfig, MLOpsContext
+tracker = MLOpsContext(MLOpsConfig(storage_path={str(context.path)!r})).experiment_tracker
+run = tracker.start_run({experiment.experiment_id!r})
+tracker.log_metric(run.run_id, "m", 1.0)
+print(run.run_id)
+"""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture

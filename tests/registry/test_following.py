@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ops.foundation.processes import this_process
-from ops.registry import InvalidValueError, RunStatus
+from ops.registry import InvalidValueError
 from ops.registry.tracking.liveness import MISSED_BEATS, with_liveness
 
 ELSEWHERE = """
@@ -16,10 +16,6 @@ import sys
 from ops.registry.context import MLOpsConfig, MLOpsContext
 tracker = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])).experiment_tracker
 match sys.argv[2:]:
-    case ["start", experiment]:
-        run = tracker.start_run(experiment)
-        tracker.log_metric(run.run_id, "m", 1.0)
-        print(run.run_id)
     case ["log", run_id]:
         tracker.log_metric(run_id, "m", 2.0, step=1)
     case ["end", run_id]:
@@ -48,23 +44,6 @@ def test_following_yields_what_other_processes_log_until_the_end(tracker, experi
 
     found = tracker.follow(run.run_id, interval_seconds=0.25, sleep=others_work)
     assert [m.value for m in found] == [1.0, 2.0, 3.0]
-
-
-def test_a_run_whose_process_is_gone_is_stale_until_somebody_logs_again(
-    tracker, experiment, elsewhere
-):
-    run_id = elsewhere("start", experiment.experiment_id)
-    assert tracker.get_run(run_id).status == RunStatus.STALE
-    assert [r.run_id for r in tracker.list_runs(experiment.experiment_id, RunStatus.STALE)] == [
-        run_id
-    ]
-    found = tracker.search_runs(experiment.experiment_id, filter="status = 'STALE'")
-    assert [r.run_id for r in found] == [run_id]
-    assert [m.value for m in tracker.follow(run_id)] == [1.0]
-    tracker.log_metric(run_id, "m", 2.0)
-    assert tracker.get_run(run_id).status == RunStatus.RUNNING
-    tracker.end_run(run_id)
-    assert tracker.get_run(run_id).status == RunStatus.COMPLETED
 
 
 def test_only_processes_that_can_be_judged_make_a_run_stale(tracker, experiment):

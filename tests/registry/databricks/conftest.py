@@ -99,5 +99,28 @@ def new_context(warehouse, schema, tmp_path, operations):
 
 
 @pytest.fixture
+def years_later(context):
+    """Let all signs of life be old."""
+
+    def pass_by():
+        context.experiment_tracker.warehouse.change(
+            "UPDATE @ops_run_beats SET beat_at = beat_at - 100000000000000"
+        )
+
+    return pass_by
+
+
+@pytest.fixture
+def abandoned_run(new_context, experiment, years_later):
+    """A run that another machine has started which is gone."""
+    other = new_context().experiment_tracker
+    run = other.start_run(experiment.experiment_id)
+    other.log_metric(run.run_id, "m", 1.0)
+    other.close()
+    years_later()
+    return run.run_id
+
+
+@pytest.fixture
 def storage(context):
     return context.storage

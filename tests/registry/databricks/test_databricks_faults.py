@@ -155,6 +155,18 @@ def test_an_experiment_whose_answer_is_lost_is_created_once(tracker, warehouse):
     assert [e.experiment_id for e in tracker.list_experiments()] == [made.experiment_id]
 
 
+def test_a_run_whose_start_was_answered_by_nobody_is_one_run(tracker, experiment, warehouse):
+    tracker.flush()
+    warehouse.control(lose=2)  # of its sign of life, and of the run
+    run = tracker.start_run(experiment.experiment_id)
+    where = experiment.experiment_id
+    assert [r.run_id for r in tracker.list_runs(where)] == [run.run_id]
+    for asked in ({}, {"filter": "status = 'RUNNING'"}):
+        assert [r.run_id for r in tracker.search_runs(where, **asked)] == [run.run_id]
+        assert tracker.count_runs(where, **asked) == 1
+    assert tracker.end_run(run.run_id).run_id == run.run_id
+
+
 def test_an_upload_that_is_cut_off_is_repeated(registry, warehouse, artifact, tmp_path):
     warehouse.control(cut=1)
     registry.register_model("m", artifact, "binary", "mine")

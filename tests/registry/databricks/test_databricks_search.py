@@ -140,6 +140,18 @@ def test_a_run_is_followed_from_another_machine(tracker, experiment, new_context
     assert [(m.step, m.value) for m in followed] == [(0, 3.0), (1, 2.0)]
 
 
+def test_a_folder_that_replaces_another_leaves_nothing_of_it(storage, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder, names in ((old, "ab"), (new, "bc")):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(folder.name)
+    storage.write_artifact(old, "kept")
+    storage.write_artifact(new, "kept")
+    assert storage.list_paths() == ["kept/b", "kept/c"]
+    assert (storage.read_artifact("kept", tmp_path / "out") / "b").read_text() == "new"
+
+
 def test_batches_larger_than_a_statement_all_arrive(tracker, experiment, monkeypatch):
     monkeypatch.setattr("ops.registry.databricks.spool.BATCH", 7)
     with tracker.run_context(experiment.experiment_id) as run:

@@ -1,7 +1,8 @@
 """What every experiment tracker does.
 
-Fixtures to give: `tracker`, `experiment` (one of its experiments, called "study"), and `artifact` (a
-file that is called model.bin).
+Fixtures to give: `tracker`, `experiment` (one of its experiments, called "study"), `artifact` (a
+file that is called model.bin), and `abandoned_run` (the id of a run of that experiment, started by a process that
+logged 1.0 as "m" and has been dead for longer than anybody waits for a sign of life).
 """
 
 # ruff: noqa: S101 - a suite is made of plain asserts in methods
@@ -202,3 +203,20 @@ class TrackerBehaviour:
         table = tracker.compare_runs([r.run_id for r in runs])
         assert list(table["metrics.val/auc"]) == [0.7, 0.9]
         assert list(table.index) == [r.run_id for r in runs]
+
+    def test_a_run_whose_process_is_gone_is_stale_until_somebody_logs_again(
+        self, tracker: Any, experiment: Any, abandoned_run: Any
+    ) -> None:
+        """A run whose process is gone is stale until somebody logs again."""
+        own = tracker.start_run(experiment.experiment_id)
+        assert tracker.get_run(abandoned_run).status is RunStatus.STALE
+        stale = tracker.list_runs(experiment.experiment_id, RunStatus.STALE)
+        assert [r.run_id for r in stale] == [abandoned_run]
+        for text, found in (("= 'STALE'", abandoned_run), ("= 'RUNNING'", own.run_id)):
+            runs = tracker.search_runs(experiment.experiment_id, filter=f"status {text}")
+            assert [r.run_id for r in runs] == [found]
+        assert [m.value for m in tracker.follow(abandoned_run)] == [1.0]
+        tracker.log_metric(abandoned_run, "m", 2.0)
+        assert tracker.get_run(abandoned_run).status is RunStatus.RUNNING
+        tracker.end_run(abandoned_run)
+        assert tracker.get_run(abandoned_run).status is RunStatus.COMPLETED

@@ -36,6 +36,7 @@ def make_tracker(config: MLOpsConfig, operations: Operations) -> DatabricksExper
         operations=operations,
         durability=config.durability,
         catalog_tags=config.catalog_tags,
+        heartbeat_seconds=config.heartbeat_seconds,
     )
 
 

@@ -12,6 +12,7 @@ import math
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.databricks.beats import living
 from ops.registry.databricks.runsql import POINTS
 from ops.registry.databricks.volumes import Stored
 from ops.registry.disk.journal import decode
@@ -108,11 +109,7 @@ class RunRows:
         return found[0]
 
     def _heads(self, where: str, **parameters: Any) -> list[dict[str, Any]]:
-        # Distinct: a start whose answer was lost is there twice until the run ends, and is the same.
-        return self._warehouse.rows(
-            f"SELECT DISTINCT * FROM @ops_runs WHERE {where} ORDER BY started_at, run_id",  # noqa: S608 - literals of this package, values are parameters
-            **parameters,
-        )
+        return self._warehouse.rows(f"{living(where)} ORDER BY started_at, run_id", **parameters)
 
     def _filled(
         self, heads: Sequence[Mapping[str, Any]], where: str, **parameters: Any

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.databricks.beats import living
 from ops.registry.search.filters import Both, Inverse, Kind, Test, as_number
 
 if TYPE_CHECKING:
@@ -51,11 +52,13 @@ class RunSearch:
         self.parameters: dict[str, Any] = {}
         self._joins: dict[str, str] = {}
         self._among = ", ".join(self._value(one) for one in experiments)
+        # Distinct: a start whose answer was lost is there twice until the run ends.
+        self._source = f"SELECT DISTINCT * FROM @ops_runs WHERE experiment_id IN ({self._among})"  # noqa: S608 - literals of this package, values are parameters
         holds = "" if node is None else f" AND {self._condition(node)}"
         ordering = [] if order is None else self._ordering(order)
         by = ", ".join([*ordering, "r.started_at", "r.run_id"])
         meant = (
-            f"FROM @ops_runs r {' '.join(self._joins.values())} "
+            f"FROM ({self._source}) r {' '.join(self._joins.values())} "
             f"WHERE r.experiment_id IN ({self._among}){holds}"
         )
         self.counting = f"SELECT count(*) AS runs {meant}"
@@ -134,6 +137,8 @@ class RunSearch:
     def _columns(self, field: str, kind: Kind) -> tuple[str, str]:
         """Return the columns of a field's value, and of it as a number, joined if need be."""
         group, dot, key = field.partition(".")
+        if field == "status":
+            self._source = living(f"experiment_id IN ({self._among})")
         if not dot:
             return _FIELDS[field], _FIELDS[field]
         name = list(self._joins).index(field) if field in self._joins else len(self._joins)

@@ -12,6 +12,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
+from ops.registry.databricks.beats import WarehouseHeart
 from ops.registry.databricks.catalogtags import CatalogTags
 from ops.registry.databricks.runrows import RunRows
 from ops.registry.databricks.spool import Spool
@@ -48,12 +49,12 @@ class ExperimentTable(ExperimentLedger):
         self._found: dict[str, Experiment] = {}
 
     def create(
-        self, name: str, description: str, tags: Mapping[str, str], **more: Any
+        self, name: str, description: str, tags: Mapping[str, str], more: Any = None
     ) -> Experiment:
         """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
         check_name("experiment", name)
-        if more:
-            raise _unsupported(f"experiments with {sorted(more)}")
+        if more is not None:
+            raise _unsupported("experiments with an id or a time that is given")
         made = generate_uuid7().replace("-", "")
         self._warehouse.change(
             "MERGE INTO @ops_experiments t "
@@ -141,8 +142,12 @@ class RunTables(RunStore):
         folder: pathlib.Path,
         *,
         durability: str = "process",
+        heartbeat_seconds: float = 30.0,
     ) -> None:
-        super().__init__(folder, experiments, durability=durability, heartbeat_seconds=0)
+        super().__init__(
+            folder, experiments, durability=durability, heartbeat_seconds=heartbeat_seconds
+        )
+        self.heart: WarehouseHeart = WarehouseHeart(warehouse, heartbeat_seconds)
         self.spool = Spool(folder, warehouse, durability=durability)
         self.reading = RunRows(warehouse)
         self._warehouse = warehouse
@@ -174,6 +179,7 @@ class RunTables(RunStore):
 
     def begin(self, start: Mapping[str, Any]) -> None:
         """Add the row of a run that starts."""
+        self.heart.begin(start["run"], start["exp"])
         self._warehouse.change(
             "INSERT INTO @ops_runs "
             "(run_id, experiment_id, name, status, started_at, ended_at, parent_run_id, error, "
@@ -186,23 +192,29 @@ class RunTables(RunStore):
         )
         self._known[start["run"]] = start["exp"]
 
-    def append_body(self, run_id: str, body: bytes) -> None:
+    def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
         """Keep what `encode` made of a record; the network is not waited for."""
-        self.spool.append(run_id, self.home(run_id), body)
+        home = self.home(run_id)
+        place = self.spool.append(run_id, home, body)
+        self.heart.logged(run_id, home)
+        return place
 
     def settle(self) -> None:
         """Send what this process logged and, the first time, what dead processes left here."""
         self.spool.flush()
+        self.heart.announce()
         with self._recovering:
             if not self._recovered:
                 self.spool.recover()
                 self._recovered = True
 
     def release(self, run_id: str) -> None:
-        """Nothing is kept open for a run."""
+        """Give no more signs of life of a run that has ended."""
+        self.heart.end(run_id)
 
     def close(self) -> None:
-        """Send what is left and close the spool."""
+        """Send what is left and close the spool; runs that were not ended fall silent."""
+        self.heart.stop()
         self.spool.close()
 
 

@@ -69,17 +69,21 @@ class Spool:
         if self._process != os.getpid():
             self._begin()
 
-    def append(self, run_id: str, experiment_id: str, body: bytes) -> None:
-        """Keep what `encode` made of a record; when this returns, a kill cannot lose it."""
+    def append(self, run_id: str, experiment_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
+        """Keep what `encode` made of a record; when this returns, a kill cannot lose it.
+
+        Returns in which file it is, and where there.
+        """
         self._look_whether_forked()
         with self._turn:
             journal = self._opened()
             self._count += 1
             place = self._count
             head = f'{{"n":{place},"r":"{run_id}","x":"{experiment_id}","f":'.encode()
-            journal.append_body(b"%b%b}" % (head, body))
+            at = journal.append_body(b"%b%b}" % (head, body))
             record = {"r": run_id, "x": experiment_id, "f": decode(body)}
             self._pending.append((place, record))
+            return journal.path, at
 
     def flush(self) -> None:
         """Send what is kept; raises when the warehouse does not take it, and keeps it then."""

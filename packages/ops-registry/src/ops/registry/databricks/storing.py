@@ -218,8 +218,9 @@ class DatabricksStorageBackend:
         stale = sorted({row["path"] for row in old} - {one["path"] for one in batch})
         if stale:
             self.warehouse.change(
-                "DELETE FROM @ops_files WHERE path IN "
-                "(SELECT explode(from_json(:stale, 'array<string>')))",
+                "MERGE INTO @ops_files t USING (SELECT e AS path FROM "
+                "(SELECT explode(from_json(:stale, 'array<string>')) AS e)) s "
+                "ON t.path = s.path WHEN MATCHED THEN DELETE",
                 stale=json.dumps(stale),
             )
         self._clear(old)

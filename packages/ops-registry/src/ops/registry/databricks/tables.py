@@ -1,6 +1,7 @@
 """The tables of a schema: made at the first statement, migrated by number, refused when newer.
 
-`ops_format` has one row per migration that was done. Facts and points are only ever inserted, so
+`ops_format` has a row per migration that was done, and the greatest number counts: format 2 added
+`ops_run_beats` to format 1. Facts and points are only ever inserted, so
 writers do not conflict; what must be decided (names, the end of a run, the head of a model's
 history) is one row that changes under its ``version``. Times are nanoseconds since the epoch. Clustered
 by run or model, not partitioned, and no IDENTITY columns, which would make writers wait.
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 from ops.registry.errors import CorruptStoreError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ops.registry.databricks.warehouse import Warehouse
 
 __all__ = ["FORMAT", "VOLUME", "prepare"]
 
-FORMAT = 1
+FORMAT = 2
 VOLUME = "ops_artifacts"
 
 _TABLES = {
@@ -49,6 +52,9 @@ _TABLES = {
     "ops_files": """
         path STRING NOT NULL, place STRING, size BIGINT, checksum STRING, version BIGINT
     """,
+    "ops_run_beats": """
+        run_id STRING NOT NULL, experiment_id STRING NOT NULL, beat_at BIGINT, every_seconds DOUBLE
+    """,
 }
 _CLUSTERS = {
     "ops_experiments": "name",
@@ -58,7 +64,11 @@ _CLUSTERS = {
     "ops_models": "name",
     "ops_model_events": "name",
     "ops_files": "path",
+    "ops_run_beats": "experiment_id, run_id",
 }
+#: The tables that a format has and the one before it had not.
+_ADDED = {2: ("ops_run_beats",)}
+_FIRST = tuple(name for name in _TABLES if all(name not in added for added in _ADDED.values()))
 
 
 def prepare(warehouse: Warehouse) -> None:
@@ -74,20 +84,25 @@ def prepare(warehouse: Warehouse) -> None:
             suggestions=("Upgrade ops-registry.",),
         )
     if found < 1:
-        _make_first(warehouse)
-
-
-def _make_first(warehouse: Warehouse) -> None:
-    warehouse.define(f"CREATE SCHEMA IF NOT EXISTS {warehouse.scope}")
-    warehouse.define(f"CREATE TABLE IF NOT EXISTS {warehouse.table('ops_format')} (format BIGINT)")
-    for name, columns in _TABLES.items():
+        warehouse.define(f"CREATE SCHEMA IF NOT EXISTS {warehouse.scope}")
         warehouse.define(
-            f"CREATE TABLE IF NOT EXISTS {warehouse.table(name)} ({columns}) "
+            f"CREATE TABLE IF NOT EXISTS {warehouse.table('ops_format')} (format BIGINT)"
+        )
+        _make_tables(warehouse, _FIRST)
+        warehouse.define(f"CREATE VOLUME IF NOT EXISTS {warehouse.table(VOLUME)}")
+    for step in range(max(found, 1) + 1, FORMAT + 1):
+        _make_tables(warehouse, _ADDED[step])
+    if found < FORMAT:
+        # Last: who finds the number finds the tables. Written twice by two at once, it is the same.
+        warehouse.change("INSERT INTO @ops_format VALUES (:format)", format=FORMAT)
+
+
+def _make_tables(warehouse: Warehouse, names: Iterable[str]) -> None:
+    for name in names:
+        warehouse.define(
+            f"CREATE TABLE IF NOT EXISTS {warehouse.table(name)} ({_TABLES[name]}) "
             f"CLUSTER BY ({_CLUSTERS[name]})"
         )
-    warehouse.define(f"CREATE VOLUME IF NOT EXISTS {warehouse.table(VOLUME)}")
-    # Last: who finds the number finds the tables. Written twice by two at once, it is the same.
-    warehouse.change("INSERT INTO @ops_format VALUES (1)")
 
 
 def _format(warehouse: Warehouse) -> int:

@@ -58,6 +58,7 @@ class DatabricksExperimentTracker(ExperimentTracker):
         operations: Operations | None = None,
         durability: str = "process",
         catalog_tags: bool = True,
+        heartbeat_seconds: float = 30.0,
     ) -> None:
         super().__init__(root, operations=operations, durability=durability, heartbeat_seconds=0)
         self.warehouse = warehouse
@@ -66,7 +67,11 @@ class DatabricksExperimentTracker(ExperimentTracker):
             warehouse, self.root, catalog_tags=catalog_tags
         )
         self._store: RunTables = RunTables(
-            warehouse, self._experiments, self.root / "spool", durability=durability
+            warehouse,
+            self._experiments,
+            self.root / "spool",
+            durability=durability,
+            heartbeat_seconds=heartbeat_seconds,
         )
 
     # The life of a run
@@ -93,6 +98,7 @@ class DatabricksExperimentTracker(ExperimentTracker):
             self.warehouse.wait(attempt)
         else:
             raise StorageError(f"Run {run_id} was changed by others {_ATTEMPTS} times in a row.")
+        self._store.release(run_id)
         failed = status is RunStatus.FAILED
         self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
         self._done(EventType.RUN_FAILED if failed else EventType.RUN_COMPLETED, asked)
@@ -270,8 +276,16 @@ class DatabricksExperimentTracker(ExperimentTracker):
         return self._experiments.adopt(experiment)
 
     def compact(self) -> int:
-        """Send what is in the spool; Delta compacts its tables itself. Returns the number of runs."""
+        """Send what is in the spool and delete signs of life of runs that have ended.
+
+        Delta compacts its tables itself. Returns the number of runs.
+        """
         self.flush()
+        self.warehouse.change(
+            "MERGE INTO @ops_run_beats t USING "
+            "(SELECT DISTINCT run_id FROM @ops_runs WHERE status <> 'RUNNING') s "
+            "ON t.run_id = s.run_id WHEN MATCHED THEN DELETE"
+        )
         (row,) = self.warehouse.rows("SELECT count(DISTINCT run_id) AS runs FROM @ops_runs")
         return int(row["runs"])
 
