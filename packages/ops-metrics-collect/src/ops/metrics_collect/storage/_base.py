@@ -1,11 +1,12 @@
 """What a storage is: objects by name, put whole or not at all, fetched as private files.
 
-Names are relative paths with "/" between their parts. The helpers here are the parts of the
-behaviour that must not differ from storage to storage: the check of what is put, and globbing.
+Names are relative paths with "/" between their parts. `BaseStorage` and the helpers here are the
+parts of the behaviour that must not differ from storage to storage: what may be put, and globbing.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import io
 import json
@@ -17,7 +18,7 @@ import tempfile
 from typing import IO, TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ops.foundation.files import safe_join
-from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.errors import ObjectExists, ObjectNotFound, ParameterError
 from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from ops.foundation.files import StrPath
 
 __all__ = [
+    "BaseStorage",
     "Storage",
     "checked_name",
     "glob_pattern",
-    "opened_source",
     "private_path",
     "seekable",
     "setting",
@@ -78,8 +79,48 @@ class Storage(Protocol):
         ...
 
 
+class BaseStorage(abc.ABC):
+    """What the storages here have in common: the three ways to pass an object, and globbing."""
+
+    def put(
+        self,
+        name: str,
+        *,
+        dict: Mapping[str, Any] | None = None,  # noqa: A002 - the name of the specification
+        filename: StrPath | None = None,
+        fileobj: IO[bytes] | None = None,
+        overwrite: bool = True,
+    ) -> None:
+        """Store exactly one of *dict* (as JSON), *filename* and *fileobj*; done when it returns.
+
+        With `overwrite=False` the object is created once: `ObjectExists` when the name is taken.
+        """
+        key = checked_name(name)
+        with _opened_source(dict, filename, fileobj) as source:
+            self._put(key, source, overwrite=overwrite)
+
+    @abc.abstractmethod
+    def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:
+        """Store what *source*, which may have no beginning to return to, has left."""
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the sorted names that match: `*` and `?` within a part, `**` across parts."""
+        expression = glob_pattern(pattern)
+        return [name for name in self.list() if expression.match(name)]
+
+    @abc.abstractmethod
+    def list(self, prefix: str = "") -> list[str]:
+        """Return the sorted names that start with *prefix*."""
+
+    def _missing(self, name: str) -> ObjectNotFound:
+        return ObjectNotFound(f"There is no {name!r} in {self!r}.")
+
+    def _taken(self, name: str) -> ObjectExists:
+        return ObjectExists(f"{name!r} is already in {self!r}.")
+
+
 @contextlib.contextmanager
-def opened_source(
+def _opened_source(
     data: Mapping[str, Any] | None, filename: StrPath | None, fileobj: IO[bytes] | None
 ) -> Iterator[IO[bytes]]:
     """Give what is to be stored as one readable binary file, whichever way it was passed."""

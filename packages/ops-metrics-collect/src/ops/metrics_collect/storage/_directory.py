@@ -12,14 +12,14 @@ import os
 import pathlib
 import re
 import shutil
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from ops.foundation.files import atomic_write, safe_join
-from ops.metrics_collect.errors import ObjectExists, ObjectNotFound, ParameterError
-from ops.metrics_collect.storage._base import glob_pattern, opened_source, private_path
+from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.storage._base import BaseStorage, private_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ops.foundation.files import StrPath
 
@@ -29,32 +29,22 @@ __all__ = ["StorageDirectory"]
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.tmp")
 
 
-class StorageDirectory:
-    """A storage in the folder *base_path*, which is created by the first put."""
+class StorageDirectory(BaseStorage):
+    """A storage in the folder *base_path*, which is created by the first put; a put is durable."""
 
     def __init__(self, base_path: StrPath = ".") -> None:
         self.base_path = pathlib.Path(base_path)
 
-    def put(
-        self,
-        name: str,
-        *,
-        dict: Mapping[str, Any] | None = None,  # noqa: A002 - the name of the specification
-        filename: StrPath | None = None,
-        fileobj: IO[bytes] | None = None,
-        overwrite: bool = True,
-    ) -> None:
-        """Store exactly one of *dict*, *filename* and *fileobj*; durable when it returns."""
+    def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:
         path = self._path(name)
         if _UNFINISHED.fullmatch(path.name):
             raise ParameterError(f"{name!r} is a name of unfinished files; choose another one.")
-        with opened_source(dict, filename, fileobj) as source:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with atomic_write(path, "wb" if overwrite else "xb", durable="full") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-            except FileExistsError as error:
-                raise ObjectExists(f"{name!r} is already in {str(self.base_path)!r}.") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic_write(path, "wb" if overwrite else "xb", durable="full") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except FileExistsError as error:
+            raise self._taken(name) from error
 
     @contextlib.contextmanager
     def get(self, name: str) -> Iterator[str]:
@@ -80,11 +70,6 @@ class StorageDirectory:
                 raise
             raise self._missing(name) from error
 
-    def glob(self, pattern: str) -> list[str]:
-        """Return the sorted names that match: `*` and `?` within a part, `**` across parts."""
-        expression = glob_pattern(pattern)
-        return [name for name in self.list() if expression.match(name)]
-
     def list(self, prefix: str = "") -> list[str]:
         """Return the sorted names that start with *prefix*."""
         names = []
@@ -97,9 +82,6 @@ class StorageDirectory:
 
     def _path(self, name: str) -> pathlib.Path:
         return safe_join(self.base_path, name)
-
-    def _missing(self, name: str) -> ObjectNotFound:
-        return ObjectNotFound(f"There is no {name!r} in {str(self.base_path)!r}.")
 
     def __repr__(self) -> str:
         return f"StorageDirectory({str(self.base_path)!r})"

@@ -13,12 +13,11 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ops.foundation.helpers import LazyImport
 from ops.metrics_collect.errors import PutOnlyError, StorageError
-from ops.metrics_collect.storage._base import checked_name, opened_source, seekable
+from ops.metrics_collect.storage._base import BaseStorage, seekable
 from ops.resilience import HTTPClient, HTTPError, RetryConfig
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Mapping
 
     from ops.foundation.files import StrPath
 
@@ -29,7 +28,7 @@ httpx: Any = LazyImport("httpx", "ops-metrics-collect[http]")
 RETRY = RetryConfig(max_attempts=6, initial_delay=0.5, max_delay=30.0, timeout=300.0)
 
 
-class HTTPStorage:
+class HTTPStorage(BaseStorage):
     """The base of put-only storages; subclasses define `send`."""
 
     def __init__(
@@ -49,20 +48,16 @@ class HTTPStorage:
         self._retry_config = retry
         self._secrets = [s for s in secrets if s]
 
-    def put(
+    def _put(
         self,
         name: str,
+        source: IO[bytes],
         *,
-        dict: Mapping[str, Any] | None = None,  # noqa: A002 - the name of the specification
-        filename: StrPath | None = None,
-        fileobj: IO[bytes] | None = None,
-        overwrite: bool = True,  # noqa: ARG002 - the receiver knows names that it has
+        overwrite: bool,  # noqa: ARG002 - the receiver knows names that it has
     ) -> None:
-        """Send exactly one of *dict*, *filename* and *fileobj*; accepted when it returns."""
-        key = checked_name(name)
-        with opened_source(dict, filename, fileobj) as raw, seekable(raw) as source:
+        with seekable(source) as whole:
             try:
-                self.send(key, source)
+                self.send(name, whole)
             except HTTPError as error:
                 raise StorageError(f"{self!r}: {self._redacted(str(error))}") from None
 
@@ -92,9 +87,9 @@ class HTTPStorage:
 
     def close(self) -> None:
         """Close the connections; the next put opens new ones."""
-        if "_http" in self.__dict__:
+        if "_http" in vars(self):
             self._http[1].close()
-            del self.__dict__["_http"]
+            del self._http
 
     @functools.cached_property
     def _http(self) -> tuple[HTTPClient, Any]:

@@ -13,15 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.helpers import LazyImport
 from ops.metrics_collect.errors import (
-    ObjectExists,
-    ObjectNotFound,
     ParameterError,
     StorageError,
 )
 from ops.metrics_collect.storage._base import (
+    BaseStorage,
     checked_name,
-    glob_pattern,
-    opened_source,
     private_path,
     seekable,
     setting,
@@ -29,9 +26,7 @@ from ops.metrics_collect.storage._base import (
 from ops.resilience import RetryConfig, RetryError, with_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from ops.foundation.files import StrPath
+    from collections.abc import Callable, Iterator
 
 __all__ = ["StoragePostgres"]
 
@@ -42,7 +37,7 @@ _PIECE = 1 << 20
 _RETRY = RetryConfig(max_attempts=5, initial_delay=0.2, max_delay=10.0, timeout=120.0)
 
 
-class StoragePostgres:
+class StoragePostgres(BaseStorage):
     """A storage in *table* (which is created when it is missing) of the database *dsn*.
 
     What is not given is taken from OPS_METRICS_DSN. Connections live as long as a call.
@@ -63,19 +58,9 @@ class StoragePostgres:
         self._config = retry
         self._ready = False
 
-    def put(
-        self,
-        name: str,
-        *,
-        dict: Mapping[str, Any] | None = None,  # noqa: A002 - the name of the specification
-        filename: StrPath | None = None,
-        fileobj: IO[bytes] | None = None,
-        overwrite: bool = True,
-    ) -> None:
-        """Store exactly one of *dict*, *filename* and *fileobj*; durable when it returns."""
-        key = checked_name(name)
-        with opened_source(dict, filename, fileobj) as raw, seekable(raw) as source:
-            self._call(lambda db: self._write(db, key, source, overwrite=overwrite))
+    def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:
+        with seekable(source) as whole:
+            self._call(lambda db: self._write(db, name, whole, overwrite=overwrite))
 
     def _write(self, db: Any, key: str, source: IO[bytes], *, overwrite: bool) -> None:
         if overwrite:
@@ -89,7 +74,7 @@ class StoragePostgres:
             if not piece and number:
                 break
             if not db.execute(insert, (key, number, piece)).rowcount:
-                raise ObjectExists(f"{key!r} is already in {self!r}.")
+                raise self._taken(key)
 
     @contextlib.contextmanager
     def get(self, name: str) -> Iterator[str]:
@@ -127,11 +112,6 @@ class StoragePostgres:
         query = self._sql("delete from {} where name = %s")
         if not self._call(lambda db: db.execute(query, (key,)).rowcount):
             raise self._missing(name)
-
-    def glob(self, pattern: str) -> list[str]:
-        """Return the sorted names that match: `*` and `?` within a part, `**` across parts."""
-        expression = glob_pattern(pattern)
-        return [name for name in self.list() if expression.match(name)]
 
     def list(self, prefix: str = "") -> list[str]:
         """Return the sorted names that start with *prefix*."""
@@ -175,9 +155,6 @@ class StoragePostgres:
 
     def _sql(self, text: str) -> Any:
         return psycopg_sql.SQL(text).format(psycopg_sql.Identifier(*self.table.split(".")))
-
-    def _missing(self, name: str) -> ObjectNotFound:
-        return ObjectNotFound(f"There is no {name!r} in {self!r}.")
 
     def __repr__(self) -> str:
         return f"<StoragePostgres {self.table}>"

@@ -21,15 +21,12 @@ from typing import IO, TYPE_CHECKING, Any
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.helpers import LazyImport
 from ops.metrics_collect.errors import (
-    ObjectExists,
-    ObjectNotFound,
     ParameterError,
     StorageError,
 )
 from ops.metrics_collect.storage._base import (
+    BaseStorage,
     checked_name,
-    glob_pattern,
-    opened_source,
     private_path,
     seekable,
     setting,
@@ -38,8 +35,6 @@ from ops.resilience import RetryConfig, RetryError, with_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from ops.foundation.files import StrPath
 
 __all__ = ["StorageS3"]
 
@@ -62,7 +57,7 @@ class _Passing(Exception):  # noqa: N818 - marks what may be tried again; never 
         self.retry_after = float(after) if after.isdigit() else None
 
 
-class StorageS3:
+class StorageS3(BaseStorage):
     """A storage in *bucket*, below *prefix*; without keys, boto3 looks for credentials as it does.
 
     What is not given is taken from OPS_METRICS_BUCKET_NAME, _BUCKET_ENDPOINT, _BUCKET_REGION,
@@ -111,25 +106,16 @@ class StorageS3:
             ),
         )
 
-    def put(
-        self,
-        name: str,
-        *,
-        dict: Mapping[str, Any] | None = None,  # noqa: A002 - the name of the specification
-        filename: StrPath | None = None,
-        fileobj: IO[bytes] | None = None,
-        overwrite: bool = True,
-    ) -> None:
-        """Store exactly one of *dict*, *filename* and *fileobj*; complete when it returns."""
+    def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:
         key = self._key(name)
-        with opened_source(dict, filename, fileobj) as raw, seekable(raw) as source:
-            digest, size = _measured(source)
+        with seekable(source) as whole:
+            digest, size = _measured(whole)
             if not overwrite and self._head(key) is not None:
                 raise self._taken(name)
-            options: dict_[str, Any] = {} if overwrite else {"IfNoneMatch": "*"}
+            options = {} if overwrite else {"IfNoneMatch": "*"}
             send = self._put_whole if size <= self._part_bytes else self._put_parts
             try:
-                send(key, source, digest, options)
+                send(key, whole, digest, options)
             except _Taken as error:
                 there = self._head(key)
                 if there is None or there["Metadata"].get("sha256") != digest:
@@ -166,15 +152,10 @@ class StorageS3:
             raise self._missing(name)
         self._call(self._client.delete_object, Bucket=self.bucket, Key=key)
 
-    def glob(self, pattern: str) -> list[str]:
-        """Return the sorted names that match: `*` and `?` within a part, `**` across parts."""
-        expression = glob_pattern(pattern)
-        return [name for name in self.list() if expression.match(name)]
-
     def list(self, prefix: str = "") -> list[str]:
         """Return the sorted names that start with *prefix*."""
-        names: list_[str] = []
-        options: dict_[str, Any] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
+        names: list[str] = []
+        options: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
         while True:
             page = self._call(self._client.list_objects_v2, **options)
             names += [o["Key"].removeprefix(self.prefix) for o in page.get("Contents", [])]
@@ -229,7 +210,7 @@ class StorageS3:
         if there:
             self._correct_digest(key, digest)
 
-    def _begun(self, key: str, digest: str) -> dict_[str, Any]:
+    def _begun(self, key: str, digest: str) -> dict[str, Any]:
         begun = self._call(
             self._client.create_multipart_upload,
             Bucket=self.bucket,
@@ -241,7 +222,7 @@ class StorageS3:
 
     def _resumed(
         self, key: str, source: IO[bytes]
-    ) -> tuple[dict_[str, Any], dict_[int, dict_[str, Any]]] | None:
+    ) -> tuple[dict[str, Any], dict[int, dict[str, Any]]] | None:
         """Return an upload to this key that has parts of ours and no others, and its parts.
 
         Other uploads to this key are what is left of other content, and are ended.
@@ -258,8 +239,8 @@ class StorageS3:
                 self._abort(upload)
         return None
 
-    def _parts_there(self, upload: Mapping[str, Any]) -> dict_[int, dict_[str, Any]]:
-        found: dict_[int, dict_[str, Any]] = {}
+    def _parts_there(self, upload: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+        found: dict[int, dict[str, Any]] = {}
         marker = 0
         while True:
             page = self._call(self._client.list_parts, **upload, PartNumberMarker=marker)
@@ -285,9 +266,9 @@ class StorageS3:
         with contextlib.suppress(StorageError, _Missing):
             self._call(self._client.abort_multipart_upload, **upload)
 
-    def _head(self, key: str) -> dict_[str, Any] | None:
+    def _head(self, key: str) -> dict[str, Any] | None:
         try:
-            found: dict_[str, Any] = self._call(
+            found: dict[str, Any] = self._call(
                 self._client.head_object, Bucket=self.bucket, Key=key
             )
         except _Missing:
@@ -317,20 +298,9 @@ class StorageS3:
     def _key(self, name: str) -> str:
         return self.prefix + checked_name(name)
 
-    def _missing(self, name: str) -> ObjectNotFound:
-        return ObjectNotFound(f"There is no {name!r} in {self!r}.")
-
-    def _taken(self, name: str) -> ObjectExists:
-        return ObjectExists(f"{name!r} is already in {self!r}.")
-
     def __repr__(self) -> str:
         at = f" at {self._endpoint}" if self._endpoint else ""
         return f"<StorageS3 {self.bucket}/{self.prefix}{at}>"
-
-
-# The methods `list` and the parameter `dict` hide these names in the class.
-list_ = list
-dict_ = dict
 
 
 class _Missing(Exception):  # noqa: N818 - never leaves this module
