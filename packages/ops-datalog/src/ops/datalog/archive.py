@@ -139,7 +139,7 @@ def _archive(task: _Task) -> int:
             if extends:
                 copy_members(old, writer, taken)
             runs = LogReader(folder).runs(without=old if extends else None)
-            names = Names(taken)
+            names = Names(taken.__contains__)
             for block in merged(runs, source):
                 for name, row in names.of(block):
                     writer.add(name, bytes(row))

@@ -65,7 +65,7 @@ def to_npy(
     """Write one SOURCE_TIME.npy per message into *folder*."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    names = Names(set())
+    names = Names(lambda _: False)
     for block in _counted(log, source, progress):
         for name, row in names.of(block):
             np.save(target / f"{name}.npy", np.frombuffer(row, np.uint8))

@@ -37,7 +37,7 @@ def followed(
     wait: Callable[[float], object] | None,
 ) -> Iterator[Message]:
     """Yield messages as they are logged, until the log is stopped and all were seen."""
-    writers: dict[str, _Writer] = {}
+    writers: dict[str, Cursor] = {}
     if not new_only:
         for block in merged(list(stored_runs(folder, LogReport())), source):
             yield from block.messages()
@@ -62,12 +62,12 @@ def _is_open(folder: Path) -> bool:
         return False
 
 
-def _news(folder: Path, writers: dict[str, _Writer]) -> list[Run]:
+def _news(folder: Path, writers: dict[str, Cursor]) -> list[Run]:
     found: list[Run] = []
     # The copies of all tails come before any look at a segment.
     tails = {path.name.removesuffix(".tail"): tail_frames(path) for path in folder.glob("*.tail")}
     for files in writers_in(folder):
-        writer = writers.setdefault(files.stem, _Writer())
+        writer = writers.setdefault(files.stem, Cursor())
         found += writer.grown(files.segments)
         frames = tails.get(files.stem)
         if frames is not None:
@@ -78,14 +78,15 @@ def _news(folder: Path, writers: dict[str, _Writer]) -> list[Run]:
     return found
 
 
-class _Writer:
+class Cursor:
     """How far the segments of one writer were read; `sequence` is the last frame that was seen."""
 
-    def __init__(self) -> None:
-        self.sequence = 0
+    def __init__(self, sequence: int = 0) -> None:
+        self.sequence = sequence
         self._offsets: dict[str, int] = {}
 
     def grown(self, segments: list[Path]) -> Iterator[Run]:
+        """Yield what was appended to *segments* since the last time, in order."""
         for path in segments:
             try:
                 with path.open("rb", buffering=0) as file:

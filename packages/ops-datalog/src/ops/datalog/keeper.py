@@ -24,11 +24,17 @@ class Keeper:
     """Keeps one saver alive; *report* gets the text when that is hopeless."""
 
     def __init__(
-        self, folder: Path, interval: float, threads: int, report: Callable[[str], None]
+        self,
+        folder: Path,
+        interval: float,
+        threads: int,
+        report: Callable[[str], None],
+        *,
+        lay_out: bool = False,
     ) -> None:
         self._command = [
             sys.executable, "-m", "ops.datalog.saver", str(folder),
-            "--interval", repr(interval), "--threads", str(threads),
+            "--interval", repr(interval), "--threads", str(threads), *["--lay-out"] * lay_out,
         ]  # fmt: skip
         self._report = report
         self._guard = threading.Lock()

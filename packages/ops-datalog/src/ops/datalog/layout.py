@@ -3,11 +3,13 @@
 New files are made in a folder beside their place; renaming that folder to `layout.done` is the commit.
 From then on what it replaces is superfluous and is removed, and its files move to their names one by
 one; whoever comes next (`finish_layout`) completes a move that was cut off, and who reads meanwhile
-looks into the folder and not at what it replaces (`stored_files`).
+looks into the folder and not at what it replaces (`stored_files`). Where messages have to survive a crash
+of the machine, the files are brought to the disk before the commit, all together.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from contextlib import contextmanager
@@ -17,43 +19,49 @@ from ops.datalog.merge import merged
 from ops.datalog.messages import LogReport
 from ops.datalog.npz import members, npy_header
 from ops.datalog.runs import writer_runs
-from ops.datalog.stored import DONE, DRAFT, REPLACES_NPY, stored_files
+from ops.datalog.stored import AHEAD, DONE, DRAFT, REPLACES_NPY, stored_files
 from ops.foundation.files import sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ops.datalog.messages import Block
 
 
-def lay_out_npy(folder: Path) -> int:
-    """Turn the segments of *folder* into `SOURCE_TIME.npy` files; return how many messages.
+def lay_out_npy(
+    folder: Path, *, after: Mapping[str, int] | None = None, durable: bool = False
+) -> int:
+    """Turn the segments of *folder* into `SOURCE_TIME.npy` files; return how many there are now.
 
-    Nobody may write meanwhile. Messages of equal source and time get `_1`, `_2`, … appended.
+    Nobody may write meanwhile. Messages of equal source and time get `_1`, `_2`, … appended. The
+    draft has the messages of each writer up to the sequence number in *after* already. *durable*
+    brings the files to the disk before the segments are removed.
     """
     finish_layout(folder)
     if next(folder.glob("*.seg"), None) is None and next(folder.glob("*.tail"), None) is None:
         return 0
-    count = 0
-    with draft_of(folder) as draft:
-        names = Names(_taken_names(folder))
-        for block in merged(list(writer_runs(folder, LogReport()))):
+    with draft_of(folder, goes_on=bool(after)) as draft:
+        names = Names(_taken_in(folder, draft if after else None))
+        for block in merged(list(writer_runs(folder, LogReport(), after=after))):
             for name, row in names.of(block):
-                _write_npy(f"{draft}/{name}.npy", row)
-                count += 1
+                write_npy(f"{draft}/{name}.npy", row)
+        count = len(os.listdir(draft))
+        if durable:
+            _sync_file_system(draft)
     return count
 
 
 @contextmanager
-def draft_of(folder: Path, *, replaces_npy: bool = False) -> Iterator[Path]:
+def draft_of(folder: Path, *, replaces_npy: bool = False, goes_on: bool = False) -> Iterator[Path]:
     """Give a folder for new files; what is in it at the end replaces the segments.
 
-    *replaces_npy* replaces the .npy files as well.
+    *replaces_npy* replaces the .npy files as well; *goes_on* keeps what the draft has already.
     """
     draft = folder / DRAFT
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
+    if not goes_on:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
     try:
         yield draft
     except BaseException:
@@ -79,9 +87,10 @@ def finish_layout(folder: Path) -> None:
     if replaces_npy:
         for path in stored_files(folder).superseded:
             path.unlink(missing_ok=True)
-    for path in done.iterdir():
-        if path.name != REPLACES_NPY:
-            path.rename(folder / path.name)
+    shutil.rmtree(folder / AHEAD, ignore_errors=True)  # it was of those segments
+    for name in os.listdir(done):
+        if name != REPLACES_NPY:
+            os.rename(f"{done}/{name}", f"{folder}/{name}")
     (done / REPLACES_NPY).unlink(missing_ok=True)
     done.rmdir()
 
@@ -89,8 +98,8 @@ def finish_layout(folder: Path) -> None:
 class Names:
     """Gives messages the names `SOURCE_TIME`, and `SOURCE_TIME_1`, … to those that are equal."""
 
-    def __init__(self, taken: set[str]) -> None:
-        self._taken = taken
+    def __init__(self, is_taken: Callable[[str], bool]) -> None:
+        self._is_taken = is_taken
         self._last, self._number = "", 0
 
     def of(self, block: Block) -> Iterator[tuple[str, memoryview]]:
@@ -102,14 +111,22 @@ class Names:
             if base != self._last:
                 self._last, self._number = base, 0
             name = base if not self._number else f"{base}_{self._number}"
-            while name in self._taken:
+            while self._is_taken(name):
                 self._number += 1
                 name = f"{base}_{self._number}"
             self._number += 1
             yield name, row.data
 
 
-def _taken_names(folder: Path) -> set[str]:
+def _taken_in(folder: Path, draft: Path | None) -> Callable[[str], bool]:
+    old = taken_names(folder)
+    if draft is None:
+        return old.__contains__
+    return lambda name: name in old or os.path.exists(f"{draft}/{name}.npy")
+
+
+def taken_names(folder: Path) -> set[str]:
+    """Return the names that messages have in the files and archives of *folder*."""
     files = stored_files(folder)
     names = {path.stem for path in files.npy}
     for archive in files.archives:
@@ -117,7 +134,8 @@ def _taken_names(folder: Path) -> set[str]:
     return names
 
 
-def _write_npy(path: str, data: memoryview) -> None:
+def write_npy(path: str, data: memoryview) -> None:
+    """Make the .npy file of one message."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         header = npy_header(len(data))
@@ -125,5 +143,16 @@ def _write_npy(path: str, data: memoryview) -> None:
             os.lseek(fd, 0, os.SEEK_SET)
             with open(fd, "wb", closefd=False) as file:
                 file.write(header + data)
+    finally:
+        os.close(fd)
+
+
+def _sync_file_system(folder: Path) -> None:
+    """Bring all files of the file system of *folder* to the disk: one call in place of one a file."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
     finally:
         os.close(fd)

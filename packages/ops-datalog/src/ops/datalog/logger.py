@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from ops.datalog.ahead import adopt
 from ops.datalog.archive import compress_npy_logs
 from ops.datalog.checksums import checksum_of, number_of
 from ops.datalog.errors import DataLogError, LogExistsError, SaverError
@@ -45,6 +46,9 @@ class DataLogger:
     "crc32c" is faster for large messages and needs the extra `crc` for writing and reading (also by
     OPS_DATALOG_CHECKSUM).
 
+    *lay_out_ahead* lets the saver make the `.npy` files while messages are logged, so that `stop`
+    has little left to do after a long time; they take room beside the segments until then.
+
     *process_count* is how many processes `compress_logs` uses; *thread_count* how many files the
     saver syncs at a time; *sleep_timer* how many microseconds pass between two looks at what is
     waited for: room on the disk, or puts that are under way in `stop`.
@@ -66,6 +70,7 @@ class DataLogger:
         sync_interval: float = 0.25,
         on_full: OnFull = "raise",
         checksum: ChecksumName | None = None,
+        lay_out_ahead: bool = False,
     ) -> None:
         if not instance_name or "/" in instance_name or "\0" in instance_name:
             raise ValidationError(f"{instance_name!r} cannot name a log.")
@@ -80,6 +85,12 @@ class DataLogger:
                 "process_count and thread_count must be at least 1, sleep_timer at least 0 and "
                 "sync_interval positive."
             )
+        if lay_out_ahead and (self._layout, self._sync) != ("npy", "interval"):
+            raise ValidationError(
+                "lay_out_ahead is work of the saver for .npy files: it needs layout='npy' and "
+                f"sync='interval', not {self._layout!r} and {self._sync!r}."
+            )
+        self._ahead = lay_out_ahead
         self._name, self._interval = instance_name, sync_interval
         self._processes, self._threads = process_count, thread_count
         self._pause = sleep_timer / 1e6
@@ -147,7 +158,11 @@ class DataLogger:
         self._state.open()
         if self._sync == "interval":
             self._keeper = Keeper(
-                self._folder, self._interval, self._threads, self._state.add_error
+                self._folder,
+                self._interval,
+                self._threads,
+                self._state.add_error,
+                lay_out=self._ahead,
             )
 
     def stop(self) -> None:
@@ -166,7 +181,7 @@ class DataLogger:
         if self._keeper is not None:
             self._keeper.end()
         if self._layout == "npy":
-            lay_out_npy(self._folder)
+            lay_out_npy(self._folder, after=adopt(self._folder), durable=self._sync != "none")
         else:
             self._finish_segments()
         self._errors = state.errors()

@@ -20,7 +20,7 @@ from ops.datalog.frames import HEADER_SIZE, parse_file_header
 from ops.datalog.scan import Scan, checked_frames, frames_in, messages_of, read_at, valid_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ops.datalog.messages import LogReport
@@ -145,10 +145,17 @@ def writers_in(folder: Path) -> list[WriterFiles]:
     return [WriterFiles(stem, segments.get(stem, []), tails.get(stem)) for stem in stems]
 
 
-def writer_runs(folder: Path, report: LogReport, *, check_all: bool = False) -> Iterator[Run]:
+def writer_runs(
+    folder: Path,
+    report: LogReport,
+    *,
+    check_all: bool = False,
+    after: Mapping[str, int] | None = None,
+) -> Iterator[Run]:
     """Yield the runs of all writers; note in *report* what is torn, damaged or missing.
 
-    *check_all* checks every frame also where an index says where they are.
+    *check_all* checks every frame also where an index says where they are; *after* is the sequence
+    number of each writer behind which to begin.
     """
     # Tails first: what a writer moves from its tail to its segment meanwhile is then seen twice,
     # which sequence numbers tell, and never missed.
@@ -157,7 +164,7 @@ def writer_runs(folder: Path, report: LogReport, *, check_all: bool = False) -> 
     }
     files = {writer.stem: writer.segments for writer in writers_in(folder)}
     for stem in sorted({*files, *tails}):
-        last = 0
+        last = 0 if after is None else after.get(stem, 0)
         for path in files.get(stem, []):
             try:
                 found = full_scan(path) if check_all else scan_or_index(path)

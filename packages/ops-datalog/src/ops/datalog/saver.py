@@ -2,7 +2,8 @@
 
 What `put` accepted survives the death of any process without it; the saver is there for the crash of
 the machine. Every interval it syncs the files that changed, several at a time, and gives an index to
-segments that their writers have left for a next one. Nothing waits for it and nothing goes through it,
+segments that their writers have left for a next one. Asked to, it lays out `.npy` files ahead of the
+logger's end, in a thread of its own (see `ahead`). Nothing waits for it and nothing goes through it,
 so killing it loses nothing: the keeper (see `keeper`) starts another.
 
 It is a process and not a thread because a thread that computes an index would take turns with the
@@ -16,6 +17,7 @@ import argparse
 import os
 import select
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -39,10 +41,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--interval", type=float, required=True, help="seconds")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument(
+        "--lay-out", action="store_true", help="make .npy files while it is written"
+    )
     options = parser.parse_args()
     starter = os.getppid()
     with ThreadPoolExecutor(options.threads) as pool:
         saver = Saver(options.folder, pool)
+        if options.lay_out:
+            threading.Thread(
+                target=_lay_out_ahead, args=(options.folder, options.interval), daemon=True
+            ).start()
         told = _wait(options.interval, starter)
         while not told and (os.getppid() == starter or saver.has_living_writers()):
             saver.work()
@@ -100,6 +109,22 @@ class Saver:
                 except (OSError, DataLogError) as error:
                     return f"{path.name} cannot be sealed: {error}"
         return None
+
+
+def _lay_out_ahead(folder: Path, interval: float) -> None:
+    """Lay out until this process ends; what it cannot do is left to the end of the logger."""
+    from ops.datalog.ahead import Ahead
+
+    try:
+        ahead = Ahead(folder)
+    except BlockingIOError:
+        return  # an older saver is at it
+    try:
+        while True:
+            ahead.work()
+            time.sleep(interval)
+    except (OSError, DataLogError):
+        ahead.give_up()
 
 
 def _sync(path: Path) -> str | None:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 _ENTRY = re.compile(r"(\d{3})_(\d{20})(?:_(\d+))?")
 _TOGETHER = 1024
-#: Folders of a layout that is being made, and of one whose commit was made (see `layout`).
-DRAFT, DONE = "layout.draft", "layout.done"
+#: Folders of a layout that is being made, of what was done for it ahead, and of one whose commit was
+#: made (see `layout` and `ahead`).
+DRAFT, AHEAD, DONE = "layout.draft", "layout.ahead", "layout.done"
 #: A file in the latter: the .npy files of the log are replaced as well.
 REPLACES_NPY = "replaces-npy"
 
@@ -73,9 +74,9 @@ def stored_files(folder: Path) -> StoredFiles:
 
 
 def npy_files(folder: Path, without: str = "") -> Iterator[Path]:
-    """Yield the .npy files of messages below *folder*, but not those of a draft."""
+    """Yield the .npy files of messages below *folder*, but not those of a draft or ahead of it."""
     for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in {DRAFT, without}]
+        folders[:] = [name for name in folders if name not in {DRAFT, AHEAD, without}]
         for name in names:
             if name.endswith(".npy") and _ENTRY.fullmatch(name[:-4]):
                 yield Path(root, name)

@@ -1,0 +1,121 @@
+"""Laying out ahead: the saver turns what segments hold into `.npy` files while they are written.
+
+It saves time in `stop`, and nothing depends on it: until `stop` commits the layout (see `layout`), its
+files count for nothing and the segments are the truth. Each round has a folder of its own, with a record
+of how far every writer was taken; renaming that folder is the commit of the round, and then its files
+move up. So a saver that is killed at any moment leaves whole rounds, and the next one goes on behind them.
+Nothing of it is synced, so what is left after the machine was started anew is not used.
+
+Tails are left to `stop`: what is in them moves to a segment soon, and is at most 256 KB a writer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ops.datalog.follow import Cursor
+from ops.datalog.layout import Names, taken_names, write_npy
+from ops.datalog.merge import merged
+from ops.datalog.runs import writers_in
+from ops.datalog.stored import AHEAD, DRAFT
+
+if TYPE_CHECKING:
+    from ops.datalog.runs import Run
+
+#: In AHEAD: the round that is being made, the one that is whole, and how far those before it went.
+_PART, _WHOLE, _THROUGH = "part", "whole", "through.json"
+
+
+class Ahead:
+    """Lays out what the segments of *folder* have grown by. Raises BlockingIOError while another does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._place = folder, folder / AHEAD
+        self._place.mkdir(exist_ok=True)
+        self._lock = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._through = _finish_round(self._place)
+        self._cursors = {stem: Cursor(last) for stem, last in self._through.items()}
+        self._old_names = taken_names(folder)
+
+    def work(self) -> None:
+        """Lay out what is new, a round for each few megabytes."""
+        for files in writers_in(self._folder):
+            cursor = self._cursors.setdefault(files.stem, Cursor())
+            for run in cursor.grown(files.segments):
+                self._round(run, files.stem, cursor.sequence)
+
+    def give_up(self) -> None:
+        """Remove what was laid out, so that there is room for messages; `stop` will do it all."""
+        shutil.rmtree(self._place, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let another go on."""
+        os.close(self._lock)
+
+    def _round(self, run: Run, stem: str, last: int) -> None:
+        part = self._place / _PART
+        part.mkdir()
+        names = Names(self._is_taken)
+        for block in merged([run]):
+            for name, row in names.of(block):
+                write_npy(f"{part}/{name}.npy", row)
+        self._through[stem] = last
+        record = {"boot": _boot(), "through": self._through}
+        (part / _THROUGH).write_text(json.dumps(record), encoding="ascii")
+        part.rename(self._place / _WHOLE)
+        _finish_round(self._place)
+
+    def _is_taken(self, name: str) -> bool:
+        return name in self._old_names or os.path.exists(f"{self._place}/{name}.npy")
+
+
+def adopt(folder: Path) -> dict[str, int]:
+    """Make what was laid out ahead the draft of a layout; return the last sequence of each writer in it.
+
+    Renaming comes first: a saver that still works, since it has outlived its starter, loses its paths.
+    """
+    draft = folder / DRAFT
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        (folder / AHEAD).rename(draft)
+    except FileNotFoundError:
+        return {}
+    through = _finish_round(draft)
+    if through:
+        (draft / _THROUGH).unlink()
+    else:
+        shutil.rmtree(draft)
+    return through
+
+
+def _finish_round(place: Path) -> dict[str, int]:
+    """Drop a round that was cut off, move the files of a whole one up, and return how far they go."""
+    shutil.rmtree(place / _PART, ignore_errors=True)
+    whole = place / _WHOLE
+    if whole.is_dir():
+        for name in os.listdir(whole):
+            if name != _THROUGH:
+                os.rename(f"{whole}/{name}", f"{place}/{name}")
+        (whole / _THROUGH).rename(place / _THROUGH)  # only now: until then this is done again
+        whole.rmdir()
+    try:
+        record = json.loads((place / _THROUGH).read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return {}
+    if record["boot"] == _boot():
+        through: dict[str, int] = record["through"]
+        return through
+    shutil.rmtree(place)
+    place.mkdir()
+    return {}
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
