@@ -258,6 +258,8 @@ def test_secrets_are_in_no_repr_and_never_sent_in_the_clear():
         WarehouseAccess("http://adb.example.net", "/sql/1", "dapi-secret")
     with pytest.raises(ValueError, match="http://"):
         WarehouseAccess("http://127.0.0.1.example.net", "/sql/1", "dapi-secret")
+    with pytest.raises(ValueError, match="http://"):
+        WarehouseAccess("http://127.0.0.1:80@example.net", "/sql/1", "dapi-secret")
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x`; DROP", "ä", "a.b"])

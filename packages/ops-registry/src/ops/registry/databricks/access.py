@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WarehouseAccess"]
 
-_LOOPBACK = ("http://127.0.0.1", "http://localhost")
+# All of it: what stands before an @ is no host.
+_LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?/?")
 _BEARER = re.compile(r"Bearer [^\s'\"]+")
 
 
@@ -78,10 +79,7 @@ class WarehouseAccess:
     @property
     def is_local(self) -> bool:
         """Whether this is a stand-in on this machine."""
-        return any(
-            self.host == start or self.host.startswith((f"{start}:", f"{start}/"))
-            for start in _LOOPBACK
-        )
+        return _LOOPBACK.fullmatch(self.host) is not None
 
     @property
     def hostname(self) -> str:
