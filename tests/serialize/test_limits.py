@@ -23,8 +23,8 @@ from ops.serialize import (
     serialize_data,
 )
 from ops.serialize.codecs import Codec, decode
-from ops.serialize.container import pack
 from ops.serialize.formats import FORMAT_IDS, SerializationFormat
+from ops.serialize.packing import pack
 
 MIB = 1 << 20
 

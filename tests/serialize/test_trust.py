@@ -13,8 +13,8 @@ from ops.serialize import (
     deserialize_data,
     serialize_data,
 )
-from ops.serialize.container import pack
 from ops.serialize.formats import FORMAT_IDS, SerializationFormat
+from ops.serialize.packing import pack
 
 GADGETS = [
     "os.system",

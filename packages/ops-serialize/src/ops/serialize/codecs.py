@@ -8,7 +8,9 @@ slowly changing bytes side by side.
 
 from __future__ import annotations
 
+import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -16,6 +18,8 @@ from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import pyarrow as pa
 else:
     pa = LazyImport("pyarrow", extra="ops-serialize[arrow]")
@@ -119,3 +123,12 @@ def _arrow_codec(codec: Codec) -> Any:
     if codec is Codec.ZSTD:
         return pa.Codec("zstd", compression_level=1)
     return pa.Codec("lz4")
+
+
+def spread(call: Callable[[Any], Any], items: Iterable[Any], *, parallel: bool) -> list[Any]:
+    """Call with each item, in threads if that is worth it."""
+    items = list(items)
+    if not parallel or len(items) < 2:
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
+        return list(pool.map(call, items))

@@ -11,21 +11,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
-from ops.serialize.container import (
-    open_container,
-    pack,
-    pickle_parts,
-    read_frame,
-)
+from ops.serialize.container import open_container, read_frame
+from ops.serialize.detection import FORMATS, format_of_plain_type, holds_tensors
 from ops.serialize.errors import CorruptDataError, SerializeError
-from ops.serialize.formats import (
-    CUSTOM_ID,
-    FORMAT_IDS,
-    FORMATS,
-    SerializationFormat,
-    format_of_plain_type,
-    holds_tensors,
-)
+from ops.serialize.formats import CUSTOM_ID, FORMAT_IDS, SerializationFormat
+from ops.serialize.packing import pack, pickle_parts
 from ops.serialize.trust import Signed, unpickle
 
 if TYPE_CHECKING:
@@ -33,14 +23,9 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
     from ops.serialize.codecs import Compression
-    from ops.serialize.container import (
-        Contents,
-        Mmap,
-        Packed,
-    )
-    from ops.serialize.formats import (
-        Serializer,
-    )
+    from ops.serialize.container import Contents, Mmap
+    from ops.serialize.formats import Serializer
+    from ops.serialize.packing import Packed
     from ops.serialize.trust import Trust
 
 __all__ = [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
 
-    from ops.serialize.container import Packed
+    from ops.serialize.packing import Packed
 
 __all__ = ["BlobFolder"]
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from ops.cache.disk.records import Record
     from ops.cache.disk.segments import Found
-    from ops.serialize.container import Packed
+    from ops.serialize.packing import Packed
 
 __all__ = ["Item", "Log"]
 

@@ -12,19 +12,20 @@ import pickle
 from typing import TYPE_CHECKING, Any, Final
 
 from ops.cache.disk.records import Flag
-from ops.serialize.container import open_container, pack, pickle_parts, read_frame
+from ops.serialize.container import open_container, read_frame
 from ops.serialize.errors import (
     CorruptDataError,
     SignatureError,
     UnsupportedTypeError,
 )
 from ops.serialize.formats import FORMAT_IDS, SerializationFormat
+from ops.serialize.packing import pack, pickle_parts
 from ops.serialize.trust import MAC_SIZE, Signed, unpickle
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
-    from ops.serialize.container import Packed
     from ops.serialize.formats import Serializer
+    from ops.serialize.packing import Packed
     from ops.serialize.trust import Trust
 
 __all__ = ["Encoding", "ValueCodec"]

@@ -1,0 +1,146 @@
+"""`.npy` for arrays, Parquet, Arrow IPC and CSV for tables, each for what it keeps in full."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from ops.foundation.imports import LazyImport
+from ops.serialize.formats import BuiltinFormat, SerializationFormat
+from ops.serialize.plain_formats import is_text
+
+# Typed Any: the modules are optional and mostly untyped.
+np: Any = LazyImport("numpy", extra="ops-serialize[numpy]")
+pa: Any = LazyImport("pyarrow", extra="ops-serialize[arrow]")
+pd: Any = LazyImport("pandas", extra="ops-serialize[pandas]")
+
+__all__ = ["ArrowSerializer", "CsvSerializer", "NumpySerializer", "ParquetSerializer"]
+
+
+class NumpySerializer(BuiltinFormat):
+    """The `.npy` format, without pickles."""
+
+    format = SerializationFormat.NUMPY
+
+    def holds(self, obj: Any) -> bool:
+        """Whether *obj* is a plain array of a dtype that `.npy` describes in full."""
+        if type(obj).__name__ != "ndarray" or type(obj) is not np.ndarray:
+            return False
+        return obj.dtype.kind in "biufcSU" or (
+            obj.dtype.kind in "mM" and np.dtype(obj.dtype.str) == obj.dtype
+        )
+
+    def dumps(self, obj: Any, /) -> bytes:
+        """Return the array as an `.npy` file."""
+        self.require(obj)
+        sink = io.BytesIO()
+        np.lib.format.write_array(sink, obj, allow_pickle=False)
+        return sink.getvalue()
+
+    def loads(self, data: Any, /) -> Any:
+        """Return the array, in writable memory of its own."""
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+
+
+class ParquetSerializer(BuiltinFormat):
+    """Parquet, for frames of numbers, times and bools under plain column names."""
+
+    format = SerializationFormat.PARQUET
+
+    def holds(self, obj: Any) -> bool:
+        """Whether Parquet keeps index, names and every dtype; when in doubt, no."""
+        if (
+            not pa.is_available
+            or type(obj).__name__ != "DataFrame"
+            or type(obj) is not pd.DataFrame
+        ):
+            return False
+        names = obj.columns
+        return (
+            not obj.attrs
+            and obj.flags.allows_duplicate_labels
+            and type(obj.index) is pd.RangeIndex
+            and obj.index.name is None
+            and len(names) > 0
+            and names.name is None
+            and names.is_unique
+            and type(names) is pd.Index
+            and names.dtype == _dtype_of_names()
+            and names.hasnans is False
+            and all(map(is_text, names))
+            and all(_parquet_keeps(dtype) for dtype in obj.dtypes)
+        )
+
+    def dumps(self, obj: Any, /) -> bytes:
+        """Return the frame as a Parquet file."""
+        self.require(obj)
+        sink = io.BytesIO()
+        obj.to_parquet(sink, engine="pyarrow", compression="zstd")
+        return sink.getvalue()
+
+    def loads(self, data: Any, /) -> Any:
+        """Return the frame."""
+        return pd.read_parquet(io.BytesIO(data), engine="pyarrow")
+
+
+def _dtype_of_names() -> Any:
+    """Return the dtype that column names have after reading Parquet: object before pandas 3."""
+    return pd.Index(["name"]).dtype
+
+
+def _parquet_keeps(dtype: Any) -> bool:
+    return (
+        isinstance(dtype, np.dtype)
+        and (dtype.kind in "biu" or dtype in {np.dtype("float32"), np.dtype("float64")})
+        and dtype.isnative
+    )
+
+
+class ArrowSerializer(BuiltinFormat):
+    """The Arrow IPC stream, for tables."""
+
+    format = SerializationFormat.ARROW
+
+    def holds(self, obj: Any) -> bool:
+        """Whether *obj* is a `pyarrow.Table`."""
+        return type(obj).__name__ == "Table" and type(obj) is pa.Table
+
+    def dumps(self, obj: Any, /) -> bytes:
+        """Return the table as an IPC stream."""
+        self.require(obj)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, obj.schema) as writer:
+            writer.write_table(obj)
+        return bytes(sink.getvalue())
+
+    def loads(self, data: Any, /) -> Any:
+        """Return the table, over *data* without a copy."""
+        return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+
+
+class CsvSerializer(BuiltinFormat):
+    """CSV, only where reading it back gives the same frame."""
+
+    format = SerializationFormat.CSV
+
+    def holds(self, obj: Any) -> bool:
+        """Whether the frame survives the way through text, by trying."""
+        if type(obj).__name__ != "DataFrame" or type(obj) is not pd.DataFrame or obj.attrs:
+            return False
+        try:
+            pd.testing.assert_frame_equal(self.loads(self._text(obj)), obj, check_exact=True)
+        except (AssertionError, ValueError, TypeError):
+            return False
+        return True
+
+    def dumps(self, obj: Any, /) -> bytes:
+        """Return the frame as CSV."""
+        self.require(obj)
+        return self._text(obj)
+
+    def loads(self, data: Any, /) -> Any:
+        """Return the frame."""
+        return pd.read_csv(io.BytesIO(data), float_precision="round_trip")
+
+    def _text(self, obj: Any) -> bytes:
+        return bytes(obj.to_csv(index=False).encode())
