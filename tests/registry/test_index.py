@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ops.registry import CorruptStoreError
-from ops.registry.search import arrays, runindex, runtable
+from ops.registry.search import arrays, indexview, runindex, runtable, widerows
 from ops.registry.search.runindex import RunIndex
 
 
@@ -80,7 +80,7 @@ def test_a_reader_sees_every_row_while_others_compact(index, monkeypatch):
     for number in range(3):
         index.put(row(number))
     other = RunIndex(index.folder)
-    listed = runindex._numbers
+    listed = indexview.segment_numbers
     compactions = iter([True, False])
 
     def numbers_after_a_compaction(folder):
@@ -89,7 +89,7 @@ def test_a_reader_sees_every_row_while_others_compact(index, monkeypatch):
         return listed(folder)
 
     reader = RunIndex(index.folder)
-    monkeypatch.setattr(runindex, "_numbers", numbers_after_a_compaction)
+    monkeypatch.setattr(indexview, "segment_numbers", numbers_after_a_compaction)
     assert ids(reader) == ["r0", "r1", "r2"]
 
 
@@ -153,7 +153,7 @@ def test_a_damaged_table_is_said_and_harms_no_other_reading(tracker, experiment,
 def test_rare_keys_are_found_although_they_have_no_column(index, monkeypatch):
     from ops.registry.search.runsearch import Query
 
-    monkeypatch.setattr(runtable, "WIDE_KEYS", 2)
+    monkeypatch.setattr(widerows, "WIDE_KEYS", 2)
     for number in range(4):
         metrics = {f"m{number}": [number, 0, 0, number, number, 1, 0, 0]}
         index.put(row(number, metrics=metrics, params={"p": 1, f"p{number}": "x"}))

@@ -27,12 +27,12 @@ __all__ = [
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
-def check_name(kind: str, name: object) -> str:
-    """Return a name, or refuse one that is empty, long (over 250) or has control characters."""
-    if isinstance(name, str) and name.strip() and len(name) <= 250 and name.isprintable():
+def check_name(kind: str, name: object, most: int = 250) -> str:
+    """Return a name, or refuse one that is empty, longer than *most* or has control characters."""
+    if isinstance(name, str) and name.strip() and len(name) <= most and name.isprintable():
         return name
     raise InvalidValueError(
-        f"{name!r:.80} is no name for {kind}: it needs 1 to 250 printable characters."
+        f"{name!r:.80} is no name for {kind}: it needs 1 to {most} printable characters."
     )
 
 

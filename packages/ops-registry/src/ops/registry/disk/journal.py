@@ -80,29 +80,35 @@ class JournalWriter:
         """Write *record* as one frame; when this returns, a kill cannot lose it."""
         self.append_body(encode(record))
 
-    def append_body(self, body: bytes) -> None:
-        """Write what `encode` made of a record as one frame."""
-        self.append_frames(_framed(body))
+    def append_body(self, body: bytes) -> tuple[int, int]:
+        """Write what `encode` made of a record as one frame, and return where it is in the file."""
+        return self.append_frames(_framed(body))
 
-    def append_frames(self, data: bytes) -> None:
-        """Write what `frame` made of one or several records."""
+    def append_frames(self, data: bytes, *, soon: bool = False) -> tuple[int, int]:
+        """Write what `frame` made of one or several records, and return where it is in the file.
+
+        What others can tell too is flushed *soon*, so that nobody waits for it.
+        """
         with self._lock:
             if self._open_line:
                 data = b"\n" + data
             try:
                 written = os.write(self._descriptor, data)
-                if self._commits:
+                # Where O_APPEND has put it: others may have grown the file.
+                end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+                if self._commits and not soon:
                     flush(self._descriptor)
             except OSError as error:
                 self._open_line = True
                 raise _failure(self.path, error) from error
             # A short write (a disk that filled up) is a torn frame, and not acknowledged.
             self._open_line = written < len(data)
-            if self._is_timed and not self._is_waiting:
+            if not self._is_waiting and (self._is_timed or (soon and self._commits)):
                 self._is_waiting = True
                 _flusher.add(self._flush)
         if written < len(data):
             raise StorageError(f"Only {written} of {len(data)} bytes fitted into {self.path!r}.")
+        return end - written, end
 
     def close(self) -> None:
         """Close the file; appending afterwards fails."""
@@ -129,22 +135,28 @@ _flusher = Flusher()
 
 
 class JournalReader:
-    """Reads what was appended since the last `poll`; *torn* counts the lines it had to skip."""
+    """Reads what was appended since the last `poll`; *torn* counts the lines it had to skip.
+
+    *is_gone* says whether the file was missing then.
+    """
 
     def __init__(self, path: StrPath) -> None:
         self.path = os.fspath(path)
         self.offset = 0
         self.torn = 0
+        self.is_gone = False
         self._seen = 0  # the bytes that were there, with half of a frame at the end
 
     def poll(self) -> list[Any]:
         """Return the records that are new; a missing file has none."""
         try:
             size = os.stat(self.path).st_size  # noqa: PTH116 - hot path
+            self.is_gone = False
             if size <= self._seen:
                 return []
             data = _read(self.path, self.offset, size)
         except FileNotFoundError:
+            self.is_gone = True
             return []
         except OSError as error:
             raise StorageError(f"{self.path!r} cannot be read: {error}.") from error
@@ -153,6 +165,13 @@ class JournalReader:
         self.offset += used
         self.torn += torn
         return records
+
+    def skip(self, start: int, end: int) -> bool:
+        """Leave out what is there, known to be whole frames; False where something before is unread."""
+        if start != self.offset or start != self._seen:
+            return False
+        self.offset = self._seen = end
+        return True
 
 
 def _read(path: str, start: int, end: int) -> bytes:

@@ -9,6 +9,7 @@ filters and orders the rows themselves, and entities are made only for the page 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import (
@@ -36,12 +37,11 @@ from ops.registry.records import RunStatus
 from ops.registry.search.filters import as_text
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Mapping
 
     from ops.registry import records
 
-__all__ = ["Seen", "millis", "to_experiment", "to_run", "to_status"]
+__all__ = ["Seen", "millis", "to_experiment", "to_mlflow_status", "to_run", "to_status"]
 
 _STATUS = {
     RunStatus.RUNNING: "RUNNING",
@@ -52,6 +52,8 @@ _STATUS = {
     #: MLflow has no word for a run whose processes have died.
     RunStatus.STALE: "KILLED",
 }
+_NAMES = {str(status): name for status, name in _STATUS.items()}
+_MARK = "ops-id-of-the-run"
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _OWN = {name: status for status, name in _STATUS.items() if status is not RunStatus.STALE}
 
@@ -61,13 +63,18 @@ def to_status(name: str) -> RunStatus:
     return _OWN[name]
 
 
+def to_mlflow_status(name: str) -> str:
+    """Return MLflow's name of a status of ours."""
+    return _NAMES[name]
+
+
 def millis(moment: dt.datetime) -> int:
     """Return whole milliseconds since the epoch."""
     return (moment - _EPOCH) // dt.timedelta(milliseconds=1)
 
 
-def to_experiment(known: records.Experiment, artifacts: pathlib.Path) -> Experiment:
-    """Return an experiment as MLflow's; *artifacts* is where the store keeps those of runs."""
+def to_experiment(known: records.Experiment, artifacts: str) -> Experiment:
+    """Return an experiment as MLflow's; *artifacts* is the address where the store keeps those of runs."""
     created = millis(known.created_at)
     tags = dict(known.tags)
     if known.description:
@@ -75,7 +82,7 @@ def to_experiment(known: records.Experiment, artifacts: pathlib.Path) -> Experim
     return Experiment(
         known.experiment_id,
         known.name,
-        known.artifact_uri or artifacts.as_uri(),
+        known.artifact_uri or artifacts,
         LifecycleStage.DELETED if known.deleted_at else LifecycleStage.ACTIVE,
         [ExperimentTag(key, value) for key, value in tags.items()],
         creation_time=created,
@@ -86,8 +93,10 @@ def to_experiment(known: records.Experiment, artifacts: pathlib.Path) -> Experim
 class Seen:
     """A row of a run with the attributes of MLflow's `Run`, `RunInfo`, `RunData` and `RunInputs`."""
 
+    __slots__ = ("_artifacts", "_experiment", "row")
+
     def __init__(
-        self, row: Mapping[str, Any], experiment: records.Experiment, artifacts: pathlib.Path
+        self, row: Mapping[str, Any], experiment: records.Experiment, artifacts: str
     ) -> None:
         self.row = row
         self._experiment = experiment
@@ -125,7 +134,7 @@ class Seen:
     @property
     def status(self) -> str:
         """MLflow's name of the status."""
-        return _STATUS[RunStatus(self.row["status"])]
+        return _NAMES[self.row["status"]]
 
     @property
     def start_time(self) -> int:
@@ -147,8 +156,9 @@ class Seen:
     def artifact_uri(self) -> str:
         """Where its artifacts are."""
         if self._experiment.artifact_uri is None:
-            return (self._artifacts / self.run_id).as_uri()
-        return str(append_to_uri_path(self._experiment.artifact_uri, self.run_id, "artifacts"))
+            return f"{self._artifacts}/{self.run_id}"
+        before, after = _around_run(self._experiment.artifact_uri)
+        return f"{before}{self.run_id}{after}"
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -181,6 +191,13 @@ class Seen:
     def _extra(self, kind: str) -> list[Any]:
         found: list[Any] = self.row.get("extra", {}).get(kind, [])
         return found
+
+
+@functools.lru_cache(maxsize=256)
+def _around_run(artifact_uri: str) -> tuple[str, str]:
+    """Return what is before and after the id of a run in the address of its artifacts."""
+    before, _, after = str(append_to_uri_path(artifact_uri, _MARK, "artifacts")).partition(_MARK)
+    return before, after
 
 
 def to_run(seen: Seen) -> Run:

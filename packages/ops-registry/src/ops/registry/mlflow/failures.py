@@ -6,12 +6,11 @@ from __future__ import annotations
 from mlflow.exceptions import MlflowException, MlflowNotImplementedException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
-    INVALID_STATE,
     RESOURCE_ALREADY_EXISTS,
     RESOURCE_DOES_NOT_EXIST,
 )
 
-__all__ = ["exists", "invalid", "missing", "unsupported", "wrong_state"]
+__all__ = ["exists", "invalid", "missing", "unsupported"]
 
 
 def invalid(message: str) -> MlflowException:
@@ -27,11 +26,6 @@ def missing(message: str) -> MlflowException:
 def exists(message: str) -> MlflowException:
     """Return the error for a name that is taken."""
     return MlflowException(message, error_code=RESOURCE_ALREADY_EXISTS)
-
-
-def wrong_state(message: str) -> MlflowException:
-    """Return the error for what cannot be done in this state."""
-    return MlflowException(message, error_code=INVALID_STATE)
 
 
 def unsupported(what: str) -> MlflowNotImplementedException:

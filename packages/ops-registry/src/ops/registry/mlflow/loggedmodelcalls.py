@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import uuid
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import LoggedModelStatus
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
 from mlflow.utils.name_utils import _generate_random_name
-from mlflow.utils.search_utils import SearchLoggedModelsUtils
+from mlflow.utils.search_utils import SearchLoggedModelsPaginationToken, SearchLoggedModelsUtils
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import (
     _validate_logged_model_name,
@@ -20,7 +21,7 @@ from mlflow.utils.validation import (
     _validate_tag_name,
 )
 
-from ops.registry.mlflow.failures import invalid, missing, wrong_state
+from ops.registry.mlflow.failures import invalid, missing
 from ops.registry.mlflow.loggedmodels import to_logged_model
 from ops.registry.mlflow.runsearching import RunSearching
 
@@ -45,15 +46,7 @@ class LoggedModelCalls(RunSearching):
     ) -> LoggedModel:
         """Create a model, PENDING until it is finalized; with *model_id* a copy of one."""
         _validate_logged_model_name(name)
-        experiment = self._experiment(experiment_id)
-        if experiment.deleted_at is not None:
-            raise wrong_state(
-                f"Could not create model under non-active experiment with ID {experiment_id}."
-            )
-        for param in params or []:
-            _validate_param(param.key, param.value)
-        for tag in tags or []:
-            _validate_tag(tag.key, tag.value)
+        experiment = self._active(experiment_id)
         model_id = model_id or f"m-{uuid.uuid4().hex}"
         root = experiment.artifact_uri or self.models.folder.as_uri()
         below = (
@@ -64,8 +57,8 @@ class LoggedModelCalls(RunSearching):
             "name": name or _generate_random_name(),
             "artifact_location": str(append_to_uri_path(root, *below)),
             "source_run_id": source_run_id,
-            "tags": {tag.key: str(tag.value) for tag in tags or []},
-            "params": {param.key: str(param.value) for param in params or []},
+            "tags": _tags(tags),
+            "params": _params(params),
             "model_type": model_type,
             "status": int(LoggedModelStatus.PENDING.to_int()),
         }
@@ -73,11 +66,8 @@ class LoggedModelCalls(RunSearching):
 
     def log_logged_model_params(self, model_id: str, params: list[LoggedModelParameter]) -> None:
         """Add parameters to a model."""
-        for param in params or []:
-            _validate_param(param.key, param.value)
-        before = self._model(model_id)["params"]
-        told = {param.key: str(param.value) for param in params or []}
-        self.models.change(model_id, params=before | told)
+        told = _params(params)
+        self.models.change(model_id, params=self._model(model_id)["params"] | told)
 
     def finalize_logged_model(self, model_id: str, status: LoggedModelStatus) -> LoggedModel:
         """Give a model its final status."""
@@ -88,9 +78,7 @@ class LoggedModelCalls(RunSearching):
     def set_logged_model_tags(self, model_id: str, tags: list[LoggedModelTag]) -> None:
         """Set tags."""
         self._model(model_id)
-        for tag in tags:
-            _validate_tag(tag.key, tag.value)
-        self.models.change(model_id, tags={tag.key: str(tag.value) for tag in tags})
+        self.models.change(model_id, tags=_tags(tags))
 
     def delete_logged_model_tag(self, model_id: str, key: str) -> None:
         """Remove one tag."""
@@ -120,19 +108,53 @@ class LoggedModelCalls(RunSearching):
         """Return the models that MLflow's filter finds."""
         if datasets and not all(one.get("dataset_name") for one in datasets):
             raise invalid("`dataset_name` in the `datasets` clause must be specified.")
+        start = 0
+        if page_token:
+            token = SearchLoggedModelsPaginationToken.decode(page_token)
+            token.validate(experiment_ids, filter_string, order_by)
+            start = token.offset
         alive = {e.experiment_id for e in self.book.known(experiment_ids) if not e.deleted_at}
         found = [
-            to_logged_model(model)
+            to_logged_model(model, [])
             for model in self.models.all()
             if model["experiment_id"] in alive and not model["deleted"]
         ]
-        found = SearchLoggedModelsUtils.filter_logged_models(found, filter_string, datasets)
-        found = SearchLoggedModelsUtils.sort(found, order_by)
-        limit = max_results or SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
-        return PagedList(*SearchLoggedModelsUtils.paginate(found, page_token, limit))
+        found = _Search.filter_logged_models(found, filter_string, datasets)
+        found = _Search.sort(found, order_by)
+        end = start + (max_results or SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT)
+        page = [self.get_logged_model(one.model_id) for one in found[start:end]]
+        if len(found) <= end:
+            return PagedList(page, None)
+        more = SearchLoggedModelsPaginationToken(experiment_ids, filter_string, order_by, end)
+        return PagedList(page, more.encode())
 
     def _model(self, model_id: str, *, allow_deleted: bool = False) -> dict[str, Any]:
         found = self.models.get(model_id)
         if found is None or (found["deleted"] and not allow_deleted):
             raise missing(f"Logged model with ID '{model_id}' not found.")
         return found
+
+
+class _Search(SearchLoggedModelsUtils):
+    """MLflow's search, but that the digest of a dataset is enough to order by."""
+
+    @classmethod
+    def parse_order_by_for_logged_models(cls, order_by: Any) -> Any:
+        """Return what one clause says."""
+        digest = order_by.get("dataset_digest") if isinstance(order_by, dict) else None
+        asked = order_by if digest is None else order_by | {"dataset_digest": None}
+        told = super().parse_order_by_for_logged_models(asked)
+        told.dataset_digest = digest
+        return told
+
+
+def _tags(tags: list[Any] | None) -> dict[str, str]:
+    texts = {tag.key: "" if tag.value is None else str(tag.value) for tag in tags or []}
+    return {
+        str(checked.key): str(checked.value) for checked in starmap(_validate_tag, texts.items())
+    }
+
+
+def _params(params: list[LoggedModelParameter] | None) -> dict[str, str]:
+    texts = {param.key: str(param.value) for param in params or []}
+    return {str(one.key): str(one.value) for one in starmap(_validate_param, texts.items())}

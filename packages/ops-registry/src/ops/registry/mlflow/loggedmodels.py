@@ -50,6 +50,10 @@ class LoggedModelBook:
         """Change fields; of *tags*, a None removes one."""
         self._append({"op": "change", "id": model_id, "fields": fields})
 
+    def erase(self, model_id: str) -> None:
+        """Delete a model for ever; its files stay."""
+        self._append({"op": "gone", "id": model_id})
+
     def log_metric(self, run_id: str, metric: Metric) -> None:
         """Log one value that *run_id* has measured of ``metric.model_id``."""
         point = [metric.key, metric.value, int(metric.timestamp), metric.step or 0]
@@ -78,6 +82,9 @@ class LoggedModelBook:
         model = self._known.get(model_id)
         if model is None:
             return
+        if record["op"] == "gone":
+            del self._known[model_id]
+            return
         if record["op"] == "metric":
             key, value, stamp, step, run_id, *dataset = record["m"]
             model["metrics"][key, stamp, step, run_id] = [value, *dataset]
@@ -98,8 +105,8 @@ class LoggedModelBook:
                 writer.close()
 
 
-def to_logged_model(model: Mapping[str, Any]) -> LoggedModel:
-    """Return a model of the book as MLflow's entity."""
+def to_logged_model(model: Mapping[str, Any], nothing: list[Metric] | None = None) -> LoggedModel:
+    """Return a model of the book as MLflow's entity; one without metrics has *nothing* there."""
     metrics = [
         Metric(key, value, stamp, step, model["id"], dataset, digest, run_id)
         for (key, stamp, step, run_id), (value, dataset, digest) in model["metrics"].items()
@@ -116,5 +123,5 @@ def to_logged_model(model: Mapping[str, Any]) -> LoggedModel:
         status=LoggedModelStatus.from_int(model["status"]),
         tags=[LoggedModelTag(key, value) for key, value in model["tags"].items()],
         params=[LoggedModelParameter(key, value) for key, value in model["params"].items()],
-        metrics=metrics,
+        metrics=metrics or nothing,
     )

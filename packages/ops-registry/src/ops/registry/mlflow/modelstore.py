@@ -8,13 +8,6 @@ from __future__ import annotations
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities.model_registry import (
-    ModelVersion,
-    ModelVersionTag,
-    RegisteredModel,
-    RegisteredModelAlias,
-    RegisteredModelTag,
-)
 from mlflow.entities.model_registry.model_version_stages import (
     ALL_STAGES,
     DEFAULT_STAGES_FOR_GET_LATEST_VERSIONS,
@@ -35,7 +28,7 @@ from mlflow.store.model_registry import (
     SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD,
 )
 from mlflow.store.model_registry.abstract_store import AbstractStore
-from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils
+from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils, SearchUtils
 from mlflow.utils.validation import (
     _validate_model_alias_name,
     _validate_model_alias_name_reserved,
@@ -50,12 +43,18 @@ from mlflow.utils.validation import (
 from ops.registry.disk.layout import PathManager
 from ops.registry.errors import AlreadyExistsError, ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.mlflow.addresses import parse_address
-from ops.registry.mlflow.entities import millis
 from ops.registry.mlflow.failures import exists, invalid, missing
 from ops.registry.mlflow.modelbook import ModelBook
+from ops.registry.mlflow.modelentities import model_tags, to_model, to_version
 from ops.registry.records import ModelStage
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import (
+        ModelVersion,
+        ModelVersionTag,
+        RegisteredModel,
+        RegisteredModelTag,
+    )
     from mlflow.entities.webhook import Webhook, WebhookEvent
 
     from ops.registry import records
@@ -90,15 +89,15 @@ class OpsModelStore(AbstractStore):
             _validate_registered_model_tag(tag.key, tag.value)
         try:
             texts = {str(tag.key): str(tag.value) for tag in tags or []}
-            return self._to_model(self.book.create_model(name, description or "", texts))
+            return self._shown(self.book.create_model(name, description or "", texts))
         except AlreadyExistsError as error:
-            known = _model_tags(self.book.model(name))
+            known = model_tags(self.book.model(name))
             handle_resource_already_exist_error(name, has_prompt_tag(known), has_prompt_tag(tags))
             raise exists(f"Registered Model (name={name}) already exists.") from error
 
     def get_registered_model(self, name: str) -> RegisteredModel:
         """Return a model by its name."""
-        return self._to_model(self._model(name))
+        return self._shown(self._model(name))
 
     def update_registered_model(
         self,
@@ -108,14 +107,14 @@ class OpsModelStore(AbstractStore):
     ) -> RegisteredModel:
         """Replace the description of a model."""
         self._model(name)
-        return self._to_model(self.book.describe_model(name, description=description or ""))
+        return self._shown(self.book.describe_model(name, description=description or ""))
 
     def rename_registered_model(self, name: str, new_name: str) -> RegisteredModel:
         """Give a model a name that is free."""
         _validate_model_renaming(new_name)
         self._model(name)
         try:
-            return self._to_model(self.book.rename_model(name, new_name))
+            return self._shown(self.book.rename_model(name, new_name))
         except AlreadyExistsError as error:
             raise exists(f"Registered Model (name={new_name}) already exists.") from error
 
@@ -134,8 +133,9 @@ class OpsModelStore(AbstractStore):
         """Return the models that MLflow's filter finds."""
         _check_page(max_results, SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD)
         asked = add_prompt_filter_string(filter_string, is_prompt=False)
-        found = [self._to_model(model) for model in self.book.models()]
-        found = SearchModelUtils.sort(SearchModelUtils.filter(found, asked), order_by)
+        order = _model_order(order_by)
+        found = [self._shown(model) for model in self.book.models()]
+        found = SearchModelUtils.sort(SearchModelUtils.filter(found, asked), order)
         return PagedList(*SearchModelUtils.paginate(found, page_token, max_results))
 
     def get_latest_versions(self, name: str, stages: list[str] | None = None) -> list[ModelVersion]:
@@ -143,7 +143,7 @@ class OpsModelStore(AbstractStore):
         wanted = {get_canonical_stage(stage) for stage in stages or ALL_STAGES}
         newest = {v.stage: v for v in self.book.versions_of(self._model(name))}
         model = self._model(name)
-        return [_to_version(model, v) for v in newest.values() if str(v.stage) in wanted]
+        return [to_version(model, v) for v in newest.values() if str(v.stage) in wanted]
 
     def set_registered_model_tag(self, name: str, tag: RegisteredModelTag) -> None:
         """Set one tag of a model."""
@@ -199,7 +199,7 @@ class OpsModelStore(AbstractStore):
     def get_model_version(self, name: str, version: Any) -> ModelVersion:
         """Return a version by its number."""
         known = self._version(name, version)
-        return _to_version(self._model(name), known)
+        return to_version(self._model(name), known)
 
     def update_model_version(
         self, name: str, version: Any, description: str | None = None
@@ -254,7 +254,7 @@ class OpsModelStore(AbstractStore):
         _check_page(max_results, SEARCH_MODEL_VERSION_MAX_RESULTS_THRESHOLD)
         asked = add_prompt_filter_string(filter_string, is_prompt=False)
         found = [
-            _to_version(model, version)
+            to_version(model, version)
             for model in self.book.models()
             for version in self.book.versions_of(model)
         ]
@@ -323,17 +323,8 @@ class OpsModelStore(AbstractStore):
         except (ModelNotFoundError, ModelVersionNotFoundError) as error:
             raise missing(f"Model Version (name={name}, version={version}) not found") from error
 
-    def _to_model(self, model: Model) -> RegisteredModel:
-        newest = {version.stage: version for version in self.book.versions_of(model)}
-        return RegisteredModel(
-            model.name,
-            (model.created or 0) // _NS_PER_MS,
-            model.updated // _NS_PER_MS,
-            model.description or None,
-            [_to_version(model, version) for version in newest.values()],
-            _model_tags(model),
-            [RegisteredModelAlias(alias, number) for alias, number in model.aliases.items()],
-        )
+    def _shown(self, model: Model) -> RegisteredModel:
+        return to_model(model, self.book.versions_of(model))
 
     def _resolved(
         self, source: str, run_id: str | None, model_id: str | None
@@ -360,28 +351,16 @@ class OpsModelStore(AbstractStore):
         return location, run_id
 
 
-def _to_version(model: Model, version: records.ModelVersion) -> ModelVersion:
-    told = version.metadata.flavor_metadata.get("mlflow", {})
-    created = millis(version.created_at)
-    changed = model.changed.get(version.version)
-    return ModelVersion(
-        name=version.name,
-        version=version.version,  # type: ignore[arg-type]  # a number in MLflow's own stores too
-        creation_timestamp=created,
-        last_updated_timestamp=created if changed is None else changed // _NS_PER_MS,
-        description=version.metadata.description or None,
-        current_stage=str(version.stage),
-        source=told.get("source", version.artifact_uri),
-        run_id=version.metadata.experiment_run_id,
-        tags=[ModelVersionTag(k, v) for k, v in version.metadata.tags.items()],
-        run_link=told.get("run_link"),
-        aliases=list(version.aliases),
-        model_id=told.get("model_id"),
-    )
-
-
-def _model_tags(model: Model) -> list[RegisteredModelTag]:
-    return [RegisteredModelTag(key, value) for key, value in model.tags.items()]
+def _model_order(order_by: list[str] | None) -> list[str]:
+    """Return the clauses of an order, which may name name and time, each once."""
+    fields = {}
+    for clause in order_by or []:
+        field, ascending = SearchUtils.parse_order_by_for_search_registered_models(clause)
+        field = "last_updated_timestamp" if field == "timestamp" else field
+        if field in fields:
+            raise invalid(f"`order_by` contains duplicate fields: {order_by}")
+        fields[field] = "ASC" if ascending else "DESC"
+    return [f"{field} {direction}" for field, direction in fields.items()]
 
 
 def _local(location: str) -> str:

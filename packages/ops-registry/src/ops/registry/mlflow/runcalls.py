@@ -73,7 +73,7 @@ class RunCalls(ExperimentCalls):
     ) -> Run:
         """Start a run, which others see at once; with *run_id*, which must be free, a copy of one."""
         experiment = self._active(experiment_id)
-        tags = list(tags or [])
+        tags = tags or []
         tagged = _get_run_name_from_tags(tags)
         if run_name and tagged and run_name != tagged:
             raise invalid(
@@ -83,17 +83,16 @@ class RunCalls(ExperimentCalls):
         name = run_name or tagged or _generate_random_name()
         texts = {tag.key: str(tag.value) for tag in tags} | {MLFLOW_RUN_NAME: name}
         start = time_ns() if start_time is None else start_time * _NS_PER_MS
-        run_id = self.book.start(
-            experiment.experiment_id,
+        row = self.book.start(
+            experiment,
             name=name,
             start=start,
             tags=texts,
             parent=texts.get(MLFLOW_PARENT_RUN_ID),
+            user=user_id if user_id != texts.get(MLFLOW_USER) else None,
             run_id=run_id,
         )
-        if user_id and user_id != texts.get(MLFLOW_USER):
-            self.book.append(run_id, {"e": "extra", "k": "user", "x": user_id, "t": time_ns()})
-        return self.get_run(run_id)
+        return to_run(Seen(row, experiment, self.book.artifacts))
 
     def get_run(self, run_id: str) -> Run:
         """Return a run as it is now."""
@@ -239,8 +238,12 @@ class RunCalls(ExperimentCalls):
         self.book.append(run_id, {"e": "extra", "k": kind, "x": value, "t": time_ns()})
 
     def _log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        made = [point(m.key, m.value, m.step or 0, int(m.timestamp) * _NS_PER_MS) for m in metrics]
-        self.book.append_body(run_id, points_body(made))
+        points = [
+            (m.key, float(m.value), int(m.step or 0), int(m.timestamp) * _NS_PER_MS)
+            for m in metrics
+        ]
+        body = points_body(point(*one) for one in points)
+        self.book.append_body(run_id, body, {"m": points})
         for metric in metrics:
             if metric.model_id is not None:
                 self.models.log_metric(run_id, metric)

@@ -3,14 +3,19 @@
 """MLflow's searches of runs: its own grammar, its own order, its own pages.
 
 What MLflow's parser makes of a filter is translated, as far as it can be, into a question to the
-columns of the index; it leaves out rows that cannot be meant, and never others. MLflow's own code then
-decides about each row that is left, and orders them.
+columns of the index; it leaves out rows that cannot be meant, and never others. The columns give the
+order too, so rows are read in the order of the answer, MLflow's own code decides about each, and
+nobody reads on when the page is full. Rows that are not in the table yet are merged in.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import heapq
+import itertools
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow.entities import LifecycleStage, _DatasetSummary
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
@@ -19,20 +24,28 @@ from mlflow.utils.search_utils import SearchUtils
 from ops.registry.mlflow.entities import Seen, to_run
 from ops.registry.mlflow.experimentcalls import check_max_results
 from ops.registry.mlflow.runcalls import RunCalls
+from ops.registry.mlflow.runorders import parse_order
 from ops.registry.search.filters import Both, Kind, Test, as_text, comparison
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mlflow.entities import Run
 
+    from ops.registry.mlflow.runorders import RunOrder
+    from ops.registry.records import Experiment
     from ops.registry.search.filters import Node
+    from ops.registry.search.indexview import Snapshot
 
 __all__ = ["RunSearching", "to_node"]
 
 _SIGNS = {"=", "!=", "<", "<=", ">", ">="}
 _GROUPS = {"parameter": "params", "tag": "tags"}
 _MOST_DATASETS = 1000
+#: So many rows are read at once.
+_ROWS = 128
+#: Before all times, in nanoseconds.
+_NEVER = -(2**62)
 
 
 class RunSearching(RunCalls):
@@ -48,46 +61,171 @@ class RunSearching(RunCalls):
         page_token: str | None,
     ) -> tuple[list[Run], Any]:
         check_max_results(max_results, optional=True)
-        stages = LifecycleStage.view_type_to_stages(run_view_type)
-        node = to_node(SearchUtils.parse_search_filter(filter_string))
-        with self.book.turn:
-            seen = [
-                one
-                for experiment in self.book.known(experiment_ids)
-                for row in self.book.rows(experiment.experiment_id, node)
-                if (one := Seen(row, experiment, self.book.artifacts)).lifecycle_stage in stages
+        asked = _Asked(
+            _parsed(filter_string or ""),
+            tuple(LifecycleStage.view_type_to_stages(run_view_type)),
+            parse_order(order_by),
+        )
+        start = SearchUtils.parse_start_offset_from_page_token(page_token)
+        end = None if max_results is None else start + max_results
+        known = sorted(self.book.known(experiment_ids), key=lambda e: e.experiment_id)
+        with contextlib.ExitStack() as held:
+            parts = [
+                _Part(asked, one, held.enter_context(self.book.snapshot(one.experiment_id)), self)
+                for one in known
             ]
-            found = SearchUtils.sort(SearchUtils.filter(seen, filter_string), order_by)
-            limit = len(found) + 1 if max_results is None else max_results
-            page, token = SearchUtils.paginate(found, page_token, limit)
-            return [to_run(one) for one in page], token
+            passed = parts[0].passed(start) if len(parts) == 1 else 0
+            # One more tells whether there is another page.
+            most = None if end is None else end - passed + 1
+            streams = [stream for part in parts for stream in part.streams(passed, most)]
+            found = heapq.merge(*streams, key=asked.order.key)
+            page = list(itertools.islice(found, start - passed, most))
+        if end is None or len(page) <= end - start:
+            return [to_run(one) for one in page], None
+        return [to_run(one) for one in page[:-1]], SearchUtils.create_page_token(end)
+
+    def _all_of(self, experiment: Experiment, view_type: int) -> list[Seen]:
+        """Return all runs of an experiment in these stages of life."""
+        asked = _Asked((), tuple(LifecycleStage.view_type_to_stages(view_type)), parse_order(None))
+        with self.book.snapshot(experiment.experiment_id) as snapshot:
+            part = _Part(asked, experiment, snapshot, self)
+            return list(itertools.chain(*part.streams(0, None)))
 
     def _search_datasets(self, experiment_ids: list[str]) -> list[_DatasetSummary]:
         found: dict[tuple[str, str, str, str | None], None] = {}
         for experiment in self.book.known(experiment_ids):
-            for row in self.book.rows(experiment.experiment_id):
-                for one in row.get("extra", {}).get("datasets", []):
-                    context = one["tags"].get(MLFLOW_DATASET_CONTEXT)
-                    key = (experiment.experiment_id, one["name"], one["digest"], context)
-                    found.setdefault(key)
+            home = experiment.experiment_id
+            with self.book.snapshot(home) as snapshot:
+                found |= dict.fromkeys((home, *one) for one in _datasets(snapshot))
         return [_DatasetSummary(*key) for key in list(found)[:_MOST_DATASETS]]
 
 
-def to_node(parsed: list[dict[str, Any]]) -> Node | None:
+class _Asked(NamedTuple):
+    """A search: MLflow's comparisons, which must all hold, the stages of life, and the order."""
+
+    comparisons: Sequence[Mapping[str, Any]]
+    stages: tuple[str, ...]
+    order: RunOrder
+
+    def accepts(self, seen: Seen) -> bool:
+        """Whether a run is meant, by MLflow's own code."""
+        return seen.lifecycle_stage in self.stages and all(
+            # `SearchUtils.filter` would parse the text for each part of the rows again.
+            SearchUtils._does_run_match_clause(seen, one)  # noqa: SLF001
+            for one in self.comparisons
+        )
+
+
+class _Part:
+    """What a search finds in one experiment."""
+
+    def __init__(
+        self, asked: _Asked, experiment: Experiment, snapshot: Snapshot, store: RunSearching
+    ) -> None:
+        self._asked = asked
+        self._snapshot = snapshot
+        self._seen = functools.partial(Seen, experiment=experiment, artifacts=store.book.artifacts)
+        tests, self._is_exact = _tests(asked.comparisons)
+        if experiment.deleted_at is None and len(asked.stages) == 1:
+            tests.append(_of_stage(asked.stages[0]))
+        self._node = Both(tuple(tests)) if tests else None
+
+    def passed(self, start: int) -> int:
+        """Return how many rows of the table are before the place *start* in any case."""
+        if not self._is_exact:
+            return 0
+        return max(0, start - len(self._snapshot.settled) - len(self._snapshot.live))
+
+    def streams(self, passed: int, most: int | None) -> Iterator[Iterable[Seen]]:
+        """Give the runs that are meant, each stream in order, if all are needed *most* of them.
+
+        Of the table *passed* rows are left out.
+        """
+        rows = self._snapshot.overlay().values()
+        base = self._snapshot.base
+        places = None if base is None else self._asked.order.places(base)
+        if base is not None and places is None:  # the columns cannot tell the order
+            everything = base.positions(self._node, None, None, self._snapshot.hidden)
+            yield self._ordered(base.rows(everything))[passed:]
+        elif base is not None:
+            among = base.among(places, self._node, None, self._snapshot.hidden)
+            yield self._accepted(_read(base.rows, among[passed:], most))
+        yield self._ordered(rows)
+
+    def _ordered(self, rows: Iterable[dict[str, Any]]) -> list[Seen]:
+        return sorted(self._accepted(rows), key=self._asked.order.key)
+
+    def _accepted(self, rows: Iterable[dict[str, Any]]) -> Iterator[Seen]:
+        return filter(self._asked.accepts, map(self._seen, rows))
+
+
+def _datasets(snapshot: Snapshot) -> Iterator[tuple[str, str, str | None]]:
+    """Give name, digest and context of what the runs of an experiment use."""
+    rows = snapshot.overlay()
+    for row in rows.values():
+        yield from _used(row)
+    base = snapshot.base
+    if base is not None:
+        # Most runs use none: only those whose JSON has the word are looked at, once.
+        with_some = base.kept("datasets", lambda: [r for r in base.with_key("datasets") if r])
+        for row in with_some:
+            if row["run_id"] not in rows and row["run_id"] not in snapshot.gone:
+                yield from _used(row)
+
+
+def _used(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:
+    for one in row.get("extra", {}).get("datasets", []):
+        yield one["name"], one["digest"], one["tags"].get(MLFLOW_DATASET_CONTEXT)
+
+
+def _read(
+    rows: Callable[[Sequence[int]], list[dict[str, Any]]], places: Sequence[int], most: int | None
+) -> Iterator[dict[str, Any]]:
+    size = _ROWS if most is None else min(most, _ROWS)
+    for start in range(0, len(places), size):
+        yield from rows(places[start : start + size])
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(filter_string: str) -> tuple[Mapping[str, Any], ...]:
+    return tuple(SearchUtils.parse_search_filter(filter_string))
+
+
+def to_node(parsed: Iterable[Mapping[str, Any]]) -> Node | None:
     """Return a question that is true of every row for which MLflow's comparisons all hold."""
-    parts = [test for one in parsed if (test := _test(one)) is not None]
-    return Both(tuple(parts)) if parts else None
+    tests, _ = _tests(parsed)
+    return Both(tuple(tests)) if tests else None
 
 
-def _test(one: Mapping[str, Any]) -> Test | None:
+def _tests(parsed: Iterable[Mapping[str, Any]]) -> tuple[list[Test], bool]:
+    """Return questions to the columns, and whether they say all that MLflow's comparisons say."""
+    made = [_test(one) for one in parsed]
+    return [test for test, _ in made if test is not None], all(exact for _, exact in made)
+
+
+def _test(one: Mapping[str, Any]) -> tuple[Test | None, bool]:
     sign = one["comparator"].upper()
     if one["type"] == "metric" and sign in _SIGNS:
-        return comparison(f"metrics.{one['key']}", Kind.NUMBER, sign, float(one["value"]))
+        return comparison(f"metrics.{one['key']}", Kind.NUMBER, sign, float(one["value"])), True
     group = _GROUPS.get(one["type"])
     if group is None or one["key"] == MLFLOW_PARENT_RUN_ID:  # a field of its own here
-        return None
+        return None, False
+    field = f"{group}.{one['key']}"
+    if sign in {"IS NULL", "IS NOT NULL"}:
+        absent = sign == "IS NULL"
+        return Test(field, Kind.TEXT, lambda _: not absent, if_absent=absent), True
     accepts = _accepts(sign, one["value"])
-    return None if accepts is None else Test(f"{group}.{one['key']}", Kind.TEXT, accepts)
+    if accepts is None:
+        return None, False
+    return Test(field, Kind.TEXT, accepts), sign in _SIGNS
+
+
+def _of_stage(stage: str) -> Test:
+    if stage == LifecycleStage.ACTIVE:  # no time of deletion
+        return Test(
+            "deleted_at", Kind.TIME, lambda _: False, if_absent=True, sign="<", bound=_NEVER
+        )
+    return Test("deleted_at", Kind.TIME, lambda _: True, sign=">=", bound=_NEVER)
 
 
 def _accepts(sign: str, value: Any) -> Callable[[Any], bool] | None:

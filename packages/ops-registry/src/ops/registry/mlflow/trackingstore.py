@@ -3,8 +3,8 @@
 # (MLflow's base class is not annotated, and types may be missing where mlflow is not installed)
 """The tracking store that MLflow finds behind ``ops-registry://``.
 
-It is made of rooms that build on each other: experiments, runs, their search, logged models. What it
-does not have raises MLflow's own "not implemented" error, so a client or MLflow's pages can say so.
+It is made of rooms that build on each other: experiments, runs, their search, logged models, erasing.
+What it does not have raises MLflow's own "not implemented" error, so a client or MLflow's pages can say so.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import os
 from typing import Any
 
 from mlflow.store.tracking.abstract_store import AbstractStore
+from mlflow.utils.uri import resolve_uri_if_local
 
 from ops.registry.disk.layout import PathManager
 from ops.registry.mlflow.addresses import parse_address
+from ops.registry.mlflow.erasing import Erasing
 from ops.registry.mlflow.failures import unsupported
-from ops.registry.mlflow.loggedmodelcalls import LoggedModelCalls
 from ops.registry.mlflow.loggedmodels import LoggedModelBook
 from ops.registry.mlflow.runbook import DEFAULT_ID, RunBook
 
@@ -27,7 +28,7 @@ __all__ = ["OpsTrackingStore"]
 _SERVER_HAS = "_MLFLOW_SERVER_FILE_STORE"
 
 
-class OpsTrackingStore(LoggedModelCalls, AbstractStore):
+class OpsTrackingStore(Erasing, AbstractStore):
     """Experiments, runs and logged models in the folder of an ``ops-registry://`` address.
 
     *artifact_uri* is where new experiments keep artifacts; without it they stay in the store.
@@ -41,9 +42,8 @@ class OpsTrackingStore(LoggedModelCalls, AbstractStore):
         root = PathManager(address.root).experiment_tracking
         # In a server the runs belong to its clients, whose lives this process cannot see.
         owned = _SERVER_HAS not in os.environ
-        self.book = RunBook(
-            root, address.durability, owned=owned, artifact_root=artifact_uri or None
-        )
+        where = resolve_uri_if_local(artifact_uri) if artifact_uri else None
+        self.book = RunBook(root, address.durability, owned=owned, artifact_root=where)
         self.models = LoggedModelBook(root / "logged_models", address.durability)
 
     def link_traces_to_run(self, trace_ids: list[str], run_id: str) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from ops.registry.records import Run
     from ops.registry.search.filters import Lookup, Node, Order
-    from ops.registry.search.runindex import RunIndex, Snapshot
+    from ops.registry.search.indexview import Snapshot
+    from ops.registry.search.runindex import RunIndex
 
 __all__ = ["Query", "lookup", "to_table"]
 

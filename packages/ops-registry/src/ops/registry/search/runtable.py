@@ -3,7 +3,7 @@
 Columns are wide: ``metrics.k`` (the last value), ``metrics_min.k``, ``metrics_max.k``, the steps of
 both (``metrics_min_step.k``, ``metrics_max_step.k``), ``params.k`` and ``tags.k`` as texts. So a filter
 reads the columns that it names and nothing else. ``row_json`` has the exact row; it is read for the
-rows that were found, a row group at a time. Keys beyond `WIDE_KEYS` of a kind have no column of
+rows that were found, a row group at a time. Keys beyond some of a kind have no column of
 their own, are found in ``row_json``, and the metadata says that there are such.
 
 A test of a number is one comparison of Arrow over the whole column. A test of a text is asked once
@@ -20,15 +20,16 @@ from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import CorruptStoreError
 from ops.registry.records import RunStatus
 from ops.registry.search import arrays
-from ops.registry.search.filters import Both, Either, Inverse, Kind, Test, as_text, sort_key
+from ops.registry.search.filters import Both, Either, Inverse, Kind, Test, sort_key
+from ops.registry.search.widerows import value_of, wide
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from ops.registry.search.filters import Node, Order
 
-__all__ = ["FIELDS", "ROW_GROUP", "WIDE_KEYS", "RunTable", "merged", "wide"]
+__all__ = ["FIELDS", "ROW_GROUP", "RunTable", "Texts", "merged"]
 
 #: The fields of a run without a group: how they compare, and where a row and the table have them.
 FIELDS = {
@@ -40,10 +41,8 @@ FIELDS = {
     "parent_run_id": (Kind.TEXT, "parent"),
     "deleted_at": (Kind.TIME, "deleted"),
 }
-#: Rarer keys are only in the JSON of a row: a table with thousands of columns helps nobody.
-WIDE_KEYS = 500
 ROW_GROUP = 8192
-_KEPT_ORDERS = 32
+_KEPT_ANSWERS = 32
 _SIGNS = {
     "=": "equal",
     "!=": "not_equal",
@@ -51,14 +50,6 @@ _SIGNS = {
     "<=": "less_equal",
     ">": "greater",
     ">=": "greater_equal",
-}
-#: Per metric: the prefix of the column and where its value is in the summary of a row.
-_SUMMARY = {
-    "metrics": 0,
-    "metrics_min": 3,
-    "metrics_max": 4,
-    "metrics_min_step": 6,
-    "metrics_max_step": 7,
 }
 
 
@@ -84,40 +75,42 @@ class RunTable:
         self.count: int = self._file.metadata.num_rows
         self._names = frozenset(self._schema.names)
         self._columns: dict[str, Any] = {}
-        self._texts: dict[str, _Texts] = {}
-        self._orders: dict[Order, Any] = {}
+        self._texts: dict[str, Texts] = {}
+        self._answers: dict[Hashable, Any] = {}
         self._json: dict[int, Any] = {}
 
     def unfinished(self) -> list[str]:
         """Return the ids of the runs that had not ended when the table was written."""
-        statuses = self._text("status")
+        statuses = self.texts("status")
         final = [RunStatus(s).is_final for s in statuses.distinct]
         if all(final):
             return []
         found = self._indices(statuses.spread([not f for f in final]))
-        ids = self._column("run_id")
+        ids = self.column("run_id")
         return [ids[i].as_py() for i in found]
 
     def places(self, run_ids: Sequence[str]) -> Any:
         """Return a mask of the rows of these runs."""
         pc = arrays.compute()
 
-        return pc.is_in(self._column("run_id"), value_set=arrays.texts(run_ids))
+        return pc.is_in(self.column("run_id"), value_set=arrays.texts(run_ids))
 
     def positions(
         self, node: Node | None, order: Order | None, limit: int | None, hidden: Any | None
     ) -> list[int]:
         """Return where the rows are for which *node* holds, in *order*, without those *hidden*."""
-        pc = arrays.compute()
-
-        mask = self._meant(node, hidden)
         if order is None:
-            return self._first(mask, limit)
-        ranks = self._order(order)
-        if mask is None:
-            return _listed(ranks.slice(0, limit))
-        found = ranks.filter(pc.take(mask, ranks))
-        return _listed(found.slice(0, limit))
+            return self._first(self._meant(node, hidden), limit)
+        return self.among(self._order(order), node, limit, hidden)
+
+    def among(
+        self, places: Any, node: Node | None, limit: int | None, hidden: Any | None
+    ) -> list[int]:
+        """Return those of *places*, which are in some order, where *node* holds, without *hidden*."""
+        mask = self._meant(node, hidden)
+        if mask is not None:
+            places = places.filter(arrays.compute().take(mask, places))
+        return _listed(places.slice(0, limit))
 
     def matching(self, node: Node | None, hidden: Any | None) -> int:
         """Return how many rows there are for which *node* holds, without those *hidden*."""
@@ -178,9 +171,9 @@ class RunTable:
         pc = arrays.compute()
 
         if test.kind in {Kind.TEXT, Kind.MIXED}:
-            column = self._text(test.field)
+            column = self.texts(test.field)
             return column.spread([test.accepts(v) for v in column.distinct], test.if_absent)
-        values = self._number(test.field)
+        values = self.numbers(test.field)
         if test.sign is None:
             asked = [test.if_absent if v is None else test.accepts(v) for v in values.to_pylist()]
             return arrays.flags(asked)
@@ -190,11 +183,15 @@ class RunTable:
 
     def _order(self, order: Order) -> Any:
         """Return all positions in *order*; rows without a value, and NaN, come last."""
-        found = self._orders.get(order)
+        return self.kept(order, lambda: self._ordered(order))
+
+    def kept(self, what: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what *make* gave for *what* before: the table does not change."""
+        found = self._answers.get(what)
         if found is None:
-            if len(self._orders) >= _KEPT_ORDERS:
-                self._orders.clear()
-            found = self._orders[order] = self._ordered(order)
+            if len(self._answers) >= _KEPT_ANSWERS:
+                self._answers.clear()
+            found = self._answers[what] = make()
         return found
 
     def _ordered(self, order: Order) -> Any:
@@ -205,21 +202,22 @@ class RunTable:
         field, kind, descending = order
         direction = "descending" if descending else "ascending"
         if kind in {Kind.TEXT, Kind.MIXED}:
-            ranks = self._text(field).ranks(kind)
+            ranks = self.texts(field).ranks(kind)
         else:
-            ranks = self._number(field)
+            ranks = self.numbers(field)
             if pa.types.is_floating(ranks.type):
                 ranks = pc.if_else(pc.is_nan(ranks), arrays.null(ranks.type), ranks)
         # Stable, so that equal values stay in the order of the table: by start, oldest first.
         return pc.array_sort_indices(ranks, order=direction, null_placement="at_end")
 
-    def _number(self, field: str) -> Any:
+    def numbers(self, field: str) -> Any:
+        """Return a column of numbers, times as nanoseconds."""
         import pyarrow as pa
 
         pc = arrays.compute()
 
         if field in self._names:
-            column = self._column(field)
+            column = self.column(field)
             if pa.types.is_timestamp(column.type):
                 return pc.cast(column, pa.int64())
             return column
@@ -227,18 +225,19 @@ class RunTable:
             return pa.nulls(self.count, pa.float64())
         return self._kept(field, arrays.numbers)
 
-    def _text(self, field: str) -> _Texts:
+    def texts(self, field: str) -> Texts:
+        """Return a column of texts."""
         import pyarrow as pa
 
         column = self._texts.get(field)
         if column is None:
             if field in self._names:
-                values = self._column(field)
+                values = self.column(field)
             elif self.has_rare_keys:
                 values = self._kept(field, arrays.texts)
             else:
                 values = pa.nulls(self.count, pa.large_string())
-            column = self._texts[field] = _Texts(values)
+            column = self._texts[field] = Texts(values)
         return column
 
     def _kept(self, field: str, made: Any) -> Any:
@@ -246,11 +245,13 @@ class RunTable:
         column = self._columns.get(field)
         if column is None:
             group, _, key = field.partition(".")
-            column = self._columns[field] = made([_value(r, group, key) for r in self._with(key)])
+            column = self._columns[field] = made(
+                [value_of(r, group, key) for r in self.with_key(key)]
+            )
         return column
 
-    def _with(self, key: str) -> Iterable[dict[str, Any] | None]:
-        """Yield the rows that may have *key*, None for the others."""
+    def with_key(self, key: str) -> Iterable[dict[str, Any] | None]:
+        """Yield the rows that may have *key* anywhere, None for the others."""
         pc = arrays.compute()
 
         needle = encode(key).decode()
@@ -258,7 +259,8 @@ class RunTable:
         for text, here in zip(texts, pc.match_substring(texts, needle), strict=True):
             yield decode(text.as_py().encode()) if here.as_py() else None
 
-    def _column(self, name: str) -> Any:
+    def column(self, name: str) -> Any:
+        """Return a column that the table has."""
         column = self._columns.get(name)
         if column is None:
             column = self._columns[name] = self._read([name]).column(0).combine_chunks()
@@ -282,7 +284,7 @@ class RunTable:
             raise _damaged(self.path, error) from error
 
 
-class _Texts:
+class Texts:
     """A column of texts as its distinct values and, per row, which of them it has."""
 
     def __init__(self, values: Any) -> None:
@@ -296,50 +298,22 @@ class _Texts:
 
         return arrays.filled(pc.take(arrays.flags(answers), self._codes), if_absent)
 
-    def ranks(self, kind: Kind) -> Any:
-        """Return numbers that order the rows as their texts are ordered."""
+    def ranks(self, kind: Kind, meaning: Callable[[str], str] = str) -> Any:
+        """Return numbers that order the rows as their texts, or what they mean, are ordered."""
         pc = arrays.compute()
 
-        keys = [sort_key(kind, text) for text in self.distinct]
+        keys = [sort_key(kind, meaning(text)) for text in self.distinct]
         rank = {key: i for i, key in enumerate(sorted(set(keys)))}
         return pc.take(arrays.wholes([rank[key] for key in keys]), self._codes)
 
 
-def wide(
-    rows: Sequence[Mapping[str, Any]], known: frozenset[str] = frozenset()
-) -> tuple[Any, bool]:
-    """Return rows as a table, and whether a key had to stay in the JSON.
-
-    Columns that are *known* already come first; of the others the commonest keys get one.
-    """
-    import pyarrow as pa
-
-    columns = {
-        "run_id": arrays.texts([r["run_id"] for r in rows]),
-        "name": arrays.texts([r["name"] for r in rows]),
-        "status": arrays.texts([r["status"] for r in rows]),
-        "start_time": arrays.instants([r["start"] for r in rows]),
-        "end_time": arrays.instants([r["end"] for r in rows]),
-        "parent_run_id": arrays.texts([r["parent"] for r in rows]),
-        "deleted_at": arrays.instants([r.get("deleted") for r in rows]),
-    }
-    metrics, rare = _chosen(rows, "metrics", known)
-    for key in metrics:
-        summaries = [r["metrics"].get(key) for r in rows]
-        for prefix, at in _SUMMARY.items():
-            made = arrays.wholes if prefix.endswith("step") else arrays.numbers
-            columns[f"{prefix}.{key}"] = made([None if s is None else s[at] for s in summaries])
-    for kind in ("params", "tags"):
-        keys, more = _chosen(rows, kind, known)
-        rare |= more
-        for key in keys:
-            columns[f"{kind}.{key}"] = arrays.texts([_text(r[kind].get(key)) for r in rows])
-    columns["row_json"] = arrays.texts([encode(r).decode() for r in rows])
-    return pa.table(columns), rare
-
-
-def merged(base: RunTable | None, rows: Sequence[Mapping[str, Any]], through: int) -> Any:
-    """Return the table of *base* with *rows* in place of what it has of the same runs."""
+def merged(
+    base: RunTable | None,
+    rows: Sequence[Mapping[str, Any]],
+    through: int,
+    gone: frozenset[str] = frozenset(),
+) -> Any:
+    """Return the table of *base* without *gone*, and *rows* in place of what it has of the same runs."""
     import pyarrow as pa
 
     pc = arrays.compute()
@@ -349,7 +323,7 @@ def merged(base: RunTable | None, rows: Sequence[Mapping[str, Any]], through: in
     else:
         old = base.read().replace_schema_metadata(None)
         table, rare = wide(rows, frozenset(old.schema.names))
-        old = old.filter(pc.invert(base.places([r["run_id"] for r in rows])))
+        old = old.filter(pc.invert(base.places([*gone, *(r["run_id"] for r in rows)])))
         table = pa.concat_tables([old, table], promote_options="default")
         rare |= base.has_rare_keys
     table = table.take(
@@ -357,34 +331,6 @@ def merged(base: RunTable | None, rows: Sequence[Mapping[str, Any]], through: in
     )
     metadata = {"through": str(through), "format": "1", "rare": str(int(rare))}
     return table.replace_schema_metadata(metadata)
-
-
-def _chosen(
-    rows: Sequence[Mapping[str, Any]], kind: str, known: frozenset[str]
-) -> tuple[list[str], bool]:
-    counts: dict[str, int] = {}
-    for row in rows:
-        for key in row[kind]:
-            counts[key] = counts.get(key, 0) + 1
-    had = [name.removeprefix(f"{kind}.") for name in known if name.startswith(f"{kind}.")]
-    room = WIDE_KEYS - len(had)
-    new = sorted((k for k in counts if f"{kind}.{k}" not in known), key=lambda k: (-counts[k], k))
-    chosen = [key for key in had if key in counts] + new[: max(room, 0)]
-    return sorted(chosen), len(new) > max(room, 0)
-
-
-def _value(row: Mapping[str, Any] | None, group: str, key: str) -> Any:
-    """Return what the column *group*.*key* would have of a row."""
-    if row is None:
-        return None
-    if group in _SUMMARY:
-        summary = row["metrics"].get(key)
-        return None if summary is None else summary[_SUMMARY[group]]
-    return _text(row[group].get(key))
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else as_text(value)
 
 
 def _listed(indices: Any) -> list[int]:

@@ -24,9 +24,12 @@ from ops.registry.validators import check_name
 if TYPE_CHECKING:
     import datetime as dt
     import pathlib
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["ExperimentLedger"]
+
+#: As long as MLflow allows.
+_LONGEST_NAME = 500
 
 
 class ExperimentLedger:
@@ -38,16 +41,22 @@ class ExperimentLedger:
         self._journal = folder / "journal.log"
         self._reader = JournalReader(self._journal)
         self._known: dict[str, Experiment] = {}
+        self._ids: set[str] = set()  # those of experiments that were dropped too
         self._turn = threading.Lock()
 
     def create(
-        self, name: str, description: str, tags: Mapping[str, str], **more: Any
+        self,
+        name: str,
+        description: str,
+        tags: Mapping[str, str],
+        more: Callable[[Iterable[str]], Mapping[str, Any]] | None = None,
     ) -> Experiment:
         """Add an experiment; a name that is taken is an `AlreadyExistsError`.
 
-        *more* may have the id (``id``), the time (``t``, nanoseconds) and ``artifact_uri``.
+        *more* is given all ids that were ever used, when nobody else can take another, and may return
+        the id (``id``), the time (``t``, nanoseconds) and ``artifact_uri``.
         """
-        check_name("experiment", name)
+        check_name("experiment", name, _LONGEST_NAME)
         with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
             self._check_free(name)
             record = {
@@ -57,7 +66,7 @@ class ExperimentLedger:
                 "tags": {str(k): str(v) for k, v in tags.items()},
                 "t": time_ns(),
             }
-            record |= more
+            record |= {} if more is None else more(self._ids)
             self._add(record)
         return self.get(str(record["id"]))
 
@@ -66,11 +75,19 @@ class ExperimentLedger:
         with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
             known = self.get(experiment_id)
             if changes.get("name", known.name) != known.name:
-                check_name("experiment", changes["name"])
+                check_name("experiment", changes["name"], _LONGEST_NAME)
                 self._check_free(changes["name"])
             self._append({"id": experiment_id, "c": changes, "t": time_ns()})
             self.all()
         return self.get(experiment_id)
+
+    def drop(self, experiment_id: str) -> None:
+        """Forget an experiment for ever; its id is not given again."""
+        with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
+            self.get(experiment_id)
+            self._append({"id": experiment_id, "gone": time_ns()})
+            self.all()
+            (self.folder / f"{experiment_id}.json").unlink(missing_ok=True)
 
     def _check_free(self, name: str) -> None:
         if any(e.name == name for e in self.all()):
@@ -109,13 +126,26 @@ class ExperimentLedger:
     def all(self) -> list[Experiment]:
         """Return all experiments in the order they were created."""
         with self._turn:
-            for record in self._reader.poll():
-                known = self._known.get(record["id"])
-                if "c" not in record:
-                    self._known[record["id"]] = _experiment(record)
-                elif known is not None:
-                    self._known[record["id"]] = _changed(known, record)
+            self._read_on()
             return list(self._known.values())
+
+    def find(self, experiment_id: str) -> Experiment | None:
+        """Return one as it is now, None when there is none."""
+        with self._turn:
+            self._read_on()
+            return self._known.get(experiment_id)
+
+    def _read_on(self) -> None:
+        for record in self._reader.poll():
+            experiment_id = record["id"]
+            known = self._known.get(experiment_id)
+            if "gone" in record:
+                self._known.pop(experiment_id, None)
+            elif "c" not in record:
+                self._ids.add(experiment_id)
+                self._known[experiment_id] = _experiment(record)
+            elif known is not None:
+                self._known[experiment_id] = _changed(known, record)
 
     def get(self, experiment_id: str) -> Experiment:
         """Return one by its id."""

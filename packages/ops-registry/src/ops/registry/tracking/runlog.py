@@ -75,9 +75,9 @@ class RunState:
         elif "g" in record:
             self._latest("tags", record)
         elif "a" in record:
-            path, size, checksum = record["a"]
-            kept = [a for a in self.row["artifacts"] if a[0] != path]
-            self.row["artifacts"] = [*kept, [path, size, checksum]]
+            # Path, size, checksum and, where that is not in the store, the address.
+            kept = [a for a in self.row["artifacts"] if a[0] != record["a"][0]]
+            self.row["artifacts"] = [*kept, record["a"]]
         else:
             self._event(record)
 
@@ -169,7 +169,21 @@ class RunReader:
                     self.state.apply(record)
             if not self.state.row:
                 raise RunNotFoundError(f"Run {self.run_id!r} has no readable start.")
+        if self._readers[MAIN].is_gone:
+            raise RunNotFoundError(f"Run {self.run_id!r} was erased.")
         return self.state
+
+    def advance(self, path: str, place: tuple[int, int], records: Iterable[Any]) -> None:
+        """Fold in *records* that this process has appended to a journal, *place* being where.
+
+        It saves reading them again, and does nothing where something before them is unread.
+        """
+        if not self._readers:
+            self._readers[MAIN] = JournalReader(journal_path(self.folder, self.run_id, MAIN))
+        for reader in self._readers.values():
+            if reader.path == path and reader.skip(*place):
+                for record in records:
+                    self.state.apply(record)
 
     @property
     def torn(self) -> int:
@@ -280,7 +294,8 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
         metric_summaries=_Summaries(dict(row["metrics"])),
         tags=dict(row["tags"]),
         artifacts=tuple(
-            Artifact(p, s, c, str(artifacts / row["run_id"] / p)) for p, s, c in row["artifacts"]
+            Artifact(path, size, checksum, *(place or [str(artifacts / row["run_id"] / path)]))
+            for path, size, checksum, *place in row["artifacts"]
         ),
     )
 

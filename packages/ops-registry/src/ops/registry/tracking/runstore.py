@@ -142,16 +142,17 @@ class RunStore:
         """Append a record to this process's journal of a run."""
         self.append_body(run_id, encode(record))
 
-    def append_body(self, run_id: str, body: bytes) -> None:
-        """Append what `encode` made of a record."""
+    def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
+        """Append what `encode` made of a record; return to which file, and where it is there."""
         writer = self._writers.get(run_id)
         if writer is None or writer.process != os.getpid():
             writer = self._writer(run_id)
-        writer.journal.append_body(body)
+        place = writer.journal.append_body(body)
         if writer.main is not None:
             self._look_for_the_end(run_id, writer)
         if writer.ended:
             self.index(writer.experiment_id).mark_stale(run_id)
+        return writer.journal.path, place
 
     def release(self, run_id: str) -> None:
         """Close this process's journal of a run."""
