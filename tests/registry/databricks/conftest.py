@@ -10,6 +10,7 @@ import uuid
 import pytest
 
 from ops.registry.context import MLOpsConfig, MLOpsContext
+from ops.registry.databricks import Warehouse, WarehouseAccess
 
 for needed in ("databricks.sql", "pysail", "pyspark"):
     pytest.importorskip(
@@ -71,10 +72,34 @@ def warehouse(stand_in, monkeypatch):
     stand_in.control(**calm)
 
 
+@pytest.fixture(scope="session")
+def schemas():
+    """Schemas that are ready and empty: making one takes longer than most tests."""
+    return []
+
+
 @pytest.fixture
-def schema():
+def fresh_schema():
+    """Asked for by a test whose schema must not be there yet."""
+
+
+@pytest.fixture
+def schema(request, warehouse, schemas, tmp_path):
     """A schema of the test's own."""
-    return f"t{uuid.uuid4().hex[:12]}"
+    name = f"t{uuid.uuid4().hex[:12]}"
+    if "fresh_schema" in request.fixturenames:
+        yield name
+        return
+    if schemas:
+        name = schemas.pop()
+    else:
+        made = Warehouse(WarehouseAccess.from_env(), "main", name, tmp_path / "making")
+        made.rows("SELECT 1")
+        made.close()
+        warehouse.control(keep=name)
+    yield name
+    warehouse.control(reset=name)
+    schemas.append(name)
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ TABLES_1 = {
 
 
 @pytest.fixture
-def of_format_1(new_context):
+def of_format_1(fresh_schema, new_context):
     """A schema as the version before made it, with a run that it started."""
     warehouse = new_context().experiment_tracker.warehouse
     warehouse.define(f"CREATE SCHEMA IF NOT EXISTS {warehouse.scope}")

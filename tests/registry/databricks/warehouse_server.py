@@ -19,7 +19,8 @@ POST /control sets faults as JSON: ``fail`` (list of [status, headers] for the n
 ``conflicts`` (how many changes are refused), ``lose`` (how many changes are done and their answer
 lost), ``cut`` (how many PUTs to presigned addresses are cut off in the middle), ``cut_put``, ``cut_get`` and
 ``fail_files`` (the same of the Files API), ``deny_tags``, ``token``, ``client`` (id and secret), ``token_seconds`` (how long an
-issued token is said to be good), ``grace_seconds`` (how long it is longer), ``forget_tokens``. GET /control returns statements,
+issued token is said to be good), ``grace_seconds`` (how long it is longer), ``forget_tokens``, and
+for tests, ``keep`` and ``reset`` (a schema). GET /control returns statements,
 tags, the requests to the Files API and the tokens that were issued.
 """
 
@@ -28,6 +29,7 @@ import decimal
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 import tempfile
@@ -202,6 +204,7 @@ class Warehouse(TCLIService.Iface):
             operationStatus=status,
             resultSetMetadata=self.metadata(table, staging),
             resultSet=self.rows(table),
+            closeOperation=T.TCloseOperationResp(status=OK),  # all of it is here
         )
         return T.TExecuteStatementResp(status=OK, operationHandle=handle, directResults=direct)
 
@@ -269,6 +272,24 @@ class Warehouse(TCLIService.Iface):
             if re.search(r"conflict|failed to commit|concurrent", str(error), re.IGNORECASE):
                 raise SqlError("DELTA_CONCURRENT_APPEND", str(error), "2D521") from error
             raise
+
+    # Schemas that tests use one after another: Delta tables are their folders
+
+    def keep(self, schema):
+        """Remember what a schema is now."""
+        if schema:
+            folder = f"{self.root}/tables/main/{schema}"
+            shutil.copytree(folder, f"{self.root}/kept/{schema}")
+
+    def reset(self, schema):
+        """Let a schema be what it was when it was kept, with nothing in its volumes."""
+        if schema:
+            for folder in ("tables/main", "Volumes/main"):
+                shutil.rmtree(f"{self.root}/{folder}/{schema}", ignore_errors=True)
+            shutil.copytree(f"{self.root}/kept/{schema}", f"{self.root}/tables/main/{schema}")
+            gone = [name for name in self.tags if name.split(".")[1] == schema]
+            for name in gone:
+                del self.tags[name]
 
     # What the engine does not know
 
@@ -397,6 +418,8 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
             warehouse.faults.update(json.loads(body))
             if warehouse.faults.pop("forget_tokens", False):
                 warehouse.issued = dict.fromkeys(warehouse.issued, 0)
+            warehouse.keep(warehouse.faults.pop("keep", None))
+            warehouse.reset(warehouse.faults.pop("reset", None))
             return self.answer(200)
         if not self.is_authorized():
             said = {"X-Databricks-Reason-Phrase": "Invalid access token"}

@@ -24,6 +24,7 @@ from ops.registry.errors import (
 from ops.registry.events import EventType, HookType
 from ops.registry.records import RunStatus
 from ops.registry.search.runsearch import Query, to_table
+from ops.registry.tracking.runlog import RunState
 from ops.registry.tracking.tracker import ExperimentTracker
 
 if TYPE_CHECKING:
@@ -114,11 +115,15 @@ class DatabricksExperimentTracker(ExperimentTracker):
         start: dict[str, Any],
         parameters: dict[str, Any],
     ) -> dict[str, Any]:
-        self._store.begin(start)
         record = {"p": parameters, "g": start["tags"], "t": start["t"]}
+        body = encode(record)  # refuses what JSON cannot hold, before there is a run
+        self._store.begin(start)
         if parameters or start["tags"]:
-            self._store.append(start["run"], record)
-        return self._store.row(start["run"])
+            self._store.append_body(start["run"], body)
+        state = RunState()
+        state.apply(start)
+        state.apply(record)
+        return state.row
 
     # Reading
 
