@@ -151,6 +151,7 @@ def test_blocks_and_single_messages_of_several_sources_merge(logger) -> None:
     for number in range(1, 100, 2):
         queue.log(2, number, b"odd")
     assert [m.timestamp for m in logger.read().merge()] == list(range(100))
+    assert [m.timestamp for m in logger.read().merge(10, 13)] == [10, 11, 12]
     assert logger.read().counts() == {1: 50, 2: 50}
 
 

@@ -81,9 +81,9 @@ class LogReader:
     def __iter__(self) -> Iterator[Message]:
         return self.iter()
 
-    def merge(self) -> Iterator[Message]:
-        """Yield the messages of all sources in time order."""
-        return self.iter()
+    def merge(self, start: int = 0, stop: int | None = None) -> Iterator[Message]:
+        """Yield the messages of all sources with *start* <= time < *stop*, in time order."""
+        return self.iter(None, start, stop)
 
     def blocks(
         self, source: int | None = None, start: int = 0, stop: int | None = None
