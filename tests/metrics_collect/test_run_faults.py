@@ -10,24 +10,13 @@ import pytest
 from ops.metrics_collect import Extractor, run
 
 CHILD = """
-import datetime as dt, os, pathlib, signal, sqlite3, sys
+import datetime as dt, pathlib, sqlite3, sys
+from tests.metrics_collect.killing import kill_at
 from ops.metrics_collect import Ledger, Outbox, StorageDirectory, query_collector, run
 
 folder, victim, moment, countdown = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 owner = {"put": StorageDirectory, "close": Ledger, "done": Outbox, "_move": Outbox, "rename": pathlib.Path}[victim]
-original = getattr(owner, victim)
-
-def killing(*args, **kwargs):
-    global countdown
-    countdown -= 1
-    if countdown == 0 and moment == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = original(*args, **kwargs)
-    if countdown == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-
-setattr(owner, victim, killing)
+kill_at(owner, victim, moment, countdown)
 collector = query_collector("runs", sys.argv[5], primary_key="id", max_part_bytes=400)
 since = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 run([collector.bind(db=sqlite3.connect(folder / "source.db"))], StorageDirectory(folder / "shipped"),
@@ -51,7 +40,9 @@ run([collector.bind(db=sqlite3.connect(folder / "source.db"))], StorageDirectory
         ("rename", 4),
     ],
 )
-def test_a_run_that_is_killed_is_completed_by_the_next(chain, victim, countdown, moment):
+def test_a_run_that_is_killed_is_completed_by_the_next(
+    chain, victim, countdown, moment, fault_record
+):
     chain.insert(0, 60)
     chain.insert(60, 40, day=1)
     sql = "select * from runs where finished >= :since and finished < :until order by id"
@@ -78,3 +69,6 @@ def test_a_run_that_is_killed_is_completed_by_the_next(chain, victim, countdown,
     for payload in Extractor(chain.shipped_files(), collections={"runs"}).payloads():
         ids += map(int, payload.batch.column("id").to_pylist())
     assert sorted(ids) == list(range(105))
+    fault_record["runs killed, SQLite to a folder"] = (
+        fault_record.get("runs killed, SQLite to a folder", 0) + 1
+    )

@@ -66,7 +66,7 @@ def test_an_upload_that_was_interrupted_goes_on_where_it_ended(storage, monkeypa
     assert content(storage, "big") == data
 
 
-def test_what_is_left_of_an_upload_of_other_content_is_not_mixed_in(storage, monkeypatch):
+def interrupt_after_one_part(storage, data, monkeypatch):
     upload_part = storage._client.upload_part
 
     def dying(**options):
@@ -74,27 +74,21 @@ def test_what_is_left_of_an_upload_of_other_content_is_not_mixed_in(storage, mon
             raise Dying
         return upload_part(**options)
 
-    monkeypatch.setattr(storage._client, "upload_part", dying)
-    with pytest.raises(Dying):
-        storage.put("big", fileobj=io.BytesIO(b"a" * (6 * MIB)))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(storage._client, "upload_part", dying)
+        with pytest.raises(Dying):
+            storage.put("big", fileobj=io.BytesIO(data))
+
+
+def test_what_is_left_of_an_upload_of_other_content_is_not_mixed_in(storage, monkeypatch):
+    interrupt_after_one_part(storage, b"a" * (6 * MIB), monkeypatch)
     storage.put("big", fileobj=io.BytesIO(b"b" * (6 * MIB)))
     assert content(storage, "big") == b"b" * (6 * MIB)
 
 
 def test_a_tail_that_differs_gives_the_digest_of_what_was_sent_last(storage, monkeypatch):
     same, old, new = b"s" * (5 * MIB), b"o" * MIB, b"n" * MIB
-    upload_part = storage._client.upload_part
-
-    def dying(**options):
-        if options["PartNumber"] == 2:
-            raise Dying
-        return upload_part(**options)
-
-    monkeypatch.setattr(storage._client, "upload_part", dying)
-    with pytest.raises(Dying):
-        storage.put("big", fileobj=io.BytesIO(same + old))
-    monkeypatch.undo()
+    interrupt_after_one_part(storage, same + old, monkeypatch)
     storage.put("big", fileobj=io.BytesIO(same + new))
     assert content(storage, "big") == same + new
 

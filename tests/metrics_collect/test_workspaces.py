@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -86,6 +87,23 @@ def test_what_a_killed_program_leaves_is_removed_by_the_next_one_and_not_before(
         check=True,
     )
     assert os.listdir(temporary_files) == []
+
+
+def test_a_workspace_that_was_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    made = []
+    mkdtemp = tempfile.mkdtemp
+
+    def swept_at_once(*arguments):
+        made.append(mkdtemp(*arguments))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swept_at_once)
+    space = Workspace(parent=tmp_path)
+    assert os.listdir(tmp_path) == [space.path.name]
+    assert str(space.path) == made[1]
+    space.close()
 
 
 def test_folders_that_are_no_workspaces_are_left_alone(tmp_path):

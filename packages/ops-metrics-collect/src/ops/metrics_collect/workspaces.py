@@ -4,9 +4,9 @@ A workspace is a private folder that its process holds locked; the kernel gives 
 the process dies, whatever kills it. So a workspace that is not locked belongs to nobody, and whoever
 makes the first one in a place removes those that the dead have left there.
 
-The lock is `flock` on the folder itself, and the folder gets its last name, by which it is found,
-when it is locked: nobody can take a new one for a forgotten one. Where folders cannot be locked
-(Windows, NFS) the name stays the first, and nothing is swept.
+The lock is `flock` on the folder itself. Between its making and its locking a folder looks forgotten,
+and may be swept; its maker notices, and makes another. Where folders cannot be locked (Windows, NFS)
+nothing is swept.
 """
 
 from __future__ import annotations
@@ -58,14 +58,21 @@ class Workspace:
         if place not in _swept:
             _swept.add(place)
             _sweep(place)
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-        self._lock = _locked(self.path)
-        if self._lock is not None:
-            self.path = self.path.rename(self.path.with_name(self.path.name + _SUFFIX))
+        while True:
+            self.path = pathlib.Path(tempfile.mkdtemp(_SUFFIX, prefix, place))
+            self._lock = None
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
+                self._lock = _locked(self.path)
+                if self.path.exists():
+                    break
+            self._unlock()  # a sweep was faster
 
     def close(self) -> None:
         """Remove the folder and what is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
@@ -76,23 +83,27 @@ def _sweep(place: pathlib.Path) -> None:
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             if entry.name.endswith(_SUFFIX) and entry.is_dir(follow_symlinks=False):
-                lock = _locked(pathlib.Path(entry.path))
-                if lock is not None:
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                    os.close(lock)
+                with contextlib.suppress(OSError):  # another user's, held, or gone meanwhile
+                    lock = _locked(pathlib.Path(entry.path))
+                    if lock is not None:
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                        os.close(lock)
 
 
 def _locked(folder: pathlib.Path) -> int | None:
-    """Return a descriptor that holds the lock of *folder*; None if it is not to be had."""
+    """Return a descriptor that holds the lock of *folder*, or None where there are no such locks.
+
+    Raises BlockingIOError when it is held, and other OSErrors when the folder cannot be opened.
+    """
     if sys.platform == "win32":
         return None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # another user's, or gone
-        return None
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # its owner lives, or locks are unknown here
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # as on NFS
         os.close(descriptor)
         return None
     return descriptor
