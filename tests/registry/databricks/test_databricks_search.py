@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 
 import pytest
@@ -138,6 +139,32 @@ def test_a_run_is_followed_from_another_machine(tracker, experiment, new_context
     other = new_context().experiment_tracker
     followed = other.follow(run.run_id, sleep=lambda _: next(rounds)())
     assert [(m.step, m.value) for m in followed] == [(0, 3.0), (1, 2.0)]
+
+
+def test_a_follower_is_told_of_each_point_once(tracker, experiment, new_context):
+    run = tracker.start_run(experiment.experiment_id)
+    follower = tracker.follower(run.run_id)
+    ranks = [new_context().experiment_tracker for _ in range(2)]
+    told = []
+    for step in range(3):
+        for rank, one in enumerate(ranks):
+            # The second one's points are older than what was told already.
+            for value in (1.0, 1.0):
+                one.log_metric(
+                    run.run_id,
+                    f"m{rank}",
+                    value,
+                    step,
+                    dt.datetime(2025 - rank, 1, 1, tzinfo=dt.UTC),
+                )
+            one.flush()
+            points, over = follower.poll()
+            told += [(m.key, m.step) for m in points]
+            assert not over
+    assert told == [(f"m{rank}", step) for step in range(3) for rank in (0, 1) for _ in range(2)]
+    assert follower.poll() == ([], False)
+    tracker.end_run(run.run_id)
+    assert follower.poll() == ([], True)
 
 
 def test_a_folder_that_replaces_another_leaves_nothing_of_it(storage, tmp_path):

@@ -18,7 +18,7 @@ from ops.registry.databricks.volumes import Stored
 from ops.registry.disk.journal import decode
 from ops.registry.errors import RunNotFoundError
 from ops.registry.instants import from_ns
-from ops.registry.records import Artifact, Metric
+from ops.registry.records import Artifact, Metric, RunStatus
 from ops.registry.tracking.runlog import to_run
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunRows"]
 
+_SEEN = "array<struct<w:string,n:bigint>>"
 _GROUPS = {"param": "params", "tag": "tags", "artifact": "files"}
 
 
@@ -73,11 +74,24 @@ class RunRows:
         )
         return [Metric(key, p["value"], p["step"], from_ns(p["logged_at"])) for p in found]
 
-    def points(self, run_id: str) -> list[tuple[tuple[str, int], Metric]]:
-        """Return all points of a run by time, each with what tells it from every other."""
+    def status(self, run_id: str) -> RunStatus:
+        """Return where a run is in its life."""
+        return RunStatus(self._head(run_id)["status"])
+
+    def points(
+        self, run_id: str, seen: Mapping[str, int] | None = None
+    ) -> list[tuple[tuple[str, int], Metric]]:
+        """Return points of a run by time, each with what tells it from every other.
+
+        *seen* has per writer the place up to which they are left out.
+        """
         found = self._warehouse.rows(
-            f"{POINTS} @ops_run_metrics WHERE run_id = :run ORDER BY logged_at, place",
+            f"SELECT p.* FROM ({POINTS} @ops_run_metrics WHERE run_id = :run) p "  # noqa: S608 - literals of this package, values are parameters
+            "LEFT JOIN (SELECT e.w AS w, e.n AS n FROM "
+            f"(SELECT explode(from_json(:seen, '{_SEEN}')) AS e)) s ON s.w = p.writer "
+            "WHERE s.w IS NULL OR p.place > s.n ORDER BY p.logged_at, p.place",
             run=run_id,
+            seen=json.dumps([{"w": w, "n": n} for w, n in (seen or {"": 0}).items()]),
         )
         return [
             (

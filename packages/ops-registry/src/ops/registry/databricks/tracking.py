@@ -8,6 +8,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import safe_join
+from ops.registry.databricks.following import WarehouseFollower
 from ops.registry.databricks.runrows import artifact, public, stored
 from ops.registry.databricks.runsql import RunSearch
 from ops.registry.databricks.runtables import ExperimentTable, RunTables
@@ -199,24 +200,18 @@ class DatabricksExperimentTracker(ExperimentTracker):
         sleep: Callable[[float], object] = time.sleep,
     ) -> Iterator[Metric]:
         """Yield the metrics of a run as they arrive in the warehouse, until the run has ended."""
-        seen: set[tuple[str, int]] = set()
+        follower = self.follower(run_id)
         while True:
-            # The status first: what arrives before the end is read after it.
-            over = self.get_run(run_id).status is not RunStatus.RUNNING
-            for identity, metric in self._store.reading.points(run_id):
-                if identity not in seen:
-                    seen.add(identity)
-                    yield metric
+            points, over = follower.poll()
+            yield from points
             if over:
                 return
             sleep(interval_seconds)
 
     def follower(self, run_id: str) -> Follower:
-        """Refuse: a follower reads local journals; use `follow`."""
-        raise BackendUnavailableError(
-            f"Run {run_id!r} is in a warehouse, which has no journals to follow.",
-            suggestions=("Use follow().",),
-        )
+        """Return what says, whenever it is asked, which points have arrived: two statements each time."""
+        self._store.home(run_id)  # raises for an unknown run
+        return WarehouseFollower(self._store.reading, run_id, self._store.settle)
 
     # Files
 
