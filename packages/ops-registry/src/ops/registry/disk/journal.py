@@ -39,6 +39,7 @@ __all__ = [
     "decode",
     "encode",
     "frame",
+    "framed",
     "parse",
     "writing",
 ]
@@ -82,7 +83,7 @@ class JournalWriter:
 
     def append_body(self, body: bytes) -> tuple[int, int]:
         """Write what `encode` made of a record as one frame, and return where it is in the file."""
-        return self.append_frames(_framed(body))
+        return self.append_frames(framed(body))
 
     def append_frames(self, data: bytes, *, soon: bool = False) -> tuple[int, int]:
         """Write what `frame` made of one or several records, and return where it is in the file.
@@ -208,10 +209,11 @@ def parse(data: bytes) -> tuple[list[Any], int, int]:
 
 def frame(record: Any) -> bytes:
     """Return *record* as a frame."""
-    return _framed(encode(record))
+    return framed(encode(record))
 
 
-def _framed(body: bytes) -> bytes:
+def framed(body: bytes) -> bytes:
+    """Return what `encode` made of a record as a frame."""
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 

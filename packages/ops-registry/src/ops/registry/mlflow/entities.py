@@ -41,7 +41,15 @@ if TYPE_CHECKING:
 
     from ops.registry import records
 
-__all__ = ["Seen", "millis", "to_experiment", "to_mlflow_status", "to_run", "to_status"]
+__all__ = [
+    "Seen",
+    "millis",
+    "to_experiment",
+    "to_info",
+    "to_mlflow_status",
+    "to_run",
+    "to_status",
+]
 
 _STATUS = {
     RunStatus.RUNNING: "RUNNING",
@@ -202,7 +210,21 @@ def _around_run(artifact_uri: str) -> tuple[str, str]:
 
 def to_run(seen: Seen) -> Run:
     """Return a row as MLflow's run."""
-    info = RunInfo(
+    metrics = [
+        Metric(key, s[0], s[2] // 1_000_000, s[1], run_id=seen.run_id)
+        for key, s in seen.row["metrics"].items()
+    ]
+    params = [Param(key, value) for key, value in seen.params.items()]
+    tags = [RunTag(key, value) for key, value in seen.tags.items()]
+    models_in = [LoggedModelInput(one[0]) for one in seen.models("models_in")]
+    models_out = [LoggedModelOutput(one[0], one[1]) for one in seen.models("models_out")]
+    inputs = RunInputs(seen.dataset_inputs, models_in)
+    return Run(to_info(seen), RunData(metrics, params, tags), inputs, RunOutputs(models_out))
+
+
+def to_info(seen: Seen) -> RunInfo:
+    """Return what MLflow tells about a run besides what was logged."""
+    return RunInfo(
         run_id=seen.run_id,
         experiment_id=seen.experiment_id,
         user_id=seen.user_id,
@@ -213,16 +235,6 @@ def to_run(seen: Seen) -> Run:
         artifact_uri=seen.artifact_uri,
         run_name=seen.run_name,
     )
-    metrics = [
-        Metric(key, s[0], s[2] // 1_000_000, s[1], run_id=seen.run_id)
-        for key, s in seen.row["metrics"].items()
-    ]
-    params = [Param(key, value) for key, value in seen.params.items()]
-    tags = [RunTag(key, value) for key, value in seen.tags.items()]
-    models_in = [LoggedModelInput(one[0]) for one in seen.models("models_in")]
-    models_out = [LoggedModelOutput(one[0], one[1]) for one in seen.models("models_out")]
-    inputs = RunInputs(seen.dataset_inputs, models_in)
-    return Run(info, RunData(metrics, params, tags), inputs, RunOutputs(models_out))
 
 
 def _dataset(one: Mapping[str, Any]) -> DatasetInput:

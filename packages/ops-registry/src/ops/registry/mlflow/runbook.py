@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.utils.uri import append_to_uri_path
 
 from ops.foundation.ids import generate_uuid7
-from ops.registry.disk.journal import JournalWriter, encode, frame, writing
+from ops.registry.disk.journal import JournalWriter, frame, writing
 from ops.registry.errors import (
     AlreadyExistsError,
     ExperimentNotFoundError,
@@ -31,7 +31,7 @@ from ops.registry.instants import from_ns
 from ops.registry.records import Experiment, RunStatus
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner, with_liveness
-from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, journal_path
+from ops.registry.tracking.runlog import FORMAT, IN_JSON, MAIN, RunReader, journal_path
 from ops.registry.tracking.runstore import RunStore
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class RunBook:
         journal = JournalWriter(path, durability=self._durability)
         try:
             place = journal.append_frames(b"".join(map(frame, records)))
-            reader = RunReader(folder, run_id, keep_history=False)
+            reader = RunReader(folder, run_id, keep_history=IN_JSON)
             reader.advance(path, place, records)
             row = reader.poll().row
             self._store.index(home).put(row)
@@ -219,19 +219,23 @@ class RunBook:
 
     def append(self, run_id: str, record: dict[str, Any]) -> None:
         """Append a record to this process's journal of a run."""
-        self.append_body(run_id, encode(record), record)
+        self.append_frames(run_id, frame(record), (record,))
 
-    def append_body(self, run_id: str, body: bytes, record: dict[str, Any]) -> None:
-        """Append *record*, of which `encode` made *body*."""
-        path, place = self._store.append_body(run_id, body)
+    def append_frames(self, run_id: str, data: bytes, records: Iterable[dict[str, Any]]) -> None:
+        """Append *records*, of which `frame` made *data*, all at once."""
+        path, place = self._store.append_frames(run_id, data)
         with self.turn:
             reader = self._readers.get(run_id)
             if reader is not None:
-                reader.advance(path, place, (record,))
+                reader.advance(path, place, records)
 
-    def change(self, run_id: str, **fields: Any) -> None:
-        """Change fields of a run's row; a final status also settles its row in the index."""
-        self.append(run_id, {"e": "change", "c": fields, "t": time_ns()})
+    def change(self, run_id: str, *before: dict[str, Any], **fields: Any) -> None:
+        """Change fields of a run's row, after the records *before*.
+
+        A final status also settles the row in the index.
+        """
+        records = [*before, {"e": "change", "c": fields, "t": time_ns()}]
+        self.append_frames(run_id, b"".join(map(frame, records)), records)
         if "status" in fields and RunStatus(fields["status"]).is_final:
             self._settle(run_id)
 
@@ -291,9 +295,11 @@ class RunBook:
             self._histories.pop(run_id, None)
 
     def _settle(self, run_id: str) -> None:
-        home = self._store.home(run_id)
-        reader = RunReader(self._store.folder(home), run_id)
-        row = reader.poll().row
-        self._store.index(home).put(row, soon=True)
-        reader.write_view()
+        with self.turn:
+            reader = self._readers.get(run_id)
+            if reader is None or not reader.poll().keeps_history:
+                reader = RunReader(self._home(run_id), run_id)
+            row = reader.poll().row
+            self._store.index(row["experiment_id"]).put(row, soon=True)
+            reader.write_view()
         self._store.release(run_id)

@@ -31,15 +31,16 @@ from mlflow.utils.validation import (
     _validate_tag,
 )
 
+from ops.registry.disk.journal import frame, framed
 from ops.registry.errors import RunNotFoundError
-from ops.registry.mlflow.entities import Seen, to_run, to_status
+from ops.registry.mlflow.entities import Seen, to_info, to_run, to_status
 from ops.registry.mlflow.experimentcalls import ExperimentCalls
 from ops.registry.mlflow.failures import invalid, missing
 from ops.registry.search.filters import as_text
 from ops.registry.tracking.runlog import point, points_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mlflow.entities import (
         DatasetInput,
@@ -109,8 +110,9 @@ class RunCalls(ExperimentCalls):
         """Change the status, the end and the name, whichever are given."""
         self._active_row(run_id)
         fields: dict[str, Any] = {}
+        tags = []
         if run_name:
-            self.book.append(run_id, {"g": {MLFLOW_RUN_NAME: run_name}, "t": time_ns()})
+            tags.append({"g": {MLFLOW_RUN_NAME: run_name}, "t": time_ns()})
             fields["name"] = run_name
         if end_time is not None:
             fields["end"] = end_time * _NS_PER_MS
@@ -118,8 +120,9 @@ class RunCalls(ExperimentCalls):
             status = to_status(RunStatus.to_string(run_status))
             fields["status"] = str(status)
         if fields:
-            self.book.change(run_id, **fields)
-        return self.get_run(run_id).info
+            self.book.change(run_id, *tags, **fields)
+        with self.book.turn:
+            return to_info(self._seen(run_id))
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run; `restore_run` takes it back."""
@@ -133,20 +136,22 @@ class RunCalls(ExperimentCalls):
 
     def log_metric(self, run_id: str, metric: Metric) -> None:
         """Log one value; when this returns, a kill of the process cannot lose it."""
-        _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
-        self._active_row(run_id)
-        self._log_metrics(run_id, [metric])
+        row = self._active_row(run_id)
+        if not _is_plain(metric, row["metrics"]):
+            _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
+        self._append(run_id, _of_metrics([metric]))
+        self._log_of_models(run_id, [metric])
 
     def log_param(self, run_id: str, param: Param) -> None:
         """Log one parameter; another value for it is refused."""
         param = _validate_param(param.key, param.value)
-        self._log_params(run_id, [param], self._active_row(run_id))
+        self._append(run_id, _of_params([param], self._active_row(run_id)))
 
     def set_tag(self, run_id: str, tag: RunTag) -> None:
         """Set one tag."""
         tag = _validate_tag(tag.key, tag.value)
         self._active_row(run_id)
-        self._set_tags(run_id, [tag])
+        self._append(run_id, *_of_tags([tag]))
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove one tag."""
@@ -161,18 +166,18 @@ class RunCalls(ExperimentCalls):
         params: Sequence[Param],
         tags: Sequence[RunTag],
     ) -> None:
-        """Log metrics in one frame, and parameters and tags in one each."""
-        _validate_run_id(run_id)
-        metrics, params, tags = _validate_batch_log_data(metrics, params, tags)
+        """Log metrics, parameters and tags with one write, so all are there or none."""
+        row = self._active_row(run_id)
+        odd = [metric for metric in metrics if not _is_plain(metric, row["metrics"])]
+        _, params, tags = _validate_batch_log_data(metrics if odd else [], params, tags)
         _validate_batch_log_limits(metrics, params, tags)
         _validate_param_keys_unique(params)
-        row = self._active_row(run_id)
-        if params:
-            self._log_params(run_id, params, row)
-        if metrics:
-            self._log_metrics(run_id, metrics)
-        if tags:
-            self._set_tags(run_id, tags)
+        made = [_of_params(params, row)] if params else []
+        made += [_of_metrics(metrics)] if metrics else []
+        made += _of_tags(tags) if tags else []
+        if made:
+            self._append(run_id, *made)
+        self._log_of_models(run_id, metrics)
 
     def get_metric_history(
         self,
@@ -237,36 +242,15 @@ class RunCalls(ExperimentCalls):
     def _extra(self, run_id: str, kind: str, value: Any) -> None:
         self.book.append(run_id, {"e": "extra", "k": kind, "x": value, "t": time_ns()})
 
-    def _log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        points = [
-            (m.key, float(m.value), int(m.step or 0), int(m.timestamp) * _NS_PER_MS)
-            for m in metrics
-        ]
-        body = points_body(point(*one) for one in points)
-        self.book.append_body(run_id, body, {"m": points})
+    def _append(self, run_id: str, *made: tuple[dict[str, Any], bytes]) -> None:
+        self.book.append_frames(
+            run_id, b"".join(data for _, data in made), [record for record, _ in made]
+        )
+
+    def _log_of_models(self, run_id: str, metrics: Iterable[Metric]) -> None:
         for metric in metrics:
             if metric.model_id is not None:
                 self.models.log_metric(run_id, metric)
-
-    def _log_params(self, run_id: str, params: Sequence[Param], row: dict[str, Any]) -> None:
-        for param in params:
-            if param.value is None:
-                raise invalid(f"Missing value for the parameter '{param.key}'.")
-            before = row["params"].get(param.key)
-            if before is not None and as_text(before) != param.value:
-                raise invalid(
-                    f"Changing param values is not allowed. Param with key='{param.key}' was "
-                    f"already logged with value='{as_text(before)}' for run ID='{run_id}'. "
-                    f"Attempted logging new value '{param.value}'."
-                )
-        record = {"p": {param.key: str(param.value) for param in params}, "t": time_ns()}
-        self.book.append(run_id, record)
-
-    def _set_tags(self, run_id: str, tags: Sequence[RunTag]) -> None:
-        texts = {tag.key: str(tag.value) for tag in tags}
-        self.book.append(run_id, {"g": texts, "t": time_ns()})
-        if texts.get(MLFLOW_RUN_NAME):
-            self.book.change(run_id, name=texts[MLFLOW_RUN_NAME])
 
     def _row(self, run_id: str) -> dict[str, Any]:
         return self._found(self.book.state_row, run_id)
@@ -290,6 +274,50 @@ class RunCalls(ExperimentCalls):
     def _seen(self, run_id: str) -> Seen:
         row = self._found(self.book.row, run_id)
         return Seen(row, self.book.experiment(row["experiment_id"]), self.book.artifacts)
+
+
+def _is_plain(metric: Metric, known: Mapping[str, Any]) -> bool:
+    """Whether MLflow's validator need not be asked: it has seen the name, and the rest is as usual."""
+    stamp = metric.timestamp
+    return (
+        metric.key in known
+        and type(metric.value) is float
+        and type(stamp) is type(metric.step) is int
+        and stamp >= 0
+    )
+
+
+def _of_metrics(metrics: Iterable[Metric]) -> tuple[dict[str, Any], bytes]:
+    """Return the record of points, and its frame."""
+    points = [
+        (m.key, float(m.value), int(m.step or 0), int(m.timestamp) * _NS_PER_MS) for m in metrics
+    ]
+    return {"m": points}, framed(points_body(point(*one) for one in points))
+
+
+def _of_params(params: Iterable[Param], row: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Return the record of parameters and its frame; a value other than that in *row* is refused."""
+    for param in params:
+        if param.value is None:
+            raise invalid(f"Missing value for the parameter '{param.key}'.")
+        before = row["params"].get(param.key)
+        if before is not None and as_text(before) != param.value:
+            raise invalid(
+                f"Changing param values is not allowed. Param with key='{param.key}' was "
+                f"already logged with value='{as_text(before)}' for run ID='{row['run_id']}'. "
+                f"Attempted logging new value '{param.value}'."
+            )
+    record = {"p": {param.key: str(param.value) for param in params}, "t": time_ns()}
+    return record, frame(record)
+
+
+def _of_tags(tags: Iterable[RunTag]) -> list[tuple[dict[str, Any], bytes]]:
+    """Return the record of tags with its frame, and that of a new name, which is a tag too."""
+    texts = {tag.key: str(tag.value) for tag in tags}
+    records: list[dict[str, Any]] = [{"g": texts, "t": time_ns()}]
+    if texts.get(MLFLOW_RUN_NAME):
+        records.append({"e": "change", "c": {"name": texts[MLFLOW_RUN_NAME]}, "t": time_ns()})
+    return [(record, frame(record)) for record in records]
 
 
 def _dataset_record(one: DatasetInput) -> dict[str, Any]:

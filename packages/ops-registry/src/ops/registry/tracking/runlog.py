@@ -55,11 +55,13 @@ Point = tuple[float, int, int]  # value, step, nanoseconds since the epoch
 class RunState:
     """What the records of a run come to; `apply` may be called in any order of the journals.
 
-    Without *keep_history* only the summaries of metrics stay in memory.
+    Without *keep_history* only the summaries of metrics stay in memory; a number keeps the points as
+    long as there are no more.
     """
 
-    def __init__(self, *, keep_history: bool = True) -> None:
-        self._keep_history = keep_history
+    def __init__(self, *, keep_history: bool | int = True) -> None:
+        self.keeps_history = bool(keep_history)
+        self._room = math.inf if keep_history is True else keep_history
         self.row: dict[str, Any] = {}
         self.history: dict[str, list[Point]] = {}
         self.writers: list[str] = [MAIN]
@@ -113,8 +115,8 @@ class RunState:
                 self.row[key] = value
 
     def _metric(self, key: str, value: float, step: int, when: int) -> None:
-        if self._keep_history:
-            self.history.setdefault(key, []).append((value, step, when))
+        if self.keeps_history:
+            self._keep(key, (value, step, when))
         summary = self.row["metrics"].get(key)
         if summary is None:
             self.row["metrics"][key] = [value, step, when, value, value, 1, step, step]
@@ -130,6 +132,12 @@ class RunState:
             summary[3], summary[6] = value, step
         if math.isnan(summary[4]) or (-value, step) < (-summary[4], summary[7]):
             summary[4], summary[7] = value, step
+
+    def _keep(self, key: str, point: Point) -> None:
+        self.history.setdefault(key, []).append(point)
+        self._room -= 1
+        if self._room < 0:
+            self.keeps_history, self.history = False, {}
 
     def _latest(self, kind: str, record: Mapping[str, Any]) -> None:
         when = record["t"]
@@ -150,7 +158,9 @@ class RunState:
 class RunReader:
     """Follows the journals of one run: each `poll` reads only what is new."""
 
-    def __init__(self, folder: pathlib.Path, run_id: str, *, keep_history: bool = True) -> None:
+    def __init__(
+        self, folder: pathlib.Path, run_id: str, *, keep_history: bool | int = True
+    ) -> None:
         self.folder = folder
         self.run_id = run_id
         self.state = RunState(keep_history=keep_history)

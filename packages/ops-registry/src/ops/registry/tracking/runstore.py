@@ -12,7 +12,7 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ops.registry.disk.journal import JournalWriter, encode, writing
+from ops.registry.disk.journal import JournalWriter, encode, framed, writing
 from ops.registry.errors import RunNotFoundError
 from ops.registry.records import RunStatus
 from ops.registry.search.runindex import RunIndex
@@ -144,10 +144,14 @@ class RunStore:
 
     def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
         """Append what `encode` made of a record; return to which file, and where it is there."""
+        return self.append_frames(run_id, framed(body))
+
+    def append_frames(self, run_id: str, data: bytes) -> tuple[str, tuple[int, int]]:
+        """Append what `frame` made of records; return to which file, and where they are there."""
         writer = self._writers.get(run_id)
         if writer is None or writer.process != os.getpid():
             writer = self._writer(run_id)
-        place = writer.journal.append_body(body)
+        place = writer.journal.append_frames(data)
         if writer.main is not None:
             self._look_for_the_end(run_id, writer)
         if writer.ended:
