@@ -126,6 +126,7 @@ class Ledger:
             case "stage":
                 for archived in record["archived"]:
                     self._enter(model, archived, ModelStage.ARCHIVED, record["t"])
+                    model.changed[archived] = record["t"]
                 self._enter(model, number, ModelStage(record["stage"]), record["t"])
                 holders = model.holders.setdefault(record["stage"], [])
                 if record.get("rollback"):
@@ -174,7 +175,8 @@ class Ledger:
         model.versions[number] = dataclasses.replace(old, metadata=metadata)
 
     def _registered(self, record: Mapping[str, Any]) -> ModelVersion:
-        place = record.get("source")  # kept elsewhere, not by the registry
+        # In a bucket of ours, or kept elsewhere and not by the registry.
+        place = record.get("uri") or record.get("source")
         if place is None:
             place = f"{self._artifacts}/{record['model_id']}/v{record['version']}/{record['file']}"
         when = from_ns(record["t"])
