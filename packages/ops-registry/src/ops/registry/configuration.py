@@ -39,6 +39,7 @@ _VARIABLES = {
     "storage_path": "PATH",
     "catalog": "CATALOG",
     "schema": "SCHEMA",
+    "artifact_uri": "ARTIFACT_URI",
     "durability": "DURABILITY",
 }
 #: Names that ``ml_info.yaml`` uses for fields of `MLOpsConfig`.
@@ -56,10 +57,11 @@ class ExperimentOptions:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlaceOptions:
-    """A catalog and schema of its own for a part; without them those of the whole count."""
+    """A catalog, schema and place of artifacts of its own for a part; without, those of the whole count."""
 
     catalog: str | None = None
     schema: str | None = None
+    artifact_uri: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ class MLOpsConfig:
 
     *durability* "process" survives the death of the process, "interval" is on the disk within a
     second, "commit" when a call returns. With *audit* every change is written to ``audit.jsonl`` in the
-    store. With *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local
+    store. New artifacts go below *artifact_uri* (``s3://bucket/prefix``) instead of into the store; the
+    journals stay local. With *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local
     files *catalog* and *schema* are folders below the path. Processes that log to runs touch their
     journals every *heartbeat_seconds* (0: never), so that other machines can see them die. On
     Databricks *catalog_tags* are tags of Unity Catalog that say what tags models and experiments have.
@@ -96,6 +99,7 @@ class MLOpsConfig:
     storage_path: str = "./mlops_data"
     catalog: str | None = None
     schema: str | None = None
+    artifact_uri: str | None = None
     durability: str = "process"
     audit: bool = False
     enabled: bool = True
@@ -120,14 +124,30 @@ class MLOpsConfig:
             raise ConfigurationError(
                 f"storage_path={self.storage_path!r} is no folder: the journals of the local backend "
                 "are appended to and locked, which object stores cannot do.",
-                suggestions=("Use a local folder, and copy artifacts to the object store.",),
+                suggestions=("Use a local folder, and artifact_uri for a bucket of artifacts.",),
             )
+        for uri in (
+            self.artifact_uri,
+            self.tracking.artifact_uri,
+            self.model_registry.artifact_uri,
+        ):
+            if uri is not None:
+                self._check_artifact_uri(uri)
         if self.heartbeat_seconds < 0:
             raise ConfigurationError("heartbeat_seconds must not be negative; 0 is none.")
 
+    def _check_artifact_uri(self, uri: str) -> None:
+        from ops.registry.remote.artifacts import check_address
+
+        check_address(uri)
+        if self.backend_type != "local":
+            raise ConfigurationError(
+                f"artifact_uri is for the local backend; {self.backend_type!r} has a place of its own."
+            )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read OPS_MLOPS_BACKEND, _PATH, _CATALOG, _SCHEMA, _DURABILITY, or each as TAURO_MLOPS_*."""
+        """Read OPS_MLOPS_BACKEND, _PATH, _CATALOG, _SCHEMA, _ARTIFACT_URI, _DURABILITY, or each as TAURO_MLOPS_*."""
         return cls(**_from_env(environ))
 
     @classmethod

@@ -123,7 +123,9 @@ class MLOpsContext:
         for call in self._cleanups:
             call()
         self._cleanups.clear()
-        self.experiment_tracker.close()
+        for part in (self.experiment_tracker, self.model_registry):
+            if hasattr(part, "close"):  # the protocols ask for none
+                part.close()
 
     def on_cleanup(self, call: Callable[[], object]) -> None:
         """Call *call* when the context is cleaned up."""

@@ -110,6 +110,7 @@ def _local_tracker(config: MLOpsConfig, operations: Operations) -> ExperimentTra
         paths_of(config, config.tracking).experiment_tracking,
         operations=operations,
         durability=config.durability,
+        artifact_uri=config.tracking.artifact_uri or config.artifact_uri,
         cache=LRUCache(options.max_size, options.default_ttl) if options.enabled else None,
         heartbeat_seconds=config.heartbeat_seconds,
     )
@@ -119,7 +120,12 @@ def _local_registry(config: MLOpsConfig, operations: Operations) -> ModelRegistr
     from ops.registry.models.registry import ModelRegistry
 
     folder = paths_of(config, config.model_registry).model_registry
-    return ModelRegistry(folder, operations=operations, durability=config.durability)
+    return ModelRegistry(
+        folder,
+        operations=operations,
+        durability=config.durability,
+        artifact_uri=config.model_registry.artifact_uri or config.artifact_uri,
+    )
 
 
 def _databricks_storage(config: MLOpsConfig, operations: Operations) -> StorageBackendProtocol:

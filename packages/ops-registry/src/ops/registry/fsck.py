@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.errors import OpsError
 from ops.registry.disk.artifacts import remove
 from ops.registry.events import EventType
-from ops.registry.tracking.runlog import MAIN, RunReader
+from ops.registry.tracking.runlog import MAIN, RunReader, to_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ops.foundation.files import StrPath
     from ops.registry.context import MLOpsContext
 
 __all__ = ["Report", "check", "collect"]
@@ -90,13 +91,22 @@ def check(
 
 def collect(
     context: MLOpsContext, *, dry_run: bool = False, now: Callable[[], float] = time.time
-) -> list[pathlib.Path]:
-    """Remove what nothing refers to, older than a day, and return it; with *dry_run* only list it."""
-    found = _half_made(context, now(), remove_them=False)
+) -> list[StrPath]:
+    """Remove what nothing refers to, older than a day, and return it; with *dry_run* only list it.
+
+    Those are local paths, and addresses in a bucket.
+    """
+    found: list[StrPath] = [*_half_made(context, now(), remove_them=False)]
     found += [path for path in _unknown(context) if _is_old(path, now())]
     if not dry_run:
         for path in found:
-            remove(path)
+            remove(pathlib.Path(path))
+    for part in (context.experiment_tracker, context.model_registry):
+        uris = part.left_over(now() - _OLD_SECONDS)
+        if not dry_run:
+            part.clear(uris)
+        found += uris
+    if not dry_run:
         told = {"paths": [str(path) for path in found]}
         context.operations.after(EventType.STORE_COLLECTED, told, resource=f"store:{context.path}")
     return found
@@ -129,6 +139,10 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
         finally:
             report.torn_lines += reader.torn
         report.runs += 1
+        try:
+            tracker.verify_artifacts(to_run(row, tracker.root / "artifacts"))
+        except OpsError as error:
+            report.problems.append(f"Run {run_id}: {error}")
         if _canonical(indexed.get(run_id)) != _canonical(row):
             report.problems.append(f"Run {run_id} is not in the index as its journal has it.")
 

@@ -20,11 +20,11 @@ from ops.registry.disk import artifacts
 from ops.registry.disk.journal import JournalReader, frame
 from ops.registry.errors import ExperimentNotFoundError, ModelNotFoundError
 from ops.registry.events import EventType
-from ops.registry.tracking.runlog import MAIN, RunReader, journal_path
+from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, to_run
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ops.registry.context import MLOpsContext
     from ops.registry.records import Experiment
@@ -128,8 +128,11 @@ def _copy_run(
     files = source.experiment_tracker.artifact_folder(run_id)
     if files.is_dir():
         artifacts.copy_in(files, target.experiment_tracker.artifact_folder(run_id))
+    run = to_run(reader.state.row, files.parent)
+    places = target.experiment_tracker.adopt_artifacts(run)
     for writer in reversed(reader.state.writers):  # the main one comes last
-        records = [_moved(r, home) for r in JournalReader(journal_path(old, run_id, writer)).poll()]
+        there = JournalReader(journal_path(old, run_id, writer)).poll()
+        records = [_moved(record, home, places) for record in there]
         with atomic_write(journal_path(new, run_id, writer), "wb") as file:
             file.write(b"".join(frame(record) for record in records))
     target.experiment_tracker.adopt_run(home.experiment_id, run_id)
@@ -141,5 +144,10 @@ def _records(folder: pathlib.Path, run_id: str, writers: Sequence[str]) -> list[
     return [len(JournalReader(journal_path(folder, run_id, writer)).poll()) for writer in writers]
 
 
-def _moved(record: dict[str, Any], home: Experiment) -> dict[str, Any]:
+def _moved(
+    record: dict[str, Any], home: Experiment, places: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    if "a" in record:
+        path, size, checksum = record["a"][:3]
+        return record | {"a": [path, size, checksum, *places.get(path, [])]}
     return record | {"exp": home.experiment_id} if record.get("e") == "start" else record

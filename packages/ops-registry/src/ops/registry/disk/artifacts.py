@@ -8,7 +8,6 @@ and their digests.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import hashlib
@@ -31,7 +30,7 @@ from ops.registry.records import Artifact
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ops.foundation.files import StrPath
 
@@ -90,15 +89,20 @@ def keep(
             if checksum(target) == digest:
                 return kept, False
             if not overwrite:
-                raise AlreadyExistsError(
-                    f"Run {base.name} has another artifact {name!r} already.",
-                    suggestions=("Give it another name, or pass overwrite=True.",),
-                )
+                raise taken(base.name, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         publish(copy, target)
     finally:
         remove(copy)
     return kept, True
+
+
+def taken(run_id: str, name: str) -> AlreadyExistsError:
+    """Return what to raise when a run has another artifact of that name."""
+    return AlreadyExistsError(
+        f"Run {run_id} has another artifact {name!r} already.",
+        suggestions=("Give it another name, or pass overwrite=True.",),
+    )
 
 
 def fetch(stored: pathlib.Path, destination: StrPath, expected: str) -> pathlib.Path:
@@ -114,24 +118,19 @@ def fetch(stored: pathlib.Path, destination: StrPath, expected: str) -> pathlib.
     return target
 
 
-@contextlib.contextmanager
-def written(folder: pathlib.Path, figure: Any, name: str) -> Iterator[pathlib.Path]:
-    """Give a temporary file with *figure* in the format that the suffix of *name* says."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".{secrets.token_hex(8)}{pathlib.PurePath(name).suffix}"
-    try:
-        if path.suffix == ".html" and hasattr(figure, "write_html"):
-            figure.write_html(path)
-        elif hasattr(figure, "savefig"):
-            figure.savefig(path)
-        else:
-            raise InvalidValueError(
-                f"{type(figure).__name__} cannot be written as {name!r}: it has no savefig, "
-                "and write_html makes .html files only."
-            )
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+def write_figure(folder: pathlib.Path, figure: Any, name: str) -> pathlib.Path:
+    """Write *figure* into *folder*, in the format that the suffix of *name* says; return where."""
+    path = folder / f"figure{pathlib.PurePath(name).suffix}"
+    if path.suffix == ".html" and hasattr(figure, "write_html"):
+        figure.write_html(path)
+    elif hasattr(figure, "savefig"):
+        figure.savefig(path)
+    else:
+        raise InvalidValueError(
+            f"{type(figure).__name__} cannot be written as {name!r}: it has no savefig, "
+            "and write_html makes .html files only."
+        )
+    return path
 
 
 def checksum(path: pathlib.Path) -> str:
@@ -140,7 +139,7 @@ def checksum(path: pathlib.Path) -> str:
         raise ArtifactNotFoundError(f"The artifact {str(path)!r} is not there any more.")
     if path.is_file():
         return calculate_file_hash(path)
-    return _tree_digest([(name, calculate_file_hash(path / name)) for name in _names(path)])
+    return tree_digest([(name, calculate_file_hash(path / name)) for name in names(path)])
 
 
 def remove(path: pathlib.Path) -> None:
@@ -180,12 +179,12 @@ def _copy_tree(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> 
     target.mkdir()
     total = 0
     parts = []
-    for name in _names(origin):
+    for name in names(origin):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         size, digest = _copy_file(origin / name, target / name, flushed=flushed)
         total += size
         parts.append((name, digest))
-    return total, _tree_digest(parts)
+    return total, tree_digest(parts)
 
 
 def _copy_file(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> tuple[int, str]:
@@ -208,11 +207,13 @@ def _write_all(writer: io.FileIO, piece: bytes) -> int:
     return done
 
 
-def _names(folder: pathlib.Path) -> list[str]:
+def names(folder: pathlib.Path) -> list[str]:
+    """Return the names of all files in a folder, sorted, with "/" between parts."""
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def _tree_digest(parts: list[tuple[str, str]]) -> str:
+def tree_digest(parts: list[tuple[str, str]]) -> str:
+    """Return the digest of a folder from its files' names, sorted, and their digests."""
     return calculate_hash("".join(f"{d}  {n}\n" for n, d in parts))
 
 

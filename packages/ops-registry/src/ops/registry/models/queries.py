@@ -9,7 +9,6 @@ import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk import artifacts
 from ops.registry.disk.journal import JournalReader, encode
 from ops.registry.errors import ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.events import EventType
@@ -17,6 +16,7 @@ from ops.registry.models.flavors import load_artifact
 from ops.registry.models.ledger import Ledger, version_record
 from ops.registry.models.search import select
 from ops.registry.records import ModelStage
+from ops.registry.remote.artifacts import RemoteArtifacts, name_of
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
@@ -31,11 +31,14 @@ __all__ = ["ModelQueries"]
 class ModelQueries:
     """The models below one folder, to be read; `ModelRegistry` changes them."""
 
-    def __init__(self, root: StrPath, operations: Operations) -> None:
+    def __init__(
+        self, root: StrPath, operations: Operations, artifact_uri: str | None = None
+    ) -> None:
         self.root = pathlib.Path(root).absolute()
         self._operations = operations
         self._journal = self.root / "models" / "journal.log"
         self._artifacts = self.root / "artifacts"
+        self._remote = RemoteArtifacts(artifact_uri, self.root / "uploads.log")
         self._ledger = Ledger(self._journal, self._artifacts)
         self._turn = threading.RLock()
 
@@ -89,10 +92,9 @@ class ModelQueries:
     ) -> pathlib.Path:
         """Copy the artifact to *destination*, or into it if it is a folder, and verify it."""
         found = self.get_model_version(name, version)
-        stored = pathlib.Path(found.artifact_uri)
         target = pathlib.Path(destination)
-        target = target / stored.name if target.is_dir() else target
-        path = artifacts.fetch(stored, target, found.checksum)
+        target = target / name_of(found.artifact_uri) if target.is_dir() else target
+        path = self._remote.fetch_from(found.artifact_uri, target, found.checksum)
         data = {"name": name, "version": found.version, "path": str(path)}
         self._done(EventType.MODEL_DOWNLOADED, found, data)
         return path
@@ -125,7 +127,11 @@ class ModelQueries:
         What is kept elsewhere (MLflow's versions) has no checksum, and nothing to compare with.
         """
         if version.checksum:
-            artifacts.verify(pathlib.Path(version.artifact_uri), version.checksum)
+            self._remote.verify(version.artifact_uri, version.checksum)
+
+    def close(self) -> None:
+        """Close what is open; the registry can be used again afterwards."""
+        self._remote.close()
 
     def health_check(self) -> bool:
         """Whether the registry can be read."""

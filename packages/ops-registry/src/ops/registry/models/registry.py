@@ -22,17 +22,19 @@ from ops.registry.disk.journal import JournalWriter, encode, writing
 from ops.registry.disk.views import write_view
 from ops.registry.errors import (
     AlreadyExistsError,
+    ArtifactNotFoundError,
     ModelVersionNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.models.ledger import FORMAT, Changing, Model, version_record
+from ops.registry.models.ledger import FORMAT, Changing, version_record
 from ops.registry.models.queries import ModelQueries
 from ops.registry.operations import Operations
 from ops.registry.records import ModelStage
+from ops.registry.remote.artifacts import is_remote
 from ops.registry.validators import check_key, check_name, check_stage, check_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ops.foundation.files import StrPath
     from ops.registry.records import ModelVersion
@@ -44,12 +46,20 @@ logger = logging.getLogger("ops.registry")
 
 
 class ModelRegistry(ModelQueries):
-    """Models below one folder; threads and processes may share the folder."""
+    """Models below one folder; threads and processes may share the folder.
+
+    Artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``).
+    """
 
     def __init__(
-        self, root: StrPath, *, operations: Operations | None = None, durability: str = "process"
+        self,
+        root: StrPath,
+        *,
+        operations: Operations | None = None,
+        durability: str = "process",
+        artifact_uri: str | None = None,
     ) -> None:
-        super().__init__(root, operations or Operations())
+        super().__init__(root, operations or Operations(), artifact_uri)
         self._durability = durability
         self._lock = FileLock(self.root / "models" / ".lock", timeout=60)
 
@@ -85,27 +95,8 @@ class ModelRegistry(ModelQueries):
             "flavor_metadata": dict(flavor_metadata or {}),
         }
         asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
-        metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
-        metadata["metrics"] = check_values(asked["metrics"])
-        check_name("a model", asked["name"])
-        for key in (*asked["hyperparameters"], *asked["tags"]):
-            check_key(key)
-        encode(metadata)  # refuse now what JSON cannot hold
-        staged, size, checksum = artifacts.stage(
-            asked["artifact_path"], self._artifacts, flushed=self._durability != "process"
-        )
-        try:
-            made = self._publish(
-                asked["name"],
-                pathlib.Path(asked["artifact_path"]),
-                staged,
-                size,
-                checksum,
-                metadata,
-            )
-        except BaseException:
-            artifacts.remove(staged)
-            raise
+        metadata = _checked_metadata(asked)
+        made = self._register(asked["name"], pathlib.Path(asked["artifact_path"]), metadata)
         data = asked | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
         return made
@@ -194,9 +185,11 @@ class ModelRegistry(ModelQueries):
         """Delete a model with all versions; the numbers of its versions are not given again."""
         with self._turn, self._changing():
             gone = self._ledger.version(name, None)
+            versions = list(self._ledger.model(name).versions.values())
             self._append("drop", name, gone.version)
             artifacts.remove(self._artifacts / gone.model_id)
             artifacts.remove(self.root / "metadata" / gone.model_id)
+        self._discard(versions)
         self._done(EventType.MODEL_DELETED, gone, {"name": name})
 
     def delete_model_version(self, name: str, version: int) -> None:
@@ -206,8 +199,18 @@ class ModelRegistry(ModelQueries):
             self._append("delete", name, version)  # first: a listed version always has its files
             artifacts.remove(self._folder(gone.model_id, version))
             artifacts.remove(pathlib.Path(self._view(gone.model_id, version)))
+        self._discard([gone])
         data = {"name": name, "version": version}
         self._done(EventType.MODEL_VERSION_DELETED, gone, data)
+
+    def left_over(self, before_seconds: float) -> list[str]:
+        """Return what is in the bucket since before a time and belongs to no version."""
+        named = {version.artifact_uri for version in self.search_models()}
+        return self._remote.left_over(lambda uri: uri in named, before_seconds)
+
+    def clear(self, uris: Collection[str]) -> None:
+        """Remove what `left_over` returned."""
+        self._remote.clear(uris)
 
     def compact(self) -> int:
         """Write ``models/index.parquet`` and return the number of versions in it."""
@@ -232,10 +235,9 @@ class ModelRegistry(ModelQueries):
         with self._turn, self._changing():
             here = self._histories()
             # It may have another name here, if it was renamed since the last copy.
-            same = [found for found in here.values() if found[:1] == list(records[:1])]
+            same = [found for found in here.values() if not _differ(found[0], records[0])]
             known = same[0] if same else here.get(name, [])
-            shared = min(len(known), len(records))
-            if known[:shared] != list(records[:shared]):
+            if any(map(_differ, known, records)):
                 raise AlreadyExistsError(
                     f"There is another model {name!r} already.",
                     suggestions=("Delete it here, or copy into another store.",),
@@ -250,16 +252,57 @@ class ModelRegistry(ModelQueries):
 
     def _adopt_one(self, record: dict[str, Any], origin: pathlib.Path) -> None:
         version = record["version"]
+        gone: list[ModelVersion] = []
         if record["op"] == "register" and "file" in record:
-            stored = pathlib.Path(record["model_id"], f"v{version}", record["file"])
-            if (origin / stored).exists():  # else it is deleted by a later frame
-                target = self._artifacts / stored
-                target.parent.mkdir(parents=True, exist_ok=True)
-                artifacts.fetch(origin / stored, target, record["checksum"])
+            record = self._adopt_artifact(record, origin)
         elif record["op"] == "delete":
-            model_id = self._ledger.version(record["name"], version).model_id
-            artifacts.remove(self._folder(model_id, version))
+            gone = [self._ledger.version(record["name"], version)]
+            artifacts.remove(self._folder(gone[0].model_id, version))
         self._append_record(record)
+        self._discard(gone)
+
+    def _adopt_artifact(self, record: dict[str, Any], origin: pathlib.Path) -> dict[str, Any]:
+        """Bring the artifact of a version here, wherever it is there; return the frame that says so."""
+        stored = pathlib.Path(record["model_id"], f"v{record['version']}", record["file"])
+        there = record.get("uri") or str(origin / stored)
+        here = {key: value for key, value in record.items() if key != "uri"}
+        target = self._artifacts / stored
+        try:
+            if self._remote.address is None:
+                self._remote.fetch_from(there, target, record["checksum"])
+            else:
+                owner = f"models/{record['model_id']}"
+                here["uri"] = self._remote.copy_from(there, owner, record["checksum"]).uri
+        except ArtifactNotFoundError:
+            pass  # it is deleted by a later frame
+        return here
+
+    def _register(self, name: str, origin: pathlib.Path, metadata: dict[str, Any]) -> ModelVersion:
+        if self._remote.address is not None:
+            return self._register_remote(name, origin, metadata)
+        staged, size, checksum = artifacts.stage(
+            origin, self._artifacts, flushed=self._durability != "process"
+        )
+        try:
+            return self._publish(name, origin, staged, size, checksum, metadata)
+        finally:
+            artifacts.remove(staged)
+
+    def _register_remote(
+        self, name: str, origin: pathlib.Path, metadata: dict[str, Any]
+    ) -> ModelVersion:
+        """Send the artifact, without any lock, and then name its address in the journal.
+
+        What was sent stays if that fails, as the frame may be in the file; `fsck.collect` can tell.
+        """
+        with self._turn:
+            self._ledger.refresh()
+            model_id, _ = self._next(name)
+        sent = self._remote.send(origin, f"models/{model_id}")
+        with self._turn, self._changing():
+            model_id, number = self._next(name)
+            place = {"model_id": model_id, "file": origin.name, "uri": sent.uri}
+            return self._add(name, number, place, sent.size, sent.checksum, metadata)
 
     def _publish(
         self,
@@ -271,19 +314,41 @@ class ModelRegistry(ModelQueries):
         metadata: dict[str, Any],
     ) -> ModelVersion:
         with self._turn, self._changing():
-            model = self._ledger.models.get(name)
-            model_id = model.model_id if model else f"{_slug(name)}-{generate_short_id(8)}"
-            number = (model or Model(model_id, name)).highest + 1
+            model_id, number = self._next(name)
             folder = self._folder(model_id, number)
             with writing(folder):
                 _make_anew(folder)
                 staged.replace(folder / origin.name)
             place = {"model_id": model_id, "file": origin.name}
-            content = {"size": size, "checksum": checksum, "metadata": metadata}
-            self._append("register", name, number, **place, **content)
-            made = self._ledger.version(name, number)
-            self._write_view(made)
-            return made
+            return self._add(name, number, place, size, checksum, metadata)
+
+    def _next(self, name: str) -> tuple[str, int]:
+        """Return the id of a model, a new one if need be, and the number of its next version."""
+        model = self._ledger.models.get(name)
+        if model is None:
+            return f"{_slug(name)}-{generate_short_id(8)}", 1
+        return model.model_id, model.highest + 1
+
+    def _add(
+        self,
+        name: str,
+        number: int,
+        place: Mapping[str, str],
+        size: int,
+        checksum: str,
+        metadata: Mapping[str, Any],
+    ) -> ModelVersion:
+        content = {"size": size, "checksum": checksum, "metadata": metadata}
+        self._append("register", name, number, **place, **content)
+        made = self._ledger.version(name, number)
+        self._write_view(made)
+        return made
+
+    def _discard(self, versions: Iterable[ModelVersion]) -> None:
+        """Remove artifacts in a bucket, after and outside the change that made them needless."""
+        for version in versions:
+            if version.checksum and is_remote(version.artifact_uri):  # else it is not ours
+                self._remote.discard(version.artifact_uri)
 
     def _changing(self) -> Changing:
         """Return the lock under which the journal may be appended to; the ledger is up to date."""
@@ -311,6 +376,22 @@ class ModelRegistry(ModelQueries):
             write_view(path, encode(version_record(version)))
         except OSError:
             logger.warning("%s could not be written; fsck --repair does", path, exc_info=True)
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two frames tell different things; each store has a place of its own for artifacts."""
+    return {**one, "uri": None} != {**other, "uri": None}
+
+
+def _checked_metadata(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a registration besides its artifact, or refuse it."""
+    metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
+    metadata["metrics"] = check_values(asked["metrics"])
+    check_name("a model", asked["name"])
+    for key in (*asked["hyperparameters"], *asked["tags"]):
+        check_key(key)
+    encode(metadata)  # refuses what JSON cannot hold
+    return metadata
 
 
 def _make_anew(folder: pathlib.Path) -> None:

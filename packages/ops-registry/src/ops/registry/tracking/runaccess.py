@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ops.registry.events import HookType
     from ops.registry.operations import Operations
+    from ops.registry.remote.artifacts import RemoteArtifacts
     from ops.registry.tracking.runstore import RunStore
 
 __all__ = ["CURRENT_RUN", "RunAccess", "current_run_id"]
@@ -26,10 +27,17 @@ _PER_POINT = {EventType.METRIC_LOGGED, EventType.PARAMETER_LOGGED}  # too many t
 class RunAccess:
     """The runs of one tracker; `ExperimentTracker` is made of classes that build on this one."""
 
-    def __init__(self, store: RunStore, operations: Operations, artifacts: pathlib.Path) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        operations: Operations,
+        artifacts: pathlib.Path,
+        remote: RemoteArtifacts,
+    ) -> None:
         self._store = store
         self._operations = operations
         self._artifacts = artifacts
+        self._remote = remote
 
     def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
         run = None if event in _PER_POINT else data.get("run_id")

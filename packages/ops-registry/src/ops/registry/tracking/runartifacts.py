@@ -1,20 +1,25 @@
-"""The files of a run: copied into the store beside their place, then named, then told in the journal."""
+"""The files of a run: copied beside their place in the store, or sent to a bucket, then told in the journal."""
 
 from __future__ import annotations
 
 import pathlib
-import secrets
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.files import safe_join, temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import encode
-from ops.registry.errors import ArtifactNotFoundError
+from ops.registry.errors import ArtifactNotFoundError, RunNotFoundError
 from ops.registry.events import EventType
+from ops.registry.records import Artifact
+from ops.registry.remote.artifacts import is_remote, owner_of
 from ops.registry.tracking.runaccess import RunAccess
+from ops.registry.tracking.runlog import to_run
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ops.foundation.files import StrPath
-    from ops.registry.records import Artifact
+    from ops.registry.records import Run
 
 __all__ = ["RunArtifacts"]
 
@@ -37,8 +42,7 @@ class RunArtifacts(RunAccess):
         """
         name = pathlib.Path(path).name
         name = name if artifact_path is None else f"{artifact_path.rstrip('/')}/{name}"
-        staging = self._folder_of(run_id)
-        return self._keep(run_id, name, self._stage(path, staging), overwrite=overwrite)
+        return self._put(run_id, path, name, overwrite=overwrite)
 
     def log_artifacts(
         self,
@@ -61,15 +65,10 @@ class RunArtifacts(RunAccess):
         self, run_id: str, text: str, artifact_path: str, *, overwrite: bool = False
     ) -> Artifact:
         """Keep *text* as the artifact *artifact_path*, in UTF-8."""
-        folder = self._folder_of(run_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        source = folder / f".{secrets.token_hex(8)}.text"
-        try:
+        with temporary_directory() as folder:
+            source = folder / "text"
             source.write_bytes(text.encode())
-            staged = self._stage(source, folder)
-        finally:
-            source.unlink(missing_ok=True)
-        return self._keep(run_id, artifact_path, staged, overwrite=overwrite)
+            return self._put(run_id, source, artifact_path, overwrite=overwrite)
 
     def log_dict(
         self, run_id: str, data: Any, artifact_path: str, *, overwrite: bool = False
@@ -81,12 +80,59 @@ class RunArtifacts(RunAccess):
         self, run_id: str, figure: Any, artifact_path: str, *, overwrite: bool = False
     ) -> Artifact:
         """Keep a figure of matplotlib (`savefig`) or plotly (`write_html`); the suffix is the format."""
-        with artifacts.written(self._folder_of(run_id), figure, artifact_path) as source:
-            staged = self._stage(source, source.parent)
-        return self._keep(run_id, artifact_path, staged, overwrite=overwrite)
+        with temporary_directory() as folder:
+            source = artifacts.write_figure(folder, figure, artifact_path)
+            return self._put(run_id, source, artifact_path, overwrite=overwrite)
 
-    def _stage(self, source: StrPath, folder: pathlib.Path) -> tuple[pathlib.Path, int, str]:
-        return artifacts.stage(source, folder, flushed=self._store.durability != "process")
+    def download_run_artifact(self, run_id: str, path: str, destination: StrPath) -> pathlib.Path:
+        """Copy an artifact to *destination*, or into it if it is a folder, and verify it."""
+        run = to_run(self._store.row(run_id), self._artifacts)
+        found = next((a for a in run.artifacts if a.path == path), None)
+        if found is None:
+            raise ArtifactNotFoundError(f"Run {run_id!r} has no artifact {path!r}.")
+        target = pathlib.Path(destination)
+        target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
+        return self._remote.fetch_from(found.uri, target, found.checksum)
+
+    def verify_artifacts(self, run: Run) -> None:
+        """Raise `CorruptStoreError` unless each artifact of a run is what was logged."""
+        for artifact in run.artifacts:
+            self._remote.verify(artifact.uri, artifact.checksum)
+
+    def adopt_artifacts(self, run: Run) -> dict[str, list[str]]:
+        """Bring the artifacts of a run of another store here; return their addresses, if they have any."""
+        places: dict[str, list[str]] = {}
+        for artifact in run.artifacts:
+            here = self._artifacts / run.run_id / artifact.path
+            if self._remote.address is None:
+                if is_remote(artifact.uri):
+                    self._remote.fetch(artifact.uri, here, artifact.checksum)
+                continue
+            sent = self._remote.copy_from(artifact.uri, f"runs/{run.run_id}", artifact.checksum)
+            places[artifact.path] = [sent.uri]
+        return places
+
+    def left_over(self, before_seconds: float) -> list[str]:
+        """Return what is in the bucket since before a time and belongs to no run."""
+        return self._remote.left_over(self._is_named, before_seconds)
+
+    def clear(self, uris: Collection[str]) -> None:
+        """Remove what `left_over` returned."""
+        self._remote.clear(uris)
+
+    def _is_named(self, uri: str) -> bool:
+        try:
+            row = self._store.row(owner_of(uri))  # not the index, which may miss what came late
+        except RunNotFoundError:
+            return False
+        return any(uri in place for _, _, _, *place in row["artifacts"])
+
+    def _put(self, run_id: str, source: StrPath, name: str, *, overwrite: bool) -> Artifact:
+        folder = self._folder_of(run_id)
+        if self._remote.address is not None:
+            return self._send(run_id, pathlib.Path(source), name, overwrite=overwrite)
+        staged = artifacts.stage(source, folder, flushed=self._store.durability != "process")
+        return self._keep(run_id, name, staged, overwrite=overwrite)
 
     def _folder_of(self, run_id: str) -> pathlib.Path:
         self._store.home(run_id)  # raises for an unknown run
@@ -101,9 +147,28 @@ class RunArtifacts(RunAccess):
         overwrite: bool,
     ) -> Artifact:
         kept, changed = artifacts.keep(self._artifacts / run_id, name, staged, overwrite=overwrite)
-        if not changed:
-            return kept
-        size, digest = kept.size, kept.checksum
-        self._store.append(run_id, {"a": [kept.path, size, digest]})
-        self._done(EventType.ARTIFACT_LOGGED, {"run_id": run_id, "path": kept.path, "size": size})
+        if changed:
+            self._tell(run_id, kept, [])
         return kept
+
+    def _send(self, run_id: str, source: pathlib.Path, name: str, *, overwrite: bool) -> Artifact:
+        base = self._artifacts / run_id  # nothing is put there: the name must fit there too
+        name = safe_join(base, name).relative_to(base).as_posix()
+        run = to_run(self._store.row(run_id), self._artifacts)
+        known = next((a for a in run.artifacts if a.path == name), None)
+        if known is not None:
+            if artifacts.checksum(source) == known.checksum:
+                return known
+            if not overwrite:
+                raise artifacts.taken(run_id, name)
+        sent = self._remote.send(source, f"runs/{run_id}", pathlib.PurePosixPath(name).name)
+        kept = Artifact(name, sent.size, sent.checksum, sent.uri)
+        self._tell(run_id, kept, [sent.uri])
+        if known is not None:
+            self._remote.discard(known.uri)
+        return kept
+
+    def _tell(self, run_id: str, kept: Artifact, place: list[str]) -> None:
+        self._store.append(run_id, {"a": [kept.path, kept.size, kept.checksum, *place]})
+        data = {"run_id": run_id, "path": kept.path, "size": kept.size}
+        self._done(EventType.ARTIFACT_LOGGED, data)

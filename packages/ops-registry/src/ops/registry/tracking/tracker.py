@@ -20,6 +20,7 @@ from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, Inv
 from ops.registry.events import EventType, HookType
 from ops.registry.operations import Operations
 from ops.registry.records import RunStatus
+from ops.registry.remote.artifacts import RemoteArtifacts
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner
 from ops.registry.tracking.runaccess import CURRENT_RUN
@@ -49,7 +50,8 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     *durability* "process" survives the death of the process but not of the machine; "interval" also
     flushes within a second, in the background; with "commit" each call waits for the disk. *cache*
     keeps what runs came to, and is asked only while the files are as they were. The journals of runs
-    that are open here are touched every *heartbeat_seconds*; 0 is never.
+    that are open here are touched every *heartbeat_seconds*; 0 is never. Artifacts go into the folder, or
+    below *artifact_uri* (``s3://bucket/prefix``).
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         durability: str = "process",
         cache: LRUCache[str, CachedRun] | None = None,
         heartbeat_seconds: float = 30.0,
+        artifact_uri: str | None = None,
     ) -> None:
         if durability not in DURABILITIES:
             raise InvalidValueError(
@@ -75,7 +78,8 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             cache=cache,
             heartbeat_seconds=heartbeat_seconds,
         )
-        super().__init__(store, operations or Operations(), self.root / "artifacts")
+        remote = RemoteArtifacts(artifact_uri, self.root / "uploads.log")
+        super().__init__(store, operations or Operations(), self.root / "artifacts", remote)
 
     # Experiments
 
@@ -252,6 +256,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     def close(self) -> None:
         """Close the files that are open; runs that were not ended stay RUNNING."""
         self._store.close()
+        self._remote.close()
 
     def health_check(self) -> bool:
         """Whether the experiments can be read."""
