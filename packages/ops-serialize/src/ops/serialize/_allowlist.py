@@ -8,9 +8,7 @@ from __future__ import annotations
 
 __all__ = ["ALLOWED"]
 
-_NUMPY_SCALARS = [
-    "bool",
-    "bool_",
+_SIZED = [
     "int8",
     "int16",
     "int32",
@@ -19,13 +17,19 @@ _NUMPY_SCALARS = [
     "uint16",
     "uint32",
     "uint64",
+    "float16",
+    "float32",
+    "float64",
+]
+
+_NUMPY_SCALARS = [
+    "bool",
+    "bool_",
+    *_SIZED,
     "intc",
     "uintc",
     "longlong",
     "ulonglong",
-    "float16",
-    "float32",
-    "float64",
     "longdouble",
     "complex64",
     "complex128",
@@ -40,6 +44,8 @@ _NUMPY_SCALARS = [
 
 _MULTIARRAY = ("_reconstruct", "scalar")
 _NUMERIC = ("_frombuffer",)
+
+_INTEGER_DTYPES = [f"{u}Int{n}Dtype" for u in ("", "U") for n in (8, 16, 32, 64)]
 
 _PANDAS_DTYPES = [
     "CategoricalDtype",
@@ -77,7 +83,7 @@ _PANDAS = [
         "SparseDtype",
     ],
     *_PANDAS_DTYPES,
-    *(f"{u}Int{n}Dtype" for u in ("", "U") for n in (8, 16, 32, 64)),
+    *_INTEGER_DTYPES,
 ]
 _PANDAS_ARRAYS = [
     "StringArray",
@@ -96,7 +102,7 @@ _PANDAS_ARRAYS = [
 
 _MASKED = {
     "pandas.core.arrays.integer": [
-        *(f"{u}Int{n}Dtype" for u in ("", "U") for n in (8, 16, 32, 64)),
+        *_INTEGER_DTYPES,
         "IntegerArray",
     ],
     "pandas.core.arrays.floating": ["Float32Dtype", "Float64Dtype", "FloatingArray"],
@@ -106,17 +112,7 @@ _MASKED = {
 _ARROW_TYPES = [
     "null",
     "bool_",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
+    *_SIZED,
     "string",
     "utf8",
     "large_string",
