@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ops.metrics_collect.reports._collected import collection_status
 from ops.metrics_collect.reports._model import Report
 from ops.metrics_collect.reports._usage import Tables, Usage
 
@@ -31,6 +32,7 @@ class ReportCCSP(Report):
 
     def __init__(self, dataframes: Mapping[str, Rollup], config: Mapping[str, Any]) -> None:
         self._tables = Tables(dataframes, ["job_host_summary"], type(self).__name__)
+        self._config = config
         self._usage = Usage(self._tables, config)
 
     def sheets(self) -> list[Sheet]:
@@ -65,6 +67,10 @@ class ReportCCSPv2(ReportCCSP):
             usage.jobs(),
             usage.infrastructure(),
             usage.organizations(),
-            *([usage.collection_status()] if "data_collection_status" in self._tables else []),
+            *(
+                [collection_status(self._tables, self._config)]
+                if "data_collection_status" in self._tables
+                else []
+            ),
             *usage.by_organization_sheets(),
         ]

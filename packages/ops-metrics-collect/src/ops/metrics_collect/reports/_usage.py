@@ -7,7 +7,6 @@ node counts once per organization, however often it was automated and under howe
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -268,55 +267,6 @@ class Usage:
                 found.setdefault(tuple(str(known.get(k) or "") for k in kind), set()).add(name)
         for key, names in sorted(found.items()):
             yield [*key, len(names)]
-
-    def collection_status(self) -> Sheet:
-        """Return 'Data collection status': what was collected, and the gaps between."""
-        columns = (
-            Column("Collector", width=34),
-            Column("Installation", width=38),
-            Column("Since", "moment"),
-            Column("Until", "moment"),
-            Column("Status"),
-            Column("Started", "moment"),
-            Column("Elapsed (seconds)", "number"),
-        )
-        return Sheet("Data collection status", columns, self._status_rows)
-
-    def _status_rows(self) -> Iterator[list[Any]]:
-        names = ["collector", "install_uuid", "since", "until", "status"]
-        measures = ["collection_start_timestamp", "elapsed"]
-        collected: dict[tuple[str, str], list[list[Any]]] = {}
-        table = self._tables["data_collection_status"]
-        for collector, install, *row in table_rows(table, [*names, *measures]):
-            moments = [dt.datetime.fromisoformat(t) if t else None for t in row[:2]]
-            collected.setdefault((collector, install), []).append([*moments, *row[2:]])
-        for key, rows in sorted(collected.items()):
-            done = [(r[0], r[1]) for r in rows if r[0] and r[1] and r[2] != "failed"]
-            tried = [(r[0], r[1]) for r in rows if r[0] and r[1]]
-            missing = [[s, u, "gap", None, None] for s, u in self._gaps(done, tried)]
-            for row in sorted([*rows, *missing], key=_by_moment):
-                yield [*key, *row]
-
-    def _gaps(
-        self,
-        done: list[tuple[dt.datetime, dt.datetime]],
-        tried: list[tuple[dt.datetime, dt.datetime]],
-    ) -> Iterator[tuple[dt.datetime, dt.datetime]]:
-        """Yield what of the report's period, or of what was tried, is not done."""
-        if not tried:
-            return
-        start = self._config.get("since") or min(s for s, _ in tried)
-        end = self._config.get("until") or max(u for _, u in tried)
-        for since, until in sorted(done):
-            if since > start:
-                yield start, min(since, end)
-            start = max(start, until)
-        if start < end:
-            yield start, end
-
-
-def _by_moment(row: Sequence[Any]) -> tuple[str, str]:
-    return (str(row[0] or ""), str(row[1] or ""))
 
 
 def _distinct(table: pa.Table, key: str, what: str | Sequence[str]) -> pa.Table:

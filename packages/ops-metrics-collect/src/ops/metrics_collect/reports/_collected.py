@@ -1,0 +1,67 @@
+"""What was collected when, and what of the time between was not."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from ops.metrics_collect.reports._model import Column, Sheet, table_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ops.metrics_collect.reports._usage import Tables
+
+__all__ = ["collection_status"]
+
+
+def collection_status(tables: Tables, config: Mapping[str, Any]) -> Sheet:
+    """Return 'Data collection status'; *config* may bound it by the moments `since` and `until`."""
+    columns = (
+        Column("Collector", width=34),
+        Column("Installation", width=38),
+        Column("Since", "moment"),
+        Column("Until", "moment"),
+        Column("Status"),
+        Column("Started", "moment"),
+        Column("Elapsed (seconds)", "number"),
+    )
+    return Sheet("Data collection status", columns, lambda: _rows(tables, config))
+
+
+def _rows(tables: Tables, config: Mapping[str, Any]) -> Iterator[list[Any]]:
+    names = ["collector", "install_uuid", "since", "until", "status"]
+    measures = ["collection_start_timestamp", "elapsed"]
+    collected: dict[tuple[str, str], list[list[Any]]] = {}
+    table = tables["data_collection_status"]
+    for collector, install, *row in table_rows(table, [*names, *measures]):
+        moments = [dt.datetime.fromisoformat(t) if t else None for t in row[:2]]
+        collected.setdefault((collector, install), []).append([*moments, *row[2:]])
+    for key, rows in sorted(collected.items()):
+        done = [(r[0], r[1]) for r in rows if r[0] and r[1] and r[2] != "failed"]
+        tried = [(r[0], r[1]) for r in rows if r[0] and r[1]]
+        missing = [[s, u, "gap", None, None] for s, u in _gaps(done, tried, config)]
+        for row in sorted([*rows, *missing], key=_by_moment):
+            yield [*key, *row]
+
+
+def _gaps(
+    done: list[tuple[dt.datetime, dt.datetime]],
+    tried: list[tuple[dt.datetime, dt.datetime]],
+    config: Mapping[str, Any],
+) -> Iterator[tuple[dt.datetime, dt.datetime]]:
+    """Yield what of the report's period, or of what was tried, is not done."""
+    if not tried:
+        return
+    start = config.get("since") or min(s for s, _ in tried)
+    end = config.get("until") or max(u for _, u in tried)
+    for since, until in sorted(done):
+        if since > start:
+            yield start, min(since, end)
+        start = max(start, until)
+    if start < end:
+        yield start, end
+
+
+def _by_moment(row: Sequence[Any]) -> tuple[str, str]:
+    return (str(row[0] or ""), str(row[1] or ""))
