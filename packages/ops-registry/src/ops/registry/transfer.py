@@ -57,26 +57,32 @@ def copy_store(
     """
     chosen = _experiments(source, experiments)
     names = _models(source, models)
-    folders = {e.experiment_id: source.paths_of_runs(e.experiment_id) for e in chosen}
-    runs = [(e, run_id) for e in chosen for run_id in _run_ids(folders[e.experiment_id])]
+    run_ids, copy_run, copy_model = _ways(source, target)
+    runs = [(e, run_id) for e in chosen for run_id in run_ids(source, e)]
     copied = Copied(experiments=len(chosen), models=len(names))
     tell = _counter(progress, len(runs) + len(names))
     homes = {e.experiment_id: target.experiment_tracker.adopt_experiment(e) for e in chosen}
     for experiment, run_id in runs:
-        is_new = _copy_run(source, target, experiment, run_id, homes[experiment.experiment_id])
+        is_new = copy_run(source, target, experiment, run_id, homes[experiment.experiment_id])
         copied.runs += is_new
         copied.runs_there += not is_new
         tell()
     for name in names:
-        registry = source.model_registry
-        copied.changes += target.model_registry.adopt(
-            name, registry.history(name), registry.root / "artifacts"
-        )
+        copied.changes += copy_model(source, target, name)
         tell()
     told = dataclasses.asdict(copied)
     source.operations.after(EventType.STORE_EXPORTED, told, resource=f"store:{target.path}")
     target.operations.after(EventType.STORE_IMPORTED, told, resource=f"store:{source.path}")
     return copied
+
+
+def _ways(source: MLOpsContext, target: MLOpsContext) -> tuple[Any, Any, Any]:
+    """Return what lists runs, and what copies a run and a model, between these two."""
+    if source.config.backend_type == target.config.backend_type == "local":
+        return _run_ids, _copy_run, _copy_model
+    from ops.registry.databricks import copying
+
+    return copying.run_ids, copying.copy_run, copying.copy_model
 
 
 def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], None]:
@@ -105,9 +111,15 @@ def _models(source: MLOpsContext, names: Sequence[str] | None) -> list[str]:
     return [name for name in every if names is None or name in names]
 
 
-def _run_ids(folder: pathlib.Path) -> list[str]:
+def _run_ids(source: MLOpsContext, experiment: Experiment) -> list[str]:
+    folder = source.paths_of_runs(experiment.experiment_id)
     suffix = f".{MAIN}.log"
     return sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
+
+
+def _copy_model(source: MLOpsContext, target: MLOpsContext, name: str) -> int:
+    registry = source.model_registry
+    return target.model_registry.adopt(name, registry.history(name), registry.root / "artifacts")
 
 
 def _copy_run(

@@ -21,15 +21,17 @@ from ops.registry.errors import CorruptStoreError, StorageError
 from ops.registry.models.ledger import FORMAT, Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ops.registry.databricks.volumes import Stored, Volume
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.models.ledger import Model
 
-__all__ = ["ModelLog"]
+__all__ = ["ModelLog", "plain_frames"]
 
 _ATTEMPTS = 50
+#: What a frame says of where an artifact is.
+_PLACES = ("files", "source", "uri")
 
 
 class ModelLog(Ledger):
@@ -153,3 +155,17 @@ class ModelLog(Ledger):
             self._frames.setdefault(name, []).append(frame)
             self._folded.add(event["event_id"])
             self._places[name] = event["place"]
+
+
+def plain_frames(records: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return the frames of a model under its name now, without where its artifacts are."""
+    return [
+        {
+            k: v
+            for k, v in record.items()
+            if k not in _PLACES or (k == "source" and "file" not in record)
+        }
+        | {"name": name}
+        for record in records
+        if record["op"] != "rename"
+    ]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_short_id
 from ops.registry.databricks.catalogtags import CatalogTags
-from ops.registry.databricks.modellog import ModelLog
+from ops.registry.databricks.modellog import ModelLog, plain_frames
 from ops.registry.databricks.tables import VOLUME
 from ops.registry.databricks.volumes import Volume, VolumePath, encoded
 from ops.registry.disk import artifacts
 from ops.registry.errors import (
-    BackendUnavailableError,
+    AlreadyExistsError,
     MLOpsException,
     ModelNotFoundError,
     ModelVersionNotFoundError,
@@ -344,9 +344,59 @@ class DatabricksModelRegistry(ModelRegistry):
         """Return True: there are no views."""
         return True
 
-    def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: pathlib.Path) -> int:  # noqa: ARG002 - the same call
-        """Refuse: copies of stores go between local ones."""
-        raise BackendUnavailableError(f"The Databricks backend cannot take over model {name!r}.")
+    def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: pathlib.Path) -> int:
+        """Take over the history of a model of another registry; return how many frames were new.
+
+        *origin* is a folder with its artifacts. A model of the same name must be the beginning of the
+        same history. Where artifacts are does not count, nor under which names the frames were written.
+        """
+        with self._turn:
+            self._ledger.refresh()
+            count = len(self._ledger.history(name))
+            for place in range(count, len(records)):
+                self._take(name, records, place, origin)
+            self._require_beginning(name, records)
+        if len(records) > count:
+            self._mirror_tags()
+        return max(0, len(records) - count)
+
+    def _take(
+        self, name: str, records: Sequence[dict[str, Any]], place: int, origin: pathlib.Path
+    ) -> None:
+        record, version = records[place], records[place]["version"]
+        self._require_beginning(name, records[:place])
+        gone: list[Stored] = []
+        if record["op"] in {"delete", "drop"}:
+            numbers = [version] if record["op"] == "delete" else self._ledger.model(name).versions
+            gone = [file for number in numbers for file in self._ledger.files(name, number)]
+        elif record["op"] == "register" and "file" in record:
+            record = self._take_artifact(record, origin)
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            self._require_beginning(name, records[:place])
+            return record
+
+        self._ledger.commit(name, decide)
+        self._clear(gone)
+
+    def _take_artifact(self, record: dict[str, Any], origin: pathlib.Path) -> dict[str, Any]:
+        model_id, version, file = record["model_id"], record["version"], record["file"]
+        place = f"artifacts/{model_id}/{secrets.token_hex(4)}/{encoded(file)}"
+        path = origin / model_id / f"v{version}" / file
+        files: list[Stored] = []
+        if path.exists():  # else it is deleted by a later frame
+            artifacts.verify(path, record["checksum"])
+            files = self._volume.upload(path, place)
+        return record | {"source": self._volume.uri(place), "files": files}
+
+    def _require_beginning(self, name: str, records: Sequence[dict[str, Any]]) -> None:
+        here = plain_frames(self._ledger.history(name), name)
+        shared = min(len(here), len(records))
+        if here[:shared] != list(records[:shared]):
+            raise AlreadyExistsError(
+                f"There is another model {name!r} already.",
+                suggestions=("Delete it here, or copy into another store.",),
+            )
 
     def _files(self, version: ModelVersion) -> list[Stored]:
         with self._turn:

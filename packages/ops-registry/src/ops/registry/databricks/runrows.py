@@ -78,14 +78,21 @@ class RunRows:
         """Return where a run is in its life."""
         return RunStatus(self._head(run_id)["status"])
 
-    def points(
-        self, run_id: str, seen: Mapping[str, int] | None = None
-    ) -> list[tuple[tuple[str, int], Metric]]:
-        """Return points of a run by time, each with what tells it from every other.
+    def points(self, run_id: str, seen: Mapping[str, int]) -> list[tuple[tuple[str, int], Metric]]:
+        """Return points of a run by time, each with what tells it from every other."""
+        return [
+            (
+                (p["writer"], p["place"]),
+                Metric(p["metric"], p["value"], p["step"], from_ns(p["logged_at"])),
+            )
+            for p in self.point_rows(run_id, seen)
+        ]
 
-        *seen* has per writer the place up to which they are left out.
-        """
-        found = self._warehouse.rows(
+    def point_rows(
+        self, run_id: str, seen: Mapping[str, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of points by time; *seen* has per writer up to which place they are left out."""
+        return self._warehouse.rows(
             f"SELECT p.* FROM ({POINTS} @ops_run_metrics WHERE run_id = :run) p "  # noqa: S608 - literals of this package, values are parameters
             "LEFT JOIN (SELECT e.w AS w, e.n AS n FROM "
             f"(SELECT explode(from_json(:seen, '{_SEEN}')) AS e)) s ON s.w = p.writer "
@@ -93,13 +100,6 @@ class RunRows:
             run=run_id,
             seen=json.dumps([{"w": w, "n": n} for w, n in (seen or {"": 0}).items()]),
         )
-        return [
-            (
-                (p["writer"], p["place"]),
-                Metric(p["metric"], p["value"], p["step"], from_ns(p["logged_at"])),
-            )
-            for p in found
-        ]
 
     def end(self, run_id: str, *, status: str, at: int, error: str | None) -> bool:
         """Change the end of a run if nobody changed it since it was read; say whether it was."""

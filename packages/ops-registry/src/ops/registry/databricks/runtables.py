@@ -56,35 +56,40 @@ class ExperimentTable(ExperimentLedger):
         if more is not None:
             raise _unsupported("experiments with an id or a time that is given")
         made = generate_uuid7().replace("-", "")
+        found = self._taken(Experiment(made, name, from_ns(time_ns()), description, dict(tags)))
+        if found.experiment_id != made:
+            raise AlreadyExistsError(
+                f"There is an experiment {name!r} already.",
+                suggestions=("Use get_or_create_experiment to go on with it.",),
+            )
+        return found
+
+    def adopt(self, experiment: Experiment) -> Experiment:
+        """Return the experiment of that name; a new one keeps the id and time it has elsewhere."""
+        return self._taken(experiment)
+
+    def _taken(self, experiment: Experiment) -> Experiment:
+        """Take a name for an experiment, and return whose it is."""
         self._warehouse.change(
             "MERGE INTO @ops_experiments t "
             "USING (SELECT :id AS experiment_id, :name AS name, :description AS description, "
             ":tags AS tags, CAST(:at AS BIGINT) AS created_at) s ON t.name = s.name "
             "WHEN NOT MATCHED THEN INSERT (experiment_id, name, description, tags, created_at) "
             "VALUES (s.experiment_id, s.name, s.description, s.tags, s.created_at)",
-            id=made,
-            name=name,
-            description=description,
-            tags=encode({str(k): str(v) for k, v in tags.items()}).decode(),
-            at=time_ns(),
+            id=experiment.experiment_id,
+            name=experiment.name,
+            description=experiment.description,
+            tags=encode({str(k): str(v) for k, v in experiment.tags.items()}).decode(),
+            at=round(experiment.created_at.timestamp() * 1e6) * 1000,
         )
-        found = self.named(name)
-        if found.experiment_id != made:
-            raise AlreadyExistsError(
-                f"There is an experiment {name!r} already.",
-                suggestions=("Use get_or_create_experiment to go on with it.",),
-            )
-        if tags:
+        found = self.named(experiment.name)
+        if experiment.tags and found.experiment_id == experiment.experiment_id:
             self._tags.mirror(one.tags for one in self.all())
         return found
 
     def change(self, experiment_id: str, **changes: Any) -> Experiment:
         """Refuse: nothing of this backend changes experiments."""
         raise _unsupported(f"changing {sorted(changes)} of experiment {experiment_id!r}")
-
-    def adopt(self, experiment: Experiment) -> Experiment:
-        """Refuse: copies of stores go between local ones."""
-        raise _unsupported(f"taking over experiment {experiment.name!r}")
 
     def all(self) -> list[Experiment]:
         """Return all experiments in the order they were created."""

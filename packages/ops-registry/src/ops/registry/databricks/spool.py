@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ops.registry.databricks.warehouse import Warehouse
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "send_records"]
 
 logger = logging.getLogger("ops.registry")
 
@@ -91,7 +91,7 @@ class Spool:
         with self._sending:
             while self._pending and self._journal is not None:
                 batch = self._pending[:BATCH]
-                _send(self._warehouse, self._name, batch)
+                send_records(self._warehouse, self._name, batch)
                 self._journal.append({"sent": batch[-1][0]})
                 with self._turn:
                     del self._pending[: len(batch)]
@@ -110,7 +110,7 @@ class Spool:
             try:
                 if path.exists():
                     for batch in _unsent(path):
-                        _send(self._warehouse, path.stem, batch)
+                        send_records(self._warehouse, path.stem, batch)
                     path.unlink()
                     found += 1
                 path.with_suffix(".lock").unlink(missing_ok=True)
@@ -204,7 +204,10 @@ def _unsent(path: pathlib.Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
         yield left[start : start + BATCH]
 
 
-def _send(warehouse: Warehouse, name: str, batch: Iterable[tuple[int, dict[str, Any]]]) -> None:
+def send_records(
+    warehouse: Warehouse, name: str, batch: Iterable[tuple[int, dict[str, Any]]]
+) -> None:
+    """Insert the rows of records of a writer, each of which has its place there."""
     points: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
     for place, record in batch:

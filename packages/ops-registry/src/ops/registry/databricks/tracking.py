@@ -268,11 +268,11 @@ class DatabricksExperimentTracker(ExperimentTracker):
         raise BackendUnavailableError(f"The artifacts of run {run_id!r} are not in a local folder.")
 
     def adopt_run(self, experiment_id: str, run_id: str) -> None:
-        """Refuse: copies of stores go between local ones."""
+        """Refuse: there are no journals here; `ops.registry.databricks.copying` writes rows."""
         raise BackendUnavailableError(f"Run {run_id!r} of {experiment_id!r} has no journal here.")
 
     def adopt_experiment(self, experiment: Experiment) -> Experiment:
-        """Refuse: copies of stores go between local ones."""
+        """Return the experiment of that name, which is *experiment* itself if it is new here."""
         return self._experiments.adopt(experiment)
 
     def compact(self) -> int:
