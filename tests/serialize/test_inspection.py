@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import json
 import os
@@ -69,6 +70,19 @@ def test_the_command_line(tmp_path, run) -> None:
     missing = run("inspect", tmp_path / "none")
     assert missing.returncode == 1
     assert "none" in missing.stderr
+
+
+def test_what_is_refused_is_marked_and_can_be_allowed_by_name(tmp_path, run) -> None:
+    dump([dt.timedelta(1), argparse.Namespace(a=1)], tmp_path / "x.opsf")
+    assert run("scan", tmp_path / "x.opsf").stdout.splitlines() == [
+        "argparse.Namespace  (refused unless you allow it)",
+        "datetime.timedelta",
+    ]
+    refused = run("convert", tmp_path / "x.opsf", tmp_path / "y.opsf")
+    assert refused.returncode == 1
+    assert "argparse.Namespace" in refused.stderr
+    allowed = ["--allow", "argparse.Namespace"]
+    assert run("convert", tmp_path / "x.opsf", tmp_path / "y.opsf", *allowed).returncode == 0
 
 
 def test_the_examples_of_the_documents() -> None:

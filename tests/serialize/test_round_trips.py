@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from ops.serialize import (
     SerializationFormat,
+    SerializeError,
     SmartSerializer,
     UnsupportedTypeError,
     deserialize_data,
@@ -145,6 +146,16 @@ def test_standard_values_come_back_under_safe(value):
     back = deserialize_data(serialize_data(value))
     assert type(back) is type(value)
     assert digest(back) == digest(value)
+
+
+def test_what_is_no_data_or_no_way_to_map_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="takes bytes"):
+        deserialize_data(str(tmp_path / "x"))
+    dump([1], tmp_path / "x")
+    with pytest.raises(ValueError, match="mmap='w'"):
+        load(tmp_path / "x", mmap="w")
+    with pytest.raises(SerializeError, match=r"'xml'.*parquet"):
+        serialize_data([1], "xml")
 
 
 def test_loaded_arrays_are_writable():

@@ -5,6 +5,7 @@ Examples::
   python -m ops.serialize inspect model.opsf             format, codec, sizes, signature
   python -m ops.serialize scan model.opsf                what its stream would import
   python -m ops.serialize convert data.opsf out.opsf --compression zstd
+  python -m ops.serialize convert model.opsf out.opsf --allow sklearn.tree._tree.Tree
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ops.foundation.errors import OpsError
 from ops.foundation.formatting import format_bytes
 from ops.serialize.inspection import inspect, scan
 from ops.serialize.smart import dump, load
+from ops.serialize.trust import Safe, is_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,10 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert.add_argument(
         "--compression", default="auto", choices=["auto", "none", "zlib", "lz4", "zstd"]
     )
+    convert.add_argument(
+        "--allow", action="append", default=[], metavar="NAME", help="let the file import this, too"
+    )
     options = parser.parse_args(arguments)
     try:
         return {"inspect": _inspect, "scan": _scan, "convert": _convert}[options.command](options)
-    except (OpsError, OSError) as error:
+    except (OpsError, OSError, ImportError) as error:
         print(f"ops-serialize: {error}", file=sys.stderr)
         return 1
 
@@ -62,12 +67,23 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _scan(options: argparse.Namespace) -> int:
     names = scan(options.file)
-    print(json.dumps(names) if options.json else "\n".join(names))
+    if options.json:
+        print(json.dumps(names))
+    else:
+        for name in names:
+            print(name + _note(name))
     return 0
 
 
+def _note(name: str) -> str:
+    if name == "builtins.getattr":
+        return "  (refused, except for time zones)"
+    return "" if is_allowed(name) else "  (refused unless you allow it)"
+
+
 def _convert(options: argparse.Namespace) -> int:
-    dump(load(options.file), options.target, compression=options.compression)
+    value = load(options.file, trust=Safe(tuple(options.allow)))
+    dump(value, options.target, compression=options.compression)
     return 0
 
 

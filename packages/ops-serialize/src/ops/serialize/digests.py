@@ -92,7 +92,10 @@ def _hasher(algorithm: str | None) -> Callable[[bytes], Any]:
     if algorithm in {None, "blake2b"}:
         return lambda data: hashlib.blake2b(data, digest_size=16)
     if algorithm not in hashlib.algorithms_available or str(algorithm).startswith("shake"):
-        raise ValueError(f"The digest algorithm {algorithm!r} is unknown.")
+        raise ValueError(
+            f"The digest algorithm {algorithm!r} is unknown; "
+            "use 'xxh3_128', 'blake2b' or a name of hashlib's with a fixed length, as 'sha256'."
+        )
     return lambda data: hashlib.new(str(algorithm), data)
 
 

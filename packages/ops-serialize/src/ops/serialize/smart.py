@@ -106,6 +106,8 @@ class SmartSerializer:
     ) -> Any:
         """Return the object; *format*, when given, must be the one the data has."""
         source = data.data if isinstance(data, SerializationResult) else data
+        if isinstance(source, str | os.PathLike):
+            raise TypeError(f"deserialize takes bytes, not {source!r}; load(path) reads a file.")
         contents = open_container(source, key=self._key, max_size=self.max_size)
         return self._read(contents, format, copy=True)
 
@@ -127,6 +129,8 @@ class SmartSerializer:
         *mmap* is "r" (read-only) or "c" (writes stay private). *verify* overrides whether the
         buffers are checked; header, table and stream always are.
         """
+        if mmap not in {None, "r", "c"}:
+            raise ValueError(f"mmap={mmap!r} is unknown; use 'r' (read-only), 'c' or None.")
         check = mmap is None if verify is None else verify
         contents = open_container(
             os.fspath(path), mmap=mmap, key=self._key, verify=check, max_size=self.max_size
@@ -209,7 +213,10 @@ class SmartSerializer:
         for _, serializer in (*self._custom, *_global_custom):
             if serializer.format == name:
                 return serializer
-        raise SerializeError(f"No serializer for the format {name!r} is registered here.")
+        raise SerializeError(
+            f"No serializer for the format {name!r} is registered here.",
+            suggestions=(f"Known are {', '.join(SerializationFormat)} and what you register.",),
+        )
 
     def _read(self, contents: Contents, expected: str | None, *, copy: bool) -> Any:
         if contents.format == CUSTOM_ID:

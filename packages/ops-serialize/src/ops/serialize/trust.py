@@ -88,6 +88,12 @@ def allow_type(cls: type) -> type:
     return cls
 
 
+def is_allowed(full: str) -> bool:
+    """Say whether `trust="safe"` lets data import the dotted name *full* in this process."""
+    module, _, name = full.rpartition(".")
+    return name in ALLOWED.get(module, ()) or full in _registered
+
+
 def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust) -> Any:
     """Rebuild an object from its stream; the MAC of a `Signed` stream was checked before.
 
@@ -122,8 +128,8 @@ class _Restricted(pickle.Unpickler):
         full = f"{module}.{name}"
         if full == "builtins.getattr":
             return _attribute_of_zone
-        known = name in ALLOWED.get(module, ())
-        if not known and full not in self.allow and full not in _registered:
+        known = name in ALLOWED.get(module, ()) or full in _registered
+        if not known and full not in self.allow:
             raise UntrustedDataError(module, name)
         return super().find_class(module, name)
 
