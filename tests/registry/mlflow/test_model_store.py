@@ -105,6 +105,33 @@ def test_models_are_found_by_mlflows_filter_in_pages(client):
     assert [m.name for m in client.search_registered_models("name ILIKE 'M4'")] == ["m4"]
 
 
+@pytest.mark.parametrize("field", ["last_updated_timestamp", "timestamp"])
+def test_models_are_ordered_by_their_last_change(client, field):
+    for name in ("a", "b", "c"):
+        client.create_registered_model(name)
+    while True:  # until a millisecond has passed
+        client.update_registered_model("a", "changed last")
+        models = {m.name: m.last_updated_timestamp for m in client.search_registered_models()}
+        if models["a"] > max(models["b"], models["c"]):
+            break
+    found = client.search_registered_models(order_by=[f"{field} DESC"], max_results=1)
+    assert [m.name for m in found] == ["a"]
+
+
+def test_a_field_orders_models_once_and_must_be_known(client):
+    with pytest.raises(MlflowException, match="duplicate fields"):
+        client.search_registered_models(order_by=["timestamp", "last_updated_timestamp DESC"])
+    with pytest.raises(MlflowException, match="Invalid order"):
+        client.search_registered_models(order_by=["creation_timestamp"])
+
+
+def test_a_version_that_is_archived_was_changed_then(client, versions):
+    client.transition_model_version_stage("credit", 1, "Production")
+    client.transition_model_version_stage("credit", 2, "Production", archive_existing_versions=True)
+    first, second = (client.get_model_version("credit", n) for n in (1, 2))
+    assert first.last_updated_timestamp == second.last_updated_timestamp
+
+
 def test_a_model_that_was_registered_here_is_seen_by_mlflow(client, context, tmp_path):
     (tmp_path / "model.bin").write_bytes(b"weights")
     made = context.model_registry.register_model(
@@ -162,6 +189,55 @@ def test_logged_models_are_found_changed_and_deleted(client):
     ]
     client.delete_logged_model(made[0].model_id)
     assert {m.name for m in client.search_logged_models(["0"])} == {"m1", "m2"}
+
+
+def test_pages_of_logged_models_belong_to_one_search(client):
+    made = [client.create_logged_model("0", f"m{n}").name for n in range(5)]
+    store = client._tracking_client.store
+    page = store.search_logged_models(["0"], max_results=3)
+    rest = store.search_logged_models(["0"], max_results=3, page_token=page.token)
+    assert sorted(m.name for m in [*page, *rest]) == made
+    assert rest.token is None
+    for other in (
+        {"experiment_ids": ["1"]},
+        {"experiment_ids": ["0"], "filter_string": "name = 'm1'"},
+        {"experiment_ids": ["0"], "order_by": [{"field_name": "name"}]},
+    ):
+        with pytest.raises(MlflowException, match="page token do"):
+            store.search_logged_models(**other, page_token=page.token)
+
+
+def test_logged_models_are_ordered_by_what_a_dataset_gave(client, run_id):
+    first, second = (client.create_logged_model("0", name).model_id for name in ("first", "second"))
+    values = [(first, "a", 0.1), (first, "b", 0.9), (second, "a", 0.2), (second, "b", 0.8)]
+    for at, (model, digest, value) in enumerate(values):
+        client.log_metric(
+            run_id,
+            "auc",
+            value,
+            timestamp=at,
+            model_id=model,
+            dataset_name="iris",
+            dataset_digest=digest,
+        )
+    for digest, expected in (("a", ["first", "second"]), ("b", ["second", "first"])):
+        clause = {"field_name": "metrics.auc", "dataset_digest": digest}
+        found = client.search_logged_models(["0"], order_by=[clause])
+        assert [m.name for m in found] == expected
+
+
+def test_tags_and_parameters_of_logged_models_become_texts(client):
+    made = client.create_logged_model("0", tags={"n": 1}, params={"depth": 3})
+    assert (made.tags, made.params, made.metrics) == ({"n": "1"}, {"depth": "3"}, None)
+    client.set_logged_model_tags(made.model_id, {"n": 2})
+    assert client.get_logged_model(made.model_id).tags == {"n": "2"}
+
+
+def test_a_logged_model_needs_an_active_experiment(client):
+    made = client.create_experiment("one")
+    client.delete_experiment(made)
+    with pytest.raises(MlflowException, match="must be in the 'active' state"):
+        client.create_logged_model(made)
 
 
 def test_prompts_live_in_the_registry(uri):

@@ -72,6 +72,112 @@ def test_runs_come_in_the_order_that_is_asked_for_in_pages(client, runs, order, 
     assert found == expected
 
 
+_ORDERS = [
+    None,
+    ["metrics.auc ASC"],
+    ["metrics.auc DESC", "params.depth ASC"],
+    ["params.depth ASC"],
+    ["params.depth DESC", "metrics.nothing ASC"],
+    ["tags.team DESC", "attributes.end_time ASC"],
+    ["attributes.status ASC", "attributes.run_name DESC"],
+    ["attributes.end_time DESC"],
+    ["attributes.run_id DESC"],
+    ["attributes.artifact_uri ASC"],
+    ["attributes.Created ASC"],
+    ["attributes.user_id ASC", "attributes.start_time ASC"],
+    ["tags.`mlflow.parentRunId` DESC"],
+]
+_FILTERS = [
+    "",
+    "params.depth != '2'",
+    "tags.team LIKE 'd%'",
+    "metrics.auc >= 0",
+    "attributes.status != 'FAILED'",
+]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A store with runs of every kind, in the table, on top of it, and going on; and all its runs."""
+    from ops.registry.context import MLOpsConfig, MLOpsContext
+
+    root = tmp_path_factory.mktemp("mixed")
+    client = mlflow.MlflowClient(f"ops-registry://{root}", f"ops-registry://{root}")
+    values = [0.5, float("nan"), None, 0.25, float("inf"), 0.5, -1.0, float("-inf")]
+    runs = []
+    for number in range(40):
+        # Several start, and end, in the same millisecond.
+        tags = {"team": "dDw"[number % 3]} if number % 4 else {}
+        if number % 5 == 2:
+            tags["mlflow.parentRunId"] = runs[number % 2]
+        run = client.create_run("0", 1000 + number // 3, tags, run_name=f"run {number % 7}")
+        runs.append(run.info.run_id)
+        if (value := values[number % len(values)]) is not None:
+            client.log_metric(runs[-1], "auc", value)
+        if number % 6:
+            client.log_param(runs[-1], "depth", number % 11)
+        if number < 35:
+            client.set_terminated(runs[-1], ["FINISHED", "FAILED", "KILLED"][number % 3], 2000)
+        if number == 24:
+            with MLOpsContext(MLOpsConfig("local", str(root))) as context:
+                context.experiment_tracker.compact()
+            client.set_tag(runs[3], "team", "late")
+            client.delete_run(runs[5])
+    return client, list(client.search_runs(["0"], run_view_type=3))
+
+
+@pytest.mark.parametrize("asked", _FILTERS)
+@pytest.mark.parametrize("order", _ORDERS, ids=str)
+def test_the_order_is_that_of_mlflows_own_code_in_every_page(mixed, order, asked):
+    client, everything = mixed
+    there = [run for run in everything if run.info.lifecycle_stage == "active"]
+    expected = SearchUtils.sort(SearchUtils.filter(there, asked), order)
+    found, token = [], None
+    while True:
+        page = client.search_runs(["0"], asked, 1, 7, order, token)
+        assert len(page) == 7 or not page.token
+        found += page
+        token = page.token
+        if not token:
+            break
+    assert [r.info.run_id for r in found] == [r.info.run_id for r in expected]
+
+
+def test_deleted_runs_are_ordered_too(mixed):
+    client, everything = mixed
+    found = client.search_runs(["0"], "", 2, order_by=["metrics.auc DESC"])
+    gone = [r.info.run_id for r in everything if r.info.lifecycle_stage == "deleted"]
+    assert [r.info.run_id for r in found] == gone
+
+
+def test_a_field_orders_once(client, runs):
+    with pytest.raises(mlflow.exceptions.MlflowException, match="duplicate fields"):
+        client.search_runs([runs], order_by=["start_time ASC", "attributes.created DESC"])
+
+
+def test_a_page_reads_no_more_rows_than_it_shows(client, context, monkeypatch):
+    from ops.registry.search.runtable import RunTable
+
+    tracker = context.experiment_tracker
+    experiment = tracker.create_experiment("many").experiment_id
+    for number in range(50):
+        run = tracker.start_run(experiment)
+        tracker.log_metric(run.run_id, "auc", number / 50)
+        tracker.end_run(run.run_id)
+    tracker.compact()
+    read = []
+    rows = RunTable.rows
+    monkeypatch.setattr(RunTable, "rows", lambda self, at: read.extend(at) or rows(self, at))
+    first = client.search_runs([experiment], "metrics.auc < 0.9", 1, 5, ["metrics.auc DESC"])
+    assert [r.data.metrics["auc"] for r in first] == [0.88, 0.86, 0.84, 0.82, 0.80]
+    assert len(read) == 6
+    read.clear()
+    client.search_runs(
+        [experiment], "metrics.auc < 0.9", 1, 5, ["metrics.auc DESC"], page_token=first.token
+    )
+    assert len(read) == 6
+
+
 def test_several_experiments_are_searched_at_once(client, runs):
     other = client.create_experiment("other")
     made = client.create_run(other, start_time=5).info.run_id

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import pathlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
@@ -88,6 +90,66 @@ def test_a_batch_has_metrics_params_and_tags(client, run_id):
     assert found.metrics == {f"m{i}": i for i in range(100)}
     assert found.params == {"p": "1"}
     assert found.tags["t"] == "v"
+
+
+def test_of_a_batch_that_is_refused_nothing_is_there(client, run_id):
+    client.log_param(run_id, "depth", 3)
+    with pytest.raises(MlflowException, match="Changing param values is not allowed"):
+        client.log_batch(
+            run_id, [Metric("auc", 0.5, 1, 0)], [Param("depth", "4")], [RunTag("team", "ds")]
+        )
+    found = client.get_run(run_id).data
+    assert (found.metrics, "team" in found.tags) == ({}, False)
+
+
+def test_a_batch_is_one_write(client, run_id, monkeypatch):
+    written = []
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda at, data: written.append(data) or write(at, data))
+    client.log_batch(run_id, [Metric("auc", 0.5, 1, 0)], [Param("p", "1")], [RunTag("t", "v")])
+    assert len(written) == 1
+
+
+def test_what_mlflow_refuses_is_refused_whatever_was_logged_before(client, run_id):
+    client.log_metric(run_id, "auc", 0.5)
+    store = client._tracking_client.store
+    for wrong in (Metric("auc", "high", 1, 0), Metric("auc", 0.5, -1, 0), Metric("a!", 0.5, 1, 0)):
+        with pytest.raises(MlflowException, match="Invalid value"):
+            store.log_metric(run_id, wrong)
+        with pytest.raises(MlflowException, match="Invalid value"):
+            client.log_batch(run_id, [wrong])
+    assert len(client.get_metric_history(run_id, "auc")) == 1
+
+
+def test_what_a_client_remembers_is_what_the_journals_say(client, uri, run_id):
+    """Threads log through two clients; each folds in its own writes without reading them."""
+    others = [client, mlflow.MlflowClient(f"{uri}?durability=process", uri)]
+
+    def log(number):
+        mine = others[number % 2]
+        for step in range(30):
+            mine.log_metric(run_id, f"m{step % 3}", number + step / 7, timestamp=5, step=step)
+            mine.set_tag(run_id, f"t{number}", step)
+            mine.log_param(run_id, f"p{number}.{step}", step)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(log, range(4)))
+    fresh = mlflow.MlflowClient(f"{uri}?durability=interval", uri).get_run(run_id).data
+    assert len(fresh.params) == 120
+    for one in others:
+        found = one.get_run(run_id).data
+        assert (found.metrics, found.params) == (fresh.metrics, fresh.params)
+        assert found.tags == fresh.tags
+        assert len(one.get_metric_history(run_id, "m1")) == 40
+
+
+def test_a_long_run_ends_with_all_its_points(client, context, run_id):
+    """More than are kept in memory while it goes on."""
+    for start in range(0, 3000, 1000):
+        client.log_batch(run_id, [Metric("m", 0.5, 1, start + i) for i in range(1000)])
+    client.set_terminated(run_id)
+    assert len(context.experiment_tracker.get_metric_history(run_id, "m")) == 3000
+    assert len(client.get_metric_history(run_id, "m")) == 3000
 
 
 def test_a_parameter_does_not_change_its_value(client, run_id):
@@ -184,6 +246,54 @@ def test_an_experiment_is_renamed_tagged_deleted_and_restored(client):
         client.create_experiment("two")
     client.restore_experiment(made)
     assert client.get_run(run_id).info.lifecycle_stage == "active"
+
+
+def test_ids_of_experiments_are_small_numbers(client, context):
+    """Some of MLflow's clients turn them into numbers; those of our own API stay texts."""
+    assert [client.create_experiment(name) for name in ("one", "two")] == ["1", "2"]
+    ours = context.experiment_tracker.create_experiment("three").experiment_id
+    assert client.get_experiment(ours).name == "three"
+    assert client.create_experiment("four") == "3"
+
+
+def test_two_processes_never_give_one_number(uri, client):
+    program = (
+        "import mlflow, sys\n"
+        "c = mlflow.MlflowClient(sys.argv[1])\n"
+        "for i in range(20): c.create_experiment(f'{sys.argv[2]} {i}')\n"
+    )
+    command = [sys.executable, "-c", program, uri]
+    started = [subprocess.Popen([*command, name]) for name in ("a", "b")]
+    assert [one.wait(timeout=120) for one in started] == [0, 0]
+    found = client.search_experiments(order_by=["experiment_id ASC"])
+    assert sorted(int(e.experiment_id) for e in found) == list(range(41))
+
+
+def test_a_name_of_an_experiment_may_be_as_long_as_mlflow_allows(client):
+    made = client.create_experiment("x" * 500)
+    client.rename_experiment(made, "y" * 500)
+    assert client.get_experiment(made).name == "y" * 500
+    with pytest.raises(MlflowException, match="maximum length"):
+        client.create_experiment("x" * 501)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("s3://bucket/root?key=1#part", "s3://bucket/root/1/{run}/artifacts?key=1#part"),
+        ("file:///data/root/", "file:///data/root/1/{run}/artifacts"),
+        ("here", "{here}/here/1/{run}/artifacts"),
+    ],
+)
+def test_artifacts_are_below_the_place_that_a_server_was_given(
+    tmp_path, monkeypatch, place, expected
+):
+    from ops.registry.mlflow.trackingstore import OpsTrackingStore
+
+    monkeypatch.chdir(tmp_path)
+    store = OpsTrackingStore(f"ops-registry://{tmp_path}/store", place)
+    made = store.create_run(store.create_experiment("one"), "me", 0, [], "run").info
+    assert made.artifact_uri == expected.format(here=tmp_path, run=made.run_id)
 
 
 def test_a_name_of_an_experiment_is_given_once(client):

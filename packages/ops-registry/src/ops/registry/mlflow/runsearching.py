@@ -25,7 +25,8 @@ from ops.registry.mlflow.entities import Seen, to_run
 from ops.registry.mlflow.experimentcalls import check_max_results
 from ops.registry.mlflow.runcalls import RunCalls
 from ops.registry.mlflow.runorders import parse_order
-from ops.registry.search.filters import Both, Kind, Test, as_text, comparison
+from ops.registry.search.filters import Both, Kind, Test, as_text, comparison, holds
+from ops.registry.search.runsearch import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,9 +81,9 @@ class RunSearching(RunCalls):
             streams = [stream for part in parts for stream in part.streams(passed, most)]
             found = heapq.merge(*streams, key=asked.order.key)
             page = list(itertools.islice(found, start - passed, most))
-        if end is None or len(page) <= end - start:
-            return [to_run(one) for one in page], None
-        return [to_run(one) for one in page[:-1]], SearchUtils.create_page_token(end)
+            more = end is not None and len(page) > end - start
+            runs = [to_run(one) for one in page[: end - start if end is not None else None]]
+        return runs, SearchUtils.create_page_token(end) if more else None
 
     def _all_of(self, experiment: Experiment, view_type: int) -> list[Seen]:
         """Return all runs of an experiment in these stages of life."""
@@ -150,7 +151,8 @@ class _Part:
         elif base is not None:
             among = base.among(places, self._node, None, self._snapshot.hidden)
             yield self._accepted(_read(base.rows, among[passed:], most))
-        yield self._ordered(rows)
+        node = self._node
+        yield self._ordered(row for row in rows if node is None or holds(node, lookup(row)))
 
     def _ordered(self, rows: Iterable[dict[str, Any]]) -> list[Seen]:
         return sorted(self._accepted(rows), key=self._asked.order.key)
