@@ -1,6 +1,6 @@
 """The REST side of the stand-in: the Files API and the tokens of service principals, in Databricks' form.
 
-- ``PUT /api/2.0/fs/directories/Volumes/…`` makes a folder with its parents (204).
+- ``PUT /api/2.0/fs/directories/Volumes/…`` makes a folder with its parents (204); ``GET`` lists one, in pages.
 - ``PUT /api/2.0/fs/files/Volumes/…?overwrite=true`` takes the raw bytes (204; 409 for a file that is there
   without ``overwrite``). It appears when all bytes are there. Stricter than Databricks: a missing folder is a 404.
 - ``GET`` answers with the bytes and Last-Modified, or with a Range of them (206); ``DELETE`` removes (204).
@@ -22,6 +22,8 @@ import urllib.parse
 import uuid
 
 PIECE = 1 << 20
+#: Entries of a folder in one answer; Databricks has 1000.
+PAGE = 3
 
 
 class WorkspaceApi:
@@ -100,11 +102,34 @@ class WorkspaceApi:
         except Exception as error:
             self.drain()
             return self.answer_error(404, "NOT_FOUND", str(error))
+        if kind == "directories" and self.command == "GET":
+            return self.list_folder(path, place)
         if kind == "directories":
             self.drain()
             os.makedirs(place, exist_ok=True)
             return self.answer(204)
         return getattr(self, f"{self.command.lower()}_file")(place)
+
+    def list_folder(self, path, place):
+        if not os.path.isdir(place):
+            return self.answer_error(404, "NOT_FOUND", "The directory being accessed is not found.")
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        start = int(query.get("page_token", ["0"])[0])
+        entries = sorted(os.scandir(place), key=lambda e: e.name)
+        contents = [
+            {
+                "path": f"{path.rstrip('/')}/{entry.name}",
+                "name": entry.name,
+                "is_directory": entry.is_dir(),
+                "file_size": entry.stat().st_size,
+                "last_modified": int(entry.stat().st_mtime * 1000),
+            }
+            for entry in entries[start : start + PAGE]
+        ]
+        page = {"contents": contents}
+        if start + PAGE < len(entries):
+            page["next_page_token"] = str(start + PAGE)
+        return self.answer_json(200, page)
 
     def put_file(self, place):
         length = int(self.headers["Content-Length"])

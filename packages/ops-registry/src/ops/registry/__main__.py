@@ -25,6 +25,7 @@ _EXAMPLES = """examples:
   ops-registry export ./backup --experiment tuning --path ./mlops_data
   ops-registry ui --path ./mlops_data
   ops-registry fsck --repair --path ./mlops_data
+  OPS_MLOPS_BACKEND=databricks OPS_MLOPS_CATALOG=main OPS_MLOPS_SCHEMA=mlops ops-registry runs
 
 exit codes: 0 all is well, 1 a check found damage, 2 the request was wrong
 """
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if asked.path is not None:
             config = dataclasses.replace(config, storage_path=asked.path)
         with MLOpsContext(config) as context:
-            if not context.path.is_dir() and asked.command not in _STARTING:
+            if not _is_there(context) and asked.command not in _STARTING:
                 print(f"ops-registry: there is no store at {context.path}", file=sys.stderr)
                 return 2
             result, code = asked.run(context, asked)
@@ -49,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     _print(result, as_json=asked.json)
     return int(code)
+
+
+def _is_there(context: MLOpsContext) -> bool:
+    """Whether the store is there; a warehouse is asked by what comes next."""
+    return context.config.backend_type != "local" or context.path.is_dir()
 
 
 def _print(result: Any, *, as_json: bool) -> None:
@@ -172,7 +178,7 @@ def _copy(context: MLOpsContext, asked: argparse.Namespace, *, outwards: bool) -
 
     with MLOpsContext(MLOpsConfig(storage_path=asked.other)) as other:
         source, target = (context, other) if outwards else (other, context)
-        if not source.path.is_dir():
+        if not _is_there(source):
             raise FileNotFoundError(f"There is no store at {source.path}.")
         # Naming experiments or models means those and nothing else.
         some = asked.experiment is not None or asked.model is not None

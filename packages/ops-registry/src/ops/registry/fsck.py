@@ -63,9 +63,15 @@ def check(
     """Read everything once; with *repair* the indexes of runs are made again first.
 
     It also removes copies of artifacts that a killed process left half made; those are known by
-    their names and by their age of more than a day, as a living process may still be copying.
+    their names and by their age of more than a day, as a living process may still be copying. On
+    Databricks there is nothing to make again.
     """
     report = Report()
+    if context.config.backend_type == "databricks":
+        from ops.registry.databricks.checking import check_schema
+
+        check_schema(context, report, progress)
+        return report
     if repair:
         context.experiment_tracker.rebuild()
         context.model_registry.rewrite_views()
@@ -94,14 +100,19 @@ def collect(
 ) -> list[StrPath]:
     """Remove what nothing refers to, older than a day, and return it; with *dry_run* only list it.
 
-    Those are local paths, and addresses in a bucket.
+    Those are local paths, and addresses in a bucket or a volume.
     """
-    found: list[StrPath] = [*_half_made(context, now(), remove_them=False)]
-    found += [path for path in _unknown(context) if _is_old(path, now())]
+    found: list[StrPath] = []
+    parts: list[Any] = [context.experiment_tracker, context.model_registry]
+    if context.config.backend_type == "databricks":
+        parts.append(context.storage)
+    else:
+        found += _half_made(context, now(), remove_them=False)
+        found += [path for path in _unknown(context) if _is_old(path, now())]
     if not dry_run:
         for path in found:
             remove(pathlib.Path(path))
-    for part in (context.experiment_tracker, context.model_registry):
+    for part in parts:
         uris = part.left_over(now() - _OLD_SECONDS)
         if not dry_run:
             part.clear(uris)

@@ -24,12 +24,13 @@ from ops.resilience.errors import HTTPError, HTTPStatusError
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import httpx
 
     from ops.registry.databricks.access import WarehouseAccess
     from ops.registry.databricks.credentials import Credentials
+    from ops.resilience.http import HTTPClient
 
 __all__ = ["LARGEST", "FilesApi"]
 
@@ -97,6 +98,23 @@ class FilesApi:
             for left in (part, part.with_name(f"{part.name}.tag")):
                 left.unlink(missing_ok=True)
 
+    def files(self, path: str) -> Iterator[tuple[str, float]]:
+        """Yield all files below a folder, each with the time of its last change in seconds."""
+        query = ""
+        while True:
+            try:
+                page = self._asked(lambda at=query: self._get_json("directories", path, at), path)  # type: ignore[misc]  # bound now
+            except ArtifactNotFoundError:
+                return
+            for entry in page.get("contents", ()):
+                if entry.get("is_directory"):
+                    yield from self.files(entry["path"])
+                else:
+                    yield entry["path"], entry["last_modified"] / 1000
+            if not page.get("next_page_token"):
+                return
+            query = f"?page_token={urllib.parse.quote(page['next_page_token'], safe='')}"
+
     def close(self) -> None:
         """Close the connections; the next request opens others."""
         with self._turn:
@@ -105,10 +123,16 @@ class FilesApi:
             client.close()
 
     def _make_folder(self, path: str) -> None:
+        self._http().put(self._address("directories", path))
+
+    def _get_json(self, kind: str, path: str, query: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._http().get(f"{self._address(kind, path)}{query}")
+        return found
+
+    def _http(self) -> HTTPClient:
         from ops.resilience.http import HTTPClient
 
-        with HTTPClient(retries=self._retries, client=self._client()) as http:
-            http.put(self._address("directories", path))
+        return HTTPClient(retries=self._retries, client=self._client())
 
     def _address(self, kind: str, path: str) -> str:
         return f"{self._access.address}/api/2.0/fs/{kind}{urllib.parse.quote(path)}"

@@ -38,8 +38,8 @@ class ModelLog(Ledger):
     """The models of a schema; the caller excludes other threads."""
 
     def __init__(self, warehouse: Warehouse, volume: Volume) -> None:
-        # The journal is never read: `refresh` asks the warehouse.
-        super().__init__(pathlib.Path(), pathlib.Path(volume.uri("models")))
+        # There is no journal: `refresh` asks the warehouse.
+        super().__init__(warehouse.staging / "no.log", pathlib.Path(volume.uri("models")))
         self._warehouse = warehouse
         self._heads: dict[str, tuple[str, int]] = {}
         self._places: dict[str, int] = {}
@@ -143,6 +143,8 @@ class ModelLog(Ledger):
                 raise CorruptStoreError(f"The history of model {name!r} has no frame {at!r}.")
             chain.append(events[at])
             at = events[at]["parent"]
+        if known is None and chain[-1]["place"] != 1:
+            raise CorruptStoreError(f"The history of model {name!r} has lost its beginning.")
         for event in reversed(chain):
             frame = decode(event["frame"].encode())
             if frame["v"] > FORMAT:

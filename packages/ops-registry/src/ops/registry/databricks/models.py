@@ -32,7 +32,7 @@ from ops.registry.records import ModelStage
 from ops.registry.validators import check_name, check_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ops.foundation.files import StrPath
     from ops.registry.databricks.volumes import Stored
@@ -332,6 +332,18 @@ class DatabricksModelRegistry(ModelRegistry):
         if not found:
             raise ModelNotFoundError(f"There is no model {name!r}.")
         return list(found)
+
+    def left_over(self, before_seconds: float) -> list[str]:
+        """Return the files of models in the volume that no version has, older than a time."""
+
+        def named() -> set[str]:
+            return {f.place for version in self.search_models() for f in self._files(version)}
+
+        return self._volume.left_over("artifacts", before_seconds, named)
+
+    def clear(self, uris: Collection[str]) -> None:
+        """Remove what `left_over` returned."""
+        self._volume.clear(uris)
 
     def compact(self) -> int:
         """Return the number of versions; Delta compacts its tables itself."""

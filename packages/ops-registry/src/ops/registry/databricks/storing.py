@@ -30,7 +30,7 @@ from ops.registry.events import EventType, HookType
 from ops.registry.operations import Operations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import pandas as pd
 
@@ -151,6 +151,18 @@ class DatabricksStorageBackend:
         """Whether the paths can be listed."""
         self.list_paths()
         return True
+
+    def left_over(self, before_seconds: float) -> list[str]:
+        """Return the files in the volume that no path of the storage has, older than a time."""
+
+        def named() -> set[str]:
+            return {row["place"] for row in self.warehouse.rows("SELECT place FROM @ops_files")}
+
+        return self._volume.left_over("storage", before_seconds, named)
+
+    def clear(self, uris: Collection[str]) -> None:
+        """Remove what `left_over` returned."""
+        self._volume.clear(uris)
 
     def _append(self, df: pd.DataFrame, name: str) -> None:
         import pandas as pd

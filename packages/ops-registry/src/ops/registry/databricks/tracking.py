@@ -30,7 +30,7 @@ from ops.registry.tracking.tracker import ExperimentTracker
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -262,6 +262,28 @@ class DatabricksExperimentTracker(ExperimentTracker):
         return artifact(name, told, self._volume.uri)
 
     # Maintenance
+
+    def verify_artifacts(self, run: Run) -> None:
+        """Raise `CorruptStoreError` unless each artifact of a run is what was logged."""
+        for told in self._store.row(run.run_id)["files"].values():
+            with self._volume.fetched(stored(told["files"])):
+                pass
+
+    def left_over(self, before_seconds: float) -> list[str]:
+        """Return the files of runs in the volume that no run names, older than a time."""
+
+        def named() -> set[str]:
+            rows = (
+                row for e in self.list_experiments() for row in self.index_rows(e.experiment_id)
+            )
+            told = (told for row in rows for told in row["files"].values())
+            return {file.place for one in told for file in stored(one["files"])}
+
+        return self._volume.left_over("runs", before_seconds, named)
+
+    def clear(self, uris: Collection[str]) -> None:
+        """Remove what `left_over` returned."""
+        self._volume.clear(uris)
 
     def artifact_folder(self, run_id: str) -> pathlib.Path:
         """Refuse: artifacts are in the volume; see `download_run_artifact`."""

@@ -25,7 +25,7 @@ from ops.registry.errors import ArtifactNotFoundError, CorruptStoreError, Storag
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from ops.registry.databricks.warehouse import Warehouse
 
@@ -123,6 +123,24 @@ class Volume:
                 yield from self.files(path.rstrip("/"))
             else:
                 yield path
+
+    def left_over(
+        self, below: str, before_seconds: float, named: Callable[[], Collection[str]]
+    ) -> list[str]:
+        """Return the paths of files below a place that are older than a time and not *named* by place."""
+        found = [
+            path
+            for path, changed in self.warehouse.stream_names(f"{self.root}/{below}")
+            if changed < before_seconds
+        ]
+        # Asked afterwards: what got its name meanwhile has it now.
+        places = set(map(self.uri, named())) if found else set()
+        return [path for path in found if path not in places]
+
+    def clear(self, paths: Iterable[str]) -> None:
+        """Remove what `left_over` returned."""
+        places = [path.removeprefix(f"{self.root}/") for path in paths]
+        self.remove([Stored("", place, 0, "") for place in places])
 
     def temporary(self) -> pathlib.Path:
         """Return a local path that files may pass through."""

@@ -31,7 +31,7 @@ from ops.registry.errors import (
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ops.registry.databricks.access import WarehouseAccess
 
@@ -133,6 +133,11 @@ class Warehouse:
         """Upload a file of any size once the schema is there; return its size and SHA-256."""
         self._prepare()
         return self.files.put(source, path)
+
+    def stream_names(self, path: str) -> Iterator[tuple[str, float]]:
+        """Yield the files below a folder, each with the time of its last change."""
+        self._prepare()
+        yield from self.files.files(path)
 
     def close(self) -> None:
         """Close the connection; the next statement opens another."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
+import tempfile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ops.registry.context import MLOpsContext
+    from ops.registry.records import Run
 
 __all__ = ["create_app"]
 
@@ -82,7 +86,12 @@ class _Pages:
             loader=PackageLoader("ops.registry.ui"), autoescape=True, undefined=StrictUndefined
         )
         self._templates.filters.update(FILTERS)
-        self._templates.globals.update(allow_writes=allow_writes, store=str(context.path))
+        store = str(context.path)
+        if context.config.backend_type != "local":
+            store = (
+                f"{context.config.backend_type}: {context.config.catalog}.{context.config.schema}"
+            )
+        self._templates.globals.update(allow_writes=allow_writes, store=store)
 
     def _show(
         self, request: Request, page_name: str, status: int = 200, /, **values: Any
@@ -144,12 +153,37 @@ class _Pages:
 
     def artifact(self, request: Request) -> Response:
         """Send one file of a run, always as a download: it may be anything."""
-        run = self._tracker.get_run(request.path_params["run_id"])
-        folder = self._tracker.artifact_folder(run.run_id)
-        path = safe_join(folder, request.path_params["path"])
+        run, asked = (
+            self._tracker.get_run(request.path_params["run_id"]),
+            request.path_params["path"],
+        )
+        folder, gone = self._artifacts_of(run, asked)
+        path = safe_join(folder, asked)
         if not path.is_file():
-            raise HTTPException(404, f"The run has no file {request.path_params['path']!r}.")
-        return FileResponse(path, filename=path.name, content_disposition_type="attachment")
+            raise HTTPException(404, f"The run has no file {asked!r}.")
+        return FileResponse(
+            path, filename=path.name, content_disposition_type="attachment", background=gone
+        )
+
+    def _artifacts_of(self, run: Run, asked: str) -> tuple[pathlib.Path, BackgroundTask | None]:
+        """Return the folder with a run's artifacts, or one that has the one that is asked for.
+
+        What is in a bucket or a volume is fetched into a folder that is removed afterwards.
+        """
+        if self._context.config.backend_type == "local":
+            folder = self._tracker.artifact_folder(run.run_id)
+            if safe_join(folder, asked).exists():
+                return folder, None
+        copies = pathlib.Path(tempfile.mkdtemp(prefix="ops-registry-ui-"))
+        gone = BackgroundTask(shutil.rmtree, copies, ignore_errors=True)
+        try:
+            target = safe_join(copies, asked)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._tracker.download_run_artifact(run.run_id, asked, target)
+        except BaseException:
+            shutil.rmtree(copies, ignore_errors=True)
+            raise
+        return copies, gone
 
     def compare(self, request: Request) -> Response:
         """Show runs side by side."""
