@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
     from ops.registry.context import MLOpsContext
+    from ops.registry.models.registry import ModelRegistry
 
 __all__ = ["Report", "check", "collect"]
 
@@ -81,7 +82,16 @@ def check(
         _check_runs(context, experiment.experiment_id, report)
         if progress is not None:
             progress(done, len(experiments))
-    registry = context.model_registry
+    _check_models(context.model_registry, report)
+    return report
+
+
+def _check_models(registry: ModelRegistry, report: Report) -> None:
+    try:
+        if not registry.has_sound_ledger():
+            report.problems.append("The snapshot of the registry's journal is not what that says.")
+    except OpsError as error:
+        report.problems.append(str(error))
     for version in registry.search_models():
         report.versions += 1
         try:
@@ -92,7 +102,6 @@ def check(
             report.problems.append(
                 f"{version.name}/{version.version}: its metadata file is not as the journal has it."
             )
-    return report
 
 
 def collect(

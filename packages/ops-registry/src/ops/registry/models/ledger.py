@@ -2,12 +2,16 @@
 
 Every change is one frame that is appended under the registry's lock, so a promotion and the
 archiving of the version before it are visible together or not at all. A version number is given in
-the frame that registers it; numbers of deleted versions are not given again.
+the frame that registers it; numbers of deleted versions are not given again. A process that begins
+takes what the first frames came to from a snapshot (`snapshots`), if there is one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import pathlib
+import threading
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.disk.journal import JournalReader, writing
@@ -17,39 +21,24 @@ from ops.registry.errors import (
     ModelVersionNotFoundError,
 )
 from ops.registry.instants import from_ns
+from ops.registry.models.model import Model
+from ops.registry.models.snapshots import Models, load, save
 from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
 
 if TYPE_CHECKING:
-    import pathlib
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ops.foundation.locks import FileLock
 
 __all__ = ["FORMAT", "Changing", "Ledger", "Model", "version_record"]
 
+logger = logging.getLogger("ops.registry")
+
 FORMAT = 1
 
 
-@dataclasses.dataclass(slots=True)
-class Model:
-    """A model as the journal tells it; *highest* is the last number given, also if deleted.
-
-    *created* and *updated* are nanoseconds; a model that was deleted has no *created*. *changed* has
-    when each version was changed last.
-    """
-
-    model_id: str
-    name: str
-    highest: int = 0
-    created: int | None = None
-    updated: int = 0
-    description: str = ""
-    tags: dict[str, str] = dataclasses.field(default_factory=dict)
-    changed: dict[int, int] = dataclasses.field(default_factory=dict)
-    versions: dict[int, ModelVersion] = dataclasses.field(default_factory=dict)
-    aliases: dict[str, int] = dataclasses.field(default_factory=dict)
-    #: Per stage, the versions that entered it and were not rolled back, the last one at the end.
-    holders: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+#: After so many frames that are in no snapshot one is written: reading them takes about 20 ms.
+SNAPSHOT_FRAMES = 1_000
 
 
 class Ledger:
@@ -58,7 +47,11 @@ class Ledger:
     def __init__(self, journal: pathlib.Path, artifacts: pathlib.Path) -> None:
         self._reader = JournalReader(journal)
         self._artifacts = artifacts
-        self.models: dict[str, Model] = {}
+        self._snapshot = f"{journal}.snapshot"
+        self._has_begun = False
+        self._since_snapshot = 0
+        self._background: threading.Thread | None = None
+        self.models = Models(str(artifacts))
 
     @property
     def torn(self) -> int:
@@ -67,14 +60,80 @@ class Ledger:
 
     def refresh(self) -> None:
         """Fold in what was appended since the last time."""
-        for record in self._reader.poll():
+        if not self._has_begun:
+            self._begin()
+        records = self._reader.poll()
+        self._fold(records)
+        self._since_snapshot += len(records)
+        if self._since_snapshot >= SNAPSHOT_FRAMES:
+            self._save_in_background()
+
+    def is_as_read_anew(self) -> bool:
+        """Whether the journal, read from its beginning, says the same."""
+        self.refresh()
+        if not self._has_begun:  # it does not come from the journal
+            return True
+        return dict(self._read_anew().models.lines()) == dict(self.models.lines())
+
+    def rebuild(self) -> None:
+        """Read the journal from its beginning, and write the snapshot again if there was one."""
+        anew = self._read_anew()
+        self._reader, self.models = anew._reader, anew.models  # noqa: SLF001 - the same class
+        if pathlib.Path(self._snapshot).exists():
+            self._save_in_background()
+
+    def close(self) -> None:
+        """Wait for a snapshot that is being written."""
+        if self._background is not None:
+            self._background.join()
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        found = load(self._snapshot, self._reader.path)
+        if found is not None and self._reader.skip(0, found.offset):
+            self._reader.torn = found.torn
+            self.models.restore(found.lines)
+
+    def _read_anew(self) -> Ledger:
+        anew = Ledger(pathlib.Path(self._reader.path), self._artifacts)
+        anew._has_begun = True
+        anew._fold(anew._reader.poll())
+        return anew
+
+    def _save_in_background(self) -> None:
+        if self._background is not None and self._background.is_alive():
+            return
+        self._since_snapshot = 0
+        told = self._reader.offset, self._reader.torn, self.models.copy()
+        # Not a daemon: an interpreter that ends waits for it, some tenths of a second at most.
+        self._background = threading.Thread(
+            target=self._save, args=told, name="ops-registry-snapshot"
+        )
+        self._background.start()
+
+    def _save(self, offset: int, torn: int, models: Models) -> None:
+        try:
+            save(self._snapshot, self._reader.path, offset, torn, models)
+        except (OSError, ValueError):
+            # It is a view, and perhaps one who may not write reads: the journal has everything.
+            logger.debug("%s could not be written", self._snapshot, exc_info=True)
+
+    def _fold(self, records: Iterable[Mapping[str, Any]]) -> None:
+        for record in records:
             if record["v"] > FORMAT:
                 raise CorruptStoreError(
                     f"The registry was written in format {record['v']}; this version of "
                     f"ops-registry reads up to {FORMAT}.",
                     suggestions=("Upgrade ops-registry.",),
                 )
-            self._apply(record)
+            try:
+                self._apply(record)
+            except KeyError as error:
+                raise CorruptStoreError(
+                    f"The registry's journal changes {record['name']!r}/{record['version']}, of which "
+                    f"it has no {error}; {self.torn} of its lines are damaged.",
+                    suggestions=("Bring the journal back from a copy.",),
+                ) from error
 
     def model(self, name: str) -> Model:
         """Return a model that has versions, or raise `ModelNotFoundError`."""

@@ -131,6 +131,7 @@ class ModelQueries:
 
     def close(self) -> None:
         """Close what is open; the registry can be used again afterwards."""
+        self._ledger.close()
         self._remote.close()
 
     def health_check(self) -> bool:
@@ -144,6 +145,11 @@ class ModelQueries:
         if not found:
             raise ModelNotFoundError(f"There is no model {name!r}.")
         return found
+
+    def has_sound_ledger(self) -> bool:
+        """Whether what was read with the help of a snapshot is what the whole journal says."""
+        with self._turn:
+            return self._ledger.is_as_read_anew()
 
     def has_current_view(self, version: ModelVersion) -> bool:
         """Whether the metadata file of a version says what its journal does."""

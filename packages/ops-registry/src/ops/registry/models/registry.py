@@ -222,7 +222,9 @@ class ModelRegistry(ModelQueries):
         return len(versions)
 
     def rewrite_views(self) -> None:
-        """Write the metadata files of all versions again."""
+        """Write the metadata files of all versions, and the snapshot of the journal, again."""
+        with self._turn:
+            self._ledger.rebuild()
         for version in self.search_models():
             self._write_view(version)
 
