@@ -1,0 +1,194 @@
+"""Files of the user's own: what every storage does with a table, a JSON value and an artifact, wherever it keeps them.
+
+A storage says where a path is (`place`), whether something is there, how bytes get in, and gives a local
+copy of what comes out; hooks, events, formats and errors are here, and the same everywhere.
+"""
+
+from __future__ import annotations
+
+import abc
+import pathlib
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from ops.registry.disk import artifacts
+from ops.registry.disk.journal import decode, encode
+from ops.registry.errors import (
+    ArtifactNotFoundError,
+    CorruptStoreError,
+    InvalidValueError,
+    StorageError,
+)
+from ops.registry.events import EventType, HookType
+from ops.registry.operations import Operations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    import pandas as pd
+
+    from ops.foundation.files import StrPath
+
+__all__ = ["UserFiles", "table_of"]
+
+Place = TypeVar("Place")
+
+
+class UserFiles(abc.ABC, Generic[Place]):
+    """Tables (Parquet), JSON values and artifacts under relative paths.
+
+    Missing paths are an `ArtifactNotFoundError`, unreadable content a `CorruptStoreError`, paths
+    that leave the storage `ops.foundation.PathEscapesRootError`.
+    """
+
+    def __init__(self, operations: Operations | None = None) -> None:
+        self._operations = operations or Operations()
+
+    def write_dataframe(
+        self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
+    ) -> None:
+        """Write *df* as Parquet; "append" adds its rows to those that are there, by column name."""
+        if mode not in {"overwrite", "append"}:
+            raise InvalidValueError(f"mode={mode!r} is unknown; use 'overwrite' or 'append'.")
+        place = self._writing(path)
+        if mode == "append":
+            self._append(df, place)
+        else:
+            self._write(place, lambda file: df.to_parquet(file, engine="pyarrow"))
+        self._written(path)
+
+    def read_dataframe(self, path: str) -> pd.DataFrame:
+        """Return a table."""
+        with self._local(self._reading(path)) as copy:
+            table = table_of(copy, path)
+        self._done_reading(path)
+        return table
+
+    def write_json(self, data: Any, path: str) -> None:
+        """Write any JSON value; NaN and infinities are kept (see `ops.registry.disk.journal`)."""
+        body = encode(data)
+        self._write(self._writing(path), lambda file: file.write(body))
+        self._written(path)
+
+    def read_json(self, path: str) -> Any:
+        """Return a JSON value; mappings come back as dicts, sequences as lists."""
+        with self._local(self._reading(path)) as copy:
+            if copy.is_dir():
+                raise StorageError(f"{path!r} is a folder.")
+            body = copy.read_bytes()
+        try:
+            value = decode(body)
+        except ValueError as error:
+            raise CorruptStoreError(f"{path!r} is no JSON: {error}.") from error
+        self._done_reading(path)
+        return value
+
+    def write_artifact(self, source: StrPath, path: str) -> None:
+        """Copy a file or folder in, in place of what has this path."""
+        origin = pathlib.Path(source)
+        if not origin.exists():
+            raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
+        self._copy_in(origin, self._writing(path))
+        self._written(path)
+
+    def read_artifact(self, path: str, destination: StrPath) -> pathlib.Path:
+        """Copy a file or folder out to *destination*, or into it if it is a folder; return where."""
+        place = self._reading(path)
+        target = pathlib.Path(destination).absolute()
+        target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
+        with self._local(place) as copy:
+            artifacts.copy_in(copy, target)
+        self._done_reading(path)
+        return target
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or folder at *path*."""
+        return self._is_there(self.place(path))
+
+    def delete(self, path: str) -> bool:
+        """Delete a file, or a folder with all that is in it; False when there was none."""
+        if not self._remove(self.place(path)):
+            return False
+        self._operations.after(
+            EventType.STORAGE_DELETED, {"path": path}, resource=f"storage:{path}"
+        )
+        return True
+
+    @abc.abstractmethod
+    def list_paths(self, prefix: str = "") -> list[str]:
+        """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
+
+    def health_check(self) -> bool:
+        """Whether the paths can be listed."""
+        self.list_paths()
+        return True
+
+    def announce_write(self, path: str) -> None:
+        """Let the pre-hooks know of a write, and refuse it."""
+        self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": path})
+
+    # Of each storage
+
+    @abc.abstractmethod
+    def place(self, path: str) -> Place:
+        """Return where *path* is, or refuse it."""
+
+    @abc.abstractmethod
+    def _is_there(self, place: Place) -> bool: ...
+
+    @abc.abstractmethod
+    def _write(self, place: Place, write: Callable[[IO[bytes]], object]) -> None:
+        """Let *place* be a file that has what *write* puts into it."""
+
+    @abc.abstractmethod
+    def _append(self, df: pd.DataFrame, place: Place) -> None:
+        """Add rows to the table at *place*; of two who do so at once both get in."""
+
+    @abc.abstractmethod
+    def _copy_in(self, source: pathlib.Path, place: Place) -> None: ...
+
+    @abc.abstractmethod
+    def _local(self, place: Place) -> AbstractContextManager[pathlib.Path]:
+        """Give a local file or folder with what is at *place*, for reading."""
+
+    @abc.abstractmethod
+    def _remove(self, place: Place) -> bool:
+        """Remove what is at *place*; say whether something was."""
+
+    # What is told
+
+    def _writing(self, path: str) -> Place:
+        place = self.place(path)
+        self.announce_write(path)
+        return place
+
+    def _written(self, path: str) -> None:
+        self._operations.after(
+            EventType.STORAGE_WRITTEN,
+            {"path": path},
+            hook=HookType.POST_STORAGE_WRITE,
+            resource=f"storage:{path}",
+        )
+
+    def _reading(self, path: str) -> Place:
+        place = self.place(path)
+        self._operations.before(HookType.PRE_STORAGE_READ, {"path": path})
+        if not self._is_there(place):
+            raise ArtifactNotFoundError(f"There is nothing at {path!r} in the storage.")
+        return place
+
+    def _done_reading(self, path: str) -> None:
+        self._operations.after(
+            EventType.STORAGE_READ, {"path": path}, hook=HookType.POST_STORAGE_READ
+        )
+
+
+def table_of(file: pathlib.Path, path: str) -> pd.DataFrame:
+    """Return the table in *file*, which is called *path* in the storage."""
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        return pd.read_parquet(file, engine="pyarrow")
+    except (pa.ArrowException, ValueError) as error:
+        raise CorruptStoreError(f"{path!r} is no table: {error}.") from error
