@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import pathlib
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -63,61 +66,155 @@ def context(root, operations):
     context.cleanup()
 
 
-def _serve(folder: pathlib.Path, backend: str):
-    """Run `mlflow server` in a process group of its own until the session ends."""
-    folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    address = f"http://127.0.0.1:{port}"
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, start_new_session=True, cwd=folder
-        )
-    try:
-        _wait_until_it_answers(process, address, folder / "server.log")
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+@pytest.fixture(scope="session", autouse=True)
+def _started(request, tmp_path_factory):
+    """Start what takes long to start while tests that do not need it run already."""
+    wanted = {name for item in request.session.items for name in item.fixturenames}
+    params = {
+        value
+        for item in request.session.items
+        for value in getattr(getattr(item, "callspec", None), "params", {}).values()
+        if isinstance(value, str)
+    }
+    with contextlib.ExitStack() as started:
+        if "our_server" in wanted | params and has_pages():
+            folder = tmp_path_factory.mktemp("served")
+            server = Server(folder, f"ops-registry://{folder}/store")
+            request.config.stash[SERVER] = started.enter_context(server)
+        if "elsewhere" in wanted:
+            request.config.stash[ELSEWHERE] = started.enter_context(Elsewhere())
+        yield
 
 
-def _wait_until_it_answers(process, address, log):
-    waiting = threading.Event()
-    for _ in range(600):
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            waiting.wait(0.2)
-    pytest.fail(f"mlflow server did not start: {log.read_text()[-2000:]}")
+@pytest.fixture
+def elsewhere(request):
+    """Runs programs in processes of their own, which have mlflow imported already."""
+    return request.config.stash[ELSEWHERE]
 
 
 @pytest.fixture(scope="session")
 def pages():
     """The whole mlflow, with its server and web pages; mlflow-skinny has neither."""
-    if not (pathlib.Path(mlflow.__file__).parent / "server/js/build").is_dir():
+    if not has_pages():
         pytest.skip("pip install mlflow (mlflow-skinny has no server)")
 
 
 @pytest.fixture(scope="session")
-def our_server(pages, tmp_path_factory):
+def our_server(pages, request):
     """The address of a server on a store of ours."""
-    folder = tmp_path_factory.mktemp("ours")
-    yield from _serve(folder, f"ops-registry://{folder}/store")
+    return request.config.stash[SERVER].answering()
 
 
 @pytest.fixture(scope="session")
-def sqlite_server(pages, tmp_path_factory):
-    """The address of a server on SQLite, as mlflow starts it by default."""
-    folder = tmp_path_factory.mktemp("sqlite")
-    yield from _serve(folder, f"sqlite:///{folder}/mlflow.db")
+def sqlite(tmp_path_factory):
+    """The address of a database of MLflow's own store."""
+    pytest.importorskip("sqlalchemy", reason="pip install mlflow (mlflow-skinny has no database)")
+    pytest.importorskip("alembic", reason="pip install mlflow (mlflow-skinny has no database)")
+    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/mlflow.db"
+
+
+def has_pages():
+    """Whether the whole mlflow is here."""
+    return (pathlib.Path(mlflow.__file__).parent / "server/js/build").is_dir()
+
+
+SERVER = pytest.StashKey()
+ELSEWHERE = pytest.StashKey()
+
+
+class Server:
+    """An `mlflow server` in a process group of its own."""
+
+    def __init__(self, folder, backend):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self._log = folder / "server.log"
+        self._address = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend]
+        command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, cwd=folder
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        os.killpg(self._process.pid, signal.SIGKILL)  # nobody misses what an orderly end does
+        self._process.wait()
+
+    def answering(self):
+        """Return the address, once somebody answers there."""
+        waiting = threading.Event()
+        for _ in range(600):
+            if self._process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self._address}/health", timeout=5):
+                    return self._address
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                waiting.wait(0.2)
+        pytest.fail(f"mlflow server did not start: {self._log.read_text()[-2000:]}")
+
+
+class Elsewhere:
+    """A process that has imported mlflow, which takes seconds, and forks for each program."""
+
+    def __init__(self):
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", FORKING], stdin=pipe, stdout=pipe, text=True
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._process.kill()
+        self._process.communicate()
+
+    def start(self, program, *arguments):
+        """Run *program* with *arguments*; return what waits for it, and gives its exit code and output."""
+        output = tempfile.NamedTemporaryFile("r+", suffix=".txt")  # noqa: SIM115 - read by the waiting
+        child = self._ask({"program": program, "arguments": arguments, "output": output.name})
+
+        def wait():
+            code = self._ask({"child": child})
+            with output:
+                return code, output.read()
+
+        return wait
+
+    def run(self, program, *arguments):
+        """Run *program* to its end and return its exit code and output."""
+        return self.start(program, *arguments)()
+
+    def _ask(self, told):
+        self._process.stdin.write(json.dumps(told) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+FORKING = """
+import json, os, signal, sys
+import mlflow
+import ops.registry.mlflow.copying, ops.registry.mlflow.trackingstore, ops.registry.mlflow.modelstore
+for line in sys.stdin:
+    told = json.loads(line)
+    if "child" in told:
+        status = os.waitpid(told["child"], 0)[1]
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
+    child = os.fork()
+    if child == 0:
+        signal.alarm(150)
+        os.dup2(os.open(told["output"], os.O_WRONLY), 1)
+        sys.argv = ["-c", *told["arguments"]]
+        exec(compile(told["program"], "<elsewhere>", "exec"), {"__name__": "__main__"})
+        sys.stdout.flush()
+        os._exit(0)
+    print(child, flush=True)
+"""

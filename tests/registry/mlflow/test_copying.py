@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 
 import mlflow
 import pytest
@@ -213,16 +211,13 @@ print(deaths)
 
 
 @pytest.mark.fault
-def test_a_copy_that_is_killed_again_and_again_brings_everything_once(other, root, uri, tmp_path):
+def test_a_copy_that_is_killed_again_and_again_brings_everything_once(
+    other, root, uri, tmp_path, elsewhere
+):
     fill(other, tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KILLED, other, str(root)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=170,
-    )
-    assert int(done.stdout) > 10
+    code, deaths = elsewhere.run(KILLED, other, str(root))
+    assert code == 0
+    assert int(deaths) > 10
     assert contents(uri, tmp_path) == contents(other, tmp_path)
 
 
@@ -234,18 +229,26 @@ def test_the_command_line_copies_and_says_what_went_wrong(other, root, uri, tmp_
     assert "no experiment 'none'" in capsys.readouterr().err
 
 
-@pytest.mark.service
-def test_a_store_goes_to_a_server_and_comes_back(uri, root, sqlite_server, tmp_path, client):
+@pytest.mark.parametrize(
+    "far",
+    [
+        pytest.param("our_server", marks=pytest.mark.service),
+        # sqlalchemy warns about what mlflow does with it
+        pytest.param("sqlite", marks=pytest.mark.filterwarnings("ignore")),
+    ],
+)
+def test_a_store_goes_to_another_of_mlflows_and_comes_back(uri, root, far, tmp_path, request):
+    far = request.getfixturevalue(far)
     fill(uri, tmp_path, "there and back")
     wanted = contents(uri, tmp_path, "there and back")
-    done = export_mlflow(sqlite_server, root, models=["credit there and back"])
+    done = export_mlflow(far, root, models=["credit there and back"])
     assert (done.runs, done.versions, done.unresolved) == (5, 2, [])
-    assert contents(sqlite_server, tmp_path, "there and back") == wanted
-    again = export_mlflow(sqlite_server, root, models=["credit there and back"])
+    assert contents(far, tmp_path, "there and back") == wanted
+    again = export_mlflow(far, root, models=["credit there and back"])
     assert (again.runs, again.points, again.files, again.versions) == (0, 0, 0, 0)
     third = tmp_path / "third"
     import_mlflow(
-        sqlite_server,
+        far,
         third,
         experiments=["there and back"],
         models=["credit there and back"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import urllib.parse
+import warnings
 
 import mlflow
 import pytest
@@ -16,12 +17,15 @@ from ops.registry.errors import RunNotFoundError
 @pytest.fixture
 def gc(uri):
     """Run `mlflow gc` with arguments and return what it said."""
-    from mlflow.cli import gc as command
 
     def run(*arguments):
-        done = CliRunner().invoke(
-            command, ["--backend-store-uri", uri, "--tracking-uri", uri, *arguments]
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sqlalchemy, about what mlflow does with it
+            from mlflow.cli import gc as command
+
+            done = CliRunner().invoke(
+                command, ["--backend-store-uri", uri, "--tracking-uri", uri, *arguments]
+            )
         if done.exception is not None:
             raise done.exception
         return done.output

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pathlib
-import subprocess
-import sys
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
@@ -256,15 +255,14 @@ def test_ids_of_experiments_are_small_numbers(client, context):
     assert client.create_experiment("four") == "3"
 
 
-def test_two_processes_never_give_one_number(uri, client):
+def test_two_processes_never_give_one_number(uri, client, elsewhere):
     program = (
         "import mlflow, sys\n"
         "c = mlflow.MlflowClient(sys.argv[1])\n"
         "for i in range(20): c.create_experiment(f'{sys.argv[2]} {i}')\n"
     )
-    command = [sys.executable, "-c", program, uri]
-    started = [subprocess.Popen([*command, name]) for name in ("a", "b")]
-    assert [one.wait(timeout=120) for one in started] == [0, 0]
+    waiting = [elsewhere.start(program, uri, name) for name in ("a", "b")]
+    assert [wait() for wait in waiting] == [(0, ""), (0, "")]
     found = client.search_experiments(order_by=["experiment_id ASC"])
     assert sorted(int(e.experiment_id) for e in found) == list(range(41))
 
@@ -351,7 +349,7 @@ def test_both_apis_see_the_same_runs(client, context):
     assert (ours.name, ours.status, ours.metrics) == ("foreign", RunStatus.COMPLETED, {"auc": 0.8})
 
 
-def test_another_process_logs_to_the_same_run(client, uri, run_id):
+def test_another_process_logs_to_the_same_run(client, uri, run_id, elsewhere):
     program = (
         "import mlflow, sys\n"
         "c = mlflow.MlflowClient(sys.argv[1])\n"
@@ -359,7 +357,7 @@ def test_another_process_logs_to_the_same_run(client, uri, run_id):
         "c.set_tag(sys.argv[2], 'from', 'afar')\n"
     )
     client.log_metric(run_id, "near", 1)
-    subprocess.run([sys.executable, "-c", program, uri, run_id], check=True, timeout=120)
+    assert elsewhere.run(program, uri, run_id) == (0, "")
     client.log_metric(run_id, "near", 2, step=1)
     found = client.get_run(run_id).data
     assert found.metrics == {"near": 2, "far": 9}
@@ -367,7 +365,7 @@ def test_another_process_logs_to_the_same_run(client, uri, run_id):
 
 
 @pytest.mark.fault
-def test_what_was_logged_survives_a_kill_and_the_run_shows_as_killed(client, uri):
+def test_what_was_logged_survives_a_kill_and_the_run_shows_as_killed(client, uri, elsewhere):
     program = (
         "import mlflow, os, signal, sys\n"
         "c = mlflow.MlflowClient(sys.argv[1])\n"
@@ -376,15 +374,9 @@ def test_what_was_logged_survives_a_kill_and_the_run_shows_as_killed(client, uri
         "print(r, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, uri],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == -9
-    run_id = done.stdout.strip()
+    code, output = elsewhere.run(program, uri)
+    assert code == -signal.SIGKILL
+    run_id = output.strip()
     assert client.get_run(run_id).info.status == "KILLED"
     assert [m.step for m in client.get_metric_history(run_id, "loss")] == list(range(500))
 
