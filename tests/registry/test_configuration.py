@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ops.foundation import PathEscapesRootError
 from ops.registry import (
     BackendUnavailableError,
     ConfigurationError,
@@ -12,6 +13,7 @@ from ops.registry import (
     MLOpsConfig,
     MLOpsContext,
     ModelRegistryFactory,
+    PathManager,
     StorageBackendFactory,
     activate,
     init_mlops,
@@ -202,3 +204,15 @@ def test_a_read_run_is_kept_until_one_of_its_files_changes(new_context, monkeypa
     assert tracker.get_run(run.run_id).status == "COMPLETED"
     uncached = new_context(cache=MLOpsConfig.from_mapping({"cache": {"enabled": False}}).cache)
     assert uncached.experiment_tracker.get_run(run.run_id).metrics == {"m": 3.0}
+
+
+def test_the_layout_says_where_everything_of_a_store_is(context, registry, tracker, artifact):
+    run = tracker.start_run(tracker.create_experiment("study").experiment_id)
+    kept = tracker.log_artifact(run.run_id, artifact)
+    made = registry.register_model("m", artifact, "binary", "mine")
+    paths = PathManager(context.path)
+    assert kept.uri == str(paths.run_artifacts(run.run_id) / "model.bin")
+    assert made.artifact_uri == str(paths.model_version(made.model_id, 1) / "model.bin")
+    for refused in ("..", "a/../../b"):
+        with pytest.raises(PathEscapesRootError):
+            paths.run_artifacts(refused)

@@ -15,8 +15,12 @@ from ops.registry.context import MLOpsContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from ops.registry.records import ModelVersion
+
+    #: Adds a command: its name, what runs it, what it does, and parsers whose options it takes too.
+    Command: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 _EXAMPLES = """examples:
   ops-registry runs --path ./mlops_data --filter "metrics.auc > 0.9" --order "metrics.auc DESC"
@@ -264,23 +268,29 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    init = command("init", _init, "make a store with its first experiment")
-    init.add_argument("--experiment", help="its name (default: that of the configuration)")
+    _add_reading(command, search)
+    _add_changing(command)
+    _add_serving(command)
+    return parser
+
+
+def _add_reading(command: Command, search: argparse.ArgumentParser) -> None:
     runs = command("runs", _runs, "list or search runs", search)
     runs.add_argument("--experiment", help="only of the experiment with this name")
     compare = command("compare", _compare, "show runs side by side")
     compare.add_argument("run_id", nargs="+")
     compare.add_argument("--differing", action="store_true", help="only what is not the same")
     command("models", _models, "list or search model versions", search)
+    command("page", _page, "write the store as one HTML file").add_argument("output")
+
+
+def _add_changing(command: Command) -> None:
+    init = command("init", _init, "make a store with its first experiment")
+    init.add_argument("--experiment", help="its name (default: that of the configuration)")
     promote = command("promote", _promote, "move a version to a stage")
     promote.add_argument("name")
     promote.add_argument("version", type=int)
     promote.add_argument("stage", help="Staging, Production, Archived or None")
-    ui = command("ui", _ui, "show the store in a browser")
-    ui.add_argument("--host", default="127.0.0.1")
-    ui.add_argument("--port", type=int, default=5066, help="0 takes a free one")
-    ui.add_argument("--token", help='what visitors must know; "auto" makes one')
-    ui.add_argument("--allow-writes", action="store_true", help="promote and roll back by click")
     rollback = command("rollback", _rollback, "give a stage back to the version before")
     rollback.add_argument("name")
     rollback.add_argument("stage", nargs="?", default="Production")
@@ -292,15 +302,21 @@ def _parser() -> argparse.ArgumentParser:
         copy.add_argument("other", help="the folder of the other store")
         copy.add_argument("--experiment", action="append", help="only this one; may be repeated")
         copy.add_argument("--model", action="append", help="only this one; may be repeated")
-    command("page", _page, "write the store as one HTML file").add_argument("output")
     fsck = command("fsck", _fsck, "check journals, views and artifacts")
     fsck.add_argument("--repair", action="store_true", help="make the views again first")
     gc = command("gc", _gc, "remove artifacts that nothing refers to, older than a day")
     gc.add_argument("--dry-run", action="store_true", help="only list them")
+
+
+def _add_serving(command: Command) -> None:
+    ui = command("ui", _ui, "show the store in a browser")
+    ui.add_argument("--host", default="127.0.0.1")
+    ui.add_argument("--port", type=int, default=5066, help="0 takes a free one")
+    ui.add_argument("--token", help='what visitors must know; "auto" makes one')
+    ui.add_argument("--allow-writes", action="store_true", help="promote and roll back by click")
     probes = command("serve-probes", _serve_probes, "serve /livez, /readyz and /metrics")
     probes.add_argument("--host", default="127.0.0.1")
     probes.add_argument("--port", type=int, default=0, help="default: any free one")
-    return parser
 
 
 if __name__ == "__main__":

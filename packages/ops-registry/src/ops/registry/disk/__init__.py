@@ -1,4 +1,4 @@
-"""Where and how things lie on disk: places, journals, copies of artifacts, the user's own files.
+"""Where and how things lie on disk: the layout, journals and views, copies of artifacts, the user's own files.
 
 Everything here knows bytes and paths and nothing of runs or models.
 """

@@ -21,7 +21,7 @@ import math
 import os
 import threading
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ops.foundation.errors import OpsError
 from ops.registry.disk.flushing import Flusher, flush
@@ -119,6 +119,12 @@ class JournalWriter:
                     flush(self._descriptor)
                 os.close(self._descriptor)
                 self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def _flush(self) -> None:
         """Flush on a descriptor of its own, so that nobody who appends waits."""

@@ -164,42 +164,29 @@ class Ledger:
         name, number = record["name"], record["version"]
         if record["op"] in {"create", "register"}:
             model = self.models.setdefault(name, Model(record["model_id"], name))
-            if model.created is None:
-                model.created = record["t"]
-            if record["op"] == "register":
-                model.highest = number
-                model.versions[number] = self._registered(record)
-            else:
-                model.description, model.tags = record["description"], dict(record["tags"])
+            model.created = record["t"] if model.created is None else model.created
         model = self.models[name]
         model.updated = model.changed[number] = record["t"]
         match record["op"]:
-            case "create" | "register":
-                pass
+            case "create":
+                model.description, model.tags = record["description"], dict(record["tags"])
+            case "register":
+                model.highest = number
+                model.versions[number] = self._registered(record)
             case "model":
                 model.description = record.get("description", model.description)
-                tags = {**model.tags, **record.get("tags", {})}
-                model.tags = {key: value for key, value in tags.items() if value is not None}
+                model.tags = _merged(model.tags, record.get("tags", {}))
             case "rename":
                 self._rename(model, record["to"])
             case "stage":
-                for archived in record["archived"]:
-                    self._enter(model, archived, ModelStage.ARCHIVED, record["t"])
-                    model.changed[archived] = record["t"]
-                self._enter(model, number, ModelStage(record["stage"]), record["t"])
-                holders = model.holders.setdefault(record["stage"], [])
-                if record.get("rollback"):
-                    holders.pop()
-                elif holders[-1:] != [number]:
-                    holders.append(number)
+                self._promote(model, record)
             case "alias":
                 model.aliases[record["alias"]] = number
             case "unalias":
                 model.aliases.pop(record["alias"], None)
             case "tag":
-                tags = {**model.versions[number].metadata.tags, **record["tags"]}
-                tags = {key: value for key, value in tags.items() if value is not None}
-                self._describe(model, number, tags=tags)
+                tags = model.versions[number].metadata.tags
+                self._describe(model, number, tags=_merged(tags, record["tags"]))
             case "annotate":
                 self._describe(model, number, description=record["description"])
             case "delete":
@@ -211,6 +198,18 @@ class Ledger:
                 self.models[name] = Model(model.model_id, name, model.highest)
             case unknown:
                 raise CorruptStoreError(f"The registry's journal has an unknown {unknown!r}.")
+
+    def _promote(self, model: Model, record: Mapping[str, Any]) -> None:
+        number, when = record["version"], record["t"]
+        for archived in record["archived"]:
+            self._enter(model, archived, ModelStage.ARCHIVED, when)
+            model.changed[archived] = when
+        self._enter(model, number, ModelStage(record["stage"]), when)
+        holders = model.holders.setdefault(record["stage"], [])
+        if record.get("rollback"):
+            holders.pop()
+        elif holders[-1:] != [number]:
+            holders.append(number)
 
     @staticmethod
     def _enter(model: Model, number: int, stage: ModelStage, when: int) -> None:
@@ -273,6 +272,11 @@ class Changing:
 
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
+
+
+def _merged(old: Mapping[str, str], new: Mapping[str, str | None]) -> dict[str, str]:
+    """Return tags with the *new* ones over the *old*; None removes one."""
+    return {key: value for key, value in {**old, **new}.items() if value is not None}
 
 
 def _without(numbers: list[int], number: int) -> list[int]:

@@ -1,105 +1,39 @@
 """The model registry: versions with their artifacts, stages, aliases; no server.
 
-Registering copies the artifact without any lock and takes the lock only to give the number, move
-the copy to its place and append the frame, which is what makes the version exist. A process that is
-killed before leaves a copy without a version, which the next registration or `fsck` clears away.
-``metadata/{model_id}/vN.json`` and ``models/index.parquet`` are views for people and tools. This module
-is what changes models; reading and loading them is `queries`.
+This module is what changes models that are there. Registering them is `registering`, reading and loading
+them `queries`. Every change is one frame in the journal, appended under the registry's lock (`ledger`);
+``metadata/{model_id}/vN.json`` and ``models/index.parquet`` are views for people and tools.
 """
 
 from __future__ import annotations
 
-import logging
 import pathlib
-import re
-from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.ids import generate_short_id
-from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
-from ops.registry.disk.journal import JournalWriter, encode, writing
-from ops.registry.disk.views import write_view
 from ops.registry.errors import (
     AlreadyExistsError,
     ArtifactNotFoundError,
     ModelVersionNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.models.ledger import FORMAT, Changing, version_record
-from ops.registry.models.queries import ModelQueries
-from ops.registry.operations import Operations
+from ops.registry.models.registering import ModelRegistering
 from ops.registry.records import ModelStage
-from ops.registry.remote.artifacts import is_remote
-from ops.registry.validators import check_key, check_name, check_stage, check_values
+from ops.registry.validators import check_key, check_name, check_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ops.foundation.files import StrPath
     from ops.registry.records import ModelVersion
 
 __all__ = ["ModelRegistry"]
 
 
-logger = logging.getLogger("ops.registry")
-
-
-class ModelRegistry(ModelQueries):
+class ModelRegistry(ModelRegistering):
     """Models below one folder; threads and processes may share the folder.
 
     Artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``).
     """
-
-    def __init__(
-        self,
-        root: StrPath,
-        *,
-        operations: Operations | None = None,
-        durability: str = "process",
-        artifact_uri: str | None = None,
-    ) -> None:
-        super().__init__(root, operations or Operations(), artifact_uri)
-        self._durability = durability
-        self._lock = FileLock(self.root / "models" / ".lock", timeout=60)
-
-    def register_model(
-        self,
-        name: str,
-        artifact_path: StrPath,
-        artifact_type: str,
-        framework: str,
-        *,
-        description: str = "",
-        hyperparameters: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        tags: Mapping[str, str] | None = None,
-        dependencies: Sequence[str] = (),
-        signature: Mapping[str, Any] | None = None,
-        experiment_run_id: str | None = None,
-        flavor_metadata: Mapping[str, Any] | None = None,
-    ) -> ModelVersion:
-        """Copy an artifact in as the next version of *name*; any *framework* text is allowed."""
-        asked: dict[str, Any] = {
-            "name": name,
-            "artifact_path": str(artifact_path),
-            "artifact_type": artifact_type,
-            "framework": framework,
-            "description": description,
-            "hyperparameters": dict(hyperparameters or {}),
-            "metrics": dict(metrics or {}),
-            "tags": dict(tags or {}),
-            "dependencies": list(dependencies),
-            "signature": signature,
-            "experiment_run_id": experiment_run_id,
-            "flavor_metadata": dict(flavor_metadata or {}),
-        }
-        asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
-        metadata = _checked_metadata(asked)
-        made = self._register(asked["name"], pathlib.Path(asked["artifact_path"]), metadata)
-        data = asked | {"version": made.version, "model_id": made.model_id}
-        self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
-        return made
 
     def promote_model(
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
@@ -203,15 +137,6 @@ class ModelRegistry(ModelQueries):
         data = {"name": name, "version": version}
         self._done(EventType.MODEL_VERSION_DELETED, gone, data)
 
-    def left_over(self, before_seconds: float) -> list[str]:
-        """Return what is in the bucket since before a time and belongs to no version."""
-        named = {version.artifact_uri for version in self.search_models()}
-        return self._remote.left_over(lambda uri: uri in named, before_seconds)
-
-    def clear(self, uris: Collection[str]) -> None:
-        """Remove what `left_over` returned."""
-        self._remote.clear(uris)
-
     def compact(self) -> int:
         """Write ``models/index.parquet`` and return the number of versions in it."""
         versions = self.search_models()
@@ -279,131 +204,7 @@ class ModelRegistry(ModelQueries):
             pass  # it is deleted by a later frame
         return here
 
-    def _register(self, name: str, origin: pathlib.Path, metadata: dict[str, Any]) -> ModelVersion:
-        if self._remote.address is not None:
-            return self._register_remote(name, origin, metadata)
-        staged, size, checksum = artifacts.stage(
-            origin, self._artifacts, flushed=self._durability != "process"
-        )
-        try:
-            return self._publish(name, origin, staged, size, checksum, metadata)
-        finally:
-            artifacts.remove(staged)
-
-    def _register_remote(
-        self, name: str, origin: pathlib.Path, metadata: dict[str, Any]
-    ) -> ModelVersion:
-        """Send the artifact, without any lock, and then name its address in the journal.
-
-        What was sent stays if that fails, as the frame may be in the file; `fsck.collect` can tell.
-        """
-        with self._turn:
-            self._ledger.refresh()
-            model_id, _ = self._next(name)
-        sent = self._remote.send(origin, f"models/{model_id}")
-        with self._turn, self._changing():
-            model_id, number = self._next(name)
-            place = {"model_id": model_id, "file": origin.name, "uri": sent.uri}
-            return self._add(name, number, place, sent.size, sent.checksum, metadata)
-
-    def _publish(
-        self,
-        name: str,
-        origin: pathlib.Path,
-        staged: pathlib.Path,
-        size: int,
-        checksum: str,
-        metadata: dict[str, Any],
-    ) -> ModelVersion:
-        with self._turn, self._changing():
-            model_id, number = self._next(name)
-            folder = self._folder(model_id, number)
-            with writing(folder):
-                _make_anew(folder)
-                staged.replace(folder / origin.name)
-            place = {"model_id": model_id, "file": origin.name}
-            return self._add(name, number, place, size, checksum, metadata)
-
-    def _next(self, name: str) -> tuple[str, int]:
-        """Return the id of a model, a new one if need be, and the number of its next version."""
-        model = self._ledger.models.get(name)
-        if model is None:
-            return f"{_slug(name)}-{generate_short_id(8)}", 1
-        return model.model_id, model.highest + 1
-
-    def _add(
-        self,
-        name: str,
-        number: int,
-        place: Mapping[str, str],
-        size: int,
-        checksum: str,
-        metadata: Mapping[str, Any],
-    ) -> ModelVersion:
-        content = {"size": size, "checksum": checksum, "metadata": metadata}
-        self._append("register", name, number, **place, **content)
-        made = self._ledger.version(name, number)
-        self._write_view(made)
-        return made
-
-    def _discard(self, versions: Iterable[ModelVersion]) -> None:
-        """Remove artifacts in a bucket, after and outside the change that made them needless."""
-        for version in versions:
-            if version.checksum and is_remote(version.artifact_uri):  # else it is not ours
-                self._remote.discard(version.artifact_uri)
-
-    def _changing(self) -> Changing:
-        """Return the lock under which the journal may be appended to; the ledger is up to date."""
-        return Changing(self._lock, self._ledger)
-
-    def _append(self, operation: str, name: str, version: int, **more: Any) -> None:
-        record = {"v": FORMAT, "op": operation, "name": name, "version": version, "t": time_ns()}
-        self._append_record(record | more)
-
-    def _append_record(self, record: dict[str, Any]) -> None:
-        writer = JournalWriter(self._journal, durability=self._durability)
-        try:
-            writer.append(record)
-        finally:
-            writer.close()
-        self._ledger.refresh()
-
-    def _folder(self, model_id: str, version: int) -> pathlib.Path:
-        return self._artifacts / model_id / f"v{version}"
-
-    def _write_view(self, version: ModelVersion) -> None:
-        path = self._view(version.model_id, version.version)
-        # The change is in the journal already: a view that cannot be written must not deny it.
-        try:
-            write_view(path, encode(version_record(version)))
-        except OSError:
-            logger.warning("%s could not be written; fsck --repair does", path, exc_info=True)
-
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two frames tell different things; each store has a place of its own for artifacts."""
     return {**one, "uri": None} != {**other, "uri": None}
-
-
-def _checked_metadata(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept of a registration besides its artifact, or refuse it."""
-    metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
-    metadata["metrics"] = check_values(asked["metrics"])
-    check_name("a model", asked["name"])
-    for key in (*asked["hyperparameters"], *asked["tags"]):
-        check_key(key)
-    encode(metadata)  # refuses what JSON cannot hold
-    return metadata
-
-
-def _make_anew(folder: pathlib.Path) -> None:
-    """Make an empty folder; what a registration that was killed left there goes."""
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        artifacts.remove(folder)
-        folder.mkdir()
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "model"

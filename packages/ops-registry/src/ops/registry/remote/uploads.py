@@ -31,12 +31,8 @@ class Uploads:
 
     def note(self, uri: str, now: Callable[[], float] = time.time) -> None:
         """Remember that there is, or will be, something at *uri* that may have to be removed."""
-        with writing(self._path), self._lock:
-            journal = JournalWriter(self._path)
-            try:
-                journal.append({"uri": uri, "at": now()})
-            finally:
-                journal.close()
+        with writing(self._path), self._lock, JournalWriter(self._path) as journal:
+            journal.append({"uri": uri, "at": now()})
 
     def before(self, seconds: float) -> list[str]:
         """Return what was noted before a time, in seconds since the epoch."""

@@ -117,11 +117,8 @@ class ExperimentLedger:
         self._append(record)  # from here on it exists
 
     def _append(self, record: dict[str, Any]) -> None:
-        writer = JournalWriter(self._journal, durability=self._durability)
-        try:
-            writer.append(record)
-        finally:
-            writer.close()
+        with JournalWriter(self._journal, durability=self._durability) as journal:
+            journal.append(record)
 
     def all(self) -> list[Experiment]:
         """Return all experiments in the order they were created."""

@@ -199,11 +199,8 @@ class RunStore:
             RunReader(folder, run_id, keep_history=False).poll()  # raises when there is no start
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
             path = journal_path(folder, run_id, MAIN)
-            main = JournalWriter(path, durability=self.durability)
-            try:
+            with JournalWriter(path, durability=self.durability) as main:
                 main.append({"e": "writer", "w": name, "o": owner()})
-            finally:
-                main.close()
             journal = JournalWriter(journal_path(folder, run_id, name), durability=self.durability)
             writer = self._writers[run_id] = _Writer(home, journal, main=path)
             self.heart.start()
