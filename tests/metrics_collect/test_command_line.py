@@ -55,7 +55,7 @@ def test_a_missing_source_is_reported_and_not_created(tmp_path, capsys):
         )
         == 1
     )
-    assert "unable to open" in capsys.readouterr().err
+    assert "There is no database file" in capsys.readouterr().err
     assert not source.exists()
 
 
@@ -142,6 +142,72 @@ def test_what_cannot_be_collected_is_one_sentence(line):
     assert line.progress == (
         "ops-metrics-collect: Nothing to collect: give --query (or --collect, from PostgreSQL).\n"
     )
+
+
+def test_results_are_lines_for_people(line, capsys):
+    state = ["--state", str(line.folder / "state")]
+    assert main(["backfill", *line.source, *SPAN, "--ship", line.place, *state]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "gathered: 3"
+    assert printed[1].endswith("-20261001T000000Z-20261002T000000Z-runs")
+    assert printed[-1] == "failed: none"
+    assert main(["status", *state]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "outbox: new 0, sending 0, done 3, failed 0",
+        "closed:",
+        "  runs: 1",
+        "    2026-10-01T00:00:00+00:00  2026-10-04T00:00:00+00:00",
+        "gaps:",
+        "  runs: none",
+        "failures: none",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--since", "yesterday"], "'yesterday' is no moment"),
+        (["--since", "2026-10-01", "--query", "runs"], "'runs' is not NAME=FILE.sql"),
+    ],
+)
+def test_wrong_usage_says_what_would_be_right(line, arguments, said):
+    with pytest.raises(SystemExit) as stopped:
+        line("gather", *line.source, *arguments)
+    assert stopped.value.code == 2
+    assert said in line.capsys.readouterr().err
+
+
+def test_an_interval_that_ends_before_it_starts_is_refused(line):
+    span = ("--since", "2026-10-04", "--until", "2026-10-01")
+    line("gather", *line.source, *span, code=1)
+    assert "must lie before" in line.progress
+
+
+def test_a_destination_that_is_none_is_refused(line):
+    line("backfill", *line.source, *SPAN, "--ship", "gopher://x", code=1)
+    assert "'gopher://x' is no destination" in line.progress
+
+
+def test_what_cannot_be_read_or_written_is_refused_before_the_work(line):
+    line("backfill", *line.source, *SPAN, "--ship", line.place)
+    rows = ("rollup", "--collection", "runs", "--by", "name")
+    line(*rows, "--ship", line.place, "-o", str(line.folder / "x.xlsx"), code=1)
+    assert "has to end in .parquet or .csv or .json" in line.progress
+    line(*rows, "--ship", str(line.folder / "none"), "-o", str(line.folder / "x.csv"), code=1)
+    assert "There are no tarballs at" in line.progress
+    config = line.folder / "config.json"
+    ccsp = ("report", "--report", "ccspv2", "--ship", line.place, "--config", str(config))
+    for text, said in {"{": "is no JSON", "[]": "holds no JSON object"}.items():
+        config.write_text(text)
+        line(*ccsp, "-o", str(line.folder / "x.xlsx"), code=1)
+        assert said in line.progress
+
+
+def test_a_collector_that_fails_is_one_line_and_no_traceback(line):
+    line.sql.write_text("select * from absent where a >= :since and a < :until")
+    line("gather", *line.source, "--since", "2026-10-01", "--until", "2026-10-02", code=1)
+    assert "no such table: absent" in line.progress
+    assert "Traceback" not in line.progress
 
 
 @pytest.mark.service

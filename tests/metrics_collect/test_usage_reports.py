@@ -204,8 +204,21 @@ def test_ccsp_v2_adds_jobs_infrastructure_organizations_and_gaps(dataframes, tmp
     assert status == [(1, 2, "ok"), (2, 3, "failed"), (2, 3, "gap"), (3, 4, "empty")]
 
 
-def test_gaps_reach_to_the_ends_of_the_reports_period(dataframes, tmp_path):
-    period = {"since": DAY - dt.timedelta(days=1), "until": DAY + dt.timedelta(days=5)}
+@pytest.mark.parametrize("config", [{"price": "cheap"}, {"since": "today"}, {"until": 7}])
+def test_a_configuration_that_makes_no_sense_names_what_does_not(dataframes, config):
+    [name] = config
+    with pytest.raises(ParameterError, match=f"{name}="):
+        ReportCCSPv2(dataframes, config).sheets()
+
+
+@pytest.mark.parametrize(
+    "period",
+    [
+        {"since": DAY - dt.timedelta(days=1), "until": DAY + dt.timedelta(days=5)},
+        {"since": "2026-09-30", "until": "2026-10-06T00:00:00+00:00"},  # as a file of JSON has it
+    ],
+)
+def test_gaps_reach_to_the_ends_of_the_reports_period(dataframes, tmp_path, period):
     book = book_of(ReportCCSPv2(dataframes, {**CONFIG, **period}), tmp_path)
     rows = rows_of(book, "Data collection status")
     gaps = [(r[2].day, r[3].day) for r in rows if r[4] == "gap"]

@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
 from ops.foundation.instants import require_aware
@@ -57,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result, indent=1))
     else:
-        for key, value in result.items():
-            print(f"{key}: {json.dumps(value)}")
+        print("\n".join(line for key, value in result.items() for line in _lines(key, value)))
     return 1 if result.get("failed") else 0
 
 
@@ -75,9 +74,40 @@ def _unwound_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _lines(key: str, value: Any, indent: str = "") -> Iterator[str]:
+    """Yield a result as lines for people: a count, then one line for each."""
+    if isinstance(value, list):
+        yield f"{indent}{key}: {len(value) or 'none'}"
+        yield from (f"{indent}  {_shown(item)}" for item in value)
+    elif isinstance(value, dict) and value and not all(isinstance(v, int) for v in value.values()):
+        yield f"{indent}{key}:"
+        for name, inner in value.items():
+            yield from _lines(name, inner, indent + "  ")
+    else:
+        yield f"{indent}{key}: {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items()) or "none"
+    return "  ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _moment(text: str) -> dt.datetime:
-    moment = dt.datetime.fromisoformat(text)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no moment; write 2026-10-01, or 2026-10-01T12:00+02:00"
+        ) from None
     return require_aware(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
+
+
+def _query(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE.sql")
+    return name, file
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,11 +160,19 @@ _DATAFRAMES = (
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--db", required=True, help="SQLite file, or DSN of PostgreSQL, to read")
-    parser.add_argument("--query", action="append", metavar="NAME=FILE.sql")
+    parser.add_argument(
+        "--query",
+        action="append",
+        type=_query,
+        metavar="NAME=FILE.sql",
+        help="collect the rows of a query, which names :since and :until; may be given again",
+    )
     parser.add_argument(
         "--collect", metavar="NAME,…", help="controller collectors (default: all, from PostgreSQL)"
     )
-    parser.add_argument("--primary-key", help="column that identifies a row of the queries")
+    parser.add_argument(
+        "--primary-key", metavar="COLUMN", help="column that identifies a row of the queries"
+    )
     parser.add_argument("--lag-hours", type=float, default=0, help="leave out the newest hours")
     parser.add_argument("--lookback-days", type=float, default=0, help="search for late rows")
     _add_interval(parser, required=True)
@@ -142,18 +180,27 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--collection", help="for an activity: what to read")
-    parser.add_argument("--by", metavar="COLUMN,…")
-    parser.add_argument("--sum", default="", metavar="COLUMN,…")
-    parser.add_argument("--time", help="column of moments, for first and last")
-    parser.add_argument("-o", "--output", required=True)
+    parser.add_argument("--by", metavar="COLUMN,…", help="for an activity: one row for each")
+    parser.add_argument("--sum", default="", metavar="COLUMN,…", help="for an activity: add up")
+    parser.add_argument(
+        "--time", metavar="COLUMN", help="for an activity: moments, for first and last"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="FILE")
     _add_interval(parser)
 
 
 def _add_interval(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     parser.add_argument(
-        "--since", type=_moment, required=required, help="ISO 8601; without offset, UTC"
+        "--since",
+        type=_moment,
+        required=required,
+        metavar="MOMENT",
+        help="ISO 8601; without offset, UTC",
     )
-    parser.add_argument("--until", type=_moment, help="default: now")
+    default = "now" if required else "all there is"
+    parser.add_argument(
+        "--until", type=_moment, metavar="MOMENT", help=f"not included (default: {default})"
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

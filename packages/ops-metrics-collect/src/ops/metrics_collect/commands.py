@@ -20,7 +20,7 @@ from ops.metrics_collect.storage import StorageDirectory
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ops.metrics_collect.collectors import CollectorFactory
     from ops.metrics_collect.ledger import AnyLedger
@@ -110,7 +110,9 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
     ]
     return {
         "outbox": _outbox(options).counts(),
-        "closed": {c: _pairs(done) for c, done in closed.items()},
+        "closed": {
+            c: _pairs(done if options.json else _joined(done)) for c, done in closed.items()
+        },
         "gaps": {c: _pairs(missing) for c, missing in gaps.items()},
         "failures": failures,
     }
@@ -121,9 +123,9 @@ def rollup(options: argparse.Namespace) -> dict[str, Any]:
     made = _made(options, options.dataframe)
     if options.dry_run:
         return {"would read": _tarballs(options)}
+    writers = {".parquet": made.to_parquet, ".csv": made.to_csv, ".json": made.to_json}
+    write = writers[_suffix(options, writers)]
     _fill(options, [made])
-    suffix = pathlib.Path(options.output).suffix
-    write = {".csv": made.to_csv, ".json": made.to_json}.get(suffix, made.to_parquet)
     write(options.output)
     rows = sum(table.num_rows for table in made.batches())
     return {"written": options.output, "rows": rows}
@@ -132,8 +134,9 @@ def rollup(options: argparse.Namespace) -> dict[str, Any]:
 def report(options: argparse.Namespace) -> dict[str, Any]:
     """Write a report of shipped rows."""
     from ops.metrics_collect import reports
+    from ops.metrics_collect.reports._xlsx import require_xlsx
 
-    config = json.loads(pathlib.Path(options.config).read_text("utf-8")) if options.config else {}
+    config = _config(options)
     kinds: dict[str, tuple[tuple[str, ...], Callable[..., Report]]] = {
         "ccsp": (("job_host_summary", "main_host", "main_jobevent"), reports.ReportCCSP),
         "ccspv2": (
@@ -147,6 +150,8 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     dataframes = {name: _made(options, name) for name in names}
     if options.dry_run:
         return {"would read": _tarballs(options)}
+    _suffix(options, {".xlsx"})
+    require_xlsx()  # before the work, not after it
     _fill(options, list(dataframes.values()))
     make(dataframes, config).save(options.output)
     return {"written": options.output}
@@ -179,8 +184,7 @@ def _collecting(
     """Give the collectors, bound to their source, and the configuration collector, if there is one."""
     with opened_source(options.db) as db:
         queries = []
-        for query in options.query or ():
-            name, _, file = query.partition("=")
+        for name, file in options.query or ():
             sql = pathlib.Path(file).read_text("utf-8")
             queries.append(query_collector(name, sql, primary_key=options.primary_key).bind(db=db))
         config = None
@@ -201,9 +205,12 @@ def _collecting(
 
 
 def _window(options: argparse.Namespace) -> dict[str, Any]:
+    until = options.until or now()
+    if options.since >= until:
+        raise ParameterError(f"--since ({options.since}) must lie before --until ({until}).")
     return {
         "since": options.since,
-        "until": options.until or now(),
+        "until": until,
         "lag": dt.timedelta(hours=options.lag_hours),
         "lookback": dt.timedelta(days=options.lookback_days),
     }
@@ -235,6 +242,8 @@ def _fill(options: argparse.Namespace, made: Sequence[Rollup]) -> None:
     from ops.metrics_collect.extractor import Extractor
 
     storage, names = storage_of(options.ship), _tarballs(options)
+    if not names:
+        raise ParameterError(f"There are no tarballs at {options.ship!r}.")
     progress = Progress(len(names))
     for name in names:
         with contextlib.ExitStack() as stack:
@@ -245,6 +254,26 @@ def _fill(options: argparse.Namespace, made: Sequence[Rollup]) -> None:
             for each in made:
                 each.add(extractor)
         progress(f"read      {name}")
+
+
+def _suffix(options: argparse.Namespace, known: Collection[str]) -> str:
+    suffix = pathlib.Path(options.output).suffix
+    if suffix not in known:
+        raise ParameterError(f"{options.output!r} has to end in {' or '.join(known)}.")
+    return suffix
+
+
+def _config(options: argparse.Namespace) -> dict[str, Any]:
+    if not options.config:
+        return {}
+    text = pathlib.Path(options.config).read_text("utf-8")
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ParameterError(f"{options.config!r} is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ParameterError(f"{options.config!r} holds no JSON object.")
+    return config
 
 
 def _tarballs(options: argparse.Namespace) -> list[str]:
@@ -259,6 +288,18 @@ def _ledger(options: argparse.Namespace) -> AnyLedger:
 
 def _outbox(options: argparse.Namespace) -> Outbox:
     return Outbox(pathlib.Path(options.state, "outbox"))
+
+
+def _joined(intervals: Sequence[Interval]) -> list[Interval]:
+    """Return sorted intervals with those made one that touch."""
+    joined: list[Interval] = []
+    for interval in intervals:
+        if joined and interval.since <= joined[-1].until:
+            last = joined.pop()
+            joined.append(Interval(last.since, max(last.until, interval.until)))
+        else:
+            joined.append(interval)
+    return joined
 
 
 def _pairs(intervals: Sequence[Interval]) -> list[list[str]]:

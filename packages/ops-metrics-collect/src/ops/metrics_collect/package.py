@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-import logging
 import pathlib
 import time
 import uuid as uuids
@@ -27,6 +26,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.instants import iso, now
+from ops.foundation.logs import get_logger
 from ops.metrics_collect.collectors import Collector
 from ops.metrics_collect.csv_parts import encode_row
 from ops.metrics_collect.errors import ParameterError
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CollectionStatus", "Package", "parse_size"]
 
-_log = logging.getLogger("ops.metrics_collect")
+_log = get_logger("ops.metrics_collect")
 _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _STATUS_COLUMNS = (
     "collection_start_timestamp",

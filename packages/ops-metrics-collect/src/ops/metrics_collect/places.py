@@ -13,6 +13,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.helpers import LazyImport
+from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.storage import (
     StorageCRC,
     StorageCRCMutual,
@@ -48,6 +49,11 @@ def storage_of(place: str) -> Storage:
         return StoragePostgres(table=rest or "ops_metrics_objects")
     if colon and kind in _SERVICES:
         return _SERVICES[kind]()
+    if rest.startswith("//"):
+        known = ", ".join(f"{service}:" for service in _SERVICES)
+        raise ParameterError(
+            f"{place!r} is no destination: use a folder, s3://bucket/prefix, postgres:table, {known}."
+        )
     return StorageDirectory(place)
 
 
@@ -63,7 +69,8 @@ def opened_source(source: str) -> Iterator[Any]:
         with psycopg.connect(source, autocommit=True) as db:
             yield db
         return
-    # A wrong name must not create a file.
+    if not pathlib.Path(source).is_file():  # a wrong name must not create one
+        raise ParameterError(f"There is no database file {source!r}.")
     uri = pathlib.Path(source).absolute().as_uri()
     with contextlib.closing(sqlite3.connect(f"{uri}?mode=ro", uri=True)) as db:
         yield db

@@ -56,7 +56,8 @@ class ReportCCSPv2(ReportCCSP):
     """ReportCCSP with jobs, infrastructure, organizations and, with the dataframe
     "data_collection_status", what was collected and what is missing.
 
-    *config* may say the period as moments, `since` and `until`: what of it was not collected is a gap.
+    *config* may say the period, `since` and `until`, as aware moments or as ISO 8601 text (without
+    offset, UTC): what of it was not collected is a gap.
     """  # noqa: D205 - one sentence
 
     def sheets(self) -> list[Sheet]:

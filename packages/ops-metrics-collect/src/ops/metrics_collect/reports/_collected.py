@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ops.foundation.instants import require_aware
+from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.reports._model import Column, Sheet, table_rows
 
 if TYPE_CHECKING:
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["collection_status"]
 
+_Bounds: TypeAlias = tuple[dt.datetime | None, dt.datetime | None]
+
 
 def collection_status(tables: Tables, config: Mapping[str, Any]) -> Sheet:
-    """Return 'Data collection status'; *config* may bound it by the moments `since` and `until`."""
+    """Return 'Data collection status', of the time from *config*'s `since` to its `until`."""
+    bounds = (_moment(config, "since"), _moment(config, "until"))
     columns = (
         Column("Collector", width=34),
         Column("Installation", width=38),
@@ -26,10 +31,24 @@ def collection_status(tables: Tables, config: Mapping[str, Any]) -> Sheet:
         Column("Started", "moment"),
         Column("Elapsed (seconds)", "number"),
     )
-    return Sheet("Data collection status", columns, lambda: _rows(tables, config))
+    return Sheet("Data collection status", columns, lambda: _rows(tables, bounds))
 
 
-def _rows(tables: Tables, config: Mapping[str, Any]) -> Iterator[list[Any]]:
+def _moment(config: Mapping[str, Any], name: str) -> dt.datetime | None:
+    """Return a moment that may be given as text, as in a file of JSON."""
+    given = config.get(name)
+    if given is None:
+        return None
+    try:
+        if not isinstance(given, str):
+            return require_aware(given)
+        moment = dt.datetime.fromisoformat(given)
+        return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    except (ValueError, AttributeError) as error:
+        raise ParameterError(f"The configuration has {name}={given!r}: no moment.") from error
+
+
+def _rows(tables: Tables, bounds: _Bounds) -> Iterator[list[Any]]:
     names = ["collector", "install_uuid", "since", "until", "status"]
     measures = ["collection_start_timestamp", "elapsed"]
     collected: dict[tuple[str, str], list[list[Any]]] = {}
@@ -40,7 +59,7 @@ def _rows(tables: Tables, config: Mapping[str, Any]) -> Iterator[list[Any]]:
     for key, rows in sorted(collected.items()):
         done = [(r[0], r[1]) for r in rows if r[0] and r[1] and r[2] != "failed"]
         tried = [(r[0], r[1]) for r in rows if r[0] and r[1]]
-        missing = [[s, u, "gap", None, None] for s, u in _gaps(done, tried, config)]
+        missing = [[s, u, "gap", None, None] for s, u in _gaps(done, tried, bounds)]
         for row in sorted([*rows, *missing], key=_by_moment):
             yield [*key, *row]
 
@@ -48,13 +67,13 @@ def _rows(tables: Tables, config: Mapping[str, Any]) -> Iterator[list[Any]]:
 def _gaps(
     done: list[tuple[dt.datetime, dt.datetime]],
     tried: list[tuple[dt.datetime, dt.datetime]],
-    config: Mapping[str, Any],
+    bounds: _Bounds,
 ) -> Iterator[tuple[dt.datetime, dt.datetime]]:
     """Yield what of the report's period, or of what was tried, is not done."""
     if not tried:
         return
-    start = config.get("since") or min(s for s, _ in tried)
-    end = config.get("until") or max(u for _, u in tried)
+    start = bounds[0] or min(s for s, _ in tried)
+    end = bounds[1] or max(u for _, u in tried)
     for since, until in sorted(done):
         if since > start:
             yield start, min(since, end)

@@ -84,7 +84,7 @@ class Usage:
     def __init__(self, tables: Tables, config: Mapping[str, Any]) -> None:
         self._tables = tables
         self._config = config
-        self._price = float(config.get("price", 0))
+        self._price = _price(config.get("price", 0))
         self._nodes: pa.Table | None = None
 
     def nodes(self, kind: str | None = None) -> pa.Table:
@@ -267,6 +267,13 @@ class Usage:
                 found.setdefault(tuple(str(known.get(k) or "") for k in kind), set()).add(name)
         for key, names in sorted(found.items()):
             yield [*key, len(names)]
+
+
+def _price(given: Any) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"The configuration has price={given!r}: no number.") from error
 
 
 def _distinct(table: pa.Table, key: str, what: str | Sequence[str]) -> pa.Table:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ops.metrics_collect.reports._model import Sheet
 
-__all__ = ["MAX_ROWS", "clean_text", "render", "sheet_name"]
+__all__ = ["MAX_ROWS", "clean_text", "render", "require_xlsx", "sheet_name"]
 
 MAX_ROWS = 1_048_576
 _MAX_TEXT = 32_767
@@ -54,6 +54,11 @@ def render(
             book.set_properties({"created": dt.datetime(2000, 1, 1, tzinfo=dt.UTC)})
             _Renderer(book, max_rows).render(sheets)
         os.replace(unfinished, target)  # noqa: PTH105 - PathLike
+
+
+def require_xlsx() -> None:
+    """Raise `MissingExtraError` if the extra `report` is not installed."""
+    xlsxwriter.import_module()
 
 
 def sheet_name(title: str, taken: set[str]) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import logging
 from typing import IO, TYPE_CHECKING, Any
 
+from ops.foundation.logs import get_logger
 from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.storage._base import setting
 from ops.metrics_collect.storage._http import RETRY, HTTPStorage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StorageSegment"]
 
-_log = logging.getLogger("ops.metrics_collect")
+_log = get_logger("ops.metrics_collect")
 
 HOST = "https://api.segment.io"
 MESSAGE_BYTES = 32 * 1024
