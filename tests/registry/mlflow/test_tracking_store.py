@@ -258,7 +258,7 @@ def test_ids_of_experiments_are_small_numbers(client, context):
 def test_two_processes_never_give_one_number(uri, client, elsewhere):
     program = (
         "import mlflow, sys\n"
-        "c = mlflow.MlflowClient(sys.argv[1])\n"
+        "c = mlflow.MlflowClient(sys.argv[1], sys.argv[1])\n"
         "for i in range(20): c.create_experiment(f'{sys.argv[2]} {i}')\n"
     )
     waiting = [elsewhere.start(program, uri, name) for name in ("a", "b")]
@@ -352,7 +352,7 @@ def test_both_apis_see_the_same_runs(client, context):
 def test_another_process_logs_to_the_same_run(client, uri, run_id, elsewhere):
     program = (
         "import mlflow, sys\n"
-        "c = mlflow.MlflowClient(sys.argv[1])\n"
+        "c = mlflow.MlflowClient(sys.argv[1], sys.argv[1])\n"
         "for i in range(10): c.log_metric(sys.argv[2], 'far', i, step=i)\n"
         "c.set_tag(sys.argv[2], 'from', 'afar')\n"
     )
@@ -368,7 +368,7 @@ def test_another_process_logs_to_the_same_run(client, uri, run_id, elsewhere):
 def test_what_was_logged_survives_a_kill_and_the_run_shows_as_killed(client, uri, elsewhere):
     program = (
         "import mlflow, os, signal, sys\n"
-        "c = mlflow.MlflowClient(sys.argv[1])\n"
+        "c = mlflow.MlflowClient(sys.argv[1], sys.argv[1])\n"
         "r = c.create_run('0').info.run_id\n"
         "for i in range(500): c.log_metric(r, 'loss', i, step=i)\n"
         "print(r, flush=True)\n"
