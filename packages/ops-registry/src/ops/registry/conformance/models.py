@@ -20,6 +20,7 @@ from ops.registry import (
     ModelStage,
     ModelVersionNotFoundError,
 )
+from ops.serialize import dump
 
 __all__ = ["RegistryBehaviour"]
 
@@ -101,6 +102,22 @@ class RegistryBehaviour:
         assert made.size == 5
         out = registry.download_artifact("net", 1, tmp_path / "out")
         assert (out / "sub" / "weights").read_bytes() == b"12345"
+
+    def test_a_model_is_loaded_by_number_stage_and_alias(
+        self, registry: Any, tmp_path: Any
+    ) -> None:
+        """A model is loaded by number, stage and alias."""
+        for number in (1, 2, 3):
+            dump({"number": number}, tmp_path / f"model{number}.ops")
+            registry.register_model("m", tmp_path / f"model{number}.ops", "weights", "mine")
+        registry.promote_model("m", 1, ModelStage.PRODUCTION)
+        registry.set_alias("m", "best", 2)
+        assert registry.load_model("m") == {"number": 3}
+        assert registry.load_model("m", 2) == {"number": 2}
+        assert registry.load_model("m", stage=ModelStage.PRODUCTION) == {"number": 1}
+        assert registry.load_model("m", alias="best") == {"number": 2}
+        with pytest.raises(ModelVersionNotFoundError):
+            registry.load_model("m", stage=ModelStage.STAGING)
 
     def test_what_cannot_be_stored_leaves_no_version(self, registry: Any, register: Any) -> None:
         """What cannot be stored leaves no version."""

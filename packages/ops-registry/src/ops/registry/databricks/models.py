@@ -6,8 +6,8 @@ that died has uploaded is reached by no version. Checks and hooks are those of t
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import pathlib
 import secrets
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -25,21 +25,19 @@ from ops.registry.errors import (
     ModelVersionNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.models.flavors import load_artifact
 from ops.registry.models.ledger import Model
 from ops.registry.models.registry import ModelRegistry
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_name, check_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    import pathlib
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from ops.foundation.files import StrPath
     from ops.registry.databricks.volumes import Stored
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.operations import Operations
     from ops.registry.records import ModelVersion
-    from ops.serialize.trust import Trust
 
 __all__ = ["DatabricksModelRegistry"]
 
@@ -280,44 +278,18 @@ class DatabricksModelRegistry(ModelRegistry):
 
     # Reading
 
-    def download_artifact(
-        self, name: str, version: int | None, destination: StrPath
-    ) -> pathlib.Path:
-        """Copy the artifact to *destination*, or into it if it is a folder, and verify it."""
-        found = self.get_model_version(name, version)
-        target = pathlib.Path(destination)
-        target = target / self._file_name(found) if target.is_dir() else target
-        self._volume.download(self._files(found), target, found.checksum)
-        data = {"name": name, "version": found.version, "path": str(target)}
-        self._done(EventType.MODEL_DOWNLOADED, found, data)
+    def _fetch(self, version: ModelVersion, target: pathlib.Path) -> pathlib.Path:
+        self._volume.download(self._files(version), target, version.checksum)
         return target
 
-    def load_model(
-        self,
-        name: str,
-        version: int | None = None,
-        *,
-        stage: ModelStage | None = None,
-        alias: str | None = None,
-        trust: Trust = "safe",
-    ) -> Any:
-        """Verify the artifact and return the object in it; see `ops.registry.models.flavors` on trust."""
-        if stage is not None:
-            found = self.get_model_by_stage(name, stage)
-        elif alias is not None:
-            found = self.get_model_by_alias(name, alias)
-        else:
-            found = self.get_model_version(name, version)
+    @contextlib.contextmanager
+    def _at_hand(self, version: ModelVersion) -> Iterator[pathlib.Path]:
         folder = self._volume.temporary()
-        path = folder / self._file_name(found)  # loaders go by the suffix
         try:
             folder.mkdir()
-            self._volume.download(self._files(found), path, found.checksum)
-            model = load_artifact(path, found.metadata.artifact_type, trust)
+            yield self._fetch(version, folder / self._file_name(version))
         finally:
             artifacts.remove(folder)
-        self._done(EventType.MODEL_LOADED, found, {"name": name, "version": found.version})
-        return model
 
     def verify(self, version: ModelVersion) -> None:
         """Raise `CorruptStoreError` unless the artifact is what was registered."""

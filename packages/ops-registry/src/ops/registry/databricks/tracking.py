@@ -19,11 +19,9 @@ from ops.registry.errors import (
     AlreadyExistsError,
     ArtifactNotFoundError,
     BackendUnavailableError,
-    InvalidValueError,
     StorageError,
 )
-from ops.registry.events import EventType, HookType
-from ops.registry.records import RunStatus
+from ops.registry.events import EventType
 from ops.registry.search.runsearch import Query, to_table
 from ops.registry.tracking.runlog import RunState
 from ops.registry.tracking.tracker import ExperimentTracker
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from ops.foundation.files import StrPath
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.operations import Operations
-    from ops.registry.records import Artifact, Experiment, Metric, Run
+    from ops.registry.records import Artifact, Experiment, Metric, Run, RunStatus
     from ops.registry.tracking.following import Follower
 
 __all__ = ["DatabricksExperimentTracker"]
@@ -78,20 +76,8 @@ class DatabricksExperimentTracker(ExperimentTracker):
 
     # The life of a run
 
-    def end_run(
-        self, run_id: str, status: RunStatus = RunStatus.COMPLETED, error: str | None = None
-    ) -> Run:
-        """End a run with a final status, after what was logged to it has arrived."""
-        status = RunStatus(status)
-        if not status.is_final:
-            raise InvalidValueError(f"A run cannot end as {status}.")
-        asked = {
-            "run_id": run_id,
-            "experiment_id": self._store.home(run_id),
-            "status": str(status),
-            "error": error,
-        }
-        asked = self._operations.before(HookType.PRE_RUN_END, asked)
+    def _end(self, run_id: str, status: RunStatus, error: str | None) -> Run:
+        """Change the row of a run, after what was logged to it has arrived."""
         self.flush()
         at = time_ns()
         for attempt in range(_ATTEMPTS):
@@ -101,9 +87,6 @@ class DatabricksExperimentTracker(ExperimentTracker):
         else:
             raise StorageError(f"Run {run_id} was changed by others {_ATTEMPTS} times in a row.")
         self._store.release(run_id)
-        failed = status is RunStatus.FAILED
-        self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
-        self._done(EventType.RUN_FAILED if failed else EventType.RUN_COMPLETED, asked)
         return self.get_run(run_id)
 
     def flush(self) -> None:

@@ -5,10 +5,12 @@ What there is comes from the ledger, which is read on to the end of the journal 
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.files import temporary_directory
 from ops.registry.disk.journal import JournalReader, encode
 from ops.registry.errors import ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.events import EventType
@@ -16,9 +18,11 @@ from ops.registry.models.flavors import load_artifact
 from ops.registry.models.ledger import Ledger, version_record
 from ops.registry.models.search import select
 from ops.registry.records import ModelStage
-from ops.registry.remote.artifacts import RemoteArtifacts, name_of
+from ops.registry.remote.artifacts import RemoteArtifacts, is_remote, name_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ops.foundation.files import StrPath
     from ops.registry.events import HookType
     from ops.registry.operations import Operations
@@ -93,8 +97,8 @@ class ModelQueries:
         """Copy the artifact to *destination*, or into it if it is a folder, and verify it."""
         found = self.get_model_version(name, version)
         target = pathlib.Path(destination)
-        target = target / name_of(found.artifact_uri) if target.is_dir() else target
-        path = self._remote.fetch_from(found.artifact_uri, target, found.checksum)
+        target = target / self._file_name(found) if target.is_dir() else target
+        path = self._fetch(found, target)
         data = {"name": name, "version": found.version, "path": str(path)}
         self._done(EventType.MODEL_DOWNLOADED, found, data)
         return path
@@ -115,11 +119,27 @@ class ModelQueries:
             found = self.get_model_by_alias(name, alias)
         else:
             found = self.get_model_version(name, version)
-        self.verify(found)
-        path = pathlib.Path(found.artifact_uri)
-        model = load_artifact(path, found.metadata.artifact_type, trust)
+        with self._at_hand(found) as path:
+            model = load_artifact(path, found.metadata.artifact_type, trust)
         self._done(EventType.MODEL_LOADED, found, {"name": name, "version": found.version})
         return model
+
+    def _file_name(self, version: ModelVersion) -> str:
+        return name_of(version.artifact_uri)
+
+    def _fetch(self, version: ModelVersion, target: pathlib.Path) -> pathlib.Path:
+        """Copy the artifact of a version to *target*, verified."""
+        return self._remote.fetch_from(version.artifact_uri, target, version.checksum)
+
+    @contextlib.contextmanager
+    def _at_hand(self, version: ModelVersion) -> Iterator[pathlib.Path]:
+        """Give a local path with the artifact of a version, verified; loaders go by its suffix."""
+        if is_remote(version.artifact_uri):
+            with temporary_directory() as folder:
+                yield self._fetch(version, folder / self._file_name(version))
+        else:
+            self.verify(version)
+            yield pathlib.Path(version.artifact_uri)
 
     def verify(self, version: ModelVersion) -> None:
         """Raise `CorruptStoreError` unless the artifact is what was registered.

@@ -164,29 +164,22 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     def end_run(
         self, run_id: str, status: RunStatus = RunStatus.COMPLETED, error: str | None = None
     ) -> Run:
-        """End a run with a final status and write its JSON view."""
+        """End a run with a final status."""
         status = RunStatus(status)
         if not status.is_final:
             raise InvalidValueError(f"A run cannot end as {status}.")
-        home = self._store.home(run_id)
         asked = {
             "run_id": run_id,
-            "experiment_id": home,
+            "experiment_id": self._store.home(run_id),
             "status": str(status),
             "error": error,
         }
         asked = self._operations.before(HookType.PRE_RUN_END, asked)
-        end = {"e": "end", "status": str(status), "t": time_ns(), "error": error}
-        self._store.append(run_id, end)
-        reader = RunReader(self._store.folder(home), run_id)
-        row = reader.poll().row
-        self._store.index(home).put(row)
-        self._write_view(reader)
-        self._store.release(run_id)
+        ended = self._end(run_id, status, error)
         failed = status is RunStatus.FAILED
         self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
         self._done(EventType.RUN_FAILED if failed else EventType.RUN_COMPLETED, asked)
-        return to_run(row, self._artifacts)
+        return ended
 
     @contextlib.contextmanager
     def run_context(
@@ -262,6 +255,18 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         """Whether the experiments can be read."""
         self.list_experiments()
         return True
+
+    def _end(self, run_id: str, status: RunStatus, error: str | None) -> Run:
+        """Write the end of a run, its row in the index, and its JSON view."""
+        end = {"e": "end", "status": str(status), "t": time_ns(), "error": error}
+        self._store.append(run_id, end)
+        home = self._store.home(run_id)
+        reader = RunReader(self._store.folder(home), run_id)
+        row = reader.poll().row
+        self._store.index(home).put(row)
+        self._write_view(reader)
+        self._store.release(run_id)
+        return to_run(row, self._artifacts)
 
     @staticmethod
     def _write_view(reader: RunReader) -> None:
