@@ -193,6 +193,9 @@ def test_what_cannot_be_read_or_written_is_refused_before_the_work(line):
     rows = ("rollup", "--collection", "runs", "--by", "name")
     line(*rows, "--ship", line.place, "-o", str(line.folder / "x.xlsx"), code=1)
     assert "has to end in .parquet or .csv or .json" in line.progress
+    none = ("rollup", "--collection", "none", "--by", "name", "-o", str(line.folder / "x.csv"))
+    assert line(*none, "--ship", line.place)["rows"] == 0
+    assert "There are no rows of 'none'" in line.progress
     line(*rows, "--ship", str(line.folder / "none"), "-o", str(line.folder / "x.csv"), code=1)
     assert "There are no tarballs at" in line.progress
     config = line.folder / "config.json"

@@ -6,7 +6,14 @@ import tarfile
 
 import pytest
 
-from ops.metrics_collect import BrokenTarballError, Extractor, Limits, Package, collector
+from ops.metrics_collect import (
+    BrokenTarballError,
+    Extractor,
+    Limits,
+    Package,
+    ParameterError,
+    collector,
+)
 
 MOMENT = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 
@@ -51,6 +58,13 @@ def test_a_failure_is_a_row_of_the_status_and_stops_nobody(tmp_path):
         ("files", "ok", "files.csv"),
     ]
     assert status[0]["error"] == "OSError: no connection"
+
+
+def test_a_format_with_a_field_that_is_none_is_refused_at_once():
+    with pytest.raises(ParameterError, match="'nope'"):
+        package([broken()], tarball_format="{nope}.tar.gz")
+    with pytest.raises(ParameterError, match="'uuid'"):
+        package([broken()], payload_format="{uuid}.{type}")
 
 
 def test_equal_content_makes_equal_bytes(tmp_path):

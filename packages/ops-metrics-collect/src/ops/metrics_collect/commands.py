@@ -128,6 +128,8 @@ def rollup(options: argparse.Namespace) -> dict[str, Any]:
     _fill(options, [made])
     write(options.output)
     rows = sum(table.num_rows for table in made.batches())
+    if not rows:
+        sys.stderr.write(f"There are no rows of {options.collection or options.dataframe!r}.\n")
     return {"written": options.output, "rows": rows}
 
 

@@ -20,6 +20,7 @@ import dataclasses
 import datetime as dt
 import json
 import pathlib
+import string
 import time
 import uuid as uuids
 from collections.abc import Mapping
@@ -42,6 +43,8 @@ __all__ = ["CollectionStatus", "Package", "parse_size"]
 
 _log = get_logger("ops.metrics_collect")
 _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+_TARBALL_FIELDS = {"uuid", "since", "until", "key", "index"}
+_PAYLOAD_FIELDS = {"key", "type", "index"}
 _STATUS_COLUMNS = (
     "collection_start_timestamp",
     "since",
@@ -96,8 +99,8 @@ class Package:
         self._config = named[0] if named else config
         self._collectors = [c for c in collectors if c.key != "config"]
         self._max_size = parse_size(max_size)
-        self._tarball_format = tarball_format
-        self._payload_format = payload_format
+        self._tarball_format = _checked_format(tarball_format, _TARBALL_FIELDS)
+        self._payload_format = _checked_format(payload_format, _PAYLOAD_FIELDS)
         self._uuid = uuid
         self._directory = directory
         self._keep = keep
@@ -224,6 +227,13 @@ class Package:
         since = [c.since for c in self._collectors if c.since]
         until = [c.until for c in self._collectors if c.until]
         return min(since, default=None), max(until, default=None)
+
+
+def _checked_format(text: str, known: set[str]) -> str:
+    fields = {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+    if unknown := sorted(fields - known):
+        raise ParameterError(f"{text!r} has the fields {unknown}; there are {sorted(known)}.")
+    return text
 
 
 def parse_size(size: int | str) -> int:
