@@ -31,6 +31,7 @@ from ops.registry.mlflow.modelbook import ModelBook
 from ops.registry.remote.s3 import S3
 from ops.registry.transfer import copy_store
 from ops.resilience import testing
+from ops.serialize import dump
 
 pytestmark = pytest.mark.service
 LATER = 2 * 24 * 3600
@@ -276,6 +277,19 @@ def refuse(*args, **kwargs):
     raise StorageError("no")
 
 
+def test_gc_does_without_the_permission_to_list_uploads(
+    registry, context, artifact, monkeypatch, keys
+):
+    monkeypatch.setattr(S3, "abort_uploads", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_append_record", refuse)
+        with pytest.raises(StorageError):
+            registry.register_model("m", artifact, "binary", "mine")
+    assert len(keys()) == 1
+    assert len(collect(context, now=lambda: time.time() + LATER)) == 1
+    assert keys() == []
+
+
 def test_trouble_of_the_network_is_tried_again(registry, artifact, tmp_path, troubled):
     with testing(attempts=3):
         made = registry.register_model("m", artifact, "binary", "mine")
@@ -309,6 +323,9 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(registry, artifact, tmp
 
             yield self._body.read(3)
             raise ReadTimeoutError(endpoint_url="http://x")
+
+        def close(self):
+            self._body.close()
 
     def get(**asked):
         spans.append(asked.get("Range"))
@@ -435,3 +452,12 @@ def test_the_address_comes_from_the_environment_and_fits_the_local_backend_only(
     assert found.artifact_uri == "s3://bucket/x"
     with pytest.raises(ConfigurationError, match="local backend"):
         MLOpsConfig("databricks", artifact_uri="s3://bucket/x")
+
+
+def test_a_model_is_loaded_from_the_bucket_verified(s3, registry, tmp_path):
+    dump({"weights": [1, 2.5]}, tmp_path / "model.ops")
+    made = registry.register_model("m", tmp_path / "model.ops", "values", "mine")
+    assert registry.load_model("m") == {"weights": [1, 2.5]}
+    s3.client.put_object(Bucket=s3.bucket, Key=made.artifact_uri.split("/", 3)[3], Body=b"changed")
+    with pytest.raises(CorruptStoreError):
+        registry.load_model("m")

@@ -165,6 +165,7 @@ class RemoteArtifacts:
     def clear(self, uris: Collection[str]) -> None:
         """Remove what was left over, with the parts of uploads that nobody completed."""
         for uri in uris:
+            self._abort_uploads(uri)
             self._remove(uri)
         if uris:
             self._uploads.forget(uris)
@@ -213,9 +214,14 @@ class RemoteArtifacts:
         with place.open("wb") as file:
             return self._s3.get(bucket, key, file)
 
+    def _abort_uploads(self, uri: str) -> None:
+        try:
+            self._s3.abort_uploads(*_split(uri))
+        except StorageError:  # listing them is a permission of its own
+            logger.warning("parts of %s may be left in the bucket", uri, exc_info=True)
+
     def _remove(self, uri: str) -> None:
         bucket, key = _split(uri)
-        self._s3.abort_uploads(bucket, key)
         for found in self._s3.keys(bucket, key) if uri.endswith("/") else [key]:
             self._s3.delete(bucket, found)
 

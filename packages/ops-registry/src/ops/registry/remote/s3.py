@@ -89,10 +89,11 @@ class S3:
             nonlocal done
             span = {"Range": f"bytes={done}-"} if done else {}
             reply = self._client.get_object(Bucket=bucket, Key=key, **span)
-            for piece in reply["Body"].iter_chunks(_PIECE):
-                target.write(piece)
-                hasher.update(piece)
-                done += len(piece)
+            with contextlib.closing(reply["Body"]) as body:
+                for piece in body.iter_chunks(_PIECE):
+                    target.write(piece)
+                    hasher.update(piece)
+                    done += len(piece)
 
         self._tried("get_object", bucket, key, receive)
         return hasher.hexdigest()
