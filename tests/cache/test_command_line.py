@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -40,6 +41,17 @@ def test_verify_finds_the_damaged_one(
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["verify", str(tmp_path)]) == 1
     assert path.name in capsys.readouterr().out
+
+
+def test_prune_removes_what_killed_writers_left(stored: Any, tmp_path: pathlib.Path) -> None:
+    folder = stored.filename({"x": 1}).parent
+    old, new = (folder / f".{name}.pkl.0123456789ab.tmp" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    main(["prune", str(tmp_path)])
+    assert (old.exists(), new.exists()) == (False, True)
+    assert stored.info()["entries"] == 2
 
 
 def test_prune_keeps_what_is_new_and_clear_keeps_nothing(

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from tests.metrics_collect.storage_suite import StorageSuite
 
@@ -16,3 +18,12 @@ class TestStorageDirectory(StorageSuite):
         storage.put("name", dict={})
         (storage.base_path / ".name.0123456789ab.tmp").write_bytes(b"half")
         assert storage.list() == ["name"]
+
+    def test_what_killed_writers_left_is_removed_by_a_later_one(self, storage):
+        storage.put("a/name", dict={})
+        old, new = (storage.base_path / "a" / f".name.{n * 12}.tmp" for n in "01")
+        for path in (old, new):
+            path.write_bytes(b"half")
+        os.utime(old, (0, 0))
+        StorageDirectory(storage.base_path).put("a/other", dict={})
+        assert (old.exists(), new.exists()) == (False, True)

@@ -6,6 +6,7 @@ The folder is the data folder of `@cache`, or that of a `DiskCache`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_FORGOTTEN_SECONDS = 3600
 _EXAMPLES = """examples:
   python -m ops.cache ls data
   python -m ops.cache prune data --older-than-days 30
@@ -60,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command in {"clear", "prune"}:
         for row in rows:
             _remove(pathlib.Path(row["file"]))
+        _remove_unfinished(root)
     _print(options.command, rows, as_json=options.json)
     return 1 if options.command == "verify" and rows else 0
 
@@ -121,6 +124,14 @@ def _is_whole(row: dict[str, Any]) -> bool:
 def _remove(path: pathlib.Path) -> None:
     path.with_suffix(".yaml").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
+
+
+def _remove_unfinished(root: pathlib.Path) -> None:
+    """Remove what killed writers left; what was written to lately may belong to a living one."""
+    for path in root.glob("*/.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+                path.unlink()
 
 
 def _print(command: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:

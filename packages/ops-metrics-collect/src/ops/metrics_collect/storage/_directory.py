@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 from typing import IO, TYPE_CHECKING
 
 from ops.foundation.files import atomic_write, safe_join
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StorageDirectory"]
 
-# What atomic_write calls its unfinished files; a crash leaves one behind, which is no object.
+# What atomic_write calls its unfinished files; a kill leaves one behind, which is no object.
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.tmp")
+_FORGOTTEN_SECONDS = 3600
 
 
 class StorageDirectory(BaseStorage):
@@ -34,17 +36,30 @@ class StorageDirectory(BaseStorage):
 
     def __init__(self, base_path: StrPath = ".") -> None:
         self.base_path = pathlib.Path(base_path)
+        self._swept: set[pathlib.Path] = set()
 
     def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:
         path = self._path(name)
         if _UNFINISHED.fullmatch(path.name):
             raise ParameterError(f"{name!r} is a name of unfinished files; choose another one.")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._sweep(path.parent)
         try:
             with atomic_write(path, "wb" if overwrite else "xb", durable="full") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         except FileExistsError as error:
             raise self._taken(name) from error
+
+    def _sweep(self, folder: pathlib.Path) -> None:
+        """Remove what killed writers left in *folder*, once; what was written lately may live."""
+        if folder in self._swept:
+            return
+        self._swept.add(folder)
+        before = time.time() - _FORGOTTEN_SECONDS
+        for path in folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if _UNFINISHED.fullmatch(path.name) and path.stat().st_mtime < before:
+                    path.unlink()
 
     @contextlib.contextmanager
     def get(self, name: str) -> Iterator[str]:
