@@ -1,6 +1,7 @@
 """The same code of MLflow's client on ``ops-registry://`` and on MLflow's own SQLite store.
 
 The targets are on the store that flushes each call to disk (``?durability=commit``), as SQLite does.
+What the disk takes for that alone is measured beside them: a line appended to a file and flushed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any
 
 from benchmarks.harness import Case, Target
 
-FLUSHED, QUICK, PEER = (
+FLUSHED, QUICK, PEER, DISK = (
     "ops-registry, flushed to disk",
     "ops-registry, surviving kills",
     "MLflow on SQLite",
+    "a line and its flush, nothing else",
 )
-RUNS = 300
+OURS, THEIRS = "by the columns of the index", "by MLflow's own code, all rows"
+RUNS, MANY = 300, 10_000
 #: Per operation: how many times faster at least, and how many calls are timed together.
 ASKED = {
     "log_metric": (20, 30),
@@ -51,17 +54,71 @@ def cases() -> Iterator[Case]:
             QUICK: _operations(f"ops-registry://{root}/quick", root),
             PEER: _operations(f"sqlite:///{root}/mlflow.db", root),
         }
+        line = _line(root / "line")
         for name, (least, number) in ASKED.items():
+            beside = {DISK: line} if name == "log_metric" else {}
             targets = () if least is None else (Target(peer=PEER, at_least=least),)
             yield Case(
                 name,
-                {who: operations[name] for who, operations in contenders.items()},
+                {who: operations[name] for who, operations in contenders.items()} | beside,
                 targets,
                 number=number,
                 rounds=5,
                 divide=100 if "100," in name else 1,
                 packages=("mlflow-skinny", "sqlalchemy"),
             )
+        yield from _searches(root / "searched")
+
+
+def _line(path: pathlib.Path) -> Callable[[], Any]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def append() -> None:
+        os.write(descriptor, b"x" * 60 + b"\n")
+        os.fdatasync(descriptor)
+
+    return append
+
+
+def _searches(root: pathlib.Path) -> Iterator[Case]:
+    """Yield searches of a page among many runs, by columns and as MLflow's file store does it."""
+    from mlflow import MlflowClient
+    from mlflow.utils.search_utils import SearchUtils
+
+    from ops.registry import MLOpsConfig, MLOpsContext
+    from ops.registry.mlflow.entities import Seen, to_run
+
+    with MLOpsContext(MLOpsConfig("local", str(root))) as context:
+        tracker = context.experiment_tracker
+        experiment = tracker.create_experiment("many").experiment_id
+        for number in range(MANY):
+            run = tracker.start_run(experiment, parameters={"depth": number % 7})
+            tracker.log_metric(run.run_id, "auc", number * 7919 % MANY / MANY)
+            tracker.end_run(run.run_id)
+        tracker.compact()
+    client = MlflowClient(f"ops-registry://{root}", f"ops-registry://{root}")
+    book = client._tracking_client.store.book
+
+    def by_their_code(asked: str, order: list[str]) -> list[Any]:
+        home = book.experiment(experiment)
+        seen = [Seen(row, home, book.artifacts) for row in book.rows(experiment)]
+        return [
+            to_run(one) for one in SearchUtils.sort(SearchUtils.filter(seen, asked), order)[:100]
+        ]
+
+    for asked, order in (("", "metrics.auc DESC"), ("params.depth = '3'", "metrics.auc ASC")):
+        yield Case(
+            f"search_runs: 100 of {MANY}, {asked or 'all'} by {order}",
+            {
+                OURS: lambda asked=asked, order=order: client.search_runs(
+                    [experiment], asked, max_results=100, order_by=[order]
+                ),
+                THEIRS: lambda asked=asked, order=order: by_their_code(asked, [order]),
+            },
+            (Target(peer=THEIRS, at_least=20),),
+            rounds=5,
+            packages=("mlflow-skinny", "pyarrow"),
+        )
 
 
 def _operations(uri: str, root: pathlib.Path) -> dict[str, Callable[[], Any]]:
