@@ -53,7 +53,8 @@ def stage(
         raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
     target = folder / f".{secrets.token_hex(8)}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
         size, digest = _copier()(origin, target, flushed)
     except OSError as error:
         raise StorageError(f"{str(origin)!r} cannot be stored: {error}.") from error
@@ -144,10 +145,12 @@ def checksum(path: pathlib.Path) -> str:
 
 def remove(path: pathlib.Path) -> None:
     """Delete a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    try:
         path.unlink(missing_ok=True)
+    except OSError:
+        if not path.is_dir():
+            raise
+        shutil.rmtree(path)
 
 
 @functools.cache

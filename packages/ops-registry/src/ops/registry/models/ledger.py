@@ -14,7 +14,7 @@ import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk.journal import JournalReader, writing
+from ops.registry.disk.journal import JournalReader, decode, writing
 from ops.registry.errors import (
     CorruptStoreError,
     ModelNotFoundError,
@@ -62,11 +62,15 @@ class Ledger:
         """Fold in what was appended since the last time."""
         if not self._has_begun:
             self._begin()
-        records = self._reader.poll()
-        self._fold(records)
-        self._since_snapshot += len(records)
+        self._fold(self._reader.poll())
         if self._since_snapshot >= SNAPSHOT_FRAMES:
             self._save_in_background()
+
+    def advance(self, place: tuple[int, int], body: bytes) -> None:
+        """Fold in the frame that was just appended at *place*, without reading it, if it is the next one."""
+        if self._reader.skip(*place):
+            self._fold([decode(body)])
+        self.refresh()
 
     def is_as_read_anew(self) -> bool:
         """Whether the journal, read from its beginning, says the same."""
@@ -120,6 +124,7 @@ class Ledger:
 
     def _fold(self, records: Iterable[Mapping[str, Any]]) -> None:
         for record in records:
+            self._since_snapshot += 1
             if record["v"] > FORMAT:
                 raise CorruptStoreError(
                     f"The registry was written in format {record['v']}; this version of "

@@ -181,9 +181,10 @@ class ModelRegistering(ModelQueries):
         self._append_record(record | more)
 
     def _append_record(self, record: dict[str, Any]) -> None:
+        body = encode(record)
         with JournalWriter(self._journal, durability=self._durability) as journal:
-            journal.append(record)
-        self._ledger.refresh()
+            place = journal.append_body(body)
+        self._ledger.advance(place, body)
 
     def _folder(self, model_id: str, version: int) -> pathlib.Path:
         return self._artifacts / model_id / f"v{version}"
