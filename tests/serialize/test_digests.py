@@ -135,9 +135,10 @@ def test_methods_of_builtins_differ_by_their_object():
 
 def test_bytes_between_the_fields_of_a_record_do_not_count() -> None:
     dtype = np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"], "offsets": [0, 8]}, align=True)
-    one, two = np.zeros(3, dtype), np.frombuffer(b"\xff" * 48, dtype).copy()
+    memory = bytearray(b"\xff" * 48)  # not a copy: NumPy may drop such bytes
+    one, two = np.zeros(3, dtype), np.frombuffer(memory, dtype)
     two["a"], two["b"] = 0, 0
-    assert one.tobytes() != two.tobytes()
+    assert memory[1:8] == b"\xff" * 7
     assert digest(one) == digest(two)
     two["a"][2] = 1
     assert digest(one) != digest(two)
