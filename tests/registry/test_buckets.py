@@ -461,3 +461,32 @@ def test_a_model_is_loaded_from_the_bucket_verified(s3, registry, tmp_path):
     s3.client.put_object(Bucket=s3.bucket, Key=made.artifact_uri.split("/", 3)[3], Body=b"changed")
     with pytest.raises(CorruptStoreError):
         registry.load_model("m")
+
+
+def test_the_web_ui_sends_files_and_folders_from_the_bucket_and_keeps_no_copy(
+    context, tracker, run, tmp_path, monkeypatch
+):
+    import io
+    import tempfile
+    import zipfile
+
+    from starlette.testclient import TestClient
+
+    from ops.registry.ui.app import create_app
+
+    folder = tmp_path / "weights"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "layer.bin").write_bytes(b"layer")
+    tracker.log_artifact(run.run_id, folder)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    with TestClient(create_app(context), base_url="http://127.0.0.1:5066") as browser:
+        address = f"/runs/{run.run_id}/artifacts/weights"
+        packed = zipfile.ZipFile(io.BytesIO(browser.get(address).content))
+        assert packed.read("deep/layer.bin") == b"layer"
+        assert browser.get(f"{address}/deep/layer.bin").content == b"layer"
+        for path in ("/deep/none", "/../../x", "/deep"):
+            status = browser.get(address + path).status_code
+            assert status == (200 if path == "/deep" else 404)
+    assert list(copies.iterdir()) == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
+import tempfile
+import zipfile
 from typing import Any
 
 import httpx2
@@ -283,6 +286,25 @@ def test_no_path_leaves_the_artifacts_of_the_run(store: Any, path: str) -> None:
         answer = pages.get(f"/runs/{store.runs[0]}/artifacts/{path}")
         assert answer.status_code in {400, 404}
         assert "root:" not in answer.text
+
+
+def test_a_folder_is_a_download_too_packed_and_leaves_nothing(
+    store: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    weights = store.context.path / "weights"
+    (weights / "deep").mkdir(parents=True)
+    (weights / "deep" / "layer.bin").write_bytes(b"layer")
+    store.context.experiment_tracker.log_artifact(store.runs[0], weights)
+    left = set(tmp_path.iterdir())
+    with client(store) as pages:
+        answer = pages.get(f"/runs/{store.runs[0]}/artifacts/weights")
+        assert answer.headers["content-disposition"] == 'attachment; filename="weights.zip"'
+        assert zipfile.ZipFile(io.BytesIO(answer.content)).read("deep/layer.bin") == b"layer"
+        one = pages.get(f"/runs/{store.runs[0]}/artifacts/weights/deep/layer.bin")
+        assert one.content == b"layer"
+        assert pages.get(f"/runs/{store.runs[0]}/artifacts/weights/none").status_code == 404
+    assert set(tmp_path.iterdir()) == left
 
 
 def test_an_artifact_is_a_download_whatever_it_is(store: Any) -> None:

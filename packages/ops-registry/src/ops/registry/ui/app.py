@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
-import tempfile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ops.foundation.errors import OpsError, PathEscapesRootError, ValidationError
-from ops.foundation.files import safe_join
 from ops.registry.errors import NotFoundError
 from ops.registry.records import ModelStage
 from ops.registry.ui import api
 from ops.registry.ui.comparisons import compare
+from ops.registry.ui.downloads import download
 from ops.registry.ui.lineage import origin_of
 from ops.registry.ui.runtables import PAGE_SIZES, SUMMARIES, TableView, page_of_runs
 from ops.registry.ui.security import Gate
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ops.registry.context import MLOpsContext
-    from ops.registry.records import Run
 
 __all__ = ["create_app"]
 
@@ -152,38 +148,10 @@ class _Pages:
         )
 
     def artifact(self, request: Request) -> Response:
-        """Send one file of a run, always as a download: it may be anything."""
-        run, asked = (
-            self._tracker.get_run(request.path_params["run_id"]),
-            request.path_params["path"],
-        )
-        folder, gone = self._artifacts_of(run, asked)
-        path = safe_join(folder, asked)
-        if not path.is_file():
-            raise HTTPException(404, f"The run has no file {asked!r}.")
-        return FileResponse(
-            path, filename=path.name, content_disposition_type="attachment", background=gone
-        )
-
-    def _artifacts_of(self, run: Run, asked: str) -> tuple[pathlib.Path, BackgroundTask | None]:
-        """Return the folder with a run's artifacts, or one that has the one that is asked for.
-
-        What is in a bucket or a volume is fetched into a folder that is removed afterwards.
-        """
-        if self._context.config.backend_type == "local":
-            folder = self._tracker.artifact_folder(run.run_id)
-            if safe_join(folder, asked).exists():
-                return folder, None
-        copies = pathlib.Path(tempfile.mkdtemp(prefix="ops-registry-ui-"))
-        gone = BackgroundTask(shutil.rmtree, copies, ignore_errors=True)
-        try:
-            target = safe_join(copies, asked)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._tracker.download_run_artifact(run.run_id, asked, target)
-        except BaseException:
-            shutil.rmtree(copies, ignore_errors=True)
-            raise
-        return copies, gone
+        """Send a file of a run, or a folder of it packed, always as a download: it may be anything."""
+        run = self._tracker.get_run(request.path_params["run_id"])
+        is_local = self._context.config.backend_type == "local"
+        return download(self._tracker, run, request.path_params["path"], is_local=is_local)
 
     def compare(self, request: Request) -> Response:
         """Show runs side by side."""
