@@ -185,6 +185,27 @@ def test_a_run_that_had_ended_goes_on(uri, client):
     assert [r.info.status for r in client.search_runs(["0"])] == ["FINISHED"]
 
 
+def test_a_history_is_whole_whether_kept_in_memory_or_not(uri, client, run_id, monkeypatch):
+    from ops.registry.mlflow import runbook
+
+    for step in range(50):
+        client.log_metric(run_id, "a", step, timestamp=step, step=step)
+        client.log_metric(run_id, "b", -step, timestamp=step, step=step)
+    other = client.create_run("0").info.run_id
+    client.log_metric(other, "a", 7, timestamp=1)
+    for room in (1000, 150, 100, 0):  # of which a single run may have a quarter
+        monkeypatch.setattr(runbook, "_POINTS", room)
+        for _ in range(2):
+            found = [client.get_metric_history(run_id, key) for key in ("a", "b")]
+            assert [[m.value for m in one] for one in found] == [
+                list(range(50)),
+                [-step for step in range(50)],
+            ]
+            assert [m.value for m in client.get_metric_history(other, "a")] == [7]
+    client.log_metric(run_id, "a", 0.5, timestamp=99, step=50)
+    assert client.get_metric_history(run_id, "a")[-1].value == 0.5
+
+
 def test_nested_runs_know_their_parent(uri, client):
     with mlflow.start_run() as parent, mlflow.start_run(nested=True) as child:
         pass

@@ -12,6 +12,7 @@ from time import time_ns
 
 from mlflow.entities import LifecycleStage, ViewType
 
+from ops.registry.instants import to_ns
 from ops.registry.mlflow.failures import missing
 from ops.registry.mlflow.loggedmodelcalls import LoggedModelCalls
 
@@ -30,7 +31,7 @@ class Erasing(LoggedModelCalls):
         for experiment in self.book.experiments():
             hidden = experiment.deleted_at
             # Deleting an experiment deletes its runs.
-            since = None if hidden is None else int(hidden.timestamp() * 1e9)
+            since = None if hidden is None else to_ns(hidden)
             for seen in self._all_of(experiment, ViewType.DELETED_ONLY):
                 moments = [at for at in (seen.row.get("deleted"), since) if at is not None]
                 if min(moments) <= latest:

@@ -27,11 +27,18 @@ from ops.registry.errors import (
     ExperimentNotFoundError,
     RunNotFoundError,
 )
-from ops.registry.instants import from_ns
+from ops.registry.instants import from_ns, to_ns
 from ops.registry.records import Experiment, RunStatus
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner, with_liveness
-from ops.registry.tracking.runlog import FORMAT, IN_JSON, MAIN, RunReader, journal_path
+from ops.registry.tracking.runlog import (
+    FORMAT,
+    IN_JSON,
+    MAIN,
+    RunReader,
+    journal_path,
+    metric_history,
+)
 from ops.registry.tracking.runstore import RunStore
 
 if TYPE_CHECKING:
@@ -44,8 +51,8 @@ __all__ = ["DEFAULT_ID", "DEFAULT_NAME", "RunBook"]
 
 #: MLflow's experiment for those who name none. It is there before anything is written.
 DEFAULT_ID, DEFAULT_NAME = "0", "Default"
-#: So many runs are kept in memory, and of so many all points, if they have no more than that.
-_READERS, _HISTORIES, _POINTS = 1024, 8, 100_000
+#: So many runs are kept in memory, and of those that were asked for their histories so many points.
+_READERS, _POINTS = 1024, 200_000
 #: Longer ids were not given here.
 _DIGITS = 18
 
@@ -72,7 +79,8 @@ class RunBook:
         self._ledger = ExperimentLedger(root / "experiments", durability=durability)
         self._store = RunStore(root, self._ledger, durability=durability)
         self._readers: collections.OrderedDict[str, RunReader] = collections.OrderedDict()
-        self._histories: collections.OrderedDict[str, RunReader] = collections.OrderedDict()
+        self._histories: collections.OrderedDict[str, tuple[RunReader, int]]
+        self._histories = collections.OrderedDict()
         self._history_turn = threading.Lock()
 
     # Experiments
@@ -130,8 +138,11 @@ class RunBook:
             return
         known = self.experiments()[0]
         if known.experiment_id == DEFAULT_ID:
-            began = (known.created_at - from_ns(0)) // dt.timedelta(microseconds=1) * 1000
-            more = {"id": DEFAULT_ID, "t": began, "artifact_uri": known.artifact_uri}
+            more = {
+                "id": DEFAULT_ID,
+                "t": to_ns(known.created_at),
+                "artifact_uri": known.artifact_uri,
+            }
             try:
                 self._ledger.create(DEFAULT_NAME, "", {}, lambda _: more)
             except AlreadyExistsError:
@@ -246,15 +257,14 @@ class RunBook:
 
     def points(self, run_id: str, key: str) -> list[tuple[float, int, int]]:
         """Return ``(value, step, nanoseconds)`` of all points of a metric, by time."""
-        with self._history_turn:
-            reader = self._histories.pop(run_id, None) or RunReader(self._home(run_id), run_id)
-            history = reader.poll().history
-            found = list(dict.fromkeys(history.get(key, ())))
-            if sum(map(len, history.values())) <= _POINTS:
-                self._histories[run_id] = reader
-                while len(self._histories) > _HISTORIES:
-                    self._histories.popitem(last=False)
-        return sorted(found, key=lambda p: (p[2], p[1]))
+        count = sum(summary[5] for summary in self.state_row(run_id)["metrics"].values())
+        if count > _POINTS // 4:  # so long that it may have a table, of which the rest is not read
+            logged = metric_history(self._home(run_id), run_id, key)
+            found = [(m.value, m.step, to_ns(m.timestamp)) for m in logged]
+        else:
+            with self._history_turn:
+                found = self._kept_history(run_id, count).get(key, [])
+        return sorted(dict.fromkeys(found), key=lambda p: (p[2], p[1]))
 
     @contextlib.contextmanager
     def snapshot(self, experiment_id: str) -> Iterator[Snapshot]:
@@ -278,6 +288,16 @@ class RunBook:
     def close(self) -> None:
         """Close the files that are open."""
         self._store.close()
+
+    def _kept_history(self, run_id: str, count: int) -> dict[str, list[tuple[float, int, int]]]:
+        """Return all points of a run, which are about *count*; other runs make room for it."""
+        kept = self._histories
+        known = kept.pop(run_id, None)
+        reader = RunReader(self._home(run_id), run_id) if known is None else known[0]
+        kept[run_id] = reader, count
+        while len(kept) > _READERS or sum(points for _, points in kept.values()) > _POINTS:
+            kept.popitem(last=False)
+        return reader.poll().history
 
     def _home(self, run_id: str) -> pathlib.Path:
         return self._store.folder(self._store.home(run_id))
