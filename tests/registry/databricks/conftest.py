@@ -96,9 +96,9 @@ def schema(request, warehouse, schemas, tmp_path):
         made = Warehouse(WarehouseAccess.from_env(), "main", name, tmp_path / "making")
         made.rows("SELECT 1")
         made.close()
-        warehouse.control(keep=name)
+        warehouse.control(keep=[name, "empty"])
     yield name
-    warehouse.control(reset=name)
+    warehouse.control(reset=[name, "empty"])
     schemas.append(name)
 
 

@@ -64,22 +64,26 @@ def test_files_that_were_changed_or_lost_are_found(filled, run_id, warehouse):
         assert text in problem
 
 
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        ("DELETE FROM @ops_model_events WHERE place = 2", "has no frame"),
-        ("UPDATE @ops_model_events SET parent = NULL WHERE place = 2", "begins with number 2"),
-        ("UPDATE @ops_models SET version = version + 1", "would be 5"),
-        ("INSERT INTO @ops_models SELECT * FROM @ops_models", "more than once"),
-        ("INSERT INTO @ops_experiments SELECT * FROM @ops_experiments", "'study' is there more"),
-        ("UPDATE @ops_run_facts SET body = '{'", "cannot be read"),
-    ],
-)
-def test_rows_that_contradict_each_other_are_found(filled, new_context, damage, said):
-    filled.storage.warehouse.change(damage)
-    report = check(new_context())
-    assert not report.is_sound
-    assert any(said in problem for problem in report.problems), report.problems
+DAMAGES = {
+    "DELETE FROM @ops_model_events WHERE place = 2": "has no frame",
+    "UPDATE @ops_model_events SET parent = NULL WHERE place = 2": "begins with number 2",
+    "UPDATE @ops_models SET version = version + 1": "would be 5",
+    "INSERT INTO @ops_models SELECT * FROM @ops_models": "'credit/risk' is there more than once",
+    "INSERT INTO @ops_experiments SELECT * FROM @ops_experiments": "'study' is there more",
+    "UPDATE @ops_run_facts SET body = '{'": "cannot be read",
+}
+
+
+def test_rows_that_contradict_each_other_are_found(filled, new_context, schema, warehouse):
+    found = {}
+    warehouse.control(keep=[schema, "filled"])
+    for damage, said in DAMAGES.items():
+        filled.storage.warehouse.change(damage)
+        report = check(new_context())
+        found[damage] = next((p for p in report.problems if said in p), report.problems)
+        warehouse.control(reset=[schema, "filled"])
+    assert {damage: problem for damage, problem in found.items() if isinstance(problem, list)} == {}
+    assert check(new_context()).problems == []
 
 
 def test_what_was_left_unfinished_is_counted_and_no_problem(filled):

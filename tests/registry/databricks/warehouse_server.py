@@ -20,7 +20,7 @@ POST /control sets faults as JSON: ``fail`` (list of [status, headers] for the n
 lost), ``cut`` (how many PUTs to presigned addresses are cut off in the middle), ``cut_put``, ``cut_get`` and
 ``fail_files`` (the same of the Files API), ``deny_tags``, ``token``, ``client`` (id and secret), ``token_seconds`` (how long an
 issued token is said to be good), ``grace_seconds`` (how long it is longer), ``forget_tokens``, and
-for tests, ``keep`` and ``reset`` (a schema). GET /control returns statements,
+for tests, ``keep`` and ``reset`` (a schema and a mark). GET /control returns statements,
 tags, the requests to the Files API and the tokens that were issued.
 """
 
@@ -275,21 +275,21 @@ class Warehouse(TCLIService.Iface):
 
     # Schemas that tests use one after another: Delta tables are their folders
 
-    def keep(self, schema):
-        """Remember what a schema is now."""
-        if schema:
-            folder = f"{self.root}/tables/main/{schema}"
-            shutil.copytree(folder, f"{self.root}/kept/{schema}")
+    def keep(self, schema, mark):
+        """Remember under a mark what a schema and its volumes are now."""
+        for kind in ("tables", "Volumes"):
+            kept = f"{self.root}/kept/{schema}/{mark}/{kind}"
+            shutil.copytree(f"{self.root}/{kind}/main/{schema}", kept)
 
-    def reset(self, schema):
-        """Let a schema be what it was when it was kept, with nothing in its volumes."""
-        if schema:
-            for folder in ("tables/main", "Volumes/main"):
-                shutil.rmtree(f"{self.root}/{folder}/{schema}", ignore_errors=True)
-            shutil.copytree(f"{self.root}/kept/{schema}", f"{self.root}/tables/main/{schema}")
-            gone = [name for name in self.tags if name.split(".")[1] == schema]
-            for name in gone:
-                del self.tags[name]
+    def reset(self, schema, mark):
+        """Let a schema be what it was when it was kept, without tags."""
+        for kind in ("tables", "Volumes"):
+            folder = f"{self.root}/{kind}/main/{schema}"
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(f"{self.root}/kept/{schema}/{mark}/{kind}", folder)
+        gone = [name for name in self.tags if name.split(".")[1] == schema]
+        for name in gone:
+            del self.tags[name]
 
     # What the engine does not know
 
@@ -418,8 +418,9 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
             warehouse.faults.update(json.loads(body))
             if warehouse.faults.pop("forget_tokens", False):
                 warehouse.issued = dict.fromkeys(warehouse.issued, 0)
-            warehouse.keep(warehouse.faults.pop("keep", None))
-            warehouse.reset(warehouse.faults.pop("reset", None))
+            for action in ("keep", "reset"):
+                if asked := warehouse.faults.pop(action, None):
+                    getattr(warehouse, action)(*asked)
             return self.answer(200)
         if not self.is_authorized():
             said = {"X-Databricks-Reason-Phrase": "Invalid access token"}

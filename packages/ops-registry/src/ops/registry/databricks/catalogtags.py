@@ -85,7 +85,7 @@ class CatalogTags:
         rows = self._warehouse.rows(
             f"SELECT tag_name, tag_value FROM `{self._warehouse.catalog}`.information_schema.{kind}_tags "  # noqa: S608 - names are checked, values are parameters
             f"WHERE schema_name = :schema AND {kind}_name = :name",
-            schema=self._warehouse.schema,
+            schema=self._warehouse.schema.lower(),  # as Unity Catalog keeps it
             name=self._name,
         )
         there = {str(row["tag_name"]): str(row["tag_value"]) for row in rows}

@@ -131,33 +131,35 @@ class RunRows:
         rows = {head["run_id"]: _row(head) for head in heads}
         if not rows:
             return []
-        facts = self._warehouse.rows(
-            f"SELECT run_id, kind, name, body FROM @ops_run_facts "  # noqa: S608 - literals of this package, values are parameters
-            f"WHERE {where} ORDER BY logged_at, place",
-            **parameters,
-        )
-        for fact in facts:
-            if fact["run_id"] in rows:
-                rows[fact["run_id"]][_GROUPS[fact["kind"]]][fact["name"]] = decode(
-                    fact["body"].encode()
-                )
-        for found in self._warehouse.rows(self._summaries(where), **parameters):
-            if found["run_id"] in rows:
-                rows[found["run_id"]]["metrics"][found["metric"]] = _summary(found)
+        for found in self._warehouse.rows(_everything(where), **parameters):
+            row = rows.get(found["run_id"])
+            if row is None:
+                continue
+            if found["kind"] == "metric":
+                row["metrics"][found["name"]] = _summary(found)
+            else:
+                row[_GROUPS[found["kind"]]][found["name"]] = decode(found["body"].encode())
         return list(rows.values())
 
-    def _summaries(self, where: str) -> str:
-        last = "struct(step, logged_at, place)"
-        least = "struct(isnan(value), value, step)"
-        greatest = "struct(NOT isnan(value), value, -step)"
-        return (
-            f"SELECT run_id, metric, max_by(value, {last}) AS last, max_by(step, {last}) AS step, "  # noqa: S608 - literals of this package, values are parameters
-            f"max_by(logged_at, {last}) AS at, min_by(value, {least}) AS least, "
-            f"min_by(step, {least}) AS least_step, max_by(value, {greatest}) AS greatest, "
-            f"max_by(step, {greatest}) AS greatest_step, count(*) AS points FROM "
-            f"({POINTS} @ops_run_metrics WHERE {where}) "
-            "GROUP BY run_id, metric ORDER BY metric"
-        )
+
+def _everything(where: str) -> str:
+    """Return the query of all facts of runs by time, and of what their metrics come to by name."""
+    last = "struct(step, logged_at, place)"
+    least = "struct(isnan(value), value, step)"
+    greatest = "struct(NOT isnan(value), value, -step)"
+    return (
+        "SELECT run_id, 'metric' AS kind, metric AS name, CAST(NULL AS STRING) AS body, "  # noqa: S608 - literals of this package, values are parameters
+        f"max_by(value, {last}) AS last, max_by(step, {last}) AS step, "
+        f"max_by(logged_at, {last}) AS at, min_by(value, {least}) AS least, "
+        f"min_by(step, {least}) AS least_step, max_by(value, {greatest}) AS greatest, "
+        f"max_by(step, {greatest}) AS greatest_step, count(*) AS points, "
+        "CAST(0 AS BIGINT) AS logged_at, CAST(0 AS BIGINT) AS place FROM "
+        f"({POINTS} @ops_run_metrics WHERE {where}) GROUP BY run_id, metric UNION ALL "
+        "SELECT run_id, kind, name, body, CAST(NULL AS DOUBLE), CAST(NULL AS BIGINT), "
+        "CAST(NULL AS BIGINT), CAST(NULL AS DOUBLE), CAST(NULL AS BIGINT), CAST(NULL AS DOUBLE), "
+        "CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), logged_at, place "
+        f"FROM @ops_run_facts WHERE {where} ORDER BY logged_at, place, name"
+    )
 
 
 def public(row: Mapping[str, Any], uri: Callable[[str], str]) -> Run:
