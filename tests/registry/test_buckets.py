@@ -235,8 +235,7 @@ else:
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("what", ["run", "model"])
-@pytest.mark.parametrize("step", ["_put_part", "put"])
+@pytest.mark.parametrize(("step", "what"), [("_put_part", "run"), ("put", "model")])
 def test_a_killed_upload_leaves_nothing_that_counts_and_gc_clears_it(
     s3, context, step, what, artifact, keys
 ):

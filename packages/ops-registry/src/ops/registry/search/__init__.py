@@ -1,5 +1,5 @@
 """Finding runs: the language of searches (`filters`, `parser`) and the index they are asked of.
 
-`runindex` is the index of one experiment, `runtable` its compacted part in columns, `runsearch` the answer
-of both together.
+`runindex` is the index of one experiment, `indexview` what a reader knows of it, `runtable` its compacted part in columns
+(made by `widerows`), `runsearch` the answer of both together.
 """
