@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
 from ops.registry.errors import RunNotFoundError
+from ops.registry.fsck import check
 
 
 @pytest.fixture
@@ -64,6 +65,7 @@ def test_gc_erases_deleted_runs_with_their_artifacts(client, context, root, gc, 
     assert [r.run_id for r in context.experiment_tracker.list_runs("0")] == [kept]
     context.experiment_tracker.compact()
     assert [r.run_id for r in context.experiment_tracker.list_runs("0")] == [kept]
+    assert check(context).problems == []
     context.experiment_tracker.rebuild()
     assert [r.run_id for r in context.experiment_tracker.list_runs("0")] == [kept]
 

@@ -109,6 +109,16 @@ def test_a_batch_is_one_write(client, run_id, monkeypatch):
     assert len(written) == 1
 
 
+def test_metrics_of_a_model_are_one_write_more(client, run_id, monkeypatch):
+    model = client.create_logged_model("0").model_id
+    written = []
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda at, data: written.append(data) or write(at, data))
+    client.log_batch(run_id, [Metric("auc", n, 1, n, model_id=model) for n in range(100)])
+    assert len(written) == 2
+    assert len(client.get_logged_model(model).metrics) == 100
+
+
 def test_what_mlflow_refuses_is_refused_whatever_was_logged_before(client, run_id):
     client.log_metric(run_id, "auc", 0.5)
     store = client._tracking_client.store

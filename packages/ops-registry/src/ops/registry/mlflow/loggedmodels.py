@@ -8,6 +8,7 @@ experiment's artifacts.
 
 from __future__ import annotations
 
+import os
 import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,11 @@ from mlflow.entities import (
     Metric,
 )
 
-from ops.registry.disk.journal import JournalReader, JournalWriter, writing
+from ops.registry.disk.journal import JournalReader, JournalWriter, frame
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["LoggedModelBook"]
 
@@ -40,6 +41,7 @@ class LoggedModelBook:
         self._reader = JournalReader(folder / "journal.log")
         self._known: dict[str, dict[str, Any]] = {}
         self._turn = threading.RLock()
+        self._writer: tuple[int, JournalWriter] | None = None
 
     def create(self, fields: Mapping[str, Any], model_id: str) -> str:
         """Add a model and return its id; *fields* has its name, experiment and so on."""
@@ -54,11 +56,14 @@ class LoggedModelBook:
         """Delete a model for ever; its files stay."""
         self._append({"op": "gone", "id": model_id})
 
-    def log_metric(self, run_id: str, metric: Metric) -> None:
-        """Log one value that *run_id* has measured of ``metric.model_id``."""
-        point = [metric.key, metric.value, int(metric.timestamp), metric.step or 0]
-        told = [*point, run_id, metric.dataset_name, metric.dataset_digest]
-        self._append({"op": "metric", "id": metric.model_id, "m": told})
+    def log_metrics(self, run_id: str, metrics: Iterable[Metric]) -> None:
+        """Log values that *run_id* has measured of their ``model_id``, with one write."""
+        told = []
+        for one in metrics:
+            point = [one.key, one.value, int(one.timestamp), one.step or 0]
+            measured = [*point, run_id, one.dataset_name, one.dataset_digest]
+            told.append({"op": "metric", "id": one.model_id, "m": measured})
+        self._append(*told)
 
     def all(self) -> list[dict[str, Any]]:
         """Return all models, deleted ones too, oldest first."""
@@ -94,15 +99,13 @@ class LoggedModelBook:
         model |= record["fields"]
         model["tags"] = {key: value for key, value in tags.items() if value is not None}
 
-    def _append(self, record: dict[str, Any]) -> None:
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+    def _append(self, *records: dict[str, Any]) -> None:
+        frames = b"".join(frame(record | {"t": time_ns()}) for record in records)
         with self._turn:
-            writer = JournalWriter(self.folder / "journal.log", durability=self._durability)
-            try:
-                writer.append(record | {"t": time_ns()})
-            finally:
-                writer.close()
+            if self._writer is None or self._writer[0] != os.getpid():
+                path = self.folder / "journal.log"
+                self._writer = os.getpid(), JournalWriter(path, durability=self._durability)
+            self._writer[1].append_frames(frames)
 
 
 def to_logged_model(model: Mapping[str, Any], nothing: list[Metric] | None = None) -> LoggedModel:

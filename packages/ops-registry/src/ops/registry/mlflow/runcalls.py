@@ -214,18 +214,20 @@ class RunCalls(ExperimentCalls):
         row = self._active_row(run_id)
         kept = row.get("extra", {}).get("datasets", [])
         known = {(one["name"], one["digest"]) for one in kept}
-        for one in datasets or []:
-            # Logged again, a dataset keeps the tags that it was logged with first.
-            if (one.dataset.name, one.dataset.digest) not in known:
-                self._extra(run_id, "datasets", _dataset_record(one))
-        for model in models or []:
-            self._extra(run_id, "models_in", [model.model_id])
+        # Logged again, a dataset keeps the tags that it was logged with first.
+        told: list[tuple[str, Any]] = [
+            ("datasets", _dataset_record(one))
+            for one in datasets or []
+            if (one.dataset.name, one.dataset.digest) not in known
+        ]
+        told += [("models_in", [model.model_id]) for model in models or []]
+        self._append_extras(run_id, told)
 
     def log_outputs(self, run_id: str, models: list[LoggedModelOutput]) -> None:
         """Log the models that a run has made."""
         self._active_row(run_id)
-        for model in models:
-            self._extra(run_id, "models_out", [model.model_id, model.step])
+        told = [("models_out", [model.model_id, model.step]) for model in models]
+        self._append_extras(run_id, told)
 
     def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
         """Add a model to the tag in which MLflow 2 lists the models of a run."""
@@ -239,8 +241,10 @@ class RunCalls(ExperimentCalls):
         told = json.dumps([*before, mlflow_model.get_tags_dict()])
         self.set_tag(run_id, RunTag(MLFLOW_LOGGED_MODELS, told))
 
-    def _extra(self, run_id: str, kind: str, value: Any) -> None:
-        self.book.append(run_id, {"e": "extra", "k": kind, "x": value, "t": time_ns()})
+    def _append_extras(self, run_id: str, told: Iterable[tuple[str, Any]]) -> None:
+        records = [{"e": "extra", "k": kind, "x": x, "t": time_ns()} for kind, x in told]
+        if records:
+            self._append(run_id, *((record, frame(record)) for record in records))
 
     def _append(self, run_id: str, *made: tuple[dict[str, Any], bytes]) -> None:
         self.book.append_frames(
@@ -248,9 +252,9 @@ class RunCalls(ExperimentCalls):
         )
 
     def _log_of_models(self, run_id: str, metrics: Iterable[Metric]) -> None:
-        for metric in metrics:
-            if metric.model_id is not None:
-                self.models.log_metric(run_id, metric)
+        measured = [metric for metric in metrics if metric.model_id is not None]
+        if measured:
+            self.models.log_metrics(run_id, measured)
 
     def _row(self, run_id: str) -> dict[str, Any]:
         return self._found(self.book.state_row, run_id)

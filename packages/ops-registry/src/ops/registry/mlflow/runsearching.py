@@ -149,7 +149,8 @@ class _Part:
             everything = base.positions(self._node, None, None, self._snapshot.hidden)
             yield self._ordered(base.rows(everything))[passed:]
         elif base is not None:
-            among = base.among(places, self._node, None, self._snapshot.hidden)
+            enough = passed + most if self._is_exact and most is not None else None
+            among = base.among(places, self._node, enough, self._snapshot.hidden)
             yield self._accepted(_read(base.rows, among[passed:], most))
         node = self._node
         yield self._ordered(row for row in rows if node is None or holds(node, lookup(row)))
