@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from ops.foundation import PathEscapesRootError
 from ops.registry import AlreadyExistsError, MLOpsConfig, MLOpsContext, ModelStage, RunStatus
 from ops.registry.transfer import copy_store
 
@@ -152,6 +153,19 @@ def test_another_model_of_that_name_is_left_alone(new_local, context, artifact, 
     with pytest.raises(AlreadyExistsError):
         copy_store(context, local)
     assert [v.version for v in context.model_registry.list_model_versions("credit")] == [1]
+
+
+def test_a_name_in_a_table_does_not_lead_out_of_the_local_store(new_local, context):
+    tracker, local = context.experiment_tracker, new_local()
+    study = tracker.create_experiment("study").experiment_id
+    with tracker.run_context(study) as run:
+        tracker.log_text(run.run_id, "text", "evil")
+    tracker.warehouse.change(
+        "UPDATE @ops_run_facts SET name = '../../../../evil' WHERE kind = 'artifact'"
+    )
+    with pytest.raises(PathEscapesRootError):
+        copy_store(context, local)
+    assert [path.name for path in local.path.parent.rglob("evil")] == []
 
 
 def test_from_one_schema_to_another(new_local, context, operations, fresh_copy, tmp_path):

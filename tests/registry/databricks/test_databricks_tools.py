@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
+import zipfile
 
 import pytest
 from starlette.testclient import TestClient
@@ -182,13 +184,19 @@ def test_pages_show_what_is_in_the_tables(browser, experiment, run_id, schema):
 
 
 def test_an_artifact_is_fetched_from_the_volume_and_leaves_no_copy(
-    browser, run_id, monkeypatch, tmp_path
+    browser, tracker, run_id, monkeypatch, tmp_path
 ):
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    (folder / "w").write_bytes(b"1")
+    tracker.log_artifact(run_id, folder)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(tmp_path.iterdir())
     answer = browser.get(f"/runs/{run_id}/artifacts/notes/ä page.html")
     assert (answer.status_code, answer.content) == (200, b"<b>text</b>")
     assert "attachment" in answer.headers["content-disposition"]
+    packed = browser.get(f"/runs/{run_id}/artifacts/saved")
+    assert zipfile.ZipFile(io.BytesIO(packed.content)).namelist() == ["w"]
     for bad in ("notes", "../../etc/passwd", "nothing"):
         assert browser.get(f"/runs/{run_id}/artifacts/{bad}").status_code in {400, 404}
     assert set(tmp_path.iterdir()) == before

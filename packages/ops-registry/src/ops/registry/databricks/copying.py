@@ -15,7 +15,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import atomic_write, temporary_directory
+from ops.foundation.files import atomic_write, safe_join, temporary_directory
 from ops.registry.databricks.modellog import plain_frames
 from ops.registry.databricks.runrows import RunRows
 from ops.registry.databricks.spool import send_records
@@ -172,8 +172,9 @@ def _write_journal(source: MLOpsContext, target: MLOpsContext, run: _Run, home: 
     tracker, run_id = target.experiment_tracker, run.row["run_id"]
     files = tracker.artifact_folder(run_id)
     for name, _, _ in run.artifacts:
-        (files / name).parent.mkdir(parents=True, exist_ok=True)
-        source.experiment_tracker.download_run_artifact(run_id, name, files / name)
+        place = safe_join(files, name)  # a name is what somebody wrote into a table
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source.experiment_tracker.download_run_artifact(run_id, name, place)
     here = run.row | {"artifacts": run.artifacts}
     places = tracker.adopt_artifacts(to_run(here, files.parent))
     status, end = run.row["status"], run.row["end"]
@@ -217,7 +218,8 @@ def _artifacts_of(
     wanted = [r for r in records if r["op"] == "register" and "file" in r and r["version"] in there]
     with temporary_directory() as folder:
         for record in wanted:
-            target = folder / record["model_id"] / f"v{record['version']}" / record["file"]
+            place = f"{record['model_id']}/v{record['version']}/{record['file']}"
+            target = safe_join(folder, place)
             target.parent.mkdir(parents=True)
             registry.download_artifact(name, record["version"], target)
         yield folder

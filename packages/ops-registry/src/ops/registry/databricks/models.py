@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pathlib
 import secrets
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,6 @@ from ops.registry.records import ModelStage
 from ops.registry.validators import check_name, check_stage
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ops.registry.databricks.volumes import Stored
@@ -389,5 +389,5 @@ class DatabricksModelRegistry(ModelRegistry):
     def _file_name(self, version: ModelVersion) -> str:
         for frame in self.history(version.name):
             if frame["op"] == "register" and frame["version"] == version.version:
-                return str(frame["file"])
+                return pathlib.PurePosixPath(frame["file"]).name
         return version.name
