@@ -101,6 +101,29 @@ def test_names_that_could_lead_outside_are_refused(tmp_path, name):
         safe_join(tmp_path, name)
 
 
+def test_a_missing_folder_is_named_by_the_path_that_was_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "none" / "file"):
+        pass
+    assert caught.value.filename == str(tmp_path / "none" / "file")
+
+
+def test_a_relative_path_means_the_folder_of_the_moment_it_was_given(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with atomic_write("file") as file:
+        file.write("here")
+        os.chdir("elsewhere")
+    assert (tmp_path / "file").read_text() == "here"
+
+
+def test_below_a_folder_that_is_a_link_files_are_replaced_too(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "folder").symlink_to("real")
+    with atomic_write(tmp_path / "folder" / "file") as file:
+        file.write("there")
+    assert (tmp_path / "real" / "file").read_text() == "there"
+
+
 def test_a_link_that_leads_outside_is_refused_and_one_inside_is_not(tmp_path):
     base = tmp_path / "base"
     (base / "in").mkdir(parents=True)

@@ -111,7 +111,11 @@ def _atomic_write(
     path: StrPath, mode: str, encoding: str | None, durable: Durability, *, backup: bool
 ) -> Generator[IO[Any]]:
     exclusive = "x" in mode
-    target = os.fspath(path) if exclusive else os.path.realpath(path)
+    target = os.fspath(path)
+    if not os.path.isabs(target):  # noqa: PTH117 - hot path
+        target = os.path.join(os.getcwd(), target)  # noqa: PTH109, PTH118 - hot path
+    if not exclusive and os.path.islink(target):  # noqa: PTH114 - hot path
+        target = os.path.realpath(target)
     if exclusive and os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     folder, name = os.path.split(target)
@@ -119,7 +123,7 @@ def _atomic_write(
     binary = "b" in mode
     try:
         # Mode 0o666 lets the umask decide, as `open` does; mkstemp's 0600 would stay for ever.
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_EXTRA, 0o666)
+        descriptor = _created(temporary, target)
         with open(  # noqa: PTH123 - a descriptor
             descriptor,
             "wb" if binary else "w",
@@ -144,6 +148,14 @@ def _atomic_write(
         raise
     if durable == "full":
         sync_directory(folder)
+
+
+def _created(temporary: str, target: str) -> int:
+    try:
+        return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_EXTRA, 0o666)
+    except OSError as error:
+        error.filename = target  # the name that the caller knows
+        raise
 
 
 _O_EXTRA = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
