@@ -64,6 +64,22 @@ def test_a_large_model_comes_back_as_it_was(registry, large, tmp_path, asked):
     assert list(registry.warehouse.staging.iterdir()) == []
 
 
+def test_a_large_file_is_not_copied_once_more_on_its_own_disk(
+    registry, large, tmp_path, monkeypatch
+):
+    registry.register_model("m", large, "binary", "mine")
+    (tmp_path / "out").write_bytes(b"old")
+    monkeypatch.setattr("ops.registry.disk.artifacts.fetch", None)
+    out = registry.download_artifact("m", 1, tmp_path / "out")
+    assert out.read_bytes() == large.read_bytes()
+
+
+def test_a_large_file_goes_to_a_folder_that_is_not_there_yet(registry, large, tmp_path):
+    registry.register_model("m", large, "binary", "mine")
+    out = registry.download_artifact("m", 1, tmp_path / "a" / "b" / "out")
+    assert out.read_bytes() == large.read_bytes()
+
+
 def test_what_is_busy_or_cut_off_is_repeated(registry, large, tmp_path, warehouse):
     warehouse.control(fail_files=[[503, {"Retry-After": "7"}], [429, {}]], cut_put=1)
     registry.register_model("m", large, "binary", "mine")
