@@ -66,18 +66,24 @@ def context(root, operations):
     context.cleanup()
 
 
+def asked_for(item):
+    """Return the names of the fixtures that a test uses, those among its parameters too."""
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    return {*item.fixturenames, *(value for value in params.values() if isinstance(value, str))}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Let those that need the server come last: it starts while the others run."""
+    items.sort(key=lambda item: "our_server" in asked_for(item))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _started(request, tmp_path_factory):
     """Start what takes long to start while tests that do not need it run already."""
-    wanted = {name for item in request.session.items for name in item.fixturenames}
-    params = {
-        value
-        for item in request.session.items
-        for value in getattr(getattr(item, "callspec", None), "params", {}).values()
-        if isinstance(value, str)
-    }
+    wanted = {name for item in request.session.items for name in asked_for(item)}
     with contextlib.ExitStack() as started:
-        if "our_server" in wanted | params and has_pages():
+        if "our_server" in wanted and has_pages():
             folder = tmp_path_factory.mktemp("served")
             server = Server(folder, f"ops-registry://{folder}/store")
             request.config.stash[SERVER] = started.enter_context(server)

@@ -74,26 +74,33 @@ def test_the_server_says_that_there_are_no_traces(far):
     assert caught.value.error_code == "NOT_IMPLEMENTED"
 
 
-@pytest.fixture
-def page(pages, tmp_path):
-    """A page of headless Chromium, with what the server refused as ``page.failures``."""
+@pytest.fixture(scope="module")
+def browser(pages, tmp_path_factory):
+    """Headless Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("apt-get install chromium")
     with playwright.sync_playwright() as driver:
         context = driver.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
+            str(tmp_path_factory.mktemp("profile")),
             executable_path=chromium,
             args=list(CHROMIUM),
             viewport={"width": 1400, "height": 900},
         )
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.failures = []
-        page.on("response", lambda r: r.status >= 400 and page.failures.append((r.status, r.url)))
-        yield page
+        yield context
         context.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page of the browser, with what the server refused as ``page.failures``."""
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.failures = []
+    page.on("response", lambda r: r.status >= 400 and page.failures.append((r.status, r.url)))
+    yield page
+    page.close()
 
 
 def test_mlflows_pages_show_search_and_chart_the_runs(page, our_server, trained):
