@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import logging
+import sys
 import threading
+import warnings
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ops.cache.errors import CacheClosedError
 from ops.foundation.errors import ValidationError
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchOperation", "BatchProcessor", "FailedBatch"]
 
 T = TypeVar("T")
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 _open: weakref.WeakSet[Any] = weakref.WeakSet()  # weak: exit alone keeps no processor alive
 
 
@@ -145,9 +147,15 @@ class BatchProcessor(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        # Not weakref.finalize: it would hold the errors, whose tracebacks hold this object.
-        if hasattr(self, "_gate") and (number := self.pending_count):
-            _log.error("A BatchProcessor was dropped; operations lost: %d", number)
+        # Not weakref.finalize: it would hold the errors, whose tracebacks hold this object. After
+        # `close` its caller knows; else nobody does, so it is no matter of configured logging.
+        closed = not hasattr(self, "_stop") or self._stop.is_set()
+        if not closed and (number := self.pending_count):
+            warnings.warn(
+                f"A BatchProcessor was dropped; operations lost: {number}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 def _flush_regularly(owner: weakref.ref[Any], stop: threading.Event, interval: float) -> None:
@@ -167,5 +175,7 @@ def _close_all() -> None:
     for processor in list(_open):
         try:
             processor.close()
-        except Exception:  # noqa: BLE001 - logged with its traceback; the others must still be closed
-            _log.exception("At exit, %d operations could not be processed", processor.pending_count)
+        except Exception as error:  # noqa: BLE001 - shown; the others must still be closed
+            error.add_note(f"At exit, {processor.pending_count} operations could not be processed.")
+            # Data are lost, which has to be seen whether or not the program configures logging.
+            sys.excepthook(type(error), error, error.__traceback__)

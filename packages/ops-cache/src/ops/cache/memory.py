@@ -11,7 +11,6 @@ that uses the cache again.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter, deque
@@ -27,6 +26,7 @@ from ops.cache.stats import CacheStats, EvictionCause
 from ops.cache.strategies import CacheStrategy, class_of
 from ops.cache.views import SnapshotItems, SnapshotValues
 from ops.foundation.errors import ValidationError
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, ItemsView, Iterator, ValuesView
@@ -41,7 +41,7 @@ D = TypeVar("D")
 
 MISSING: Final[Any] = object()
 _NOTHING: Final[Any] = object()
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 
 
 class MemoryCache(MutableMapping[K, V], Policy[K, V]):

@@ -19,7 +19,6 @@ import datetime as dt
 import functools
 import inspect
 import json
-import logging
 import os
 import pathlib
 import re
@@ -37,6 +36,7 @@ from ops.cache.sources import IMMUTABLE, fingerprint, is_constant
 from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
 from ops.foundation.formatting import format_bytes, format_duration
+from ops.foundation.logs import get_logger
 from ops.serialize.digests import digest
 from ops.serialize.errors import UnsupportedTypeError
 from ops.serialize.smart import SmartSerializer
@@ -50,7 +50,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Dependency: TypeAlias = "Callable[..., Any] | str"
 
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 # Equal values of one of these types have equal digests (unlike 0.0 and -0.0): a dict recognises them.
 _RECOGNISED = frozenset((int, str, bytes, bool, type(None)))
 

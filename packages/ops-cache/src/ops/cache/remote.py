@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 import struct
@@ -26,6 +25,7 @@ from ops.cache.memory import MISSING
 from ops.cache.servers import Counts, Server
 from ops.cache.stats import CacheStats
 from ops.foundation.errors import ValidationError
+from ops.foundation.logs import get_logger
 from ops.serialize.errors import CorruptDataError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisCache"]
 
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 _FRONT = struct.Struct("<BH")
 _LARGEST = 512 << 20  # what Redis takes as one value
 _LONGEST_PAUSE = 0.1

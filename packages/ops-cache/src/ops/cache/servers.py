@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ops.cache.errors import CacheUnavailableError
 from ops.foundation.errors import MissingExtraError
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "Server"]
 
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 
 
 class Server:

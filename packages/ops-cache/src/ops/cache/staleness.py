@@ -9,12 +9,12 @@ value stays; with "refresh" the error is logged.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ops.cache.memory import MISSING
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Stale", "StaleStore"]
 
 Stale: TypeAlias = Literal["block", "serve", "refresh"]
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 
 
 class StaleStore:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import weakref
@@ -14,6 +13,7 @@ from ops.cache.expiry import Ttl, check_ttl
 from ops.cache.flights import SingleFlight
 from ops.cache.memory import MISSING
 from ops.foundation.errors import ValidationError
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ __all__ = ["Level", "TwoLevelCache"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 
 
 class Level(Protocol):

@@ -8,6 +8,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
+from ops.foundation.logs import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -17,7 +19,7 @@ __all__ = ["Timer", "timer"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_logger = logging.getLogger("ops.foundation.timer")
+_logger = get_logger("ops.foundation.timer")
 
 
 class Timer:

@@ -11,19 +11,20 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import inspect
-import logging
 import threading
 from collections import deque
 from dataclasses import dataclass, field
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
+from ops.foundation.logs import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
 __all__ = ["Event", "EventEmitter", "EventEmitterProtocol", "Subscription", "get_event_emitter"]
 
-logger = logging.getLogger("ops.observe")
+logger = get_logger("ops.observe")
 
 ANY = "*"
 

@@ -9,11 +9,11 @@ registering replaces, so executing takes no lock.
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
+from ops.foundation.logs import get_logger
 from ops.observe.errors import SignatureError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HooksManager", "get_hooks_manager"]
 
-logger = logging.getLogger("ops.observe")
+logger = get_logger("ops.observe")
 
 Callback: TypeAlias = "Callable[..., Any]"
 _C = TypeVar("_C", bound="Callable[..., Any]")

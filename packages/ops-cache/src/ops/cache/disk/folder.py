@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import secrets
 import sys
 from typing import TYPE_CHECKING
 
 from ops.cache.errors import CacheError, UnsuitableFolderError
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     import pathlib
 
 __all__ = ["MARKER", "open_folder"]
 
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 MARKER = "cache.json"
 _VERSION = 1
 _REMOTE = frozenset(

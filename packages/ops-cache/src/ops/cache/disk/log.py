@@ -18,7 +18,6 @@ move never brings back an older value, also for a process that opens the cache l
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import struct
 import threading
@@ -34,6 +33,7 @@ from ops.cache.disk.segments import FULL, Segments
 from ops.cache.errors import CacheFullError, ReadOnlyCacheError
 from ops.foundation.errors import LockTimeout
 from ops.foundation.locks import FileLock
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     import pathlib
@@ -47,7 +47,7 @@ __all__ = ["Item", "Log"]
 
 Item = tuple[int, bytes, bytes, float, bytes]  # flags, key, value, expires, tag
 
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 _SINCE = struct.Struct("<Q")
 _lseek, _END = os.lseek, os.SEEK_END  # local names: every read asks for the end
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pathlib
 import time
 import warnings
@@ -25,6 +24,7 @@ from ops.cache.flights import SingleFlight
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING
 from ops.foundation.errors import ValidationError
+from ops.foundation.logs import get_logger
 from ops.serialize.errors import CorruptDataError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DiskCache"]
 
-_log = logging.getLogger("ops.cache")
+_log = get_logger("ops.cache")
 _BLOB_FROM = 256 << 10
 _LEAST_BYTES = 64 << 10
 _LARGEST_SEGMENT = 64 << 20
