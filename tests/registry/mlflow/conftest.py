@@ -112,11 +112,18 @@ def our_server(pages, request):
 
 
 @pytest.fixture(scope="session")
-def sqlite(tmp_path_factory):
-    """The address of a database of MLflow's own store."""
+def database(tmp_path_factory):
+    """A folder with a database of MLflow's own store."""
     pytest.importorskip("sqlalchemy", reason="pip install mlflow (mlflow-skinny has no database)")
     pytest.importorskip("alembic", reason="pip install mlflow (mlflow-skinny has no database)")
-    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/mlflow.db"
+    return tmp_path_factory.mktemp("sqlite")
+
+
+@pytest.fixture
+def sqlite(database, monkeypatch):
+    """The address of that database; MLflow puts its artifacts below the working directory."""
+    monkeypatch.chdir(database)
+    return f"sqlite:///{database}/mlflow.db"
 
 
 def has_pages():

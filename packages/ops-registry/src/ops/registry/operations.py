@@ -7,9 +7,9 @@ done and acknowledged: post-hooks and listeners that fail are logged, never undo
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.logs import get_logger
 from ops.observe.events import get_event_emitter
 from ops.observe.hooks import get_hooks_manager
 from ops.registry.events import EventType
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Operations"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 _SOURCE = "ops.registry"
 _COUNTERS = {event: f"ops_registry_{event}" for event in EventType}

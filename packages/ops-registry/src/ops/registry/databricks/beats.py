@@ -12,13 +12,13 @@ The first row comes before the run's own. Whoever logs to a run of others counts
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import time
 from typing import TYPE_CHECKING
 
 from ops.foundation.errors import OpsError
+from ops.foundation.logs import get_logger
 from ops.registry.tracking.liveness import MISSED_BEATS, Heart
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WarehouseHeart", "living"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 _RUNS = "array<struct<r:string,x:string>>"
 

@@ -13,11 +13,11 @@ there is touched. The statements take no parameters; what could end a literal is
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from typing import TYPE_CHECKING, Literal
 
+from ops.foundation.logs import get_logger
 from ops.registry.errors import InvalidValueError, MLOpsException
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CatalogTags", "literal"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 PREFIX = "ops_"
 #: What Unity Catalog allows: tags per securable, and characters in a key and in a value.

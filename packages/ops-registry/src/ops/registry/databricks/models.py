@@ -7,13 +7,13 @@ that died has uploaded is reached by no version. Checks and hooks are those of t
 from __future__ import annotations
 
 import contextlib
-import logging
 import pathlib
 import secrets
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_short_id
+from ops.foundation.logs import get_logger
 from ops.registry.databricks.catalogtags import CatalogTags
 from ops.registry.databricks.modellog import ModelLog, plain_frames
 from ops.registry.databricks.tables import VOLUME
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabricksModelRegistry"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 _EXCLUSIVE = {ModelStage.PRODUCTION, ModelStage.STAGING}
 

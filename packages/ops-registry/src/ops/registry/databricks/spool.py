@@ -11,7 +11,6 @@ While the warehouse cannot be reached frames stay where they are, which makes lo
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import secrets
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import LockTimeout, OpsError
 from ops.foundation.locks import FileLock
+from ops.foundation.logs import get_logger
 from ops.registry.disk.journal import JournalReader, JournalWriter, decode, encode, writing
 from ops.registry.search.filters import as_number, as_text
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Spool", "send_records"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 #: Rows per statement, and seconds until they are sent in the background.
 BATCH = 5_000

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import pathlib
 import secrets
 from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.files import safe_join
+from ops.foundation.logs import get_logger
 from ops.registry.databricks.volumes import Stored, Volume, encoded
 from ops.registry.disk import artifacts
 from ops.registry.disk.userfiles import UserFiles, table_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabricksStorageBackend"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 _FILES = "array<struct<path:string,place:string,size:bigint,checksum:string>>"
 _AT = "(path = :path OR startswith(path, :below))"

@@ -12,7 +12,6 @@ can be repeated. Rows have an identity that readers count once, changes are cond
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import re
@@ -20,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.logs import get_logger
 from ops.registry.databricks.credentials import Credentials
 from ops.registry.databricks.filesapi import FilesApi
 from ops.registry.errors import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Warehouse"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _TABLE = re.compile(r"@(ops_[a-z_]+)")

@@ -6,17 +6,18 @@ each. A machine that loses power loses at most about the last second; who append
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from typing import TYPE_CHECKING
+
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Flusher", "flush"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 
 class Flusher:

@@ -21,7 +21,6 @@ that kind, and appends to tables, waiting from its beginning to its end.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import pathlib
 import secrets
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ops.foundation.errors import LockTimeout, OpsError
 from ops.foundation.files import atomic_write, sync_directory
 from ops.foundation.locks import FileLock
+from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import StorageError, TransactionError
@@ -46,7 +46,7 @@ __all__ = ["FOLDER", "SafeTransaction", "Transaction", "recover"]
 FOLDER = ".transactions"
 _PLAN, _COMMITTED = "plan", "committed"
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 
 class Transaction:

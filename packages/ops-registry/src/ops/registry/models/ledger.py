@@ -9,11 +9,11 @@ takes what the first frames came to from a snapshot (`snapshots`), if there is o
 from __future__ import annotations
 
 import dataclasses
-import logging
 import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.logs import get_logger
 from ops.registry.disk.journal import JournalReader, decode, writing
 from ops.registry.errors import (
     CorruptStoreError,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Changing", "Ledger", "Model", "version_record"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 FORMAT = 1
 

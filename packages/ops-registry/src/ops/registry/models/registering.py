@@ -8,7 +8,6 @@ killed before leaves a copy without a version, which the next registration or `f
 
 from __future__ import annotations
 
-import logging
 import pathlib
 import re
 from time import time_ns
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_short_id
 from ops.foundation.locks import FileLock
+from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import JournalWriter, encode, writing
 from ops.registry.disk.views import write_view
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelRegistering"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 
 class ModelRegistering(ModelQueries):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import logging
 import os
 import pathlib
 import secrets
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ops.foundation.errors import MissingExtraError
 from ops.foundation.files import safe_join, temporary_directory
+from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
 from ops.registry.errors import (
     ArtifactNotFoundError,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteArtifacts", "Sent", "check_address", "is_remote", "name_of"]
 
 T = TypeVar("T")
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 _SCHEME = "s3://"
 

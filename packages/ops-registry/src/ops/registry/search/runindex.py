@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.errors import LockTimeout
 from ops.foundation.files import atomic_write
 from ops.foundation.locks import FileLock
+from ops.foundation.logs import get_logger
 from ops.registry.disk.journal import JournalWriter, frame, writing
 from ops.registry.errors import RunNotFoundError
 from ops.registry.search.indexview import View, run_ids, segment_numbers
@@ -53,6 +54,7 @@ SMALLEST_SEGMENT = 600_000
 SHARE_OF_BASE = 0.25
 _LOCK_SECONDS = 60
 _COMPACTION_SECONDS = 600
+_log = get_logger("ops.registry")
 
 
 class RunIndex:
@@ -188,13 +190,10 @@ class RunIndex:
         self._background.start()
 
     def _compact_quietly(self) -> None:
-        import logging
-
         try:
             self.compact(wait=False)
-        except Exception:
-            # Nothing is lost, and the next one who appends tries again.
-            logging.getLogger("ops.registry").exception("%s was not compacted", self.parquet)
+        except Exception:  # noqa: BLE001 - nothing is lost, and the next who appends tries again
+            _log.exception("%s was not compacted", self.parquet)
 
     def _close_writer(self) -> None:
         if self._writer is not None:

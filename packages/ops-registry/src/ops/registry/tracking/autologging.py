@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.logs import get_logger
 from ops.registry.components import BaseMLOpsComponent
 from ops.registry.disk.journal import encode
 from ops.registry.errors import InvalidValueError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Autolog", "autolog"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 _depth = threading.local()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.logs import get_logger
 from ops.registry.components import BaseMLOpsComponent
 from ops.registry.errors import InvalidValueError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SystemMetrics"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 
 class SystemMetrics(BaseMLOpsComponent):

@@ -9,12 +9,12 @@ searching, comparing and compacting, never by logging.
 from __future__ import annotations
 
 import contextlib
-import logging
 import pathlib
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
+from ops.foundation.logs import get_logger
 from ops.registry.disk.journal import DURABILITIES, JournalWriter, frame
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
 from ops.registry.events import EventType, HookType
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExperimentTracker"]
 
-logger = logging.getLogger("ops.registry")
+logger = get_logger("ops.registry")
 
 
 class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
