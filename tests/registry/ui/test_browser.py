@@ -77,6 +77,8 @@ def test_from_an_experiment_to_compared_runs_with_the_keyboard(
     page.goto(server())
     page.click("text=credit risk")
     page.wait_for_url("**/experiments/*")  # loaded, and with it what listens to keys
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.keyboard.press("/")
     playwright.expect(page.locator("#filter")).to_be_focused()
     page.keyboard.type("metrics.auc > 0.855 and name LIKE 'trial%'")
@@ -86,7 +88,13 @@ def test_from_an_experiment_to_compared_runs_with_the_keyboard(
     page.click("th >> text=metrics.auc")
     playwright.expect(page.locator("tr[data-run] a").first).to_have_text("trial-11")
     playwright.expect(page.locator("th[aria-sort=descending]")).to_have_text("metrics.auc")
+    page.select_option("#search select[name=summary]", "max")
+    page.wait_for_url("**summary=max**")
+    page.check("#search input[name=differing]")
+    page.wait_for_url("**differing=1**")
+    playwright.expect(page.locator("th[aria-sort=descending]")).to_have_text("metrics.auc")
     page.locator("h1, .crumbs").first.click()
+    assert len(asked) == 4, "an answer to more would come after that to the click, and replace it"
     for key in ("j", "x", "j", "x", "c"):
         page.keyboard.press(key)
     page.wait_for_url(re.compile("/compare"))
