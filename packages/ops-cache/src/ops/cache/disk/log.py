@@ -111,7 +111,7 @@ class Log:
     def refresh(self) -> None:
         """Apply what other processes have appended; one call of the system when nothing is new."""
         advanced = False
-        while (end := self.segments.end()) not in {self.tail, self._torn_to}:
+        while (end := self.segments.end()) not in (self.tail, self._torn_to):
             if end < self.tail:
                 _log.warning("%s was cut from outside; reading all again", self.segments.folder)
                 self._load()
