@@ -71,7 +71,7 @@ def test_a_round_ahead_never_takes_the_name_of_an_older_message(tmp_path) -> Non
     assert len(names(logger.output_directory)) == 4
 
 
-@pytest.mark.parametrize("step", range(14))
+@pytest.mark.parametrize("step", range(16))
 def test_a_saver_killed_at_any_step_of_a_round_loses_and_doubles_nothing(
     logger, monkeypatch, step
 ) -> None:
@@ -119,10 +119,43 @@ def test_what_is_left_of_before_the_machine_was_started_is_not_used(logger, monk
     torn.write_bytes(b"")  # as a file system may leave what was never synced
     monkeypatch.setattr(ahead_module, "_boot", lambda: "another")
     expected = contents(folder)
+    Ahead(folder).close()
+    assert list((folder / AHEAD).iterdir()) == []
+    (folder / AHEAD / torn.name).write_bytes(b"")  # nor is what no record tells of
     logger.stop()
     assert adopt(folder) == {}
     lay_out_npy(folder)
     assert contents(folder) == expected
+
+
+def test_a_saver_killed_while_it_gives_up_leaves_no_part_to_be_taken_for_the_whole(
+    logger, monkeypatch
+) -> None:
+    folder = logger.output_directory
+    log_some(logger, 0, 6)
+    ahead = Ahead(folder)
+    ahead.work()
+
+    class Killed(BaseException):
+        pass
+
+    def killed_half_way(path, **_) -> None:
+        if path.exists():
+            for file in sorted(path.glob("*.npy"))[:3]:
+                file.unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ahead_module.shutil, "rmtree", killed_half_way)
+        with pytest.raises(Killed):
+            ahead.give_up()
+    ahead.close()
+    expected = contents(folder)
+    logger.stop()
+    lay_out_npy(folder, after=adopt(folder))
+    assert contents(folder) == expected
+    assert len(names(folder)) == 6
+    assert [path for path in folder.iterdir() if path.is_dir()] == []
 
 
 def test_only_one_saver_lays_out(logger) -> None:

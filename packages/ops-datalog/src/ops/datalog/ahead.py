@@ -11,6 +11,7 @@ Tails are left to `stop`: what is in them moves to a segment soon, and is at mos
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -22,7 +23,7 @@ from ops.datalog.follow import Cursor
 from ops.datalog.layout import Names, taken_names, write_npy
 from ops.datalog.merge import merged
 from ops.datalog.runs import writers_in
-from ops.datalog.stored import AHEAD, DRAFT
+from ops.datalog.stored import AHEAD, DRAFT, DROPPED
 
 if TYPE_CHECKING:
     from ops.datalog.runs import Run
@@ -51,8 +52,15 @@ class Ahead:
                 self._round(run, files.stem, cursor.sequence)
 
     def give_up(self) -> None:
-        """Remove what was laid out, so that there is room for messages; `stop` will do it all."""
-        shutil.rmtree(self._place, ignore_errors=True)
+        """Remove what was laid out, so that there is room for messages; `stop` will do it all.
+
+        It is renamed first: whoever is killed while removing must not leave a part of it to `adopt`.
+        """
+        dropped = self._folder / DROPPED
+        shutil.rmtree(dropped, ignore_errors=True)
+        with contextlib.suppress(OSError):  # adopted meanwhile
+            self._place.rename(dropped)
+        shutil.rmtree(dropped, ignore_errors=True)
         self.close()
 
     def close(self) -> None:
@@ -83,6 +91,7 @@ def adopt(folder: Path) -> dict[str, int]:
     """
     draft = folder / DRAFT
     shutil.rmtree(draft, ignore_errors=True)
+    shutil.rmtree(folder / DROPPED, ignore_errors=True)
     try:
         (folder / AHEAD).rename(draft)
     except FileNotFoundError:
@@ -96,24 +105,26 @@ def adopt(folder: Path) -> dict[str, int]:
 
 
 def _finish_round(place: Path) -> dict[str, int]:
-    """Drop a round that was cut off, move the files of a whole one up, and return how far they go."""
+    """Drop a round that was cut off, move the files of a whole one up, and return how far they go.
+
+    Without a record, or with that of an earlier start of the machine, nothing is kept.
+    """
     shutil.rmtree(place / _PART, ignore_errors=True)
     whole = place / _WHOLE
     if whole.is_dir():
         for name in os.listdir(whole):
             if name != _THROUGH:
                 os.rename(f"{whole}/{name}", f"{place}/{name}")
-        (whole / _THROUGH).rename(place / _THROUGH)  # only now: until then this is done again
+        with contextlib.suppress(FileNotFoundError):  # done, and cut off before the next line
+            (whole / _THROUGH).rename(place / _THROUGH)  # last: until then this is done again
         whole.rmdir()
-    try:
+    with contextlib.suppress(FileNotFoundError):
         record = json.loads((place / _THROUGH).read_text(encoding="ascii"))
-    except FileNotFoundError:
-        return {}
-    if record["boot"] == _boot():
-        through: dict[str, int] = record["through"]
-        return through
-    shutil.rmtree(place)
-    place.mkdir()
+        if record["boot"] == _boot():
+            through: dict[str, int] = record["through"]
+            return through
+    for name in os.listdir(place):
+        os.unlink(f"{place}/{name}")
     return {}
 
 

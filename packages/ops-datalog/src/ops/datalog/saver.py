@@ -117,8 +117,8 @@ def _lay_out_ahead(folder: Path, interval: float) -> None:
 
     try:
         ahead = Ahead(folder)
-    except BlockingIOError:
-        return  # an older saver is at it
+    except OSError:
+        return  # an older saver is at it, or there is no room
     try:
         while True:
             ahead.work()

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _ENTRY = re.compile(r"(\d{3})_(\d{20})(?:_(\d+))?")
 _TOGETHER = 1024
-#: Folders of a layout that is being made, of what was done for it ahead, and of one whose commit was
-#: made (see `layout` and `ahead`).
-DRAFT, AHEAD, DONE = "layout.draft", "layout.ahead", "layout.done"
+#: Folders of a layout that is being made, of what was done for it ahead, of what was given up of that, and
+#: of a layout whose commit was made (see `layout` and `ahead`).
+DRAFT, AHEAD, DROPPED, DONE = "layout.draft", "layout.ahead", "layout.dropped", "layout.done"
 #: A file in the latter: the .npy files of the log are replaced as well.
 REPLACES_NPY = "replaces-npy"
 
@@ -76,7 +76,7 @@ def stored_files(folder: Path) -> StoredFiles:
 def npy_files(folder: Path, without: str = "") -> Iterator[Path]:
     """Yield the .npy files of messages below *folder*, but not those of a draft or ahead of it."""
     for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in {DRAFT, AHEAD, without}]
+        folders[:] = [name for name in folders if name not in {DRAFT, AHEAD, DROPPED, without}]
         for name in names:
             if name.endswith(".npy") and _ENTRY.fullmatch(name[:-4]):
                 yield Path(root, name)
