@@ -261,7 +261,7 @@ class Model:
         yield _with(posted, me, step="unlink", epoch=new)
 
     def unlink(self, state: State, me: int, process: Process):
-        # _forget(old): who has it open keeps it, nobody else can open it any more
+        # The old names go: who has it open keeps it, nobody else can open it any more
         following = _with(state, me, step="try_", memory=FREE)
         yield following._replace(flock=FREE, unlinked=max(state.unlinked, process.epoch))
 

@@ -23,7 +23,7 @@ What a SIGKILL can leave, and why it ends well:
   the semaphore stays 0. After several looks a waiter recovers; were the taker alive after all, it
   backs off because EPOCH has moved.
 - OWNER written: the owner is dead, a waiter recovers; an odd SEQ says that a write was cut short.
-- the name of an old semaphore: it is removed with the segment.
+- the names of old semaphores: the next recovery removes them, or the segment's end does.
 - a recoverer dies: recoveries are serialized by flock on the segment, which the kernel releases. The
   new semaphore is made locked; if it was in force already, the next waiter finds it with OWNER 0 and
   recovers once more.
@@ -187,7 +187,7 @@ class RobustLock:
                 words[INTERRUPTED] += 1
             self._use(new)
             self.post()
-            _forget(mapping.semaphore_name(self._instance, old))
+            mapping.remove_semaphores(self._instance, before=new)
         finally:
             os.close(fd)
 
@@ -195,8 +195,3 @@ class RobustLock:
         """Tell whether a living process holds the lock by an epoch that is over."""
         owners = self.words[OWNER : OWNER + OWNER_SLOTS].tolist()
         return any(owner and is_alive(owner) for owner in owners)
-
-
-def _forget(name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        _multiprocessing.sem_unlink(name)

@@ -11,7 +11,6 @@ Linux is the tested platform. Elsewhere `directory()` refuses with a sentence.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import hashlib
@@ -142,11 +141,11 @@ def semaphore_files(instance: int) -> list[Path]:
     return sorted(directory().glob(f"sem.ops-shm-{instance:x}.*"))
 
 
-def remove_semaphores(instance: int) -> None:
-    """Take away all semaphore names of the segment *instance*."""
+def remove_semaphores(instance: int, *, before: int | None = None) -> None:
+    """Take away the semaphore names of the segment *instance*: all, or those of epochs *before* one."""
     for file in semaphore_files(instance):
-        with contextlib.suppress(FileNotFoundError):
-            file.unlink()
+        if before is None or int(file.name.rpartition(".")[2]) < before:
+            file.unlink(missing_ok=True)
 
 
 def _taken(name: str) -> SegmentExistsError:
