@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
             "(see docs/namespace.md).",
             returncode=4,
         )
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # `pytest &` in a script ignores Ctrl-C, and so would every program that the tests start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
