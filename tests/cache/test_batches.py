@@ -11,7 +11,15 @@ from collections.abc import Callable
 
 import pytest
 
-from ops.cache import BatchOperation, BatchProcessor, CacheClosedError, FailedBatch
+from ops.cache import (
+    BatchOperation,
+    BatchProcessor,
+    CacheClosedError,
+    FailedBatch,
+    LRUCache,
+    TwoLevelCache,
+)
+from ops.foundation.errors import ValidationError
 
 
 def test_operations_are_processed_in_full_batches_and_the_rest_by_a_flush() -> None:
@@ -170,3 +178,28 @@ def test_a_background_flush_processes_what_is_pending(
     with BatchProcessor(seen.extend, flush_interval=0.001) as processor:
         processor.add(1)
         until(lambda: seen == [1])
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), float("inf")])
+def test_an_interval_that_is_no_time_is_refused(wrong: float) -> None:
+    with pytest.raises(ValidationError, match="flush_interval"):
+        BatchProcessor(print, flush_interval=wrong)
+    with pytest.raises(ValidationError, match="flush_interval"):
+        TwoLevelCache(LRUCache(), LRUCache(), write="back", flush_interval=wrong)
+
+
+def test_a_forked_child_leaves_what_is_pending_to_its_parent() -> None:
+    program = """
+import os, sys
+from ops.cache import BatchProcessor
+batches = BatchProcessor(lambda operations: os.write(1, b"processed;"))
+batches.add(1)
+child = os.fork()
+if not child:
+    sys.exit(0)
+os.waitpid(child, 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("processed;", "")

@@ -87,3 +87,19 @@ def test_the_folder_of_a_disk_cache_works_too(
         assert main(["verify", folder]) == 1
         assert main(["clear", folder]) == 0
         assert list(store) == []
+
+
+@pytest.mark.parametrize("days", ["-1", "nan", "soon"])
+def test_prune_refuses_an_age_that_is_none(stored: Any, tmp_path: pathlib.Path, days: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["prune", str(tmp_path), f"--older-than-days={days}"])
+    assert stored.info()["entries"] == 2
+
+
+def test_a_folder_of_a_newer_version_is_a_sentence(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marker = {"format": "ops-cache log", "version": 99, "salt": "00" * 16}
+    (tmp_path / "cache.json").write_text(json.dumps(marker))
+    assert main(["info", str(tmp_path)]) == 2
+    assert "format version 99" in capsys.readouterr().err

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from ops.cache import (
     CorruptEntryWarning,
     DiskCache,
     InvalidKeyError,
+    MemoryCache,
     UnsuitableFolderError,
     ValueTooLargeError,
 )
@@ -497,3 +500,58 @@ assert cache.get("k") == [1]
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "c")], check=True)
     with DiskCache(tmp_path / "c") as cache:
         assert sorted(cache) == ["big", "k"]
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "cache.json").write_text('{"colour": "green"}')
+    (tmp_path / "film.seg").write_text("precious")
+    with pytest.raises(UnsuitableFolderError, match="not made by ops-cache"):
+        DiskCache(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache.json", "film.seg"]
+
+
+def test_a_damaged_marker_takes_only_what_is_the_caches(tmp_path: Path) -> None:
+    (tmp_path / "cache.json").write_text('{"format": "ops-ca')
+    (tmp_path / "film.seg").write_text("precious")
+    with DiskCache(tmp_path) as cache:
+        cache.set(1, 1)
+    assert (tmp_path / "film.seg").read_text() == "precious"
+
+
+@pytest.mark.parametrize("tag", ["x" * 70_000, 5])
+def test_a_tag_that_cannot_be_stored_is_refused(cache: DiskCache, tag: Any) -> None:
+    with pytest.raises(ValidationError, match="tag"):
+        cache.set(1, 1, tag=tag)
+    assert 1 not in cache
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 0, -5])
+def test_a_limit_that_is_no_size_is_refused(tmp_path: Path, wrong: float) -> None:
+    with pytest.raises(ValidationError, match="max_"):
+        DiskCache(tmp_path, max_bytes=wrong)  # type: ignore[arg-type] # as untyped callers do
+    with pytest.raises(ValidationError, match="max_"):
+        MemoryCache(wrong)  # type: ignore[arg-type] # as untyped callers do
+
+
+@pytest.mark.fault
+def test_a_child_that_outlives_the_computation_holds_no_key(cache: DiskCache) -> None:
+    children: list[int] = []
+
+    def compute() -> int:
+        child = os.fork()
+        if not child:
+            signal.pause()
+        children.append(child)
+        return 1
+
+    try:
+        assert cache.get_or_compute("k", compute) == 1
+        cache.delete("k")
+        again = threading.Thread(target=cache.get_or_compute, args=("k", lambda: 2), daemon=True)
+        again.start()
+        again.join(20)
+        assert cache["k"] == 2
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from typing import Any
 
 from ops.cache import (
@@ -107,3 +109,56 @@ def test_a_storage_whose_path_comes_second_is_invalidated_by_its_path():
     assert cached.read_json("a.json") == {"v": 2}
     cached.write_json(path="a.json", data={"v": 3})
     assert cached.read_json(path="a.json") == {"v": 3}
+
+
+def test_another_spelling_of_a_path_is_the_same_path() -> None:
+    storage = Storage()
+    cached = CachedStorage(storage, LRUCache())
+    cached.read_json("path/to/config.json")
+    storage.files["path/to/config.json"] = 5
+    cached.write_json("./path//to/config.json", None)
+    assert cached.read_json("path/to/config.json") == 5
+
+
+def test_a_read_with_an_argument_without_digest_is_passed_on() -> None:
+    class Reader:
+        def read_lines(self, path: str, wanted: Any) -> list[str]:
+            return [line for line in (path, "b") if wanted(line)]
+
+    class Odd:
+        __slots__ = ("__weakref__",)
+
+        def __call__(self, line: str) -> bool:
+            return line == "b"
+
+        def __reduce_ex__(self, protocol: object) -> Any:
+            raise TypeError("no content")
+
+    assert CachedStorage(Reader(), LRUCache()).read_lines("a", Odd()) == ["b"]
+
+
+def test_a_cached_storage_can_be_copied() -> None:
+    cached = CachedStorage(Storage(), LRUCache())
+    assert copy.copy(cached).read_json("path/to/config.json") == {"a": [1]}
+
+
+def test_callbacks_run_without_the_lock_also_for_operations_of_two_steps() -> None:
+    def other_thread_reads(*_entry: object) -> None:
+        reader = threading.Thread(target=lambda: seen.append(len(cache)))
+        reader.start()
+        reader.join(20)
+        assert not reader.is_alive()
+
+    seen: list[int] = []
+    cache: LRUCache[int, int] = LRUCache(1, on_evict=other_thread_reads)
+    cache.set(1, 1)
+    assert cache.setdefault(2, 2) == 2
+    now = [0.0]
+    timed: LRUCache[int, int] = LRUCache(
+        2, on_evict=lambda *_: other_thread_reads(), clock=lambda: now[0]
+    )
+    cache.clear()
+    timed.set(1, 1, ttl=1)
+    now[0] = 2
+    assert timed.get_with_ttl(1) == (None, None)
+    assert seen == [1, 0]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from ops.cache import MemoryCache, cache_decorator, memoize
+from ops.foundation.errors import ValidationError
 
 
 def test_keyword_positional_and_default_are_one_call() -> None:
@@ -136,3 +139,103 @@ def test_tasks_compute_once_and_a_cancelled_leader_hands_over() -> None:
 
     assert asyncio.run(main()) == [1, 1, 1]
     assert calls == [1, 1]
+
+
+def test_an_error_in_the_users_key_is_raised() -> None:
+    f = memoize(key=lambda x: x + "s")(lambda x: x)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        f(1)
+
+
+def test_a_key_that_cannot_be_hashed_counts_by_its_content_alone() -> None:
+    calls: list[int] = []
+
+    @memoize(key=lambda x, y: [x])
+    def f(x: int, y: int) -> int:
+        calls.append(y)
+        return x
+
+    assert (f(1, 2), f(1, 3), calls) == (1, 1, [2])
+    assert f.contains(1, 4)
+
+
+def test_a_parameter_may_have_the_name_of_a_builtin() -> None:
+    called: list[object] = []
+
+    @memoize
+    def f(hash: Callable[[object], object], frozenset: int = 0, **more: int) -> int:  # noqa: A002
+        return frozenset + sum(more.values())
+
+    assert f(called.append, a=1) == f(called.append, a=1) == 1
+    assert not called
+    assert f.cache_info().size == 1
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan")])
+def test_a_wrong_time_to_live_is_refused_when_it_is_given(wrong: float) -> None:
+    with pytest.raises(ValidationError, match="time to live"):
+        memoize(ttl=wrong)
+
+
+def test_a_generator_function_is_refused_because_its_result_can_be_read_once() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def later() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (numbers, later):
+        with pytest.raises(ValidationError, match="generator"):
+            memoize(function)
+
+
+def test_one_name_to_ignore_needs_no_list() -> None:
+    f = memoize(ignore="debug")(lambda x, debug=False: (x, debug))
+    assert f(1, debug=True) == f(1) == (1, True)
+
+
+def test_a_refresh_that_never_began_is_begun_again() -> None:
+    calls: list[int] = []
+
+    @memoize(ttl=1e-9, stale="refresh")
+    async def f() -> int:
+        calls.append(1)
+        return len(calls)
+
+    async def read_and_cancel() -> int:
+        found = await f()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        return found
+
+    async def read_twice() -> int:
+        await f()
+        await asyncio.sleep(0)
+        return await f()
+
+    assert asyncio.run(read_and_cancel()) == asyncio.run(read_and_cancel()) == 1
+    assert asyncio.run(read_twice()) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_during_a_computation_computes_for_itself() -> None:
+    began, finish = threading.Event(), threading.Event()
+
+    @memoize
+    def f() -> int:
+        if not began.is_set():
+            began.set()
+            finish.wait(20)
+        return os.getpid()
+
+    other = threading.Thread(target=f)
+    other.start()
+    began.wait(20)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # ends a child that waits for a thread it does not have
+        os._exit(f() != os.getpid())
+    assert os.waitpid(child, 0)[1] == 0
+    finish.set()
+    other.join()

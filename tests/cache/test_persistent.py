@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ops.cache import CorruptEntryWarning, UncacheableCallError, cache, configure
+from ops.foundation.errors import ValidationError
 
 
 @pytest.fixture(autouse=True)
@@ -211,3 +212,81 @@ def test_long_texts_are_not_kept_to_recognise_calls() -> None:
     f = cache(lambda text: len(text) + 0)
     assert (f("x" * 5000), f("x" * 5000), f("short"), f("short")) == ((5000,) * 2 + (5,) * 2)
     assert len(f._digests) == 1
+
+
+def test_setting_a_parameter_leaves_the_folder(folder: pathlib.Path) -> None:
+    configure(epochs=4)
+    assert cache(lambda x: x).info()["folder"].startswith(str(folder))
+
+
+def test_what_yields_or_is_awaited_is_refused() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def later() -> int:
+        return 1
+
+    for function in (numbers, later):
+        with pytest.raises(ValidationError, match=r"memoize|generator"):
+            cache(function)
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan")])
+def test_a_wrong_time_to_live_is_refused(wrong: float) -> None:
+    with pytest.raises(ValidationError, match="time to live"):
+        cache(ttl=wrong)(lambda: 1)
+
+
+def test_one_name_needs_no_list(folder: pathlib.Path) -> None:
+    calls: list[int] = []
+
+    @cache(ignore="calls", depends_on="epochs")
+    def f(calls: list[int]) -> int:
+        calls.append(1)
+        return len(calls)
+
+    configure(epochs=1)
+    assert f(calls) == f(calls) == 1
+    configure(epochs=2)
+    assert f(calls) == 2
+
+
+def test_the_metadata_hold_no_argument_that_is_ignored(folder: pathlib.Path) -> None:
+    class Connection:
+        def __repr__(self) -> str:
+            raise RuntimeError("closed")
+
+    @cache(ignore=["password"])
+    def f(user: str, password: object) -> str:
+        return user
+
+    assert f("me", "hunter2") == "me"
+    assert f("you", Connection()) == "you"
+    texts = [path.read_text() for path in folder.rglob("*.yaml")]
+    assert len(texts) == 2
+    assert not any("hunter2" in text for text in texts)
+
+
+def test_info_counts_what_is_there_also_while_it_is_removed() -> None:
+    f = cache(lambda x: x)
+    f(1), f(2)
+    f.filename({"x": 1}).unlink()
+    assert f.info()["entries"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"DATA_FOLDER=data  # where results are\n",
+        b"\xef\xbb\xbfDATA_FOLDER=data\n",
+        b"# caf\xe9\nexport DATA_FOLDER = 'data' # here\n",
+    ],
+)
+def test_a_dotenv_may_have_comments_a_mark_and_other_encodings(
+    text: bytes, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(data_folder=None)
+    monkeypatch.delenv("DATA_FOLDER", raising=False)
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path(".env").write_bytes(text)
+    assert cache(lambda: 1).info()["folder"].startswith("data/cache/")

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.cache.disk.folder import MARKER
 from ops.cache.disk.store import DiskCache
+from ops.cache.errors import CacheError
 from ops.foundation.formatting import format_bytes
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError, SignatureError
@@ -45,10 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dir", type=pathlib.Path, help="a data folder, which holds cache/, or one of a DiskCache"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--older-than-days", type=float, default=30.0, help="for prune")
+    parser.add_argument("--older-than-days", type=_days, default=30.0, help="for prune")
     options = parser.parse_args(argv)
     if (options.dir / MARKER).is_file():
-        return _on_disk_cache(options.command, options.dir, as_json=options.json)
+        try:
+            return _on_disk_cache(options.command, options.dir, as_json=options.json)
+        except CacheError as error:
+            print(f"ops-cache: {error}", file=sys.stderr)
+            return 2
     root = options.dir / "cache"
     if not root.is_dir():
         print(f"{root} is no folder; nothing was cached there.", file=sys.stderr)
@@ -65,6 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _remove_unfinished(root)
     _print(options.command, rows, as_json=options.json)
     return 1 if options.command == "verify" and rows else 0
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days < math.inf:
+        raise ValueError(text)
+    return days
 
 
 def _on_disk_cache(command: str, folder: pathlib.Path, *, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import os
 import sys
 import threading
 import warnings
@@ -17,6 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ops.cache.errors import CacheClosedError
+from ops.cache.expiry import check_interval
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
 
@@ -52,7 +54,8 @@ class BatchProcessor(Generic[T]):
 
     A full batch is processed by the `add` that filled it, which slows producers down as needed; a
     smaller one after *flush_interval* seconds (None: only by `flush`), by `close`, and at exit. A
-    processor that is dropped without `close` logs how many operations are lost with it.
+    processor that is dropped without `close` warns how many operations are lost with it. A forked
+    child leaves what was pending to its parent.
     """
 
     def __init__(
@@ -61,9 +64,11 @@ class BatchProcessor(Generic[T]):
         batch_size: int = 100,
         flush_interval: float | None = None,
     ) -> None:
-        if batch_size < 1:
+        if not batch_size >= 1:
             msg = f"batch_size must be at least 1, not {batch_size}."
             raise ValidationError(msg)
+        if flush_interval is not None:
+            check_interval("flush_interval", flush_interval)
         self._process = process_func
         self._batch_size = batch_size
         self._pending: deque[T] = deque()
@@ -140,6 +145,11 @@ class BatchProcessor(Generic[T]):
         _open.discard(self)
         self.flush()
 
+    def leave_to_parent(self) -> None:
+        """Forget, in a forked child, what the parent has taken and will process."""
+        self._working, self._gate = threading.RLock(), threading.Lock()
+        self._pending, self._failed = deque(), deque()
+
     def __enter__(self) -> Self:
         return self
 
@@ -168,6 +178,15 @@ def _flush_regularly(owner: weakref.ref[Any], stop: threading.Event, interval: f
         except Exception:  # noqa: BLE001 - kept aside, and tried again after the next interval
             _log.exception("A batch failed; %d operations are pending", processor.pending_count)
         del processor  # while waiting, this thread keeps nothing alive
+
+
+def _after_in_child() -> None:
+    for processor in list(_open):
+        processor.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)
 
 
 @atexit.register

@@ -12,7 +12,9 @@ import ast
 import functools
 import os
 import pathlib
+import re
 import sys
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import ValidationError
@@ -23,14 +25,21 @@ if TYPE_CHECKING:
 __all__ = ["cache_folder", "configure", "parameter"]
 
 _PARAMS = pathlib.Path("params.py")
+_ASSIGNMENT = re.compile(
+    r"""\s*(export\s+)?DATA_FOLDER\s*=\s*((?P<mark>["'])(?P<quoted>.*?)(?P=mark)|(?P<plain>.*?))(\s#.*|\s*$)"""
+)
 
 _settings: dict[str, Any] = {}
 _parameters: dict[str, Any] = {}
 
 
-def configure(data_folder: StrPath | None = None, **params: Any) -> None:
-    """Set the data folder and parameters of this process; None goes back to the environment."""
-    _settings["data_folder"] = None if data_folder is None else pathlib.Path(data_folder)
+def configure(data_folder: StrPath | EllipsisType | None = ..., **params: Any) -> None:
+    """Set the data folder and parameters of this process; what is left out stays as it is.
+
+    *data_folder* None goes back to the environment.
+    """
+    if not isinstance(data_folder, EllipsisType):
+        _settings["data_folder"] = None if data_folder is None else pathlib.Path(data_folder)
     _parameters.update(params)
 
 
@@ -107,11 +116,11 @@ def _read_params(path: pathlib.Path, _version: tuple[int, ...]) -> dict[str, ast
 @functools.lru_cache(maxsize=4)
 def _read_dotenv(path: pathlib.Path, _version: tuple[int, ...]) -> str | None:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # A path in an unknown encoding comes out as it went in.
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError:
         return None
     for line in lines:
-        name, _, value = line.removeprefix("export ").partition("=")
-        if name.strip() == "DATA_FOLDER":
-            return value.strip().strip("\"'")
+        if found := _ASSIGNMENT.match(line):
+            return found["quoted"] or found["plain"].strip()
     return None

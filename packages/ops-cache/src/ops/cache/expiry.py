@@ -19,7 +19,7 @@ from ops.foundation.errors import ValidationError
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-__all__ = ["Expirations", "Ttl", "TtlLike", "check_ttl"]
+__all__ = ["Expirations", "Ttl", "TtlLike", "check_interval", "check_ttl"]
 
 K = TypeVar("K", bound="Hashable")
 
@@ -39,6 +39,13 @@ def check_ttl(ttl: float | None) -> float | None:
         msg = f"A time to live must be zero or more seconds, not {ttl!r}."
         raise ValidationError(msg, suggestions=("Use None for entries that never expire.",))
     return None if ttl == inf else ttl
+
+
+def check_interval(name: str, seconds: float) -> float:
+    """Return *seconds*; raise `ValidationError` unless they are a time that can be waited for."""
+    if not 0 < seconds < inf:
+        raise ValidationError(f"{name} must be more than zero seconds, not {seconds!r}.")
+    return seconds
 
 
 class Expirations(Generic[K]):

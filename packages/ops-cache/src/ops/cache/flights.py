@@ -3,12 +3,15 @@
 The first thread to ask for a key leads; the others wait for it. A leader that fails takes its
 exception home and a waiter leads next. Waiting is refused where it could never end: a thread that
 leads a key and asks for it again (recursion), or that would wait for a thread that waits, through
-however many others, for itself, computes the value on its own.
+however many others, for itself, computes the value on its own. A child that was forked has none of
+the other threads, so it forgets what they lead.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -38,6 +41,14 @@ class SingleFlight(Generic[K]):
         self._mutex = threading.Lock()
         self._flights: dict[K, _Flight] = {}
         self._waiting: dict[int, _Flight] = {}
+        _all.add(self)
+
+    def forget_other_threads(self) -> None:
+        """Keep only what this thread leads: in a forked child there is no other thread."""
+        me = threading.get_ident()
+        self._mutex = threading.Lock()  # the old one may be held by a thread that is not here
+        self._flights = {key: f for key, f in self._flights.items() if f.leader == me}
+        self._waiting = {}
 
     def do(
         self,
@@ -100,3 +111,15 @@ class SingleFlight(Generic[K]):
                 return True
             step = self._waiting.get(step.leader)
         return False
+
+
+_all: weakref.WeakSet[SingleFlight[Any]] = weakref.WeakSet()
+
+
+def _after_in_child() -> None:
+    for flights in list(_all):
+        flights.forget_other_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)

@@ -58,7 +58,11 @@ class KeyLocks:
             yield
         finally:
             if descriptor >= 0:
-                os.close(descriptor)  # closes the description, and with it the lock
+                # Not by closing alone: a child forked in the block still has the description open.
+                with contextlib.suppress(OSError):
+                    free = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, free)
+                os.close(descriptor)
 
     def _open(self) -> int:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import posixpath
 import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ops.cache.errors import ValueTooLargeError
 from ops.cache.memory import MISSING
 from ops.serialize.digests import digest
+from ops.serialize.errors import UnsupportedTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +26,10 @@ class CachedStorage:
     """Any object with `read_*`, `write_*` and `delete_*` methods, its reads cached by path.
 
     The path is the parameter called `path`, or the first where none is: `write_json(data, path)` and
-    `read(path)` both work. A write or delete forgets every cached read of that
+    `read(path)` both work, and `./a` is `a`. A write or delete forgets every cached read of that
     path, before and after, also when it fails. Each read is an entry of its own, so the limits of the
-    cache see its size; one that is too large is passed on, not kept. Callers get copies, so nobody shares a mutable.
+    cache see its size; one that is too large, or whose arguments have no digest, is passed on, not
+    kept. Callers get copies, so nobody shares a mutable.
     """
 
     def __init__(self, storage: Any, cache: Any) -> None:
@@ -34,6 +37,8 @@ class CachedStorage:
         self._cache = cache
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also what copying and pickling ask for before there is a storage
+            raise AttributeError(name)
         member = getattr(self._storage, name)
         verb = name.partition("_")[0]
         if verb == "read":
@@ -44,12 +49,16 @@ class CachedStorage:
 
     def _read(self, name: str, member: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         path = _path_of(member, args, kwargs)
-        reads = self._cache.get(("storage", str(path)), MISSING)
+        try:
+            call = digest([args, kwargs], algorithm="blake2b")
+        except UnsupportedTypeError:
+            return member(*args, **kwargs)
+        reads = self._cache.get(path, MISSING)
         if reads is MISSING:
             reads = _Reads()
-            self._cache.set(("storage", str(path)), reads)
+            self._cache.set(path, reads)
         # A write while we read removes `reads`, so nobody asks for this key again.
-        key = ("storage", reads.token, name, digest([args, kwargs], algorithm="blake2b"))
+        key = ("storage", reads.token, name, call)
         value = self._cache.get(key, MISSING)
         if value is MISSING:
             value = member(*args, **kwargs)
@@ -66,18 +75,20 @@ class CachedStorage:
         finally:
             self._forget(path)
 
-    def _forget(self, path: Any) -> None:
-        reads = self._cache.get(("storage", str(path)), MISSING)
-        self._cache.delete(("storage", str(path)))
+    def _forget(self, path: tuple[str, str]) -> None:
+        reads = self._cache.get(path, MISSING)
+        self._cache.delete(path)
         if reads is not MISSING:
             for key in tuple(reads.keys):
                 self._cache.delete(key)
 
 
-def _path_of(member: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Return which of the arguments is the path; wrong arguments raise as the member would."""
+def _path_of(member: Callable[..., Any], args: Any, kwargs: Any) -> tuple[str, str]:
+    """Return the key of the argument that is the path; wrong arguments raise as the member would."""
     bound = inspect.signature(member).bind(*args, **kwargs).arguments
-    return bound["path"] if "path" in bound else next(iter(bound.values()), None)
+    path = bound["path"] if "path" in bound else next(iter(bound.values()), None)
+    # Spellings that may mean one file are forgotten together; their reads stay apart by their digests.
+    return ("storage", posixpath.normpath(str(path)))
 
 
 class _Reads:

@@ -15,9 +15,10 @@ import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from ops.cache.errors import UncacheableCallError
-from ops.cache.expiry import Ttl
+from ops.cache.expiry import Ttl, check_ttl
 from ops.cache.memory import MISSING, MemoryCache
 from ops.cache.s3fifo import OpenS3FIFOCache
+from ops.cache.sources import as_names
 from ops.cache.staleness import StaleStore
 from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest
@@ -89,15 +90,16 @@ def memoize(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Remember the results of a function or coroutine function.
 
     *ttl* in seconds; *ignore* names parameters that do not change the result; *key* computes the
-    key from the arguments. Threads, or tasks of one event loop, that ask for the same missing
+    key from the arguments. A generator function is refused: what it returns can be read once. Threads, or tasks of one event loop, that ask for the same missing
     result compute it once. *cache* is a memory cache of this function alone, or a `DiskCache` or
-    `RedisCache`, where results outlive the process, all processes compute a missing result once,
-    and a call is known by module, name and a typed digest of its arguments.
+    `RedisCache`, where results outlive the process, all processes compute a missing result of a
+    plain function once, and a call is known by module, name and a typed digest of its arguments.
 
     *stale* says what happens to a result whose time has come: with "block" all callers wait for the
     new one; with "serve" one computes and the others get the old one; with "refresh" all get the
     old one and a thread, or task, computes.
     """
+    check_ttl(options.get("ttl"))  # here, where the mistake is, and not at the first call
     if func is None:
         return lambda f: _memoized(f, **options)
     return _memoized(func, **options)
@@ -116,6 +118,11 @@ def _memoized(
     cache: Any = None,
     stale: Stale = "block",
 ) -> Any:
+    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+        raise ValidationError(
+            f"{func.__qualname__} is a generator function, whose result can be read only once.",
+            suggestions=("Memoize a function that returns a list or tuple.",),
+        )
     store: Any = cache
     if cache is None:
         own_store = OpenS3FIFOCache if ttl is None and stale == "block" else MemoryCache
@@ -143,7 +150,7 @@ def _memoized(
 
     generated = _generate(
         func,
-        frozenset(ignore),
+        frozenset(as_names(ignore)),
         key,
         {"slow": slow, "digest": content_key} | _reader(store),
         is_async=is_async,
@@ -190,7 +197,10 @@ def _generate(
         msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
         raise ValidationError(msg)
     space = {f"_ops_{name}": value for name, value in names.items()}
-    space |= {"_ops_func": func, "_ops_key": key}
+    # Built-in names too: a parameter may be called `hash`.
+    space |= {"_ops_func": func, "_ops_key": key, "_ops_hash": hash, "_ops_frozenset": frozenset}
+    space["_ops_misses"] = (KeyError, TypeError)
+    space["_ops_type_error"] = TypeError
     declared, passed, keyed = [], [], []
     for p in signature.parameters.values():
         if p.default is not p.empty:
@@ -206,7 +216,7 @@ def _generate(
         }
         passed.append(star.get(p.kind, "") + p.name)
         if p.name not in ignore:
-            keyed.append(f"frozenset({p.name}.items())" if p.kind is p.VAR_KEYWORD else p.name)
+            keyed.append(f"_ops_frozenset({p.name}.items())" if p.kind is p.VAR_KEYWORD else p.name)
     head = str(inspect.Signature(declared))
     call = ", ".join(passed)
     raw = [p.name for p in signature.parameters.values() if p.name not in ignore]
@@ -217,15 +227,23 @@ def _generate(
     content = f"_ops_digest([{', '.join(raw)}])"
     if names["digest"] is not _content_key and key is None:
         made = content
+    make = f"""
+    try:
+        _ops_made = {made}
+        _ops_hash(_ops_made)
+    except _ops_type_error:
+        _ops_made = {content}"""
+    if key is not None:  # its errors are the user's, and what it returns is all that counts
+        make = f"""
+    _ops_made = {made}
+    try:
+        _ops_hash(_ops_made)
+    except _ops_type_error:
+        _ops_made = _ops_digest([_ops_made])"""
     lookup = f"_ops_hot[{made}]" if "hot" in names else f"_ops_read({made})"
     prefix, wait = ("async ", "await ") if is_async else ("", "")
     source = f"""
-def key{head}:
-    try:
-        _ops_made = {made}
-        hash(_ops_made)
-    except TypeError:
-        _ops_made = {content}
+def key{head}:{make}
     return _ops_made
 
 _ops_make = key
@@ -233,7 +251,7 @@ _ops_make = key
 {prefix}def wrapper{head}:
     try:
         return {lookup}
-    except (KeyError, TypeError):
+    except _ops_misses:
         pass
     return {wait}_ops_slow(_ops_make({call}), lambda: _ops_func({call}))
 """

@@ -121,13 +121,17 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
 
     def _read(self, key: K) -> Any:
         with self._lock:
-            self._expire_due()
-            value = self._use(key)
-            if value is MISSING:
-                self._misses += 1
-            else:
-                self._hits += 1
+            value = self._look_up(key)
         self._report_gone()
+        return value
+
+    def _look_up(self, key: K) -> Any:
+        self._expire_due()
+        value = self._use(key)
+        if value is MISSING:
+            self._misses += 1
+        else:
+            self._hits += 1
         return value
 
     @overload
@@ -149,7 +153,10 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
     def get_with_ttl(self, key: K, default: Any = None) -> Any:
         """Return the value as `get` does, and the seconds it has left (None: it never expires)."""
         with self._lock:
-            return self.get(key, default), self._expirations.remaining(key, self._clock())
+            value = self._look_up(key)
+            left = self._expirations.remaining(key, self._clock())
+        self._report_gone()
+        return default if value is MISSING else value, left
 
     @property
     def default_ttl(self) -> float | None:
@@ -197,14 +204,14 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
         size = self._sizeof(value) if self._sizeof is not None else 0
         with self._lock:
             self._expire_due()
-            if seconds == 0:
-                self._discard(key)
-                self._evictions[EvictionCause.EXPIRED] += 1
-            else:
-                self._set(key, value, size, seconds)
+            self._set(key, value, size, seconds)
         self._report_gone()
 
     def _set(self, key: K, value: V, size: int, seconds: float | None) -> None:
+        if seconds == 0:
+            self._discard(key)
+            self._evictions[EvictionCause.EXPIRED] += 1
+            return
         if self._max_memory is not None and size > self._max_memory:
             self._discard(key)
             self._rejected += 1
@@ -340,11 +347,13 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
 
     def setdefault(self, key: K, default: Any = None) -> Any:
         """Return the value of *key*, storing *default* first if there is none, in one step."""
+        size = self._sizeof(default) if self._sizeof is not None else 0
         with self._lock:
-            value = self.get(key, MISSING)
+            value = self._look_up(key)
             if value is MISSING:
-                self.set(key, default)
+                self._set(key, default, size, self._default_ttl)
                 value = default
+        self._report_gone()
         return value
 
     def __eq__(self, other: object) -> bool:

@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, T
 
 from ops.cache.configuration import cache_folder, parameter
 from ops.cache.errors import CorruptEntryWarning, UncacheableCallError
+from ops.cache.expiry import check_ttl
 from ops.cache.flights import SingleFlight
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING, MemoryCache
-from ops.cache.sources import IMMUTABLE, fingerprint, is_constant
+from ops.cache.sources import IMMUTABLE, as_names, fingerprint, is_constant
 from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
 from ops.foundation.formatting import format_bytes, format_duration
@@ -70,21 +71,22 @@ class CacheWrapper(Generic[P, R]):
         compress: Literal["auto"] | bool = "auto",
         trust: Any = "safe",
     ) -> None:
+        _refuse_one_shot(func)
         functools.update_wrapper(self, func)
         self._func = func
         self._signature = inspect.signature(func)
-        self._ignore = frozenset(ignore)
+        self._ignore = frozenset(as_names(ignore))
         closed_over = getattr(getattr(func, "__code__", None), "co_freevars", ())
         if unknown := self._ignore - {*self._signature.parameters, *closed_over}:
             msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
             raise ValidationError(msg)
-        self._depends_on = tuple(depends_on)
+        self._depends_on = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
         self._version = version
         self._constant: str | None = None
         self._digests: MemoryCache[Any, str] = MemoryCache(1024)
         self._prefix: tuple[pathlib.Path | None, str] = (None, "")
         self._code = code
-        self._ttl = ttl
+        self._ttl = check_ttl(ttl)
         self._compress = compress
         self._serializer = SmartSerializer(trust=trust)
         self._flights: SingleFlight[str] = SingleFlight()
@@ -143,7 +145,10 @@ class CacheWrapper(Generic[P, R]):
 
     def info(self) -> dict[str, Any]:
         """Return folder, number of entries and bytes of the results of this function."""
-        sizes = [p.with_suffix(".pkl").stat().st_size for p in self._files()]
+        sizes = []
+        for path in self._files():
+            with contextlib.suppress(FileNotFoundError):  # it is being removed
+                sizes.append(path.with_suffix(".pkl").stat().st_size)
         return {"folder": str(self._folder()), "entries": len(sizes), "size": sum(sizes)}
 
     def dependency_fingerprint(self, seen: frozenset[int] = frozenset()) -> str:
@@ -283,7 +288,8 @@ class CacheWrapper(Generic[P, R]):
             "function": self._func.__qualname__,
             "module": self._func.__module__,
             "signature": str(self._signature),
-            "arguments": {name: _shown(value) for name, value in bound.items()},
+            # Not those that are ignored: what changes no result may be a password.
+            "arguments": {n: _shown(value) for n, value in bound.items() if n not in self._ignore},
             "created": dt.datetime.now(dt.UTC).isoformat(),
             "version": None if self._version is None else str(self._version),
             "time_taken": seconds,
@@ -334,6 +340,22 @@ def _is_small(value: object) -> bool:
     return not isinstance(value, (str, bytes)) or len(value) <= 1024  # what is kept stays small
 
 
+def _refuse_one_shot(func: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(func):
+        raise ValidationError(
+            f"{func.__qualname__} is a coroutine function, which @cache cannot await.",
+            suggestions=("Use memoize(cache=DiskCache(...)).",),
+        )
+    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+        raise ValidationError(
+            f"{func.__qualname__} is a generator function, whose result can be read only once.",
+            suggestions=("Cache a function that returns a list or tuple.",),
+        )
+
+
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - it is for people to look at, and the result is good
+        text = f"<{type(value).__qualname__}>"
     return text if len(text) <= 200 else text[:197] + "..."

@@ -15,7 +15,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ops.cache.disk.keys import decode_key, encode_key, namespace_prefix
+from ops.cache.disk.keys import decode_key, encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.values import ValueCodec
 from ops.cache.errors import CorruptEntryWarning, ValueTooLargeError
 from ops.cache.expiry import Ttl, check_ttl
@@ -42,6 +42,7 @@ _log = get_logger("ops.cache")
 _FRONT = struct.Struct("<BH")
 _LARGEST = 512 << 20  # what Redis takes as one value
 _LONGEST_PAUSE = 0.1
+_LONGEST_TTL = 1e12  # seconds; beyond it, which is 30 000 years, the server refuses
 _UNLINK_AT_ONCE = 500
 # A key may have been stored again with another tag: its value says which one counts.
 _DELETE_TAG = """
@@ -216,13 +217,13 @@ class RedisCache:
                 return
             pipeline = self._client.pipeline()
             pipeline.set(entry, data, px=milliseconds)
-            pipeline.sadd(self._name(b"t", tag.encode()), entry)
+            pipeline.sadd(self._name(b"t", encode_tag(tag)), entry)
             pipeline.execute()
 
     def _encode(self, key: Hashable, value: Any, tag: str | None) -> tuple[bytes, bytes]:
         name = encode_key(self._prefix, key)
         flags, data = self._codec.encode(name, value)
-        label = b"" if tag is None else tag.encode()
+        label = encode_tag(tag)
         if not isinstance(data, bytes) or len(data) + len(label) + _FRONT.size > _LARGEST:
             self._counts.rejected += 1
             raise ValueTooLargeError(f"The value of {key!r} exceeds the {_LARGEST} bytes of Redis.")
@@ -230,7 +231,9 @@ class RedisCache:
 
     def _milliseconds(self, ttl: TtlLike) -> int | None:
         seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
-        return None if seconds is None else max(int(seconds * 1000), 1 if seconds else 0)
+        if seconds is None or seconds > _LONGEST_TTL:
+            return None
+        return max(int(seconds * 1000), 1 if seconds else 0)
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         self.set(key, value)
@@ -262,8 +265,9 @@ class RedisCache:
     def delete_tag(self, tag: str) -> int:
         """Remove the entries that were set with *tag*; return how many."""
         count: Any = 0
+        label = encode_tag(tag)
         with self._server.reached():
-            count = self._delete_tag(keys=[self._name(b"t", tag.encode())], args=[tag.encode()])
+            count = self._delete_tag(keys=[self._name(b"t", label)], args=[label])
         return int(count)
 
     def clear(self) -> None:

@@ -38,7 +38,7 @@ def approximate_size(value: object) -> int:
 
 def positive_limit(name: str, limit: int | None) -> int | None:
     """Return *limit*, or raise `ValidationError` when it is below 1."""
-    if limit is not None and limit < 1:
+    if limit is not None and not limit >= 1:  # NaN too
         msg = f"{name} must be at least 1, not {limit!r}."
         raise ValidationError(msg, suggestions=("Use None for no limit.",))
     return limit

@@ -20,15 +20,20 @@ from ops.serialize.digests import digest
 from ops.serialize.errors import UnsupportedTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["IMMUTABLE", "fingerprint", "is_constant"]
+__all__ = ["IMMUTABLE", "as_names", "fingerprint", "is_constant"]
 
 IMMUTABLE = frozenset((int, float, complex, str, bytes, bool, type(None)))
 
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 
 _codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+
+
+def as_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return *names* as a tuple; a single string is one name, not its letters."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def fingerprint(

@@ -79,7 +79,13 @@ class StaleStore:
         if not self._in_background:
             return self._renew(key, fn)
         name = "ops-cache-refresh"
-        threading.Thread(target=self._renew_quietly, args=(key, fn), name=name, daemon=True).start()
+        thread = threading.Thread(
+            target=self._renew_quietly, args=(key, fn), name=name, daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the process ends: a later call begins again
+            self._end(key)
         return entry[0]
 
     async def get_or_compute_async(
@@ -96,6 +102,7 @@ class StaleStore:
         task = asyncio.create_task(self._renew_async_quietly(key, fn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._end(key))  # it may be cancelled before it began
         return entry[0]
 
     def _begin(self, key: Any) -> bool:

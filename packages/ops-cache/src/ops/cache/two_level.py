@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -9,7 +10,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from ops.cache.errors import CacheClosedError, ValueTooLargeError
-from ops.cache.expiry import Ttl, check_ttl
+from ops.cache.expiry import Ttl, check_interval, check_ttl
 from ops.cache.flights import SingleFlight
 from ops.cache.memory import MISSING
 from ops.foundation.errors import ValidationError
@@ -194,6 +195,7 @@ class _WriteBack:
     """Entries on their way to the second level, newest per key, and the thread that writes them."""
 
     def __init__(self, level: Level, interval: float, most: int) -> None:
+        check_interval("flush_interval", interval)
         self._level = level
         self._most = most
         self._pending: dict[Any, _Pending] = {}
@@ -201,7 +203,8 @@ class _WriteBack:
         self._flushing = threading.RLock()  # a deletion waits for the flush that has begun
         self._stop = threading.Event()
         # Runs when nobody refers to the cache any more, and at the end of the process.
-        self._rest = weakref.finalize(self, _write_rest, level, self._pending, self._stop)
+        rest = (level, self._pending, self._stop, os.getpid())
+        self._rest = weakref.finalize(self, _write_rest, *rest)
         threading.Thread(
             target=_flush_regularly,
             args=(weakref.ref(self), self._stop, interval),
@@ -269,7 +272,11 @@ def _flush_regularly(back: weakref.ref[_WriteBack], stop: threading.Event, inter
         del target
 
 
-def _write_rest(level: Level, pending: dict[Any, _Pending], stop: threading.Event) -> None:
+def _write_rest(
+    level: Level, pending: dict[Any, _Pending], stop: threading.Event, owner: int
+) -> None:
+    if os.getpid() != owner:  # a forked child leaves them to its parent
+        return
     stop.set()
     for key, entry in list(pending.items()):
         try:

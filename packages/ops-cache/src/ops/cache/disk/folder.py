@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import sys
 from typing import TYPE_CHECKING
@@ -23,7 +24,9 @@ __all__ = ["MARKER", "open_folder"]
 
 _log = get_logger("ops.cache")
 MARKER = "cache.json"
+_FORMAT = "ops-cache log"
 _VERSION = 1
+_SEGMENT = re.compile(r"\d{8,}\.(seg|hint)")
 _REMOTE = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "fuse.s3fs")
 )
@@ -58,16 +61,22 @@ def open_folder(folder: pathlib.Path) -> tuple[bytes, bool]:
 
 
 def _read_marker(path: pathlib.Path) -> bytes | None:
-    """Return the salt; None when there is no marker, or a damaged one, which is set aside."""
+    """Return the salt; None when there is no marker, or a damaged one, which is removed."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("format") != _FORMAT:
+            raise UnsuitableFolderError(
+                f"{path} was not made by ops-cache; nothing in {path.parent} was touched.",
+                suggestions=("Give the cache a folder of its own.",),
+            )
         version, salt = int(record["version"]), bytes.fromhex(record["salt"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         # Without the salt no record can be checked, so none of them counts any more.
         _log.warning("%s is damaged (%s): the cache starts empty", path, error)
-        for old in (*path.parent.glob("*.seg"), *path.parent.glob("*.hint"), path):
+        ours = [old for old in path.parent.iterdir() if _SEGMENT.fullmatch(old.name)]
+        for old in (*ours, path):
             old.unlink(missing_ok=True)
         return None
     if version > _VERSION:
@@ -81,7 +90,7 @@ def _read_marker(path: pathlib.Path) -> bytes | None:
 def _make_marker(folder: pathlib.Path) -> bytes:
     salt = secrets.token_bytes(16)
     path, fresh = folder / MARKER, folder / f".{MARKER}.{secrets.token_hex(6)}"
-    record = {"format": "ops-cache log", "version": _VERSION, "salt": salt.hex()}
+    record = {"format": _FORMAT, "version": _VERSION, "salt": salt.hex()}
     try:
         with fresh.open("x", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

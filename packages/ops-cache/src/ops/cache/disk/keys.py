@@ -10,13 +10,14 @@ import ast
 import math
 from typing import TYPE_CHECKING, Any
 
-from ops.cache.disk.records import MAX_KEY
+from ops.cache.disk.records import MAX_KEY, MAX_TAG
 from ops.cache.errors import InvalidKeyError
+from ops.foundation.errors import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["decode_key", "encode_key", "namespace_prefix"]
+__all__ = ["decode_key", "encode_key", "encode_tag", "namespace_prefix"]
 
 _PLAIN = frozenset((str, bytes, int, bool, type(None)))
 
@@ -44,6 +45,16 @@ def decode_key(data: bytes) -> Any:
     if data[:1] == b"s":
         return data[1:].decode()
     return ast.literal_eval(data[1:].decode("ascii"))
+
+
+def encode_tag(tag: object) -> bytes:
+    """Return the bytes of a tag, none for None; raises `ValidationError` when it cannot be stored."""
+    if tag is None:
+        return b""
+    data = tag.encode("utf-8", "surrogatepass") if isinstance(tag, str) else b""
+    if not 0 < len(data) <= MAX_TAG:
+        raise ValidationError(f"A tag is a str of 1 to {MAX_TAG} bytes, not {str(tag)[:80]!r}.")
+    return data
 
 
 def namespace_prefix(name: str) -> bytes:

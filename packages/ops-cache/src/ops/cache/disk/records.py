@@ -23,6 +23,7 @@ __all__ = [
     "FRONT",
     "HEADER",
     "MAX_KEY",
+    "MAX_TAG",
     "MOVED_FROM",
     "Flag",
     "Record",

@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 from ops.cache.disk.index import BlobRef
-from ops.cache.disk.keys import decode_key, encode_key, namespace_prefix
+from ops.cache.disk.keys import decode_key, encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.log import Log
 from ops.cache.disk.records import MOVED_FROM, Flag
 from ops.cache.disk.stats import DiskCacheStats
@@ -72,7 +72,7 @@ class DiskCache:
         trust: Trust = "safe",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if max_bytes < _LEAST_BYTES:
+        if not max_bytes >= _LEAST_BYTES:  # NaN too
             raise ValidationError(f"max_bytes is at least {_LEAST_BYTES}, not {max_bytes!r}.")
         self.directory = pathlib.Path(directory).absolute()
         self._options: dict[str, Any] = {
@@ -250,7 +250,7 @@ class DiskCache:
         if seconds == 0:
             return None
         expires = 0.0 if seconds is None else self._clock() + seconds
-        name = encode_key(self._prefix, key)
+        name, label = encode_key(self._prefix, key), encode_tag(tag)
         flags, data = self._codec.encode(name, value)
         size = len(data) if isinstance(data, bytes) else data.size
         if size > self._largest:
@@ -261,7 +261,7 @@ class DiskCache:
             )
         if not isinstance(data, bytes):
             data = self._log.write_blob(data).pack()
-        return flags, name, data, expires, b"" if tag is None else tag.encode()
+        return flags, name, data, expires, label
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         self.set(key, value)
@@ -355,7 +355,7 @@ class DiskCache:
 
     def delete_tag(self, tag: str) -> int:
         """Remove the entries of all namespaces that were set with *tag*; return how many."""
-        return self._delete_bulk(Flag.DELETE_TAG, tag.encode())
+        return self._delete_bulk(Flag.DELETE_TAG, encode_tag(tag))
 
     def clear(self) -> None:
         """Remove all entries of this namespace and of those below it."""
