@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import math
 import multiprocessing
 import operator
 import signal
@@ -214,3 +215,44 @@ def test_a_synchronized_method_may_call_itself_and_its_lock_is_free_after_an_err
         counter.fail()
     with pytest.raises(KeyError):
         run_in_thread(counter.fail).result(60)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, 1e300])
+def test_a_limit_that_no_clock_reaches_is_refused_and_leaves_the_alarm(seconds):
+    handler = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(ValueError, match="seconds="), timeout_context(seconds):
+        pass
+    assert signal.getsignal(signal.SIGALRM) is handler
+
+
+def test_an_alarm_at_the_very_end_of_the_block_leaves_the_handler_as_it_was(monkeypatch):
+    handler = signal.getsignal(signal.SIGALRM)
+    switch = signal.setitimer
+
+    def late(which, seconds):
+        if not seconds:
+            signal.raise_signal(signal.SIGALRM)
+        return switch(which, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "setitimer", late)
+        with pytest.raises(TimeoutError), timeout_context(60):
+            pass
+    assert signal.getsignal(signal.SIGALRM) is handler
+
+
+def test_a_pool_without_threads_is_refused():
+    with pytest.raises(ValueError, match="max_workers=0"):
+        ThreadPoolManager(0)
+
+
+def test_what_runs_after_its_call_cannot_be_synchronized():
+    async def coroutine():
+        pass
+
+    def generator():
+        yield
+
+    for function in (coroutine, generator):
+        with pytest.raises(TypeError, match="no lock would be held"):
+            synchronized(function)

@@ -1,13 +1,18 @@
 """Errors on their way: through a real process pool, and the line that installs what is missing."""
 
 import concurrent.futures
+import json
 import multiprocessing
+import pathlib
+import pickle
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from ops.foundation import (
+    ConflictError,
     FileLock,
     HashAlgorithm,
     LockTimeout,
@@ -15,10 +20,12 @@ from ops.foundation import (
     PathEscapesRootError,
     calculate_file_hash,
     calculate_hash,
+    create_error_response,
     hash_password,
     needs_rehash,
     safe_join,
     verify_password,
+    wrap_exception,
 )
 
 
@@ -88,3 +95,46 @@ def test_a_missing_library_is_an_import_error_with_the_line_that_installs_it(mod
     assert module in said
     assert f'{extra}"' in said
     assert "pip install" in said
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def test_an_error_without_a_text_does_not_hide_itself():
+    wrapped = wrap_exception(Unprintable(), message="loading")
+    assert str(wrapped) == "loading: <Unprintable whose text raised RuntimeError>"
+    assert str(OpsError(ValueError("wrong"))) == "wrong"
+
+
+def test_one_suggestion_may_be_given_as_it_is():
+    assert str(OpsError("Bad.", suggestions="Do this.")) == "Bad. Do this."
+
+
+def test_what_json_does_not_know_becomes_text_in_a_reply():
+    error = OpsError("m").with_context(path=pathlib.PurePosixPath("a"), tags={1}, deep=[{2: b"x"}])
+    details = {"path": "a", "tags": [1], "deep": [{"2": "b'x'"}]}
+    assert json.loads(json.dumps(error.to_dict()))["context"]["details"] == details
+    assert json.loads(json.dumps(create_error_response(error)))["error"]["details"] == details
+    plain = create_error_response("CODE", "m", {"path": pathlib.PurePosixPath("a")})
+    assert json.loads(json.dumps(plain))["error"]["details"] == {"path": "a"}
+
+
+class NeedsTwo(Exception):
+    """Pickles, and breaks the pool that unpickles it."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def test_what_cannot_be_pickled_travels_as_text():
+    error = ConflictError("m", expected=threading.Lock(), actual=NeedsTwo(1, 2))
+    error.with_context(lock=threading.Lock(), size=3)
+    back = pickle.loads(pickle.dumps(error))
+    assert back.message == "m"
+    assert back.expected.startswith("lock: <")
+    assert str(back.actual) == "NeedsTwo: 1 and 2"
+    assert isinstance(back.actual, OpsError)
+    assert back.context.details["size"] == 3
+    assert "lock" in back.context.details["lock"]

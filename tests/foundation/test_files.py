@@ -1,6 +1,7 @@
 """Atomic writes and the guard of names."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -154,3 +155,32 @@ def test_a_temporary_directory_is_private_and_gone_afterwards(tmp_path):
     with temporary_directory(parent=tmp_path, keep=True) as folder:
         pass
     assert folder.is_dir()
+
+
+def test_a_name_as_long_as_the_system_allows_is_written_and_backed_up(tmp_path):
+    target = tmp_path / ("日" * 83)  # 249 bytes of 255
+    safe_file_write(target, "one", backup=False)
+    assert target.read_text() == "one"
+
+
+@pytest.mark.parametrize("backup", [False, True])
+def test_a_private_file_is_private_while_it_is_being_rewritten(tmp_path, monkeypatch, backup):
+    target = tmp_path / "secret"
+    target.touch(0o600)
+    seen = set()
+    copied = shutil.copyfile
+
+    def watched(source, copy, **options):
+        seen.add(stat.S_IMODE(os.stat(copy).st_mode))
+        return copied(source, copy, **options)
+
+    monkeypatch.setattr(shutil, "copyfile", watched)
+    with atomic_write(target, backup=backup):
+        seen |= {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
+    assert seen == {0o600}
+
+
+@pytest.mark.parametrize("name", ["C:x", "a/C:x", "a\\C:\\x"])
+def test_a_drive_letter_is_refused_wherever_windows_would_see_it(tmp_path, name):
+    with pytest.raises(PathEscapesRootError, match="drive letter"):
+        safe_join(tmp_path, name)

@@ -1,6 +1,7 @@
 """Text for people: rolls over, lines up, never divides by zero."""
 
 import datetime as dt
+import math
 
 import pytest
 from hypothesis import given
@@ -126,3 +127,12 @@ def test_a_diff_shows_what_went_and_what_came_and_nothing_when_equal():
 )
 def test_numbers(n, text):
     assert f.humanize_number(n) == text
+
+
+def test_a_number_that_no_float_holds_is_infinite():
+    assert f.format_bytes(10**400) == "inf B"
+    assert f.format_duration(-(10**400)) == "-inf"
+
+
+def test_progress_that_is_not_known_is_none():
+    assert f.create_progress_bar(math.nan, 10, width=4).startswith("|░░░░|")

@@ -114,3 +114,35 @@ def test_a_password_fits_its_hash_only():
     assert not h.needs_rehash(stored)
     with pytest.raises(ValueError, match="no password hash"):
         h.verify_password("secret", "plain")
+
+
+@pytest.mark.parametrize(
+    "make", [h.generate_token, lambda nbytes: h.generate_api_key(nbytes=nbytes)]
+)
+def test_a_secret_of_no_bytes_is_refused(make):
+    with pytest.raises(h.ValidationError, match="no secret"):
+        make(0)
+
+
+def test_text_that_is_no_utf8_is_a_wrong_signature_and_no_other_error():
+    assert not h.verify_signature("a", "\udc80", "key")
+    assert not h.verify_checksum("a", "\udc80")
+
+
+def test_a_signature_of_an_unknown_algorithm_names_the_known_ones():
+    with pytest.raises(h.ValidationError, match="known are"):
+        h.create_signature("a", "key", "rot13")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "$argon2garbage",
+        "$argon2id$v=19$m=4194304,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43,
+        "$argon2id$v=19$m=65536,t=100000,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43,
+        "$scrypt$ln=17,r=8,p=999$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43,
+    ],
+)
+def test_a_stored_string_cannot_ask_for_the_machine(stored):
+    with pytest.raises(h.ValidationError):
+        h.verify_password("x", stored)

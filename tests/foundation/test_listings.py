@@ -5,7 +5,13 @@ import os
 
 import pytest
 
-from ops.foundation import cleanup_old_files, copy_with_progress, find_files, get_file_info
+from ops.foundation import (
+    cleanup_old_files,
+    copy_with_progress,
+    find_files,
+    get_file_info,
+    listings,
+)
 
 NOW = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
 
@@ -46,3 +52,19 @@ def test_a_copy_reports_its_progress_and_a_failing_callback_leaves_the_target(tm
     with pytest.raises(ZeroDivisionError):
         copy_with_progress(tmp_path / "a", tmp_path / "b", lambda c, t: 1 / 0)
     assert (tmp_path / "b").read_text() == "old"
+
+
+@pytest.mark.parametrize("pattern", ["../*", "sub/*", "/etc/*"])
+def test_a_pattern_cannot_lead_out_of_the_folder(aged, pattern):
+    with pytest.raises(ValueError, match="pattern="):
+        cleanup_old_files(aged, pattern, keep_count=0)
+
+
+def test_a_naive_moment_is_refused(aged):
+    with pytest.raises(ValueError, match="time zone"):
+        cleanup_old_files(aged, days=1, now=dt.datetime(2024, 1, 1))
+
+
+def test_a_file_that_somebody_else_removes_meanwhile_is_no_error(aged, monkeypatch):
+    monkeypatch.setattr(listings, "find_files", lambda *_, **__: [aged / "gone"])
+    assert cleanup_old_files(aged, days=1) == []

@@ -1,5 +1,6 @@
 """Locks: exclusion, death of the holder, timeouts, re-entrancy, forks."""
 
+import math
 import os
 import signal
 import subprocess
@@ -335,3 +336,20 @@ def test_updates_of_several_threads_through_a_file_lose_nothing(tmp_path):
     for thread in threads:
         thread.join()
     assert OptimisticLock(tmp_path / "n").read() == (b"30", 30)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e300])
+def test_more_seconds_than_can_be_counted_are_no_limit(path, timeout):
+    assert FileLock(path, timeout).acquire()
+    with ReadWriteLock(timeout).write():
+        pass
+
+
+def test_a_limit_of_nan_is_refused_and_does_not_spin(path):
+    lock = ReadWriteLock()
+    with pytest.raises(ValueError, match="nan"):
+        FileLock(path, math.nan)
+    with pytest.raises(ValueError, match="nan"):
+        ReadWriteLock(math.nan)
+    with pytest.raises(ValueError, match="nan"):
+        lock.acquire_read(math.nan)

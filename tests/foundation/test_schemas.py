@@ -1,5 +1,7 @@
 """Configurations and pipelines against their schemas: every difference, with its place."""
 
+from types import NoneType
+
 import pytest
 
 from ops.foundation import ConfigValidator, Field, PipelineValidator
@@ -97,3 +99,8 @@ def test_without_functions_at_hand_they_are_not_looked_for():
     assert PipelineValidator().validate({"steps": [{"name": "load"}]}).valid
     assert not PipelineValidator().validate({"steps": 5}).valid
     assert not PipelineValidator().validate({"steps": [{"name": "a", "depends_on": [{}]}]}).valid
+
+
+def test_a_value_that_may_be_none_has_neither_bounds_nor_form_then():
+    optional = Field((int, str, list, NoneType), at_least=1, pattern="x", items=int)
+    assert ConfigValidator({"a": optional}).validate({"a": None}).valid

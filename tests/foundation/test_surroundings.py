@@ -166,3 +166,13 @@ def test_a_closed_port_does_not_answer_and_ssh_is_not_asked():
     result = docker("ssh://somewhere", ping=True)
     assert result.valid
     assert codes(result) == ["NOT_PINGED"]
+
+
+@pytest.mark.parametrize("host", ["tcp://h:99999", "tcp://h:http", "tcp://[::1", "bogus"])
+def test_a_host_that_is_no_address_is_an_issue_and_no_crash(host):
+    assert codes(docker(host, ping=True)) == ["BAD_HOST"]
+
+
+def test_a_databricks_host_that_is_no_address_is_an_issue(check):
+    result = check("databricks", DATABRICKS_HOST="https://[bad", DATABRICKS_TOKEN="x")
+    assert codes(result) == ["NOT_HTTPS"]

@@ -3,6 +3,7 @@
 import pytest
 
 from ops.foundation import (
+    PipelineValidator,
     ValidationError,
     validate_pipeline_config,
     validate_python_version,
@@ -48,3 +49,28 @@ def test_kubernetes_quantities():
     bad = {"cpu": "half", "memory": "512MB", "gpu": -1, "soul": 1}
     assert len(validate_resource_requirements(bad).get_errors()) == 4
     assert not validate_resource_requirements({"cpu": 0}).valid
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        validate_pipeline_config,
+        validate_resource_requirements,
+        PipelineValidator().validate,
+    ],
+)
+def test_an_empty_document_is_an_issue_and_no_crash(check):
+    assert [i.code for i in check(None).issues] == ["WRONG_TYPE"]
+
+
+def test_every_cycle_is_reported():
+    steps = [
+        {"name": "a", "depends_on": ["b"]},
+        {"name": "b", "depends_on": ["a", "c"]},
+        {"name": "c", "depends_on": ["c"]},
+    ]
+    messages = [i.message for i in validate_pipeline_config({"steps": steps}).issues]
+    assert [m.removeprefix("The steps form a cycle: ") for m in messages] == [
+        "a -> b -> a.",
+        "c -> c.",
+    ]

@@ -15,6 +15,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
+import inspect
 import itertools
 import os
 import queue
@@ -295,13 +296,20 @@ def synchronized(target: Any = None, /) -> Any:
     """Let one thread at a time into a function: `@synchronized`, or `@synchronized(lock)`.
 
     Without a lock each function has a re-entrant one of its own, shared by all instances when it
-    is a method; functions that share state share a lock that is given.
+    is a method; functions that share state share a lock that is given. Raises TypeError for
+    coroutine functions and generators, whose body runs after the lock was given back.
     """
     if callable(target) and not hasattr(target, "__exit__"):
         return synchronized()(target)
     lock: Any = threading.RLock() if target is None else target
 
     def decorate(func: Callable[P, R]) -> Callable[P, R]:
+        if any(is_kind(func) for is_kind in _RUNS_LATER):
+            raise TypeError(
+                f"{_name_of(func)} runs after its call has returned, so no lock would be held; "
+                "use asyncio.Lock, or `with` inside."
+            )
+
         @functools.wraps(func)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             with lock:
@@ -310,6 +318,13 @@ def synchronized(target: Any = None, /) -> Any:
         return guarded
 
     return decorate
+
+
+_RUNS_LATER = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
 
 
 def _name_of(func: Callable[..., Any]) -> str:

@@ -51,8 +51,9 @@ def timeout_context(seconds: float) -> Iterator[Deadline]:
     that holds the interpreter is interrupted when it lets go). In any other thread ask the given
     `Deadline`; a block that ends too late raises then. Blocks nest; the earliest limit is the first.
     """
-    if seconds <= 0:
-        raise ValueError(f"seconds={seconds} must be positive.")
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        most = threading.TIMEOUT_MAX
+        raise ValueError(f"seconds={seconds} must be positive and at most {most:.0f}.")
     deadline = Deadline(seconds)
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
         with _alarm(deadline):
@@ -77,9 +78,12 @@ def _alarm(deadline: Deadline) -> Iterator[None]:
     previous = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, deadline.seconds)
     try:
-        yield
+        try:
+            yield
+        finally:
+            # The alarm may still come here; it comes once, so what is below is not interrupted.
+            signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
         if outer_left:
             # At least a microsecond: zero would switch the outer alarm off.

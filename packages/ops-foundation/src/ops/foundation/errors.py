@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import pickle
 import traceback
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
     "ConflictError",
@@ -81,10 +83,10 @@ class ErrorContext:
         return dataclasses.replace(self, **fields, details=details)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are set as JSON-ready values."""
+        """Return the fields that are set as JSON-ready values; what JSON does not know is text."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["timestamp"] = self.timestamp.isoformat()
-        fields["details"] = dict(self.details)
+        fields["details"] = _plain(self.details)
         return {k: v for k, v in fields.items() if v not in (None, {})}
 
 
@@ -106,10 +108,11 @@ class OpsError(Exception):
         suggestions: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = text_of(message)
         self.code = self.default_code if code is None else code
         self.context = ErrorContext() if context is None else context
-        self.suggestions = tuple(suggestions)
+        # One sentence is a sequence of sentences by mistake: each letter would be one.
+        self.suggestions = (suggestions,) if isinstance(suggestions, str) else tuple(suggestions)
 
     @property
     def error_code(self) -> StrEnum:
@@ -121,7 +124,8 @@ class OpsError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default rebuilds from `args` alone and fails for subclasses with required keywords.
-        return _rebuild, (type(self), self.args, self.__dict__.copy())
+        state = {name: _portable(value) for name, value in self.__dict__.items()}
+        return _rebuild, (type(self), tuple(map(_portable, self.args)), state)
 
     def with_context(self, **values: Any) -> Self:
         """Add what is known here to the context and return the error, ready to be raised."""
@@ -137,6 +141,43 @@ class OpsError(Exception):
             "suggestions": list(self.suggestions),
             "context": self.context.to_dict(),
         }
+
+
+def text_of(value: object) -> str:
+    """Return `str(value)`; a `__str__` that raises must not hide the error that tells of it."""
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+        return f"<{type(value).__name__} whose text raised {type(error).__name__}>"
+
+
+def _plain(value: Any) -> Any:
+    """Return *value* as JSON knows it: text for whatever is no mapping, sequence or scalar."""
+    if value is None or type(value) in {str, int, float, bool}:
+        return value
+    if isinstance(value, Mapping):
+        return {text_of(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value]
+    return text_of(value)
+
+
+def _portable(value: Any) -> Any:
+    """Return *value*, or its text when it cannot be pickled and read back.
+
+    An error that breaks on its way out of a process pool breaks the pool, and is itself lost.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, ErrorContext):
+        details = {k: _portable(v) for k, v in value.details.items()}
+        return dataclasses.replace(value, details=details)
+    try:
+        pickle.loads(pickle.dumps(value))  # noqa: S301 - written on this very line
+    except Exception:  # noqa: BLE001 - foreign code may raise anything
+        text = f"{type(value).__name__}: {text_of(value)}"
+        return OpsError(text) if isinstance(value, BaseException) else text
+    return value
 
 
 def _rebuild(cls: type[OpsError], args: tuple[Any, ...], state: dict[str, Any]) -> OpsError:
@@ -215,7 +256,7 @@ def wrap_exception(
 ) -> OpsError:
     """Return an `OpsError` that carries *message* and whose cause is *exc*, for `raise`."""
     error = OpsError(
-        f"{message}: {exc}" if message else str(exc) or type(exc).__name__,
+        f"{message}: {text_of(exc)}" if message else text_of(exc) or type(exc).__name__,
         code=code,
         context=ErrorContext().updated(**context, exception=type(exc).__name__),
     )
@@ -235,14 +276,14 @@ def create_error_response(
     An exception that is no `OpsError` gives only its type: its text may hold secrets or internals.
     """
     if not isinstance(error_code, BaseException):
-        body = {"code": str(error_code), "message": message, "details": dict(details or {})}
+        body = {"code": str(error_code), "message": message, "details": _plain(details or {})}
         return {"error": body}
     exc = error_code
     if isinstance(exc, OpsError):
         body = {
             "code": str(exc.code),
             "message": message or str(exc),
-            "details": {**exc.context.details, **(details or {})},
+            "details": _plain({**exc.context.details, **(details or {})}),
         }
         if exc.context.correlation_id:
             body["correlation_id"] = exc.context.correlation_id
@@ -250,7 +291,7 @@ def create_error_response(
         body = {
             "code": str(ErrorCode.INTERNAL_ERROR),
             "message": message or f"{type(exc).__name__} was raised.",
-            "details": dict(details or {}),
+            "details": _plain(details or {}),
         }
     if include_traceback:
         body["traceback"] = traceback.format_exception(exc)

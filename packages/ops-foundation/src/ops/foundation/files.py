@@ -119,10 +119,10 @@ def _atomic_write(
     if exclusive and os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")  # noqa: PTH118 - hot path
+    # A quarter of what a name may have: a character takes up to four bytes.
+    temporary = os.path.join(folder, f".{name[:55]}.{secrets.token_hex(6)}.tmp")  # noqa: PTH118 - hot path
     binary = "b" in mode
     try:
-        # Mode 0o666 lets the umask decide, as `open` does; mkstemp's 0600 would stay for ever.
         descriptor = _created(temporary, target)
         with open(  # noqa: PTH123 - a descriptor
             descriptor,
@@ -151,8 +151,12 @@ def _atomic_write(
 
 
 def _created(temporary: str, target: str) -> int:
+    """Open a new file that nobody may read who may not read what is at *target*."""
+    previous = _status(target)
+    # Without one the umask decides, as for `open`; mkstemp's 0600 would stay for ever.
+    mode = 0o666 if previous is None else stat.S_IMODE(previous.st_mode) & 0o600
     try:
-        return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_EXTRA, 0o666)
+        return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_EXTRA, mode)
     except OSError as error:
         error.filename = target  # the name that the caller knows
         raise
@@ -187,8 +191,11 @@ def _keep_ownership(descriptor: int, temporary: str, previous: os.stat_result) -
 
 def _keep_backup(target: str) -> None:
     """Copy to the side and rename, so that a crash never leaves half a backup."""
-    copy = f"{target}.{secrets.token_hex(4)}.tmp"
+    folder, name = os.path.split(target)
+    copy = os.path.join(folder, f".{name[:55]}.{secrets.token_hex(6)}.tmp")  # noqa: PTH118 - strings here
     try:
+        # Private until it has the mode of the original.
+        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_EXTRA, 0o600))
         shutil.copy2(target, copy)
         os.replace(copy, target + _BACKUP_SUFFIX)  # noqa: PTH105 - strings here
     except BaseException:
@@ -306,9 +313,9 @@ def _escape_reason(text: str, parts: list[str]) -> str | None:
         return "it has a NUL byte"
     if not parts[0]:
         return "it is absolute"
-    if _DRIVE.match(text):
-        return "it starts with a drive letter"
     for part in parts:
+        if _DRIVE.match(part):
+            return "it has a drive letter"
         # Windows drops trailing dots and spaces, so ".. " is ".." there.
         if part.rstrip(". ") == "" and part.strip().startswith(".."):
             return "it has '..'"

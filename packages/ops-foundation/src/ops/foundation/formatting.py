@@ -51,6 +51,7 @@ def humanize_number(n: float, precision: int = 1) -> str:
 def _scale(
     n: float, base: int, precision: int, units: int, *, whole_first: bool
 ) -> tuple[str, int]:
+    n = _finite(n)
     if not math.isfinite(n):
         return str(n), 0
     value, unit = abs(n), 0
@@ -65,8 +66,18 @@ def _scale(
     return f"{sign}{value:.{digits}f}", unit
 
 
+def _finite(n: float) -> float:
+    """Return *n*, or an infinity in place of an integer that no float can hold."""
+    try:
+        float(n)
+    except OverflowError:
+        return math.copysign(math.inf, n > 0 or -1)
+    return n
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration: "850ms", "1.5s", "2m 3s", "1h 2m 3s", "2d 3h"; parts of zero are left out."""
+    seconds = _finite(seconds)
     if not math.isfinite(seconds):
         return str(seconds)
     if seconds < 0:
@@ -166,7 +177,8 @@ def create_progress_bar(
 
     *show_time* shows *elapsed_time* (seconds) and, from it, the time that is left.
     """
-    share = 1.0 if total <= 0 else min(max(current / total, 0.0), 1.0)
+    # In this order, as NaN is neither less nor more: what is not known is not done.
+    share = 1.0 if total <= 0 else min(max(0.0, current / total), 1.0)
     done = int(width * share)
     parts = [f"{prefix}|{fill * done}{empty * (width - done)}|"]
     if show_percentage:

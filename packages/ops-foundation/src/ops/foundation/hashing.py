@@ -85,14 +85,18 @@ def _xxh3_128() -> Any:
     return xxhash.xxh3_128()
 
 
-def _new(algorithm: HashAlgorithm | str) -> Callable[[], Any]:
+def _known(algorithm: HashAlgorithm | str) -> HashAlgorithm:
     try:
-        name = HashAlgorithm(algorithm)
+        return HashAlgorithm(algorithm)
     except ValueError:
         known = ", ".join(HashAlgorithm)
         raise ValidationError(
             f"{algorithm!r} is no hash algorithm of ours; known are {known}."
         ) from None
+
+
+def _new(algorithm: HashAlgorithm | str) -> Callable[[], Any]:
+    name = _known(algorithm)
     if name is HashAlgorithm.BLAKE3:
         return _blake3
     if name is HashAlgorithm.XXH3_128:
@@ -129,7 +133,7 @@ def verify_checksum(
         if isinstance(data, os.PathLike)
         else calculate_hash(data, algorithm)
     )
-    return hmac.compare_digest(actual.encode(), expected.strip().lower().encode())
+    return hmac.compare_digest(actual.encode(), _text_bytes(expected.strip().lower()))
 
 
 def create_signature(
@@ -142,7 +146,7 @@ def create_signature(
     key = secret_key.encode() if isinstance(secret_key, str) else bytes(secret_key)
     if not key:
         raise ValidationError("The secret key is empty, so anybody could sign.")
-    name = HashAlgorithm(algorithm)
+    name = _known(algorithm)
     content = _as_bytes(message)
     if name in {HashAlgorithm.BLAKE2B, HashAlgorithm.BLAKE2S}:
         keyed = hashlib.blake2b if name is HashAlgorithm.BLAKE2B else hashlib.blake2s
@@ -162,12 +166,12 @@ def verify_signature(
 ) -> bool:
     """Whether *signature* is that of *message* under the key, compared in constant time."""
     expected = create_signature(message, secret_key, algorithm)
-    return hmac.compare_digest(expected.encode(), signature.encode())
+    return hmac.compare_digest(expected.encode(), _text_bytes(signature))
 
 
 def _as_bytes(data: Data) -> Any:
     if isinstance(data, str):
-        return data.encode("utf-8", "surrogatepass")
+        return _text_bytes(data)
     try:
         view = memoryview(data)
     except TypeError:
@@ -176,3 +180,8 @@ def _as_bytes(data: Data) -> Any:
             "calculate_content_hash takes any object."
         ) from None
     return view if view.c_contiguous else view.tobytes()
+
+
+def _text_bytes(text: str) -> bytes:
+    # Lone surrogates come from names of files and headers that are no UTF-8: data like any other.
+    return text.encode("utf-8", "surrogatepass")

@@ -130,12 +130,14 @@ def generate_short_id(length: int = 8) -> str:
 
 def generate_token(nbytes: int = 32) -> str:
     """Return a secret of *nbytes* random bytes as URL-safe text."""
+    if nbytes < 1:
+        raise ValidationError(f"nbytes={nbytes} makes no secret; use 16 or more.")
     return secrets.token_urlsafe(nbytes)
 
 
 def generate_api_key(prefix: str = "ops_", nbytes: int = 32) -> str:
     """Return *prefix* and a secret; a fixed prefix lets scanners find a leaked key."""
-    return f"{prefix}{secrets.token_urlsafe(nbytes)}"
+    return f"{prefix}{generate_token(nbytes)}"
 
 
 def _after_fork() -> None:

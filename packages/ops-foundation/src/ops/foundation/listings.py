@@ -10,6 +10,8 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
+from ops.foundation import instants
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -71,24 +73,33 @@ def cleanup_old_files(
     """Remove files of *directory* (not of its folders) and return them, oldest first.
 
     A file goes when it is older than *days* and not among the *keep_count* newest; of the two, one
-    that is None does not protect. Neither given is a ValueError. *dry_run* only returns.
+    that is None does not protect. *dry_run* only returns. Raises ValueError when neither is given,
+    and for a pattern with a slash.
     """
     if days is None and keep_count is None:
         raise ValueError("Neither days nor keep_count is given; that would remove every file.")
-    if (days is not None and days < 0) or (keep_count is not None and keep_count < 0):
+    if (days is not None and not days >= 0) or (keep_count is not None and keep_count < 0):
         raise ValueError("days and keep_count must not be negative.")
-    moment = (dt.datetime.now(dt.UTC) if now is None else now).timestamp()
+    if {*pattern} & {"/", os.sep}:
+        raise ValueError(f"pattern={pattern!r} leads out of the folder; give a pattern of names.")
+    moment = (instants.now() if now is None else instants.require_aware(now)).timestamp()
     files = find_files(directory, pattern, recursive=False)
-    ages = sorted((p.stat().st_mtime, p) for p in files)
+    ages = sorted((age, p) for p in files if (age := _modified(p)) is not None)
     if keep_count:
         ages = ages[:-keep_count]
     limit = moment if days is None else moment - days * 86400
     doomed = [p for modified, p in ages if days is None or modified < limit]
     if not dry_run:
         for path in doomed:
-            # Somebody else may clean up at the same time.
             path.unlink(missing_ok=True)
     return doomed
+
+
+def _modified(path: pathlib.Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # somebody else cleans up at the same time
+        return None
 
 
 def copy_with_progress(

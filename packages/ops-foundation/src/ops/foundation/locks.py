@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from ops.foundation.errors import LockTimeout, MissingExtraError, SelfDeadlockError
 from ops.foundation.optimistic import OptimisticLock
-from ops.foundation.readwrite import ReadWriteLock
+from ops.foundation.readwrite import ReadWriteLock, checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ class FileLock:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = os.fspath(path)
-        self.timeout = timeout
+        self.timeout = checked_timeout(timeout)
         self._sleep = sleep
         self._clock = clock
         # Between threads that share this object; not an RLock, which knows threads by number.
@@ -114,7 +114,7 @@ class FileLock:
         if self._owner is held:
             self._depth += 1
             return True
-        limit = self.timeout if timeout is None else timeout
+        limit = self.timeout if timeout is None else checked_timeout(timeout)
         deadline = None if limit is None else self._clock() + max(limit, 0.0)
         if not self._turn.acquire(timeout=-1 if limit is None else max(limit, 0.0)):
             raise self._timed_out(limit)

@@ -25,8 +25,9 @@ _LOG_N, _R, _P = 17, 8, 1
 _FORMAT = re.compile(
     r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([A-Za-z0-9+/]{16,})\$([A-Za-z0-9+/]{22,})"
 )
-# A stored string is data: it must not be able to ask for all memory of the machine.
+# A stored string is data: it must not be able to ask for all memory of the machine, or for hours.
 _MOST_MEMORY = 1 << 30
+_MOST_PASSES = 64
 
 
 def hash_password(password: str, *, scheme: Scheme = "scrypt") -> str:
@@ -45,13 +46,13 @@ def hash_password(password: str, *, scheme: Scheme = "scrypt") -> str:
 def verify_password(password: str, stored: str) -> bool:
     """Whether *password* is the one of *stored*; a string that is no hash of ours is a ValueError."""
     if stored.startswith("$argon2"):
-        argon2 = _argon2()
+        argon2, parameters = _parse_argon2(stored)
+        if parameters.memory_cost * 1024 > _MOST_MEMORY or parameters.time_cost > _MOST_PASSES:
+            raise ValidationError("The stored parameters are out of range.")
         try:
             return bool(argon2.PasswordHasher().verify(stored, password))
         except argon2.exceptions.VerificationError:
             return False
-        except argon2.exceptions.InvalidHashError as error:
-            raise ValidationError("The stored string is no Argon2 hash.") from error
     log_n, r, p, salt, expected = _parse(stored)
     actual = _scrypt(password, salt, log_n, r, p, len(expected))
     return hmac.compare_digest(actual, expected)
@@ -60,7 +61,7 @@ def verify_password(password: str, stored: str) -> bool:
 def needs_rehash(stored: str) -> bool:
     """Whether *stored* was made with weaker parameters than a new hash would be."""
     if stored.startswith("$argon2"):
-        return bool(_argon2().PasswordHasher().check_needs_rehash(stored))
+        return bool(_parse_argon2(stored)[0].PasswordHasher().check_needs_rehash(stored))
     log_n, r, p, salt, digest = _parse(stored)
     return log_n < _LOG_N or r < _R or p < _P or len(salt) < 16 or len(digest) < 32
 
@@ -70,7 +71,9 @@ def _parse(stored: str) -> tuple[int, int, int, bytes, bytes]:
     if match is None:
         raise ValidationError("The stored string is no password hash of a known form.")
     log_n, r, p = int(match[1]), int(match[2]), int(match[3])
-    if not (1 <= log_n < 32 and r and p) or 128 * r * ((1 << log_n) + p) > _MOST_MEMORY:
+    if not (1 <= log_n < 32 and r and 1 <= p <= _MOST_PASSES) or (
+        128 * r * ((1 << log_n) + p) > _MOST_MEMORY
+    ):
         raise ValidationError("The stored parameters are out of range.")
     try:
         return log_n, r, p, _decode(match[4]), _decode(match[5])
@@ -91,6 +94,15 @@ def _encode(value: bytes) -> str:
 
 def _decode(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def _parse_argon2(stored: str) -> tuple[Any, Any]:
+    """Return the library and the parameters of *stored*."""
+    argon2 = _argon2()
+    try:
+        return argon2, argon2.extract_parameters(stored)
+    except argon2.exceptions.InvalidHashError as error:
+        raise ValidationError("The stored string is no Argon2 hash.") from error
 
 
 def _argon2() -> Any:

@@ -7,6 +7,7 @@ cannot starve it. All state changes under one condition; whoever leaves wakes th
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ class ReadWriteLock:
     """
 
     def __init__(self, timeout: float | None = None) -> None:
-        self.timeout = timeout
+        self.timeout = checked_timeout(timeout)
         self._changed = threading.Condition()
         self._readers = 0
         self._writing = False
@@ -51,7 +52,7 @@ class ReadWriteLock:
 
     def acquire_read(self, timeout: float | None = None) -> None:
         """Enter as a reader, or raise `LockTimeout`."""
-        limit = self.timeout if timeout is None else timeout
+        limit = self.timeout if timeout is None else checked_timeout(timeout)
         with self._changed:
             if not self._changed.wait_for(self._may_read, limit):
                 raise LockTimeout(f"No reader could enter within {limit} s.")
@@ -68,7 +69,7 @@ class ReadWriteLock:
 
     def acquire_write(self, timeout: float | None = None) -> None:
         """Enter as the only one, or raise `LockTimeout`."""
-        limit = self.timeout if timeout is None else timeout
+        limit = self.timeout if timeout is None else checked_timeout(timeout)
         with self._changed:
             self._writers_waiting += 1
             try:
@@ -94,3 +95,15 @@ class ReadWriteLock:
 
     def _may_write(self) -> bool:
         return not self._writing and not self._readers
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Return what a wait of *timeout* seconds is to `threading`: None for more than it can count.
+
+    Raises ValueError for NaN, which is neither reached nor exceeded: a wait would spin for ever.
+    """
+    if timeout is None or timeout > threading.TIMEOUT_MAX:
+        return None
+    if math.isnan(timeout):
+        raise ValueError("timeout=nan is no number of seconds; None waits for ever.")
+    return timeout

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation.findings import ValidationResult, failure
@@ -83,7 +83,7 @@ class ConfigValidator:
             yield failure(message, path, code="WRONG_TYPE")
             return
         yield from _limits(value, field, path)
-        if field.items is not None:
+        if field.items is not None and isinstance(value, Iterable):
             for position, item in enumerate(value):
                 yield from self._value(item, field.items, f"{path}[{position}]")
 
@@ -92,6 +92,15 @@ def _limits(value: Any, field: Field, path: str) -> Iterator[ValidationIssue]:
     if field.choices is not None and value not in field.choices:
         known = ", ".join(map(repr, field.choices))
         yield failure(f"{value!r} is none of {known}.", path, code="NOT_A_CHOICE")
+    # None is there because the kind allows it, and has neither a size nor a form.
+    if value is not None:
+        yield from _bounds(value, field, path)
+    wrong = field.check(value) if field.check else None
+    if wrong:
+        yield failure(wrong, path, code="REFUSED")
+
+
+def _bounds(value: Any, field: Field, path: str) -> Iterator[ValidationIssue]:
     size = len(value) if hasattr(value, "__len__") else value
     what = "The length of " if hasattr(value, "__len__") else ""
     # Written so that NaN, which is neither more nor less, is out of range.
@@ -101,9 +110,6 @@ def _limits(value: Any, field: Field, path: str) -> Iterator[ValidationIssue]:
         yield failure(f"{what}{value!r} is above {field.at_most}.", path, code="OUT_OF_RANGE")
     if field.pattern is not None and not re.fullmatch(field.pattern, value):
         yield failure(f"{value!r} does not fit {field.pattern!r}.", path, code="BAD_FORM")
-    wrong = field.check(value) if field.check else None
-    if wrong:
-        yield failure(wrong, path, code="REFUSED")
 
 
 def _is_a(value: Any, kind: Kind) -> bool:

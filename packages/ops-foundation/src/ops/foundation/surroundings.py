@@ -221,10 +221,8 @@ def _databricks(source: _Source) -> None:
 
     by_secret = [n for n in ("token", "client_secret", "azure_client_secret") if value(n)]
     host = value("host")
-    if (
-        host
-        and urllib.parse.urlsplit(host if "://" in host else f"https://{host}").scheme != "https"
-    ):
+    address = _split(host if "://" in host else f"https://{host}")
+    if host and (address is None or address.scheme != "https"):
         source.issues.append(
             failure("The host must be reached by https.", "DATABRICKS_HOST", code="NOT_HTTPS")
         )
@@ -265,14 +263,25 @@ def validate_docker_environment(
         hint = "Install the Docker client and put it on the PATH."
         issues.append(failure("The program docker was not found.", "client", hint, "NO_CLIENT"))
     host = variables.get("DOCKER_HOST") or f"unix://{_default_socket(variables)}"
-    parts = urllib.parse.urlsplit(host)
+    parts = _split(host)
+    if parts is None or parts.scheme not in {"unix", "tcp", "ssh", "npipe"}:
+        issues.append(failure(f"{host!r} is no Docker host.", "DOCKER_HOST", code="BAD_HOST"))
+        return ValidationResult.of(issues)
     if parts.scheme == "unix":
         issues += _socket_issues(parts.path)
-    elif parts.scheme not in {"tcp", "ssh", "npipe"}:
-        issues.append(failure(f"{host!r} is no Docker host.", "DOCKER_HOST", code="BAD_HOST"))
     if ping and all(i.code == "NO_CLIENT" for i in issues):
         issues += _ping_issues(parts, timeout, tls=bool(variables.get("DOCKER_TLS_VERIFY")))
     return ValidationResult.of(issues)
+
+
+def _split(address: str) -> urllib.parse.SplitResult | None:
+    """Return the parts of a URL, None when it has no such parts or a port that is none."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
 
 
 def _default_socket(variables: Mapping[str, str]) -> str:

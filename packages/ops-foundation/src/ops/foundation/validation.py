@@ -24,7 +24,7 @@ from ops.foundation.steps import validate_step_function
 from ops.foundation.surroundings import validate_cloud_credentials, validate_docker_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "ConfigValidator",
@@ -85,8 +85,10 @@ def _fits(actual: tuple[int, ...], operator: str, wanted: tuple[int, ...], *, pr
     return answers[operator]
 
 
-def validate_pipeline_config(config: Mapping[str, Any]) -> ValidationResult:
+def validate_pipeline_config(config: Any) -> ValidationResult:
     """Check `{"steps": [{"name": ..., "depends_on": [...]}]}`: names, dependencies, no cycle."""
+    if not isinstance(config, Mapping):
+        return _no_mapping(config)
     steps = config.get("steps")
     if not isinstance(steps, Sequence) or isinstance(steps, str | bytes) or not steps:
         return ValidationResult.of([failure("There are no steps.", "steps", code="NO_STEPS")])
@@ -117,16 +119,18 @@ def validate_pipeline_config(config: Mapping[str, Any]) -> ValidationResult:
             for d in depends
             if d not in needs
         ]
-    cycle = _find_cycle(needs)
-    if cycle:
-        issues.append(
-            failure(f"The steps form a cycle: {' -> '.join(cycle)}.", "steps", code="CYCLE")
-        )
+    issues += [
+        failure(f"The steps form a cycle: {' -> '.join(cycle)}.", "steps", code="CYCLE")
+        for cycle in _find_cycles(needs)
+    ]
     return ValidationResult.of(issues)
 
 
-def _find_cycle(needs: Mapping[str, Sequence[str]]) -> list[str] | None:
-    """Return a cycle, first name repeated at its end; iterative, so depth has no limit."""
+def _find_cycles(needs: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Yield cycles, first name repeated at the end; breaking each of them leaves none.
+
+    Depth first without recursion, so depth has no limit; every step back onto the path is a cycle.
+    """
     finished: set[str] = set()
     for start in needs:
         path: dict[str, Any] = {}
@@ -140,18 +144,25 @@ def _find_cycle(needs: Mapping[str, Sequence[str]]) -> list[str] | None:
                 del path[name]
             elif following in path:
                 names = list(path)
-                return [*names[names.index(following) :], following]
+                yield [*names[names.index(following) :], following]
             else:
                 path[following] = iter(needs[following])
-    return None
+
+
+def _no_mapping(config: object) -> ValidationResult:
+    # What an empty YAML file gives is None.
+    message = f"A mapping is needed, not {type(config).__name__}."
+    return ValidationResult.of([failure(message, code="WRONG_TYPE")])
 
 
 _CPU = re.compile(r"\d+m|\d+(?:\.\d{1,3})?")
 _MEMORY = re.compile(r"\d+(?:\.\d+)?(?:[KMGTPE]i|[kMGTPE])?|\d+e\d+")
 
 
-def validate_resource_requirements(requirements: Mapping[str, Any]) -> ValidationResult:
+def validate_resource_requirements(requirements: Any) -> ValidationResult:
     """Check Kubernetes quantities: `{"cpu": "500m", "memory": "512Mi", "gpu": 1}`."""
+    if not isinstance(requirements, Mapping):
+        return _no_mapping(requirements)
     issues: list[ValidationIssue] = []
     for name, value in requirements.items():
         text = "" if isinstance(value, bool) else str(value)
@@ -182,9 +193,11 @@ class PipelineValidator:
     def __init__(self, functions: Mapping[str, Callable[..., Any]] | None = None) -> None:
         self.functions = functions
 
-    def validate(self, config: Mapping[str, Any]) -> ValidationResult:
+    def validate(self, config: Any) -> ValidationResult:
         """Return the findings on the graph, "python", and each step's function and "resources"."""
         result = validate_pipeline_config(config)
+        if not isinstance(config, Mapping):
+            return result
         if "python" in config:
             result = result.merge(validate_python_version(str(config["python"])))
         steps = config.get("steps")
