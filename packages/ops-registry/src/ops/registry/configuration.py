@@ -89,7 +89,8 @@ class MLOpsConfig:
     *durability* "process" survives the death of the process, "interval" is on the disk within a
     second, "commit" when a call returns. With *audit* every change is written to ``audit.jsonl`` in the
     store. New artifacts go below *artifact_uri* (``s3://bucket/prefix``) instead of into the store; the
-    journals stay local. With *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local
+    journals stay local. With *deduplicate_artifacts* the store keeps equal files of runs and models once,
+    as hard links. With *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local
     files *catalog* and *schema* are folders below the path. Processes that log to runs touch their
     journals every *heartbeat_seconds* (0: never), so that other machines can see them die. On
     Databricks *catalog_tags* are tags of Unity Catalog that say what tags models and experiments have.
@@ -101,6 +102,7 @@ class MLOpsConfig:
     schema: str | None = None
     artifact_uri: str | None = None
     durability: str = "process"
+    deduplicate_artifacts: bool = False
     audit: bool = False
     enabled: bool = True
     auto_log: bool = False
@@ -133,6 +135,10 @@ class MLOpsConfig:
         ):
             if uri is not None:
                 self._check_artifact_uri(uri)
+        if self.deduplicate_artifacts and self.backend_type != "local":
+            raise ConfigurationError(
+                "deduplicate_artifacts is for artifacts in a local folder: it makes hard links."
+            )
         if self.heartbeat_seconds < 0:
             raise ConfigurationError("heartbeat_seconds must not be negative; 0 is none.")
 

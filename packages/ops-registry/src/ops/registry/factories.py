@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ops.registry.configuration import MLOpsConfig, PlaceOptions
+    from ops.registry.disk.contents import ContentStore
     from ops.registry.disk.storage import LocalStorageBackend
     from ops.registry.models.registry import ModelRegistry
     from ops.registry.operations import Operations
@@ -94,6 +95,13 @@ def paths_of(config: MLOpsConfig, own: PlaceOptions | None = None) -> PathManage
     return PathManager(config.storage_path, catalog, schema)
 
 
+def contents_of(config: MLOpsConfig) -> ContentStore | None:
+    """Return the files that artifacts of a local store share, if the configuration asks for it."""
+    from ops.registry.disk.contents import ContentStore
+
+    return ContentStore(paths_of(config).contents) if config.deduplicate_artifacts else None
+
+
 def _local_storage(config: MLOpsConfig, operations: Operations) -> LocalStorageBackend:
     from ops.registry.disk.storage import LocalStorageBackend
 
@@ -111,6 +119,7 @@ def _local_tracker(config: MLOpsConfig, operations: Operations) -> ExperimentTra
         operations=operations,
         durability=config.durability,
         artifact_uri=config.tracking.artifact_uri or config.artifact_uri,
+        contents=contents_of(config),
         cache=LRUCache(options.max_size, options.default_ttl) if options.enabled else None,
         heartbeat_seconds=config.heartbeat_seconds,
     )
@@ -125,6 +134,7 @@ def _local_registry(config: MLOpsConfig, operations: Operations) -> ModelRegistr
         operations=operations,
         durability=config.durability,
         artifact_uri=config.model_registry.artifact_uri or config.artifact_uri,
+        contents=contents_of(config),
     )
 
 

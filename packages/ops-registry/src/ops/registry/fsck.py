@@ -1,7 +1,7 @@
 """Checking a store: damaged lines, artifacts that changed, views that do not fit the journals.
 
-`collect` removes what nothing refers to any more: copies that a killed process left half made, and
-artifacts of runs and of model versions that no journal knows.
+`collect` removes what nothing refers to any more: copies that a killed process left half made,
+artifacts of runs and of model versions that no journal knows, and shared files that no artifact shares.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
 from ops.registry.disk.artifacts import remove
+from ops.registry.disk.contents import ContentStore
 from ops.registry.events import EventType
 from ops.registry.tracking.runlog import MAIN, RunReader, to_run
 
@@ -64,8 +65,9 @@ def check(
     """Read everything once; with *repair* the indexes of runs are made again first.
 
     It also removes copies of artifacts that a killed process left half made; those are known by
-    their names and by their age of more than a day, as a living process may still be copying. On
-    Databricks there is nothing to make again.
+    their names and by their age of more than a day, as a living process may still be copying. Shared
+    files that are damaged are no longer given to new artifacts. On Databricks there is nothing to
+    make again.
     """
     report = Report()
     if context.config.backend_type == "databricks":
@@ -77,6 +79,8 @@ def check(
         context.experiment_tracker.rebuild()
         context.model_registry.rewrite_views()
         report.removed_copies = len(_half_made(context, now(), remove_them=True))
+        for damaged in ContentStore(context.paths.contents).damaged():
+            remove(damaged)
     experiments = context.experiment_tracker.list_experiments()
     for done, experiment in enumerate(experiments, 1):
         _check_runs(context, experiment.experiment_id, report)
@@ -116,11 +120,7 @@ def collect(
     if context.config.backend_type == "databricks":
         parts.append(context.storage)
     else:
-        found += _half_made(context, now(), remove_them=False)
-        found += [path for path in _unknown(context) if _is_old(path, now())]
-    if not dry_run:
-        for path in found:
-            remove(pathlib.Path(path))
+        found += _collect_files(context, now(), dry_run=dry_run)
     for part in parts:
         uris = part.left_over(now() - _OLD_SECONDS)
         if not dry_run:
@@ -130,6 +130,21 @@ def collect(
         told = {"paths": [str(path) for path in found]}
         context.operations.after(EventType.STORE_COLLECTED, told, resource=f"store:{context.path}")
     return found
+
+
+def _collect_files(
+    context: MLOpsContext, now_seconds: float, *, dry_run: bool
+) -> list[pathlib.Path]:
+    found = _half_made(context, now_seconds, remove_them=False)
+    found += [path for path in _unknown(context) if _is_old(path, now_seconds)]
+    if not dry_run:
+        for path in found:
+            remove(path)
+    unshared = ContentStore(context.paths.contents).unused()  # some of them only since just now
+    if not dry_run:
+        for path in unshared:
+            remove(path)
+    return found + unshared
 
 
 def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> None:

@@ -20,6 +20,7 @@ from ops.registry.disk import artifacts
 from ops.registry.disk.journal import JournalReader, frame
 from ops.registry.errors import ExperimentNotFoundError, ModelNotFoundError
 from ops.registry.events import EventType
+from ops.registry.factories import contents_of
 from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, to_run
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def _copy_run(
     new.mkdir(parents=True, exist_ok=True)
     files = source.experiment_tracker.artifact_folder(run_id)
     if files.is_dir():
-        artifacts.copy_in(files, target.experiment_tracker.artifact_folder(run_id))
+        folder = target.experiment_tracker.artifact_folder(run_id)
+        artifacts.copy_in(files, folder, contents_of(target.config))
     run = to_run(reader.state.row, files.parent)
     places = target.experiment_tracker.adopt_artifacts(run)
     for writer in reversed(reader.state.writers):  # the main one comes last

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ops.foundation.files import StrPath
+    from ops.registry.disk.contents import ContentStore
 
 __all__ = ["checksum", "copy_in", "fetch", "stage"]
 
@@ -42,11 +43,16 @@ _PASSING = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOU
 
 
 def stage(
-    source: StrPath, folder: pathlib.Path, *, flushed: bool = True
+    source: StrPath,
+    folder: pathlib.Path,
+    *,
+    flushed: bool = True,
+    contents: ContentStore | None = None,
 ) -> tuple[pathlib.Path, int, str]:
     """Copy *source* into *folder* under a temporary name; return that path, size and digest.
 
     Without *flushed* the copy survives the death of the process, and not yet that of the machine.
+    What *contents* has already is not copied: it gets one more name.
     """
     origin = pathlib.Path(source)
     if not origin.exists():
@@ -55,7 +61,7 @@ def stage(
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-        size, digest = _copier()(origin, target, flushed)
+        size, digest = _copier()(origin, target, flushed=flushed, contents=contents)
     except OSError as error:
         raise StorageError(f"{str(origin)!r} cannot be stored: {error}.") from error
     except BaseException:
@@ -64,9 +70,11 @@ def stage(
     return target, size, digest
 
 
-def copy_in(source: StrPath, target: pathlib.Path) -> tuple[int, str]:
+def copy_in(
+    source: StrPath, target: pathlib.Path, contents: ContentStore | None = None
+) -> tuple[int, str]:
     """Copy *source* to *target*, replacing what is there; return size and digest."""
-    staged, size, digest = stage(source, target.parent)
+    staged, size, digest = stage(source, target.parent, contents=contents)
     publish(staged, target)
     return size, digest
 
@@ -106,10 +114,15 @@ def taken(run_id: str, name: str) -> AlreadyExistsError:
     )
 
 
-def fetch(stored: pathlib.Path, destination: StrPath, expected: str) -> pathlib.Path:
-    """Copy an artifact out to *destination*, which must have the digest *expected*."""
+def fetch(
+    stored: pathlib.Path,
+    destination: StrPath,
+    expected: str,
+    contents: ContentStore | None = None,
+) -> pathlib.Path:
+    """Copy an artifact to *destination*, which must have the digest *expected*."""
     target = pathlib.Path(destination)
-    staged, _, digest = stage(stored, target.absolute().parent)
+    staged, _, digest = stage(stored, target.absolute().parent, contents=contents)
     if digest != expected:
         remove(staged)
         raise CorruptStoreError(
@@ -154,7 +167,7 @@ def remove(path: pathlib.Path) -> None:
 
 
 @functools.cache
-def _copier() -> Callable[[pathlib.Path, pathlib.Path, bool], tuple[int, str]]:
+def _copier() -> Callable[..., tuple[int, str]]:
     """Return what copies and, where the system says that it may pass, begins again."""
     from ops.resilience.backoff import RetryConfig
     from ops.resilience.retrying import with_retry
@@ -163,10 +176,16 @@ def _copier() -> Callable[[pathlib.Path, pathlib.Path, bool], tuple[int, str]]:
     return with_retry(policy)(_copy)
 
 
-def _copy(origin: pathlib.Path, target: pathlib.Path, flushed: bool) -> tuple[int, str]:  # noqa: FBT001 - as it was asked for
+def _copy(
+    origin: pathlib.Path,
+    target: pathlib.Path,
+    *,
+    flushed: bool,
+    contents: ContentStore | None,
+) -> tuple[int, str]:
     try:
         copy = _copy_tree if origin.is_dir() else _copy_file
-        return copy(origin, target, flushed=flushed)
+        return copy(origin, target, flushed=flushed, contents=contents)
     except OSError as error:
         remove(target)
         if error.errno in _PASSING:
@@ -178,19 +197,33 @@ class _PassingError(OSError):
     """An error of the system that another attempt may not meet."""
 
 
-def _copy_tree(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> tuple[int, str]:
+def _copy_tree(
+    origin: pathlib.Path,
+    target: pathlib.Path,
+    *,
+    flushed: bool,
+    contents: ContentStore | None,
+) -> tuple[int, str]:
     target.mkdir()
     total = 0
     parts = []
     for name in names(origin):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        size, digest = _copy_file(origin / name, target / name, flushed=flushed)
+        size, digest = _copy_file(origin / name, target / name, flushed=flushed, contents=contents)
         total += size
         parts.append((name, digest))
     return total, tree_digest(parts)
 
 
-def _copy_file(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> tuple[int, str]:
+def _copy_file(
+    origin: pathlib.Path,
+    target: pathlib.Path,
+    *,
+    flushed: bool,
+    contents: ContentStore | None,
+) -> tuple[int, str]:
+    if contents is not None and (shared := contents.give(origin, target)) is not None:
+        return shared
     hasher = hashlib.sha256()
     size = 0
     # Without buffers: pieces are large, and small files are one piece.
@@ -200,7 +233,10 @@ def _copy_file(origin: pathlib.Path, target: pathlib.Path, *, flushed: bool) -> 
             size += _write_all(writer, piece)
         if flushed:
             os.fsync(writer.fileno())
-    return size, hasher.hexdigest()
+    digest = hasher.hexdigest()
+    if contents is not None:
+        contents.keep(target, digest)
+    return size, digest
 
 
 def _write_all(writer: io.FileIO, piece: bytes) -> int:

@@ -40,6 +40,11 @@ class PathManager:
         return self.root / "storage"
 
     @property
+    def contents(self) -> pathlib.Path:
+        """The folder of files that several artifacts share."""
+        return self.root / "contents"
+
+    @property
     def audit_log(self) -> pathlib.Path:
         """The file of the audit log."""
         return self.root / "audit.jsonl"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ops.foundation.files import StrPath
+    from ops.registry.disk.contents import ContentStore
     from ops.registry.records import ModelVersion
 
 __all__ = ["ModelRegistering"]
@@ -47,8 +48,10 @@ class ModelRegistering(ModelQueries):
         operations: Operations | None = None,
         durability: str = "process",
         artifact_uri: str | None = None,
+        contents: ContentStore | None = None,
     ) -> None:
         super().__init__(root, operations or Operations(), artifact_uri)
+        self._contents = contents
         self._durability = durability
         self._lock = FileLock(self.root / "models" / ".lock", timeout=60)
 
@@ -103,7 +106,10 @@ class ModelRegistering(ModelQueries):
         if self._remote.address is not None:
             return self._register_remote(name, origin, metadata)
         staged, size, checksum = artifacts.stage(
-            origin, self._artifacts, flushed=self._durability != "process"
+            origin,
+            self._artifacts,
+            flushed=self._durability != "process",
+            contents=self._contents,
         )
         try:
             return self._publish(name, origin, staged, size, checksum, metadata)

@@ -196,7 +196,7 @@ class ModelRegistry(ModelRegistering):
         target = self._artifacts / stored
         try:
             if self._remote.address is None:
-                self._remote.fetch_from(there, target, record["checksum"])
+                self._remote.fetch_from(there, target, record["checksum"], self._contents)
             else:
                 owner = f"models/{record['model_id']}"
                 here["uri"] = self._remote.copy_from(there, owner, record["checksum"]).uri

@@ -35,6 +35,7 @@ from ops.registry.remote.uploads import Uploads
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from ops.registry.disk.contents import ContentStore
     from ops.registry.remote.s3 import S3
 
 __all__ = ["RemoteArtifacts", "Sent", "check_address", "is_remote", "name_of"]
@@ -128,11 +129,17 @@ class RemoteArtifacts:
             artifacts.remove(copy)
         return target
 
-    def fetch_from(self, place: str, target: pathlib.Path, expected: str) -> pathlib.Path:
-        """Do as `fetch` from an address, and copy from a local path."""
+    def fetch_from(
+        self,
+        place: str,
+        target: pathlib.Path,
+        expected: str,
+        contents: ContentStore | None = None,
+    ) -> pathlib.Path:
+        """Do as `fetch` from an address, and copy from a local path, sharing *contents*."""
         if is_remote(place):
             return self.fetch(place, target, expected)
-        return artifacts.fetch(pathlib.Path(place), target, expected)
+        return artifacts.fetch(pathlib.Path(place), target, expected, contents)
 
     def copy_from(self, place: str, owner: str, expected: str) -> Sent:
         """Send for *owner* what is at an address or a local path, and has the digest *expected*."""

@@ -10,6 +10,7 @@ from ops.registry.events import EventType
 if TYPE_CHECKING:
     import pathlib
 
+    from ops.registry.disk.contents import ContentStore
     from ops.registry.events import HookType
     from ops.registry.operations import Operations
     from ops.registry.remote.artifacts import RemoteArtifacts
@@ -33,11 +34,13 @@ class RunAccess:
         operations: Operations,
         artifacts: pathlib.Path,
         remote: RemoteArtifacts,
+        contents: ContentStore | None = None,
     ) -> None:
         self._store = store
         self._operations = operations
         self._artifacts = artifacts
         self._remote = remote
+        self._contents = contents
 
     def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
         run = None if event in _PER_POINT else data.get("run_id")

@@ -131,7 +131,12 @@ class RunArtifacts(RunAccess):
         folder = self._folder_of(run_id)
         if self._remote.address is not None:
             return self._send(run_id, pathlib.Path(source), name, overwrite=overwrite)
-        staged = artifacts.stage(source, folder, flushed=self._store.durability != "process")
+        staged = artifacts.stage(
+            source,
+            folder,
+            flushed=self._store.durability != "process",
+            contents=self._contents,
+        )
         return self._keep(run_id, name, staged, overwrite=overwrite)
 
     def _folder_of(self, run_id: str) -> pathlib.Path:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from ops.cache.lru import LRUCache
     from ops.foundation.files import StrPath
+    from ops.registry.disk.contents import ContentStore
     from ops.registry.records import Experiment, Run
     from ops.registry.tracking.runstore import CachedRun
 
@@ -51,7 +52,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     flushes within a second, in the background; with "commit" each call waits for the disk. *cache*
     keeps what runs came to, and is asked only while the files are as they were. The journals of runs
     that are open here are touched every *heartbeat_seconds*; 0 is never. Artifacts go into the folder, or
-    below *artifact_uri* (``s3://bucket/prefix``).
+    below *artifact_uri* (``s3://bucket/prefix``); files that *contents* has are not copied into the folder.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         cache: LRUCache[str, CachedRun] | None = None,
         heartbeat_seconds: float = 30.0,
         artifact_uri: str | None = None,
+        contents: ContentStore | None = None,
     ) -> None:
         if durability not in DURABILITIES:
             raise InvalidValueError(
@@ -79,7 +81,9 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             heartbeat_seconds=heartbeat_seconds,
         )
         remote = RemoteArtifacts(artifact_uri, self.root / "uploads.log")
-        super().__init__(store, operations or Operations(), self.root / "artifacts", remote)
+        super().__init__(
+            store, operations or Operations(), self.root / "artifacts", remote, contents
+        )
 
     # Experiments
 
