@@ -71,7 +71,7 @@ def test_impossible_names_are_refused(bad) -> None:
         SharedMemoryArray.create_array(bad, np.zeros(1))
 
 
-@pytest.mark.parametrize("suffix", ["/../../etc/passwd", "é" * 100, "x" * 900, "a b"])
+@pytest.mark.parametrize("suffix", ["/../../etc/passwd", "é" * 100, "x" * 900, "a b", "\udc80"])
 def test_any_other_name_works_and_stays_in_its_folder(name, suffix) -> None:
     whole = name + suffix
     with SharedMemoryArray.create_array(whole, np.arange(3)) as array:
@@ -312,3 +312,83 @@ def test_python_numbers_are_written_as_they_are_or_refused(name) -> None:
         with pytest.raises(IndexError):
             array.write_data(2, 1)
         array.destroy()
+
+
+def test_disconnecting_inside_the_lock_gives_it_back(array, name) -> None:
+    other = SharedMemoryArray.attach(name)
+    with array.array(write=True) as a:
+        a[0] = 9
+        array.disconnect()
+    with other.array(write=True, timeout=1) as b:
+        assert b[0] == 9
+    array.connect()
+    with array.array(write=True, timeout=1) as a:
+        a[0] = 8
+    assert other[0] == 8
+
+
+@pytest.mark.parametrize(
+    ("dtype", "start", "amount", "end"),
+    [
+        ("u1", 250, 10, 4),
+        ("u1", 3, -5, 254),
+        ("i1", 127, 1, -128),
+        ("i8", 1, 2.0, 3),
+        ("f4", 1, 0.5, 1.5),
+    ],
+)
+def test_adding_wraps_as_the_dtype_does(name, dtype, start, amount, end) -> None:
+    with SharedMemoryArray.create_array(name, np.array([start], dtype)) as array:
+        assert array.add(0, amount) == array[0] == end
+        array.destroy()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "amount"), [("i8", 2.7), ("u8", "1"), ("f8", 1j), ("M8[s]", 1), ("U3", "a"), ("?", 1)]
+)
+def test_adding_what_would_be_lost_is_refused_before_anything_is_written(
+    name, dtype, amount
+) -> None:
+    with SharedMemoryArray.create_array(name, np.zeros(2, dtype)) as array:
+        with pytest.raises(ValidationError):
+            array.add(0, amount)
+        assert array.version == 0
+        array.destroy()
+
+
+def test_atomic_operations_are_for_one_element(array) -> None:
+    with pytest.raises(IndexError, match="one element"):
+        array.add(slice(0, 2), 1)
+    with pytest.raises(IndexError, match="one element"):
+        array.compare_exchange(slice(0, 2), 1, 2)
+    assert array[:2].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("index", [1.5, "a", None, (1.5, 3), (None,), [1], slice(1, 3)])
+def test_what_is_no_index_is_an_index_error(array, index) -> None:
+    with pytest.raises(IndexError, match="no index"):
+        array.read_data(index)
+    with pytest.raises(IndexError, match="no index"):
+        array.write_data(index, 1)
+
+
+def test_an_imaginary_part_is_not_dropped(name) -> None:
+    with SharedMemoryArray.create_array(name, np.zeros(2)) as array:
+        with pytest.raises(ValidationError, match="does not fit"):
+            array.write_data(0, 1 + 2j)
+        array.write_data(1, 3 + 0j)
+        assert array[:].tolist() == [0, 3]
+        array.destroy()
+
+
+def test_a_masked_array_is_refused_because_its_mask_would_be_lost(name) -> None:
+    with pytest.raises(UnsupportedArrayError, match="mask"):
+        SharedMemoryArray.create_array(name, np.ma.array([1, 2], mask=[0, 1]))
+
+
+@pytest.mark.parametrize("name", [None, b"x", Path("x"), 5])
+def test_a_name_that_is_no_text_is_refused(name) -> None:
+    with pytest.raises(ValidationError, match="name"):
+        SharedMemoryArray.create_array(name, np.zeros(1))
+    with pytest.raises(ValidationError, match="name"):
+        SharedMemoryArray.attach(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -311,3 +312,45 @@ def test_multiprocessing_context_is_not_needed_for_threads(array) -> None:
         thread.join()
     assert array[0] == 2001
     assert multiprocessing.active_children() == []
+
+
+INTERRUPTED = """
+import random, signal, sys, time
+from ops.shm import SharedMemoryArray
+
+class Interrupt(BaseException):
+    pass
+
+def interrupt(*_):
+    raise Interrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+array = SharedMemoryArray.attach(sys.argv[1])
+count, end = 0, time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-3))
+        while True:
+            array[0] = 5
+            with array.array(write=True) as a:
+                a[1] += 1
+            array.add(2, 1)
+            array.compare_exchange(3, 4, 5)
+    except Interrupt:
+        count += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(count, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.fault
+def test_an_interrupt_at_any_moment_leaves_no_lock_held(array, name, child) -> None:
+    interrupted = child(INTERRUPTED, name, 10.0 if FULL else 1.0)
+    while interrupted.poll() is None and not select.select([interrupted.stdout], [], [], 0)[0]:
+        with array.array(write=True, timeout=10):
+            pass
+    assert int(interrupted.stdout.readline()) > 10
+    with array.array(write=True, timeout=10) as a:  # its process lives on
+        a[0] = 7
+    assert array[0] == 7

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from ops.foundation.errors import OpsError
 from ops.foundation.formatting import format_bytes, format_table
+from ops.shm import mapping
 from ops.shm.array import SharedMemoryArray
 from ops.shm.errors import SegmentNotFoundError
 from ops.shm.segments import cleanup_stale, list_segments
@@ -77,7 +79,12 @@ def _stat(options: argparse.Namespace) -> int:
 
 def _rm(options: argparse.Namespace) -> int:
     for name in options.names:
-        SharedMemoryArray.attach(name).destroy()
+        if not os.path.lexists(mapping.path_of(name)):
+            raise SegmentNotFoundError(
+                f"There is no shared array {name!r}.",
+                suggestions=("`python -m ops.shm ls` lists those that exist.",),
+            )
+        SharedMemoryArray(name).destroy()  # without attaching, which a damaged one refuses
         print(f"removed {name}")
     if options.stale:
         for name in cleanup_stale():

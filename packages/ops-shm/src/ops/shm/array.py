@@ -21,7 +21,7 @@ import numpy as np
 from ops.foundation.errors import ValidationError
 from ops.foundation.processes import this_process
 from ops.shm.connection import Connection
-from ops.shm.convert import as_slice, is_exact, to_dtype
+from ops.shm.convert import as_slice, is_exact, one_element, to_addend, to_dtype
 from ops.shm.errors import OwnerDiedError
 from ops.shm.layout import ACKNOWLEDGED, EPOCH, INTERRUPTED, SEQ, THREAD
 from ops.shm.views import View
@@ -143,7 +143,7 @@ class SharedMemoryArray(Connection):
             self._lock
         )  # the lock's acquire and release in line, or the stand-in that raises
         words = self._words
-        if self._depth and self._holder == (os.getpid(), threading.get_ident()):
+        if self._depth and self._holder == (_me, threading.get_ident()):
             with self._held(write=True):
                 self._array[index] = value
             return
@@ -213,15 +213,20 @@ class SharedMemoryArray(Connection):
             yield view
 
     def add(self, index: Any, amount: Any) -> Any:
-        """Add to one element atomically and return its new value, wrapping as the dtype does."""
+        """Add to one element atomically and return its new value, wrapping as the dtype does.
+
+        Raises ValidationError when the dtype is no number or *amount* would lose something, and
+        IndexError.
+        """
+        step = to_addend(amount, self.dtype)
         with self.array(write=True) as array, np.errstate(over="ignore"):
-            array[index] = array[index] + array.dtype.type(amount)
+            array[index] = one_element(array, index) + step
             return array[index]
 
     def compare_exchange(self, index: Any, expected: Any, new: Any) -> bool:
         """Set one element to *new* if it equals *expected*, atomically; tell whether it was set."""
         with self._held():
-            if self._array[index] != expected:
+            if one_element(self._array, index) != expected:
                 return False
             self[index] = to_dtype(new, self.dtype)
             return True
@@ -236,11 +241,11 @@ class SharedMemoryArray(Connection):
     @contextlib.contextmanager
     def _held(self, timeout: float | None = None, *, write: bool = False) -> Iterator[None]:
         """Hold the lock; *write* keeps SEQ odd meanwhile, so that nobody reads half a change."""
-        words, me = self._words, (os.getpid(), threading.get_ident())
+        words, lock, me = self._words, self._lock, (_me, threading.get_ident())
         words[SEQ]  # raises NotConnectedError
         nested = self._depth > 0 and self._holder == me
         if not nested:
-            self._lock.acquire(timeout)
+            lock.acquire(timeout)
             self._holder = me
             words[THREAD] = me[1] & 0xFFFFFFFFFFFFFFFF
         self._depth = self._depth + 1 if nested else 1
@@ -250,14 +255,16 @@ class SharedMemoryArray(Connection):
         try:
             yield
         finally:
-            # A child forked inside the block runs this too, and holds nothing.
-            if me[0] == os.getpid():
+            # A child forked inside the block runs this too, and holds nothing. No function is called
+            # before the lock is given back: behind any call a KeyboardInterrupt may come.
+            if me[0] == _me:
                 if opened:
                     words[SEQ] += 1
-                self._depth -= 1
+                if self._words is words:  # not disconnected inside the block
+                    self._depth -= 1
                 if not nested:
-                    words[THREAD] = 0
-                    self._lock.release()
+                    words[THREAD] = words[lock.owner] = 0
+                    lock.post()
 
     # ------------------------------------------------------------------ all segments
 

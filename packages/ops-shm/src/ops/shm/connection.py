@@ -46,6 +46,8 @@ class Connection:
 
     def __init__(self, name: str) -> None:
         """Name an array without connecting to it; `create_array` and `attach` are the usual ways."""
+        if not isinstance(name, str):
+            raise ValidationError(f"{name!r} cannot name a shared array: a name is a str.")
         self._name = name
         self._fd = -1
         self._layout: Layout | None = None
@@ -69,6 +71,7 @@ class Connection:
         Raises SegmentExistsError, UnsupportedArrayError (object dtype), OSError (no room),
         ValidationError.
         """
+        self = cls(name)
         if not name or "\0" in name or len(name) > 1024:
             raise ValidationError(f"{name!r} cannot name a shared array: 1 to 1024 characters.")
         if lock not in {"auto", "always"}:
@@ -79,15 +82,15 @@ class Connection:
         header = described.header(pid_namespace())
         instance = word(header, layout.INSTANCE)
         fd, mapped = mapping.create(name, header, len(header) + described.nbytes, replace=exist_ok)
-        self = cls(name)
         try:
             array_in(mapped, described)[...] = prototype
-            RobustLock.make(instance, 1, 1)
+            made = RobustLock.make(instance, 1, 1)  # kept: cleaning spares what is mapped
             replaced = mapping.instance_of(name) if exist_ok else None
             mapping.publish(name, fd, replace=exist_ok)
             if replaced is not None:
                 mapping.remove_semaphores(replaced)
             self._connect(fd, mapped)
+            del made
         except BaseException:
             mapping.remove_semaphores(instance)
             os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,17 +18,27 @@ def as_slice(index: Index, shape: tuple[int, ...], name: str) -> slice | int:
 
     Raises IndexError for anything outside the first axis, where NumPy would silently cut.
     """
-    if isinstance(index, (int, np.integer)):
-        return int(index)
     length = shape[0] if shape else 0
-    if len(index) not in {1, 2}:
-        raise IndexError(f"{index!r} is no index: give an integer, (start,) or (start, stop).")
-    start, stop = index[0], index[-1] if len(index) == 2 else length
+    try:
+        if not isinstance(index, tuple):
+            return operator.index(index)
+        start, stop = map(operator.index, index if len(index) != 1 else (*index, length))
+    except (TypeError, ValueError):
+        text = f"{index!r} is no index: give an integer, (start,) or (start, stop)."
+        raise IndexError(text) from None
     first = start + length if start < 0 else start
     last = stop + length if stop < 0 else stop
     if not 0 <= first <= last <= length:
         raise IndexError(f"{index!r} is outside the array {name!r} of length {length}.")
     return slice(first, last)
+
+
+def one_element(array: np.ndarray, index: Any) -> Any:
+    """Return the element at *index*; raises IndexError when that is more than one."""
+    value: Any = array[index]
+    if isinstance(value, np.ndarray):
+        raise IndexError(f"{index!r} is not the index of one element of shape {array.shape}.")
+    return value
 
 
 def is_exact(data: Any, dtype: np.dtype[Any]) -> bool:
@@ -59,6 +70,10 @@ def to_dtype(data: Any, dtype: np.dtype[Any]) -> np.ndarray:
     value = np.asarray(data)
     if value.dtype == dtype:
         return value
+    if value.dtype.kind == "c" and dtype.kind in "biuf":
+        if np.any(np.imag(value)):
+            raise ValidationError(f"{_shown(data)} does not fit {dtype}.")
+        value = np.real(value)
     try:
         with np.errstate(invalid="ignore", over="ignore"):
             converted = value.astype(dtype)
@@ -68,6 +83,26 @@ def to_dtype(data: Any, dtype: np.dtype[Any]) -> np.ndarray:
     if not lossless:
         raise ValidationError(f"{_shown(data)} does not fit {dtype}.")
     return converted
+
+
+def to_addend(amount: Any, dtype: np.dtype[Any]) -> Any:
+    """Return *amount* as a scalar of *dtype* that adds the same, modulo what the dtype can hold.
+
+    Raises ValidationError when *dtype* is no number or *amount* would lose something.
+    """
+    if dtype.kind in "fc":
+        return dtype.type(to_dtype(amount, dtype)[()])
+    if dtype.kind not in "iu":
+        raise ValidationError(f"{_shown(amount)} cannot be added to {dtype}.")
+    try:
+        whole: int = int(amount) if isinstance(amount, float) else amount.__index__()
+        exact = whole == amount
+    except (AttributeError, ValueError, OverflowError):
+        whole, exact = 0, False
+    if not exact:
+        raise ValidationError(f"{_shown(amount)} is no integer, which {dtype} needs.")
+    low, high = _integer_limits(dtype)
+    return dtype.type((whole - low) % (high - low + 1) + low)
 
 
 def _keeps(value: np.ndarray, converted: np.ndarray) -> bool:

@@ -39,6 +39,8 @@ DESCRIPTION = 1024
 DATA_OFFSET, DATA_BYTES, DESCRIPTION_LENGTH, PID_NAMESPACE, INSTANCE = 2, 3, 4, 5, 6
 SEQ, EPOCH, RECOVERIES, INTERRUPTED, LAST_DEAD, ACKNOWLEDGED, THREAD = 64, 72, 80, 81, 82, 83, 88
 OWNER, OWNER_SLOTS = 96, 32
+#: What reading a Python literal and its fields can raise, whatever the bytes.
+_UNREADABLE = (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class Layout:
     @classmethod
     def of(cls, name: str, prototype: np.ndarray, *, locked_reads: bool) -> Layout:
         """Describe *prototype*; raises UnsupportedArrayError when its bytes cannot be shared."""
+        if np.ma.isMaskedArray(prototype):
+            raise UnsupportedArrayError(
+                "A masked array would lose its mask.", suggestions=("Share its `filled(...)`.",)
+            )
         if prototype.dtype.hasobject:
             raise UnsupportedArrayError(
                 f"An array of dtype {prototype.dtype} holds references to Python objects, "
@@ -113,15 +119,19 @@ def parse(buffer: memoryview, source: str) -> Layout:
         raise SegmentFormatError(f"{source} is cut short: {len(buffer)} bytes.")
     try:
         fields = ast.literal_eval(bytes(buffer[DESCRIPTION:end]).decode())
-        return Layout(
+        found = Layout(
             name=fields["name"],
             dtype=np.lib.format.descr_to_dtype(fields["dtype"]),
             shape=tuple(fields["shape"]),
             order=fields["order"],
             locked_reads=fields["reads"] == "locked",
         )
-    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+        sound = min(found.shape, default=0) >= 0 and found.nbytes == words[DATA_BYTES]
+    except _UNREADABLE as error:
         raise SegmentFormatError(f"{source} has an unreadable description: {error}") from error
+    if found.dtype.hasobject or not sound:
+        raise SegmentFormatError(f"{source} has a description that does not fit its data.")
+    return found
 
 
 def word(buffer: mmap.mmap | bytearray, index: int) -> int:

@@ -83,11 +83,15 @@ class RobustLock:
         self._use(words[EPOCH])
 
     @staticmethod
-    def make(instance: int, epoch: int, value: int) -> None:
-        """Create the semaphore of *epoch*, free (1) or taken (0); one that exists is left alone."""
+    def make(instance: int, epoch: int, value: int) -> object:
+        """Create the semaphore of *epoch*, free (1) or taken (0); one that exists is left alone.
+
+        Returns what keeps it mapped, None when it existed.
+        """
         name = mapping.semaphore_name(instance, epoch)
         with contextlib.suppress(FileExistsError):
-            _multiprocessing.SemLock(_SEMAPHORE, value, 1, name, False)  # noqa: FBT003
+            return _multiprocessing.SemLock(_SEMAPHORE, value, 1, name, False)  # noqa: FBT003
+        return None
 
     def acquire(self, timeout: float | None = None) -> None:
         """Take the lock; raises LockTimeout after *timeout* seconds, DeadlockError when hopeless."""

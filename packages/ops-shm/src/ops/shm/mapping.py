@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ops.foundation.errors import ResourceError
 from ops.shm.errors import SegmentExistsError, SegmentNotFoundError
-from ops.shm.layout import INSTANCE, PAGE, word
+from ops.shm.layout import INSTANCE, MAGIC, PAGE, word
 
 PREFIX = "ops-shm."
 DRAFT = ".ops-shm-draft."
@@ -44,7 +44,9 @@ def path_of(name: str) -> Path:
     """Return where the segment *name* lives; long or unusual names are hashed."""
     plain = name.isascii() and name.replace("_", "").replace("-", "").replace(".", "").isalnum()
     if not plain or len(name) > _LONGEST_NAME:
-        name = "~" + hashlib.blake2b(name.encode(), digest_size=20).hexdigest()
+        name = (
+            "~" + hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+        )
     return directory() / (PREFIX + name)
 
 
@@ -116,10 +118,11 @@ def instance_of(name: str) -> int | None:
     """Return the random number of the segment *name*, None when there is none."""
     try:
         fd, mapped = attach(name)
-    except SegmentNotFoundError:
+    except OSError:  # nothing, or something that is no segment
         return None
     os.close(fd)
-    return word(mapped, INSTANCE) if len(mapped) >= PAGE else None
+    ours = len(mapped) >= PAGE and word(mapped, 0) == MAGIC
+    return word(mapped, INSTANCE) if ours else None
 
 
 def remove(name: str) -> bool:

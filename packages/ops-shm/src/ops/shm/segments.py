@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import mmap
+import stat
 from pathlib import Path
 
+from ops.foundation.processes import pid_namespace
 from ops.shm import layout, mapping
 from ops.shm.errors import SegmentFormatError
 
@@ -15,7 +17,10 @@ __all__ = ["SegmentInfo", "cleanup_stale", "list_segments"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """What the header of one segment says, and which processes have it mapped."""
+    """What the header of one segment says, and which processes have it mapped.
+
+    `users` can name only processes of the PID namespace that asks.
+    """
 
     name: str
     path: Path
@@ -26,6 +31,7 @@ class SegmentInfo:
     recoveries: int
     interrupted: bool
     instance: int
+    pid_namespace: int
     users: tuple[int, ...]
 
     def to_dict(self) -> dict[str, object]:
@@ -44,7 +50,8 @@ def list_segments() -> list[SegmentInfo]:
     found = []
     for path in mapping.directory().glob(mapping.PREFIX + "*"):
         with contextlib.suppress(OSError, ValueError, SegmentFormatError):
-            found.append(_read(path, users))
+            if stat.S_ISREG(path.lstat().st_mode):  # opening a pipe would wait for ever
+                found.append(_read(path, users))
     return sorted(found, key=lambda info: info.name)
 
 
@@ -52,26 +59,28 @@ def cleanup_stale() -> list[str]:
     """Remove segments that no process of this machine has mapped; return their names.
 
     Semaphores whose segment is gone are removed too. Meant for after a crash: a segment that only
-    waits for its next user looks the same as a forgotten one.
+    waits for its next user looks the same as a forgotten one. Segments of another PID namespace,
+    whose processes cannot be seen from here, are left alone.
     """
-    infos = list_segments()
-    stale = [info for info in infos if not info.users]
+    infos, ours = list_segments(), pid_namespace()
+    stale = [info for info in infos if not info.users and info.pid_namespace == ours]
     for info in stale:
-        mapping.remove(info.name)
-        mapping.remove_semaphores(info.instance)
-    living = {f"{info.instance:x}" for info in infos if info.users}
+        info.path.unlink(missing_ok=True)  # not by name: a copy has the name of its original
+    living = {f"{info.instance:x}" for info in infos if info not in stale}
     for file in mapping.directory().glob("sem.ops-shm-*"):
         instance = file.name.removeprefix("sem.ops-shm-").partition(".")[0]
         if instance not in living and not _is_mapped(file):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # of another user
+                file.unlink(missing_ok=True)
     return [info.name for info in stale]
 
 
 def _read(path: Path, users: dict[int, set[int]]) -> SegmentInfo:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        data = bytes(mapped[: layout.PAGE * 16])
-        described = layout.parse(memoryview(mapped), str(path))
-    words = memoryview(data[: layout.DESCRIPTION]).cast("Q")
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # Left to Python to unmap: the error of a foreign file still refers to it.
+    described = layout.parse(memoryview(mapped), str(path))
+    words = memoryview(mapped[: layout.DESCRIPTION]).cast("Q")
     return SegmentInfo(
         name=described.name,
         path=path,
@@ -82,6 +91,7 @@ def _read(path: Path, users: dict[int, set[int]]) -> SegmentInfo:
         recoveries=words[layout.RECOVERIES],
         interrupted=words[layout.INTERRUPTED] != words[layout.ACKNOWLEDGED],
         instance=words[layout.INSTANCE],
+        pid_namespace=words[layout.PID_NAMESPACE],
         users=tuple(sorted(users.get(path.stat().st_ino, ()))),
     )
 
