@@ -152,3 +152,41 @@ def test_without_scikit_learn_the_error_names_the_extra(tmp_path) -> None:
     )
     assert result.returncode == 1
     assert 'pip install "ops-suite[demo]"' in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--trials=1", "--trials=many", "--workers=0"])
+def test_numbers_that_make_no_search_are_wrong_usage(tmp_path, option) -> None:
+    asked = [*command(tmp_path / "results", 3), option]
+    result = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert option.split("=")[0] in result.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.fault
+def test_a_killed_worker_ends_the_demo_with_a_sentence_and_the_next_goes_on(tmp_path) -> None:
+    folder = tmp_path / "results"
+    process = subprocess.Popen(
+        command(folder, 500), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while not (workers := workers_of(process.pid)) and time.monotonic() < end:
+        time.sleep(0.05)
+    os.kill(workers[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a worker process was killed" in said.splitlines()[-1]
+    assert segments(folder) == set()
+    again = run(folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert ": each once" in again.stdout
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes of the pool of the demo *pid*."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
+    ]

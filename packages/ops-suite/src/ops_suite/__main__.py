@@ -22,7 +22,7 @@ from ops_suite.doctor import diagnose
 from ops_suite.versions import installed_versions, pinned_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,10 +44,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     versions.add_argument("--constraints", action="store_true", help="path of constraints.txt")
     demo = commands.add_parser("demo", help="the end-to-end demo")
     demo.add_argument("--directory", type=Path, default=Path("ops-demo"), help="where results go")
-    demo.add_argument("--trials", type=int, default=12, help="models to train (default 12)")
-    demo.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
+    demo.add_argument(
+        "--trials", type=_at_least(2), default=12, help="models to train (2 or more, default 12)"
+    )
+    demo.add_argument(
+        "--workers", type=_at_least(1), default=2, help="worker processes (default 2)"
+    )
     options = parser.parse_args(arguments)
     return {"doctor": _doctor, "versions": _versions, "demo": _demo}[options.command](options)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return number
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -71,7 +71,9 @@ def _libraries() -> list[Finding]:
             message = f"{version}; tested together with the others is {tested[name]}"
             findings.append(Finding(name, False, message, f"pip install {name}=={tested[name]}"))  # noqa: FBT003
         else:
-            findings.append(Finding(name, _is_found(LIBRARIES[name]), version))
+            found = _is_found(LIBRARIES[name])
+            remedy = "" if found else f"pip install --force-reinstall {name}"
+            findings.append(Finding(name, found, version, remedy))
     return findings
 
 

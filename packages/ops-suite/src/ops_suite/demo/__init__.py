@@ -10,6 +10,7 @@ import multiprocessing
 import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,10 @@ _FEATURES = 40
 
 
 def run(folder: Path, *, trials: int = 12, workers: int = 2) -> int:
-    """Run the demo into *folder*; return an exit code: 0, 1 for a failure, 130 when interrupted."""
+    """Run the demo into *folder*; return an exit code: 0, 1 for a failure, 130 when interrupted.
+
+    The first of *trials*, of which there must be two or more, is meant to be poor.
+    """
     folder = folder.absolute()
     console = Console()
     try:
@@ -60,6 +64,9 @@ def run(folder: Path, *, trials: int = 12, workers: int = 2) -> int:
     except KeyboardInterrupt:
         console.error(f"interrupted; what is in {folder} is whole, run again to continue")
         return 130
+    except BrokenProcessPool:
+        console.error("a worker process was killed, perhaps for want of memory; run again")
+        return 1
     except (MissingExtraError, OpsError, OSError) as error:
         console.error(str(error))
         return 1
@@ -146,7 +153,11 @@ def _register(console: Console, store: Store, results: list[TrialResult]) -> Non
         store.register(worst)
     except ValueError as error:
         console.fact(f"trial {worst.number} was refused by a hook: {error}")
-    version = store.promote(store.register(best))
+    try:
+        version = store.promote(store.register(best))
+    except ValueError as error:
+        console.fact(f"trial {best.number}, the best, was refused too: {error}")
+        return
     console.fact(
         f"trial {best.number} is {version.name} version {version.version}, {version.stage}, "
         f"accuracy {best.accuracy:.3f}"
