@@ -173,6 +173,7 @@ def test_a_call_from_before_cannot_close_an_open_circuit(clock) -> None:
     "settings",
     [
         {"failure_threshold": 0},
+        {"failure_threshold": float("nan")},
         {"success_threshold": 0},
         {"recovery_timeout": float("nan")},
         {"failure_threshold": 2, "window": 5},
@@ -231,3 +232,75 @@ class BreakerMachine(RuleBasedStateMachine):
 
 TestBreakerMachine = BreakerMachine.TestCase
 TestBreakerMachine.settings = settings(max_examples=50, deadline=None)
+
+
+def test_an_observer_that_fails_neither_hides_the_error_nor_keeps_the_probes_place(
+    clock, caplog
+) -> None:
+    def observer(old: CircuitState, new: CircuitState) -> None:
+        raise RuntimeError("observer")
+
+    breaker = CircuitBreaker(1, 10, on_state_change=observer, name="db", clock=clock)
+    with caplog.at_level("ERROR", "ops.resilience"):
+        with pytest.raises(OSError):
+            breaker.call(fail)
+        clock.now += 11
+        assert breaker.call(lambda: "ok") == "ok"
+    assert breaker.state is CircuitState.CLOSED
+    assert "observer of circuit 'db' failed" in caplog.text
+
+
+def test_tasks_of_one_thread_keep_their_blocks_apart(clock) -> None:
+    async def scenario() -> list[CircuitState]:
+        breaker = CircuitBreaker(1, 10, clock=clock)
+        gates = asyncio.Event(), asyncio.Event()
+
+        async def inside(gate: asyncio.Event) -> None:
+            with breaker:
+                await gate.wait()
+
+        before = asyncio.create_task(inside(gates[0]))
+        await asyncio.sleep(0)
+        breaker.force_open()
+        clock.now += 11
+        probe = asyncio.create_task(inside(gates[1]))
+        await asyncio.sleep(0)
+        states = []
+        for gate, task in zip(gates, (before, probe), strict=True):
+            gate.set()
+            await task
+            states.append(breaker.state)
+        return states
+
+    assert asyncio.run(scenario()) == [CircuitState.HALF_OPEN, CircuitState.CLOSED]
+
+
+def test_blocks_of_several_breakers_may_end_in_any_order(clock) -> None:
+    one, two = CircuitBreaker(1, clock=clock), CircuitBreaker(1, clock=clock)
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(OSError, OSError(), None)
+    two.__exit__(None, None, None)
+    assert (one.state, two.state) == (CircuitState.OPEN, CircuitState.CLOSED)
+
+
+def test_a_coroutine_function_is_judged_by_its_outcome(clock) -> None:
+    async def broken() -> None:
+        raise OSError
+
+    breaker = CircuitBreaker(1, clock=clock)
+    with pytest.raises(OSError):
+        asyncio.run(breaker.call(broken))
+    assert breaker.state is CircuitState.OPEN
+
+
+def test_probes_that_hang_are_replaced_after_a_while(clock) -> None:
+    breaker = CircuitBreaker(1, 10, clock=clock)
+    trip(breaker, 1)
+    clock.now += 11
+    with breaker:  # the probe that hangs
+        with pytest.raises(CircuitOpenError, match="half open"):
+            breaker.call(lambda: None)
+        clock.now += 10
+        assert breaker.call(lambda: "ok") == "ok"
+        assert breaker.state is CircuitState.CLOSED

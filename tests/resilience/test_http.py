@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import email.utils
 import hashlib
+import math
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from ops.resilience import (
     AsyncHTTPClient,
     CircuitBreaker,
     CircuitOpenError,
+    CircuitState,
     ConnectionPool,
     DownloadError,
     HTTPClient,
@@ -291,6 +293,11 @@ def test_urls_are_shown_without_secrets() -> None:
     assert shown == "https://host/p?api_key=***&X-Amz-Signature=***&page=3"
 
 
+@pytest.mark.parametrize("url", ["http://[x", "//[", "h?pwd=1&passwd=2&session_id=3"])
+def test_what_is_no_url_or_names_its_secrets_otherwise_is_shown_without_them(url) -> None:
+    assert redacted(url) in {"(no valid URL)", "h?pwd=***&passwd=***&session_id=***"}
+
+
 def test_without_the_extra_the_error_names_it() -> None:
     program = (
         "import sys; sys.modules['httpx'] = None\n"
@@ -300,3 +307,138 @@ def test_without_the_extra_the_error_names_it() -> None:
     )
     text = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert 'pip install "ops-resilience[http]"' in text
+
+
+def test_a_breaker_sees_the_errors_themselves_and_no_404(server, reply, slept) -> None:
+    breaker = CircuitBreaker(2, expected_exception=HTTPError)
+    with HTTPClient(server.url, retries=1, breaker=breaker) as client:
+        server.replies(reply(404))
+        for _ in range(3):
+            with pytest.raises(HTTPStatusError):
+                client.get("/")
+        assert breaker.state is CircuitState.CLOSED
+        server.replies(reply(503))
+        with pytest.raises(HTTPStatusError):
+            client.get("/")
+        assert breaker.state is CircuitState.OPEN
+
+
+def test_an_address_in_the_query_does_not_make_a_path_absolute(server, reply) -> None:
+    server.replies(reply(body=b"x"))
+    with ConnectionPool() as pool:
+        HTTPClient(server.url, client=pool.client).get("/go?to=http://elsewhere.test")
+    assert server.asked[0][1] == "/go?to=http://elsewhere.test"
+
+
+def test_headers_may_be_pairs(client, server, reply, slept) -> None:
+    server.replies(reply(503), reply(body=b"ok"))
+    assert client.post("/", headers=[("idempotency-key", "1")]) == b"ok"
+
+
+def test_a_body_that_can_be_read_once_is_sent_once(client, server, reply) -> None:
+    server.replies(reply(503))
+    with pytest.raises(HTTPStatusError):
+        client.put("/", content=iter([b"a"]), headers={"Content-Length": "1"}, retry=True)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "http://user:hunter2@host:port/"])
+def test_an_address_that_is_none_is_our_error_at_once(slept, url) -> None:
+    with HTTPClient() as client, pytest.raises(HTTPError) as caught:
+        client.get(url)
+    assert "hunter2" not in str(caught.value)
+    assert slept == []
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe\xff", b"[" * 100_000, b"{"])
+def test_json_that_is_none_is_our_error(client, server, reply, body) -> None:
+    server.replies(reply(body=body, headers={"Content-Type": "application/json"}))
+    with pytest.raises(HTTPError, match="says JSON"):
+        client.get("/")
+
+
+@pytest.mark.parametrize("value", ["\u00b2", "9" * 400, "-1", "Fri, 31 Dec 9999 23:59:59 -9999"])
+def test_a_hostile_retry_after_is_no_crash_and_no_eternity(value) -> None:
+    asked = retry_after(value)
+    assert asked is None or asked < math.inf
+
+
+def test_a_part_that_is_complete_is_not_fetched_again(server, reply, tmp_path, slept) -> None:
+    target = tmp_path / "f"
+    (tmp_path / "f.part").write_bytes(BODY)
+    (tmp_path / "f.part.tag").write_text('"v1"')
+
+    def answer(asked):
+        assert asked[2]["range"] == f"bytes={len(BODY)}-"
+        return reply(416, headers={"Content-Range": f"bytes */{len(BODY)}"})
+
+    server.answer = answer
+    download_with_progress(f"{server.url}/f", target)
+    assert target.read_bytes() == BODY
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_ignores_if_range_cannot_glue_two_versions(
+    server, reply, tmp_path, slept
+) -> None:
+    target = tmp_path / "f"
+    (tmp_path / "f.part").write_bytes(b"old!")
+    (tmp_path / "f.part.tag").write_text('"v0"')
+    asked_for = ranged(reply)
+
+    def answer(asked):
+        headers = {k: v for k, v in asked[2].items() if k != "if-range"}
+        if "range" in headers:
+            headers["if-range"] = '"v1"'
+        return asked_for((*asked[:2], headers, asked[3]))
+
+    server.answer = answer
+    download_with_progress(f"{server.url}/f", target)
+    assert target.read_bytes() == BODY
+
+
+def test_a_validator_that_could_not_be_sent_back_is_not_kept(
+    server, reply, tmp_path, slept
+) -> None:
+    server.replies(
+        reply(body=BODY, headers={"ETag": '"\u00e9"'}, cut=10),
+        reply(body=BODY, headers={"ETag": '"\u00e9"'}),
+    )
+    download_with_progress(f"{server.url}/f", tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == BODY
+
+
+def test_a_checksum_that_is_none_is_refused_before_anything_is_fetched(tmp_path) -> None:
+    (tmp_path / "f.part").write_bytes(b"kept")
+    with pytest.raises(ValidationError, match="no SHA-256"):
+        download_with_progress("http://127.0.0.1:9/f", tmp_path / "f", checksum="sha256:ab")
+    assert (tmp_path / "f.part").exists()
+
+
+def test_progress_ends_with_all_that_came(server, reply, tmp_path) -> None:
+    server.replies(reply(body=b"abc"))
+    seen = []
+    download_with_progress(
+        server.url, tmp_path / "f", lambda *now: seen.append(now), chunk_size=1 << 30
+    )
+    assert seen[-1] == (3, 3)
+    server.replies(reply(body=b""))
+    download_with_progress(server.url, tmp_path / "g", lambda *now: seen.append(now))
+    assert seen[-1] == (0, 0)
+
+
+def test_an_upload_follows_a_redirect_with_its_whole_body(server, reply, tmp_path) -> None:
+    source = tmp_path / "f"
+    source.write_bytes(BODY)
+    server.replies(reply(307, headers={"Location": "/there"}), reply(201))
+    assert upload_with_retry(f"{server.url}/here", source).status_code == 201
+    assert [asked[3] for asked in server.asked] == [BODY, BODY]
+
+
+def test_what_is_no_address_is_refused_without_showing_its_password() -> None:
+    for url in ("db", "gopher://user:hunter2@host/", "http://user:hunter2@host:port"):
+        with pytest.raises(ValidationError) as caught:
+            check_connectivity(url)
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(ValidationError, match="nan"):
+        wait_for_port(9, timeout=math.nan)

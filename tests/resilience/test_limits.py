@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 
@@ -11,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.foundation.errors import ValidationError
-from ops.resilience import RateLimiter, RateLimitTimeout, Semaphore, timeout
+from ops.resilience import (
+    CircuitBreaker,
+    RateLimiter,
+    RateLimitTimeout,
+    Semaphore,
+    fallback,
+    retry,
+    timeout,
+)
 
 
 class Time:
@@ -145,3 +154,49 @@ def test_a_time_limit_interrupts_both_kinds_of_functions() -> None:
     assert timeout(5)(lambda: 3)() == 3
     with pytest.raises(ValidationError):
         timeout(0)
+
+
+def test_a_wait_that_is_cancelled_gives_its_tokens_back(clock) -> None:
+    bucket = limiter(clock, 1)
+    assert bucket.try_acquire()
+
+    async def impatient() -> None:
+        for _ in range(5):
+            task = asyncio.create_task(bucket.acquire_async())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(impatient())
+    clock.now += 1
+    assert bucket.try_acquire()
+
+
+def test_a_limit_of_nan_is_never_waited_for(clock) -> None:
+    bucket = limiter(clock, 1)
+    bucket.acquire()
+    with pytest.raises(RateLimitTimeout):
+        bucket.acquire(timeout=math.nan)
+    with pytest.raises(ValidationError, match="nan"):
+        Semaphore(1).acquire(math.nan)
+    Semaphore(1).acquire(math.inf)
+
+
+def _generator():
+    yield 1
+
+
+async def _async_generator():
+    yield 1
+
+
+@pytest.mark.parametrize("function", [_generator, _async_generator])
+@pytest.mark.parametrize(
+    "decorator", [timeout(1), CircuitBreaker(), RateLimiter(1), fallback(1), retry(2)]
+)
+def test_what_runs_after_its_call_is_refused_rather_than_left_unguarded(
+    decorator, function
+) -> None:
+    with pytest.raises(ValidationError, match="generator"):
+        decorator(function)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import math
 import pickle
 import sys
 import threading
+import weakref
 
 import pytest
 from hypothesis import given
@@ -186,7 +188,14 @@ def test_delays_that_make_no_sense_are_refused_at_decoration(field, bad) -> None
 
 @pytest.mark.parametrize(
     "settings",
-    [{"max_attempts": 0}, {"exceptions": ()}, {"exceptions": int}, {"jitter_range": (2, 1)}],
+    [
+        {"max_attempts": 0},
+        {"exceptions": ()},
+        {"exceptions": int},
+        {"jitter_range": (2, 1)},
+        {"max_attempts": math.nan},
+        {"backoff_strategy": "bogus"},
+    ],
 )
 def test_other_nonsense_is_refused_too(settings) -> None:
     with pytest.raises(ValidationError):
@@ -260,3 +269,80 @@ def test_retry_below_fallback_works_and_above_it_warns(slept) -> None:
         inner()
     with pytest.warns(UserWarning, match="never retries"):
         retry(3)(fallback(fallback_value=1)(failing(1)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [(3600, 2.0), (-1, 0.5), (0, 0.5), (math.nan, 0.5), (math.inf, 0.5), ("7", 0.5), (list, 0.5)],
+)
+def test_what_an_error_asks_for_is_capped_and_only_followed_when_it_is_a_time(
+    slept, asked, waited
+) -> None:
+    class Asking(OSError):
+        retry_after = asked
+
+    assert retry(initial_delay=0.5, max_delay=2, jitter=False)(failing(1, Asking))() == 2
+    assert slept == [waited]
+
+
+def test_an_object_whose_call_is_a_coroutine_is_awaited_and_made_again() -> None:
+    class Client:
+        calls = 0
+
+        async def __call__(self) -> str:
+            self.calls += 1
+            if self.calls == 1:
+                raise OSError
+            return "ok"
+
+    assert asyncio.run(retry(initial_delay=0)(Client())()) == "ok"
+
+
+def test_an_error_without_a_text_does_not_hide_that_attempts_are_used_up(slept) -> None:
+    class Mute(OSError):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    with pytest.raises(RetryError, match="Gave up after 1 attempt"):
+        retry(1)(failing(9, Mute))()
+
+
+class NeedsTwo(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} {two}")
+
+
+def test_giving_up_travels_even_if_the_last_error_cannot() -> None:
+    back = pickle.loads(pickle.dumps(RetryError(NeedsTwo(1, 2), 3)))
+    assert back.attempts == 3
+    assert str(back.last_exception) == "NeedsTwo: 1 2"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_a_recovered_call_was_given_is_let_go_at_once(slept, asynchronous) -> None:
+    class Batch:
+        pass
+
+    def call() -> weakref.ref[Batch]:
+        function = failing(1)
+
+        @retry(initial_delay=0)
+        def take(_: Batch) -> None:
+            function()
+
+        @retry(initial_delay=0)
+        async def take_async(_: Batch) -> None:
+            function()
+
+        batch = Batch()
+        if asynchronous:
+            asyncio.run(take_async(batch))
+        else:
+            take(batch)
+        return weakref.ref(batch)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()

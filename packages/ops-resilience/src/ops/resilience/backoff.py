@@ -52,7 +52,7 @@ class RetryConfig:
     reraise: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
+        if not self.max_attempts >= 1:  # so that NaN, which is neither, is refused
             raise ValidationError(f"max_attempts must be at least 1, not {self.max_attempts}.")
         for name in ("initial_delay", "max_delay", "backoff_factor"):
             value = getattr(self, name)
@@ -60,6 +60,9 @@ class RetryConfig:
                 raise ValidationError(f"{name} must be a number of seconds >= 0, not {value}.")
         if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
             raise ValidationError(f"timeout must be a positive number of seconds: {self.timeout}.")
+        if self.backoff_strategy not in set(BackoffStrategy):
+            known = ", ".join(BackoffStrategy)
+            raise ValidationError(f"backoff_strategy {self.backoff_strategy!r} is none of {known}.")
         low, high = self.jitter_range
         if not 0 <= low <= high < math.inf:
             raise ValidationError(f"jitter_range must be 0 <= low <= high, not {low}, {high}.")

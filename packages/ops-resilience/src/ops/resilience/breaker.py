@@ -3,23 +3,26 @@
 While the circuit is closed a successful call takes no lock: it reads two attributes. The lock is held
 for bookkeeping only, never during a call, so calls run side by side. After `recovery_timeout` the
 circuit is half open: `success_threshold` probes are let through, however many threads ask, and their
-outcome decides. A call that began before the circuit last changed cannot change it back: every
-half-open period has a number, and outcomes of another period are ignored.
+outcome decides; probes that have no outcome after another `recovery_timeout` are replaced. A call that
+began before the circuit last changed cannot change it back: every half-open period has a number, and
+outcomes of another period are ignored.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from ops.foundation.errors import ValidationError
+from ops.foundation.logs import get_logger
+from ops.resilience.calls import is_awaited
 from ops.resilience.errors import CircuitOpenError
 
 if TYPE_CHECKING:
@@ -54,6 +57,12 @@ class CircuitBreakerStats:
 StateObserver = Callable[[CircuitState, CircuitState], object]
 _CLOSED = -1
 
+# The blocks that are open here, innermost first, each with the period it belongs to. A context
+# variable, as the tasks of a loop share their thread.
+_Entered: TypeAlias = "tuple[_Entered | None, CircuitBreaker, int]"
+_entered: ContextVar[_Entered | None] = ContextVar("ops.resilience.breaker", default=None)
+_logger = get_logger("ops.resilience")
+
 
 class CircuitBreaker:
     """Use it as a decorator (sync or async), as a context manager, or through `call`.
@@ -61,7 +70,8 @@ class CircuitBreaker:
     The circuit opens after *failure_threshold* failures in a row; with *window* it opens when at
     least that many calls were seen and the share of failures among the last *window* calls reaches
     *failure_threshold* (then between 0 and 1). Only *expected_exception* counts as a failure.
-    *recovery_timeout* is in seconds. *on_state_change* gets the old and the new state.
+    *recovery_timeout* is in seconds. *on_state_change* gets the old and the new state; what it raises
+    is logged.
 
     Raises CircuitOpenError (with `retry_after`) instead of making a call while the circuit is open.
     """
@@ -77,7 +87,7 @@ class CircuitBreaker:
         window: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if failure_threshold <= 0 or (window is not None and failure_threshold > 1):
+        if not failure_threshold > 0 or (window is not None and failure_threshold > 1):
             raise ValidationError(
                 f"failure_threshold={failure_threshold} must be a count of at least 1, "
                 "or with a window a share above 0 and up to 1."
@@ -104,14 +114,13 @@ class CircuitBreaker:
         self._state = CircuitState.CLOSED
         self._consecutive = self._admitted = self._successes = self._period = 0
         self._failures = self._refused = self._openings = 0
-        self._opened_at = 0.0
-        self._entered = threading.local()
+        self._since = 0.0
 
     # ------------------------------------------------------------------ use
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return *function*, guarded."""
-        if inspect.iscoroutinefunction(function):
+        if is_awaited(function):
 
             @functools.wraps(function)
             async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -143,22 +152,36 @@ class CircuitBreaker:
         return guarded
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call *function* through the breaker."""
-        with self:
-            return function(*args, **kwargs)
+        """Call *function* through the breaker; what a coroutine function returns is to be awaited."""
+        return self(function)(*args, **kwargs)
 
     def __enter__(self) -> Self:
-        vars(self._entered).setdefault("periods", []).append(self._enter())
+        _entered.set((_entered.get(), self, self._enter()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        period = self._entered.periods.pop()
+        period = self._forget_entry()
         if error is None:
             self._succeed(period)
         else:
             self._leave(period, error)
+
+    def _forget_entry(self) -> int:
+        """Return the period of the last block of this breaker that the task or thread entered."""
+        passed: list[_Entered] = []
+        entered = _entered.get()
+        while entered is not None and entered[1] is not self:
+            passed.append(entered)
+            entered = entered[0]
+        if entered is None:
+            raise RuntimeError("The block of a breaker ends in another context than it began.")
+        rest = entered[0]
+        for _, breaker, period in reversed(passed):
+            rest = (rest, breaker, period)
+        _entered.set(rest)
+        return entered[2]
 
     # ------------------------------------------------------------------ facts and control
 
@@ -198,13 +221,16 @@ class CircuitBreaker:
             if before is CircuitState.OPEN and self._remaining() <= 0:
                 self._set(CircuitState.HALF_OPEN)
             after, period = self._state, self._admit()
-            retry_after = max(0.0, self._remaining())
+            is_open = after is CircuitState.OPEN
+            retry_after = max(0.0, self._remaining()) if is_open else 0.0
         self._tell(before, after)
         if period is not None:
             return period
+        name = f" {self.name!r}" if self.name else ""
         raise CircuitOpenError(
-            f"The circuit{f' {self.name!r}' if self.name else ''} is open; "
-            f"try again in {retry_after:.3g} s.",
+            f"The circuit{name} is open; try again in {retry_after:.3g} s."
+            if is_open
+            else f"The circuit{name} is half open, and its probes are under way.",
             retry_after=retry_after,
         )
 
@@ -212,9 +238,12 @@ class CircuitBreaker:
         """Count the call in, or return None; called under the lock."""
         if self._state is CircuitState.CLOSED:
             return _CLOSED
-        if self._state is CircuitState.HALF_OPEN and self._admitted < self._needed:
-            self._admitted += 1
-            return self._period
+        if self._state is CircuitState.HALF_OPEN:
+            if self._admitted >= self._needed and self._recovery and self._remaining() <= 0:
+                self._set(CircuitState.HALF_OPEN)  # those probes hang; they cannot hold it for ever
+            if self._admitted < self._needed:
+                self._admitted += 1
+                return self._period
         self._refused += 1
         return None
 
@@ -275,14 +304,18 @@ class CircuitBreaker:
         self._period += 1
         if self._outcomes is not None:
             self._outcomes.clear()
-        if state is CircuitState.OPEN:
-            self._opened_at = self._clock()
-            self._openings += 1
+        self._since = self._clock()
+        self._openings += state is CircuitState.OPEN
 
     def _remaining(self) -> float:
-        return self._opened_at + self._recovery - self._clock()
+        return self._since + self._recovery - self._clock()
 
     def _tell(self, before: CircuitState, after: CircuitState) -> None:
         # Outside the lock: an observer may ask the breaker, or take its time.
-        if before is not after and self._observer is not None:
+        if before is after or self._observer is None:
+            return
+        try:
             self._observer(before, after)
+        except Exception:
+            # Raised here, it would hide the call's own error, or keep a probe's place for ever.
+            _logger.exception("the observer of circuit %r failed", self.name)

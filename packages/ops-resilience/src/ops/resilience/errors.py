@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from ops.foundation.errors import OpsError
+from ops.foundation.errors import OpsError, text_of
 
 __all__ = [
     "CircuitOpenError",
@@ -54,7 +54,7 @@ class RetryError(ResilienceError):
 
     def __init__(self, last_exception: BaseException, attempts: int, **kwargs: Any) -> None:
         times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        shown = f"{type(last_exception).__name__}: {last_exception}"
+        shown = f"{type(last_exception).__name__}: {text_of(last_exception)}"
         super().__init__(f"Gave up after {times}; the last error was {shown}", **kwargs)
         self.last_exception = last_exception
         self.attempts = attempts

@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ops.foundation.errors import ValidationError
+from ops.resilience.calls import is_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def fallback(
         return fallback_func(*args, **kwargs, error=error)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        if inspect.iscoroutinefunction(function):
+        if is_awaited(function):
 
             @functools.wraps(function)
             async def saved_async(*args: P.args, **kwargs: P.kwargs) -> Any:

@@ -7,6 +7,7 @@ Retry-After says. `get`, `post`, … return the parsed content; `request` the wh
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ops.foundation.errors import ValidationError
 from ops.foundation.helpers import LazyImport
 from ops.resilience import requests
+from ops.resilience.errors import HTTPError
 from ops.resilience.requests import RetriedError
 from ops.resilience.retrying import with_retry
 
@@ -28,6 +30,7 @@ __all__ = ["AsyncHTTPClient", "ConnectionPool", "HTTPClient"]
 
 _httpx: Any = LazyImport("httpx", extra="ops-resilience[http]")
 Headers = Mapping[str, str]
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class ConnectionPool:
@@ -120,7 +123,7 @@ class _Settings:
 
     def _address(self, path: str) -> str:
         """Return where a request goes; a client that was given does not know our base URL."""
-        if self._own or "://" in path:
+        if self._own or _ABSOLUTE.match(path):
             return path
         return f"{str(self._options['base_url']).rstrip('/')}/{path.lstrip('/')}"
 
@@ -136,7 +139,8 @@ class HTTPClient(_Settings):
 
     *timeout* is in seconds for each phase of a request. *retries* counts repetitions, or is a
     RetryConfig. *auth* is anything httpx takes, for example (user, password); it is dropped when a
-    redirect leads to another host. *client* brings your own `httpx.Client`, which stays yours and has
+    redirect leads to another host. *breaker* counts lost connections, 429 and 5xx: a service that says
+    404 is there. *client* brings your own `httpx.Client`, which stays yours and has
     its own timeout, headers and auth.
     """
 
@@ -168,20 +172,32 @@ class HTTPClient(_Settings):
         *retry* says whether it may be repeated, where its method does not tell.
         Raises HTTPStatusError, HTTPError, CircuitOpenError.
         """
-        repeatable = requests.may_repeat(method, options.get("headers"), retry)
+        repeatable = requests.may_repeat(method, options, retry)
 
         def attempt() -> httpx.Response:
             if self._limiter is not None:
                 self._limiter.acquire()
             try:
-                response = self._built("Client").request(method, self._address(path), **options)
-            except _httpx.HTTPError as error:
-                raise requests.translated(error, method, path, repeatable=repeatable) from error
-            return requests.checked(response, repeatable=repeatable)
+                response: httpx.Response = self._built("Client").request(
+                    method, self._address(path), **options
+                )
+            except (_httpx.HTTPError, _httpx.InvalidURL) as error:
+                raise requests.translated(error, method, path) from error
+            if requests.is_failure(response):
+                requests.checked(response)
+            return response
 
         guarded = attempt if self._breaker is None else self._breaker(attempt)
+
+        def once() -> httpx.Response:
+            # Around the breaker, which is to see the error itself.
+            try:
+                return requests.checked(guarded())
+            except HTTPError as error:
+                raise requests.offered_again(error, repeatable=repeatable) from error.__cause__
+
         try:
-            return self._retry(guarded)()
+            return self._retry(once)()
         except RetriedError as exhausted:
             raise exhausted.error from exhausted.error.__cause__
 
@@ -226,22 +242,32 @@ class AsyncHTTPClient(_Settings):
         self, method: str, path: str, *, retry: bool | None = None, **options: Any
     ) -> httpx.Response:
         """Make a request and return the response, its status 2xx; as `HTTPClient.request`."""
-        repeatable = requests.may_repeat(method, options.get("headers"), retry)
+        repeatable = requests.may_repeat(method, options, retry)
 
         async def attempt() -> httpx.Response:
             if self._limiter is not None:
                 await self._limiter.acquire_async()
             try:
-                response = await self._built("AsyncClient").request(
+                response: httpx.Response = await self._built("AsyncClient").request(
                     method, self._address(path), **options
                 )
-            except _httpx.HTTPError as error:
-                raise requests.translated(error, method, path, repeatable=repeatable) from error
-            return requests.checked(response, repeatable=repeatable)
+            except (_httpx.HTTPError, _httpx.InvalidURL) as error:
+                raise requests.translated(error, method, path) from error
+            if requests.is_failure(response):
+                requests.checked(response)
+            return response
 
         guarded = attempt if self._breaker is None else self._breaker(attempt)
+
+        async def once() -> httpx.Response:
+            # Around the breaker, which is to see the error itself.
+            try:
+                return requests.checked(await guarded())
+            except HTTPError as error:
+                raise requests.offered_again(error, repeatable=repeatable) from error.__cause__
+
         try:
-            return await self._retry(guarded)()
+            return await self._retry(once)()
         except RetriedError as exhausted:
             raise exhausted.error from exhausted.error.__cause__
 

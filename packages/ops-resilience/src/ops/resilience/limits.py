@@ -9,8 +9,8 @@ threads are served fairly, and nobody has to wake up to look.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-import inspect
 import math
 import threading
 import time
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from ops.foundation.concurrency import timeout_context
 from ops.foundation.errors import ValidationError
+from ops.resilience.calls import is_awaited
 from ops.resilience.errors import RateLimitTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["RateLimiter", "Semaphore", "SemaphoreStats", "timeout"]
 
@@ -70,7 +71,8 @@ class RateLimiter:
         if wait is None:
             raise RateLimitTimeout(f"{tokens:g} tokens are not to be had within {timeout:g} s.")
         if wait > 0:
-            self._sleep(wait)
+            with self._given_back_if_interrupted(tokens):
+                self._sleep(wait)
 
     async def acquire_async(self, tokens: float = 1, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Take *tokens*, waiting without blocking the event loop; raises as `acquire` does."""
@@ -78,7 +80,8 @@ class RateLimiter:
         if wait is None:
             raise RateLimitTimeout(f"{tokens:g} tokens are not to be had within {timeout:g} s.")
         if wait > 0:
-            await asyncio.sleep(wait)
+            with self._given_back_if_interrupted(tokens):
+                await asyncio.sleep(wait)
 
     def _reserve(self, tokens: float, limit: float | None) -> float | None:
         """Take *tokens* and return the seconds to wait for them; None if that is beyond *limit*."""
@@ -90,10 +93,20 @@ class RateLimiter:
             now = self._clock()
             full_at = max(self._full_at, now) + tokens * self._interval
             wait = full_at - self._capacity - now
-            if wait > 0 and limit is not None and wait > limit:
+            if wait > 0 and limit is not None and not wait <= limit:
                 return None
             self._full_at = full_at
             return wait
+
+    @contextlib.contextmanager
+    def _given_back_if_interrupted(self, tokens: float) -> Iterator[None]:
+        """Give *tokens* back when the wait for them is cancelled: a later caller gets their place."""
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._full_at -= tokens * self._interval
+            raise
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -111,7 +124,7 @@ class RateLimiter:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return *function*, one token a call."""
-        if inspect.iscoroutinefunction(function):
+        if is_awaited(function):
 
             @functools.wraps(function)
             async def limited_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -160,6 +173,10 @@ class Semaphore:
 
     def acquire(self, timeout: float | None = None) -> None:
         """Take a place; raises RateLimitTimeout after *timeout* seconds."""
+        if timeout is not None and math.isnan(timeout):
+            raise ValidationError("timeout=nan is no number of seconds; None waits for ever.")
+        if timeout is not None and timeout > threading.TIMEOUT_MAX:
+            timeout = None
         start = self._clock()
         got = self._semaphore.acquire(timeout=timeout)
         with self._lock:
@@ -211,7 +228,7 @@ def timeout(seconds: float) -> Callable[[Callable[P, R]], Callable[P, R]]:
         raise ValidationError(f"seconds must be positive, not {seconds}.")
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        if inspect.iscoroutinefunction(function):
+        if is_awaited(function):
 
             @functools.wraps(function)
             async def bounded_async(*args: P.args, **kwargs: P.kwargs) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ops.foundation.errors import ValidationError
+from ops.resilience.requests import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ def get_free_port(host: str = "127.0.0.1") -> int:
 
     Somebody else may take it before you do; where you can, bind port 0 yourself.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
@@ -31,7 +33,7 @@ def get_free_port(host: str = "127.0.0.1") -> int:
 def is_port_available(port: int, host: str = "127.0.0.1") -> bool:
     """Tell whether *port* can be bound on *host* now."""
     _check_port(port)
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -50,9 +52,13 @@ def wait_for_port(
 ) -> None:
     """Wait until something accepts connections on *port*; raises TimeoutError after *timeout* s."""
     _check_port(port)
+    if math.isnan(timeout):
+        raise ValidationError("timeout=nan is no number of seconds.")
     deadline = time.monotonic() + timeout
     while True:
-        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+        # Not longer than what is left, as packets may be dropped in silence.
+        patience = min(1.0, max(0.01, deadline - time.monotonic()))
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=patience):
             return
         if time.monotonic() >= deadline:
             raise TimeoutError(
@@ -63,15 +69,28 @@ def wait_for_port(
 
 def check_connectivity(url: str, *, timeout: float = 5.0) -> bool:
     """Tell whether a TCP connection to the host of *url* can be made; sends nothing."""
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    if not parts.hostname or port is None:
-        raise ValidationError(f"{url!r} names no host and port; for example http://db:8080.")
+    host, port = _host_and_port(url)
     try:
-        with socket.create_connection((parts.hostname, port), timeout=timeout):
+        with socket.create_connection((host, port), timeout=timeout):
             return True
     except OSError:
         return False
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if not parts.hostname or port is None:
+        shown = redacted(url)  # it may hold a password
+        raise ValidationError(f"{shown!r} names no host and port; for example http://db:8080.")
+    return parts.hostname, port
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _check_port(port: int) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
-import json
 import re
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from ops.foundation.helpers import LazyImport
 from ops.resilience.backoff import RetryConfig
 from ops.resilience.errors import HTTPError, HTTPStatusError
 
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
     import httpx
 
+_httpx: Any = LazyImport("httpx", extra="ops-resilience[http]")
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-_SECRET = re.compile(r"(?i)(token|secret|key|password|signature|sig|auth|credential|code)")
+_SECRET = re.compile(r"(?i)(token|secret|key|pass|pwd|sig|auth|credential|code|session|jwt)")
 _BODY_SHOWN = 300
 
 
@@ -47,39 +49,61 @@ def retry_config(retries: int | RetryConfig) -> RetryConfig:
     return replace(config, exceptions=RetriedError, reraise=True)
 
 
-def may_repeat(method: str, headers: Mapping[str, str] | None, asked: bool | None) -> bool:  # noqa: FBT001
-    """Tell whether sending the request twice is harmless, or the caller says so."""
+def may_repeat(method: str, options: Mapping[str, Any], asked: bool | None) -> bool:  # noqa: FBT001
+    """Tell whether sending the request twice is harmless, or the caller says so.
+
+    A body that can be read once is never sent twice: there would be nothing left to send.
+    """
+    if any(isinstance(options.get(name), Iterator | AsyncIterator) for name in ("content", "data")):
+        return False
     if asked is not None:
         return asked
-    keyed = any(name.lower() == "idempotency-key" for name in headers or {})
-    return keyed or method.upper() in _IDEMPOTENT
+    return "Idempotency-Key" in _httpx.Headers(options.get("headers")) or (
+        method.upper() in _IDEMPOTENT
+    )
 
 
-def checked(response: httpx.Response, *, repeatable: bool) -> httpx.Response:
-    """Return *response* if its status is 2xx; raises HTTPStatusError, or RetriedError around it."""
+def is_failure(response: httpx.Response) -> bool:
+    """Tell whether the service failed, or asks for fewer calls: what a breaker should count."""
+    return response.status_code >= 500 or response.status_code == 429
+
+
+def checked(response: httpx.Response) -> httpx.Response:
+    """Return *response* if its status is 2xx; raises HTTPStatusError."""
     if response.is_success:
         return response
-    error = HTTPStatusError(
+    raise status_error(response, response.text)
+
+
+def status_error(response: httpx.Response, body: str) -> HTTPStatusError:
+    """Return the error that a status is, with the start of the *body*."""
+    return HTTPStatusError(
         response.status_code,
         redacted(str(response.request.url)),
-        response.text[:_BODY_SHOWN],
+        body[:_BODY_SHOWN],
         retry_after=retry_after(response.headers.get("Retry-After")),
     )
-    if repeatable and response.status_code in _RETRIED_STATUSES:
-        raise RetriedError(error)
-    raise error
 
 
-def translated(error: httpx.HTTPError, method: str, url: str, *, repeatable: bool) -> Exception:
-    """Return what to raise for a transport error of httpx."""
-    import httpx
-
+def translated(error: Exception, method: str, url: str) -> HTTPError:
+    """Return our error for one of httpx, which is its cause."""
     own = HTTPError(f"{method} {redacted(url)} failed: {type(error).__name__}: {error}")
     own.__cause__ = error
-    # A connection that was never made cannot have done anything, whatever the method.
-    never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-    retriable = isinstance(error, httpx.TransportError) and (repeatable or never_sent)
-    return RetriedError(own) if retriable else own
+    return own
+
+
+def offered_again(error: HTTPError, *, repeatable: bool) -> Exception:
+    """Return *error*, in a RetriedError if its request may be made again."""
+    cause = error.__cause__
+    if isinstance(error, HTTPStatusError):
+        again = repeatable and error.status in _RETRIED_STATUSES
+    else:
+        # A connection that was never made cannot have done anything, whatever the method.
+        unmade = isinstance(cause, (_httpx.ConnectError, _httpx.ConnectTimeout, _httpx.PoolTimeout))
+        # Our own mistakes stay mistakes.
+        ours = isinstance(cause, (_httpx.UnsupportedProtocol, _httpx.LocalProtocolError))
+        again = isinstance(cause, _httpx.TransportError) and not ours and (repeatable or unmade)
+    return RetriedError(error) if again else error
 
 
 def content(response: httpx.Response) -> Any:
@@ -90,7 +114,7 @@ def content(response: httpx.Response) -> Any:
     if kind == "application/json" or kind.endswith("+json"):
         try:
             return response.json()
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or too deep
             where = redacted(str(response.request.url))
             raise HTTPError(f"{where} says JSON and sends something else: {error}") from error
     return response.text if kind.startswith("text/") else response.content
@@ -100,11 +124,11 @@ def retry_after(value: str | None, now: dt.datetime | None = None) -> float | No
     """Return the seconds of a Retry-After header in either form (RFC 9110, 10.2.3)."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if re.fullmatch(r"[0-9]{1,15}", value.strip()):
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
@@ -113,7 +137,10 @@ def retry_after(value: str | None, now: dt.datetime | None = None) -> float | No
 
 def redacted(url: str) -> str:
     """Return *url* without credentials, and without values of query fields that look secret."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # in a message about it, what it holds cannot be told
+        return "(no valid URL)"
     host = parts.netloc.rpartition("@")[2]
     query = "&".join(
         f"{name}=***" if equals and _SECRET.search(name) else f"{name}{equals}{value}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
+import math
 import threading
 import time
 import warnings
@@ -25,6 +25,7 @@ import tenacity
 
 from ops.foundation.errors import ValidationError
 from ops.resilience.backoff import BackoffStrategy, RetryConfig
+from ops.resilience.calls import is_awaited
 from ops.resilience.errors import RetryError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def retry(max_attempts: Any = 3, **options: Any) -> Any:
 
     *on* says which errors count; others pass through at once. *on_retry* and *on_failure* get the
     error and the number of the attempt that raised it. *config* replaces all other settings.
-    An error with a `retry_after` in seconds sets the wait itself.
+    An error with a `retry_after` in seconds sets the wait itself, up to *max_delay*.
 
     Raises RetryError, whose cause is the last error. `get_stats()` of the result counts.
     """
@@ -143,13 +144,19 @@ def retry_with_timeout(
     return retry(max_attempts, timeout=timeout, **options)
 
 
+@overload
+def async_retry(max_attempts: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def async_retry(
+    max_attempts: int = 3, **options: Any
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def async_retry(max_attempts: Any = 3, **options: Any) -> Any:
     """Retry a coroutine function; `retry` does the same, this one insists on a coroutine function."""
     if callable(max_attempts):
         return async_retry()(max_attempts)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        if not inspect.iscoroutinefunction(function):
+        if not is_awaited(function):
             raise ValidationError(f"{function!r} is no coroutine function; use retry.")
         decorator: Any = retry(max_attempts, **options)
         return cast("Callable[P, R]", decorator(function))
@@ -192,14 +199,22 @@ class _Call:
     def __init__(
         self, function: Any, args: Any, kwargs: Any, error: Exception, spent: float
     ) -> None:
-        self.function, self.args, self.kwargs = function, args, kwargs
+        self.function: Any = function
+        self.args, self.kwargs = args, kwargs
         self.error: Exception | None = error
         self.spent = spent
 
     def replay(self) -> None:
         error, self.error = self.error, None
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame: a cycle would keep the call's data alive
+
+    def release(self) -> None:
+        """Let go of what the caller passed: tenacity's objects refer to each other and to this."""
+        self.function, self.args, self.kwargs = None, (), {}
 
     def sync(self) -> Any:
         self.replay()
@@ -250,8 +265,9 @@ class _Policy:
         if _testing_cap is not None:
             return 0.0
         asked = getattr(_error(state), "retry_after", None)
-        if asked is not None:
-            return float(asked)
+        # Anybody's attribute of that name: only a number of seconds is followed.
+        if isinstance(asked, int | float) and 0 < asked < math.inf:
+            return min(float(asked), self.config.max_delay)
         return self.config.delay(state.attempt_number)
 
     def _before_sleep(self, state: tenacity.RetryCallState) -> None:
@@ -274,19 +290,13 @@ def _error(state: tenacity.RetryCallState) -> Exception:
 
 
 def _decorate(function: Callable[P, R], policy: _Policy) -> Callable[P, R]:
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ValidationError(
-            f"{function!r} is a generator: it fails while it is consumed, where no retry can help."
-        )
     if getattr(function, "__ops_fallback__", False):
         warnings.warn(
             f"retry over fallback never retries {getattr(function, '__name__', function)!r}: "
             "the fallback hides every error. Put @fallback above @retry.",
             stacklevel=4,
         )
-    wrapper = (_wrap_async if inspect.iscoroutinefunction(function) else _wrap_sync)(
-        function, policy
-    )
+    wrapper = (_wrap_async if is_awaited(function) else _wrap_sync)(function, policy)
     wrapper.get_stats = lambda: replace(policy.stats)  # type: ignore[attr-defined]
     return cast("Callable[P, R]", wrapper)
 
@@ -296,7 +306,11 @@ def _wrap_sync(function: Callable[..., Any], policy: _Policy) -> Callable[..., A
 
     def resume(error: Exception, args: Any, kwargs: Any, spent: float) -> Any:
         call = _Call(function, args, kwargs, error, spent)
-        result = tenacity.Retrying(**policy.options(call))(call.sync)
+        del error  # as in `replay`
+        try:
+            result = tenacity.Retrying(**policy.options(call))(call.sync)
+        finally:
+            call.release()
         policy.count("recovered")
         return result
 
@@ -308,7 +322,10 @@ def _wrap_sync(function: Callable[..., Any], policy: _Policy) -> Callable[..., A
                 return function(*args, **kwargs)
             except exceptions as error:
                 failed = error
-            return resume(failed, args, kwargs, 0.0)
+            try:
+                return resume(failed, args, kwargs, 0.0)
+            finally:
+                del failed  # as in `replay`
 
         return retried
 
@@ -319,7 +336,10 @@ def _wrap_sync(function: Callable[..., Any], policy: _Policy) -> Callable[..., A
             return function(*args, **kwargs)
         except exceptions as error:
             failed = error
-        return resume(failed, args, kwargs, time.monotonic() - start)
+        try:
+            return resume(failed, args, kwargs, time.monotonic() - start)
+        finally:
+            del failed  # as in `replay`
 
     return timed
 
@@ -335,7 +355,11 @@ def _wrap_async(function: Callable[..., Any], policy: _Policy) -> Callable[..., 
         except exceptions as error:
             failed = error
         call = _Call(function, args, kwargs, failed, time.monotonic() - start)
-        result: Any = await tenacity.AsyncRetrying(**policy.options(call))(call.awaited)
+        del failed  # as in `replay`
+        try:
+            result: Any = await tenacity.AsyncRetrying(**policy.options(call))(call.awaited)
+        finally:
+            call.release()
         policy.count("recovered")
         return result
 

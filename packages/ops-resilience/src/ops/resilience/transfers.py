@@ -12,17 +12,20 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.helpers import LazyImport
 from ops.resilience import requests
-from ops.resilience.errors import DownloadError
+from ops.resilience.errors import DownloadError, HTTPError
 from ops.resilience.requests import RetriedError
 from ops.resilience.retrying import with_retry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import httpx
 
     from ops.resilience.backoff import RetryConfig
@@ -48,12 +51,15 @@ def download_with_progress(
 ) -> Path:
     """Fetch *url* into the file *destination* and return its path.
 
-    *progress_callback* gets (bytes so far, total bytes or None), once per *chunk_size* bytes. *checksum* is the expected SHA-256
-    in hex. An interrupted download goes on where it stopped, in this call or the next, if the
-    server can (*resume*). *timeout* in seconds bounds each read, not the whole.
+    *progress_callback* gets (bytes so far, total bytes or None), once per *chunk_size* bytes and at
+    the end. *checksum* is the expected SHA-256 in hex. An interrupted download goes on where it
+    stopped, in this call or the next, if the server can (*resume*). *timeout* in seconds bounds each
+    read, not the whole. One *destination* is for one call at a time.
 
     Raises HTTPStatusError, HTTPError, DownloadError (cut short, or another checksum).
     """
+    if checksum is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", checksum):
+        raise ValidationError(f"checksum={checksum!r} is no SHA-256: 64 hexadecimal digits.")
     target = Path(destination)
     part = target.with_name(target.name + ".part")
     if not resume:
@@ -99,29 +105,33 @@ class _Download:
     def run(self, client: httpx.Client) -> None:
         headers = dict(self.headers) | {"Accept-Encoding": "identity"}
         have = self.part.stat().st_size if self.part.exists() else 0
-        tag = self.tag.read_text() if have and self.tag.exists() else ""
+        tag = self.tag.read_text("ascii", "replace") if have and self.tag.exists() else ""
         if tag:
             headers |= {"Range": f"bytes={have}-", "If-Range": tag}
         try:
             with client.stream("GET", self.url, headers=headers) as response:
-                self._receive(response, have if tag else 0)
-        except _httpx.HTTPError as error:
-            raise requests.translated(error, "GET", self.url, repeatable=True) from error
+                self._receive(response, have if tag else 0, tag)
+        except (_httpx.HTTPError, _httpx.InvalidURL) as error:
+            own = requests.translated(error, "GET", self.url)
+            raise requests.offered_again(own, repeatable=True) from error
 
-    def _receive(self, response: httpx.Response, have: int) -> None:
-        if response.status_code == 416:  # the part is longer than what the server has now
-            _discard(self.part)
-            raise RetriedError(DownloadError(f"{requests.redacted(self.url)} changed on the way."))
+    def _receive(self, response: httpx.Response, have: int, tag: str) -> None:
+        if response.status_code == 416 and have:
+            if response.headers.get("Content-Range") == f"bytes */{have}":
+                return  # all had come when the last call was interrupted
+            self._start_over("changed on the way")
         if not response.is_success:
-            response.read()
-            requests.checked(response, repeatable=True)
+            # Only the start: an error's body has any length.
+            body = next(response.iter_bytes(1024), b"").decode(errors="replace")
+            error = requests.status_error(response, body)
+            raise requests.offered_again(error, repeatable=True)
         total = _total(response)
         start = have if response.status_code == 206 else 0
         if response.status_code == 206 and _range_start(response) != have:
-            _discard(self.part)
-            raise RetriedError(
-                DownloadError(f"{requests.redacted(self.url)} sent another range than asked for.")
-            )
+            self._start_over("sent another range than asked for")
+        etag = response.headers.get("ETag", tag)
+        if start and tag.startswith('"') and etag != tag:
+            self._start_over("sent the rest of another version, in spite of If-Range")
         if start == 0:
             self._remember(response)
         with self.part.open("r+b" if start else "wb") as file:
@@ -137,6 +147,10 @@ class _Download:
                 )
             )
 
+    def _start_over(self, reason: str) -> NoReturn:
+        _discard(self.part)
+        raise RetriedError(DownloadError(f"{requests.redacted(self.url)} {reason}."))
+
     def _copy(
         self, response: httpx.Response, file: BinaryIO, received: int, total: int | None
     ) -> int:
@@ -150,6 +164,8 @@ class _Download:
             ):
                 told = received
                 self.progress(received, total)
+        if self.progress is not None and told != received:
+            self.progress(received, total)
         return received
 
     def _remember(self, response: httpx.Response) -> None:
@@ -157,7 +173,8 @@ class _Download:
         # A weak validator promises only that the meaning is the same, not the bytes (RFC 9110, 13.1.5).
         tag = response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
         tag = tag or response.headers.get("Last-Modified", "")
-        if tag and response.headers.get("Accept-Ranges") != "none":
+        # Bytes outside ASCII could not be sent back.
+        if tag.isascii() and tag and response.headers.get("Accept-Ranges") != "none":
             with atomic_write(self.tag, durable="none") as file:
                 file.write(tag)
         else:
@@ -189,27 +206,41 @@ def upload_with_retry(
                 headers=headers,
                 client=client,
             )
-    body, begin = source, source.tell()
-    length = body.seek(0, os.SEEK_END) - begin
+    body = _Rewound(source)
 
     def attempt() -> httpx.Response:
-        body.seek(begin)
         with _client(client, timeout) as opened:
             try:
                 response = opened.request(
                     method,
                     url,
-                    content=iter(lambda: body.read(1 << 16), b""),
-                    headers={"Content-Length": str(length)} | dict(headers or {}),
+                    content=body,
+                    headers={"Content-Length": str(body.length)} | dict(headers or {}),
                 )
-            except _httpx.HTTPError as error:
-                raise requests.translated(error, method, url, repeatable=True) from error
-            return requests.checked(response, repeatable=True)
+                return requests.checked(response)
+            except (_httpx.HTTPError, _httpx.InvalidURL) as error:
+                own = requests.translated(error, method, url)
+                raise requests.offered_again(own, repeatable=True) from error
+            except HTTPError as error:
+                raise requests.offered_again(error, repeatable=True) from None
 
     try:
         return with_retry(requests.retry_config(retries))(attempt)()
     except RetriedError as exhausted:
         raise exhausted.error from exhausted.error.__cause__
+
+
+class _Rewound:
+    """A file's rest, from its beginning each time it is iterated: by a retry, or by a redirect."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._begin = file, file.tell()
+        self.length = file.seek(0, os.SEEK_END) - self._begin
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(self._begin)
+        while piece := self._file.read(1 << 16):
+            yield piece
 
 
 class _client:  # noqa: N801 - reads as a function
