@@ -145,7 +145,7 @@ class MLOpsContext:
         return AuditLogger(self.paths.audit_log)
 
 
-_lock = threading.Lock()
+_lock, _making = threading.Lock(), threading.Lock()
 _current: MLOpsContext | None = None
 
 
@@ -184,7 +184,11 @@ def activate(pipeline: Mapping[str, Any], config: MLOpsConfig | None = None) -> 
 
 def get_mlops_context() -> MLOpsContext:
     """Return the current context; without one, it is made from the environment and defaults."""
-    return _current or _install(MLOpsContext.from_env())
+    if _current is None:
+        with _making:  # of several threads that ask at once one makes it
+            if _current is None:
+                return _install(MLOpsContext.from_env())
+    return _current
 
 
 def is_mlops_initialized() -> bool:

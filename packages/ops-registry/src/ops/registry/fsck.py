@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
-from ops.registry.disk.artifacts import remove
+from ops.registry.disk.artifacts import is_copy, remove
 from ops.registry.disk.contents import ContentStore
 from ops.registry.events import EventType
 from ops.registry.tracking.runlog import MAIN, RunReader, to_run
@@ -193,7 +193,7 @@ def _half_made(
     found = []
     for root in (context.experiment_tracker.root, context.model_registry.root):
         for copy in [*root.glob("artifacts/.*.tmp"), *root.glob("artifacts/*/.*.tmp")]:
-            if _is_old(copy, now_seconds):
+            if is_copy(copy.name) and _is_old(copy, now_seconds):
                 found.append(copy)
                 if remove_them:
                     remove(copy)

@@ -6,34 +6,59 @@ with the value and the rule. `ValidationMixin` gives the same checks to componen
 
 from __future__ import annotations
 
+import operator
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from ops.registry.errors import InvalidValueError
-from ops.registry.records import ModelStage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from ops.registry.records import ModelStage, RunStatus
 
 __all__ = [
     "ValidationMixin",
     "check_key",
+    "check_mapping",
     "check_name",
     "check_run_id",
     "check_stage",
+    "check_status",
+    "check_text",
     "check_values",
+    "check_version",
 ]
 
+V = TypeVar("V")
+
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+#: Joiners have no shape of their own, so Python does not call them printable, but writing has them.
+_JOINERS = str.maketrans("", "", "\u200c\u200d")
 
 
 def check_name(kind: str, name: object, most: int = 250) -> str:
     """Return a name, or refuse one that is empty, longer than *most* or has control characters."""
-    if isinstance(name, str) and name.strip() and len(name) <= most and name.isprintable():
-        return name
+    if isinstance(name, str) and len(name) <= most:
+        seen = name.translate(_JOINERS)
+        if seen.strip() and seen.isprintable():
+            return name
     raise InvalidValueError(
         f"{name!r:.80} is no name for {kind}: it needs 1 to {most} printable characters."
     )
+
+
+def check_text(what: str, value: object) -> str:
+    """Return a text, or refuse what is none: tables of texts are made of it."""
+    if isinstance(value, str):
+        return value
+    raise InvalidValueError(f"{what} must be a text, not {value!r:.80}.")
+
+
+def check_mapping(what: str, value: Mapping[str, V] | None) -> Mapping[str, V]:
+    """Return a mapping, an empty one for None, or refuse what is none."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return value
+    raise InvalidValueError(f"{what} must be a mapping such as {{'key': ...}}, not {value!r:.80}.")
 
 
 def check_key(key: object) -> str:
@@ -64,9 +89,29 @@ def check_stage(stage: object) -> ModelStage:
     )
 
 
+def check_status(status: object) -> RunStatus:
+    """Return the status of a run, from its name in any case too."""
+    for known in RunStatus:
+        if str(status).upper() == known.value:
+            return known
+    raise InvalidValueError(
+        f"{status!r:.80} is no status; use one of {[str(s) for s in RunStatus]}."
+    )
+
+
+def check_version(version: Any) -> int:
+    """Return the number of a version, or refuse what is no whole number."""
+    if isinstance(version, bool) or not hasattr(version, "__index__"):
+        raise InvalidValueError(
+            f"{version!r:.80} is no version: it must be named by its number, such as 1."
+        )
+    return operator.index(version)
+
+
 def check_values(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return metrics as floats."""
-    return {check_key(key): _number(key, value) for key, value in metrics.items()}
+    found = check_mapping("metrics", metrics)
+    return {check_key(key): _number(key, value) for key, value in found.items()}
 
 
 def _number(key: str, value: Any) -> float:

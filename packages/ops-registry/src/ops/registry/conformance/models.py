@@ -55,6 +55,32 @@ class RegistryBehaviour:
         with pytest.raises(ModelVersionNotFoundError):
             registry.get_model_version("credit", 9)
 
+    @pytest.mark.parametrize("version", [None, "1", 1.0, True])
+    def test_only_a_number_names_the_version_to_change(
+        self, registry: Any, register: Any, new_context: Any, version: Any
+    ) -> None:
+        """Only a number names the version to change, and what is refused leaves no trace."""
+        register()
+        for change, arguments in (
+            (registry.promote_model, ("credit", version, ModelStage.PRODUCTION)),
+            (registry.set_alias, ("credit", "champion", version)),
+            (registry.set_tag, ("credit", version, "team", "ds")),
+            (registry.annotate, ("credit", version, "a text")),
+            (registry.delete_model_version, ("credit", version)),
+        ):
+            with pytest.raises(InvalidValueError, match="by its number"):
+                change(*arguments)
+        (known,) = new_context().model_registry.list_model_versions("credit")
+        assert (known.stage, known.aliases, known.metadata.tags) == (ModelStage.NONE, (), {})
+
+    def test_stages_are_asked_for_in_any_case(self, registry: Any, register: Any) -> None:
+        """Stages are asked for in any case, and what is none is refused."""
+        register()
+        registry.promote_model("credit", 1, "staging")
+        assert registry.get_model_by_stage("credit", "STAGING").version == 1
+        with pytest.raises(InvalidValueError, match="is no stage"):
+            registry.get_model_by_stage("credit", "live")
+
     def test_promotion_archives_the_version_before_and_keeps_the_history(
         self, registry: Any, register: Any
     ) -> None:

@@ -64,6 +64,14 @@ class TrackerBehaviour:
         assert ended.status is RunStatus.FAILED
         assert ended.error == f"{type(error).__name__}: {error}"
 
+    def test_a_block_leaves_the_end_that_it_gave_its_run(
+        self, tracker: Any, experiment: Any
+    ) -> None:
+        """A block leaves the end that it gave its run itself."""
+        with tracker.run_context(experiment.experiment_id) as run:
+            tracker.end_run(run.run_id, RunStatus.CANCELLED)
+        assert tracker.get_run(run.run_id).status is RunStatus.CANCELLED
+
     def test_histories_come_by_step_and_summaries_agree(
         self, tracker: Any, experiment: Any
     ) -> None:

@@ -29,7 +29,7 @@ from ops.registry.events import EventType, HookType
 from ops.registry.models.ledger import Model
 from ops.registry.models.registry import ModelRegistry
 from ops.registry.records import ModelStage
-from ops.registry.validators import check_name, check_stage
+from ops.registry.validators import check_name, check_stage, check_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -122,6 +122,7 @@ class DatabricksModelRegistry(ModelRegistry):
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
         """Let *alias* point to a version, wherever it pointed before."""
         check_name("an alias", alias)
+        version = check_version(version)
         _, made = self._committed(name, lambda _: self._frame("alias", name, version, alias=alias))
         data = {"name": name, "version": version, "alias": alias}
         self._done(EventType.MODEL_ALIAS_SET, made, data)
@@ -163,6 +164,7 @@ class DatabricksModelRegistry(ModelRegistry):
 
     def delete_model_version(self, name: str, version: int) -> None:
         """Delete a version and its artifact; its number is not given again."""
+        version = check_version(version)
         gone: list[ModelVersion] = []
 
         def decide(_: Model | None) -> Mapping[str, Any]:

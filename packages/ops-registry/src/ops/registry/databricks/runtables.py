@@ -157,6 +157,7 @@ class RunTables(RunStore):
         self.reading = RunRows(warehouse)
         self._warehouse = warehouse
         self._known: dict[str, str] = {}
+        self._open: set[str] = set()  # runs that were started here and not ended here
         self._recovering = threading.Lock()
         self._recovered = False
 
@@ -196,6 +197,7 @@ class RunTables(RunStore):
             parent=start["parent"],
         )
         self._known[start["run"]] = start["exp"]
+        self._open.add(start["run"])
 
     def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
         """Keep what `encode` made of a record; the network is not waited for."""
@@ -213,8 +215,13 @@ class RunTables(RunStore):
                 self.spool.recover()
                 self._recovered = True
 
+    def is_open(self, run_id: str) -> bool:
+        """Whether this process started a run and has not ended it."""
+        return run_id in self._open
+
     def release(self, run_id: str) -> None:
         """Give no more signs of life of a run that has ended."""
+        self._open.discard(run_id)
         self.heart.end(run_id)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from ops.foundation.files import safe_join
 from ops.foundation.logs import get_logger
 from ops.registry.databricks.volumes import Stored, Volume, encoded
 from ops.registry.disk import artifacts
-from ops.registry.disk.userfiles import UserFiles, table_of
+from ops.registry.disk.userfiles import UserFiles, put_table, table_of
 from ops.registry.errors import ArtifactNotFoundError, MLOpsException, StorageError
 
 if TYPE_CHECKING:
@@ -85,12 +85,13 @@ class DatabricksStorageBackend(UserFiles[str]):
                         df_all = pd.concat([table_of(old, place), df], ignore_index=True)
                 else:
                     df_all = df
-                df_all.to_parquet(copy, engine="pyarrow")
-                (file,) = self._volume.upload(copy, _new_place(place))
-            if self._swapped(place, file, rows):
+                with copy.open("wb") as file:
+                    put_table(df_all, file)
+                (sent,) = self._volume.upload(copy, _new_place(place))
+            if self._swapped(place, sent, rows):
                 self._clear(rows)
                 return
-            self._clear([{"place": file.place}])
+            self._clear([{"place": sent.place}])
             self.warehouse.wait(min(attempt, 4))
         raise StorageError(f"{place!r} was changed by others {_ATTEMPTS} times in a row.")
 

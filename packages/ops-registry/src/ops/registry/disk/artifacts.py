@@ -13,10 +13,12 @@ import functools
 import hashlib
 import os
 import pathlib
+import re
 import secrets
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import OpsError
 from ops.foundation.files import safe_join
 from ops.foundation.hashing import calculate_file_hash, calculate_hash
 from ops.registry.errors import (
@@ -30,7 +32,7 @@ from ops.registry.records import Artifact
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ops.foundation.files import StrPath
     from ops.registry.disk.contents import ContentStore
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["checksum", "copy_in", "fetch", "stage"]
 
 _PIECE = 1 << 20
+_COPY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 #: Busy or slow file systems; ESTALE is what NFS says of a file that was replaced meanwhile.
 _PASSING = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT}
 
@@ -55,7 +58,7 @@ def stage(
     What *contents* has already is not copied: it gets one more name.
     """
     origin = pathlib.Path(source)
-    if not origin.exists():
+    if not (origin.is_file() or origin.is_dir()):  # a pipe or a device may never end
         raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
     target = folder / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -68,6 +71,21 @@ def stage(
         remove(target)
         raise
     return target, size, digest
+
+
+def origin_of(path: StrPath) -> pathlib.Path:
+    """Return the path of what is to be stored, which goes by its last part: ``.`` has none."""
+    if not os.fspath(path):
+        raise ArtifactNotFoundError("An empty path names no file or folder to store.")
+    named = pathlib.Path(path)
+    if named.name in {"", ".."}:
+        return pathlib.Path(os.path.abspath(named))  # noqa: PTH100 - not through links
+    return named
+
+
+def is_copy(name: str) -> bool:
+    """Whether a file of this name is a copy on its way, which is nobody's when it is old."""
+    return _COPY.fullmatch(name) is not None
 
 
 def copy_in(
@@ -93,6 +111,8 @@ def keep(
     copy, size, digest = staged
     try:
         target = safe_join(base, name)
+        if is_copy(target.name):
+            raise InvalidValueError(f"{name!r} is a name that copies on their way have.")
         kept = Artifact(target.relative_to(base).as_posix(), size, digest, str(target))
         if target.exists():
             if checksum(target) == digest:
@@ -101,6 +121,10 @@ def keep(
                 raise taken(base.name, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         publish(copy, target)
+    except OSError as error:
+        if isinstance(error, OpsError):
+            raise
+        raise StorageError(f"The artifact {name!r:.300} cannot be stored: {error}.") from error
     finally:
         remove(copy)
     return kept, True
@@ -247,8 +271,23 @@ def _write_all(writer: io.FileIO, piece: bytes) -> int:
 
 
 def names(folder: pathlib.Path) -> list[str]:
-    """Return the names of all files in a folder, sorted, with "/" between parts."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    """Return the names of all files in a folder, sorted, with "/" between parts.
+
+    Links are followed; a link to a folder that it is in, which has no end, is an `InvalidValueError`.
+    """
+    return sorted(_names(os.fspath(folder), "", ()))
+
+
+def _names(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+    place = os.path.realpath(folder)
+    if place in above:
+        raise InvalidValueError(f"{folder!r} is a link to a folder that it is in.")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _names(entry.path, f"{prefix}{entry.name}/", (*above, place))
+            elif entry.is_file():
+                yield f"{prefix}{entry.name}"
 
 
 def tree_digest(parts: list[tuple[str, str]]) -> str:

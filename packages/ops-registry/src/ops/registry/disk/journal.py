@@ -264,7 +264,7 @@ _encoder = json.JSONEncoder(
 def _escaped(value: Any) -> bytes:
     try:
         return _dumps(_escape(value))
-    except (TypeError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:  # ValueError: thousands of digits
         raise InvalidValueError(f"A value cannot be kept as JSON: {error}.") from error
 
 

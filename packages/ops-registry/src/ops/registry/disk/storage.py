@@ -12,13 +12,14 @@ temporary files and of the lock are refused too.
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from ops.foundation.files import atomic_write, safe_join
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
-from ops.registry.disk.userfiles import UserFiles, table_of
+from ops.registry.disk.userfiles import UserFiles, put_table, table_of
 from ops.registry.errors import ArtifactNotFoundError, InvalidValueError, StorageError
 from ops.registry.events import EventType
 
@@ -86,7 +87,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         return target
 
     def _is_there(self, place: pathlib.Path) -> bool:
-        return place.exists()
+        return os.path.exists(place)  # noqa: PTH110 - False for names that no file could have too
 
     def _write(self, place: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
         with self._translated(place), atomic_write(place, "wb", durable=self._durable) as file:
@@ -95,7 +96,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
     def _append(self, df: pd.DataFrame, place: pathlib.Path) -> None:
         with self.lock:
             joined = self._joined(df, place)
-            self._write(place, lambda file: joined.to_parquet(file, engine="pyarrow"))
+            self._write(place, lambda file: put_table(joined, file))
 
     def _joined(self, df: pd.DataFrame, place: pathlib.Path) -> pd.DataFrame:
         if not place.exists():
@@ -116,7 +117,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             yield place
 
     def _remove(self, place: pathlib.Path) -> bool:
-        if not place.exists():
+        if not self._is_there(place):
             return False
         with self._translated(place):
             artifacts.remove(place)

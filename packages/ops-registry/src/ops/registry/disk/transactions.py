@@ -32,6 +32,7 @@ from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import decode, encode
+from ops.registry.disk.userfiles import put_table
 from ops.registry.errors import StorageError, TransactionError
 from ops.registry.events import EventType
 
@@ -89,7 +90,7 @@ class Transaction:
         table = self._storage.extended(df, path) if mode == "append" else df
         staged = self._stage(path)
         with atomic_write(staged, "wb", durable="file") as file:
-            table.to_parquet(file, engine="pyarrow")
+            put_table(table, file)
 
     def write_artifact(self, source: StrPath, path: str) -> None:
         """Copy a file or folder in when the transaction commits; it is read now."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
 
-__all__ = ["UserFiles", "table_of"]
+__all__ = ["UserFiles", "put_table", "table_of"]
 
 Place = TypeVar("Place")
 
@@ -54,7 +54,7 @@ class UserFiles(abc.ABC, Generic[Place]):
         if mode == "append":
             self._append(df, place)
         else:
-            self._write(place, lambda file: df.to_parquet(file, engine="pyarrow"))
+            self._write(place, lambda file: put_table(df, file))
         self._written(path)
 
     def read_dataframe(self, path: str) -> pd.DataFrame:
@@ -181,6 +181,19 @@ class UserFiles(abc.ABC, Generic[Place]):
         self._operations.after(
             EventType.STORAGE_READ, {"path": path}, hook=HookType.POST_STORAGE_READ
         )
+
+
+def put_table(df: pd.DataFrame, file: IO[bytes]) -> None:
+    """Write *df* to *file* as Parquet, or refuse what that cannot say."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if not isinstance(df, pd.DataFrame):
+        raise InvalidValueError(f"A table is a pandas.DataFrame, not {type(df).__name__}.")
+    try:
+        df.to_parquet(file, engine="pyarrow")
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InvalidValueError(f"The table cannot be kept as Parquet: {error}.") from error
 
 
 def table_of(file: pathlib.Path, path: str) -> pd.DataFrame:

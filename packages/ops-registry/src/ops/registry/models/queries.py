@@ -17,8 +17,8 @@ from ops.registry.events import EventType
 from ops.registry.models.flavors import load_artifact
 from ops.registry.models.ledger import Ledger, version_record
 from ops.registry.models.search import select
-from ops.registry.records import ModelStage
 from ops.registry.remote.artifacts import RemoteArtifacts, is_remote, name_of
+from ops.registry.validators import check_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ops.foundation.files import StrPath
     from ops.registry.events import HookType
     from ops.registry.operations import Operations
-    from ops.registry.records import ModelVersion
+    from ops.registry.records import ModelStage, ModelVersion
     from ops.serialize.trust import Trust
 
 __all__ = ["ModelQueries"]
@@ -54,10 +54,11 @@ class ModelQueries:
 
     def get_model_by_stage(self, name: str, stage: ModelStage) -> ModelVersion:
         """Return the newest version of *name* that is in *stage*."""
+        stage = check_stage(stage)
         for version in reversed(self.list_model_versions(name)):
             if version.stage == stage:
                 return version
-        raise ModelVersionNotFoundError(f"Model {name!r} has no version in {ModelStage(stage)}.")
+        raise ModelVersionNotFoundError(f"Model {name!r} has no version in {stage}.")
 
     def get_model_by_alias(self, name: str, alias: str) -> ModelVersion:
         """Return the version that *alias* points to."""

@@ -8,7 +8,6 @@ killed before leaves a copy without a version, which the next registration or `f
 
 from __future__ import annotations
 
-import pathlib
 import re
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,22 @@ from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import JournalWriter, encode, writing
 from ops.registry.disk.views import write_view
+from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
 from ops.registry.models.ledger import FORMAT, Changing, version_record
 from ops.registry.models.queries import ModelQueries
 from ops.registry.operations import Operations
 from ops.registry.remote.artifacts import is_remote
-from ops.registry.validators import check_key, check_name, check_values
+from ops.registry.validators import (
+    check_key,
+    check_mapping,
+    check_name,
+    check_text,
+    check_values,
+)
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ops.foundation.files import StrPath
@@ -78,17 +85,17 @@ class ModelRegistering(ModelQueries):
             "artifact_type": artifact_type,
             "framework": framework,
             "description": description,
-            "hyperparameters": dict(hyperparameters or {}),
-            "metrics": dict(metrics or {}),
-            "tags": dict(tags or {}),
-            "dependencies": list(dependencies),
+            "hyperparameters": dict(check_mapping("hyperparameters", hyperparameters)),
+            "metrics": dict(check_mapping("metrics", metrics)),
+            "tags": dict(check_mapping("tags", tags)),
+            "dependencies": _several(dependencies),
             "signature": signature,
             "experiment_run_id": experiment_run_id,
-            "flavor_metadata": dict(flavor_metadata or {}),
+            "flavor_metadata": dict(check_mapping("flavor_metadata", flavor_metadata)),
         }
         asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
         metadata = _checked_metadata(asked)
-        made = self._register(asked["name"], pathlib.Path(asked["artifact_path"]), metadata)
+        made = self._register(asked["name"], artifacts.origin_of(asked["artifact_path"]), metadata)
         data = asked | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
         return made
@@ -209,10 +216,24 @@ def _checked_metadata(asked: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
     metadata["metrics"] = check_values(asked["metrics"])
     check_name("a model", asked["name"])
-    for key in (*asked["hyperparameters"], *asked["tags"]):
+    for what in ("artifact_type", "framework", "description"):
+        check_text(what, asked[what])
+    if asked["experiment_run_id"] is not None:
+        check_text("experiment_run_id", asked["experiment_run_id"])
+    if asked["signature"] is not None:
+        check_mapping("signature", asked["signature"])
+    for key in asked["hyperparameters"]:
         check_key(key)
+    metadata["tags"] = {check_key(key): str(value) for key, value in asked["tags"].items()}
     encode(metadata)  # refuses what JSON cannot hold
     return metadata
+
+
+def _several(dependencies: Sequence[str]) -> list[str]:
+    """Return dependencies; a single text, whose letters would be taken for them, is refused."""
+    if isinstance(dependencies, str):
+        raise InvalidValueError(f"dependencies are several texts: [{dependencies!r}].")
+    return [check_text("a dependency", one) for one in dependencies]
 
 
 def _make_anew(folder: pathlib.Path) -> None:

@@ -19,7 +19,7 @@ from ops.registry.errors import (
 from ops.registry.events import EventType, HookType
 from ops.registry.models.registering import ModelRegistering
 from ops.registry.records import ModelStage
-from ops.registry.validators import check_key, check_name, check_stage
+from ops.registry.validators import check_key, check_name, check_stage, check_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class ModelRegistry(ModelRegistering):
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
     ) -> ModelVersion:
         """Move a version to *stage*; the versions that were there are archived in the same step."""
-        stage = check_stage(stage)
+        stage, version = check_stage(stage), check_version(version)
         return self._move(name, version, stage, archive_existing=archive_existing)
 
     def rollback(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
@@ -81,6 +81,7 @@ class ModelRegistry(ModelRegistering):
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
         """Let *alias* point to a version, wherever it pointed before."""
         check_name("an alias", alias)
+        version = check_version(version)
         with self._turn, self._changing():
             self._ledger.version(name, version)
             self._append("alias", name, version, alias=alias)
@@ -100,11 +101,14 @@ class ModelRegistry(ModelRegistering):
 
     def set_tag(self, name: str, version: int, key: str, value: object) -> ModelVersion:
         """Set one tag of a version."""
+        version = check_version(version)
         return self._describe("tag", name, version, tags={check_key(key): str(value)})
 
     def annotate(self, name: str, version: int, description: str) -> ModelVersion:
         """Replace the description of a version."""
-        return self._describe("annotate", name, version, description=str(description))
+        return self._describe(
+            "annotate", name, check_version(version), description=str(description)
+        )
 
     def _describe(self, operation: str, name: str, version: int, **more: Any) -> ModelVersion:
         with self._turn, self._changing():
@@ -128,6 +132,7 @@ class ModelRegistry(ModelRegistering):
 
     def delete_model_version(self, name: str, version: int) -> None:
         """Delete a version and its artifact; its number is not given again."""
+        version = check_version(version)
         with self._turn, self._changing():
             gone = self._ledger.version(name, version)
             self._append("delete", name, version)  # first: a listed version always has its files

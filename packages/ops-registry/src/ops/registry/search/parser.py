@@ -26,6 +26,7 @@ from ops.registry.search.filters import (
     comparison,
     kind_of,
 )
+from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +45,8 @@ _TOKEN = re.compile(
     |(?P<operator><=|>=|!=|<>|==|=|<|>|\(|\)|,))""",
     re.VERBOSE,
 )
+#: Far from where the parser, or what evaluates its tree, would run out of stack.
+_DEEPEST = 50
 _WORDS = {"and", "or", "not", "like", "in", "is", "null"}
 
 
@@ -55,7 +58,7 @@ class _Token(NamedTuple):
 
 def parse_filter(text: str | None, fields: Mapping[str, Kind]) -> Node | None:
     """Return the tree of *text*, None when it is empty; *fields* are the names without a group."""
-    if text is None or not text.strip():
+    if text is None or not check_text("a filter", text).strip():
         return None
     return _Parser(text, fields).parse()
 
@@ -64,7 +67,7 @@ def parse_order(text: str | None, fields: Mapping[str, Kind]) -> Order | None:
     """Return what ``"metrics.auc DESC"`` asks for; None stays None."""
     if text is None:
         return None
-    parts = text.rsplit(None, 1)
+    parts = check_text("an order", text).rsplit(None, 1)
     directed = len(parts) == 2 and parts[1].upper() in {"ASC", "DESC"}
     parser = _Parser(parts[0] if directed else text, fields)
     field = parser.field()
@@ -78,6 +81,7 @@ class _Parser:
         self.fields = fields
         self.tokens: list[_Token] = list(self._scan())
         self.index = 0
+        self._depth = 0
 
     def parse(self) -> Node:
         node = self._any()
@@ -147,6 +151,14 @@ class _Parser:
         return parts[0] if len(parts) == 1 else Both(tuple(parts))
 
     def _factor(self) -> Node:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            self._fail(f"Here more than {_DEEPEST} parentheses and NOTs are within each other.")
+        node = self._nested()
+        self._depth -= 1
+        return node
+
+    def _nested(self) -> Node:
         if self._accept("not"):
             return Inverse(self._factor())
         if self._accept("("):
@@ -213,8 +225,7 @@ class _Parser:
         if kind in {Kind.NUMBER, Kind.TIME}:
             self._fail(f"{field} is a {kind.value}, which has no LIKE.")
         pattern = str(self._value(Kind.TEXT))
-        parts = (".*" if c == "%" else "." if c == "_" else re.escape(c) for c in pattern)
-        matches = re.compile("".join(parts), re.DOTALL).fullmatch
+        matches = _like(pattern).fullmatch
         return (lambda value: matches(as_text(value)) is not None), (pattern,)
 
     def _value(self, kind: Kind) -> float | str:
@@ -228,3 +239,16 @@ class _Parser:
             number = as_number(token.value)
             return math.inf if number is None else number  # 1e999
         return token.value
+
+
+def _like(pattern: str) -> re.Pattern[str]:
+    """Return what a whole text must match.
+
+    What stands between two ``%`` is looked for once, from left to right, and never again further on (an atomic
+    group): the first place is as good as any, and the time stays that of one pass for each.
+    """
+    first, *others = (
+        "".join("." if c == "_" else re.escape(c) for c in part) for part in pattern.split("%")
+    )
+    between = "".join(f"(?>.*?{part})" for part in others[:-1] if part)
+    return re.compile(first + between + (f".*{others[-1]}" if others else ""), re.DOTALL)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import safe_join, temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import encode
-from ops.registry.errors import ArtifactNotFoundError, RunNotFoundError
+from ops.registry.errors import (
+    AlreadyExistsError,
+    ArtifactNotFoundError,
+    InvalidValueError,
+    RunNotFoundError,
+)
 from ops.registry.events import EventType
 from ops.registry.records import Artifact
 from ops.registry.remote.artifacts import is_remote, owner_of
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.tracking.runlog import to_run
+from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
     from ops.registry.records import Run
 
 __all__ = ["RunArtifacts"]
+
+_MOST_REMEMBERED = 10_000
 
 
 class RunArtifacts(RunAccess):
@@ -38,11 +47,11 @@ class RunArtifacts(RunAccess):
         """Copy a file or folder into the run, below *artifact_path* if that is given.
 
         The same content under the same name again changes nothing; other content is an
-        `AlreadyExistsError` unless *overwrite*.
+        `AlreadyExistsError` unless *overwrite*. A folder is one artifact: nothing can be put into it later.
         """
-        name = pathlib.Path(path).name
-        name = name if artifact_path is None else f"{artifact_path.rstrip('/')}/{name}"
-        return self._put(run_id, path, name, overwrite=overwrite)
+        source = artifacts.origin_of(path)
+        below = "" if artifact_path is None else f"{artifact_path.rstrip('/')}/"
+        return self._put(run_id, source, f"{below}{source.name}", overwrite=overwrite)
 
     def log_artifacts(
         self,
@@ -67,7 +76,7 @@ class RunArtifacts(RunAccess):
         """Keep *text* as the artifact *artifact_path*, in UTF-8."""
         with temporary_directory() as folder:
             source = folder / "text"
-            source.write_bytes(text.encode())
+            source.write_bytes(_encoded(text))
             return self._put(run_id, source, artifact_path, overwrite=overwrite)
 
     def log_dict(
@@ -131,6 +140,7 @@ class RunArtifacts(RunAccess):
         folder = self._folder_of(run_id)
         if self._remote.address is not None:
             return self._send(run_id, pathlib.Path(source), name, overwrite=overwrite)
+        self._check_is_outside(run_id, name)
         staged = artifacts.stage(
             source,
             folder,
@@ -138,6 +148,23 @@ class RunArtifacts(RunAccess):
             contents=self._contents,
         )
         return self._keep(run_id, name, staged, overwrite=overwrite)
+
+    def _check_is_outside(self, run_id: str, name: str) -> None:
+        """Refuse to change a folder that was logged as one artifact, whose digest has all that is in it."""
+        first, inside, _ = name.partition("/")
+        if not inside or (run_id, first) in self._plain_folders:
+            return
+        if not os.path.isdir(self._artifacts / run_id / first):  # noqa: PTH112 - any name may come
+            return
+        for path, *_ in self._store.row(run_id)["artifacts"]:
+            if name.startswith(f"{path}/"):
+                raise AlreadyExistsError(
+                    f"Run {run_id} has the folder {path!r} as one artifact, which {name!r} would change.",
+                    suggestions=("Give it a name outside of that folder.",),
+                )
+        if len(self._plain_folders) >= _MOST_REMEMBERED:
+            self._plain_folders.clear()
+        self._plain_folders.add((run_id, first))
 
     def _folder_of(self, run_id: str) -> pathlib.Path:
         self._store.home(run_id)  # raises for an unknown run
@@ -177,3 +204,10 @@ class RunArtifacts(RunAccess):
         self._store.append(run_id, {"a": [kept.path, kept.size, kept.checksum, *place]})
         data = {"run_id": run_id, "path": kept.path, "size": kept.size}
         self._done(EventType.ARTIFACT_LOGGED, data)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return check_text("an artifact's text", text).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(f"The text has what UTF-8 cannot say: {error}.") from error

@@ -49,6 +49,7 @@ FORMAT = 1
 MAIN = "main"
 #: Up to so many points are in the JSON view, from so many on they are in Parquet.
 IN_JSON, IN_PARQUET = 1_000, 10_000
+_STEPS = 2**63  # tables have 64 bits for one
 Point = tuple[float, int, int]  # value, step, nanoseconds since the epoch
 
 
@@ -78,7 +79,7 @@ class RunState:
             self._latest("tags", record)
         elif "a" in record:
             # Path, size, checksum and, where that is not in the store, the address.
-            kept = [a for a in self.row["artifacts"] if a[0] != record["a"][0]]
+            kept = [a for a in self.row["artifacts"] if not _is_replaced(a, record["a"])]
             self.row["artifacts"] = [*kept, record["a"]]
         else:
             self._event(record)
@@ -153,6 +154,13 @@ class RunState:
         """Return the points of *key* by step, then time; none when it was never logged."""
         points = sorted(self.history.get(key, ()), key=lambda p: (p[1], p[2]))
         return [Metric(key, value, step, from_ns(when)) for value, step, when in points]
+
+
+def _is_replaced(known: list[Any], new: list[Any]) -> bool:
+    """Whether an artifact is gone with *new*: of its name or, in the store, in a folder of its name."""
+    if known[0] == new[0]:
+        return True
+    return len(known) == len(new) == 3 and known[0].startswith(f"{new[0]}/")
 
 
 class RunReader:
@@ -270,12 +278,18 @@ def point(key: str, value: Any, step: int, when: int | str) -> str:
     try:
         number, whole = float(value), int(step)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidValueError(
-            f"Metric {key!r} must be a number at a whole step, not {value!r:.80} at {step!r}."
-        ) from error
+        raise _no_point(key, value, step) from error
+    if whole != step or not -_STEPS <= whole < _STEPS:
+        raise _no_point(key, value, step)
     if math.isfinite(number):  # its repr is JSON, and several times faster than an encoder
         return f"[{_quoted(key)},{number!r},{whole},{when}]"
     return f'[{_quoted(key)},{{"$float":"{number!r}"}},{whole},{when}]'
+
+
+def _no_point(key: str, value: Any, step: Any) -> InvalidValueError:
+    return InvalidValueError(
+        f"Metric {key!r} must be a number at a whole step of 64 bits, not {value!r:.80} at {step!r:.80}."
+    )
 
 
 def points_body(points: Iterable[str]) -> bytes:

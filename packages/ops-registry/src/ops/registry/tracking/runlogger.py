@@ -8,10 +8,12 @@ from __future__ import annotations
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
+from ops.registry.instants import to_ns
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.tracking.runlog import point, points_body
-from ops.registry.validators import check_key
+from ops.registry.validators import check_key, check_mapping
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -33,18 +35,22 @@ class RunLogger(RunAccess):
         step: int = 0,
         timestamp: dt.datetime | None = None,
     ) -> None:
-        """Log one value (NaN and infinities too); when this returns, a kill cannot lose it."""
+        """Log one value (NaN and infinities too); when this returns, a kill cannot lose it.
+
+        A *timestamp* must be aware: which time zone one without was meant in, nobody can tell later.
+        """
         operations = self._operations
         data: dict[str, Any] = {"run_id": run_id, "key": key, "value": value, "step": step}
         data = operations.before(HookType.PRE_METRIC_LOG, data)
-        when = time_ns() if timestamp is None else int(timestamp.timestamp() * 1e6) * 1000
+        when = time_ns() if timestamp is None else _nanoseconds(timestamp)
         made = point(data["key"], data["value"], data["step"], when)
         self._store.append_body(run_id, points_body((made,)))
         operations.after(EventType.METRIC_LOGGED, data, hook=HookType.POST_METRIC_LOG)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log several values of one step in one frame: all of them are kept, or none."""
-        self.log_batch(run_id, metrics=[(key, value, step) for key, value in metrics.items()])
+        found = check_mapping("metrics", metrics).items()
+        self.log_batch(run_id, metrics=[(key, value, step) for key, value in found])
 
     def log_batch(
         self,
@@ -73,10 +79,9 @@ class RunLogger(RunAccess):
 
     def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Log parameters in one frame."""
-        self._store.append(
-            run_id, {"p": {check_key(k): v for k, v in parameters.items()}, "t": time_ns()}
-        )
-        data = {"run_id": run_id, "parameters": dict(parameters)}
+        given = {check_key(k): v for k, v in check_mapping("parameters", parameters).items()}
+        self._store.append(run_id, {"p": given, "t": time_ns()})
+        data = {"run_id": run_id, "parameters": given}
         self._done(EventType.PARAMETER_LOGGED, data)
 
     def set_tag(self, run_id: str, key: str, value: object) -> None:
@@ -85,7 +90,7 @@ class RunLogger(RunAccess):
 
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags in one frame."""
-        texts = {check_key(k): str(v) for k, v in tags.items()}
+        texts = {check_key(k): str(v) for k, v in check_mapping("tags", tags).items()}
         self._store.append(run_id, {"g": texts, "t": time_ns()})
         self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})
 
@@ -94,3 +99,13 @@ class RunLogger(RunAccess):
         from ops.registry.tracking.sysmetrics import SystemMetrics
 
         return SystemMetrics(self, run_id, interval_seconds=interval_seconds)
+
+
+def _nanoseconds(timestamp: dt.datetime) -> int:
+    try:
+        return to_ns(timestamp)
+    except TypeError as error:
+        raise InvalidValueError(
+            f"timestamp must be a datetime with a time zone, not {timestamp!r:.80}.",
+            suggestions=("datetime.now(UTC) has one.",),
+        ) from error

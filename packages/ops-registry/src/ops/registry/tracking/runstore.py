@@ -87,7 +87,7 @@ class RunStore:
         home = self._homes.get(run_id)
         if home is not None:
             return home
-        if _ID.fullmatch(run_id):
+        if _ID.fullmatch(str(run_id)):
             for experiment in self._experiments.all():
                 path = journal_path(self.folder(experiment.experiment_id), run_id, MAIN)
                 if pathlib.Path(path).exists():
@@ -157,6 +157,10 @@ class RunStore:
         if writer.ended:
             self.index(writer.experiment_id).mark_stale(run_id)
         return writer.journal.path, place
+
+    def is_open(self, run_id: str) -> bool:
+        """Whether this process has a journal of a run open: it logged to it and has not ended it."""
+        return run_id in self._writers
 
     def release(self, run_id: str) -> None:
         """Close this process's journal of a run."""

@@ -29,7 +29,14 @@ from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, jour
 from ops.registry.tracking.runlogger import RunLogger
 from ops.registry.tracking.runqueries import RunQueries
 from ops.registry.tracking.runstore import RunStore
-from ops.registry.validators import check_key, check_name, check_run_id
+from ops.registry.validators import (
+    check_key,
+    check_mapping,
+    check_name,
+    check_run_id,
+    check_status,
+    check_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,7 +98,9 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self, name: str, description: str = "", tags: Mapping[str, str] | None = None
     ) -> Experiment:
         """Create an experiment; a name that is taken is an `AlreadyExistsError`."""
-        made = self._experiments.create(name, description, tags or {})
+        made = self._experiments.create(
+            name, check_text("description", description), check_mapping("tags", tags)
+        )
         data = {"experiment_id": made.experiment_id, "name": name}
         self._operations.after(
             EventType.EXPERIMENT_CREATED, data, resource=f"experiment:{made.experiment_id}"
@@ -139,15 +148,16 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             "experiment_id": experiment_id,
             "name": name,
             "parent_run_id": parent_run_id,
-            "tags": dict(tags or {}),
+            "tags": dict(check_mapping("tags", tags)),
         }
+        parameters = check_mapping("parameters", parameters)
         asked = self._operations.before(HookType.PRE_RUN_START, asked)
         run_id = generate_uuid7().replace("-", "")
         title = f"run-{run_id[-8:]}" if asked["name"] is None else asked["name"]
         check_name("a run", title)
         folder = self._store.folder(experiment_id)
         texts = {check_key(k): str(v) for k, v in asked["tags"].items()}
-        given = {check_key(k): v for k, v in (parameters or {}).items()}
+        given = {check_key(k): v for k, v in parameters.items()}
         start = {
             "e": "start",
             "v": FORMAT,
@@ -169,7 +179,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self, run_id: str, status: RunStatus = RunStatus.COMPLETED, error: str | None = None
     ) -> Run:
         """End a run with a final status."""
-        status = RunStatus(status)
+        status = check_status(status)
         if not status.is_final:
             raise InvalidValueError(f"A run cannot end as {status}.")
         asked = {
@@ -194,7 +204,10 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         tags: Mapping[str, str] | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> Iterator[Run]:
-        """Start a run for a block: COMPLETED at its end, FAILED with the error when it raises."""
+        """Start a run for a block: COMPLETED at its end, FAILED with the error when it raises.
+
+        A run that the block has ended itself stays as that says.
+        """
         run = self.start_run(experiment_id, name, parent_run_id, tags, parameters)
         token = CURRENT_RUN.set(run.run_id)
         try:
@@ -202,12 +215,14 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         except BaseException as error:
             # KeyboardInterrupt and SystemExit too: the run is over, and its record should say so.
             try:
-                self.end_run(run.run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+                if not self._has_ended(run.run_id):
+                    self.end_run(run.run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
             except Exception:
                 logger.exception("run %s failed, and its end could not be written", run.run_id)
             raise
         else:
-            self.end_run(run.run_id)
+            if not self._has_ended(run.run_id):
+                self.end_run(run.run_id)
         finally:
             CURRENT_RUN.reset(token)
 
@@ -259,6 +274,12 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         """Whether the experiments can be read."""
         self.list_experiments()
         return True
+
+    def _has_ended(self, run_id: str) -> bool:
+        """Whether somebody has ended a run already; nobody is asked while its journal is open here."""
+        if self._store.is_open(run_id):
+            return False
+        return self.get_run(run_id).status.is_final
 
     def _end(self, run_id: str, status: RunStatus, error: str | None) -> Run:
         """Write the end of a run, its row in the index, and its JSON view."""
