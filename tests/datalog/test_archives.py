@@ -224,3 +224,80 @@ print(found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     }  # fmt: skip
     assert found == MESSAGES
     assert kilobytes < 1_500_000
+
+
+@pytest.mark.parametrize("layout", ["entries", "columnar"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_damaged_is_kept_when_its_sources_are_removed(log, layout, workers) -> None:
+    compress_npy_logs(log.folder)  # .npy files and archives
+    for path in log.folder.glob("*.npz"):
+        path.unlink()
+    damaged = min(log.folder.glob("*.npy"))
+    content = damaged.read_bytes()[:-1] + b"ab"
+    damaged.write_bytes(content)
+    compress_npy_logs(log.folder, True, layout=layout, max_workers=workers)
+    assert not list(log.folder.glob("*.npy"))
+    (kept,) = log.folder.glob("*.damaged")
+    assert kept.name == f"{damaged.name}.damaged"
+    assert kept.read_bytes() == content
+
+
+def test_a_damaged_segment_is_kept_when_it_is_laid_out(tmp_path) -> None:
+    logger = DataLogger(tmp_path, sync="none")
+    with logger:
+        for number in range(20):
+            logger.input_queue.log(1, number, b"message")
+        logger.input_queue.close()
+        (segment,) = logger.output_directory.glob("*.seg")
+        content = bytearray(segment.read_bytes())
+        content[200] ^= 1
+        segment.write_bytes(content)
+    assert len(list(logger.output_directory.glob("*.npy"))) == 19
+    (kept,) = logger.output_directory.glob("*.damaged")
+    assert kept.read_bytes() == content
+
+
+@pytest.mark.parametrize("layout", ["entries", "columnar"])
+@given(seed=st.randoms(use_true_random=False))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), deadline=None)
+def test_any_damage_to_an_archive_is_reported_and_never_a_crash(tmp_path, layout, seed) -> None:
+    folder = tmp_path / f"{layout}_data_log"
+    if not folder.exists():
+        with DataLogger(tmp_path, layout, layout="segments", sync="none") as logger:
+            for number in range(30):
+                logger.input_queue.log(1, number, bytes(number % 7))
+        logger.compress_logs(remove_sources=True, layout=layout)
+        (folder / "whole").write_bytes((folder / "1_log.npz").read_bytes())
+    whole = (folder / "whole").read_bytes()
+    data, at = bytearray(whole), seed.randrange(len(whole))
+    data[at : at + seed.randrange(20)] = seed.randbytes(seed.choice([0, 1, 8]))
+    (folder / "1_log.npz").write_bytes(data)
+    expected = {(1, number, bytes(number % 7)) for number in range(30)}
+    try:
+        reader = open_log(folder)
+        found = set(contents(reader.iter()))
+        report = reader.verify()
+    except LogFormatError:
+        return
+    assert found <= expected
+    assert found == expected or report.damaged or report.messages < 30
+
+
+def test_a_member_that_swells_is_not_unpacked(tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "1_log.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("001_00000000000000000001.npy", bytes(1 << 20))
+    data = bytearray((tmp_path / "1_log.npz").read_bytes())
+    data[22:26] = (100).to_bytes(4, "little")  # it claims to be small
+    with pytest.raises(LogFormatError, match="damaged"):
+        read_member(bytes(data), 0, tmp_path / "1_log.npz")
+
+
+def test_an_export_that_fails_leaves_nothing(log, tmp_path, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(OSError, match="space"):
+        log.to_npz(tmp_path / "out.npz", 1)
+    assert set(tmp_path.iterdir()) == before

@@ -340,3 +340,101 @@ logger.stop()
     words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert words == ["2", "1", "True", "0"]
     assert open_log(tmp_path / "data_logger_data_log").verify().messages == 1999
+
+
+@pytest.mark.parametrize(
+    ("times", "data"),
+    [
+        ([-1], [[1]]),
+        (np.array([-1]), [[1]]),
+        ([1.5], [[1]]),
+        ([float("nan")], [[1]]),
+        ([1 << 64], [[1]]),
+        (["1"], [[1]]),
+        ([1], [[300]]),
+        ([1], np.array([[300]])),
+        ([1], np.array([[-1]], np.int8)),
+        ([1], [[1.7]]),
+    ],
+    ids=str,
+)
+def test_many_that_would_be_changed_by_a_conversion_are_refused(logger, times, data) -> None:
+    with pytest.raises(InvalidPackageError, match="integers"):
+        logger.input_queue.put_many(1, times, data)
+    assert logger.read().sources() == []
+
+
+def test_many_may_be_lists_and_any_integers_that_fit(logger) -> None:
+    logger.input_queue.put_many(1, [2**63, 1], [[255], [0]])
+    logger.input_queue.put_many(2, np.array([5], np.int16), np.array([[7]], np.int64))
+    read = [(m.source_id, m.timestamp, m.data.tolist()) for m in logger.read()]
+    assert read == [(1, 1, [0]), (2, 5, [7]), (1, 2**63, [255])]
+
+
+def test_addresses_of_objects_are_no_data(logger) -> None:
+    with pytest.raises(InvalidPackageError, match="objects"):
+        logger.input_queue.log(1, 1, np.array([object()]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sync_interval": float("nan")},
+        {"sync_interval": float("inf")},
+        {"sleep_timer": float("nan")},
+        {"process_count": 0},
+    ],
+    ids=str,
+)
+def test_numbers_that_are_no_amount_are_refused(tmp_path, wrong) -> None:
+    with pytest.raises(ValidationError, match="positive"):
+        DataLogger(tmp_path, **wrong)
+
+
+def test_a_log_that_is_written_is_not_compressed_under_its_writers(logger) -> None:
+    logger.input_queue.log(1, 1, b"a")
+    with pytest.raises(DataLogError, match="being written"):
+        compress_npy_logs(logger.output_directory, remove_sources=True)
+    logger.input_queue.log(1, 2, b"b")
+    logger.stop()
+    assert [c[1] for c in contents(logger)] == [1, 2]
+
+
+INTERRUPTED = """
+import random, signal, sys, time
+from ops.datalog import DataLogger
+
+class Interrupt(BaseException):
+    pass
+
+def interrupt(*_):
+    raise Interrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+logger = DataLogger(sys.argv[1], layout="segments", sync="none")
+logger.start()
+accepted, number, interrupts, end = [], 0, 0, time.monotonic() + 1
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 2e-3))
+        while True:
+            number += 1
+            logger.input_queue.log(1, number, b"x" * (20_000 if number % 20 == 0 else 3_000))
+            accepted.append(number)
+    except Interrupt:
+        interrupts += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+logger.stop()
+times = [message.timestamp for message in logger.read()]
+assert interrupts > 10
+assert len(times) == len(set(times)), "a message was logged twice"
+assert not set(accepted) - set(times), "a message was lost"
+assert logger.read().verify().is_whole
+"""
+
+
+@pytest.mark.fault
+def test_an_interrupt_at_any_moment_loses_and_doubles_nothing(tmp_path) -> None:
+    program = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -247,3 +247,16 @@ def test_crc32c_logs_are_read_like_others(tmp_path) -> None:
         logger.input_queue.log(1, 3, bytearray(b"tail"))
         assert [m.timestamp for m in logger.read()] == [1, 2, 3]
     assert logger.read().verify().is_whole
+
+
+@pytest.mark.parametrize("source", [-1, 256, 999])
+def test_a_source_that_cannot_be_has_no_messages(sealed, source) -> None:
+    log = open_log(sealed.parent)
+    assert list(log.iter(source)) == []
+    assert log.counts(source) == {source: 0}
+
+
+def test_a_file_named_like_an_impossible_message_is_none(sealed) -> None:
+    for name in ("401_00000000000000000001", "001_99999999999999999999"):
+        np.save(sealed.parent / f"{name}.npy", np.zeros(3, np.uint8))
+    assert open_log(sealed.parent).sources() == [1, 2]

@@ -73,10 +73,17 @@ def _parser() -> argparse.ArgumentParser:
                 "--to", type=Path, help="write this .parquet file and leave the log as it is"
             )
         if name == "tail":
-            command.add_argument("-n", type=int, default=10, help="how many, 10 if left out")
+            command.add_argument("-n", type=_number, default=10, help="how many, 10 if left out")
             command.add_argument("--source", type=int, help="only of this source")
             command.add_argument("--follow", action="store_true", help="go on until it is stopped")
     return parser
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _info(options: argparse.Namespace) -> int:

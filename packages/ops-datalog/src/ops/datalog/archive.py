@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ops.datalog.errors import DataLogError, LogNotFoundError
-from ops.datalog.layout import Names, draft_of, finish_layout, lay_out_npy
+from ops.datalog.layout import Names, draft_of, finish_layout, keep_damaged, lay_out_npy
 from ops.datalog.merge import merged
-from ops.datalog.messages import LogReport
+from ops.datalog.messages import Columns, LogReport
 from ops.datalog.npz import NpzWriter, copy_members
 from ops.datalog.reader import LogReader
+from ops.datalog.recovery import refuse_if_written
 from ops.datalog.stored import archive_runs, is_columnar
 from ops.foundation.errors import ValidationError
 from ops.foundation.formatting import create_progress_bar
@@ -31,7 +32,7 @@ from ops.foundation.formatting import create_progress_bar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ops.datalog.messages import Block, Columns
+    from ops.datalog.messages import Block
 
 __all__ = ["compress_npy_logs"]
 
@@ -53,16 +54,16 @@ def compress_npy_logs(
 ) -> list[Path]:
     """Gather all messages of a log that nobody writes into `SOURCE_log.npz`; return the archives.
 
-    *remove_sources* removes segments and .npy files in the same step; without it segments become
-    .npy files, which stay. *compress* deflates. *verify_integrity* reads each archive back and
+    *remove_sources* removes segments and .npy files in the same step, but keeps damaged ones as
+    `NAME.damaged`; without it segments become .npy files, which stay. *compress* deflates. *verify_integrity* reads each archive back and
     compares before anything is removed. *layout* "columnar" keeps two arrays instead of a member
     per message; it replaces its sources, and a source has to fit in memory. *max_workers* is how
     many processes share the sources (one by default). *progress* gets (messages done, messages in
     all), *verbose* shows that on stderr. *memory_mapping* is accepted for callers that pass it;
     memory is bounded either way.
 
-    Raises LogNotFoundError (no messages), DataLogError (an archive does not read back equal),
-    ValidationError.
+    Raises LogNotFoundError (no messages), DataLogError (somebody writes the log, or an archive does
+    not read back equal), ValidationError.
     """
     if layout not in {"entries", "columnar"}:
         raise ValidationError(f"layout must be 'entries' or 'columnar', not {layout!r}.")
@@ -73,6 +74,7 @@ def compress_npy_logs(
         )
     folder = Path(log_directory)
     if folder.is_dir():
+        refuse_if_written(folder)
         finish_layout(folder)
         if not remove_sources:
             lay_out_npy(folder)
@@ -85,7 +87,8 @@ def compress_npy_logs(
             (folder, draft, source, layout, compress, verify_integrity) for source in counts
         ]
         done = 0
-        for source in _each(tasks, max_workers or 1):
+        for source, damaged in _each(tasks, max_workers or 1):
+            keep_damaged(damaged)
             done += counts[source]
             if shown is not None:
                 shown(done, sum(counts.values()))
@@ -118,7 +121,7 @@ def write_columnar(path: Path, columns: Columns, *, compress: bool = True) -> No
 _Task = tuple[Path, Path, int, ArchiveLayout, bool, bool]
 
 
-def _each(tasks: list[_Task], workers: int) -> Iterator[int]:
+def _each(tasks: list[_Task], workers: int) -> Iterator[tuple[int, list[str]]]:
     if workers == 1 or len(tasks) == 1:
         yield from map(_archive, tasks)
         return
@@ -126,26 +129,28 @@ def _each(tasks: list[_Task], workers: int) -> Iterator[int]:
         yield from pool.map(_archive, tasks)
 
 
-def _archive(task: _Task) -> int:
-    """Write the archive of one source into the draft."""
+def _archive(task: _Task) -> tuple[int, list[str]]:
+    """Write the archive of one source into the draft; return the source and what files are damaged."""
     folder, draft, source, layout, compress, verify = task
     old, new = folder / archive_name(source), draft / archive_name(source)
+    report = LogReport()
     if layout == "columnar":
-        write_columnar(new, LogReader(folder).columns(source), compress=compress)
+        blocks = list(merged(LogReader(folder).runs(report), source))
+        write_columnar(new, Columns.of(blocks), compress=compress)
     else:
         with NpzWriter(new, compress=compress) as writer:
             taken: set[str] = set()
             extends = old.exists() and not is_columnar(old)
             if extends:
                 copy_members(old, writer, taken)
-            runs = LogReader(folder).runs(without=old if extends else None)
+            runs = LogReader(folder).runs(report, without=old if extends else None)
             names = Names(taken.__contains__)
             for block in merged(runs, source):
                 for name, row in names.of(block):
                     writer.add(name, bytes(row))
     if verify:
         _compare(new, source, LogReader(folder).blocks(source))
-    return source
+    return source, report.damaged_files
 
 
 def _compare(archive: Path, source: int, expected: Iterator[Block]) -> None:

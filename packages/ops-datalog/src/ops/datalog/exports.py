@@ -55,8 +55,12 @@ def to_npz(
     """Write times and data of one source as arrays of an .npz."""
     columns = Columns.of(list(_counted(log, source, progress)))
     draft = Path(path).with_name(f".{Path(path).name}.draft")
-    write_columnar(draft, columns)
-    return draft.rename(path)
+    try:
+        write_columnar(draft, columns)
+        return draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def to_npy(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ops.datalog.merge import merged
@@ -21,12 +21,16 @@ from ops.datalog.npz import members, npy_header
 from ops.datalog.runs import writer_runs
 from ops.datalog.stored import AHEAD, DONE, DRAFT, REPLACES_NPY, stored_files
 from ops.foundation.files import sync_directory
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ops.datalog.messages import Block
+
+
+_log = get_logger("ops.datalog")
 
 
 def lay_out_npy(
@@ -36,20 +40,31 @@ def lay_out_npy(
 
     Nobody may write meanwhile. Messages of equal source and time get `_1`, `_2`, … appended. The
     draft has the messages of each writer up to the sequence number in *after* already. *durable*
-    brings the files to the disk before the segments are removed.
+    brings the files to the disk before the segments are removed. Segments that are damaged stay, as
+    `NAME.damaged`.
     """
     finish_layout(folder)
     if next(folder.glob("*.seg"), None) is None and next(folder.glob("*.tail"), None) is None:
         return 0
     with draft_of(folder, goes_on=bool(after)) as draft:
         names = Names(_taken_in(folder, draft if after else None))
-        for block in merged(list(writer_runs(folder, LogReport(), after=after))):
+        report = LogReport()
+        for block in merged(list(writer_runs(folder, report, after=after))):
             for name, row in names.of(block):
                 write_npy(f"{draft}/{name}.npy", row)
+        keep_damaged(report.damaged_files)
         count = len(os.listdir(draft))
         if durable:
             _sync_file_system(draft)
     return count
+
+
+def keep_damaged(paths: Iterable[str]) -> None:
+    """Give damaged files a second name, before what could be read of them takes their place."""
+    for path in paths:
+        with suppress(FileExistsError, FileNotFoundError):
+            os.link(path, f"{path}.damaged")
+            _log.warning("%s is damaged; it is kept as %s.damaged", path, path)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -80,7 +81,8 @@ class DataLogger:
         self._sync = _one_of("sync", sync, ("none", "interval", "each"))
         _one_of("on_full", on_full, ("raise", "drop", "block"))
         number = number_of(checksum or os.environ.get("OPS_DATALOG_CHECKSUM", "crc32"))
-        if min(process_count, thread_count) < 1 or sleep_timer < 0 or sync_interval <= 0:
+        counts = process_count >= 1 and thread_count >= 1
+        if not (counts and 0 <= sleep_timer < inf and 0 < sync_interval < inf):  # NaN fails too
             raise ValidationError(
                 "process_count and thread_count must be at least 1, sleep_timer at least 0 and "
                 "sync_interval positive."

@@ -10,6 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 __all__ = ["Columns", "LogReport", "Message"]
 
@@ -58,13 +59,23 @@ class Columns:
 
 @dataclass(slots=True)
 class LogReport:
-    """What verify() found; `gaps` are sequence numbers that a writer used and nobody can read."""
+    """What verify() found; `gaps` are sequence numbers that a writer used and nobody can read.
+
+    `damaged` says what was found where, `damaged_files` are the paths of those files.
+    """
 
     messages: int = 0
     sources: list[int] = field(default_factory=list)
     torn_bytes: int = 0
     damaged: list[str] = field(default_factory=list)
     gaps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    damaged_files: list[str] = field(default_factory=list)
+
+    def note_damage(self, path: Path, what: str) -> None:
+        """Add damage in the file *path*."""
+        self.damaged.append(f"{path.name}: {what}")
+        if str(path) not in self.damaged_files:
+            self.damaged_files.append(str(path))
 
     @property
     def is_whole(self) -> bool:

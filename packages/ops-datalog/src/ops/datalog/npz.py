@@ -146,7 +146,10 @@ def members(path: Path) -> Iterator[Member]:
         name = directory[name_at : name_at + name_size].decode(errors="replace")
         if _LIMIT in {stored, full, offset}:
             extra = directory[name_at + name_size : name_at + name_size + extra_size]
-            stored, offset = _large(extra, stored, full, offset)
+            try:
+                stored, offset = _large(extra, stored, full, offset)
+            except (struct.error, StopIteration):
+                raise LogFormatError(f"{path.name} has a damaged directory.") from None
         yield Member(name.removesuffix(".npy"), offset, stored)
         at = name_at + name_size + extra_size + comment
 
@@ -156,9 +159,11 @@ def read_member(data: bytes, at: int, path: Path) -> tuple[bytes, int]:
 
     Raises LogFormatError when it is damaged.
     """
-    stored, method, crc, end, _ = _stored_member(data, at, path)
+    stored, method, crc, end, size = _stored_member(data, at, path)
+    content = stored
     try:
-        content = zlib.decompress(stored, wbits=-15) if method == _DEFLATED else stored
+        if method == _DEFLATED:  # to no more than it says: a few bytes could become gigabytes
+            content = zlib.decompressobj(-15).decompress(stored, size + 1)
     except zlib.error as error:
         raise LogFormatError(f"{path.name} is damaged at offset {at}: {error}") from error
     if method not in {_STORED, _DEFLATED} or zlib.crc32(content) != crc:
@@ -174,6 +179,13 @@ def member_size(member: Member) -> int:
 def _stored_member(data: bytes, at: int, path: Path) -> tuple[bytes, int, int, int, int]:
     if at + _LOCAL.size > len(data) or data[at : at + 4] != b"PK\3\4":
         raise LogFormatError(f"{path.name} has no member at offset {at}.")
+    try:
+        return _read_stored(data, at)
+    except struct.error as error:
+        raise LogFormatError(f"{path.name} is damaged at offset {at}: {error}") from error
+
+
+def _read_stored(data: bytes, at: int) -> tuple[bytes, int, int, int, int]:
     fields = _LOCAL.unpack_from(data, at)
     method, crc, stored, full = fields[3], fields[6], fields[7], fields[8]
     begin = at + _LOCAL.size + fields[9] + fields[10]
@@ -225,7 +237,9 @@ def _npy_size(header: bytes) -> int:
         size = dtype.itemsize
         for axis in fields["shape"]:
             size *= axis
-    except (SyntaxError, KeyError, TypeError) as error:
+        if min(fields["shape"], default=0) < 0:
+            raise ValueError("a negative shape")
+    except (SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(f"a header that cannot be read: {error}") from error
     if dtype.hasobject:
         raise ValueError("an array of objects, which may run code when it is loaded")
@@ -245,8 +259,13 @@ def _directory(fd: int, path: Path) -> tuple[int, int, int]:
         locator = at - _LOCATOR_64.size
         if locator >= 0 and data[locator : locator + 4] == b"PK\6\7":
             _, _, where, _ = _LOCATOR_64.unpack_from(data, locator)
-            fields = _END_64.unpack(os.pread(fd, _END_64.size, where))
+            data = os.pread(fd, _END_64.size, where) if where <= total else b""
+            if len(data) != _END_64.size:
+                raise LogFormatError(f"{path.name} has a damaged directory.")
+            fields = _END_64.unpack(data)
             count, size, start = fields[7], fields[8], fields[9]
+    if start + size > total:
+        raise LogFormatError(f"{path.name} has a directory that lies outside of it.")
     return start, size, count
 
 

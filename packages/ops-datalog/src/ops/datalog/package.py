@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ops.datalog.errors import InvalidPackageError
 
 __all__ = ["LogPackage"]
@@ -48,7 +50,8 @@ class LogPackage:
         return self.data
 
     def __repr__(self) -> str:
-        return f"LogPackage({self.source_id}, {self.timestamp}, {len(self.data)} elements)"
+        size = f"{len(self.data)} elements" if hasattr(self.data, "__len__") else repr(self.data)
+        return f"LogPackage({self.source_id}, {self.timestamp}, {size})"
 
 
 def checked(source: Any, time: Any, data: Any) -> tuple[int, int, memoryview]:
@@ -70,8 +73,24 @@ def checked(source: Any, time: Any, data: Any) -> tuple[int, int, memoryview]:
         raise InvalidPackageError(
             f"data must be a contiguous buffer of bytes, not {type(data).__name__}."
         ) from None
+    if "O" in memoryview(data).format:
+        raise InvalidPackageError("data must be bytes, not addresses of objects.")
     if not view.contiguous:
         raise InvalidPackageError("data must be contiguous; copy it first.")
     if len(view) > LONGEST:
         raise InvalidPackageError(f"data of {len(view)} bytes is longer than {LONGEST}.")
     return source, time, view
+
+
+def as_unsigned(what: str, values: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return integers as a contiguous array of *dtype*; raises InvalidPackageError when they do not fit."""
+    found = np.asarray(values)
+    if found.dtype.kind == "f" and not isinstance(values, np.ndarray):
+        found = np.array(values, dtype=object)  # 2**63 and 1 became floats
+    if found.dtype != dtype and found.size:
+        integers = found.dtype.kind in "iu" or all(isinstance(v, int) for v in found.flat)
+        if not integers or found.min() < 0 or found.max() > np.iinfo(dtype).max:
+            raise InvalidPackageError(
+                f"{what} must be integers that fit {dtype}; {found.dtype} or what it holds does not."
+            )
+    return np.ascontiguousarray(found, dtype=dtype)

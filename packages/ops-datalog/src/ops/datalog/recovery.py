@@ -46,7 +46,7 @@ class Recovery:
 
 def recover(folder: Path) -> Recovery:
     """Tidy the log in *folder*; raises DataLogError when somebody still writes it."""
-    _refuse_if_written(folder)
+    refuse_if_written(folder)
     done = Recovery()
     for writer in writers_in(folder):
         last = _last_sequence(writer)
@@ -78,7 +78,8 @@ def _owner_is_alive(path: Path) -> bool:
     return is_alive(int.from_bytes(owner, "little"))
 
 
-def _refuse_if_written(folder: Path) -> None:
+def refuse_if_written(folder: Path) -> None:
+    """Raise DataLogError when a logger is started there and any process writes to it."""
     try:
         is_open = LogState(folder).is_open
     except FileNotFoundError:

@@ -59,15 +59,17 @@ class Run(Protocol):
 class ChunkRun:
     """One chunk of a segment; frames up to the sequence *after* were read from elsewhere already."""
 
-    __slots__ = ("_after", "_chunk", "_path", "first", "last", "messages")
+    __slots__ = ("_after", "_chunk", "_path", "_report", "first", "last", "messages")
 
-    def __init__(self, path: Path, chunk: np.void, after: int) -> None:
-        self._path, self._chunk, self._after = path, chunk, after
+    def __init__(self, path: Path, chunk: np.void, after: int, report: LogReport) -> None:
+        self._path, self._chunk, self._after, self._report = path, chunk, after, report
         self.first, self.last = int(chunk["first"]), int(chunk["last"])
         self.messages = int(chunk["messages"])
 
     def has(self, source: int) -> bool:
         """Tell whether messages of *source* are in it."""
+        if not 0 <= source <= 255:
+            return False
         return bool(self._chunk["sources"][source >> 3] >> (source & 7) & 1)
 
     def sources(self) -> set[int]:
@@ -99,6 +101,7 @@ class ChunkRun:
             if len(data) == size and checksum(data) == self._chunk["crc"]:
                 return [frames_in(offset, data)]
             # Damaged since it was indexed: keep what is good of it.
+            self._report.note_damage(self._path, f"within {size} bytes at offset {offset}")
             return list(valid_frames(fd, offset, offset + len(data), checksum, Scan()))
 
 
@@ -171,14 +174,13 @@ def writer_runs(
             except FileNotFoundError:
                 continue  # laid out since
             report.torn_bytes += found.torn_bytes
-            report.damaged += [
-                f"{path.name}: {size} bytes at offset {offset}" for offset, size in found.damaged
-            ]
+            for offset, size in found.damaged:
+                report.note_damage(path, f"{size} bytes at offset {offset}")
             for chunk in found.chunks:
                 end = int(chunk["sequence"]) + int(chunk["frames"]) - 1
                 if end > last:
                     _note_gap(report, stem, last, int(chunk["sequence"]))
-                    yield ChunkRun(path, chunk, last if chunk["sequence"] <= last else 0)
+                    yield ChunkRun(path, chunk, last if chunk["sequence"] <= last else 0, report)
                     last = end
         frames = tails.get(stem)
         if frames is not None:

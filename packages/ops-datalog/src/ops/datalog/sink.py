@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from ops.datalog.writer import Writer
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class LogSink:
 
     def put_many(self, source_id: int, times: Any, data: Any) -> None:
         """Log row i of the uint8 array *data* (n, size) at *times*[i]: the fastest way for many."""
-        self._guarded(lambda writer: writer.log_many(source_id, times, data), len(times))
+        self._guarded(lambda writer: writer.log_many(source_id, times, data), np.size(times))
 
     def qsize(self) -> int:
         """Always 0: what was put is not waiting anywhere."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import zipfile
+import zlib
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +37,21 @@ DRAFT, AHEAD, DROPPED, DONE = "layout.draft", "layout.ahead", "layout.dropped", 
 REPLACES_NPY = "replaces-npy"
 
 
+#: What NumPy and zipfile raise for an archive that is damaged.
+COLUMNAR_DAMAGE = (
+    LogFormatError,
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+
+
 class Entry(NamedTuple):
     """A message by its name; entries sort in the order in which they come out."""
 
@@ -47,7 +64,7 @@ class Entry(NamedTuple):
 def entry_of(name: str, place: Path | Member) -> Entry | None:
     """Return what a file or member name without suffix says, None when it is no message's."""
     match = _ENTRY.fullmatch(name)
-    if match is None:
+    if match is None or int(match[1]) > 255 or int(match[2]) >> 64:
         return None
     return Entry(int(match[2]), int(match[1]), int(match[3] or 0), place)
 
@@ -78,8 +95,9 @@ def npy_files(folder: Path, without: str = "") -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in {DRAFT, AHEAD, DROPPED, without}]
         for name in names:
-            if name.endswith(".npy") and _ENTRY.fullmatch(name[:-4]):
-                yield Path(root, name)
+            path = Path(root, name)
+            if name.endswith(".npy") and entry_of(name[:-4], path) is not None:
+                yield path
 
 
 class StoredRun:
@@ -105,7 +123,7 @@ class StoredRun:
             try:
                 begin, size = npy_data(content)
             except ValueError as error:
-                self._report.damaged.append(f"{name}: {error}")
+                self._report.note_damage(self._archive or Path(name), f"{Path(name).name}: {error}")
                 continue
             rows.append((entry.time, entry.source, len(data), size))
             data += memoryview(content)[begin:]
@@ -119,9 +137,9 @@ class StoredRun:
         for entry in self._entries:
             assert not isinstance(entry.place, Member)  # noqa: S101 - see npy_runs
             try:
-                yield entry, entry.place.name, entry.place.read_bytes()
+                yield entry, str(entry.place), entry.place.read_bytes()
             except OSError as error:
-                self._report.damaged.append(f"{entry.place.name}: {error}")
+                self._report.note_damage(entry.place, str(error))
 
     def _members(self, archive: Path) -> Iterator[tuple[Entry, str, bytes]]:
         places = [entry.place for entry in self._entries if isinstance(entry.place, Member)]
@@ -137,14 +155,14 @@ class StoredRun:
                 try:
                     yield entry, place.name, read_member(data, at, archive)[0]
                 except LogFormatError as error:
-                    self._report.damaged.append(f"{archive.name}: {place.name}: {error}")
+                    self._report.note_damage(archive, f"{place.name}: {error}")
 
 
 class ColumnarRun:
     """A columnar archive: all messages of one source; read as a whole."""
 
-    def __init__(self, archive: Path, source: int) -> None:
-        self._archive, self._source = archive, source
+    def __init__(self, archive: Path, source: int, report: LogReport) -> None:
+        self._archive, self._source, self._report = archive, source, report
         with np.load(archive, allow_pickle=False) as columns:
             times = columns["times"]
         self.first, self.last = int(times.min()), int(times.max())
@@ -160,14 +178,25 @@ class ColumnarRun:
 
     def pieces(self) -> Iterator[Piece]:
         """Read it."""
+        try:
+            times, data, edges = self._columns()
+        except COLUMNAR_DAMAGE as error:
+            self._report.note_damage(self._archive, str(error) or "cut short")
+            return
+        sources = np.full(len(times), self._source, np.uint8)
+        yield Piece(Table(times, sources, edges[:-1], np.diff(edges)), data.tobytes())
+
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with np.load(self._archive, allow_pickle=False) as columns:
             times, data = columns["times"], columns["data"]
             if "offsets" in columns:
                 edges = columns["offsets"].astype(np.int64)
             else:
                 edges = data.shape[1] * np.arange(len(times) + 1, dtype=np.int64)
-        sources = np.full(len(times), self._source, np.uint8)
-        yield Piece(Table(times, sources, edges[:-1], np.diff(edges)), data.tobytes())
+        fits = data.dtype == np.uint8 and times.dtype == np.uint64 and edges[-1] == data.size
+        if len(edges) != len(times) + 1 or not fits or (np.diff(edges) < 0).any():
+            raise ValueError("its arrays do not fit each other")
+        return times, data, edges
 
 
 def stored_runs(folder: Path, report: LogReport, without: Path | None = None) -> Iterator[Run]:
@@ -178,7 +207,7 @@ def stored_runs(folder: Path, report: LogReport, without: Path | None = None) ->
         try:
             archived |= {member.name for member in members(archive)}
         except (LogFormatError, OSError) as error:
-            report.damaged.append(f"{archive.name}: {error}")
+            report.note_damage(archive, str(error))
             continue
         if archive != without:
             yield from archive_runs(archive, report)
@@ -190,12 +219,12 @@ def archive_runs(archive: Path, report: LogReport) -> Iterator[Run]:
     """Yield the runs of one archive."""
     try:
         if is_columnar(archive):
-            yield ColumnarRun(archive, int(archive.name.removesuffix("_log.npz")))
+            yield ColumnarRun(archive, int(archive.name.removesuffix("_log.npz")), report)
         else:
             entries = (entry_of(member.name, member) for member in members(archive))
             yield from _runs(entries, archive, report)
-    except (LogFormatError, ValueError, OSError, zipfile.BadZipFile) as error:
-        report.damaged.append(f"{archive.name}: {error}")
+    except COLUMNAR_DAMAGE as error:
+        report.note_damage(archive, str(error) or "cut short")
 
 
 def is_columnar(archive: Path) -> bool:

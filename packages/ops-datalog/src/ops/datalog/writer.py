@@ -42,7 +42,7 @@ from ops.datalog.frames import (
     VERSION,
     pack_file_header,
 )
-from ops.datalog.package import LONGEST, checked
+from ops.datalog.package import LONGEST, as_unsigned, checked
 from ops.datalog.state import ERROR_COUNT, GENERATION, TOKEN, LogState
 from ops.foundation.processes import this_process
 
@@ -67,8 +67,8 @@ class Writer:
 
     __slots__ = (
         "__weakref__",
-        "_acquire", "_at", "_checksum", "_checksum_number", "_each", "_errors", "_folder",
-        "_generation", "_header", "_limit", "_lock", "_map", "_number", "_pid", "_release", "_segment",
+        "_at", "_checksum", "_checksum_number", "_each", "_errors", "_folder",
+        "_generation", "_header", "_limit", "_lock", "_map", "_number", "_pid", "_segment",
         "_segment_bytes", "_sequence", "_state", "_stem", "_token", "_words", "_written",
     )  # fmt: skip
 
@@ -84,7 +84,6 @@ class Writer:
         self._checksum_number = checksum
         self._checksum = checksum_of(checksum, str(folder))
         self._lock = threading.Lock()
-        self._acquire, self._release = self._lock.acquire, self._lock.release
         try:
             self._state = LogState(folder)
         except FileNotFoundError:
@@ -101,37 +100,40 @@ class Writer:
 
     def log(self, source: Any, timestamp: Any, data: Any) -> None:
         """Log one message. Raises InvalidPackageError, LoggerStopped, SaverError, OSError."""
-        self._acquire()  # half the price of a with block
-        try:
-            tail = self._map
-            tail[BUSY] = 1
-            if self._words[TOKEN] == self._token:
-                length = len(data)
-                at = self._at
-                start = at + FRAME
-                end = start + length
-                if end <= self._limit and length < DIRECT_BYTES:
-                    sequence = self._sequence
-                    head = _pack_head(timestamp, sequence, source, 0, VERSION, self._pid, length)
-                    # A slice of a map takes any buffer, and only one of exactly this many bytes.
-                    tail[start:end] = data
-                    checksum = self._checksum
-                    _pack_sealed(tail, at, head, checksum(data, checksum(head)))
-                    self._sequence = sequence + 1
-                    self._at = end
-                    return
-        except _UNFIT:
-            pass  # the long way says what is wrong with it, or makes it fit
-        finally:
-            self._map[BUSY] = 0
-            self._release()
+        # Not acquire() and release(), which cost half as much: a KeyboardInterrupt behind the call of
+        # acquire would leave the lock held for ever.
+        with self._lock:
+            try:
+                tail = self._map
+                tail[BUSY] = 1
+                if self._words[TOKEN] == self._token:
+                    length = len(data)
+                    at = self._at
+                    start = at + FRAME
+                    end = start + length
+                    if end <= self._limit and length < DIRECT_BYTES:
+                        sequence = self._sequence
+                        head = _pack_head(
+                            timestamp, sequence, source, 0, VERSION, self._pid, length
+                        )
+                        # A slice of a map takes any buffer, and only one of exactly this many bytes.
+                        tail[start:end] = data
+                        checksum = self._checksum
+                        _pack_sealed(tail, at, head, checksum(data, checksum(head)))
+                        self._sequence = sequence + 1
+                        self._at = end
+                        return
+            except _UNFIT:
+                pass  # the long way says what is wrong with it, or makes it fit
+            finally:
+                self._map[BUSY] = 0
         source, timestamp, payload = checked(source, timestamp, data)
         self._append(timestamp, source, 0, payload)
 
     def log_many(self, source: Any, times: Any, data: Any) -> None:
         """Log row i of the uint8 array *data* (n, size) at *times*[i], as one frame: all or none."""
-        rows = np.ascontiguousarray(data, dtype=np.uint8)
-        stamps = np.ascontiguousarray(times, dtype=np.uint64)
+        rows = as_unsigned("data", data, np.dtype(np.uint8))
+        stamps = as_unsigned("times", times, np.dtype(np.uint64))
         if rows.ndim != 2 or stamps.shape != rows.shape[:1] or not len(rows):
             raise InvalidPackageError(
                 f"times of shape {stamps.shape} and data of shape {rows.shape} are not n and (n, size)."
@@ -214,7 +216,6 @@ class Writer:
         A bound `log` may have been kept across the fork, so it is the writer that has to know.
         """
         self._lock = threading.Lock()  # a thread of the parent may have held it
-        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._map = mmap.mmap(-1, HEADER_SIZE)
         if self._segment >= 0:
             os.close(self._segment)
@@ -253,10 +254,12 @@ class Writer:
         if self._at > HEADER_SIZE:
             with memoryview(self._map) as view, view[HEADER_SIZE : self._at] as part:
                 self._append_to_segment([part])
-            self._at = HEADER_SIZE
+                self._at = (
+                    HEADER_SIZE  # with no call in between, behind which an interrupt may come
+                )
 
     def _append_to_segment(self, parts: list[Any]) -> None:
-        """Append *parts* as a whole; on a full disk what was written of them is taken back."""
+        """Append *parts* as a whole; on a full disk, or interrupted, what was written is taken back."""
         size = sum(map(len, parts))
         if self._segment < 0 or (self._written and self._written + size > self._segment_bytes):
             self._open_segment()
@@ -264,16 +267,18 @@ class Writer:
         try:
             while done < size:
                 done += os.writev(self._segment, _rest(parts, done))
-        except OSError:
+        except BaseException:
             os.ftruncate(self._segment, HEADER_SIZE + self._written)
             raise
         self._written += size
 
     def _open_segment(self) -> None:
-        if self._segment >= 0:
-            os.close(self._segment)
-            self._segment = -1
-        path = self._folder / f"{self._stem}.{self._number:05d}.seg"
+        old, self._segment = self._segment, -1
+        if old >= 0:
+            os.close(old)
+        # The number is used up in any case: an interrupt may come when the file is there.
+        number, self._number = self._number, self._number + 1
+        path = self._folder / f"{self._stem}.{number:05d}.seg"
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             written = os.write(fd, self._header)
@@ -285,7 +290,7 @@ class Writer:
             os.close(fd)
             path.unlink()
             raise OSError(errno.ENOSPC, "no room for a segment", str(path))
-        self._segment, self._written, self._number = fd, 0, self._number + 1
+        self._segment, self._written = fd, 0
 
     def _tail_path(self) -> Path:
         return self._folder / f"{self._stem}.tail"
