@@ -189,3 +189,62 @@ def test_a_custom_serializer_can_be_registered_for_the_process(monkeypatch):
     monkeypatch.setattr("ops.serialize.smart._global_custom", [])
     register_custom_serializer(lambda obj: isinstance(obj, Point), PointSerializer())
     assert deserialize_data(serialize_data(Point(8))).x == 8
+
+
+DTYPES = [
+    np.dtype("<f8"),
+    np.dtype(">i2"),
+    np.dtype("M8[25s]"),
+    np.dtype("m8"),
+    np.dtype("V7"),
+    np.dtype("<U3"),
+    np.dtype("O"),
+    np.dtype([("a", ">f4"), ("b", "O"), ("c", "i1", (2, 3))]),
+    np.dtype([("a", "i1"), ("b", "f8")], align=True),
+    np.dtype([(("title", "a"), "i4")]),
+    np.dtype({"names": ["a", "b"], "formats": ["u1", "u2"], "offsets": [5, 1], "itemsize": 9}),
+    np.dtype(("i4", (2, 2))),
+    np.dtype("f4", metadata={"unit": "m"}),
+    np.dtype([("a", "f4")], metadata={"unit": "m"}),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_dtype_comes_back_with_all_that_it_says(dtype):
+    back = deserialize_data(serialize_data((dtype,)))[0]
+    assert back == dtype
+    assert back.isalignedstruct == dtype.isalignedstruct
+    assert dict(back.metadata or {}) == dict(dtype.metadata or {})
+    array = np.zeros(3, dtype)
+    again = deserialize_data(serialize_data({"array": array}))["array"]
+    assert type(again) is np.ndarray
+    assert again.dtype == array.dtype
+    assert digest(again) == digest(array)
+
+
+ARRAYS = [
+    np.float32(3).reshape(()),
+    np.arange(12).reshape(3, 4)[::2, ::-1],
+    np.asfortranarray(np.arange(12).reshape(3, 4)),
+    np.zeros((0, 3)),
+    np.array([1, "a", None, [2]], dtype=object),
+    np.array(["NaT", "2024-01-01"], "M8[ns]"),
+    np.ma.masked_array([1, 2], [0, 1]).data,
+    np.array([(1, "x")], [("a", "i4"), ("b", "O")]),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
+@pytest.mark.parametrize("format", ["frame", "pickle"])
+def test_every_kind_of_array_comes_back_inside_of_something(array, format):  # noqa: A002
+    back = deserialize_data(serialize_data([array, array], format))
+    assert back[0] is back[1]
+    assert digest(back[0]) == digest(array)
+    assert back[0].flags.f_contiguous == array.flags.f_contiguous or not array.flags.contiguous
+
+
+def test_an_array_that_holds_itself_comes_back():
+    array = np.array([None], dtype=object)
+    array[0] = [array]
+    back = deserialize_data(serialize_data([array]))[0]
+    assert back[0][0] is back

@@ -1,11 +1,14 @@
 """No pickle gadget runs unless the caller vouches for the data."""
 
+import importlib
 import pickle
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from ops.serialize import (
+    CorruptDataError,
     Safe,
     SignatureError,
     Signed,
@@ -14,7 +17,7 @@ from ops.serialize import (
     serialize_data,
 )
 from ops.serialize.formats import FORMAT_IDS, SerializationFormat
-from ops.serialize.packing import pack
+from ops.serialize.packing import pack, pickled
 
 GADGETS = [
     "os.system",
@@ -105,7 +108,7 @@ def test_a_gadget_inside_an_object_array_or_a_reduce_is_refused():
             return list, ([Evil()],)
 
     array = np.array([Evil(), None], dtype=object)
-    for stream in (pickle.dumps(array), pickle.dumps(Outer())):
+    for stream in (pickled(array), pickled(Outer())):
         with pytest.raises(UntrustedDataError, match=r"builtins\.eval"):
             deserialize_data(container(stream))
 
@@ -140,3 +143,61 @@ def test_a_key_file_that_others_can_read_is_refused(tmp_path):
         Signed.from_file(path)
     path.chmod(0o600)
     assert Signed.from_file(path).key == b"0123456789abcdef"
+
+
+def frame(*parts):
+    """A container whose stream is these opcodes."""
+    stream = b"".join((b"\x80\x04", *parts, b"."))
+    return pack(stream, format_id=FORMAT_IDS[SerializationFormat.FRAME]).tobytes()
+
+
+def named(module, name):
+    return f"c{module}\n{name}\n".encode()
+
+
+def text(value):
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+# NumPy takes each of these for memory that is not there, or for Python objects that are none.
+FORGED = [
+    (named("numpy", "ndarray"), b"K\x02\x85", text("O"), b"C\x10" + b"A" * 16, b"\x87R"),
+    (named("numpy", "dtype"), text("V8"), b"\x89\x88\x87R"),
+    (named("numpy.core.multiarray", "_reconstruct"), named("numpy", "ndarray"), b"K\x00\x85", b"R"),
+]
+
+
+@pytest.mark.parametrize("parts", FORGED)
+def test_a_stream_cannot_tell_numpy_what_lies_in_memory(parts):
+    with pytest.raises(UntrustedDataError, match=r"numpy\.(ndarray|dtype)"):
+        deserialize_data(frame(*parts))
+
+
+def test_fields_that_reach_out_of_their_item_or_hide_objects_are_refused():
+    for offset, form in ((1 << 20, "<f8"), (0, "|O")):
+        make = named("ops.serialize.rebuilding", "structured_dtype")
+        field = b"(" + text("f") + b"l(" + text(form) + b"l(" + b"J" + offset.to_bytes(4, "little")
+        dtype = (make, b"(", field + b"l(NlK\x08\x89}tR")
+        frombuffer = named(
+            f"{np.ndarray.__reduce_ex__(np.zeros(1), 5)[0].__module__}", "_frombuffer"
+        )
+        data = frame(frombuffer, b"(", b"C\x08" + b"A" * 8, *dtype, b"K\x01\x85", text("C"), b"tR")
+        with pytest.raises(CorruptDataError):
+            deserialize_data(data)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "attribute"),
+    [
+        ("pathlib", "Path", "exists"),  # a new one, or one that it has
+        ("fractions", "Fraction", "__add__"),
+        ("ops.serialize.rebuilding", "blank_array", "__defaults__"),
+    ],
+)
+def test_a_stream_cannot_change_the_classes_that_it_may_name(module, name, attribute):
+    target = getattr(importlib.import_module(module), name)
+    before = getattr(target, attribute)
+    state = b"N}" + text(attribute) + b")s\x86b"
+    with pytest.raises(CorruptDataError, match=attribute):
+        deserialize_data(frame(named(module, name), state))
+    assert getattr(target, attribute) is before

@@ -22,7 +22,7 @@ def walk_numpy(walk: _Walk, obj: Any) -> None:
 
     array = np.asarray(obj)
     dtype = array.dtype
-    described = dtype.descr if dtype.names else dtype.str
+    described = _fields_of(dtype) if dtype.names else dtype.str
     walk.tag("numpy", type(obj).__qualname__, described, array.shape)
     if dtype.names:  # field by field, since the bytes between fields mean nothing
         for field in dtype.names:
@@ -32,6 +32,13 @@ def walk_numpy(walk: _Walk, obj: Any) -> None:
     elif array.size:
         flat = np.ascontiguousarray(array).reshape(-1)
         walk.write(flat.view(np.uint8).data if dtype.itemsize else b"")
+
+
+def _fields_of(dtype: Any) -> Any:
+    try:
+        return dtype.descr
+    except ValueError:  # fields that overlap or are out of order
+        return [(name, *map(str, dtype.fields[name])) for name in dtype.names]
 
 
 def walk_arrow(walk: _Walk, obj: Any) -> None:

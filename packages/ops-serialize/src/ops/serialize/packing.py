@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import io
 import os
 import pickle
 from typing import TYPE_CHECKING, Any
@@ -34,15 +35,16 @@ from ops.serialize.layout import (
     checksum,
     head_checksum,
 )
+from ops.serialize.rebuilding import reducers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ops.foundation.files import Durability, StrPath
     from ops.serialize.codecs import Compression
     from ops.serialize.trust import Signed
 
-__all__ = ["Packed", "pack", "pickle_parts"]
+__all__ = ["Packed", "pack", "pickle_parts", "pickled"]
 
 INLINE = 2048
 STREAM_THRESHOLD = 256
@@ -69,6 +71,28 @@ class Packed:
         return b"".join(self.parts)
 
 
+def pickled(
+    obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None
+) -> bytes:
+    """Return the pickle-5 stream of *obj*, arrays in the terms of `rebuilding`.
+
+    Raises `UnsupportedTypeError`.
+    """
+    table = reducers()
+    try:
+        if table is None:
+            return pickle.dumps(obj, 5, buffer_callback=buffer_callback)
+        sink = io.BytesIO()
+        pickler = pickle.Pickler(sink, 5, buffer_callback=buffer_callback)
+        pickler.dispatch_table = table
+        pickler.dump(obj)
+        return sink.getvalue()
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UnsupportedTypeError(
+            f"A {type(obj).__module__}.{type(obj).__qualname__} cannot be pickled: {error}"
+        ) from error
+
+
 def pickle_parts(obj: Any) -> tuple[bytes, list[tuple[memoryview, int]]]:
     """Return the pickle-5 stream of *obj* and its large buffers with their item sizes."""
     buffers: list[tuple[memoryview, int]] = []
@@ -83,13 +107,7 @@ def pickle_parts(obj: Any) -> tuple[bytes, list[tuple[memoryview, int]]]:
         buffers.append((raw, memoryview(buffer).itemsize))
         return False
 
-    try:
-        stream = pickle.dumps(obj, 5, buffer_callback=keep_in_band)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UnsupportedTypeError(
-            f"A {type(obj).__module__}.{type(obj).__qualname__} cannot be pickled: {error}"
-        ) from error
-    return stream, buffers
+    return pickled(obj, keep_in_band), buffers
 
 
 def pack(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from typing import Any
 
 from ops.foundation.imports import LazyImport
-from ops.serialize.errors import UnsupportedTypeError
 from ops.serialize.formats import BuiltinFormat, SerializationFormat
+from ops.serialize.packing import pickled
 
 # Typed Any: the modules are optional and mostly untyped.
 msgspec: Any = LazyImport("msgspec", extra="ops-serialize[json]")
@@ -133,9 +132,4 @@ class PickleSerializer(BuiltinFormat):
 
     def dumps(self, obj: Any, /) -> bytes:
         """Return *obj* as a pickle."""
-        try:
-            return pickle.dumps(obj, 5)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise UnsupportedTypeError(
-                f"A {type(obj).__qualname__} cannot be pickled: {error}"
-            ) from error
+        return pickled(obj)

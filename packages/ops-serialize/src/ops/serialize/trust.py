@@ -11,10 +11,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import operator
 import os
 import pathlib
 import pickle
 import stat
+import types
 import zoneinfo
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -27,7 +29,7 @@ from ops.serialize.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ops.foundation.files import StrPath
 
@@ -94,8 +96,11 @@ def is_allowed(full: str) -> bool:
     return name in ALLOWED.get(module, ()) or full in _registered
 
 
-def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust) -> Any:
+def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust, *, foreign: bool = True) -> Any:
     """Rebuild an object from its stream; the MAC of a `Signed` stream was checked before.
+
+    *foreign* streams come from the `pickle` module itself, so that NumPy's own pickles are allowed,
+    which can be forged (see `rebuilding`). Containers never hold those.
 
     Raises `UntrustedDataError`, or `CorruptDataError` when the stream makes no object.
     """
@@ -104,14 +109,21 @@ def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust) -> Any:
             return pickle.loads(stream, buffers=buffers)  # noqa: S301 - the caller vouches for it
         if trust == "safe" or isinstance(trust, Safe):
             unpickler = _Restricted(io.BytesIO(stream), buffers=buffers)
-            if isinstance(trust, Safe):
-                unpickler.allow = trust.allow
-            return unpickler.load()
+            given = trust.allow if isinstance(trust, Safe) else ()
+            unpickler.allow = (*given, *_NUMPY_PICKLES) if foreign else given
+            try:
+                return unpickler.load()
+            finally:
+                for named in unpickler.named.values():
+                    named.check()
     except (SerializeError, ImportError, MemoryError):
         raise
     except Exception as error:  # damaged pickles fail in many ways
         raise CorruptDataError(f"The object could not be rebuilt: {error}") from error
     raise SerializeError(f"trust={trust!r} is unknown; use 'safe', 'all', Safe or Signed(key).")
+
+
+_NUMPY_PICKLES = ("numpy.ndarray", "numpy.dtype")
 
 
 def _attribute_of_zone(obj: object = None, name: str = "", *_: object) -> Any:
@@ -121,8 +133,55 @@ def _attribute_of_zone(obj: object = None, name: str = "", *_: object) -> Any:
     raise UntrustedDataError("builtins", "getattr")
 
 
+class _Named:
+    """A class or function that a stream was given, as it was then.
+
+    A stream may not only call what it names: by the opcode BUILD it can also set attributes of it,
+    and so put methods of its choice into a class that the whole process uses.
+    """
+
+    __slots__ = ("_before", "_named")
+
+    def __init__(self, named: Any) -> None:
+        self._named = named
+        self._before = self._now()
+
+    def _now(self) -> dict[str, Any]:
+        now = dict(vars(self._named))
+        if isinstance(self._named, types.FunctionType):
+            now |= {name: getattr(self._named, name) for name in _OF_FUNCTIONS}
+        return now
+
+    def check(self) -> None:
+        """Undo what was changed and raise `CorruptDataError`, or do nothing."""
+        before, now = self._before, self._now()
+        if before.keys() == now.keys() and all(map(operator.is_, before.values(), now.values())):
+            return
+        changed = {k for k in before | now if before.get(k, now) is not now.get(k, before)}
+        if not (changed := changed - _LAZY):
+            return
+        for name in changed:
+            if name in before:
+                setattr(self._named, name, before[name])
+            else:
+                delattr(self._named, name)
+        raise CorruptDataError(
+            f"The data changed {', '.join(sorted(changed))} of {self._named.__qualname__}, which "
+            "the whole process uses. That was undone."
+        )
+
+
+_OF_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")
+_LAZY = frozenset(
+    {"__slotnames__", "__doc__", "__annotations__"}
+)  # set by Python when it needs them
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: attributes of other types cannot be set
+
+
 class _Restricted(pickle.Unpickler):
-    allow: tuple[str, ...] = ()  # no __init__: it would cost as much as a small value
+    # No __init__: it would cost as much as a small value.
+    allow: tuple[str, ...] = ()
+    named: Mapping[Any, _Named] = types.MappingProxyType({})
 
     def find_class(self, module: str, name: str, /) -> Any:
         full = f"{module}.{name}"
@@ -131,7 +190,13 @@ class _Restricted(pickle.Unpickler):
         known = name in ALLOWED.get(module, ()) or full in _registered
         if not known and full not in self.allow:
             raise UntrustedDataError(module, name)
-        return super().find_class(module, name)
+        found = super().find_class(module, name)
+        is_open = isinstance(found, types.FunctionType) or (
+            isinstance(found, type) and found.__flags__ & _HEAP_TYPE
+        )
+        if is_open and found not in self.named:
+            self.named = {**self.named, found: _Named(found)}
+        return found
 
     def persistent_load(self, pid: Any, /) -> Any:
         raise UntrustedDataError("persistent", repr(pid))
