@@ -259,6 +259,10 @@ def certificates(tmp_path_factory):
                 x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
                 False,
             )
+            # Without it no certificate is good from Python 3.13 on.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False
+            )
             .sign(issuer_key, hashes.SHA256())
         )
         pem = serialization.Encoding.PEM

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import datetime as dt
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_LONGEST_ERROR = 2000
 _EXAMPLES = """\
 examples:
   ops-metrics-collect gather --db app.db --query runs=runs.sql --primary-key id --since 2026-10-01
@@ -45,20 +47,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _unwound_by_sigterm():
             result = options.command(options)
-    except (OpsError, OSError, ValueError, sqlite3.Error) as error:
-        print(f"ops-metrics-collect: {error}", file=sys.stderr)
-        return 1
+    except (OpsError, OSError, ValueError, OverflowError, sqlite3.Error) as error:
+        return _told(error)
     except Exception as error:
         # psycopg's errors, which cannot be named without loading it.
         if not type(error).__module__.startswith("psycopg"):
             raise
-        print(f"ops-metrics-collect: {error}", file=sys.stderr)
-        return 1
+        return _told(error)
     if options.json:
         print(json.dumps(result, indent=1))
     else:
         print("\n".join(line for key, value in result.items() for line in _lines(key, value)))
     return 1 if result.get("failed") else 0
+
+
+def _told(error: Exception) -> int:
+    text = str(error)
+    # It may quote a value of any length.
+    shown = text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…"
+    print(f"ops-metrics-collect: {shown}", file=sys.stderr)
+    return 1
 
 
 @contextlib.contextmanager
@@ -101,6 +109,13 @@ def _moment(text: str) -> dt.datetime:
             f"{text!r} is no moment; write 2026-10-01, or 2026-10-01T12:00+02:00"
         ) from None
     return require_aware(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
+
+
+def _amount(text: str) -> float:
+    amount = float(text)
+    if not 0 <= amount <= _MOST_DAYS:
+        raise ValueError(text)
+    return amount
 
 
 def _query(text: str) -> tuple[str, str]:
@@ -148,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_MOST_DAYS = 36_525  # a century
 _DATAFRAMES = (
     "activity",
     "job_host_summary",
@@ -159,7 +175,14 @@ _DATAFRAMES = (
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--db", required=True, help="SQLite file, or DSN of PostgreSQL, to read")
+    source = os.environ.get("OPS_METRICS_DB")
+    parser.add_argument(
+        "--db",
+        required=source is None,
+        default=source,
+        help="SQLite file, or DSN of PostgreSQL, to read (default: OPS_METRICS_DB, which other users "
+        "of the machine cannot see)",
+    )
     parser.add_argument(
         "--query",
         action="append",
@@ -173,8 +196,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--primary-key", metavar="COLUMN", help="column that identifies a row of the queries"
     )
-    parser.add_argument("--lag-hours", type=float, default=0, help="leave out the newest hours")
-    parser.add_argument("--lookback-days", type=float, default=0, help="search for late rows")
+    parser.add_argument("--lag-hours", type=_amount, default=0, help="leave out the newest hours")
+    parser.add_argument("--lookback-days", type=_amount, default=0, help="search for late rows")
     _add_interval(parser, required=True)
 
 

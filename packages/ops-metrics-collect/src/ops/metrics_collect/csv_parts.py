@@ -1,6 +1,6 @@
 r"""CSV files of bounded size, each complete with its header, and the reading of their rows.
 
-Text is UTF-8 with "\n" line ends and RFC 4180 quotes. As in PostgreSQL's COPY, a field without
+Text is UTF-8 (half a surrogate pair becomes U+FFFD) with "\n" line ends and RFC 4180 quotes. As in PostgreSQL's COPY, a field without
 quotes and content is NULL and `""` is empty text; the csv module cannot write that difference before
 Python 3.12, so lines are made here. A part is closed before the row that would exceed the limit;
 a row that is larger than the limit alone gets a part of its own.
@@ -92,9 +92,11 @@ def write_csv_parts(
 
 def encode_row(row: Iterable[Any]) -> bytes:
     """Return one line of CSV with its line end."""
-    return (",".join([encode_field(value) for value in row]) + "\n").encode(
-        "utf-8", "surrogatepass"
-    )
+    text = ",".join([encode_field(value) for value in row]) + "\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half a character, as JSON can hold; a file of UTF-8 cannot
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 def encode_field(value: Any) -> str:

@@ -1,8 +1,8 @@
 """Extractor: the rows inside tarballs, read as if the tarballs came from an enemy.
 
 Only plain files with plain names are taken: no links, no devices, no folders, no traversal. The
-number of members and their unpacked size are bounded before anything is written, which also stops
-compression bombs, and each member must match the digest in the manifest. A tarball is checked as a
+number of members, their headers and their unpacked size are bounded before anything is written, which
+also stops compression bombs, and each member must match the digest in the manifest. A tarball is checked as a
 whole before its first row is given, so a broken one gives none.
 """
 
@@ -23,7 +23,7 @@ from ops.foundation.files import safe_join
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import require_aware
 from ops.metrics_collect.errors import BrokenTarballError
-from ops.metrics_collect.rows import SUFFIXES, read_batches
+from ops.metrics_collect.rows import SUFFIXES, count_rows, read_batches
 from ops.metrics_collect.tarballs import CONFIG, FORMAT, MANIFEST, STATUS
 from ops.metrics_collect.workspaces import workspace
 
@@ -37,6 +37,43 @@ if TYPE_CHECKING:
 __all__ = ["Extractor", "Limits", "Payload"]
 
 _PART_NUMBER = re.compile(r"-\d{6}$")
+
+
+_LONGEST_NAME = 255
+_LONGEST_HEADER = 1 << 20
+#: What reading a tarball can raise when it is damaged or made up; not errors of our own disk.
+_DAMAGE = (
+    BrokenTarballError,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    gzip.BadGzipFile,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    FileExistsError,
+    NotADirectoryError,
+)
+
+
+class _BoundedInfo(tarfile.TarInfo):
+    """A member whose extended headers, which tarfile reads into memory, are not long."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        if self.type in _HEADERS and not 0 <= self.size <= _LONGEST_HEADER:
+            raise BrokenTarballError(f"a header of {self.size} bytes is over the limits.")
+        return super()._proc_member(tar)  # type: ignore[misc]  # not in typeshed
+
+
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,24 +141,22 @@ class Extractor:
         self.broken = {}
         for file in self._files:
             with workspace("metrics-extract-") as folder:
+                given = False
                 try:
                     manifest = self._unpack(file, folder)
-                except (
-                    BrokenTarballError,
-                    tarfile.TarError,
-                    zlib.error,
-                    EOFError,
-                    gzip.BadGzipFile,
-                    ValueError,
-                ) as error:
+                    if self._selected(manifest):
+                        wanted = _both(self._collections, collections)
+                        for payload in self._read(file, folder, manifest, wanted, columns):
+                            given = True
+                            yield payload
+                except _DAMAGE as error:
                     reason = str(error) or type(error).__name__
                     self.broken[str(file)] = reason
-                    if self._skip_broken:
+                    # Rows that do not parse, behind some that did and are given already, are no
+                    # tarball to leave out.
+                    if self._skip_broken and not given:
                         continue
                     raise BrokenTarballError(f"{str(file)!r} is broken: {reason}") from error
-                if self._selected(manifest):
-                    wanted = _both(self._collections, collections)
-                    yield from self._read(file, folder, manifest, wanted, columns)
 
     def frame(self, collection: str) -> pd.DataFrame:
         """Return all rows of one collection as a pandas frame of text columns."""
@@ -136,12 +171,14 @@ class Extractor:
         """Check everything, write the members into *folder* and return the manifest."""
         names: set[str] = set()
         left = self._limits.bytes
-        with tarfile.open(file, "r|gz") as tar:
+        with tarfile.open(file, "r|gz", tarinfo=_BoundedInfo) as tar:
             for info in tar:
                 if not info.isreg() or info.issparse():
                     raise BrokenTarballError(f"member {info.name!r} is no plain file.")
                 if info.name in names:
                     raise BrokenTarballError(f"member {info.name!r} is there twice.")
+                if any(len(part.encode()) > _LONGEST_NAME for part in info.name.split("/")):
+                    raise BrokenTarballError(f"member {info.name[:40]!r}… has too long a name.")
                 names.add(info.name)
                 left -= info.size
                 if len(names) > self._limits.members or left < 0:
@@ -155,7 +192,7 @@ class Extractor:
 
     def _selected(self, manifest: Mapping[str, Any]) -> bool:
         since, until = (
-            dt.datetime.fromisoformat(manifest[k]) if manifest[k] else None
+            require_aware(dt.datetime.fromisoformat(manifest[k])) if manifest[k] else None
             for k in ("since", "until")
         )
         too_late = self._end is not None and since is not None and since >= self._end
@@ -172,6 +209,11 @@ class Extractor:
     ) -> Iterator[Payload]:
         source = calculate_file_hash(file)
         config = json.loads((folder / CONFIG).read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise BrokenTarballError(f"{CONFIG} holds no JSON object.")
+        for name in manifest["members"]:
+            if name.endswith(".parquet"):
+                count_rows(folder / name)  # reads the footer
         # The parts of a collection differ by "-000001": the shorter name is the first part.
         for name, entry in sorted(manifest["members"].items(), key=lambda m: (len(m[0]), m[0])):
             collection = entry.get("collector") or _PART_NUMBER.sub("", name.rpartition(".")[0])

@@ -1,7 +1,7 @@
 """Late rows: what a closed slice has now and had not when it was shipped, by primary key.
 
-The files of a collector are rewritten without the rows whose keys have arrived, line by line and
-byte by byte as they were, and the keys of the rest are written to a file that the ledger reads when
+The files of a collector, CSV or Parquet, are rewritten without the rows whose keys have arrived, lines
+of CSV byte by byte as they were, and the keys of the rest are written to a file that the ledger reads when
 the slice is closed. A key is one line: JSON text, so that any column value fits.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 from typing import IO, TYPE_CHECKING
 
 from ops.foundation.files import atomic_write
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ops.metrics_collect.collectors._base import Gathered
 
 __all__ = ["FreshCollector"]
+
+_FIELD = re.compile(r'"([^"]*(?:""[^"]*)*)"|([^,\r\n]*)')
 
 
 class FreshCollector:
@@ -68,7 +71,8 @@ class FreshCollector:
 
     def _keep_fresh(self, path: pathlib.Path, keys: IO[str]) -> bool:
         """Rewrite a file; False when nothing of it is left."""
-        rows = self._rewrite(path, keys)
+        rewrite = self._rewrite_parquet if path.suffix == ".parquet" else self._rewrite
+        rows = rewrite(path, keys)
         self.fresh_rows += rows
         if not rows:
             path.unlink()
@@ -77,22 +81,62 @@ class FreshCollector:
     def _rewrite(self, path: pathlib.Path, keys: IO[str]) -> int:
         lines = read_lines(path)
         header = next(lines, b"")
-        columns = next(csv.reader([header.decode("utf-8")]), [])
-        if self.primary_key not in columns:
-            raise ParameterError(
-                f"Collector {self.key!r}: primary key {self.primary_key!r} is no column; "
-                f"there are {columns}."
-            )
-        position = columns.index(self.primary_key)
+        columns = next(csv.reader([header.decode("utf-8-sig")]), [])
+        position = self._position(columns)
         rows = 0
         with atomic_write(path, "wb", durable="none") as target:
             target.write(header)
             for line in lines:
                 text = line.decode("utf-8", "surrogatepass")
-                value = next(csv.reader(text.splitlines(keepends=True)))[position]
-                key = json.dumps(value)
-                if key not in self._known:
+                if self._is_fresh(_field(text, position), keys):
                     target.write(line)
-                    keys.write(key + "\n")
                     rows += 1
         return rows
+
+    def _rewrite_parquet(self, path: pathlib.Path, keys: IO[str]) -> int:
+        from pyarrow import parquet
+
+        rows = 0
+        with (
+            parquet.ParquetFile(path) as source,
+            atomic_write(path, "wb", durable="none") as target,
+            parquet.ParquetWriter(target, source.schema_arrow, compression="zstd") as writer,
+        ):
+            position = self._position(source.schema_arrow.names)
+            for batch in source.iter_batches():
+                values = ("" if v is None else str(v) for v in batch.column(position).to_pylist())
+                fresh = batch.filter([self._is_fresh(value, keys) for value in values])
+                rows += fresh.num_rows
+                writer.write_batch(fresh)
+        return rows
+
+    def _position(self, columns: list[str]) -> int:
+        if self.primary_key not in columns:
+            raise ParameterError(
+                f"Collector {self.key!r}: primary key {self.primary_key!r} is no column; "
+                f"there are {columns}."
+            )
+        return columns.index(self.primary_key)
+
+    def _is_fresh(self, value: str, keys: IO[str]) -> bool:
+        """Say whether a row is new, and note its key if it is."""
+        key = json.dumps(value)
+        if key in self._known:
+            return False
+        keys.write(key + "\n")
+        return True
+
+
+def _field(record: str, position: int) -> str:
+    """Return one field of a record of CSV."""
+    try:
+        return next(csv.reader(record.splitlines(keepends=True)))[position]
+    except csv.Error:  # a field of more than 131 072 characters; the limit is of the whole process
+        at, found = 0, ""
+        for _ in range(position + 1):
+            match = _FIELD.match(record, at)
+            assert match is not None  # noqa: S101 - it matches nothing, too
+            quoted, plain = match.groups()
+            found = plain if quoted is None else quoted.replace('""', '"')
+            at = match.end() + 1
+        return found

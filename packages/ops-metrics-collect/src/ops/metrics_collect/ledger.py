@@ -118,6 +118,17 @@ class Ledger(AnyLedger):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = pathlib.Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._make()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # busy, read-only, a full disk
+                raise
+            raise StateError(
+                f"{str(self.path)!r} is no ledger: {error}.",
+                suggestions=("Restore it from a backup: a new ledger ships everything again.",),
+            ) from error
+
+    def _make(self) -> None:
         with self._transaction() as db:
             version = db.execute("pragma user_version").fetchone()[0]
             if version == 0:
@@ -311,7 +322,9 @@ def daily_slices(interval: Interval) -> Iterator[Interval]:
     start = require_aware(interval.since)
     end = require_aware(interval.until)
     while start < end:
-        stop = min(this_day(start) + dt.timedelta(days=1), end)
+        day = this_day(start)
+        # The last day there is has no midnight behind it.
+        stop = end if end.date() == day.date() else min(day + dt.timedelta(days=1), end)
         yield Interval(start, stop)
         start = stop
 

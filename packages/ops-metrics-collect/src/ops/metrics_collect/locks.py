@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
+import math
 import os
 import pathlib
 import platform
@@ -73,6 +74,8 @@ def lock(
     """
     if sum(place is not None for place in (db, path, storage)) != 1:
         raise ParameterError("lock() takes exactly one of db=, path= and storage=.")
+    if not 0 < lease_seconds < math.inf:
+        raise ParameterError(f"lease_seconds must be more than 0, not {lease_seconds!r}.")
     limit = timeout if wait else 0.0
     me = Holder(platform.node(), os.getpid(), iso(now()))
     if db is not None:

@@ -119,8 +119,16 @@ class Outbox:
         """Return the parcels in these states (default: all), in the order of their names."""
         found = []
         for state in states or _STATES:
-            for path in sorted((self.path / state).iterdir()):
-                meta = json.loads((path / _META).read_text("utf-8"))
+            for path in sorted(p for p in (self.path / state).iterdir() if p.is_dir()):
+                try:
+                    meta = json.loads((path / _META).read_text("utf-8"))
+                except (FileNotFoundError, ValueError) as error:
+                    raise StateError(
+                        f"{str(path)!r} is no parcel: {error}.",
+                        suggestions=(
+                            "Move the folder out of the outbox; its slice is a gap then.",
+                        ),
+                    ) from error
                 found.append(Parcel(path.name, state, path, meta))
         return found
 

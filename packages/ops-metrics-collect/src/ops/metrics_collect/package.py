@@ -111,7 +111,9 @@ class Package:
     def __iter__(self) -> Iterator[pathlib.Path]:
         """Gather and yield tarballs; each is removed when the next one is asked for."""
         self.statuses = []
-        with workspace("metrics-package-", self._directory) as folder:
+        # Beside where tarballs are kept: a rename does not lead from one file system to another.
+        place = self._directory or ("." if self._keep else None)
+        with workspace("metrics-package-", place) as folder:
             for path in self._collected(folder):
                 target = path
                 if self._keep:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ops.metrics_collect.csv_parts import read_lines
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "count_rows", "csv_to_parquet", "read_batches", "read_csv_batches"]
 
 _BLOCK_BYTES = 1 << 20
+_LARGEST_BLOCK = (1 << 31) - 1  # of the reader
 _BATCH_BYTES = 16 << 20
 
 #: Of files that hold rows.
@@ -59,7 +60,7 @@ def read_csv_batches(
     from pyarrow import csv as arrow_csv
     from pyarrow import string
 
-    header = next(read_lines(path), b"").decode("utf-8", "surrogatepass")
+    header = next(read_lines(path), b"").decode("utf-8-sig", "surrogatepass")
     if not header:
         return
     names = _chosen(next(csv.reader([header])), columns)
@@ -70,10 +71,33 @@ def read_csv_batches(
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    read = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
+    yield from _larger(_blocks(path, convert))
+
+
+def _blocks(path: str | os.PathLike[str], convert: Any) -> Iterator[pa.RecordBatch]:
+    """Yield what the reader makes of blocks, which grow when a row is longer than one."""
+    from pyarrow import ArrowInvalid
+    from pyarrow import csv as arrow_csv
+
     parse = arrow_csv.ParseOptions(newlines_in_values=True)
-    with arrow_csv.open_csv(path, read, parse, convert) as reader:
-        yield from _larger(reader)
+    size, given = _BLOCK_BYTES, 0
+    while True:
+        read = arrow_csv.ReadOptions(block_size=size, use_threads=False)
+        skip = given
+        try:
+            with arrow_csv.open_csv(path, read, parse, convert) as reader:
+                for batch in reader:
+                    fresh = batch.slice(min(skip, batch.num_rows))
+                    skip -= batch.num_rows - fresh.num_rows
+                    if fresh.num_rows:
+                        given += fresh.num_rows
+                        yield fresh
+        except ArrowInvalid as error:
+            if "straddl" not in str(error) or size >= _LARGEST_BLOCK:
+                raise
+            size = min(size * 8, _LARGEST_BLOCK)
+        else:
+            return
 
 
 def _larger(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import iso, now, require_aware, this_day
-from ops.metrics_collect.errors import ObjectExists, OutboxFull, ShipConflict
+from ops.metrics_collect.errors import ObjectExists, OutboxFull, ParameterError, ShipConflict
 from ops.metrics_collect.late import FreshCollector
 from ops.metrics_collect.ledger import Interval, daily_slices
 from ops.metrics_collect.package import Package, compact
@@ -78,11 +78,14 @@ def run(
     are gathered for the day of *until*, once. *lookback* says how far
     back closed slices are searched for late rows (of collectors with a primary key). Further keywords
     go to `Package`. Failures are in the result, not raised: the next run tries again.
+
+    An *until* in the future closes slices before all their rows are there; such rows are late ones.
+    Raises `ParameterError` for a negative *lag* or *lookback*.
     """
+    window = _window(since, until, lag, lookback)
     with outbox.lock():
         result = RunResult()
         _ship(storage, ledger, outbox, result, report)
-        window = Interval(require_aware(since), require_aware(until or now()) - lag)
         _gather(collectors, ledger, outbox, window, config, lookback, result, report, package)
         _ship(storage, ledger, outbox, result, report)
         return result
@@ -102,9 +105,9 @@ def gather(
     **package: Any,
 ) -> RunResult:
     """Put the gaps of [since, until - lag) into the outbox, without sending anything."""
+    window = _window(since, until, lag, lookback)
     with outbox.lock():
         result = RunResult()
-        window = Interval(require_aware(since), require_aware(until or now()) - lag)
         _gather(collectors, ledger, outbox, window, config, lookback, result, report, package)
         return result
 
@@ -134,11 +137,20 @@ def planned(
     lookback: dt.timedelta = dt.timedelta(0),
 ) -> list[tuple[str, Interval]]:
     """Return what `gather` would gather now: keys of collectors and slices, closed ones by *lookback*."""
-    window = Interval(require_aware(since), require_aware(until or now()) - lag)
+    window = _window(since, until, lag, lookback)
     return [
         (factory.key, piece)
         for factory, piece in _plan(collectors, ledger, outbox, window, lookback)
     ]
+
+
+def _window(
+    since: dt.datetime, until: dt.datetime | None, lag: dt.timedelta, lookback: dt.timedelta
+) -> Interval:
+    """Return [since, until - lag), in UTC."""
+    if min(lag, lookback) < dt.timedelta(0):
+        raise ParameterError(f"lag ({lag}) and lookback ({lookback}) must not be negative.")
+    return Interval(require_aware(since), require_aware(until or now()) - lag)
 
 
 def _plan(

@@ -159,7 +159,8 @@ class CollectorFactory:
                     f"Collector {self.key!r}: {name}={given[name]!r} is no datetime."
                 )
         since, until = given.get("since"), given.get("until")
-        if since is not None and until is not None and since >= until:
+        # As moments: two of one time zone would be compared by what its clocks show.
+        if since is not None and until is not None and since.timestamp() >= until.timestamp():
             raise ParameterError(
                 f"Collector {self.key!r}: since ({since}) must lie before until ({until})."
             )

@@ -51,10 +51,11 @@ def copy_to_parts(
     if output_format not in {"csv", "parquet"}:
         raise ParameterError(f"output_format is csv or parquet, not {output_format!r}.")
     path = functools.partial(part_path, folder, name)
+    # A line end closes a comment at the end of the query.
     with snapshot(db, statement_timeout_seconds=timeout_seconds), db.cursor() as cursor:
         names = columns or _columns(cursor, query, parameters)
         with CsvParts(encode_row(names), path, max_bytes=max_bytes) as parts:
-            statement = f"copy ({query}) to stdout with (format csv, encoding 'UTF8')"
+            statement = f"copy ({query}\n) to stdout with (format csv, encoding 'UTF8')"
             with cursor.copy(statement, parameters) as rows:
                 if decode is None:
                     for row in rows:
@@ -80,6 +81,6 @@ def _in_parquet(paths: Sequence[pathlib.Path]) -> list[str]:
 
 
 def _columns(cursor: Any, query: str, parameters: Mapping[str, Any] | None) -> list[str]:
-    described = f"select * from ({query}) as described limit 0"  # noqa: S608 - the collector's own SQL
+    described = f"select * from ({query}\n) as described limit 0"  # noqa: S608 - the collector's own SQL
     cursor.execute(described, parameters)
     return [column.name for column in cursor.description]

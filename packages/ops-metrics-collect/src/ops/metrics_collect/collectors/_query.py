@@ -36,6 +36,9 @@ _TOKEN = re.compile(
 )
 
 
+_END = re.compile(r"[\s;]+\Z")  # of a statement; COPY takes a query
+
+
 def query_collector(
     name: str,
     sql: str,
@@ -51,7 +54,10 @@ def query_collector(
     *moment* turns a datetime into what the column is compared with; unless given, that is ISO 8601
     text in UTC for SQLite, which has no such type, and the datetime itself for everything else.
     """
+    sql = _END.sub("", sql)
     named = sorted({m["name"] for m in _TOKEN.finditer(sql) if m["name"]})
+    if reserved := {"db", "output_dir"} & {*named}:
+        raise ParameterError(f"Query {name!r} must not name {sorted(reserved)}, which is taken.")
     if ("since" in named) != ("until" in named):
         raise ParameterError(f"Query {name!r} must name both :since and :until, or neither.")
 

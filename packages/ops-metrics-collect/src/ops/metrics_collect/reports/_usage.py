@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -271,9 +272,12 @@ class Usage:
 
 def _price(given: Any) -> float:
     try:
-        return float(given)
+        price = float(given)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"The configuration has price={given!r}: no number.") from error
+    if not 0 <= price < math.inf:
+        raise ParameterError(f"The configuration has price={given!r}: no amount.")
+    return price
 
 
 def _distinct(table: pa.Table, key: str, what: str | Sequence[str]) -> pa.Table:

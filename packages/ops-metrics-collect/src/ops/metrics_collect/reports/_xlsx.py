@@ -66,7 +66,7 @@ def sheet_name(title: str, taken: set[str]) -> str:
     clean = re.sub(r"[\[\]:*?/\\]", " ", clean_text(title)).strip().strip("'").strip() or "Sheet"
     if clean.lower() == "history":  # reserved by Excel
         clean += "_"
-    name, number = clean[:_MAX_NAME].rstrip(), 2
+    name, number = clean[:_MAX_NAME].rstrip(" '"), 2
     while name.lower() in taken:
         suffix = f" ({number})"
         name, number = clean[: _MAX_NAME - len(suffix)].rstrip() + suffix, number + 1

@@ -1,8 +1,8 @@
 """Which row ids have been seen: sorted arrays of geometric sizes, 8 bytes per integer id.
 
 New ids are sorted and looked up in each array by bisection; arrays of similar size are merged. Ids
-mostly come in rising order, which is recognised and costs one comparison a row. Ids that are no
-integers fall back to a set of texts.
+mostly come in rising order, which is recognised and costs one comparison a row. Ids that are not the
+usual text of an integer ("007" is none) are kept in a set of texts.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ class SeenIds:
         try:
             integers = ids.cast(pa.int64())
         except pa.ArrowInvalid:
+            return self._add_texts(ids)
+        is_text = pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)
+        if is_text and not integers.cast(ids.type).equals(ids):
             return self._add_texts(ids)
         if integers.null_count == 0:
             values = np.asarray(integers, dtype=np.int64)
@@ -94,9 +97,23 @@ class SeenIds:
         self._runs.append(values)
 
     def _add_texts(self, ids: Any) -> Any:
-        mask = []
-        for value in ids.cast(pa.string()).to_pylist():
-            mask.append(value is None or value not in self._texts)
-            if value is not None:
-                self._texts.add(value)
+        texts = ids.cast(pa.string()).to_pylist()
+        # Some may have come as integers before, or will.
+        integers = [_integer(text) for text in texts]
+        column = pa.array(integers, pa.int64())
+        fresh = self.add(column)
+        mask = np.ones(len(texts), bool) if fresh is None else np.array(fresh, bool)
+        for position, (text, integer) in enumerate(zip(texts, integers, strict=True)):
+            if integer is None and text is not None:
+                mask[position] = text not in self._texts
+                self._texts.add(text)
         return pa.array(mask, pa.bool_())
+
+
+def _integer(text: str | None) -> int | None:
+    """Return the integer whose usual text this is, None when it is that of none."""
+    try:
+        value = int(text or "")
+    except ValueError:
+        return None
+    return value if str(value) == text and -(1 << 63) <= value < 1 << 63 else None
