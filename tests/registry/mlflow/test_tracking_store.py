@@ -58,6 +58,12 @@ def test_the_whole_history_of_a_metric_is_kept_in_pages(client, run_id):
     assert [m.step for m in [*page, *rest]] == list(range(25))
 
 
+def test_a_step_of_more_than_64_bits_is_refused(client, run_id):
+    with pytest.raises(MlflowException, match="64 bits") as caught:
+        client.log_metric(run_id, "loss", 1.0, step=2**63)
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
 def test_of_values_at_one_step_and_time_the_greatest_is_the_last(client, run_id):
     for value in (10, 20, 5):
         client.log_metric(run_id, "loss", value, timestamp=50, step=3)

@@ -139,6 +139,44 @@ with MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])) as context:
     assert took < (2 if os.environ.get("OPS_FAULTS") == "full" else 10)
 
 
+def test_of_thousands_of_metrics_those_in_sight_are_drawn_and_any_is_found(
+    store: Any, server: Any, page: Any
+) -> None:
+    tracker = store.context.experiment_tracker
+    with tracker.run_context(store.experiment_id, "wide") as run:
+        tracker.log_metrics(run.run_id, {f"layer{n:04d}/norm": float(n) for n in range(3000)})
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.url) if "/api/curves/" in r.url else None)
+    page.goto(f"{server()}runs/{run.run_id}")
+    page.wait_for_selector(".chart canvas")
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".chart").count() == 60
+    assert 0 < len(asked) < 60
+    page.keyboard.press("/")
+    page.keyboard.type("LAYER2999")
+    page.wait_for_selector('.chart[data-metric="layer2999/norm"] canvas')
+    assert page.locator(".chart").count() == 1
+    page.keyboard.press("Enter")  # is no form to be sent
+    page.fill("#metric", "")
+    page.click("#more")
+    assert page.inner_text("#shown") == "120 of 3000 metrics"
+    page.locator(".chart").nth(100).scroll_into_view_if_needed()
+    page.locator(".chart").nth(100).locator("canvas").wait_for()
+
+
+def test_a_run_that_is_erased_while_its_page_is_open_says_so(
+    store: Any, server: Any, page: Any
+) -> None:
+    curves: list[str] = []
+    page.on("response", lambda r: curves.append(r.url) if "/api/curves/" in r.url else None)
+    page.goto(f"{server()}runs/{store.live}")
+    while len(curves) < 2:  # once more when the stream has begun
+        page.wait_for_timeout(50)
+    page.wait_for_selector(".chart canvas")
+    store.context.experiment_tracker._store.erase(store.live)
+    playwright.expect(page.locator("#status")).to_have_text("ERASED")
+
+
 def test_text_of_the_store_runs_no_script(store: Any, server: Any, page: Any) -> None:
     page.goto(server() + f"experiments/{store.experiment_id}?size=100")
     page.click("text=<script>")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import io
 import json
 import math
@@ -19,8 +21,9 @@ from starlette.testclient import TestClient
 from ops.foundation import ValidationError
 from ops.registry import ModelStage
 from ops.registry.ui.app import create_app
-from ops.registry.ui.curves import thinned
+from ops.registry.ui.curves import Curves, thinned
 from ops.registry.ui.server import serve
+from ops.registry.ui.streams import live_points
 
 LOCAL = "http://127.0.0.1:5066"
 
@@ -343,3 +346,92 @@ def test_no_request_whatever_makes_the_server_fail(
 def test_beyond_loopback_a_token_is_required(store: Any) -> None:
     with pytest.raises(ValidationError, match="token"):
         serve(store.context, host="0.0.0.0", port=0)
+
+
+# Odd data
+
+
+def test_a_run_whose_parent_was_erased_is_shown(store: Any) -> None:
+    tracker = store.context.experiment_tracker
+    parent = tracker.start_run(store.experiment_id, "above")
+    child = tracker.start_run(store.experiment_id, "below", parent_run_id=parent.run_id)
+    tracker._store.erase(parent.run_id)  # as `mlflow gc` does
+    with client(store) as pages:
+        answer = pages.get(f"/runs/{child.run_id}")
+        assert answer.status_code == 200
+        assert "a run that is gone" in answer.text
+        assert pages.get(f"/runs/{parent.run_id}").status_code == 404
+
+
+def test_the_stream_of_a_run_that_is_erased_ends(store: Any) -> None:
+    tracker = store.context.experiment_tracker
+
+    async def events() -> list[str]:
+        found = []
+        async for event in live_points(tracker, store.live, pause_seconds=0):
+            found.append(event)
+            if len(found) == 1:
+                tracker._store.erase(store.live)
+        return found
+
+    first, last = asyncio.run(events())
+    assert '["loss",0,1.0,' in first.replace(" ", "")
+    assert last == 'event: end\ndata: "ERASED"\n\n'
+
+
+def test_a_stream_without_history_begins_with_the_latest_points(store: Any) -> None:
+    with client(store) as pages:
+        address = f"/api/runs/{store.runs[0]}/stream"
+        (whole, latest) = (
+            json.loads(pages.get(address, params=query).text.split("\n")[0].removeprefix("data: "))
+            for query in ({}, {"history": "0"})
+        )
+    assert len(whole) == 51
+    assert sorted((key, step) for key, step, _, _ in latest) == [("auc", 0), ("loss", 49)]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1e3", "000000001" + "9" * 5000, "9" * 5000])
+def test_numbers_in_addresses_are_refused_with_a_sentence(store: Any, number: str) -> None:
+    with client(store) as pages:
+        for address in (
+            f"/api/experiments/{store.experiment_id}/runs?page={number}",
+            f"/api/experiments/{store.experiment_id}/runs?size={number}",
+            f"/api/curves/loss?runs={store.runs[0]}&points={number}",
+        ):
+            answer = pages.get(address)
+            assert (answer.status_code, "whole number" in answer.json()["error"]) == (400, True)
+
+
+def test_every_column_can_be_sorted_by_its_head(store: Any) -> None:
+    tracker = store.context.experiment_tracker
+    other = tracker.create_experiment("odd keys").experiment_id
+    with tracker.run_context(other) as run:
+        tracker.log_metrics(run.run_id, {'with "quotes"': 1.0, "with `ticks`": 2.0, "a.b, c": 3.0})
+    with client(store) as pages:
+        page = pages.get(f"/experiments/{other}").text
+        heads = {html.unescape(found) for found in re.findall(r'href="(\?[^"]*order=[^"]*)"', page)}
+        assert len(heads) == 6
+        assert {pages.get(f"/experiments/{other}{head}").status_code for head in heads} == {200}
+
+
+def test_the_curve_of_a_long_history_is_made_again_only_when_something_was_logged(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.registry.ui.curves._LONG", 50)
+    tracker = store.context.experiment_tracker
+    read: list[str] = []
+    original = tracker.get_metric_history
+
+    def reading(run_id: str, key: str) -> Any:
+        read.append(key)
+        return original(run_id, key)
+
+    monkeypatch.setattr(tracker, "get_metric_history", reading)
+    drawn = Curves(tracker)
+    one, two = (drawn.get(store.runs[0], "loss", by_time=False, most=10) for _ in range(2))
+    assert (one, len(read)) == (two, 1)
+    tracker.log_metric(store.runs[0], "loss", 7.0, step=50)
+    assert drawn.get(store.runs[0], "loss", by_time=False, most=10)["y"][-1] == 7.0
+    drawn.get(store.runs[0], "auc", by_time=False, most=10)
+    drawn.get(store.runs[0], "auc", by_time=False, most=10)
+    assert read == ["loss", "loss", "auc", "auc"]  # short ones are not kept

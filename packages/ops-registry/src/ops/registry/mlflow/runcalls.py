@@ -32,7 +32,7 @@ from mlflow.utils.validation import (
 )
 
 from ops.registry.disk.journal import frame, framed
-from ops.registry.errors import RunNotFoundError
+from ops.registry.errors import InvalidValueError, RunNotFoundError
 from ops.registry.mlflow.entities import Seen, to_info, to_run, to_status
 from ops.registry.mlflow.experimentcalls import ExperimentCalls
 from ops.registry.mlflow.failures import invalid, missing
@@ -296,7 +296,10 @@ def _of_metrics(metrics: Iterable[Metric]) -> tuple[dict[str, Any], bytes]:
     points = [
         (m.key, float(m.value), int(m.step or 0), int(m.timestamp) * _NS_PER_MS) for m in metrics
     ]
-    return {"m": points}, framed(points_body(point(*one) for one in points))
+    try:
+        return {"m": points}, framed(points_body(point(*one) for one in points))
+    except InvalidValueError as error:
+        raise invalid(str(error)) from error
 
 
 def _of_params(params: Iterable[Param], row: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:

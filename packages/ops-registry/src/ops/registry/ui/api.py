@@ -13,8 +13,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from ops.foundation.errors import ValidationError
-from ops.registry.ui.curves import MOST_POINTS, curve
-from ops.registry.ui.runtables import TableView
+from ops.registry.ui.curves import MOST_POINTS, Curves
+from ops.registry.ui.runtables import TableView, whole
 from ops.registry.ui.streams import live_points
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def _plain(value: Any) -> Any:
 def routes(context: MLOpsContext) -> list[Route]:
     """Return the routes of the API over one store."""
     tracker, registry = context.experiment_tracker, context.model_registry
+    drawn = Curves(tracker)
 
     def experiments(_: Request) -> Any:
         return tracker.list_experiments()
@@ -77,18 +78,13 @@ def routes(context: MLOpsContext) -> list[Route]:
         query = request.query_params
         run_ids = [r for r in query.get("runs", "").split(",") if r]
         by = query.get("x", "step")
-        most = query.get("points", str(MOST_POINTS))
-        if by not in {"step", "time"} or not most.isdecimal() or not 2 <= int(most[:9]) <= 100_000:
-            raise ValidationError("x is 'step' or 'time', and points a number from 2 to 100000.")
+        most = whole(query, "points", MOST_POINTS, 2, 100_000)
+        if by not in {"step", "time"}:
+            raise ValidationError(f"x is 'step' or 'time', not {by!r:.80}.")
         if not 0 < len(run_ids) <= _MOST_CURVES:
             raise ValidationError(f"runs names 1 to {_MOST_CURVES} runs, separated by commas.")
         key = request.path_params["key"]
-        return {
-            run_id: curve(
-                tracker.get_metric_history(run_id, key), by_time=by == "time", most=int(most)
-            )
-            for run_id in run_ids
-        }
+        return {r: drawn.get(r, key, by_time=by == "time", most=most) for r in run_ids}
 
     def models(request: Request) -> Any:
         query = request.query_params
@@ -103,7 +99,9 @@ def routes(context: MLOpsContext) -> list[Route]:
     async def stream(request: Request) -> Response:
         run_id = request.path_params["run_id"]
         await run_in_threadpool(tracker.get_run, run_id)  # a run that is not there is a 404
-        return StreamingResponse(live_points(tracker, run_id), media_type="text/event-stream")
+        history = request.query_params.get("history") != "0"
+        events = live_points(tracker, run_id, history=history)
+        return StreamingResponse(events, media_type="text/event-stream")
 
     return [
         Route("/api/experiments", _answering(experiments)),

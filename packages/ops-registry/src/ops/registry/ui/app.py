@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote
@@ -136,7 +137,8 @@ class _Pages:
         run = self._tracker.get_run(request.path_params["run_id"])
         parent = None
         if run.parent_run_id is not None:
-            parent = self._tracker.get_run(run.parent_run_id)
+            with contextlib.suppress(NotFoundError):  # it was erased
+                parent = self._tracker.get_run(run.parent_run_id)
         return self._show(
             request,
             "run.html",

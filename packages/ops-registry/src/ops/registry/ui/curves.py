@@ -9,14 +9,43 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ops.cache.lru import LRUCache
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from ops.registry.records import Metric
+    from ops.registry.tracking.tracker import ExperimentTracker
 
-__all__ = ["curve", "thinned"]
+__all__ = ["Curves", "curve", "thinned"]
 
 MOST_POINTS = 1000
+#: Histories from so many points on take so long to read that their curves are kept, and how many of them.
+_LONG, _KEPT = 50_000, 200
+
+
+class Curves:
+    """The curves of a store; those of long histories are kept while nothing is logged to them."""
+
+    def __init__(self, tracker: ExperimentTracker) -> None:
+        self._tracker = tracker
+        self._kept: LRUCache[Hashable, dict[str, Any]] = LRUCache(_KEPT)
+
+    def get(self, run_id: str, key: str, *, by_time: bool, most: int) -> dict[str, Any]:
+        """Return what `curve` makes of the history of a metric."""
+        asked = run_id, key, by_time, most
+        kept = self._kept.get(asked)
+        if kept is not None and kept["points"] == self._count(run_id, key):
+            return kept
+        history = self._tracker.get_metric_history(run_id, key)
+        made = curve(history, by_time=by_time, most=most)
+        if made["points"] >= _LONG:
+            self._kept.set(asked, made)
+        return made
+
+    def _count(self, run_id: str, key: str) -> int:
+        found = self._tracker.get_run(run_id).metric_summaries.get(key)
+        return 0 if found is None else found.count
 
 
 def thinned(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ops.registry.records import Run
     from ops.registry.tracking.tracker import ExperimentTracker
 
-__all__ = ["PAGE_SIZES", "RunPage", "RunRow", "TableView", "page_of_runs", "value_of"]
+__all__ = ["PAGE_SIZES", "RunPage", "RunRow", "TableView", "page_of_runs", "value_of", "whole"]
 
 PAGE_SIZES = (25, 50, 100, 250)
 SUMMARIES = ("last", "best", "min", "max")
@@ -44,8 +44,8 @@ class TableView:
         return cls(
             filter=query.get("filter", "").strip(),
             order=query.get("order", "").strip(),
-            page=_whole(query, "page", 1, 1_000_000),
-            size=_whole(query, "size", 50, 1000),
+            page=whole(query, "page", 1, 1, 1_000_000),
+            size=whole(query, "size", 50, 1, 1000),
             summary=summary,
             differing=query.get("differing") == "1",
             tree=query.get("tree") == "1",
@@ -134,10 +134,11 @@ def _as_tree(runs: Sequence[Run]) -> list[tuple[Run, int]]:
     return placed
 
 
-def _whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+def whole(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    """Return a number of an address; raises `ValidationError` for what is none, or out of bounds."""
     text = query.get(name, "")
     if not text:
         return default
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= most:
-        raise ValidationError(f"{name} is a whole number from 1 to {most}, not {text!r}.")
+    if not text.isdecimal() or len(text) > 9 or not least <= int(text) <= most:
+        raise ValidationError(f"{name} is a whole number from {least} to {most}, not {text!r:.80}.")
     return int(text)

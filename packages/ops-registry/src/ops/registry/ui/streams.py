@@ -1,7 +1,7 @@
 """Live points: what a run logs now, in whatever process, as server-sent events.
 
 Each event is a list of [metric, step, value, seconds since the epoch]; the last one is called `end`
-and holds the status. A comment every few seconds keeps the connection open and notices a browser
+and holds the status, ERASED where there is no such run any more. A comment every few seconds keeps the connection open and notices a browser
 that went away.
 """
 
@@ -13,6 +13,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
+
+from ops.registry.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,19 +29,31 @@ _QUIET_ROUNDS = 20
 
 
 async def live_points(
-    tracker: ExperimentTracker, run_id: str, pause_seconds: float = _PAUSE_SECONDS
+    tracker: ExperimentTracker,
+    run_id: str,
+    *,
+    history: bool = True,
+    pause_seconds: float = _PAUSE_SECONDS,
 ) -> AsyncIterator[str]:
-    """Yield the events of a run until it is over; the first one has all points so far."""
+    """Yield the events of a run until it is over, or erased.
+
+    The first one has all points so far, without *history* the latest of each metric.
+    """
     follower = await run_in_threadpool(tracker.follower, run_id)
     quiet = 0
     while True:
-        points, over = await run_in_threadpool(follower.poll)
+        try:
+            points, over = await run_in_threadpool(follower.poll)
+            status = str((await run_in_threadpool(tracker.get_run, run_id)).status) if over else ""
+        except NotFoundError:
+            points, over, status = [], True, "ERASED"
         if points:
-            yield f"data: {json.dumps(list(map(_shown, points)), allow_nan=False)}\n\n"
+            shown = points if history else {point.key: point for point in points}.values()
+            history = True
+            yield f"data: {json.dumps(list(map(_shown, shown)), allow_nan=False)}\n\n"
             quiet = 0
         if over:
-            run = await run_in_threadpool(tracker.get_run, run_id)
-            yield f"event: end\ndata: {json.dumps(str(run.status))}\n\n"
+            yield f"event: end\ndata: {json.dumps(status)}\n\n"
             return
         quiet += 1
         if quiet % _QUIET_ROUNDS == 0:

@@ -60,13 +60,20 @@ def _address(view: TableView, changes: Mapping[str, Any]) -> str:
 
 def _sorting(view: TableView, column: str) -> str:
     """Return the order that a click on the head of *column* asks for: up, down, none."""
-    field = f'{column.partition(".")[0]}."{column.partition(".")[2]}"' if "." in column else column
+    field = _field(column)
     for name in (field, column):  # as we write it, and as people do
         if view.order == f"{name} DESC":
             return f"{field} ASC"
         if view.order == f"{name} ASC":
             return ""
     return f"{field} DESC"
+
+
+def _field(column: str) -> str:
+    """Return a column as a field of the search language."""
+    group, dot, key = column.partition(".")
+    quote_mark = "`" if '"' in key else '"'
+    return f"{group}.{quote_mark}{key}{quote_mark}" if dot else column
 
 
 def _direction(view: TableView, column: str) -> str:

@@ -63,7 +63,7 @@
     }
     const here = one("tr.here");
     const act = {
-      "/": () => one("#filter")?.focus(),
+      "/": () => one("#filter, #metric")?.focus(),
       j: () => move(1),
       k: () => move(-1),
       Enter: () => !event.target.matches("a, button, input, summary") && here?.querySelector("a")?.click(),

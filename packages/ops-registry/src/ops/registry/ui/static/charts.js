@@ -22,58 +22,103 @@
     });
   }
 
+  const MOST = 60; // so many charts at once: more of them nobody looks at, and no browser draws gladly
+
   class Charts {
     constructor(box) {
       this.box = box;
       this.runs = JSON.parse(box.dataset.runs);
-      this.curves = new Map(); // metric -> run -> {x, y}
+      this.metrics = JSON.parse(box.dataset.metrics);
+      this.most = MOST;
+      this.frames = new Map(); // metric -> where its chart is drawn
+      this.visible = new Set();
+      this.curves = new Map(); // metric -> run -> {x, y}, of those that were visible
       this.plots = new Map();
       this.live = new Map(); // metric -> points that arrived by the stream
-      JSON.parse(box.dataset.metrics).forEach((metric) => this.add(metric));
-      for (const id of ["axis", "log", "smooth"]) one("#" + id)?.addEventListener("input", () => (id === "axis" ? this.loadAll() : this.drawAll()));
+      this.watch = new IntersectionObserver((seen) => seen.forEach((one) => this.appear(one.target.dataset.metric, one.isIntersecting)), { rootMargin: "300px" });
+      one("#chart-tools").addEventListener("submit", (event) => event.preventDefault());
+      one("#axis").addEventListener("input", () => this.loadAll());
+      for (const id of ["log", "smooth"]) one("#" + id).addEventListener("input", () => this.drawAll());
+      one("#metric").addEventListener("input", () => { this.most = MOST; this.arrange(); });
+      one("#more").addEventListener("click", () => { this.most += MOST; this.arrange(); });
       document.addEventListener("theme", () => this.drawAll());
       let timer = 0;
       addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(() => this.drawAll(), 150); });
-      this.loadAll();
+      this.arrange();
       if (box.dataset.live) this.follow(box.dataset.live);
     }
 
-    add(metric) {
-      if (this.curves.has(metric)) return;
-      this.curves.set(metric, {});
+    arrange() { // let there be a frame for each metric that is asked for, in their order
+      const text = one("#metric").value.trim().toLowerCase();
+      const found = this.metrics.filter((metric) => metric.toLowerCase().includes(text));
+      const wanted = new Set(found.slice(0, this.most));
+      [...this.frames.keys()].filter((metric) => !wanted.has(metric)).forEach((metric) => this.drop(metric));
+      this.box.append(...[...wanted].map((metric) => this.frames.get(metric) || this.frame(metric)));
+      one("#more").hidden = found.length <= wanted.size;
+      one("#shown").textContent = found.length < this.metrics.length || found.length > wanted.size ? `${wanted.size} of ${this.metrics.length} metrics` : "";
+      if (this.metrics.length) one("#nothing")?.remove();
+    }
+
+    frame(metric) {
       const frame = document.createElement("div");
       frame.className = "chart";
       const title = document.createElement("h3");
       title.textContent = metric;
       frame.append(title);
       frame.dataset.metric = metric;
-      this.box.append(frame);
-      one("#nothing")?.remove();
+      this.frames.set(metric, frame);
+      this.watch.observe(frame);
+      return frame;
     }
 
-    async loadAll() {
-      await Promise.all([...this.curves.keys()].map((metric) => this.load(metric)));
+    drop(metric) {
+      this.watch.unobserve(this.frames.get(metric));
+      this.plots.get(metric)?.destroy();
+      this.frames.get(metric).remove();
+      for (const kept of [this.frames, this.visible, this.curves, this.plots]) kept.delete(metric);
+    }
+
+    appear(metric, visible) {
+      if (!visible) this.visible.delete(metric);
+      else if (this.frames.has(metric)) {
+        this.visible.add(metric);
+        if (!this.curves.has(metric)) this.load(metric);
+      }
+    }
+
+    add(metric) {
+      if (this.metrics.includes(metric)) return;
+      this.metrics.push(metric);
+      this.arrange();
+    }
+
+    loadAll() { // those that are out of sight when they come into it
+      this.curves.clear();
+      this.visible.forEach((metric) => this.load(metric));
     }
 
     async load(metric) {
       const axis = one("#axis").value;
       const ids = this.runs.map((run) => run.id).join(",");
       const name = metric.split("/").map(encodeURIComponent).join("/");
+      this.curves.set(metric, {}); // so that it is asked for once
       const answer = await fetch(`/api/curves/${name}?runs=${encodeURIComponent(ids)}&x=${axis}`);
       if (!answer.ok) return;
-      this.curves.set(metric, await answer.json());
+      const curves = await answer.json();
+      if (!this.frames.has(metric) || axis !== one("#axis").value) return; // nobody wants it any more
+      this.curves.set(metric, curves);
       this.draw(metric);
     }
 
     drawAll() {
-      for (const metric of this.curves.keys()) this.draw(metric);
+      for (const metric of this.plots.keys()) this.draw(metric);
     }
 
     draw(metric) {
-      const frame = [...this.box.children].find((node) => node.dataset.metric === metric);
+      const frame = this.frames.get(metric);
       const weight = Number(one("#smooth").value);
       const tables = this.runs.map((run) => {
-        const curve = this.curves.get(metric)[run.id] || { x: [], y: [] };
+        const curve = this.curves.get(metric)?.[run.id] || { x: [], y: [] };
         const byX = new Map();
         const ys = smoothed(curve.y, weight);
         curve.x.forEach((x, i) => byX.set(x, ys[i]));
@@ -85,6 +130,7 @@
         const y = table.get(x);
         return y === undefined || (log && y !== null && y <= 0) ? undefined : y;
       }))];
+      frame.classList.toggle("void", !data.slice(1).some((ys) => ys.some((y) => y !== null && y !== undefined)));
       this.plots.get(metric)?.destroy();
       const grid = { stroke: ink("--line"), width: 1 };
       const axis = { stroke: ink("--soft"), grid, ticks: grid };
@@ -104,27 +150,30 @@
     }
 
     follow(id) {
-      const source = new EventSource(`/api/runs/${encodeURIComponent(id)}/stream`);
-      let first = true;
+      const source = new EventSource(`/api/runs/${encodeURIComponent(id)}/stream?history=0`);
       source.onmessage = (event) => {
         const metrics = new Set(JSON.parse(event.data).map((point) => point[0]));
         metrics.forEach((metric) => this.add(metric));
-        if (!first) metrics.forEach((metric) => this.soon(metric));
-        else this.loadAll();
-        first = false;
+        metrics.forEach((metric) => this.soon(metric));
       };
       source.addEventListener("end", (event) => {
         source.close();
+        this.live.forEach(clearTimeout);
+        this.live.clear();
         const status = JSON.parse(event.data);
         one("#status").textContent = status;
         one("#status").className = "status " + status;
-        this.loadAll();
+        if (status !== "ERASED") this.loadAll(); // else what is drawn is all there is
       });
     }
 
     soon(metric) { // at most twice a second, however fast points arrive
       if (this.live.has(metric)) return;
-      this.live.set(metric, setTimeout(() => { this.live.delete(metric); this.load(metric); }, 500));
+      this.live.set(metric, setTimeout(() => {
+        this.live.delete(metric);
+        if (this.visible.has(metric)) this.load(metric);
+        else this.curves.delete(metric);
+      }, 500));
     }
   }
 
@@ -136,7 +185,8 @@
   const shown = (v) => String(+v.toPrecision(4));
 
   function parallel(box) {
-    const { runs, axes } = JSON.parse(box.dataset.numbers);
+    const { runs, axes: all } = JSON.parse(box.dataset.numbers);
+    const axes = all.slice(0, 16); // more of them are too narrow to read
     const width = Math.max(160 * axes.length, 600), height = 300, top = 34, bottom = 270;
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Parallel coordinates of the runs" });
     const place = (i) => 60 + (i * (width - 120)) / (axes.length - 1);
