@@ -239,3 +239,19 @@ def test_a_child_forked_during_a_computation_computes_for_itself() -> None:
     assert os.waitpid(child, 0)[1] == 0
     finish.set()
     other.join()
+
+
+def test_methods_of_a_memoized_method_are_called_on_the_class() -> None:
+    class Model:
+        calls = 0
+
+        @memoize
+        def predict(self, x: int) -> int:
+            self.calls += 1
+            return x
+
+    model = Model()
+    assert model.predict(1) == model.predict(x=1) == 1
+    assert Model.predict.invalidate(model, 1)
+    assert model.predict(1) == 1
+    assert model.calls == 2

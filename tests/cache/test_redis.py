@@ -71,6 +71,12 @@ def test_views_clear_their_own_keys_also_with_odd_names(cache: RedisCache) -> No
     assert "k" not in other
 
 
+@pytest.mark.parametrize("ttl", [1e13, 1e300, float("inf")])
+def test_a_time_to_live_that_no_server_takes_is_for_ever(cache: RedisCache, ttl: float) -> None:
+    cache.set("k", 1, ttl=ttl)
+    assert cache.get_with_ttl("k") == (1, None)
+
+
 def test_times_to_live_are_those_of_the_server(cache: RedisCache) -> None:
     cache.set("k", 1, ttl=1000)
     value, left = cache.get_with_ttl("k")

@@ -242,6 +242,13 @@ def certificates(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certificates")
     now = dt.datetime.now(dt.UTC)
 
+    def usage(*, authority):
+        names = ["content_commitment", "key_encipherment", "data_encipherment", "key_agreement"]
+        never = dict.fromkeys([*names, "encipher_only", "decipher_only"], False)
+        return x509.KeyUsage(
+            digital_signature=True, key_cert_sign=authority, crl_sign=authority, **never
+        )
+
     def issue(name, issuer=None):
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -259,10 +266,12 @@ def certificates(tmp_path_factory):
                 x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
                 False,
             )
-            # Without it no certificate is good from Python 3.13 on.
+            # Without these no certificate is good from Python 3.13 on.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False
             )
+            .add_extension(usage(authority=issuer is None), True)
             .sign(issuer_key, hashes.SHA256())
         )
         pem = serialization.Encoding.PEM

@@ -12,7 +12,16 @@ import asyncio
 import functools
 import inspect
 import time
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from ops.cache.errors import UncacheableCallError
 from ops.cache.expiry import Ttl, check_ttl
@@ -36,14 +45,28 @@ if TYPE_CHECKING:
 __all__ = ["Memoized", "cache_decorator", "memoize"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
 _DIGEST = object()  # keeps digests apart from arguments that look like one
 
 
 class Memoized(Protocol[P, R_co]):
-    """A memoized function. Its extra methods take the arguments of a call."""
+    """A memoized function. Its extra methods take the arguments of a call.
+
+    Those of a memoized method are called on the class: `Model.predict.invalidate(model, x)`.
+    """
 
     __wrapped__: Callable[..., Any]
+
+    @overload
+    def __get__(self, owner: None, kind: type, /) -> Memoized[P, R_co]: ...
+    @overload
+    def __get__(
+        self: Memoized[Concatenate[Any, Q], R_co], owner: object, kind: type | None = None, /
+    ) -> Callable[Q, R_co]: ...
+    def __get__(self, owner: Any, kind: type | None = None, /) -> Any:
+        """Bind to an instance, as functions do."""
+        ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Return the remembered result, or call the function."""

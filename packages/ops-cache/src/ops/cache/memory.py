@@ -345,6 +345,10 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
             raise KeyError(key)
         return default
 
+    @overload
+    def setdefault(self: MemoryCache[K, D | None], key: K, default: None = None) -> D | None: ...
+    @overload
+    def setdefault(self, key: K, default: V) -> V: ...
     def setdefault(self, key: K, default: Any = None) -> Any:
         """Return the value of *key*, storing *default* first if there is none, in one step."""
         size = self._sizeof(default) if self._sizeof is not None else 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 
 from ops.foundation.errors import ValidationError
 
-Index: TypeAlias = int | tuple[int] | tuple[int, int]
+Index: TypeAlias = SupportsIndex | tuple[SupportsIndex] | tuple[SupportsIndex, SupportsIndex]
 
 
 def as_slice(index: Index, shape: tuple[int, ...], name: str) -> slice | int:
