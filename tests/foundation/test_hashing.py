@@ -1,5 +1,6 @@
 """Digests of content, checksums, signatures, ids and passwords."""
 
+import datetime as dt
 import hashlib
 import pathlib
 import subprocess
@@ -146,3 +147,36 @@ def test_a_signature_of_an_unknown_algorithm_names_the_known_ones():
 def test_a_stored_string_cannot_ask_for_the_machine(stored):
     with pytest.raises(h.ValidationError):
         h.verify_password("x", stored)
+
+
+def test_what_is_masked_counts_and_what_lies_between_fields_does_not():
+    np = pytest.importorskip("numpy")
+    one, other = np.ma.array([1, 999_999]), np.ma.array([1, 5], mask=[0, 1])
+    assert h.calculate_content_hash(one) != h.calculate_content_hash(other)
+    padded = np.zeros(2, np.dtype([("a", "i1"), ("b", "f8")], align=True))
+    dirty = padded.copy()
+    dirty.view(np.uint8)[1] = 7
+    assert h.calculate_content_hash(padded) == h.calculate_content_hash(dirty)
+    dirty["b"] = 1
+    assert h.calculate_content_hash(padded) != h.calculate_content_hash(dirty)
+
+
+def test_categories_and_their_order_count():
+    pd = pytest.importorskip("pandas")
+    tables = [
+        pd.Series(pd.Categorical(["a"], categories, ordered=ordered))
+        for categories, ordered in ((["a"], False), (["a", "b"], False), (["a", "b"], True))
+    ]
+    assert len({h.calculate_content_hash(t) for t in tables}) == 3
+
+
+class Zone(dt.tzinfo):
+    """A zone without a text of its own."""
+
+    def utcoffset(self, _):
+        return dt.timedelta(hours=1)
+
+
+def test_a_zone_whose_text_is_an_address_is_refused():
+    with pytest.raises(TypeError, match="address"):
+        h.calculate_content_hash(dt.time(tzinfo=Zone()))

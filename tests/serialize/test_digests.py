@@ -189,3 +189,37 @@ def test_arrow_arrays_that_differ_have_other_digests(values: list[Any]) -> None:
 def test_the_frequency_of_an_index_counts() -> None:
     regular = pd.date_range("2020", periods=3, freq="D")
     assert digest(regular) != digest(pd.DatetimeIndex(list(regular)))
+
+
+def test_what_is_masked_counts():
+    one, other = (np.ma.array([1, 5], mask=[0, flag]) for flag in (0, 1))
+    assert digest(one) != digest(other)
+    assert digest(one) == digest(one.copy())
+
+
+class Zone(dt.tzinfo):
+    """A zone without a text of its own."""
+
+
+@pytest.mark.parametrize("value", [Zone(), dt.time(tzinfo=Zone())])
+def test_a_zone_whose_text_is_an_address_has_no_digest(value):
+    with pytest.raises(UnsupportedTypeError, match="address"):
+        digest(value)
+
+
+def test_a_function_whose_variables_have_no_value_yet_has_no_digest():
+    def function():
+        return later
+
+    with pytest.raises(UnsupportedTypeError, match="no value yet"):
+        digest(function)
+    later = 1
+    assert digest(function)
+
+
+def test_fields_may_overlap_or_be_out_of_order():
+    dtype = np.dtype({"names": ["a", "b"], "formats": ["u1", "<u2"], "offsets": [5, 1]})
+    one = np.zeros(2, dtype)
+    other = one.copy()
+    other["b"] = 1
+    assert digest(one) == digest(one.copy()) != digest(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import decimal
 import enum
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import tempfile
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import pytest
 from hypothesis import given
@@ -189,3 +190,67 @@ def test_without_the_extra_the_error_names_it() -> None:
     )
     out = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert 'pip install "ops-serialize[yaml]"' in out
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Box(Generic[T]):
+    value: T
+    more: list[T] = field(default_factory=list)
+
+
+@dataclass
+class Boxes(YamlConfig):
+    one: Box[int]
+    other: Box[str] | None = None
+    free: Box | None = None
+
+
+def test_generic_dataclasses_are_read_with_what_they_were_given():
+    boxes = Boxes(Box(1, [2]), Box("a"), Box("b"))
+    assert Boxes.from_yaml_text(boxes.to_yaml_text()) == boxes
+    with pytest.raises(ConfigError, match=r"\$\.one\.more\[0\].*line 1.*no int"):
+        Boxes.from_yaml_text("one: {value: 1, more: [x]}")
+
+
+@dataclass
+class Kinds(YamlConfig):
+    when: dt.datetime | None = None
+    price: decimal.Decimal = decimal.Decimal(0)
+    wait: dt.timedelta = dt.timedelta(0)
+    free: Any = None
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("wait: 0\nwhen: 2024-13-01", "line 2"),
+        ("price: abc", r"\$.price \(line 1"),
+        ("wait: 1e300", r"\$.wait \(line 1"),
+        ("free: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+    ],
+)
+def test_what_no_type_takes_is_an_error_with_its_place(text, place):
+    with pytest.raises(ConfigError, match=place):
+        Kinds.from_yaml_text(text)
+
+
+def test_text_without_a_utf8_form_is_refused_when_it_is_written(tmp_path):
+    with pytest.raises(ConfigError, match=r"\$.free has no UTF-8 form"):
+        Kinds(free="\ud800").to_yaml(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+@dataclass
+class Tree(YamlConfig):
+    children: list[Tree] = field(default_factory=list)
+
+
+def test_aliases_of_aliases_do_not_fill_the_memory():
+    lines = ["children:", "- &t0 {children: []}"]
+    lines += [f"- &t{i} {{children: [{', '.join([f'*t{i - 1}'] * 9)}]}}" for i in range(1, 12)]
+    with pytest.raises(ConfigError, match="aliases"):
+        Tree.from_yaml_text("\n".join(lines))
+    assert len(Tree.from_yaml_text("\n".join(lines[:4])).children[2].children) == 9

@@ -133,11 +133,14 @@ class _Writer:
 
     def array(self, array: Any) -> None:
         """Write a numpy array; object arrays count by their members."""
-        self._node(
-            b"dtype", str(array.dtype.descr if array.dtype.names else array.dtype.str).encode()
-        )
+        self._node(b"dtype", str(array.dtype if array.dtype.names else array.dtype.str).encode())
         self._sequence(b"t", array.shape)
-        if array.dtype.hasobject:
+        if hasattr(array, "mask"):  # a masked array is its data and what of them counts
+            self.array(array.mask)
+            array = array.data
+        if array.dtype.names:  # field by field: what lies between them means nothing
+            self._sequence(b"f", [array[name] for name in array.dtype.names])
+        elif array.dtype.hasobject:
             self._sequence(b"l", array.reshape(-1).tolist())
         else:
             self._node(b"b", array.tobytes())
@@ -151,6 +154,8 @@ class _Writer:
         """Write a pandas Index or Series: name, dtype, values."""
         self.write(column.name)
         self._node(b"dtype", str(column.dtype).encode())
+        if str(column.dtype) == "category":
+            self.write((column.dtype.ordered, column.dtype.categories))
         if type(column.dtype).__module__.partition(".")[0] == "numpy":
             self.array(column.to_numpy())
         else:
@@ -195,6 +200,13 @@ def _name(obj: Any) -> str:
     return f"{module}.{name}"
 
 
+def _zone(moment: dt.datetime | dt.time) -> str:
+    zone = moment.tzinfo
+    if zone is not None and type(zone).__repr__ is object.__repr__:
+        raise TypeError(f"A {type(zone).__name__} has no content digest: its repr is an address.")
+    return repr(zone)
+
+
 def _float_bytes(value: float) -> bytes:
     # One NaN, whatever its payload; -0.0 and 0.0 differ as their text does.
     return b"nan" if value != value else struct.pack("<d", value)  # noqa: PLR0124 - the NaN test
@@ -212,9 +224,9 @@ _ATOMS: dict[type, Callable[[Any], tuple[bytes, Any]]] = {
     bytes: lambda v: (b"b", v),
     bytearray: lambda v: (b"B", v),
     memoryview: lambda v: (b"m", v.tobytes()),
-    dt.datetime: lambda v: (b"datetime", f"{v.isoformat()} {v.fold} {v.tzinfo!r}".encode()),
+    dt.datetime: lambda v: (b"datetime", f"{v.isoformat()} {v.fold} {_zone(v)}".encode()),
     dt.date: lambda v: (b"date", v.isoformat().encode()),
-    dt.time: lambda v: (b"time", f"{v.isoformat()} {v.fold} {v.tzinfo!r}".encode()),
+    dt.time: lambda v: (b"time", f"{v.isoformat()} {v.fold} {_zone(v)}".encode()),
     dt.timedelta: lambda v: (b"timedelta", f"{v.days} {v.seconds} {v.microseconds}".encode()),
     decimal.Decimal: lambda v: (b"decimal", str(v).encode()),
     fractions.Fraction: lambda v: (b"fraction", str(v).encode()),

@@ -24,6 +24,8 @@ def walk_numpy(walk: _Walk, obj: Any) -> None:
     dtype = array.dtype
     described = _fields_of(dtype) if dtype.names else dtype.str
     walk.tag("numpy", type(obj).__qualname__, described, array.shape)
+    if isinstance(obj, np.ma.MaskedArray):  # what lies under the mask counts, too
+        walk.node(np.ma.getmaskarray(obj))
     if dtype.names:  # field by field, since the bytes between fields mean nothing
         for field in dtype.names:
             walk_numpy(walk, array[field])

@@ -192,6 +192,11 @@ class _Walk:
         elif isinstance(obj, enum.Enum):
             self.tag("enum", kind.__module__, kind.__qualname__, obj.name)
         elif isinstance(obj, dt.date | dt.time | dt.timedelta | dt.tzinfo | pathlib.PurePath):
+            zone = obj if isinstance(obj, dt.tzinfo) else getattr(obj, "tzinfo", None)
+            if type(zone).__repr__ is object.__repr__ and zone is not None:
+                raise UnsupportedTypeError(
+                    f"A {type(zone).__qualname__} has no digest: its repr is an address."
+                )
             self.tag("repr", kind.__module__, kind.__qualname__, repr(obj))
         elif isinstance(obj, type | types.BuiltinFunctionType | types.ModuleType):
             module = getattr(obj, "__module__", "")
@@ -214,7 +219,12 @@ class _Walk:
     def function(self, obj: types.FunctionType) -> None:
         self.tag("function", obj.__module__, obj.__qualname__)
         self.code(obj.__code__)
-        cells = tuple(cell.cell_contents for cell in obj.__closure__ or ())
+        try:
+            cells = tuple(cell.cell_contents for cell in obj.__closure__ or ())
+        except ValueError as error:
+            raise UnsupportedTypeError(
+                f"{obj.__qualname__} has no digest: a variable it uses has no value yet."
+            ) from error
         self.node((obj.__defaults__, obj.__kwdefaults__, cells))
 
     def code(self, obj: types.CodeType) -> None:

@@ -37,7 +37,9 @@ def read(text: str, cls: type[Any], *, source: str, env: bool) -> Any:
             node = opened.get_single_node()
             if node is None:
                 raise ConfigError(f"{source} is empty; {cls.__name__} needs a mapping.")
-            return _Reader(opened, source, env=env).value(node, cls, "$")
+            return _Reader(opened, source, len(text), env=env).value(node, cls, "$")
+        except RecursionError:
+            raise ConfigError(f"{source} is nested too deeply.") from None
         finally:
             opened.dispose()
     except _yaml.YAMLError as error:
@@ -47,14 +49,19 @@ def read(text: str, cls: type[Any], *, source: str, env: bool) -> Any:
 class _Reader:
     """Builds values from the nodes of one document."""
 
-    def __init__(self, loader: Any, source: str, *, env: bool) -> None:
+    def __init__(self, loader: Any, source: str, length: int, *, env: bool) -> None:
         self._loader, self._source, self._env = loader, source, env
+        # Aliases of aliases double with every line; what people write repeats itself less.
+        self._left = 1000 + 10 * length
 
     def value(self, node: Any, hint: Any, path: str) -> Any:
         if hint is str and node.tag == _TEXT and not self._env:
             return node.value
         if hint in _SIMPLE:
             return self._scalar(node, hint, path)
+        self._left -= 1
+        if not self._left:
+            raise self._error(node, path, "the aliases expand to more than the text is worth")
         origin = get_origin(hint)
         if hint is Any or hint is object:
             return self._plain(node)
@@ -64,7 +71,7 @@ class _Reader:
             return self._literal(node, get_args(hint), path)
         if hint is None or hint is type(None):
             return self._none(node, path)
-        if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(origin or hint):
             return self._dataclass(node, hint, path)
         if (origin or hint) in _SEQUENCES:
             return self._sequence(node, origin or hint, get_args(hint), path)
@@ -76,6 +83,7 @@ class _Reader:
 
     def _dataclass(self, node: Any, cls: Any, path: str) -> Any:
         hints, fields = _schema(cls)
+        cls = get_origin(cls) or cls
         values = {}
         for key_node, value_node in self._pairs(node, path, cls.__name__):
             key = key_node.value
@@ -157,7 +165,7 @@ class _Reader:
         value = self._plain(node)
         try:
             return _converted(value, hint, self._text(node))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
             reason = str(error) if isinstance(error, _RefusedError) else ""
             message = f"{value!r} is no {hint.__name__}{reason}"
             raise self._error(node, path, message) from error
@@ -171,7 +179,10 @@ class _Reader:
                 else self._loader.resolve(_yaml.ScalarNode, filled, (True, False))
             )
             node = _yaml.ScalarNode(tag, filled, node.start_mark, node.end_mark, node.style)
-        return self._loader.construct_object(node, deep=True)
+        try:
+            return self._loader.construct_object(node, deep=True)
+        except (ValueError, OverflowError) as error:  # 2024-13-01 looks like a date
+            raise self._error(node, "$", f"{self._shown(node)} is no value: {error}") from error
 
     def _text(self, node: Any) -> str:
         if not self._env:
@@ -198,8 +209,19 @@ class _Reader:
 @functools.lru_cache(maxsize=256)
 def _schema(cls: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
     """Return the types of a dataclass's fields, resolved, and its fields; slow, so kept."""
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    return typing.get_type_hints(cls), fields
+    origin = get_origin(cls) or cls
+    fields = {f.name: f for f in dataclasses.fields(origin) if f.init}
+    given = dict(zip(getattr(origin, "__parameters__", ()), get_args(cls), strict=False))
+    hints = typing.get_type_hints(origin)
+    return {name: _filled(hint, given) for name, hint in hints.items()}, fields
+
+
+def _filled(hint: Any, given: dict[Any, Any]) -> Any:
+    """Return *hint* with the type variables of a generic dataclass replaced."""
+    if isinstance(hint, typing.TypeVar):
+        return given.get(hint, Any)
+    open_ones = getattr(hint, "__parameters__", ())
+    return hint[tuple(given.get(one, Any) for one in open_ones)] if open_ones else hint
 
 
 class _RefusedError(ValueError):

@@ -16,6 +16,7 @@ from ops.foundation.files import atomic_write
 from ops.foundation.helpers import LazyImport
 from ops.serialize import typed_yaml
 from ops.serialize.errors import ConfigError
+from ops.serialize.plain_formats import is_text
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
@@ -111,6 +112,8 @@ def _plain(value: Any, path: str) -> Any:
         return value.isoformat()
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
+    if isinstance(value, str) and not is_text(value):
+        raise ConfigError(f"The text at {path} has no UTF-8 form, and so none in YAML.")
     if value is None or type(value) in {bool, int, float, str, bytes, dt.date}:
         return value
     scalar: Any = value
