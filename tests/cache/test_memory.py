@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -211,3 +213,49 @@ def test_s3fifo_keeps_what_is_read_through_a_scan() -> None:
     for n in range(200):
         cache[n] = n
     assert all(key in cache for key in "abcde")
+
+
+@pytest.mark.fault
+def test_a_child_forked_while_threads_use_a_cache_can_use_it() -> None:
+    program = """
+import os, signal, threading
+from ops.cache import LRUCache, MemoryCache
+caches, stop = [MemoryCache(100), LRUCache(100)], threading.Event()
+
+def work():
+    number = 0
+    while not stop.is_set():
+        number += 1
+        for cache in caches:
+            cache.set(number % 300, number)
+            cache.get_or_compute(number % 250, lambda: 1)
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+failed = []
+
+def fork():
+    for _ in range(15):
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            for cache in caches:
+                cache.set("child", 1)
+                assert cache["child"] == 1
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            failed.append(child)
+            return
+
+forkers = [threading.Thread(target=fork) for _ in range(2)]
+for thread in forkers:
+    thread.start()
+for thread in forkers:
+    thread.join()
+stop.set()
+print(len(failed))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("0\n", "")

@@ -138,3 +138,25 @@ two.set("k", 1)
 def test_an_unknown_way_of_writing_is_refused() -> None:
     with pytest.raises(ValidationError, match="sideways"):
         TwoLevelCache(MemoryCache(1), MemoryCache(1), write="sideways")  # type: ignore[arg-type]
+
+
+def test_a_forked_child_writes_its_own_entries_back_and_no_others() -> None:
+    program = """
+import os, sys
+from ops.cache import LRUCache, TwoLevelCache
+
+class Level(LRUCache):
+    def set(self, key, value, ttl=None):
+        os.write(1, f"{key};".encode())
+
+cache = TwoLevelCache(LRUCache(), Level(), write="back", flush_interval=600)
+cache.set("parent", 1)
+child = os.fork()
+if not child:
+    cache.set("child", 1)
+    sys.exit(0)
+os.waitpid(child, 0)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "child;parent;"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import os
 import sys
 import threading
 import warnings
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ops.cache.errors import CacheClosedError
 from ops.cache.expiry import check_interval
+from ops.cache.forks import in_children
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
 
@@ -76,14 +76,19 @@ class BatchProcessor(Generic[T]):
         self._working = threading.RLock()
         self._gate = threading.Lock()
         self._stop = threading.Event()
-        if flush_interval is not None:
+        self._interval = flush_interval
+        self._start_thread()
+        in_children(self, BatchProcessor.leave_to_parent)
+        _open.add(self)
+
+    def _start_thread(self) -> None:
+        if self._interval is not None and not self._stop.is_set():
             threading.Thread(
                 target=_flush_regularly,
-                args=(weakref.ref(self), self._stop, flush_interval),
+                args=(weakref.ref(self), self._stop, self._interval),
                 name="ops-cache-batches",
                 daemon=True,
             ).start()
-        _open.add(self)
 
     def add(self, operation: T) -> None:
         """Take one operation; raises what *process_func* raises when this one fills a batch."""
@@ -149,6 +154,7 @@ class BatchProcessor(Generic[T]):
         """Forget, in a forked child, what the parent has taken and will process."""
         self._working, self._gate = threading.RLock(), threading.Lock()
         self._pending, self._failed = deque(), deque()
+        self._start_thread()
 
     def __enter__(self) -> Self:
         return self
@@ -178,15 +184,6 @@ def _flush_regularly(owner: weakref.ref[Any], stop: threading.Event, interval: f
         except Exception:  # noqa: BLE001 - kept aside, and tried again after the next interval
             _log.exception("A batch failed; %d operations are pending", processor.pending_count)
         del processor  # while waiting, this thread keeps nothing alive
-
-
-def _after_in_child() -> None:
-    for processor in list(_open):
-        processor.leave_to_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_in_child)
 
 
 @atexit.register

@@ -9,10 +9,10 @@ the other threads, so it forgets what they lead.
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ops.cache.forks import in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -41,7 +41,7 @@ class SingleFlight(Generic[K]):
         self._mutex = threading.Lock()
         self._flights: dict[K, _Flight] = {}
         self._waiting: dict[int, _Flight] = {}
-        _all.add(self)
+        in_children(self, SingleFlight.forget_other_threads)
 
     def forget_other_threads(self) -> None:
         """Keep only what this thread leads: in a forked child there is no other thread."""
@@ -111,15 +111,3 @@ class SingleFlight(Generic[K]):
                 return True
             step = self._waiting.get(step.leader)
         return False
-
-
-_all: weakref.WeakSet[SingleFlight[Any]] = weakref.WeakSet()
-
-
-def _after_in_child() -> None:
-    for flights in list(_all):
-        flights.forget_other_threads()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_in_child)

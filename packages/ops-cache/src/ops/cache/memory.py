@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 from ops.cache.errors import ValueTooLargeError
 from ops.cache.expiry import Expirations, Ttl, check_ttl
 from ops.cache.flights import SingleFlight
+from ops.cache.forks import keep_over_forks
 from ops.cache.policy import Policy
 from ops.cache.sizes import approximate_size, positive_limit
 from ops.cache.stats import CacheStats, EvictionCause
@@ -95,6 +96,7 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
         self._on_evict = on_evict
         self._clock = clock
         self._lock = threading.RLock()
+        keep_over_forks(self)
         self._expirations: Expirations[K] = Expirations()
         self._gone: deque[tuple[K, V, EvictionCause]] = deque()
         self._evictions: Counter[EvictionCause] = Counter()
@@ -157,6 +159,11 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
             left = self._expirations.remaining(key, self._clock())
         self._report_gone()
         return default if value is MISSING else value, left
+
+    @property
+    def mutex(self) -> threading.RLock:
+        """The lock of the cache; see `forks`."""
+        return self._lock
 
     @property
     def default_ttl(self) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, S
 from ops.cache.errors import CacheClosedError, ValueTooLargeError
 from ops.cache.expiry import Ttl, check_interval, check_ttl
 from ops.cache.flights import SingleFlight
+from ops.cache.forks import in_children
 from ops.cache.memory import MISSING
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
@@ -198,19 +198,29 @@ class _WriteBack:
         check_interval("flush_interval", interval)
         self._level = level
         self._most = most
+        self._interval = interval
+        self._stop = threading.Event()
+        self._begin()
+        in_children(self, _WriteBack.leave_to_parent)
+
+    def _begin(self) -> None:
         self._pending: dict[Any, _Pending] = {}
         self._mutex = threading.Lock()
         self._flushing = threading.RLock()  # a deletion waits for the flush that has begun
-        self._stop = threading.Event()
         # Runs when nobody refers to the cache any more, and at the end of the process.
-        rest = (level, self._pending, self._stop, os.getpid())
-        self._rest = weakref.finalize(self, _write_rest, *rest)
+        self._rest = weakref.finalize(self, _write_rest, self._level, self._pending, self._stop)
         threading.Thread(
             target=_flush_regularly,
-            args=(weakref.ref(self), self._stop, interval),
+            args=(weakref.ref(self), self._stop, self._interval),
             name="ops-cache-write-back",
             daemon=True,
         ).start()
+
+    def leave_to_parent(self) -> None:
+        """Begin with nothing pending, in a forked child: what there was, the parent writes."""
+        self._rest.detach()
+        if not self._stop.is_set():
+            self._begin()
 
     def get_with_ttl(self, key: Any) -> tuple[Any, TtlLike]:
         with self._mutex:
@@ -272,11 +282,7 @@ def _flush_regularly(back: weakref.ref[_WriteBack], stop: threading.Event, inter
         del target
 
 
-def _write_rest(
-    level: Level, pending: dict[Any, _Pending], stop: threading.Event, owner: int
-) -> None:
-    if os.getpid() != owner:  # a forked child leaves them to its parent
-        return
+def _write_rest(level: Level, pending: dict[Any, _Pending], stop: threading.Event) -> None:
     stop.set()
     for key, entry in list(pending.items()):
         try:

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING
 
 from ops.cache.disk.blobs import BlobFolder
 from ops.cache.disk.folder import open_folder
-from ops.cache.disk.forks import keep_over_forks
 from ops.cache.disk.hints import Deletions, apply_hint, write_hint
 from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK, BlobRef, Index
 from ops.cache.disk.records import HEADER, NO_VALUE, Flag, pack, scan
 from ops.cache.disk.segments import FULL, Segments
 from ops.cache.errors import CacheFullError, ReadOnlyCacheError
+from ops.cache.forks import in_children, keep_over_forks
 from ops.foundation.errors import LockTimeout
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
@@ -70,6 +70,7 @@ class Log:
         self._evicting = FileLock(folder / "evict.lock", timeout=0)
         self._load()
         keep_over_forks(self)
+        in_children(self, Log.reopen)
 
     def close(self) -> None:
         """Close the files; every use after this raises `CacheClosedError`."""
@@ -382,6 +383,9 @@ class Log:
         return self.index.discard_all(keys)
 
     def reopen(self) -> None:
-        """Open the current segment again, in a child that was forked: see `forks`."""
+        """Open the current segment again, in a child that was forked.
+
+        The position of a descriptor that parent and child share would not tell where a write ended.
+        """
         if self.segments.current:
             self.segments.open(self.segments.current)
