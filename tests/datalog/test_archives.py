@@ -259,7 +259,7 @@ def test_a_damaged_segment_is_kept_when_it_is_laid_out(tmp_path) -> None:
 
 @pytest.mark.parametrize("layout", ["entries", "columnar"])
 @given(seed=st.randoms(use_true_random=False))
-@settings(max_examples=60, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=30, suppress_health_check=list(HealthCheck), deadline=None)
 def test_any_damage_to_an_archive_is_reported_and_never_a_crash(tmp_path, layout, seed) -> None:
     folder = tmp_path / f"{layout}_data_log"
     if not folder.exists():

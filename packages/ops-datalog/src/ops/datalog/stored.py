@@ -11,6 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +24,7 @@ from ops.datalog.runs import Piece
 from ops.datalog.scan import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ops.datalog.messages import LogReport
     from ops.datalog.runs import Run
@@ -163,7 +164,7 @@ class ColumnarRun:
 
     def __init__(self, archive: Path, source: int, report: LogReport) -> None:
         self._archive, self._source, self._report = archive, source, report
-        with np.load(archive, allow_pickle=False) as columns:
+        with _arrays(archive) as columns:
             times = columns["times"]
         self.first, self.last = int(times.min()), int(times.max())
         self.messages = len(times)
@@ -187,7 +188,7 @@ class ColumnarRun:
         yield Piece(Table(times, sources, edges[:-1], np.diff(edges)), data.tobytes())
 
     def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        with np.load(self._archive, allow_pickle=False) as columns:
+        with _arrays(self._archive) as columns:
             times, data = columns["times"], columns["data"]
             if "offsets" in columns:
                 edges = columns["offsets"].astype(np.int64)
@@ -197,6 +198,13 @@ class ColumnarRun:
         if len(edges) != len(times) + 1 or not fits or (np.diff(edges) < 0).any():
             raise ValueError("its arrays do not fit each other")
         return times, data, edges
+
+
+@contextmanager
+def _arrays(archive: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    # Opened here: NumPy leaves the file open when it is no archive.
+    with archive.open("rb") as file, np.load(file, allow_pickle=False) as columns:
+        yield columns
 
 
 def stored_runs(folder: Path, report: LogReport, without: Path | None = None) -> Iterator[Run]:
