@@ -197,3 +197,38 @@ def test_an_event_log_keeps_events_on_disk(tmp_path) -> None:
     first, second = log
     assert (first.event_type, first.data, first.source) == ("started", {"n": 1}, "test")
     assert json.dumps(second.data)
+
+
+def test_details_that_json_does_not_know_lose_no_entry(tmp_path):
+    class Mute:
+        def __str__(self):
+            raise RuntimeError
+
+    audit = AuditLogger(tmp_path / "log")
+    audit.log("a", details={(1, 2): {3}, "mute": Mute()})
+    (entry,) = audit.query()
+    assert entry.details["(1, 2)"] == [3]
+    assert "Mute" in entry.details["mute"]
+    assert audit.verify() == 1
+
+
+def test_a_stranger_in_the_file_is_skipped_by_readers_and_named_by_writers(tmp_path):
+    audit = AuditLogger(tmp_path / "log")
+    audit.log("a")
+    with (tmp_path / "log").open("ab") as file:
+        file.write(b"{}\n")
+    assert [e.action for e in audit.query()] == ["a"]
+    assert audit.torn_lines == 1
+    with pytest.raises(AuditChainError, match="no audit entry"):
+        audit.log("b")
+    with pytest.raises(AuditChainError, match="altered"):
+        audit.verify()
+
+
+def test_a_seal_of_other_characters_than_ascii_is_an_altered_entry(tmp_path):
+    audit = AuditLogger(tmp_path / "log")
+    audit.log("a")
+    path = tmp_path / "log"
+    path.write_bytes(path.read_bytes().replace(b'"hash": "', '"hash": "é'.encode()))
+    with pytest.raises(AuditChainError, match="altered"):
+        audit.verify()

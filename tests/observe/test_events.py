@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from ops.observe import EventEmitter
+from ops.foundation.errors import ValidationError
+from ops.observe import EventEmitter, EventLog, SignatureError
 
 
 def test_a_listener_gets_the_events_of_its_type_only():
@@ -147,3 +148,43 @@ def test_listeners_may_come_and_go_while_events_are_emitted():
         thread.join()
     assert heard == list(range(2000))
     assert emitter.listener_count("e") == 1
+
+
+def test_what_cannot_be_called_is_no_listener():
+    with pytest.raises(SignatureError, match="no listener"):
+        EventEmitter().subscribe("a", None)
+    with pytest.raises(ValidationError, match="on_error"):
+        EventEmitter(on_error="ignore")
+
+
+def test_a_failing_listener_of_a_type_that_is_no_text_does_not_reach_the_emitter():
+    emitter = EventEmitter()
+
+    def broken(_):
+        raise OSError
+
+    emitter.on(7, broken)
+    emitter.emit(7)
+    assert emitter.listener_errors == 1
+    assert emitter.get_history()[0].to_dict()["event_type"] == "7"
+
+
+def test_an_event_log_keeps_what_json_does_not_know_and_skips_what_is_no_event(tmp_path):
+    log = EventLog(tmp_path / "log")
+    emitter = EventEmitter()
+    emitter.on("*", log)
+    own = []
+    own.append(own)
+    for data in ({(1, 2): object}, {"a": {1}}, own):
+        emitter.emit("kept", data)
+    with (tmp_path / "log").open("ab") as file:
+        file.write(b'{"x": 1}\n[1]\n' + b"[" * 100_000 + b"\n\xff\n")
+    emitter.emit("after")
+    assert [event.event_type for event in log] == ["kept"] * 3 + ["after"]
+    assert emitter.listener_errors == 0
+
+
+@pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"keep": 0}, {"keep": -1}])
+def test_limits_that_would_keep_nothing_are_refused(tmp_path, limits):
+    with pytest.raises(ValidationError):
+        EventLog(tmp_path / "log", **limits)

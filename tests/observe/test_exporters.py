@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import urllib.error
 import urllib.request
 
@@ -113,3 +114,33 @@ def test_one_probe_asks_each_check_once() -> None:
     with serve_probes(monitor=monitor) as server:
         assert fetch(f"{server.url}/readyz")[0] == 200
     assert len(asked) == 1
+
+
+def test_no_name_or_value_makes_the_whole_page_unreadable():
+    parser = pytest.importorskip("prometheus_client.parser")
+    metrics = MetricsCollector()
+    metrics.increment("bad name{}")
+    metrics.increment("bad name[]", 2)
+    metrics.increment("requests", tags={"a-b": 1, "a_b": 2, "path": '"\\\n'})
+    metrics.gauge("requests_total", 5)
+    metrics.gauge("up", True)
+    metrics.gauge("unknown", math.nan)
+    metrics.record_time("wait", 0.5, {"quantile": "mine"})
+    families = {f.name: f for f in parser.text_string_to_metric_families(prometheus_text(metrics))}
+    assert sorted(s.value for s in families["bad_name__"].samples) == [1, 2]
+    assert families["requests"].samples[0].labels == {"a_b": "1", "a_b_": "2", "path": '"\\\n'}
+    assert families["requests_total_gauge"].samples[0].value == 5
+    assert families["up"].samples[0].value == 1
+    assert families["wait_seconds"].samples[0].labels == {"quantile_": "mine", "quantile": "0.5"}
+
+
+def test_numbers_of_numpy_are_exported_as_numbers():
+    class Half(float):
+        def __repr__(self):
+            return "np.float64(0.5)"
+
+    metrics = MetricsCollector()
+    metrics.increment("a", Half(0.5))
+    metrics.gauge("b", Half(0.5))
+    metrics.record_time("c", Half(0.5))
+    assert "np." not in prometheus_text(metrics)

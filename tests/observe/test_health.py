@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
+import subprocess
+import sys
 import threading
+import urllib.request
 
 import pytest
 
@@ -16,6 +21,7 @@ from ops.observe import (
     MemoryHealthCheck,
     StorageHealthCheck,
     cgroups,
+    serve_probes,
 )
 
 
@@ -168,3 +174,100 @@ def test_without_a_limit_the_machine_counts(tmp_path, meminfo, limit) -> None:
     (tmp_path / "memory.max").write_text(limit)
     (tmp_path / "memory.current").write_text("300000")
     assert cgroups.memory_usage(tmp_path, meminfo) == (600 * 1024, 1000 * 1024)
+
+
+class Check:
+    """Runs what it is given."""
+
+    critical = True
+
+    def __init__(self, run, name="check"):
+        self.run, self.name = run, name
+
+
+def one(monitor):
+    (result,) = monitor.check_all().checks
+    return result
+
+
+def test_a_check_that_exits_is_unhealthy_and_asked_again():
+    runs = []
+
+    def leave():
+        runs.append(1)
+        raise SystemExit
+
+    monitor = HealthMonitor(ttl=0)
+    monitor.register(Check(leave))
+    assert one(monitor).message == "SystemExit"
+    assert one(monitor).status is HealthStatus.UNHEALTHY
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (("healthy", "", None), HealthStatus.UNHEALTHY),
+        (("healthy", "", {}), HealthStatus.HEALTHY),
+        (("so-so", "", {}), HealthStatus.UNHEALTHY),
+        (None, HealthStatus.UNHEALTHY),
+    ],
+)
+def test_an_answer_of_another_form_is_read_or_unhealthy(answer, status):
+    monitor = HealthMonitor()
+    monitor.register(Check(lambda: answer))
+    assert one(monitor).status is status
+    assert one(monitor).to_dict()["status"] == str(status)
+
+
+def test_without_a_thread_to_run_in_a_check_is_unhealthy_and_tried_again(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monitor = HealthMonitor()
+    monitor.register(Check(lambda: (HealthStatus.HEALTHY, "", {})))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert one(monitor).status is HealthStatus.UNHEALTHY
+    assert one(monitor).status is HealthStatus.HEALTHY
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_a_check_ran_gets_answers_of_its_own():
+    program = """
+import os, threading
+from ops.observe import HealthMonitor, HealthStatus
+gate = threading.Event()
+class Check:
+    name, critical = "check", True
+    def run(self):
+        if os.getpid() == parent:
+            gate.wait()
+        return HealthStatus.HEALTHY, "", {}
+parent = os.getpid()
+monitor = HealthMonitor(timeout=0.05)
+monitor.register(Check())
+assert not monitor.is_ready()
+child = os.fork()
+if not child:
+    wide = HealthMonitor(timeout=30)
+    wide._runners = monitor._runners
+    os._exit(not wide.is_ready())
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+gate.set()
+"""
+    assert subprocess.check_output([sys.executable, "-W", "ignore", "-c", program]) == b"0\n"
+
+
+@pytest.mark.parametrize("seconds", [0, math.nan, math.inf])
+def test_a_timeout_that_is_none_is_refused(seconds):
+    with pytest.raises(ValidationError, match="timeout"):
+        HealthMonitor(timeout=seconds)
+
+
+def test_probes_may_carry_a_query():
+    with (
+        serve_probes(monitor=HealthMonitor()) as server,
+        urllib.request.urlopen(f"{server.url}/livez?verbose=1") as reply,
+    ):
+        assert reply.status == 200

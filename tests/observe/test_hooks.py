@@ -65,3 +65,12 @@ def test_a_failing_hook_after_the_fact_is_logged_counted_and_passed_over(caplog)
     assert hooks.execute("post", {}, on_error="log") == {"told": True}
     assert hooks.hook_errors == 1
     assert "fail" in caplog.text
+
+
+def test_an_object_whose_call_is_a_coroutine_is_no_hook():
+    class Hook:
+        async def __call__(self, data):
+            return data
+
+    with pytest.raises(SignatureError, match="asynchronous"):
+        HooksManager().register("a", Hook())

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.observe import MetricsCollector, MetricValueError, get_metrics_collector
+from ops.observe import (
+    MetricsCollector,
+    MetricValueError,
+    SignatureError,
+    get_metrics_collector,
+)
 from ops.observe.sketch import LARGEST, RELATIVE_ERROR, TINY, Sketch
 
 
@@ -144,3 +149,40 @@ def test_shards_of_threads_that_follow_each_other_are_all_counted(metrics) -> No
         thread.start()
         thread.join()
     assert metrics.get_counter("n") == 200
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400])
+def test_one_measurement_that_is_none_does_not_spoil_the_others(value):
+    metrics = MetricsCollector()
+    metrics.increment("a", 2)
+    bound = metrics.counter("a")
+    for write in (
+        lambda: metrics.increment("a", value),
+        lambda: bound.inc(value),
+        lambda: metrics.histogram("h", value),
+        lambda: metrics.record_time("t", value),
+    ):
+        with pytest.raises(MetricValueError):
+            write()
+    assert metrics.get_summary() == {
+        "counters": {"a": 2},
+        "gauges": {},
+        "timers": {},
+        "histograms": {},
+    }
+
+
+def test_what_is_no_number_is_refused_where_it_comes_in():
+    metrics = MetricsCollector()
+    for write in (metrics.increment, metrics.gauge, metrics.histogram, metrics.record_time):
+        with pytest.raises((TypeError, ValueError)):
+            write("a", "many")
+    assert metrics.collect().counters == {}
+
+
+def test_a_generator_is_not_timed_by_its_call():
+    def generator():
+        yield
+
+    with pytest.raises(SignatureError, match="generator"):
+        MetricsCollector().timer("t")(generator)

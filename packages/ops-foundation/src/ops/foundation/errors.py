@@ -86,7 +86,7 @@ class ErrorContext:
         """Return the fields that are set as JSON-ready values; what JSON does not know is text."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields["timestamp"] = self.timestamp.isoformat()
-        fields["details"] = _plain(self.details)
+        fields["details"] = plain(self.details)
         return {k: v for k, v in fields.items() if v not in (None, {})}
 
 
@@ -151,14 +151,14 @@ def text_of(value: object) -> str:
         return f"<{type(value).__name__} whose text raised {type(error).__name__}>"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return *value* as JSON knows it: text for whatever is no mapping, sequence or scalar."""
     if value is None or type(value) in {str, int, float, bool}:
         return value
     if isinstance(value, Mapping):
-        return {text_of(k): _plain(v) for k, v in value.items()}
+        return {text_of(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return text_of(value)
 
 
@@ -276,14 +276,14 @@ def create_error_response(
     An exception that is no `OpsError` gives only its type: its text may hold secrets or internals.
     """
     if not isinstance(error_code, BaseException):
-        body = {"code": str(error_code), "message": message, "details": _plain(details or {})}
+        body = {"code": str(error_code), "message": message, "details": plain(details or {})}
         return {"error": body}
     exc = error_code
     if isinstance(exc, OpsError):
         body = {
             "code": str(exc.code),
             "message": message or str(exc),
-            "details": _plain({**exc.context.details, **(details or {})}),
+            "details": plain({**exc.context.details, **(details or {})}),
         }
         if exc.context.correlation_id:
             body["correlation_id"] = exc.context.correlation_id
@@ -291,7 +291,7 @@ def create_error_response(
         body = {
             "code": str(ErrorCode.INTERNAL_ERROR),
             "message": message or f"{type(exc).__name__} was raised.",
-            "details": _plain(details or {}),
+            "details": plain(details or {}),
         }
     if include_traceback:
         body["traceback"] = traceback.format_exception(exc)

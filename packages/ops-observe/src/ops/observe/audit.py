@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import ValidationError
 from ops.observe.errors import AuditChainError
-from ops.observe.journal import Journal
+from ops.observe.journal import Journal, to_json
 
 if TYPE_CHECKING:
     import os
@@ -101,7 +101,7 @@ class AuditLogger:
                 sequence, self._clock(), action, user, resource, status, dict(details or {})
             )
             made.append(entry)
-            body = json.dumps(entry.to_dict() | {"previous": previous}, default=str)
+            body = to_json(entry.to_dict() | {"previous": previous})
             return _sealed(body, self._hash(body))
 
         if self._journal is None:
@@ -138,20 +138,21 @@ class AuditLogger:
         return list(found)
 
     def __iter__(self) -> Iterator[AuditEntry]:
-        """Yield all entries, oldest first; torn lines are skipped and counted in `torn_lines`."""
+        """Yield all entries, oldest first; lines that are none are counted in `torn_lines`."""
         if self._journal is None:
             yield from tuple(self._memory)
             return
         self._torn = 0
         for line in self._journal.lines():
-            if line.entry is None:
+            entry = None if line.entry is None else _entry(line.entry)
+            if entry is None:
                 self._torn += 1
             else:
-                yield _entry(line.entry)
+                yield entry
 
     @property
     def torn_lines(self) -> int:
-        """How many unfinished lines the last reading met: what crashes have left."""
+        """How many lines that are no entries the last reading met: what crashes have left."""
         return self._torn
 
     def head(self) -> tuple[int, str]:
@@ -185,7 +186,8 @@ class AuditLogger:
         entry = line.entry or {}
         where = f"{line.path.name}, line {line.number}"
         body, seal = _unsealed(line.text)
-        if not hmac.compare_digest(self._hash(body), seal):
+        # As bytes: text with other characters than ASCII cannot be compared in constant time.
+        if not hmac.compare_digest(self._hash(body).encode(), seal.encode()):
             raise AuditChainError(f"Entry {entry.get('sequence')} ({where}) was altered.")
         if sequence is None:  # the oldest segment that is left
             return
@@ -220,16 +222,25 @@ def _continue(last: bytes | None) -> tuple[int, str]:
     if last is None:
         return 1, _START
     entry = json.loads(last)
-    return entry["sequence"] + 1, entry["hash"]
+    try:
+        return int(entry["sequence"]) + 1, str(entry["hash"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AuditChainError(
+            "The last line is no audit entry, so nothing can follow it.",
+            suggestions=("Something else wrote into the file; verify() names the place.",),
+        ) from error
 
 
-def _entry(fields: dict[str, Any]) -> AuditEntry:
-    return AuditEntry(
-        sequence=fields["sequence"],
-        timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
-        action=fields["action"],
-        user=fields["user"],
-        resource=fields["resource"],
-        status=fields["status"],
-        details=fields["details"],
-    )
+def _entry(fields: dict[str, Any]) -> AuditEntry | None:
+    try:
+        return AuditEntry(
+            sequence=fields["sequence"],
+            timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
+            action=fields["action"],
+            user=fields["user"],
+            resource=fields["resource"],
+            status=fields["status"],
+            details=fields["details"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

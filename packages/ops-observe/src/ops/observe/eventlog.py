@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from typing import TYPE_CHECKING, Any
 
 from ops.observe.events import Event
-from ops.observe.journal import Journal
+from ops.observe.journal import Journal, to_json
 
 if TYPE_CHECKING:
     import os
@@ -29,21 +28,25 @@ class EventLog:
 
     def __call__(self, event: Event) -> None:
         """Write *event*; data that JSON does not know is written as its text. Raises OSError."""
-        line = json.dumps(event.to_dict(), default=str).encode()
+        line = to_json(event.to_dict()).encode()
         self._journal.append(lambda _: line)
 
     def __iter__(self) -> Iterator[Event]:
-        """Yield the events, oldest first; torn lines are skipped."""
+        """Yield the events, oldest first; torn lines, and lines that are no events, are skipped."""
         for line in self._journal.lines():
-            if line.entry is not None:
-                yield _event(line.entry)
+            event = None if line.entry is None else _event(line.entry)
+            if event is not None:
+                yield event
 
 
-def _event(fields: dict[str, Any]) -> Event:
-    return Event(
-        event_type=fields["event_type"],
-        timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
-        data=fields["data"],
-        source=fields["source"],
-        correlation_id=fields["correlation_id"],
-    )
+def _event(fields: dict[str, Any]) -> Event | None:
+    try:
+        return Event(
+            event_type=fields["event_type"],
+            timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
+            data=fields["data"],
+            source=fields["source"],
+            correlation_id=fields["correlation_id"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
+from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
+from ops.observe.errors import SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -46,7 +48,7 @@ class Event:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields with JSON-ready type and time; `data` as it is."""
         return {
-            "event_type": str.__str__(self.event_type),
+            "event_type": _text(self.event_type),
             "timestamp": self.timestamp.isoformat(),
             "data": self.data,
             "source": self.source,
@@ -116,6 +118,8 @@ class EventEmitter:
     def __init__(
         self, *, max_history: int = 1000, on_error: Literal["log", "raise"] = "log"
     ) -> None:
+        if on_error not in {"log", "raise"}:
+            raise ValidationError(f"on_error={on_error!r} is unknown; use 'log' or 'raise'.")
         self.on_error = on_error
         self._history: deque[Event | _Raw] = deque(maxlen=max_history)
         self._lock = threading.Lock()
@@ -127,6 +131,8 @@ class EventEmitter:
 
     def subscribe(self, event_type: str, callback: Listener) -> Subscription:
         """Call *callback* with each event of *event_type* (``"*"``: of every type)."""
+        if not callable(callback):
+            raise SignatureError(f"{callback!r} cannot be called, so it is no listener.")
         subscription = Subscription(self, event_type, callback)
         with self._lock:
             self._route((*self._subscriptions, subscription))
@@ -278,9 +284,14 @@ class EventEmitter:
         logger.error(
             "listener %s of event %r failed",
             getattr(listener, "__qualname__", type(listener).__name__),
-            str.__str__(event.event_type),
+            _text(event.event_type),
             exc_info=error,
         )
+
+
+def _text(event_type: object) -> str:
+    # Of a str enum the value, not "Color.RED"; what is no str must not make its failure unheard.
+    return str.__str__(event_type) if isinstance(event_type, str) else str(event_type)
 
 
 def _event(entry: Event | _Raw) -> Event:

@@ -93,16 +93,28 @@ def _part(stats: Mapping[Series, Stats], field: str) -> dict[Series, float]:
 def _families(
     snapshot: MetricsSnapshot,
 ) -> Iterator[tuple[str, str, list[tuple[str, _Labels, float]]]]:
+    """Yield name, kind and samples of each family, every name and every sample once.
+
+    One family that is there twice makes Prometheus refuse the whole page.
+    """
+    taken: set[str] = set()
+
+    def own(name: str, kind: str) -> str:
+        while name in taken:
+            name = f"{name}_{kind}"
+        taken.add(name)
+        return name
+
     for kind, suffix, plain in (
         ("counter", "_total", snapshot.counters),
         ("gauge", "", snapshot.gauges),
     ):
         for name, group in _grouped(plain):
-            full = name if name.endswith(suffix) else name + suffix
+            full = own(name if name.endswith(suffix) else name + suffix, kind)
             yield full, kind, [(full, labels, value) for labels, value in group]
     for suffix, sketched in (("_seconds", snapshot.timers), ("", snapshot.histograms)):
         for name, found in _grouped(sketched):
-            full = name if name.endswith(suffix) else name + suffix
+            full = own(name if name.endswith(suffix) else name + suffix, "summary")
             yield (
                 full,
                 "summary",
@@ -118,11 +130,25 @@ def _summary(name: str, labels: _Labels, stats: Stats) -> Iterator[tuple[str, _L
 
 
 def _grouped(series: Mapping[Series, Any]) -> Iterator[tuple[str, list[tuple[_Labels, Any]]]]:
-    groups: dict[str, list[tuple[_Labels, Any]]] = {}
+    groups: dict[str, dict[_Labels, Any]] = {}
     for (name, tags), value in sorted(series.items(), key=lambda item: item[0]):
-        labels = tuple((_safe(k), v) for k, v in tags)
-        groups.setdefault(_safe(name), []).append((labels, value))
-    yield from groups.items()
+        group = groups.setdefault(_safe(name), {})
+        labels = _labels(tags)
+        # Two names may be one once they are safe; both are kept.
+        group[labels if labels not in group else (*labels, ("original_name", name))] = value
+    for name, members in groups.items():
+        yield name, list(members.items())
+
+
+def _labels(tags: _Labels) -> _Labels:
+    """Return *tags* with names that Prometheus takes, each once; "quantile" is the summaries' own."""
+    labels: dict[str, str] = {}
+    for key, value in tags:
+        name = _safe(key)
+        while name in labels or name == "quantile":
+            name += "_"
+        labels[name] = value
+    return tuple(labels.items())
 
 
 def _safe(name: str) -> str:

@@ -11,16 +11,19 @@ all and consults nothing outside; `is_ready` asks whether all critical checks pa
 from __future__ import annotations
 
 import datetime as dt
+import os
 import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from ops.foundation.errors import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    _Finding: TypeAlias = "tuple[HealthStatus, str, Mapping[str, Any]]"
 
 __all__ = [
     "CheckResult",
@@ -121,7 +124,7 @@ class HealthMonitor:
     """Runs registered checks side by side. *timeout* and *ttl* are in seconds."""
 
     def __init__(self, *, timeout: float = 5.0, ttl: float = 1.0) -> None:
-        if timeout <= 0 or ttl < 0:
+        if not 0 < timeout <= threading.TIMEOUT_MAX or not ttl >= 0:
             raise ValidationError(f"timeout must be positive, ttl not negative: {timeout}, {ttl}.")
         self._timeout, self._ttl = timeout, ttl
         self._runners: dict[str, _Runner] = {}
@@ -169,21 +172,27 @@ class _Runner:
         self.check = check
         self._lock = threading.Lock()
         self._running: threading.Event | None = None
+        self._process = os.getpid()
         self._last: CheckResult | None = None
         self._fresh_until = 0.0
 
     def start(self, ttl: float) -> threading.Event | None:
         """Begin a run unless one is under way or the last is fresh; return what to wait for."""
         with self._lock:
-            if self._running is not None:
+            # A forked child has no thread that would end what was under way in its parent.
+            if self._running is not None and self._process == os.getpid():
                 return self._running
             if self._last is not None and monotonic() < self._fresh_until:
                 return None
             done = self._running = threading.Event()
+            self._process = os.getpid()
         thread = threading.Thread(
             target=self._run, args=(done, ttl), name=f"health-{self.check.name}", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads: not well, and to be tried again
+            self._keep(done, _failed(error), monotonic(), 0.0)
         return done
 
     def result(self, wait: threading.Event | None, seconds: float, timeout: float) -> CheckResult:
@@ -198,16 +207,25 @@ class _Runner:
         start = monotonic()
         try:
             status, message, details = self.check.run()
-        except Exception as error:  # noqa: BLE001 - a check may fail in any way
-            # Only the type: the text of a foreign error may hold a secret.
-            status, message, details = HealthStatus.UNHEALTHY, type(error).__name__, {}
+            finding: _Finding = HealthStatus(status), str(message), dict(details)
+        except BaseException as error:  # noqa: BLE001 - a check may fail in any way, also by sys.exit
+            finding = _failed(error)
+        self._keep(done, finding, start, ttl)
+
+    def _keep(self, done: threading.Event, finding: _Finding, start: float, ttl: float) -> None:
         end = monotonic()
+        status, message, details = finding
         result = CheckResult(
             self.check.name, status, message, end - start, details, self.check.critical
         )
         with self._lock:
             self._last, self._fresh_until, self._running = result, end + ttl, None
         done.set()
+
+
+def _failed(error: BaseException) -> _Finding:
+    # Only the type: the text of a foreign error may hold a secret.
+    return HealthStatus.UNHEALTHY, type(error).__name__, {}
 
 
 _monitor = HealthMonitor()

@@ -120,7 +120,9 @@ class HooksManager:
 
 def _takes_type(callback: Callback) -> bool:
     """Say whether *callback* wants `(hook_type, data)`; refuse what neither form could call."""
-    if inspect.iscoroutinefunction(callback):
+    if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
+        getattr(callback, "__call__", None)  # noqa: B004 - not whether, but which
+    ):
         raise SignatureError(
             f"Hook {callback!r} is asynchronous; hooks run inside a call and wait."
         )

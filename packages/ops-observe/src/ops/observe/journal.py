@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import ValidationError, plain, text_of
 from ops.foundation.locks import FileLock
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class Journal:
     def __init__(
         self, path: str | os.PathLike[str], *, max_bytes: int | None = None, keep: int | None = None
     ) -> None:
+        if (max_bytes is not None and max_bytes < 1) or (keep is not None and keep < 1):
+            raise ValidationError(
+                f"max_bytes and keep must be at least 1, or None: {max_bytes}, {keep}."
+            )
         self.path = Path(path).absolute()
         self._max_bytes, self._keep = max_bytes, keep
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
@@ -105,12 +110,24 @@ class Journal:
                 old.unlink()
 
 
+def to_json(fields: dict[str, Any]) -> str:
+    """Return *fields* as JSON in one line; what JSON does not know, keys included, is its text."""
+    try:
+        return json.dumps(fields, default=text_of)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    try:
+        return json.dumps(plain(fields))
+    except RecursionError:  # what contains itself
+        return json.dumps({k: v if type(v) is str else text_of(v) for k, v in fields.items()})
+
+
 def _parse(text: bytes) -> dict[str, Any] | None:
     if not text.endswith(b"\n"):
         return None
     try:
         entry = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
 

@@ -16,9 +16,11 @@ import threading
 import weakref
 from collections import deque
 from dataclasses import dataclass
+from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
+from ops.observe.errors import MetricValueError, SignatureError
 from ops.observe.sketch import Sketch, Stats
 
 if TYPE_CHECKING:
@@ -126,7 +128,9 @@ class MetricsCollector:
     # ------------------------------------------------------------------ writing
 
     def increment(self, name: str, value: float = 1, tags: Tags = None) -> None:
-        """Add *value* to a counter."""
+        """Add *value* to a counter; raises MetricValueError for NaN and infinities."""
+        if value != 1:
+            value = _finite(value)
         counts = self._local.counts
         key: _Key = name if not tags else _key(name, tags)
         try:
@@ -141,7 +145,7 @@ class MetricsCollector:
 
     def gauge(self, name: str, value: float, tags: Tags = None) -> None:
         """Set a gauge; the last value counts."""
-        self._gauges[_key(name, tags)] = value
+        self._gauges[_key(name, tags)] = _number(value)
 
     def record_time(self, name: str, seconds: float, tags: Tags = None) -> None:
         """Count one duration; raises MetricValueError for NaN and infinities."""
@@ -156,6 +160,7 @@ class MetricsCollector:
         return Timer(self, name, tags)
 
     def _observe(self, kind: str, key: _Key, value: float) -> None:
+        value = _finite(value)
         sketches = self._local.sketches
         try:
             sketch = sketches[kind, key]
@@ -244,7 +249,9 @@ class Counter:
         self._key = key
 
     def inc(self, value: float = 1) -> None:
-        """Add *value*."""
+        """Add *value*; raises MetricValueError for NaN and infinities."""
+        if value != 1:
+            value = _finite(value)
         counts = self._collector._local.counts  # noqa: SLF001 - one class in two halves
         try:
             counts[self._key] += value
@@ -275,7 +282,12 @@ class Timer:
         self._collector.record_time(self._name, perf_counter() - start, self._tags)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return *function*, its calls timed; a coroutine function stays one."""
+        """Return *function*, its calls timed; a coroutine function stays one.
+
+        Raises SignatureError for generators, whose work is done after the call.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise SignatureError(f"{function!r} is a generator; time the loop that consumes it.")
         record, name, tags = self._collector.record_time, self._name, self._tags
         if inspect.iscoroutinefunction(function):
 
@@ -306,6 +318,22 @@ _collector = MetricsCollector()
 def get_metrics_collector() -> MetricsCollector:
     """Return the collector of this process."""
     return _collector
+
+
+def _number(value: Any) -> float:
+    """Return *value* as an int or float of Python's own, which every exporter can write."""
+    return value if type(value) is float or type(value) is int else float(value)
+
+
+def _finite(value: Any) -> float:
+    # One NaN would make a sum NaN for ever.
+    try:
+        number = _number(value)
+        if isfinite(number):
+            return number
+    except OverflowError:  # an int that no float holds
+        pass
+    raise MetricValueError(f"A measurement must be a finite number, not {value!r}.")
 
 
 def _series(key: _Key) -> Series:

@@ -73,12 +73,13 @@ def serve_probes(
         timeout = 10  # a client that sends nothing does not hold its thread for ever
 
         def do_GET(self) -> None:
-            if self.path == "/livez":
+            path = self.path.partition("?")[0]
+            if path == "/livez":
                 well = health.is_healthy()
                 self._reply(200 if well else 503, "text/plain", "ok" if well else "not alive")
-            elif self.path == "/readyz":
+            elif path == "/readyz":
                 self._ready()
-            elif self.path == "/metrics":
+            elif path == "/metrics":
                 self._reply(200, "text/plain; version=0.0.4", prometheus_text(collector))
             else:
                 self._reply(404, "text/plain", "There are /livez, /readyz and /metrics.")

@@ -35,7 +35,7 @@ class ResourceMonitor:
         gpu: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        if interval <= 0:
+        if not 0 < interval <= threading.TIMEOUT_MAX:
             raise ValidationError(f"interval must be positive, not {interval}.")
         self._interval, self._io, self._gpu, self._clock = interval, io, gpu, clock
         self._lock = threading.Lock()

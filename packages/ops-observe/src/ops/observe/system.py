@@ -89,7 +89,7 @@ def get_cpu_usage(interval: float = 0.1) -> dict[str, Any]:
         "percent": psutil.cpu_percent(interval=interval),
         "count": os.cpu_count() or 1,
         "limit": cgroups.cpu_limit(),
-        "load_average": list(os.getloadavg()),
+        "load_average": list(psutil.getloadavg()),
     }
 
 
