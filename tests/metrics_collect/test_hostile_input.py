@@ -22,10 +22,12 @@ from ops.metrics_collect import (
     Extractor,
     Interval,
     Ledger,
+    ObjectExists,
     Package,
     ParameterError,
     ReportCCSP,
     StateError,
+    StorageError,
     collector,
     lock,
     query_collector,
@@ -182,6 +184,54 @@ def test_kept_tarballs_are_made_on_the_file_system_where_they_stay(tmp_path, mon
     (path,) = Package([made()], {}, keep=True)
     assert path.exists()
     assert places[0].parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    "result",
+    [5, "text", {"a": dt.datetime.now(dt.UTC)}, ["/nowhere/x.csv"], [5]],
+    ids=["a number", "a text", "what is no JSON", "a missing file", "a list of numbers"],
+)
+def test_a_collector_that_gives_what_it_should_not_stops_nobody(chain, result):
+    chain.insert(0, 3)
+
+    @collector
+    def odd(*, since, until):
+        return result
+
+    collectors = [odd, *chain.factories]
+    done = run(collectors, chain.storage, chain.ledger, **chain.arguments())
+    assert len(done.shipped) == len(done.failed) == 1
+    interval = {"since": DAY, "until": DAY + dt.timedelta(days=1)}
+    package = Package([odd(**interval), *(c(**interval) for c in chain.factories)], {})
+    assert len(list(package)) == 1
+    assert [status.status for status in package.statuses] == ["failed", "ok"]
+
+
+def test_a_name_that_leads_through_an_object_is_an_error_of_the_storage(chain):
+    chain.storage.put("a/b", dict={})
+    for name in ("a", "a/b/c"):
+        with pytest.raises(StorageError):
+            chain.storage.put(name, dict={})
+        with pytest.raises((StorageError, ObjectExists)):
+            chain.storage.put(name, dict={}, overwrite=False)
+    assert chain.storage.list() == ["a/b"]
+
+
+def test_a_run_takes_factories_and_says_so(chain):
+    work = chain.factories[0](since=DAY, until=DAY + dt.timedelta(days=1))
+    with pytest.raises(ParameterError, match="bind"):
+        run([work], chain.storage, chain.ledger, **chain.arguments())
+
+
+@pytest.mark.parametrize("text", ["{", "{uuid", "a/{index}", "{other}"])
+def test_a_format_that_gives_no_name_is_refused_at_once(text):
+    with pytest.raises(ParameterError):
+        Package([], tarball_format=text)
+
+
+def test_no_identity_leads_a_tarball_out_of_its_folder():
+    with pytest.raises(ValueError, match="refused"):
+        list(Package([], {"install_uuid": "../../elsewhere"}))
 
 
 # Tarballs that were made up

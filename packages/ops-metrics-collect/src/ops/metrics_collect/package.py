@@ -26,6 +26,7 @@ import uuid as uuids
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.files import safe_join
 from ops.foundation.instants import iso, now
 from ops.foundation.logs import get_logger
 from ops.metrics_collect.collectors import Collector
@@ -155,7 +156,7 @@ class Package:
     def _configuration(self, folder: pathlib.Path) -> dict[str, Any]:
         if self._config is None or isinstance(self._config, Mapping):
             return dict(self._config or {})
-        result, status = self._run(self._config, folder)
+        result, status = self._run(self._config, folder, lambda result: result)
         if result is not None and not isinstance(result, Mapping):
             raise ParameterError("The collector 'config' must return a dict.")
         if status.status == "failed":
@@ -165,22 +166,19 @@ class Package:
     def _gather(
         self, collector: Collector, folder: pathlib.Path
     ) -> tuple[list[pathlib.Path], CollectionStatus]:
-        result, status = self._run(collector, folder)
+        files, status = self._run(collector, folder, lambda result: _files(result, folder))
         self.statuses.append(status)
-        if not result:
-            return [], status
-        if isinstance(result, Mapping):
-            path = folder / f"{uuids.uuid4().hex}.json"
-            path.write_text(json.dumps(result, sort_keys=True, ensure_ascii=False), "utf-8")
-            return [path], status
-        return [pathlib.Path(p) for p in result], status
+        return files or [], status
 
-    def _run(self, collector: Collector, folder: pathlib.Path) -> tuple[Any, CollectionStatus]:
+    def _run(
+        self, collector: Collector, folder: pathlib.Path, use: Callable[[Any], Any]
+    ) -> tuple[Any, CollectionStatus]:
+        """Gather, and return what *use* makes of the result, and how it ended."""
         started, begin = self._clock(), self._timer()
         error = ""
         result: Any = None
         try:
-            result = collector.into(folder).gather()
+            result = use(collector.into(folder).gather())
         except Exception as caught:  # noqa: BLE001 - any failure of a collector is a row of the status file
             _log.exception("collector %s failed", collector.key)
             error = f"{type(caught).__name__}: {caught}"
@@ -207,7 +205,7 @@ class Package:
         members: list[Member],
         statuses: list[CollectionStatus],
     ) -> pathlib.Path:
-        path = folder / self._name(config, index)
+        path = safe_join(folder, self._name(config, index))  # an uuid may be any text
         write_tarball(path, config, _status_csv(statuses, members), members, self._interval())
         for member in members:
             member.path.unlink(missing_ok=True)
@@ -231,8 +229,34 @@ class Package:
         return min(since, default=None), max(until, default=None)
 
 
+def _files(result: Any, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files of what a collector gathered; a dict becomes one in *folder*."""
+    if not result:
+        return []
+    if isinstance(result, Mapping):
+        path = folder / f"{uuids.uuid4().hex}.json"
+        path.write_text(json.dumps(result, sort_keys=True, ensure_ascii=False), "utf-8")
+        return [path]
+    if not isinstance(result, list | tuple):
+        raise ParameterError(
+            f"A collector returns a dict, a list of files or nothing, not {type(result).__name__}."
+        )
+    paths = [pathlib.Path(item) for item in result]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        for path in paths:  # the others would stay for ever
+            path.unlink(missing_ok=True)
+        raise ParameterError(f"A collector returned {missing}, which are no files.")
+    return paths
+
+
 def _checked_format(text: str, known: set[str]) -> str:
-    fields = {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+    except ValueError as error:
+        raise ParameterError(f"{text!r} is no format: {error}.") from error
+    if "/" in text:
+        raise ParameterError(f"{text!r} names a folder; a format gives a name in one.")
     if unknown := sorted(fields - known):
         raise ParameterError(f"{text!r} has the fields {unknown}; there are {sorted(known)}.")
     return text

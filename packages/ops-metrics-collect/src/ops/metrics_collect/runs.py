@@ -161,6 +161,11 @@ def _plan(
     lookback: dt.timedelta,
 ) -> Iterator[tuple[CollectorFactory, Interval]]:
     for factory in collectors:
+        if not hasattr(factory, "has_interval"):
+            raise ParameterError(
+                f"{factory!r} has all its parameters; a run gives the interval.",
+                suggestions=("Pass the factory, or factory.bind(db=...).",),
+            )
         waiting = {
             Interval(*(dt.datetime.fromisoformat(p.meta[k]) for k in ("since", "until")))
             for p in outbox.parcels("new", "sending", "failed")

@@ -16,7 +16,7 @@ import time
 from typing import IO, TYPE_CHECKING
 
 from ops.foundation.files import atomic_write, safe_join
-from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.errors import ParameterError, StorageError
 from ops.metrics_collect.storage._base import BaseStorage, private_path
 
 if TYPE_CHECKING:
@@ -42,13 +42,18 @@ class StorageDirectory(BaseStorage):
         path = self._path(name)
         if _UNFINISHED.fullmatch(path.name):
             raise ParameterError(f"{name!r} is a name of unfinished files; choose another one.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StorageError(f"{name!r} leads through an object of {self!r}.") from error
         self._sweep(path.parent)
         try:
             with atomic_write(path, "wb" if overwrite else "xb", durable="full") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         except FileExistsError as error:
             raise self._taken(name) from error
+        except IsADirectoryError as error:
+            raise StorageError(f"{name!r} is a folder of objects in {self!r}.") from error
 
     def _sweep(self, folder: pathlib.Path) -> None:
         """Remove what killed writers left in *folder*, once; what was written lately may live."""
