@@ -136,3 +136,15 @@ def test_a_number_that_no_float_holds_is_infinite():
 
 def test_progress_that_is_not_known_is_none():
     assert f.create_progress_bar(math.nan, 10, width=4).startswith("|░░░░|")
+
+
+def test_colours_and_tabs_do_not_shift_a_table():
+    red = "\x1b[31mred\x1b[0m"
+    table = f.format_table([[red, 1], ["a\tb", 22]], ["x", "y"], max_width=4)
+    assert table.replace(red, "red").splitlines() == [
+        "x     y",
+        "---  --",
+        "red   1",
+        "a b  22",
+    ]
+    assert f.format_table([["\x1b[31mcrimson\x1b[0m"]], max_width=4) == "cri…"

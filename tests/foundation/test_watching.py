@@ -1,7 +1,10 @@
 """Watching a folder, by polling and by system events."""
 
 import importlib.util
+import logging
+import os
 import queue
+import threading
 
 import pytest
 
@@ -125,3 +128,42 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path):
         watch_directory(tmp_path, print, poll=0)
     with pytest.raises(ValueError, match="moved"):
         watch_directory(tmp_path, print, events=("moved",))
+
+
+def test_a_folder_below_that_may_not_be_read_does_not_end_the_watch(
+    watch, seen, put, tmp_path, monkeypatch
+):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def guarded(path):
+        if str(path) == str(closed):
+            raise PermissionError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with watch():
+        put("a", "1")
+        assert next_of(seen) == ("created", "a")
+
+
+def test_a_watch_that_its_callback_ends_says_so_at_once(watch, put, caplog):
+    ended = threading.Event()
+
+    def broken(_):
+        raise OSError("callback")
+
+    monitor = logging.Handler()
+    monitor.emit = lambda record: ended.set()
+    logger = logging.getLogger("ops.foundation.watching")
+    logger.addHandler(monitor)
+    try:
+        handle = watch(broken)
+        put("a", "1")
+        assert ended.wait(60)
+    finally:
+        logger.removeHandler(monitor)
+    with pytest.raises(OSError, match="callback"):
+        handle.stop()
+    assert "has ended" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -45,10 +46,14 @@ def format_table(
 
 
 def display_width(text: str) -> int:
-    """Return how many terminal cells *text* takes: 2 for wide, 0 for combining characters."""
+    """Return how many terminal cells *text* takes: 2 for wide, 0 for combining characters and colours."""
+    text = _STYLE.sub("", text)
     if text.isascii():
         return len(text)
     return sum(_character_width(c) for c in text)
+
+
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def _character_width(character: str) -> int:
@@ -71,8 +76,8 @@ def _as_rows(
 
 
 def _cell(value: Any) -> str:
-    """Return one line: a line break in a cell would break the table."""
-    return " ".join(str(value).splitlines()) if value is not None else ""
+    """Return one line: a line break or a tab in a cell would break the table."""
+    return " ".join(str(value).replace("\t", " ").splitlines()) if value is not None else ""
 
 
 def _fit(cell: str, limit: int | None) -> str:
@@ -81,7 +86,7 @@ def _fit(cell: str, limit: int | None) -> str:
     if limit < 1:
         return ""
     kept, used = [], 0
-    for character in cell:
+    for character in _STYLE.sub("", cell):  # half a style would colour what follows
         used += _character_width(character)
         if used > limit - 1:
             break

@@ -17,6 +17,8 @@ import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self, TypeAlias
 
+from ops.foundation.logs import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from types import TracebackType
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChangeKind", "DirectoryWatch", "FileChange", "watch_directory"]
 
+_logger = get_logger("ops.foundation.watching")
 _POLL_SECONDS = 1.0
 _WAKE_MS = 500
 
@@ -128,8 +131,10 @@ class DirectoryWatch:
         try:
             for _ in self._wakes():
                 self._report()
-        except BaseException as error:  # noqa: BLE001 - kept for the thread that stops the watch
+        except BaseException as error:
             self._error = error
+            # Which may be never: a watch must not end without a word.
+            _logger.exception("the watch of %s has ended", self.path)
 
     def _wakes(self) -> Iterable[object]:
         return self._system_wakes() if self._poll is None else self._polls()
@@ -181,10 +186,12 @@ def _listing(folder: str, *, recursive: bool) -> Listing:
     found: Listing = {}
     folders = [folder]
     while folders:
-        # A folder or file may go while it is being read.
+        current = folders.pop()
+        # A folder or file may go while it is being read, and one below may be somebody else's.
+        forbidden = () if current == folder else (PermissionError,)
         with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            os.scandir(folders.pop()) as entries,
+            contextlib.suppress(FileNotFoundError, NotADirectoryError, *forbidden),
+            os.scandir(current) as entries,
         ):
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
