@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import pickle
+import shutil
 import threading
 import time
 
@@ -17,6 +19,7 @@ from ops.registry import (
     RunNotFoundError,
     RunStatus,
     StorageError,
+    errors,
 )
 from ops.registry import context as contexts
 from ops.registry.context import MLOpsContext, get_mlops_context
@@ -161,6 +164,23 @@ def test_a_current_context_is_made_once_for_all_threads(tmp_path, monkeypatch, n
     for thread in threads:
         thread.join()
     assert made == [1]
+
+
+def test_every_error_comes_back_from_another_process_as_it_was():
+    kinds = [getattr(errors, name) for name in errors.__all__]
+    for kind in kinds:
+        if issubclass(kind, Exception):
+            error = kind("what was wrong", suggestions=("what to do",))
+            back = pickle.loads(pickle.dumps(error))
+            assert (type(back), str(back)) == (kind, str(error))
+
+
+def test_logging_to_a_run_of_others_whose_store_is_gone_says_so(new_context, experiment, run_id):
+    other = new_context().experiment_tracker
+    other.log_metric(run_id, "loss", 1.0)
+    shutil.rmtree(other.root)
+    with pytest.raises(RunNotFoundError, match="erased"):
+        other.log_metric(run_id, "loss", 2.0)
 
 
 # Files

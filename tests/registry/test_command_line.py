@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -99,3 +100,36 @@ def test_probes_are_served_until_a_signal(context, experiment):
         finally:
             child.send_signal(signal.SIGTERM)
         assert child.wait(30) == 0
+
+
+def test_who_stops_reading_the_output_sees_no_traceback(context, tracker, experiment):
+    for _ in range(50):
+        with tracker.run_context(experiment.experiment_id, "x" * 200):
+            pass
+    command = [sys.executable, "-m", "ops.registry", "runs", "--path", str(context.path)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_an_interrupted_command_says_so(context, capsys, monkeypatch):
+    context.experiment  # noqa: B018 - makes the store
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ops.registry.fsck.check", interrupted)
+    assert main(["fsck", "--path", str(context.path)]) == 130
+    assert capsys.readouterr().err == "ops-registry: interrupted\n"
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_a_port_that_cannot_be_is_refused(capsys, port):
+    with pytest.raises(SystemExit) as ended:
+        main(["ui", f"--port={port}"])
+    assert ended.value.code == 2
+    assert "from 0 to 65535" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 from ops.foundation import PathEscapesRootError
 from ops.registry import (
     BackendUnavailableError,
+    CacheOptions,
     ConfigurationError,
     ExperimentTrackerFactory,
     LocalStorageBackend,
@@ -216,3 +217,30 @@ def test_the_layout_says_where_everything_of_a_store_is(context, registry, track
     for refused in ("..", "a/../../b"):
         with pytest.raises(PathEscapesRootError):
             paths.run_artifacts(refused)
+
+
+def test_a_path_may_be_a_path_object_and_options_mappings(tmp_path):
+    made = MLOpsConfig(storage_path=tmp_path, cache={"max_size": 3})
+    assert made.storage_path == str(tmp_path)
+    assert made.cache == CacheOptions(max_size=3)
+    assert MLOpsContext(made).path == tmp_path
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"storage_path": None},
+        {"storage_path": ""},
+        {"storage_path": 5},
+        {"heartbeat_seconds": "3"},
+        {"heartbeat_seconds": float("nan")},
+        {"heartbeat_seconds": -1},
+        {"cache": {"size": 3}},
+        {"cache": 3},
+        {"audit": "yes"},
+    ],
+)
+def test_options_are_of_their_types_in_programs_too(wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigurationError, match=name):
+        MLOpsConfig(**wrong)

@@ -12,6 +12,7 @@ from ops.registry import (
     AlreadyExistsError,
     EventType,
     ExperimentNotFoundError,
+    InvalidValueError,
     MLOpsConfig,
     MLOpsContext,
     ModelStage,
@@ -154,3 +155,20 @@ def test_a_view_of_a_version_that_differs_is_found_and_repaired(filled):
     (problem,) = check(filled).problems
     assert "m/2" in problem
     assert check(filled, repair=True).is_sound
+
+
+def test_a_copy_of_a_model_with_values_that_equal_nothing_goes_on(filled, other, artifact):
+    registry = filled.model_registry
+    registry.register_model("m", artifact, "binary", "mine", metrics={"auc": float("nan")})
+    copy_store(filled, other)
+    registry.set_alias("m", "newest", 4)
+    assert copy_store(filled, other).changes == 1
+    assert copy_store(filled, other).changes == 0
+    assert other.model_registry.get_model_by_alias("m", "newest").version == 4
+
+
+def test_a_store_is_not_copied_to_itself(filled, tmp_path):
+    (tmp_path / "link").symlink_to(filled.path)
+    for same in (filled, MLOpsContext(MLOpsConfig(storage_path=tmp_path / "link"))):
+        with pytest.raises(InvalidValueError, match="itself"):
+            copy_store(filled, same)

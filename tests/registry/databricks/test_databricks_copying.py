@@ -47,7 +47,8 @@ def fill(context, tmp_path):
     with pytest.raises(ValueError), tracker.run_context(study, "failed", run.run_id):
         raise ValueError("no")
     for number in (1, 2, 3):
-        registry.register_model("credit", folder, "folder", "mine", tags={"n": str(number)})
+        described = {"tags": {"n": str(number)}, "metrics": {"auc": math.nan}}
+        registry.register_model("credit", folder, "folder", "mine", **described)
         registry.promote_model("credit", number, ModelStage.PRODUCTION)
     registry.set_alias("credit", "best", 2)
     registry.annotate("credit", 2, "the good one")
@@ -80,7 +81,7 @@ def told(context):
             runs[experiment.name, run.run_id] = (fields, values)
     for v in registry.search_models():
         kept = (v.model_id, v.name, v.version, v.stage, v.created_at, v.checksum, v.size)
-        versions.append((*kept, v.metadata, v.aliases, v.stage_history))
+        versions.append((*kept, repr(v.metadata), v.aliases, v.stage_history))
     names = [(e.name, e.experiment_id, e.description, dict(e.tags), e.created_at)
              for e in tracker.list_experiments()]  # fmt: skip
     return names, runs, versions

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -31,15 +32,29 @@ _EXAMPLES = """examples:
   ops-registry fsck --repair --path ./mlops_data
   OPS_MLOPS_BACKEND=databricks OPS_MLOPS_CATALOG=main OPS_MLOPS_SCHEMA=mlops ops-registry runs
 
-exit codes: 0 all is well, 1 a check found damage, 2 the request was wrong
+exit codes: 0 all is well, 1 a check found damage, 2 the request was wrong, 130 interrupted
 """
 #: Commands that may be the first ones of a store.
 _STARTING = {"init", "import", "serve-probes"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all is well, 1 when a check found damage, 2 for wrong requests."""
+    """Run a command; 0 when all is well, 1 when a check found damage, 2 for wrong requests.
+
+    130 says that it was interrupted, as shells do.
+    """
     asked = _parser().parse_args(argv)
+    try:
+        return _run(asked)
+    except KeyboardInterrupt:
+        print("ops-registry: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who reads the output has had enough; nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(asked: argparse.Namespace) -> int:
     try:
         config = MLOpsConfig.from_env()
         if asked.path is not None:
@@ -49,10 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"ops-registry: there is no store at {context.path}", file=sys.stderr)
                 return 2
             result, code = asked.run(context, asked)
+    except BrokenPipeError:
+        raise
     except (OpsError, OSError) as error:
         print(f"ops-registry: {error}", file=sys.stderr)
         return 2
     _print(result, as_json=asked.json)
+    sys.stdout.flush()
     return int(code)
 
 
@@ -308,15 +326,21 @@ def _add_changing(command: Command) -> None:
     gc.add_argument("--dry-run", action="store_true", help="only list them")
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r:.20}")
+    return int(text)
+
+
 def _add_serving(command: Command) -> None:
     ui = command("ui", _ui, "show the store in a browser")
     ui.add_argument("--host", default="127.0.0.1")
-    ui.add_argument("--port", type=int, default=5066, help="0 takes a free one")
+    ui.add_argument("--port", type=_port, default=5066, help="0 takes a free one")
     ui.add_argument("--token", help='what visitors must know; "auto" makes one')
     ui.add_argument("--allow-writes", action="store_true", help="promote and roll back by click")
     probes = command("serve-probes", _serve_probes, "serve /livez, /readyz and /metrics")
     probes.add_argument("--host", default="127.0.0.1")
-    probes.add_argument("--port", type=int, default=0, help="default: any free one")
+    probes.add_argument("--port", type=_port, default=0, help="default: any free one")
 
 
 if __name__ == "__main__":

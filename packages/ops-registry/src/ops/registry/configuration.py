@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import math
 import os
 import pathlib
 import re
@@ -97,7 +99,7 @@ class MLOpsConfig:
     """
 
     backend_type: str = "local"
-    storage_path: str = "./mlops_data"
+    storage_path: str | os.PathLike[str] = "./mlops_data"  # a text once it is made
     catalog: str | None = None
     schema: str | None = None
     artifact_uri: str | None = None
@@ -117,12 +119,19 @@ class MLOpsConfig:
     def __post_init__(self) -> None:
         from ops.registry.factories import require_backend
 
+        own: Any = type(self)
+        for name, hint in _hints(own).items():
+            object.__setattr__(self, name, _value(hint, getattr(self, name), f"mlops.{name}"))
+        path = os.fspath(self.storage_path)
+        object.__setattr__(self, "storage_path", path)
+        if not path:
+            raise ConfigurationError("storage_path is empty; '.' is the working directory.")
         require_backend(self.backend_type)
         if self.durability not in DURABILITIES:
             raise ConfigurationError(
                 f"durability={self.durability!r} is unknown; use one of {list(DURABILITIES)}."
             )
-        if "://" in self.storage_path and self.backend_type == "local":
+        if "://" in path and self.backend_type == "local":
             raise ConfigurationError(
                 f"storage_path={self.storage_path!r} is no folder: the journals of the local backend "
                 "are appended to and locked, which object stores cannot do.",
@@ -139,8 +148,10 @@ class MLOpsConfig:
             raise ConfigurationError(
                 "deduplicate_artifacts is for artifacts in a local folder: it makes hard links."
             )
-        if self.heartbeat_seconds < 0:
-            raise ConfigurationError("heartbeat_seconds must not be negative; 0 is none.")
+        if not 0 <= self.heartbeat_seconds < math.inf:
+            raise ConfigurationError(
+                f"heartbeat_seconds must not be negative or endless, as {self.heartbeat_seconds} is; 0 is none."
+            )
 
     def _check_artifact_uri(self, uri: str) -> None:
         from ops.registry.remote.artifacts import check_address
@@ -259,7 +270,7 @@ def _typed(cls: Any, tree: Any, path: str) -> Any:
     """Return the dataclass *cls* from a tree, or say which option is wrong."""
     if not isinstance(tree, Mapping):
         raise ConfigurationError(f"{path} must be a mapping, not {tree!r:.80}.")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     values = {}
     for key, value in tree.items():
         if key not in hints:
@@ -272,11 +283,19 @@ def _typed(cls: Any, tree: Any, path: str) -> Any:
     return cls(**values)
 
 
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def _value(hint: Any, value: Any, path: str) -> Any:
+    """Return *value* as an option of that type, or say that it is none."""
     if dataclasses.is_dataclass(hint):
+        if type(value) is hint:
+            return value
         return _typed(hint, {} if value is None else value, path)
     kinds = typing.get_args(hint) if typing.get_origin(hint) is not Mapping else (Mapping,)
-    kinds = kinds or (hint,)
+    kinds = tuple(typing.get_origin(kind) or kind for kind in kinds or (hint,))
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     is_stray_bool = isinstance(value, bool) and bool not in kinds

@@ -24,7 +24,7 @@ Locks raise `ops.foundation.LockTimeout`; its code equals `ErrorCode.LOCK_TIMEOU
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from ops.foundation.errors import ConflictError, OpsError, ValidationError
 
@@ -111,6 +111,10 @@ class ArtifactNotFoundError(NotFoundError, FileNotFoundError):
     """The file or folder to store or to fetch does not exist."""
 
     default_code = ErrorCode.ARTIFACT_NOT_FOUND
+
+    def __new__(cls, *args: Any, **_: Any) -> Self:
+        """Make one as an error of the system, also where the error is unpickled."""
+        return OSError.__new__(cls, *args)  # LookupError's, which comes first, cannot
 
 
 class InvalidValueError(MLOpsException, ValidationError):

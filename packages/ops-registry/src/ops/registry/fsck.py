@@ -7,7 +7,6 @@ artifacts of runs and of model versions that no journal knows, and shared files 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.errors import OpsError
 from ops.registry.disk.artifacts import is_copy, remove
 from ops.registry.disk.contents import ContentStore
+from ops.registry.disk.journal import canonical
 from ops.registry.events import EventType
 from ops.registry.tracking.runlog import MAIN, RunReader, to_run
 
@@ -178,13 +178,8 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
             tracker.verify_artifacts(to_run(row, tracker.root / "artifacts"))
         except OpsError as error:
             report.problems.append(f"Run {run_id}: {error}")
-        if _canonical(indexed.get(run_id)) != _canonical(row):
+        if canonical(indexed.get(run_id)) != canonical(row):
             report.problems.append(f"Run {run_id} is not in the index as its journal has it.")
-
-
-def _canonical(row: dict[str, Any] | None) -> str:
-    """Return a row as text: NaN equals NaN there, and the order of keys means nothing."""
-    return json.dumps(row, sort_keys=True)
 
 
 def _half_made(

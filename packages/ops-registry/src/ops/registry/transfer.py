@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.files import atomic_write
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import JournalReader, frame
-from ops.registry.errors import ExperimentNotFoundError, ModelNotFoundError
+from ops.registry.errors import ExperimentNotFoundError, InvalidValueError, ModelNotFoundError
 from ops.registry.events import EventType
 from ops.registry.factories import contents_of
 from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, to_run
@@ -56,6 +56,9 @@ def copy_store(
 
     *progress* is told how many runs and models are done, of how many.
     """
+    are_local = source.config.backend_type == target.config.backend_type == "local"
+    if are_local and source.path.resolve() == target.path.resolve():
+        raise InvalidValueError(f"{source.path} cannot be copied to itself.")
     chosen = _experiments(source, experiments)
     names = _models(source, models)
     run_ids, copy_run, copy_model = _ways(source, target)

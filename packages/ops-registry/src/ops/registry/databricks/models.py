@@ -19,6 +19,7 @@ from ops.registry.databricks.modellog import ModelLog, plain_frames
 from ops.registry.databricks.tables import VOLUME
 from ops.registry.databricks.volumes import Volume, VolumePath, encoded
 from ops.registry.disk import artifacts
+from ops.registry.disk.journal import canonical
 from ops.registry.errors import (
     AlreadyExistsError,
     MLOpsException,
@@ -378,7 +379,7 @@ class DatabricksModelRegistry(ModelRegistry):
     def _require_beginning(self, name: str, records: Sequence[dict[str, Any]]) -> None:
         here = plain_frames(self._ledger.history(name), name)
         shared = min(len(here), len(records))
-        if here[:shared] != list(records[:shared]):
+        if canonical(here[:shared]) != canonical(list(records[:shared])):
             raise AlreadyExistsError(
                 f"There is another model {name!r} already.",
                 suggestions=("Delete it here, or copy into another store.",),

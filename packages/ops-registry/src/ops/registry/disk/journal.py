@@ -36,6 +36,7 @@ __all__ = [
     "DURABILITIES",
     "JournalReader",
     "JournalWriter",
+    "canonical",
     "decode",
     "encode",
     "frame",
@@ -232,6 +233,11 @@ def encode(value: Any) -> bytes:
     except TypeError as error:
         raise InvalidValueError(f"A value cannot be kept as JSON: {error}.") from error
     return _escaped(value) if any(mark in body for mark in _MARKS) else body
+
+
+def canonical(value: Any) -> str:
+    """Return JSON to compare by: NaN equals NaN there, and the order of keys means nothing."""
+    return json.dumps(value, sort_keys=True, default=_plain)
 
 
 def decode(body: bytes) -> Any:

@@ -11,6 +11,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.disk import artifacts
+from ops.registry.disk.journal import canonical
 from ops.registry.errors import (
     AlreadyExistsError,
     ArtifactNotFoundError,
@@ -212,4 +213,4 @@ class ModelRegistry(ModelRegistering):
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two frames tell different things; each store has a place of its own for artifacts."""
-    return {**one, "uri": None} != {**other, "uri": None}
+    return canonical({**one, "uri": None}) != canonical({**other, "uri": None})

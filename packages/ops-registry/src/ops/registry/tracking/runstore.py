@@ -215,7 +215,10 @@ class RunStore:
             return [w.journal.path for w in self._writers.values() if w.process == os.getpid()]
 
     def _look_for_the_end(self, run_id: str, writer: _Writer) -> None:
-        size = os.stat(str(writer.main)).st_size  # noqa: PTH116 - hot path
+        try:
+            size = os.stat(str(writer.main)).st_size  # noqa: PTH116 - hot path
+        except FileNotFoundError as error:
+            raise RunNotFoundError(f"Run {run_id!r} was erased.") from error
         if size != writer.main_size:
             reader = RunReader(self.folder(writer.experiment_id), run_id, keep_history=False)
             writer.ended = RunStatus(reader.poll().row["status"]).is_final
