@@ -271,6 +271,34 @@ def names_hidden_by_modules(root: pathlib.Path) -> list[str]:
     ]
 
 
+def unpromised_imports(root: pathlib.Path) -> list[str]:
+    """What one distribution takes of another is in that module's `__all__`: it is promised.
+
+    They are versioned apart, so whatever else a module has may go with its next version.
+    """
+    modules = {}
+    for dist in libraries(root):
+        for file in dist.portion.rglob("*.py"):
+            parts = ("ops", dist.module, *file.relative_to(dist.portion).with_suffix("").parts)
+            name = ".".join(parts).removesuffix(".__init__")
+            modules[name] = dist, ast.parse(file.read_text(encoding="utf-8"))
+    faults = []
+    for user, (dist, tree) in modules.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or node.module not in modules:
+                continue
+            owner, home = modules[node.module]
+            promised = {*_literal_all(home.body)}
+            faults += [
+                f"{user} imports {alias.name}, which {node.module} does not promise"
+                for alias in node.names
+                if owner is not dist
+                and alias.name not in promised
+                and f"{node.module}.{alias.name}" not in modules
+            ]
+    return faults
+
+
 def _literal_all(body: list[ast.stmt]) -> list[str]:
     for node in body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
@@ -318,4 +346,5 @@ ALL = (
     unlayered_packages,
     disagreeing_facades,
     names_hidden_by_modules,
+    unpromised_imports,
 )

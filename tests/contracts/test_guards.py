@@ -115,6 +115,11 @@ PLANTED = [
         create("packages/ops-foundation/src/ops/foundation/OpsError.py"),
         "'OpsError' is both exported and a module",
     ),
+    (
+        guards.unpromised_imports,
+        replace("packages/ops-foundation/src/ops/foundation/files.py", '    "atomic_write",\n', ""),
+        "imports atomic_write, which ops.foundation.files does not promise",
+    ),
 ]
 
 

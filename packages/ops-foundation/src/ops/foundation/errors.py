@@ -41,6 +41,8 @@ __all__ = [
     "SelfDeadlockError",
     "ValidationError",
     "create_error_response",
+    "plain",
+    "text_of",
     "wrap_exception",
 ]
 

@@ -53,6 +53,7 @@ __all__ = [
     "get_file_info",
     "safe_file_write",
     "safe_join",
+    "sync_directory",
     "temporary_directory",
     "watch_directory",
 ]

@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
 
-__all__ = ["Safe", "Signed", "Trust", "allow_type"]
+__all__ = [
+    "MAC_SIZE",
+    "Safe",
+    "Signed",
+    "Trust",
+    "allow_type",
+    "unpickle",
+]
 
 MAC_SIZE = 16
 _MIN_KEY = 16
