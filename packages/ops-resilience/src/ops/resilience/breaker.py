@@ -153,7 +153,10 @@ class CircuitBreaker:
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call *function* through the breaker; what a coroutine function returns is to be awaited."""
-        return self(function)(*args, **kwargs)
+        if is_awaited(function):
+            return cast("R", self(function)(*args, **kwargs))
+        with self:
+            return function(*args, **kwargs)
 
     def __enter__(self) -> Self:
         _entered.set((_entered.get(), self, self._enter()))

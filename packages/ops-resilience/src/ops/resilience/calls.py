@@ -20,7 +20,10 @@ def is_awaited(function: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[An
 
     Raises ValidationError for generators: they run while they are consumed, after the call.
     """
-    behind: Any = function if hasattr(function, "__code__") else getattr(function, "func", function)
+    code = getattr(function, "__code__", None)
+    if code is not None and not code.co_flags & _RUNS_LATER and not function.__dict__:
+        return False  # a plain function, which nothing marked as another kind: told in no time
+    behind: Any = function if code is not None else getattr(function, "func", function)
     if not inspect.isroutine(behind) and not isinstance(behind, type):
         behind = type(behind).__call__
     if any(is_one(f) for is_one in _GENERATORS for f in (function, behind)):
@@ -32,3 +35,9 @@ def is_awaited(function: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[An
 
 
 _GENERATORS = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+_RUNS_LATER = (
+    inspect.CO_GENERATOR
+    | inspect.CO_COROUTINE
+    | inspect.CO_ITERABLE_COROUTINE
+    | inspect.CO_ASYNC_GENERATOR
+)
