@@ -179,6 +179,18 @@ def test_only_allowed_classes_are_rebuilt(tmp_path: Path, filler: bytes) -> None
         assert cache["k"] == [Custom(), filler]
 
 
+def test_numpy_is_told_nothing_that_a_record_made_up(tmp_path: Path, monkeypatch: Any) -> None:
+    array = np.arange(3.0)
+    with DiskCache(tmp_path) as cache:
+        cache.set("ours", {"a": array})
+        assert cache["ours"]["a"].tolist() == [0.0, 1.0, 2.0]
+        # A pickle of NumPy's own could be a forged one: nothing in it tells.
+        monkeypatch.setattr("ops.cache.disk.values._NUMPY", b"no such text")
+        cache.set("theirs", array)
+        with pytest.raises(UntrustedDataError, match=r"numpy\.(ndarray|dtype)"):
+            cache.get("theirs")
+
+
 @pytest.mark.parametrize("size", [10, 300 * KIB])
 def test_a_signed_cache_reads_only_what_its_key_signed(tmp_path: Path, size: int) -> None:
     key, other = Signed(b"k" * 32), Signed(b"o" * 32)

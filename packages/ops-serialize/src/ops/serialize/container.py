@@ -180,4 +180,4 @@ def read_frame(contents: Contents, trust: Trust, *, copy: bool) -> Any:
 
     parallel = any(entry.codec for entry in contents.entries)
     buffers = spread(buffer, contents.entries, parallel=parallel)
-    return unpickle(contents.stream, buffers, trust, foreign=False)
+    return unpickle(contents.stream, buffers, trust)

@@ -237,7 +237,7 @@ class SmartSerializer:
         if name == SerializationFormat.FRAME:
             return read_frame(contents, self.trust, copy=copy)
         if name == SerializationFormat.PICKLE:
-            return unpickle(contents.stream, (), self.trust, foreign=False)
+            return unpickle(contents.stream, (), self.trust)
         return _read_format(SerializationFormat(name), contents.stream)
 
 

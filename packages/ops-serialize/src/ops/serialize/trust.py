@@ -103,11 +103,11 @@ def is_allowed(full: str) -> bool:
     return name in ALLOWED.get(module, ()) or full in _registered
 
 
-def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust, *, foreign: bool = True) -> Any:
+def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust, *, foreign: bool = False) -> Any:
     """Rebuild an object from its stream; the MAC of a `Signed` stream was checked before.
 
     *foreign* streams come from the `pickle` module itself, so that NumPy's own pickles are allowed,
-    which can be forged (see `rebuilding`). Containers never hold those.
+    which can be forged (see `rebuilding`). Ours never hold those.
 
     Raises `UntrustedDataError`, or `CorruptDataError` when the stream makes no object.
     """

@@ -19,7 +19,7 @@ from ops.serialize.errors import (
     UnsupportedTypeError,
 )
 from ops.serialize.formats import FORMAT_IDS, SerializationFormat
-from ops.serialize.packing import pack, pickle_parts
+from ops.serialize.packing import pack, pickle_parts, pickled
 from ops.serialize.trust import MAC_SIZE, Signed, unpickle
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Encoding", "ValueCodec"]
 
 _FRAME = FORMAT_IDS[SerializationFormat.FRAME]
+_NUMPY = b"numpy"  # in every stream that names something of NumPy
 
 
 class Encoding:
@@ -71,6 +72,10 @@ class ValueCodec:
             data = pickle.dumps(value, 5, buffer_callback=large.append)
             if large and sum(memoryview(b).nbytes for b in large) < self._blob_from:
                 data, large = pickle.dumps(value, 5), []
+            if (
+                _NUMPY in data
+            ):  # again, in terms that cannot be forged; values without arrays pay nothing
+                data = pickled(value)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UnsupportedTypeError(
                 f"A {type(value).__module__}.{type(value).__qualname__} cannot be stored: {error}",

@@ -114,7 +114,7 @@ def _load_pickle(path: pathlib.Path, trust: Trust) -> Any:
             f"{str(path)!r} is a raw pickle without a signature.",
             suggestions=("Write the model with ops.serialize.dump(..., trust=Signed(key)).",),
         )
-    return unpickle(path.read_bytes(), (), trust)
+    return unpickle(path.read_bytes(), (), trust, foreign=True)
 
 
 def _load_joblib(path: pathlib.Path, trust: Trust) -> Any:
