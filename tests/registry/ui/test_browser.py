@@ -164,6 +164,43 @@ def test_of_thousands_of_metrics_those_in_sight_are_drawn_and_any_is_found(
     page.locator(".chart").nth(100).locator("canvas").wait_for()
 
 
+#: Keeps what is drawn, whose labels are in no document.
+_KEPT_PLOTS = """
+window.plots = [];
+Object.defineProperty(window, "uPlot", {
+  configurable: true,
+  get() { return this.drawing; },
+  set(made) { this.drawing = new Proxy(made, { construct: (kind, given) => {
+    window.plots.push(new kind(...given));
+    return window.plots.at(-1);
+  } }); },
+});
+"""
+
+
+def test_axes_have_whole_steps_and_texts_that_differ(store: Any, server: Any, page: Any) -> None:
+    tracker = store.context.experiment_tracker
+    with tracker.run_context(store.experiment_id, "short") as run:
+        for step in range(3):
+            tracker.log_metric(run.run_id, "loss", 1000 + step / 10_000, step)
+    page.add_init_script(_KEPT_PLOTS)
+    page.goto(f"{server()}runs/{run.run_id}")
+    page.wait_for_selector(".chart canvas")
+
+    def texts(axis: int) -> list[str]:
+        while not (found := page.evaluate(f"window.plots.at(-1)?.axes[{axis}]._values")):
+            page.wait_for_timeout(50)
+        return list(found)
+
+    assert texts(0) == ["0", "1", "2"]
+    assert len(texts(1)) == len(set(texts(1))) > 2
+    assert all(999.9 < float(text) < 1000.1 for text in texts(1))
+    page.select_option("#axis", "time")
+    while texts(0) == ["0", "1", "2"]:
+        page.wait_for_timeout(50)
+    assert len(texts(0)) == len(set(texts(0))) > 2
+
+
 def test_a_run_that_is_erased_while_its_page_is_open_says_so(
     store: Any, server: Any, page: Any
 ) -> None:

@@ -22,6 +22,13 @@
     });
   }
 
+  const WHOLE = [...Array(15).keys()].flatMap((power) => [1, 2, 5].map((n) => n * 10 ** power)); // there is no step 0.2
+  const plain = (digits) => (_, v) => (v === null || v === undefined ? "–" : String(+v.toPrecision(digits)));
+  const tick = (v, gap) => { // so many digits that two neighbours differ
+    const digits = v && gap ? Math.floor(Math.log10(Math.abs(v))) - Math.floor(Math.log10(gap)) + 2 : 4;
+    const rounded = +v.toPrecision(Math.min(Math.max(digits, 1), 15));
+    return Math.abs(rounded) < 1e6 ? String(rounded) : rounded.toExponential().replace("+", "");
+  };
   const MOST = 60; // so many charts at once: more of them nobody looks at, and no browser draws gladly
 
   class Charts {
@@ -126,6 +133,7 @@
       });
       const xs = [...new Set(tables.flatMap((table) => [...table.keys()]))].sort((a, b) => a - b);
       const log = one("#log").checked;
+      const timed = one("#axis").value === "time";
       const data = [xs, ...tables.map((table) => xs.map((x) => {
         const y = table.get(x);
         return y === undefined || (log && y !== null && y <= 0) ? undefined : y;
@@ -134,17 +142,19 @@
       this.plots.get(metric)?.destroy();
       const grid = { stroke: ink("--line"), width: 1 };
       const axis = { stroke: ink("--soft"), grid, ticks: grid };
+      const values = (isEven) => (_, ticks, __, ___, gap) => ticks.map((v) => (v === null ? "" : tick(v, isEven && gap)));
+      const wide = (_, texts) => Math.max(62, 7 * Math.max(0, ...(texts || []).map((text) => text.length)) + 16);
       const few = xs.length < 30;
       this.plots.set(metric, new uPlot({
         width: Math.max(frame.clientWidth - 14, 200),
         height: 220,
         scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
-        axes: [axis, { ...axis, size: 62, values: (_, ticks) => ticks.map((v) => (v === null ? "" : String(+v.toPrecision(4)))) }],
+        axes: [timed ? { ...axis, values: values(true) } : { ...axis, incrs: WHOLE }, { ...axis, values: values(!log), size: wide }],
         cursor: { drag: { x: true, y: true, uni: 30 } },
         legend: { show: true },
-        series: [{ label: one("#axis").value === "time" ? "seconds" : "step" }, ...this.runs.map((run, i) => ({
+        series: [{ label: timed ? "seconds" : "step", value: plain(15) }, ...this.runs.map((run, i) => ({
           label: run.name || run.id, stroke: colours[i % colours.length], width: 1.5, spanGaps: true, points: { show: few },
-          value: (_, v) => (v === null || v === undefined ? "–" : String(+v.toPrecision(6))),
+          value: plain(6),
         }))],
       }, data, frame));
     }
