@@ -107,6 +107,53 @@ def test_from_an_experiment_to_compared_runs_with_the_keyboard(
     playwright.expect(page.locator("#values tr.same").first).to_be_visible()
 
 
+_CHOOSES_AT_ONCE = """
+new MutationObserver((_, self) => {
+  if (!document.querySelector("th[aria-sort=descending]")) return;
+  self.disconnect();
+  const select = document.querySelector("#search select[name=summary]");
+  select.value = "max";
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+}).observe(document.querySelector("#runs"), { childList: true, subtree: true });
+"""
+
+
+def test_what_is_chosen_when_the_sorted_runs_are_seen_keeps_them_sorted(
+    store: Any, server: Any, page: Any
+) -> None:
+    page.goto(f"{server()}experiments/{store.experiment_id}")
+    page.evaluate(_CHOOSES_AT_ONCE)
+    page.click("th >> text=metrics.auc")
+    page.wait_for_url(re.compile("summary=max"))
+    sorted_by = page.locator("th[aria-sort=descending]")
+    playwright.expect(sorted_by).to_have_text("metrics.auc")
+
+
+def test_going_back_shows_what_was_there_and_the_form_that_led_to_it(
+    store: Any, server: Any, page: Any
+) -> None:
+    page.goto(f"{server()}experiments/{store.experiment_id}")
+    summary = page.locator("#search select[name=summary]")
+    sorted_by = page.locator("th[aria-sort=descending]")
+    page.click("th >> text=metrics.auc")
+    playwright.expect(sorted_by).to_have_text("metrics.auc")
+    page.select_option("#search select[name=summary]", "max")
+    page.wait_for_url(re.compile("summary=max"))
+    page.click("tr[data-run] a >> nth=0")
+    page.wait_for_selector("h1")
+    page.go_back()
+    playwright.expect(summary).to_have_value("max")
+    playwright.expect(sorted_by).to_have_text("metrics.auc")
+    page.go_back()
+    playwright.expect(summary).to_have_value("last")
+    playwright.expect(sorted_by).to_have_text("metrics.auc")
+    page.go_back()
+    playwright.expect(sorted_by).to_have_count(0)
+    page.check("#search input[name=differing]")
+    page.wait_for_url(re.compile("differing=1"))
+    assert re.search("order=(&|$)", page.url)
+
+
 def test_a_live_run_of_another_process_appears_within_two_seconds(
     store: Any, server: Any, page: Any
 ) -> None:

@@ -80,8 +80,8 @@
     }
   });
 
-  // The sort order and the columns live in the table's links; the form must send the same ones.
-  document.addEventListener("htmx:afterSettle", () => {
+  // The sort order lives in the table's links; the form must send the same one, from when it is seen.
+  document.addEventListener("htmx:afterSwap", () => {
     const query = new URLSearchParams(location.search);
     if (one("#order")) one("#order").value = query.get("order") || "";
     count();
