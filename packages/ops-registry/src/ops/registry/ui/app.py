@@ -161,7 +161,14 @@ class _Pages:
         if not 0 < len(run_ids) <= _MOST_COMPARED:
             raise ValidationError(f"Choose 1 to {_MOST_COMPARED} runs to compare.")
         found = [self._tracker.get_run(run_id) for run_id in dict.fromkeys(run_ids)]
-        return self._show(request, "compare.html", runs=found, comparison=compare(found))
+        experiments = dict.fromkeys(run.experiment_id for run in found)
+        return self._show(
+            request,
+            "compare.html",
+            runs=found,
+            experiments=[self._tracker.get_experiment(each) for each in experiments],
+            comparison=compare(found),
+        )
 
     def models(self, request: Request) -> Response:
         """List the models, each with its newest version and the one in production."""

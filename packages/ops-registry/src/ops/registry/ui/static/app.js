@@ -86,5 +86,6 @@
     if (one("#order")) one("#order").value = query.get("order") || "";
     count();
   });
+  addEventListener("pageshow", count); // a browser that goes back ticks the boxes that were
   one("#only-differing")?.dispatchEvent(new Event("change", { bubbles: true }));
 })();
