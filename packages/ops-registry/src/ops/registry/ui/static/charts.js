@@ -197,8 +197,9 @@
   function parallel(box) {
     const { runs, axes: all } = JSON.parse(box.dataset.numbers);
     const axes = all.slice(0, 16); // more of them are too narrow to read
-    const width = Math.max(160 * axes.length, 600), height = 300, top = 34, bottom = 270;
+    const width = Math.max(120 * axes.length, box.clientWidth), height = 300, top = 34, bottom = 270;
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Parallel coordinates of the runs" });
+    picture.style.minWidth = `${120 * axes.length}px`;
     const place = (i) => 60 + (i * (width - 120)) / (axes.length - 1);
     const scales = axes.map((axis) => scaleOf(axis.values));
     const y = (i, v) => bottom - scales[i].at(v) * (bottom - top);
@@ -221,7 +222,7 @@
       const texts = [[axis.name, 14], [shown(scales[i].high), 28], [shown(scales[i].low), 286]];
       for (const [text, at] of texts) {
         const label = svg("text", { x: place(i), y: at, "text-anchor": "middle" });
-        label.textContent = text.length > 24 ? text.slice(0, 23) + "…" : text;
+        label.textContent = text.length > 18 ? `${text.slice(0, 7)}…${text.slice(-10)}` : text; // what differs is at the end
         picture.append(label);
       }
       const brush = svg("rect", { x: place(i) - 9, width: 18, y: 0, height: 0, class: "brush" });
