@@ -71,6 +71,20 @@ def page(browser: Any) -> Iterator[Any]:
     assert wrong == []
 
 
+#: Keeps what is drawn, whose labels are in no document.
+_KEPT_PLOTS = """
+window.plots = [];
+Object.defineProperty(window, "uPlot", {
+  configurable: true,
+  get() { return this.drawing; },
+  set(made) { this.drawing = new Proxy(made, { construct: (kind, given) => {
+    window.plots.push(new kind(...given));
+    return window.plots.at(-1);
+  } }); },
+});
+"""
+
+
 def test_from_an_experiment_to_compared_runs_with_the_keyboard(
     store: Any, server: Any, page: Any
 ) -> None:
@@ -189,6 +203,37 @@ with MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])) as context:
     assert took < (2 if os.environ.get("OPS_FAULTS") == "full" else 10)
 
 
+def test_who_has_zoomed_into_a_live_run_stays_there(store: Any, server: Any, page: Any) -> None:
+    tracker = store.context.experiment_tracker
+    run = tracker.start_run(store.experiment_id, "goes on")
+    for step in range(40):
+        tracker.log_metric(run.run_id, "loss", 1.0 / (step + 1), step)
+    page.add_init_script(_KEPT_PLOTS)
+    page.goto(f"{server()}runs/{run.run_id}")
+    page.wait_for_selector(".chart canvas")
+    box = page.locator(".u-over").bounding_box()
+    at = [box["x"] + box["width"] * share for share in (0.25, 0.5)]
+    page.mouse.move(at[0], box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(at[1], box["y"] + 50, steps=4)
+    page.mouse.up()
+    scale = "[window.plots.at(-1).scales.x.min, window.plots.at(-1).scales.x.max].map(Math.round)"
+    zoomed = page.evaluate(scale)
+    assert 5 < zoomed[0] < zoomed[1] < 25
+
+    def follow(step: int) -> None:
+        tracker.log_metric(run.run_id, "loss", 0.0, step)
+        while page.evaluate("window.plots.at(-1).data[0].at(-1)") != step:
+            page.wait_for_timeout(50)
+
+    follow(40)
+    assert page.evaluate(scale) == zoomed
+    page.mouse.dblclick(at[1], box["y"] + 50)
+    follow(41)
+    assert page.evaluate(scale) == [0, 41]
+    tracker.end_run(run.run_id)
+
+
 def test_of_thousands_of_metrics_those_in_sight_are_drawn_and_any_is_found(
     store: Any, server: Any, page: Any
 ) -> None:
@@ -212,20 +257,6 @@ def test_of_thousands_of_metrics_those_in_sight_are_drawn_and_any_is_found(
     assert page.inner_text("#shown") == "120 of 3000 metrics"
     page.locator(".chart").nth(100).scroll_into_view_if_needed()
     page.locator(".chart").nth(100).locator("canvas").wait_for()
-
-
-#: Keeps what is drawn, whose labels are in no document.
-_KEPT_PLOTS = """
-window.plots = [];
-Object.defineProperty(window, "uPlot", {
-  configurable: true,
-  get() { return this.drawing; },
-  set(made) { this.drawing = new Proxy(made, { construct: (kind, given) => {
-    window.plots.push(new kind(...given));
-    return window.plots.at(-1);
-  } }); },
-});
-"""
 
 
 def test_axes_have_whole_steps_and_texts_that_differ(store: Any, server: Any, page: Any) -> None:

@@ -139,24 +139,35 @@
         return y === undefined || (log && y !== null && y <= 0) ? undefined : y;
       }))];
       frame.classList.toggle("void", !data.slice(1).some((ys) => ys.some((y) => y !== null && y !== undefined)));
-      this.plots.get(metric)?.destroy();
+      const few = xs.length < 30;
+      const look = [timed, log, few, frame.clientWidth, ink("--line")].join();
+      const shown = this.plots.get(metric);
+      if (shown?.look === look) { // a run that goes on: where the visitor has zoomed to stays
+        shown.setData(data, !shown.zoomed);
+        if (shown.zoomed) shown.redraw();
+        return;
+      }
+      shown?.destroy();
       const grid = { stroke: ink("--line"), width: 1 };
       const axis = { stroke: ink("--soft"), grid, ticks: grid };
       const values = (isEven) => (_, ticks, __, ___, gap) => ticks.map((v) => (v === null ? "" : tick(v, isEven && gap)));
       const wide = (_, texts) => Math.max(62, 7 * Math.max(0, ...(texts || []).map((text) => text.length)) + 16);
-      const few = xs.length < 30;
-      this.plots.set(metric, new uPlot({
+      const made = new uPlot({
         width: Math.max(frame.clientWidth - 14, 200),
         height: 220,
         scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
         axes: [timed ? { ...axis, values: values(true) } : { ...axis, incrs: WHOLE }, { ...axis, values: values(!log), size: wide }],
         cursor: { drag: { x: true, y: true, uni: 30 } },
         legend: { show: true },
+        hooks: { setSelect: [(plot) => (plot.zoomed = true)] },
         series: [{ label: timed ? "seconds" : "step", value: plain(15) }, ...this.runs.map((run, i) => ({
           label: run.name || run.id, stroke: colours[i % colours.length], width: 1.5, spanGaps: true, points: { show: few },
           value: plain(6),
         }))],
-      }, data, frame));
+      }, data, frame);
+      made.look = look;
+      made.over.addEventListener("dblclick", () => (made.zoomed = false));
+      this.plots.set(metric, made);
     }
 
     follow(id) {
