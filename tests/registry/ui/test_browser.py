@@ -302,6 +302,24 @@ def test_text_of_the_store_runs_no_script(store: Any, server: Any, page: Any) ->
     assert page.title() != "owned"
 
 
+def test_pictures_of_a_run_are_seen_and_run_no_script(store: Any, server: Any, page: Any) -> None:
+    tracker = store.context.experiment_tracker
+    drawn = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30">'
+        "<script>parent.document.title = 'owned'</script></svg>"
+    )
+    with tracker.run_context(store.experiment_id, "drawn") as run:
+        for name in ("a b/plot.svg", "zoo.SVG", "page.html"):
+            tracker.log_text(run.run_id, drawn, name)
+        tracker.log_text(run.run_id, drawn + " " * (17 << 20), "large.svg")
+    page.goto(f"{server()}runs/{run.run_id}")
+    playwright.expect(page.locator("figcaption")).to_have_text(["a b/plot.svg", "zoo.SVG"])
+    widths = "[...document.images].map((image) => image.naturalWidth)"
+    while page.evaluate(widths) != [40, 40]:
+        page.wait_for_timeout(50)
+    assert page.title() != "owned"
+
+
 def test_a_version_is_promoted_by_click_and_only_when_allowed(
     store: Any, server: Any, page: Any
 ) -> None:

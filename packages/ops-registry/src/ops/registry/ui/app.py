@@ -21,7 +21,7 @@ from ops.registry.errors import NotFoundError
 from ops.registry.records import ModelStage
 from ops.registry.ui import api
 from ops.registry.ui.comparisons import compare
-from ops.registry.ui.downloads import download
+from ops.registry.ui.downloads import download, pictures_of
 from ops.registry.ui.lineage import origin_of
 from ops.registry.ui.runtables import PAGE_SIZES, SUMMARIES, TableView, page_of_runs
 from ops.registry.ui.security import Gate
@@ -146,6 +146,7 @@ class _Pages:
             experiment=self._tracker.get_experiment(run.experiment_id),
             parent=parent,
             children=self._tracker.list_child_runs(run.run_id),
+            pictures=pictures_of(run),
             models=self._registry.search_models(f"run_id = '{run.run_id}'"),
         )
 

@@ -1,4 +1,4 @@
-"""Artifacts as downloads: a file as it is, a folder as a zip, from wherever the store keeps them.
+"""Artifacts as downloads and pictures: a file as it is, a folder as a zip, from wherever it is kept.
 
 Files on this machine are sent from their place. What is in a bucket or a volume, and what has to be packed, goes
 through a folder that is removed when the answer has been sent, or cannot be.
@@ -6,6 +6,7 @@ through a folder that is removed when the answer has been sent, or cannot be.
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import shutil
 import tempfile
@@ -20,10 +21,14 @@ from ops.foundation.files import safe_join
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from ops.registry.records import Run
+    from ops.registry.records import Artifact, Run
     from ops.registry.tracking.tracker import ExperimentTracker
 
-__all__ = ["download"]
+__all__ = ["download", "pictures_of"]
+
+# Kinds that an <img> shows, in which none of them runs a script.
+_PICTURES = frozenset((".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".svg"))
+_MOST_PICTURES, _LARGEST_PICTURE = 48, 16 << 20
 
 
 def download(tracker: ExperimentTracker, run: Run, asked: str, *, is_local: bool) -> Response:
@@ -44,6 +49,17 @@ def download(tracker: ExperimentTracker, run: Run, asked: str, *, is_local: bool
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def pictures_of(run: Run) -> list[Artifact]:
+    """Return the artifacts of *run* that its page shows as pictures, by their names."""
+    found = (
+        artifact
+        for artifact in sorted(run.artifacts, key=lambda each: each.path)
+        if pathlib.PurePath(artifact.path).suffix.lower() in _PICTURES
+        and artifact.size <= _LARGEST_PICTURE
+    )
+    return list(itertools.islice(found, _MOST_PICTURES))
 
 
 def _fetched(
