@@ -138,6 +138,11 @@ def test_progress_that_is_not_known_is_none():
     assert f.create_progress_bar(math.nan, 10, width=4).startswith("|░░░░|")
 
 
+def test_what_a_row_does_not_have_leaves_its_column_to_the_numbers():
+    table = f.format_table([{"n": 1.5}, {"m": "x"}, {"n": 22}])
+    assert table.splitlines()[2:] == ["1.5", "     x", " 22"]
+
+
 def test_colours_and_tabs_do_not_shift_a_table():
     red = "\x1b[31mred\x1b[0m"
     table = f.format_table([[red, 1], ["a\tb", 22]], ["x", "y"], max_width=4)

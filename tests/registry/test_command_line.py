@@ -55,8 +55,15 @@ def test_runs_are_compared(call, two):
 def test_tables_line_up(context, two, capsys):
     assert main(["runs", "--path", str(context.path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["run_id", "name", "status", "params.depth", "metrics.auc"]
-    assert len(lines) == 4
+    assert lines[0].split() == [
+        "run_id",
+        "name",
+        "status",
+        "started",
+        "params.depth",
+        "metrics.auc",
+    ]
+    assert [line.split()[0] for line in lines[2:]] == two[::-1]  # the newest first
 
 
 def test_models_are_promoted_and_rolled_back(call, registry, artifact):

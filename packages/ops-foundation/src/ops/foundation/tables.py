@@ -71,7 +71,7 @@ def _as_rows(
             if headers is None
             else list(headers)
         )
-        return names, [[row.get(n, "") for n in names] for row in rows]
+        return names, [[row.get(n) for n in names] for row in rows]
     return None if headers is None else list(headers), list(rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime as dt
 import json
 import math
 import os
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """examples:
   ops-registry runs --path ./mlops_data --filter "metrics.auc > 0.9" --order "metrics.auc DESC"
-  ops-registry compare 0198f3 0198f4 --path ./mlops_data
+  ops-registry compare RUN_ID RUN_ID --differing --path ./mlops_data
   ops-registry promote credit_risk 3 Production --path ./mlops_data
   ops-registry export ./backup --experiment tuning --path ./mlops_data
   ops-registry ui --path ./mlops_data
@@ -87,7 +88,7 @@ def _print(result: Any, *, as_json: bool) -> None:
 
     if isinstance(result, list):
         columns = list(dict.fromkeys(key for row in result for key in row))
-        rows = [[_shown(row.get(key, "")) for key in columns] for row in result]
+        rows = [[_shown(row.get(key)) for key in columns] for row in result]
         print(format_table(rows, columns, max_width=40) if rows else "none")
     else:
         for key, value in result.items():
@@ -106,7 +107,7 @@ def _strict(value: Any) -> Any:
 
 def _shown(value: Any) -> Any:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return float(f"{value:.6g}")
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
@@ -140,11 +141,12 @@ def _runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     found = tracker.search_runs(
         [e.experiment_id for e in chosen],
         filter=asked.filter,
-        order_by=asked.order,
+        order_by=asked.order or "start_time DESC",
         limit=asked.limit,
     )
     return [
         {"run_id": r.run_id, "name": r.name, "status": str(r.status)}
+        | {"started": r.start_time.astimezone(dt.UTC).isoformat(" ", "seconds")}
         | {f"params.{k}": v for k, v in r.parameters.items()}
         | {f"metrics.{k}": v for k, v in r.metrics.items()}
         for r in found
@@ -293,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_reading(command: Command, search: argparse.ArgumentParser) -> None:
-    runs = command("runs", _runs, "list or search runs", search)
+    runs = command("runs", _runs, "list or search runs, the newest first", search)
     runs.add_argument("--experiment", help="only of the experiment with this name")
     compare = command("compare", _compare, "show runs side by side")
     compare.add_argument("run_id", nargs="+")
