@@ -171,6 +171,26 @@ def test_going_back_shows_what_was_there_and_the_form_that_led_to_it(
     assert re.search("order=(&|$)", page.url)
 
 
+def test_a_server_that_is_gone_is_not_met_with_silence(
+    store: Any, server: Any, browser: Any
+) -> None:
+    page = browser.new_page()  # not the one that fails with what the browser says of this
+    page.goto(f"{server()}experiments/{store.experiment_id}")
+    sorting = "**/experiments/*order=*"
+    for fails, said in (
+        (lambda route: route.abort(), "Is it still running?"),
+        (lambda route: route.fulfill(status=500), "(500)"),
+    ):
+        page.route(sorting, fails)
+        page.click("th >> text=metrics.auc")
+        playwright.expect(page.locator("#unanswered")).to_contain_text(said)
+        page.unroute(sorting)
+    page.click("th >> text=metrics.auc")
+    playwright.expect(page.locator("th[aria-sort=descending]")).to_have_text("metrics.auc")
+    playwright.expect(page.locator("#unanswered")).to_have_count(0)
+    page.close()
+
+
 def test_a_live_run_of_another_process_appears_within_two_seconds(
     store: Any, server: Any, page: Any
 ) -> None:

@@ -86,6 +86,13 @@
     if (one("#order")) one("#order").value = query.get("order") || "";
     count();
   });
+  for (const event of ["htmx:sendError", "htmx:responseError"]) document.addEventListener(event, ({ detail }) => {
+    one("#unanswered")?.remove();
+    const note = Object.assign(document.createElement("p"), { id: "unanswered", className: "problem", role: "alert" });
+    const status = detail.xhr?.status;
+    note.textContent = status ? `The server could not answer (${status}).` : "The server does not answer. Is it still running?";
+    one("#runs")?.prepend(note);
+  });
   addEventListener("pageshow", count); // a browser that goes back ticks the boxes that were
   one("#only-differing")?.dispatchEvent(new Event("change", { bubbles: true }));
 })();

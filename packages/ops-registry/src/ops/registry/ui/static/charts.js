@@ -109,8 +109,11 @@
       const ids = this.runs.map((run) => run.id).join(",");
       const name = metric.split("/").map(encodeURIComponent).join("/");
       this.curves.set(metric, {}); // so that it is asked for once
-      const answer = await fetch(`/api/curves/${name}?runs=${encodeURIComponent(ids)}&x=${axis}`);
-      if (!answer.ok) return;
+      const answer = await fetch(`/api/curves/${name}?runs=${encodeURIComponent(ids)}&x=${axis}`).catch(() => null);
+      if (!answer?.ok) {
+        this.curves.delete(metric); // asked for again when it comes into sight again
+        return;
+      }
       const curves = await answer.json();
       if (!this.frames.has(metric) || axis !== one("#axis").value) return; // nobody wants it any more
       this.curves.set(metric, curves);
