@@ -147,7 +147,7 @@ def test_a_recursive_computation_of_the_same_key_does_not_deadlock(make: Make) -
     assert cache.get_or_compute("k", lambda: cache.get_or_compute("k", lambda: 1) + 1) in {1, 2}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     strategy=st.sampled_from(list(CacheStrategy)),
     steps=st.lists(

@@ -146,7 +146,7 @@ def test_a_flipped_bit_in_an_archive_costs_its_message_and_is_reported(tmp_path,
     assert not log.verify().is_whole
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.binary(max_size=300), max_size=30), compress=st.booleans())
 def test_any_bytes_come_back_from_an_archive(tmp_path, rows, compress) -> None:
     path = tmp_path / "a.npz"
@@ -259,7 +259,7 @@ def test_a_damaged_segment_is_kept_when_it_is_laid_out(tmp_path) -> None:
 
 @pytest.mark.parametrize("layout", ["entries", "columnar"])
 @given(seed=st.randoms(use_true_random=False))
-@settings(max_examples=30, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 def test_any_damage_to_an_archive_is_reported_and_never_a_crash(tmp_path, layout, seed) -> None:
     folder = tmp_path / f"{layout}_data_log"
     if not folder.exists():

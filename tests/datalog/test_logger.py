@@ -69,9 +69,7 @@ def test_what_was_put_can_be_read_at_once(logger) -> None:
     assert contents(logger) == [(1, 5, b"now")]
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(
     packages=st.lists(
         st.tuples(

@@ -107,9 +107,7 @@ def test_a_damaged_segment_is_not_sealed(sealed) -> None:
 times = st.lists(st.integers(0, 30), max_size=30)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     producers=st.lists(times, min_size=1, max_size=4),
     start=st.integers(0, 31),

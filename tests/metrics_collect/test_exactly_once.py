@@ -135,7 +135,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(actions=st.lists(ACTIONS, max_size=8), ledger_beside=st.booleans())
 def test_any_schedule_counts_every_row_exactly_once(actions, ledger_beside):
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:

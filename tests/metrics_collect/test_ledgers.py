@@ -96,9 +96,7 @@ def test_a_newer_format_is_refused(tmp_path):
 SPANS = st.lists(st.tuples(st.integers(0, 23), st.integers(1, 6)), max_size=8)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(SPANS)
 def test_gaps_and_closed_slices_cover_every_hour_exactly(tmp_path_factory, spans):
     ledger = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.sqlite")

@@ -80,7 +80,7 @@ def plainly(rows):
 
 @pytest.mark.parametrize("engine", ["arrow", "duckdb"])
 @pytest.mark.parametrize("memory_bytes", [200_000_000, 50])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=ROWS, cuts=st.lists(st.integers(0, 40), max_size=4))
 def test_any_cut_engine_and_spill_gives_what_plain_python_gives(engine, memory_bytes, rows, cuts):
     if engine == "duckdb":
@@ -92,7 +92,7 @@ def test_any_cut_engine_and_spill_gives_what_plain_python_gives(engine, memory_b
     assert rollup.group().to_pylist() == plainly(rows)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=ROWS, cut=st.integers(0, 40))
 def test_parts_merge_in_any_order_and_any_nesting(rows, cut):
     def part(rows):
@@ -105,7 +105,7 @@ def test_parts_merge_in_any_order_and_any_nesting(rows, cut):
     assert left.group().to_pylist() == plainly(rows)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(rows=ROWS)
 def test_stored_and_pickled_rollups_are_the_same(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("rollup") / "r.parquet"

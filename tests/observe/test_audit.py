@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.foundation.errors import ValidationError
@@ -140,7 +140,6 @@ def test_an_altered_entry_is_named_even_when_its_own_hash_is_mended(written, tmp
         verify([*written[:3], lines[3], *written[4:]], tmp_path)
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_no_single_byte_can_change_unnoticed(written, tmp_path_factory, data) -> None:
     whole = bytearray(b"".join(written))

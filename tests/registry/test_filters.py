@@ -127,7 +127,7 @@ EXPRESSIONS = st.recursive(questions(), combined, max_leaves=4)
 ORDERS = st.sampled_from(["metrics.m", "params.p", "tags.t", "name", "start_time", "end_time"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows(), EXPRESSIONS, ORDERS, st.booleans(), st.integers(0, 4), st.integers(0, 6))
 def test_columns_rows_and_a_naive_evaluation_agree(made, asked, field, descending, limit, split):
     text, holds = asked

@@ -231,7 +231,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=50, deadline=None)
+TestBreakerMachine.settings = settings(max_examples=50)
 
 
 def test_an_observer_that_fails_neither_hides_the_error_nor_keeps_the_probes_place(

@@ -122,7 +122,7 @@ def test_writing_a_wrong_shape_is_refused(array) -> None:
         array.write_data((1, 3), [1, 2, 3])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     prototype=hnp.arrays(
         st.sampled_from(["i2", "f4", "u8"]), hnp.array_shapes(min_dims=1, max_dims=3)

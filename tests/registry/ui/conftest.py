@@ -1,15 +1,23 @@
-"""A store with something to see in it."""
+"""A store with something to see in it, a real server on it, and headless Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ops.registry import MLOpsConfig, MLOpsContext, ModelStage, RunStatus
+
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+OPTIONS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @dataclasses.dataclass
@@ -64,3 +72,53 @@ def store(tmp_path: Path) -> Iterator[Store]:
     filled = fill(tmp_path / "store")
     yield filled
     filled.context.cleanup()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    playwright.expect.set_options(timeout=20_000)  # a machine that runs other tests too may be slow
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("There is no Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=program, args=OPTIONS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def server(store: Any) -> Iterator[Callable[..., str]]:
+    """Start `ops-registry ui` on the store; returns the address that it prints."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> str:
+        path = str(store.context.path)
+        command = [sys.executable, "-m", "ops.registry", "ui", "--path", path, "--port", "0"]
+        process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stderr
+        line = process.stderr.readline()
+        assert line.startswith("Open http://127.0.0.1:"), line
+        return line.removeprefix("Open ").strip()
+
+    yield start
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr
+        process.stderr.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page; a message on the console, an error or a failed request fails the test."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    opened = context.new_page()
+    wrong: list[str] = []
+    opened.on("console", lambda m: wrong.append(m.text) if m.type in {"error", "warning"} else None)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("response", lambda r: wrong.append(r.url) if r.status >= 400 else None)
+    yield opened
+    context.close()
+    assert wrong == []
