@@ -71,3 +71,13 @@ def test_the_page_marks_the_best_value_of_each_metric(context, tracker, experime
             tracker.log_metrics(run.run_id, {"auc": value, "val_loss": value, "same": 1.0})
     text = write_page(context, tmp_path / "p.html").read_text()
     assert re.findall(r"<b title[^>]*>([^<]*)", text) == ["0.75", "0.25"]
+
+
+def test_the_page_says_how_many_runs_an_experiment_has(context, tracker, tmp_path):
+    told = tracker.create_experiment("told", "what it is for").experiment_id
+    alone = tracker.create_experiment("alone").experiment_id
+    for experiment_id in (told, told, alone):
+        tracker.end_run(tracker.start_run(experiment_id, "r").run_id)
+    text = write_page(context, tmp_path / "p.html", runs_per_experiment=1).read_text()
+    assert ">what it is for · 2 runs, the last 1 of them shown<" in text
+    assert ">1 run<" in text

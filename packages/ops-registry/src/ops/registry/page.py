@@ -85,11 +85,13 @@ def _experiment(context: MLOpsContext, experiment: Experiment, limit: int) -> st
     metrics = sorted({k for r in runs for k in r.metrics})
     best = {k: _best(k, runs) for k in metrics}
     rows = [_run_row(run, params, best) for run in reversed(runs)]
-    note = f", the last {limit} of them shown" if len(every) > limit else ""
+    count = f"{len(every)} run{'' if len(every) == 1 else 's'}"
+    note = f"{count}, the last {limit} of them shown" if len(every) > limit else count
+    told = [text for text in (experiment.description, note) if text]
     return "\n".join(
         [
             f"<h2>{_text(experiment.name)}</h2>",
-            f'<p class="soft">{_text(experiment.description)} {len(every)} runs{note}.</p>',
+            f'<p class="soft">{_text(" · ".join(told))}</p>',
             _table(["run", "status", "duration", *params, *metrics], rows),
             *(_curves(context, run) for run in reversed(runs)),
         ]
