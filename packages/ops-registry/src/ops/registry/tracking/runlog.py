@@ -49,7 +49,7 @@ FORMAT = 1
 MAIN = "main"
 #: Up to so many points are in the JSON view, from so many on they are in Parquet.
 IN_JSON, IN_PARQUET = 1_000, 10_000
-_STEPS = 2**63  # tables have 64 bits for one
+_FIRST_STEP, _LAST_STEP = -(2**63), 2**63 - 1  # tables have 64 bits for one
 Point = tuple[float, int, int]  # value, step, nanoseconds since the epoch
 
 
@@ -275,15 +275,24 @@ def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
 
 def point(key: str, value: Any, step: int, when: int | str) -> str:
     """Return one point of a metric as the JSON that journals have, or refuse it."""
+    if type(value) is not float or type(step) is not int:
+        value, step = _plain_point(key, value, step)
+    if not _FIRST_STEP <= step <= _LAST_STEP:
+        raise _no_point(key, value, step)
+    if math.isfinite(value):  # its repr is JSON, and several times faster than an encoder
+        return f"[{_quoted(key)},{value!r},{step},{when}]"
+    return f'[{_quoted(key)},{{"$float":"{value!r}"}},{step},{when}]'
+
+
+def _plain_point(key: str, value: Any, step: Any) -> tuple[float, int]:
+    """Return value and step as Python's own kinds."""
     try:
         number, whole = float(value), int(step)
     except (TypeError, ValueError, OverflowError) as error:
         raise _no_point(key, value, step) from error
-    if whole != step or not -_STEPS <= whole < _STEPS:
+    if whole != step:
         raise _no_point(key, value, step)
-    if math.isfinite(number):  # its repr is JSON, and several times faster than an encoder
-        return f"[{_quoted(key)},{number!r},{whole},{when}]"
-    return f'[{_quoted(key)},{{"$float":"{number!r}"}},{whole},{when}]'
+    return number, whole
 
 
 def _no_point(key: str, value: Any, step: Any) -> InvalidValueError:
