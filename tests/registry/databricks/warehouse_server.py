@@ -1,4 +1,4 @@
-"""A local stand-in for a Databricks SQL warehouse, in a process of its own: `python warehouse_server.py`.
+"""A local stand-in for a Databricks SQL warehouse, in a process of its own: `python warehouse_server.py FOLDER`.
 
 It prints its port. Clients speak the real protocol to it (TCLIService, Thrift binary over HTTP, with
 Arrow results, and presigned addresses for volumes). Statements run on Sail, an engine of the Spark
@@ -32,7 +32,6 @@ import re
 import shutil
 import socket
 import sys
-import tempfile
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -479,15 +478,13 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
 
 
 def main():
-    with tempfile.TemporaryDirectory(prefix="warehouse-") as own:
-        root = sys.argv[1] if len(sys.argv) > 1 else own
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
-        server.daemon_threads = True
-        server.warehouse = Warehouse(root)
-        server.warehouse.base = f"http://127.0.0.1:{server.server_port}"
-        server.processor = TCLIService.Processor(server.warehouse)
-        print(server.server_port, flush=True)
-        server.serve_forever()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
+    server.daemon_threads = True
+    server.warehouse = Warehouse(sys.argv[1])
+    server.warehouse.base = f"http://127.0.0.1:{server.server_port}"
+    server.processor = TCLIService.Processor(server.warehouse)
+    print(server.server_port, flush=True)
+    server.serve_forever()
 
 
 if __name__ == "__main__":
