@@ -161,3 +161,6 @@ def s3_server(folder: pathlib.Path, access_key: str, secret_key: str, bucket: st
         if running:
             stop()
         client.close()
+        for port in ports.values():
+            for left in pathlib.Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()  # it was killed, and puts them nowhere else
