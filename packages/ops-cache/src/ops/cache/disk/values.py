@@ -70,12 +70,11 @@ class ValueCodec:
         large: list[pickle.PickleBuffer] = []
         try:
             data = pickle.dumps(value, 5, buffer_callback=large.append)
-            if large and sum(memoryview(b).nbytes for b in large) < self._blob_from:
-                data, large = pickle.dumps(value, 5), []
-            if (
-                _NUMPY in data
-            ):  # again, in terms that cannot be forged; values without arrays pay nothing
-                data = pickled(value)
+            if (large or _NUMPY in data) and (
+                sum(memoryview(b).nbytes for b in large) < self._blob_from
+            ):
+                # Once more, arrays in terms that cannot be forged; values without any pay nothing.
+                data, large = pickled(value), []
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UnsupportedTypeError(
                 f"A {type(value).__module__}.{type(value).__qualname__} cannot be stored: {error}",
