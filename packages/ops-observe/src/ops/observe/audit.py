@@ -144,7 +144,7 @@ class AuditLogger:
             return
         self._torn = 0
         for line in self._journal.lines():
-            entry = None if line.entry is None else _entry(line.entry)
+            entry = line.read(_entry)
             if entry is None:
                 self._torn += 1
             else:
@@ -231,16 +231,13 @@ def _continue(last: bytes | None) -> tuple[int, str]:
         ) from error
 
 
-def _entry(fields: dict[str, Any]) -> AuditEntry | None:
-    try:
-        return AuditEntry(
-            sequence=fields["sequence"],
-            timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
-            action=fields["action"],
-            user=fields["user"],
-            resource=fields["resource"],
-            status=fields["status"],
-            details=fields["details"],
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
+def _entry(fields: dict[str, Any]) -> AuditEntry:
+    return AuditEntry(
+        sequence=fields["sequence"],
+        timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
+        action=fields["action"],
+        user=fields["user"],
+        resource=fields["resource"],
+        status=fields["status"],
+        details=fields["details"],
+    )

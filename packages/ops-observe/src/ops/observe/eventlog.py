@@ -34,19 +34,16 @@ class EventLog:
     def __iter__(self) -> Iterator[Event]:
         """Yield the events, oldest first; torn lines, and lines that are no events, are skipped."""
         for line in self._journal.lines():
-            event = None if line.entry is None else _event(line.entry)
+            event = line.read(_event)
             if event is not None:
                 yield event
 
 
-def _event(fields: dict[str, Any]) -> Event | None:
-    try:
-        return Event(
-            event_type=fields["event_type"],
-            timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
-            data=fields["data"],
-            source=fields["source"],
-            correlation_id=fields["correlation_id"],
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
+def _event(fields: dict[str, Any]) -> Event:
+    return Event(
+        event_type=fields["event_type"],
+        timestamp=dt.datetime.fromisoformat(fields["timestamp"]),
+        data=fields["data"],
+        source=fields["source"],
+        correlation_id=fields["correlation_id"],
+    )

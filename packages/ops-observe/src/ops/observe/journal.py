@@ -14,7 +14,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.foundation.errors import ValidationError, plain, text_of
 from ops.foundation.locks import FileLock
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["Journal", "Line"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,15 @@ class Line:
     number: int
     text: bytes
     entry: dict[str, Any] | None
+
+    def read(self, make: Callable[[dict[str, Any]], T]) -> T | None:
+        """Return what *make* makes of the entry, None for a line that says nothing of the kind."""
+        if self.entry is None:
+            return None
+        try:
+            return make(self.entry)
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 class Journal:
