@@ -16,12 +16,11 @@ import threading
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
-from ops.observe.errors import MetricValueError, SignatureError
-from ops.observe.sketch import Sketch, Stats
+from ops.observe.errors import SignatureError
+from ops.observe.sketch import Sketch, Stats, finite, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -130,7 +129,7 @@ class MetricsCollector:
     def increment(self, name: str, value: float = 1, tags: Tags = None) -> None:
         """Add *value* to a counter; raises MetricValueError for NaN and infinities."""
         if value != 1:
-            value = _finite(value)
+            value = finite(value)
         counts = self._local.counts
         key: _Key = name if not tags else _key(name, tags)
         try:
@@ -145,7 +144,7 @@ class MetricsCollector:
 
     def gauge(self, name: str, value: float, tags: Tags = None) -> None:
         """Set a gauge; the last value counts."""
-        self._gauges[_key(name, tags)] = _number(value)
+        self._gauges[_key(name, tags)] = number(value)
 
     def record_time(self, name: str, seconds: float, tags: Tags = None) -> None:
         """Count one duration; raises MetricValueError for NaN and infinities."""
@@ -160,13 +159,15 @@ class MetricsCollector:
         return Timer(self, name, tags)
 
     def _observe(self, kind: str, key: _Key, value: float) -> None:
-        value = _finite(value)
         sketches = self._local.sketches
         try:
             sketch = sketches[kind, key]
         except KeyError:
-            sketch = sketches[kind, key] = Sketch()
-        sketch.add(value)
+            sketch = Sketch()
+            sketch.add(value)  # first: a value that is refused makes no series
+            sketches[kind, key] = sketch
+        else:
+            sketch.add(value)
 
     # ------------------------------------------------------------------ bound handles
 
@@ -251,7 +252,7 @@ class Counter:
     def inc(self, value: float = 1) -> None:
         """Add *value*; raises MetricValueError for NaN and infinities."""
         if value != 1:
-            value = _finite(value)
+            value = finite(value)
         counts = self._collector._local.counts  # noqa: SLF001 - one class in two halves
         try:
             counts[self._key] += value
@@ -318,22 +319,6 @@ _collector = MetricsCollector()
 def get_metrics_collector() -> MetricsCollector:
     """Return the collector of this process."""
     return _collector
-
-
-def _number(value: Any) -> float:
-    """Return *value* as an int or float of Python's own, which every exporter can write."""
-    return value if type(value) is float or type(value) is int else float(value)
-
-
-def _finite(value: Any) -> float:
-    # One NaN would make a sum NaN for ever.
-    try:
-        number = _number(value)
-        if isfinite(number):
-            return number
-    except OverflowError:  # an int that no float holds
-        pass
-    raise MetricValueError(f"A measurement must be a finite number, not {value!r}.")
 
 
 def _series(key: _Key) -> Series:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ops.observe.errors import MetricValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["RELATIVE_ERROR", "Sketch", "Stats"]
+__all__ = ["RELATIVE_ERROR", "Sketch", "Stats", "finite", "number"]
 
 RELATIVE_ERROR = 0.01
 """Bound on |estimate - true| / |true| of a quantile, for TINY < |true| < LARGEST."""
@@ -70,6 +70,7 @@ class Sketch:
 
     def add(self, value: float) -> None:
         """Count *value*; NaN and infinities are refused and change nothing."""
+        value = finite(value)
         bucket = _bucket(value)
         self.total += value
         if value < self.minimum:  # noqa: PLR1730 - a call of min() costs as much as all the rest
@@ -114,17 +115,31 @@ class Sketch:
         return Stats(count, self.total, self.minimum, self.maximum, mean, p50, p95, p99)
 
 
-def _bucket(value: float) -> int:
+def number(value: Any) -> float:
+    """Return *value* as an int or float of Python's own, which every exporter can write."""
+    return value if type(value) is float or type(value) is int else float(value)
+
+
+def finite(value: Any) -> float:
+    """Return *value* as a number that can be summed: one NaN would make a sum NaN for ever.
+
+    Raises MetricValueError for NaN, infinities and integers that no float holds.
+    """
     try:
-        if value > TINY:
-            return min(LAST, max(1, math.ceil(math.log(value) * _SCALE + _SHIFT)))
-        if value < -TINY:
-            return -min(LAST, max(1, math.ceil(math.log(-value) * _SCALE + _SHIFT)))
-        if value == value:  # noqa: PLR0124 - false for NaN only
-            return 0
+        found = number(value)
+        if math.isfinite(found):
+            return found
     except OverflowError:
         pass
     raise MetricValueError(f"A measurement must be a finite number, not {value!r}.")
+
+
+def _bucket(value: float) -> int:
+    if value > TINY:
+        return min(LAST, max(1, math.ceil(math.log(value) * _SCALE + _SHIFT)))
+    if value < -TINY:
+        return -min(LAST, max(1, math.ceil(math.log(-value) * _SCALE + _SHIFT)))
+    return 0
 
 
 def _middle(bucket: int) -> float:
