@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 from ops.foundation.errors import ValidationError
 from ops.foundation.helpers import LazyImport
 from ops.resilience import requests
-from ops.resilience.errors import HTTPError
-from ops.resilience.requests import RetriedError
 from ops.resilience.retrying import with_retry
 
 if TYPE_CHECKING:
@@ -177,12 +175,10 @@ class HTTPClient(_Settings):
         def attempt() -> httpx.Response:
             if self._limiter is not None:
                 self._limiter.acquire()
-            try:
+            with requests.translating(method, path):
                 response: httpx.Response = self._built("Client").request(
                     method, self._address(path), **options
                 )
-            except (_httpx.HTTPError, _httpx.InvalidURL) as error:
-                raise requests.translated(error, method, path) from error
             if requests.is_failure(response):
                 requests.checked(response)
             return response
@@ -191,15 +187,11 @@ class HTTPClient(_Settings):
 
         def once() -> httpx.Response:
             # Around the breaker, which is to see the error itself.
-            try:
+            with requests.offering(repeatable=repeatable):
                 return requests.checked(guarded())
-            except HTTPError as error:
-                raise requests.offered_again(error, repeatable=repeatable) from error.__cause__
 
-        try:
+        with requests.giving_up():
             return self._retry(once)()
-        except RetriedError as exhausted:
-            raise exhausted.error from exhausted.error.__cause__
 
     def close(self) -> None:
         """Close the connections; a client that was given is left open."""
@@ -247,12 +239,10 @@ class AsyncHTTPClient(_Settings):
         async def attempt() -> httpx.Response:
             if self._limiter is not None:
                 await self._limiter.acquire_async()
-            try:
+            with requests.translating(method, path):
                 response: httpx.Response = await self._built("AsyncClient").request(
                     method, self._address(path), **options
                 )
-            except (_httpx.HTTPError, _httpx.InvalidURL) as error:
-                raise requests.translated(error, method, path) from error
             if requests.is_failure(response):
                 requests.checked(response)
             return response
@@ -261,15 +251,11 @@ class AsyncHTTPClient(_Settings):
 
         async def once() -> httpx.Response:
             # Around the breaker, which is to see the error itself.
-            try:
+            with requests.offering(repeatable=repeatable):
                 return requests.checked(await guarded())
-            except HTTPError as error:
-                raise requests.offered_again(error, repeatable=repeatable) from error.__cause__
 
-        try:
+        with requests.giving_up():
             return await self._retry(once)()
-        except RetriedError as exhausted:
-            raise exhausted.error from exhausted.error.__cause__
 
     async def aclose(self) -> None:
         """Close the connections; a client that was given is left open."""

@@ -6,6 +6,7 @@ not 2xx become `HTTPError` and `HTTPStatusError`.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import email.utils
 import re
@@ -85,25 +86,45 @@ def status_error(response: httpx.Response, body: str) -> HTTPStatusError:
     )
 
 
-def translated(error: Exception, method: str, url: str) -> HTTPError:
-    """Return our error for one of httpx, which is its cause."""
-    own = HTTPError(f"{method} {redacted(url)} failed: {type(error).__name__}: {error}")
-    own.__cause__ = error
-    return own
+@contextlib.contextmanager
+def translating(method: str, url: str) -> Iterator[None]:
+    """Raise an error of httpx as ours, whose cause it is."""
+    try:
+        yield
+    except (_httpx.HTTPError, _httpx.InvalidURL) as error:
+        message = f"{method} {redacted(url)} failed: {type(error).__name__}: {error}"
+        raise HTTPError(message) from error
 
 
-def offered_again(error: HTTPError, *, repeatable: bool) -> Exception:
-    """Return *error*, in a RetriedError if its request may be made again."""
-    cause = error.__cause__
+@contextlib.contextmanager
+def offering(*, repeatable: bool) -> Iterator[None]:
+    """Raise an HTTPError in a RetriedError, if its request may be made again."""
+    try:
+        yield
+    except HTTPError as error:
+        if not _may_pass(error, repeatable=repeatable):
+            raise
+        raise RetriedError(error) from error.__cause__
+
+
+@contextlib.contextmanager
+def giving_up() -> Iterator[None]:
+    """Raise, where no attempt is left, what a RetriedError carries."""
+    try:
+        yield
+    except RetriedError as exhausted:
+        raise exhausted.error from exhausted.error.__cause__
+
+
+def _may_pass(error: HTTPError, *, repeatable: bool) -> bool:
     if isinstance(error, HTTPStatusError):
-        again = repeatable and error.status in _RETRIED_STATUSES
-    else:
-        # A connection that was never made cannot have done anything, whatever the method.
-        unmade = isinstance(cause, (_httpx.ConnectError, _httpx.ConnectTimeout, _httpx.PoolTimeout))
-        # Our own mistakes stay mistakes.
-        ours = isinstance(cause, (_httpx.UnsupportedProtocol, _httpx.LocalProtocolError))
-        again = isinstance(cause, _httpx.TransportError) and not ours and (repeatable or unmade)
-    return RetriedError(error) if again else error
+        return repeatable and error.status in _RETRIED_STATUSES
+    cause = error.__cause__
+    # A connection that was never made cannot have done anything, whatever the method.
+    unmade = isinstance(cause, (_httpx.ConnectError, _httpx.ConnectTimeout, _httpx.PoolTimeout))
+    # Our own mistakes stay mistakes.
+    ours = isinstance(cause, (_httpx.UnsupportedProtocol, _httpx.LocalProtocolError))
+    return isinstance(cause, _httpx.TransportError) and not ours and (repeatable or unmade)
 
 
 def content(response: httpx.Response) -> Any:

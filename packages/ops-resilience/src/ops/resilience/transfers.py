@@ -19,7 +19,7 @@ from ops.foundation.files import atomic_write
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.helpers import LazyImport
 from ops.resilience import requests
-from ops.resilience.errors import DownloadError, HTTPError
+from ops.resilience.errors import DownloadError
 from ops.resilience.requests import RetriedError
 from ops.resilience.retrying import with_retry
 
@@ -70,10 +70,8 @@ def download_with_progress(
         with _client(client, timeout) as opened:
             download.run(opened)
 
-    try:
+    with requests.giving_up():
         with_retry(requests.retry_config(retries))(attempt)()
-    except RetriedError as exhausted:
-        raise exhausted.error from exhausted.error.__cause__
     if checksum is not None:
         found = calculate_file_hash(part)
         if found != checksum.lower():
@@ -108,12 +106,12 @@ class _Download:
         tag = self.tag.read_text("ascii", "replace") if have and self.tag.exists() else ""
         if tag:
             headers |= {"Range": f"bytes={have}-", "If-Range": tag}
-        try:
-            with client.stream("GET", self.url, headers=headers) as response:
-                self._receive(response, have if tag else 0, tag)
-        except (_httpx.HTTPError, _httpx.InvalidURL) as error:
-            own = requests.translated(error, "GET", self.url)
-            raise requests.offered_again(own, repeatable=True) from error
+        with (
+            requests.offering(repeatable=True),
+            requests.translating("GET", self.url),
+            client.stream("GET", self.url, headers=headers) as response,
+        ):
+            self._receive(response, have if tag else 0, tag)
 
     def _receive(self, response: httpx.Response, have: int, tag: str) -> None:
         if response.status_code == 416 and have:
@@ -123,8 +121,7 @@ class _Download:
         if not response.is_success:
             # Only the start: an error's body has any length.
             body = next(response.iter_bytes(1024), b"").decode(errors="replace")
-            error = requests.status_error(response, body)
-            raise requests.offered_again(error, repeatable=True)
+            raise requests.status_error(response, body)
         total = _total(response)
         start = have if response.status_code == 206 else 0
         if response.status_code == 206 and _range_start(response) != have:
@@ -209,25 +206,21 @@ def upload_with_retry(
     body = _Rewound(source)
 
     def attempt() -> httpx.Response:
-        with _client(client, timeout) as opened:
-            try:
-                response = opened.request(
-                    method,
-                    url,
-                    content=body,
-                    headers={"Content-Length": str(body.length)} | dict(headers or {}),
-                )
-                return requests.checked(response)
-            except (_httpx.HTTPError, _httpx.InvalidURL) as error:
-                own = requests.translated(error, method, url)
-                raise requests.offered_again(own, repeatable=True) from error
-            except HTTPError as error:
-                raise requests.offered_again(error, repeatable=True) from None
+        with (
+            _client(client, timeout) as opened,
+            requests.offering(repeatable=True),
+            requests.translating(method, url),
+        ):
+            response = opened.request(
+                method,
+                url,
+                content=body,
+                headers={"Content-Length": str(body.length)} | dict(headers or {}),
+            )
+            return requests.checked(response)
 
-    try:
+    with requests.giving_up():
         return with_retry(requests.retry_config(retries))(attempt)()
-    except RetriedError as exhausted:
-        raise exhausted.error from exhausted.error.__cause__
 
 
 class _Rewound:
