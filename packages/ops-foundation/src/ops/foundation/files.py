@@ -119,9 +119,7 @@ def _atomic_write(
         target = os.path.realpath(target)
     if exclusive and os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-    folder, name = os.path.split(target)
-    # A quarter of what a name may have: a character takes up to four bytes.
-    temporary = os.path.join(folder, f".{name[:55]}.{secrets.token_hex(6)}.tmp")  # noqa: PTH118 - hot path
+    temporary = _beside(target)
     binary = "b" in mode
     try:
         descriptor = _created(temporary, target)
@@ -148,7 +146,14 @@ def _atomic_write(
             os.unlink(temporary)  # noqa: PTH108 - hot path
         raise
     if durable == "full":
-        sync_directory(folder)
+        sync_directory(os.path.dirname(target))  # noqa: PTH120 - hot path
+
+
+def _beside(target: str) -> str:
+    """Return a name of its own for a file on its way to *target*, in the same folder."""
+    folder, name = os.path.split(target)
+    # A quarter of what a name may have: a character takes up to four bytes.
+    return os.path.join(folder, f".{name[:55]}.{secrets.token_hex(6)}.tmp")  # noqa: PTH118 - hot path
 
 
 def _created(temporary: str, target: str) -> int:
@@ -192,8 +197,7 @@ def _keep_ownership(descriptor: int, temporary: str, previous: os.stat_result) -
 
 def _keep_backup(target: str) -> None:
     """Copy to the side and rename, so that a crash never leaves half a backup."""
-    folder, name = os.path.split(target)
-    copy = os.path.join(folder, f".{name[:55]}.{secrets.token_hex(6)}.tmp")  # noqa: PTH118 - strings here
+    copy = _beside(target)
     try:
         # Private until it has the mode of the original.
         os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_EXTRA, 0o600))
