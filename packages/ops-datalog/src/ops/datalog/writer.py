@@ -254,9 +254,8 @@ class Writer:
         if self._at > HEADER_SIZE:
             with memoryview(self._map) as view, view[HEADER_SIZE : self._at] as part:
                 self._append_to_segment([part])
-                self._at = (
-                    HEADER_SIZE  # with no call in between, behind which an interrupt may come
-                )
+                # With no call in between, behind which an interrupt may come.
+                self._at = HEADER_SIZE
 
     def _append_to_segment(self, parts: list[Any]) -> None:
         """Append *parts* as a whole; on a full disk, or interrupted, what was written is taken back."""

@@ -139,9 +139,8 @@ class SharedMemoryArray(Connection):
     # ------------------------------------------------------------------ writing
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        lock: Any = (
-            self._lock
-        )  # the lock's acquire and release in line, or the stand-in that raises
+        # The lock's acquire and release in line, or the stand-in that raises.
+        lock: Any = self._lock
         words = self._words
         if self._depth and self._holder == (_me, threading.get_ident()):
             with self._held(write=True):
