@@ -27,7 +27,7 @@ from ops.cache.errors import UncacheableCallError
 from ops.cache.expiry import Ttl, check_ttl
 from ops.cache.memory import MISSING, MemoryCache
 from ops.cache.s3fifo import OpenS3FIFOCache
-from ops.cache.sources import as_names
+from ops.cache.sources import as_names, refuse_generators
 from ops.cache.staleness import StaleStore
 from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest
@@ -141,11 +141,7 @@ def _memoized(
     cache: Any = None,
     stale: Stale = "block",
 ) -> Any:
-    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise ValidationError(
-            f"{func.__qualname__} is a generator function, whose result can be read only once.",
-            suggestions=("Memoize a function that returns a list or tuple.",),
-        )
+    refuse_generators(func, "Memoize")
     store: Any = cache
     if cache is None:
         own_store = OpenS3FIFOCache if ttl is None and stale == "block" else MemoryCache

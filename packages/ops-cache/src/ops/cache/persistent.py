@@ -33,7 +33,7 @@ from ops.cache.expiry import check_ttl
 from ops.cache.flights import SingleFlight
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING, MemoryCache
-from ops.cache.sources import IMMUTABLE, as_names, fingerprint, is_constant
+from ops.cache.sources import IMMUTABLE, as_names, fingerprint, is_constant, refuse_generators
 from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
 from ops.foundation.formatting import format_bytes, format_duration
@@ -80,7 +80,7 @@ class CacheWrapper(Generic[P, R]):
         if unknown := self._ignore - {*self._signature.parameters, *closed_over}:
             msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
             raise ValidationError(msg)
-        self._depends_on = (depends_on,) if isinstance(depends_on, str) else tuple(depends_on)
+        self._depends_on = as_names(depends_on)
         self._version = version
         self._constant: str | None = None
         self._digests: MemoryCache[Any, str] = MemoryCache(1024)
@@ -346,11 +346,7 @@ def _refuse_one_shot(func: Callable[..., Any]) -> None:
             f"{func.__qualname__} is a coroutine function, which @cache cannot await.",
             suggestions=("Use memoize(cache=DiskCache(...)).",),
         )
-    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-        raise ValidationError(
-            f"{func.__qualname__} is a generator function, whose result can be read only once.",
-            suggestions=("Cache a function that returns a list or tuple.",),
-        )
+    refuse_generators(func, "Cache")
 
 
 def _shown(value: object) -> str:

@@ -13,16 +13,19 @@ import inspect
 import textwrap
 import types
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ops.cache.errors import UncacheableCallError
+from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest
 from ops.serialize.errors import UnsupportedTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["IMMUTABLE", "as_names", "fingerprint", "is_constant"]
+__all__ = ["IMMUTABLE", "as_names", "fingerprint", "is_constant", "refuse_generators"]
+
+T = TypeVar("T")
 
 IMMUTABLE = frozenset((int, float, complex, str, bytes, bool, type(None)))
 
@@ -31,9 +34,18 @@ _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, f
 _codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
-def as_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Return *names* as a tuple; a single string is one name, not its letters."""
-    return (names,) if isinstance(names, str) else tuple(names)
+def as_names(names: Iterable[T]) -> tuple[T, ...]:
+    """Return *names*, or what they stand for, as a tuple; a single string is one, not its letters."""
+    return (cast("T", names),) if isinstance(names, str) else tuple(names)
+
+
+def refuse_generators(func: Callable[..., Any], instead: str) -> None:
+    """Raise `ValidationError` for a generator function, whose result can be read only once."""
+    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+        raise ValidationError(
+            f"{func.__qualname__} is a generator function, whose result can be read only once.",
+            suggestions=(f"{instead} a function that returns a list or tuple.",),
+        )
 
 
 def fingerprint(
