@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from ops.registry.errors import InvalidValueError
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 V = TypeVar("V")
+E = TypeVar("E", bound=StrEnum)
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 #: Joiners have no shape of their own, so Python does not call them printable, but writing has them.
@@ -81,22 +83,19 @@ def check_run_id(run_id: object) -> str:
 
 def check_stage(stage: object) -> ModelStage:
     """Return a stage, from its name in any case too."""
-    for known in ModelStage:
-        if str(stage).lower() == known.value.lower():
-            return known
-    raise InvalidValueError(
-        f"{stage!r:.80} is no stage; use one of {[str(s) for s in ModelStage]}."
-    )
+    return _member("stage", ModelStage, stage)
 
 
 def check_status(status: object) -> RunStatus:
     """Return the status of a run, from its name in any case too."""
-    for known in RunStatus:
-        if str(status).upper() == known.value:
-            return known
-    raise InvalidValueError(
-        f"{status!r:.80} is no status; use one of {[str(s) for s in RunStatus]}."
-    )
+    return _member("status", RunStatus, status)
+
+
+def _member(what: str, known: type[E], value: object) -> E:
+    for member in known:
+        if str(value).lower() == member.value.lower():
+            return member
+    raise InvalidValueError(f"{value!r:.80} is no {what}; use one of {[str(m) for m in known]}.")
 
 
 def check_version(version: Any) -> int:

@@ -23,11 +23,12 @@
   }
 
   const WHOLE = [...Array(15).keys()].flatMap((power) => [1, 2, 5].map((n) => n * 10 ** power)); // there is no step 0.2
-  const plain = (digits) => (_, v) => (v === null || v === undefined ? "–" : String(+v.toPrecision(digits)));
+  const rounded = (v, digits = 4) => String(+v.toPrecision(digits));
+  const plain = (digits) => (_, v) => (v === null || v === undefined ? "–" : rounded(v, digits));
   const tick = (v, gap) => { // so many digits that two neighbours differ
     const digits = v && gap ? Math.floor(Math.log10(Math.abs(v))) - Math.floor(Math.log10(gap)) + 2 : 4;
-    const rounded = +v.toPrecision(Math.min(Math.max(digits, 1), 15));
-    return Math.abs(rounded) < 1e6 ? String(rounded) : rounded.toExponential().replace("+", "");
+    const near = +v.toPrecision(Math.min(Math.max(digits, 1), 15));
+    return Math.abs(near) < 1e6 ? String(near) : near.toExponential().replace("+", "");
   };
   const MOST = 60; // so many charts at once: more of them nobody looks at, and no browser draws gladly
 
@@ -206,7 +207,6 @@
     const low = Math.min(...there), high = Math.max(...there);
     return { low, high, at: (v) => (high === low ? 0.5 : (v - low) / (high - low)) };
   }
-  const shown = (v) => String(+v.toPrecision(4));
 
   function parallel(box) {
     const { runs, axes: all } = JSON.parse(box.dataset.numbers);
@@ -233,7 +233,7 @@
     })));
     axes.forEach((axis, i) => {
       picture.append(svg("line", { x1: place(i), x2: place(i), y1: top, y2: bottom, class: "axis" }));
-      const texts = [[axis.name, 14], [shown(scales[i].high), 28], [shown(scales[i].low), 286]];
+      const texts = [[axis.name, 14], [rounded(scales[i].high), 28], [rounded(scales[i].low), 286]];
       for (const [text, at] of texts) {
         const label = svg("text", { x: place(i), y: at, "text-anchor": "middle" });
         label.textContent = text.length > 18 ? `${text.slice(0, 7)}…${text.slice(-10)}` : text; // what differs is at the end
@@ -277,7 +277,7 @@
       const picture = svg("svg", { viewBox: "0 0 700 320", role: "img", "aria-label": `${up.name} over ${across.name}` });
       const xs = scaleOf(across.values), ys = scaleOf(up.values);
       picture.append(svg("line", { x1: 60, x2: 680, y1: 280, y2: 280, class: "axis" }), svg("line", { x1: 60, x2: 60, y1: 20, y2: 280, class: "axis" }));
-      const texts = [[shown(xs.low), 60, 296, "middle"], [shown(xs.high), 680, 296, "end"], [across.name, 370, 312, "middle"], [shown(ys.low), 54, 284, "end"], [shown(ys.high), 54, 26, "end"], [up.name, 66, 14, "start"]];
+      const texts = [[rounded(xs.low), 60, 296, "middle"], [rounded(xs.high), 680, 296, "end"], [across.name, 370, 312, "middle"], [rounded(ys.low), 54, 284, "end"], [rounded(ys.high), 54, 26, "end"], [up.name, 66, 14, "start"]];
       for (const [text, x, y, anchor] of texts) {
         const label = svg("text", { x, y, "text-anchor": anchor });
         label.textContent = text;
@@ -287,7 +287,7 @@
         if (across.values[r] === null || up.values[r] === null) return;
         const dot = svg("circle", { cx: 60 + xs.at(across.values[r]) * 620, cy: 280 - ys.at(up.values[r]) * 260, r: 5, fill: colours[r % colours.length] });
         dot.append(svg("title", {}));
-        dot.firstChild.textContent = `${run.name || run.id}: ${shown(across.values[r])}, ${shown(up.values[r])}`;
+        dot.firstChild.textContent = `${run.name || run.id}: ${rounded(across.values[r])}, ${rounded(up.values[r])}`;
         picture.append(dot);
       });
       box.replaceChildren(picture);
