@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.interrupts import RAISED_BY_ALARM
 
 from ops.datalog import (
     DataLogError,
@@ -398,17 +399,11 @@ def test_a_log_that_is_written_is_not_compressed_under_its_writers(logger) -> No
     assert [c[1] for c in contents(logger)] == [1, 2]
 
 
-INTERRUPTED = """
-import random, signal, sys, time
+INTERRUPTED = (
+    RAISED_BY_ALARM
+    + """
 from ops.datalog import DataLogger
 
-class Interrupt(BaseException):
-    pass
-
-def interrupt(*_):
-    raise Interrupt
-
-signal.signal(signal.SIGALRM, interrupt)
 logger = DataLogger(sys.argv[1], layout="segments", sync="none")
 logger.start()
 accepted, number, interrupts, end = [], 0, 0, time.monotonic() + 1
@@ -429,6 +424,7 @@ assert len(times) == len(set(times)), "a message was logged twice"
 assert not set(accepted) - set(times), "a message was lost"
 assert logger.read().verify().is_whole
 """
+)
 
 
 @pytest.mark.fault

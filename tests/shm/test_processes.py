@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from tests.interrupts import RAISED_BY_ALARM
 
 from ops.foundation.errors import LockTimeout
 from ops.shm import (
@@ -314,17 +315,11 @@ def test_multiprocessing_context_is_not_needed_for_threads(array) -> None:
     assert multiprocessing.active_children() == []
 
 
-INTERRUPTED = """
-import random, signal, sys, time
+INTERRUPTED = (
+    RAISED_BY_ALARM
+    + """
 from ops.shm import SharedMemoryArray
 
-class Interrupt(BaseException):
-    pass
-
-def interrupt(*_):
-    raise Interrupt
-
-signal.signal(signal.SIGALRM, interrupt)
 array = SharedMemoryArray.attach(sys.argv[1])
 count, end = 0, time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
@@ -342,6 +337,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 print(count, flush=True)
 sys.stdin.read()
 """
+)
 
 
 @pytest.mark.fault
