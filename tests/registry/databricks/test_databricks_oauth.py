@@ -27,8 +27,8 @@ def principal(warehouse, monkeypatch):
 
 
 @pytest.fixture
-def issued(principal):
-    """Return the tokens that were issued since."""
+def issued(principal, schema):
+    """Return the tokens that were issued since; making the schema, in the first test, takes one too."""
     before = set(principal.seen()["issued"])
     return lambda: set(principal.seen()["issued"]) - before
 
