@@ -90,6 +90,39 @@ def test_who_has_zoomed_into_a_live_run_stays_there(store: Any, server: Any, pag
     tracker.end_run(run.run_id)
 
 
+def test_a_chart_stays_while_the_server_is_slow_to_answer(
+    store: Any, server: Any, page: Any
+) -> None:
+    tracker = store.context.experiment_tracker
+    run = tracker.start_run(store.experiment_id, "goes on")
+    tracker.log_metric(run.run_id, "loss", 1.0, 0)
+    page.add_init_script(_KEPT_PLOTS)
+    page.goto(f"{server()}runs/{run.run_id}")
+    page.wait_for_selector(".chart canvas")
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route)
+        if len(held) > 1:
+            route.continue_()
+
+    page.route("**/api/curves/**", hold)
+    for step in (1, 2, 3):
+        tracker.log_metric(run.run_id, "loss", 1.0, step)
+        while not held:
+            page.wait_for_timeout(50)
+        page.wait_for_timeout(600)  # in which a page that is impatient asks again
+    page.fill("#smooth", "0.5")
+    assert page.evaluate("window.plots.at(-1).data") == [[0], [1]]
+    assert page.locator(".chart.void").count() == 0
+    assert len(held) == 1
+    held[0].continue_()
+    tracker.log_metric(run.run_id, "loss", 1.0, 4)
+    while page.evaluate("window.plots.at(-1).data[0].at(-1)") != 4:
+        page.wait_for_timeout(50)
+    tracker.end_run(run.run_id)
+
+
 def test_of_thousands_of_metrics_those_in_sight_are_drawn_and_any_is_found(
     store: Any, server: Any, page: Any
 ) -> None:

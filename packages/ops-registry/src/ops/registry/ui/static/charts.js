@@ -40,9 +40,10 @@
       this.most = MOST;
       this.frames = new Map(); // metric -> where its chart is drawn
       this.visible = new Set();
+      this.asked = new Map(); // metric -> the request for its curves that is on its way
       this.curves = new Map(); // metric -> run -> {x, y}, of those that were visible
       this.plots = new Map();
-      this.live = new Map(); // metric -> points that arrived by the stream
+      this.live = new Map(); // metric -> the timer that will load what arrived by the stream
       this.watch = new IntersectionObserver((seen) => seen.forEach((one) => this.appear(one.target.dataset.metric, one.isIntersecting)), { rootMargin: "300px" });
       one("#chart-tools").addEventListener("submit", (event) => event.preventDefault());
       one("#axis").addEventListener("input", () => this.loadAll());
@@ -83,14 +84,14 @@
       this.watch.unobserve(this.frames.get(metric));
       this.plots.get(metric)?.destroy();
       this.frames.get(metric).remove();
-      for (const kept of [this.frames, this.visible, this.curves, this.plots]) kept.delete(metric);
+      for (const kept of [this.frames, this.visible, this.asked, this.curves, this.plots]) kept.delete(metric);
     }
 
     appear(metric, visible) {
       if (!visible) this.visible.delete(metric);
       else if (this.frames.has(metric)) {
         this.visible.add(metric);
-        if (!this.curves.has(metric)) this.load(metric);
+        if (!this.curves.has(metric) && !this.asked.has(metric)) this.load(metric);
       }
     }
 
@@ -102,6 +103,7 @@
 
     loadAll() { // those that are out of sight when they come into it
       this.curves.clear();
+      this.asked.clear();
       this.visible.forEach((metric) => this.load(metric));
     }
 
@@ -109,14 +111,12 @@
       const axis = one("#axis").value;
       const ids = this.runs.map((run) => run.id).join(",");
       const name = metric.split("/").map(encodeURIComponent).join("/");
-      this.curves.set(metric, {}); // so that it is asked for once
-      const answer = await fetch(`/api/curves/${name}?runs=${encodeURIComponent(ids)}&x=${axis}`).catch(() => null);
-      if (!answer?.ok) {
-        this.curves.delete(metric); // asked for again when it comes into sight again
-        return;
-      }
-      const curves = await answer.json();
-      if (!this.frames.has(metric) || axis !== one("#axis").value) return; // nobody wants it any more
+      const request = fetch(`/api/curves/${name}?runs=${encodeURIComponent(ids)}&x=${axis}`);
+      this.asked.set(metric, request);
+      const curves = await request.then((answer) => (answer.ok ? answer.json() : null)).catch(() => null);
+      if (this.asked.get(metric) !== request) return; // nobody wants it any more
+      this.asked.delete(metric);
+      if (!curves) return; // asked for again by the next point, or when it comes into sight again
       this.curves.set(metric, curves);
       this.draw(metric);
     }
@@ -127,9 +127,11 @@
 
     draw(metric) {
       const frame = this.frames.get(metric);
+      const curves = this.curves.get(metric);
+      if (!curves) return; // what is drawn stays until they come
       const weight = Number(one("#smooth").value);
       const tables = this.runs.map((run) => {
-        const curve = this.curves.get(metric)?.[run.id] || { x: [], y: [] };
+        const curve = curves[run.id] || { x: [], y: [] };
         const byX = new Map();
         const ys = smoothed(curve.y, weight);
         curve.x.forEach((x, i) => byX.set(x, ys[i]));
@@ -196,7 +198,8 @@
       if (this.live.has(metric)) return;
       this.live.set(metric, setTimeout(() => {
         this.live.delete(metric);
-        if (this.visible.has(metric)) this.load(metric);
+        if (this.asked.has(metric)) this.soon(metric); // an answer that is slow is waited for
+        else if (this.visible.has(metric)) this.load(metric);
         else this.curves.delete(metric);
       }, 500));
     }
