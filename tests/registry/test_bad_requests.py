@@ -12,7 +12,6 @@ import time
 import pytest
 
 from ops.registry import (
-    AlreadyExistsError,
     ArtifactNotFoundError,
     FilterError,
     InvalidValueError,
@@ -240,31 +239,12 @@ def test_the_working_directory_goes_by_its_name(tracker, registry, run_id, tmp_p
             call(run_id, "")
 
 
-@pytest.mark.parametrize("name", ["model.bin/below", "x" * 300, f"{'x' * 300}/y"])
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}/y"])
 def test_a_name_that_no_file_can_have_is_an_error_of_the_store(tracker, run_id, artifact, name):
     tracker.log_artifact(run_id, artifact)
     with pytest.raises(StorageError, match="cannot be stored"):
         tracker.log_text(run_id, "text", name)
     assert [a.path for a in tracker.get_run(run_id).artifacts] == ["model.bin"]
-
-
-def test_a_folder_that_is_one_artifact_stays_as_it_is(context, tracker, run_id, tmp_path):
-    folder = tmp_path / "plots"
-    folder.mkdir()
-    (folder / "a.txt").write_text("a")
-    tracker.log_artifact(run_id, folder)
-    with pytest.raises(AlreadyExistsError, match="one artifact"):
-        tracker.log_text(run_id, "b", "plots/b.txt")
-    tracker.log_text(run_id, "b", "notes/b.txt")
-    tracker.log_text(run_id, "c", "notes/c.txt")
-    assert check(context).is_sound
-
-
-def test_what_takes_the_place_of_a_folder_takes_that_of_what_was_in_it(context, tracker, run_id):
-    tracker.log_text(run_id, "b", "notes/b.txt")
-    tracker.log_text(run_id, "all", "notes", overwrite=True)
-    assert [a.path for a in tracker.get_run(run_id).artifacts] == ["notes"]
-    assert check(context).is_sound
 
 
 def test_names_that_no_file_can_have_are_not_there(storage):

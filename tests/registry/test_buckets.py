@@ -211,6 +211,65 @@ def test_artifacts_are_still_read_when_new_ones_go_elsewhere(new_context, artifa
     assert local.download_artifact("m", 1, tmp_path / "out").read_bytes() == b"weights"
 
 
+@pytest.mark.parametrize("places", [("bucket", None), (None, "bucket")])
+def test_an_artifact_that_is_elsewhere_is_still_the_one_of_its_name(
+    new_context, experiment, artifact, tmp_path, keys, places
+):
+    first, second = (new_context() if place else new_context(artifact_uri=None) for place in places)
+    run = first.experiment_tracker.start_run(experiment.experiment_id)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_bytes(b"a")
+    kept = [
+        first.experiment_tracker.log_artifact(run.run_id, what)
+        for what in (artifact, tmp_path / "folder")
+    ]
+    tracker = second.experiment_tracker
+    assert tracker.log_artifact(run.run_id, artifact) == kept[0]
+    with pytest.raises(AlreadyExistsError, match="as one artifact"):
+        tracker.log_text(run.run_id, "b", "folder/b")
+    artifact.write_bytes(b"others")
+    with pytest.raises(AlreadyExistsError, match="overwrite=True"):
+        tracker.log_artifact(run.run_id, artifact)
+    new = tracker.log_artifact(run.run_id, artifact, overwrite=True)
+    assert new.uri != kept[0].uri
+    assert first.experiment_tracker.get_run(run.run_id).artifacts == (kept[1], new)
+    assert check(second).is_sound
+    gone = tmp_path / "out"
+    assert tracker.download_run_artifact(run.run_id, "model.bin", gone).read_bytes() == b"others"
+    assert not list(first.path.rglob("model.bin")) or places[1] is None
+    assert len(keys()) == 1
+
+
+def test_of_two_who_upload_at_once_the_first_to_have_arrived_counts(
+    context, new_context, experiment, artifact, tmp_path, keys, monkeypatch
+):
+    ours, theirs = context.experiment_tracker, new_context().experiment_tracker
+    run = ours.start_run(experiment.experiment_id)
+    other = tmp_path / "other" / "model.bin"
+    other.parent.mkdir()
+    other.write_bytes(b"others")
+    real = ours._remote.send
+    meanwhile = [(artifact, "equal"), (other, "different")]
+
+    def send(*args):
+        sent = real(*args)
+        theirs.log_artifact(run.run_id, *meanwhile.pop(0))
+        return sent
+
+    monkeypatch.setattr(ours._remote, "send", send)
+    kept = ours.log_artifact(run.run_id, artifact, "equal")
+    assert len(keys()) == 1
+    with pytest.raises(AlreadyExistsError, match="overwrite=True"):
+        ours.log_artifact(run.run_id, artifact, "different")
+    found = ours.get_run(run.run_id)
+    assert [one.path for one in found.artifacts] == ["equal/model.bin", "different/model.bin"]
+    assert found.artifacts[0] == kept
+    ours.verify_artifacts(found)
+    assert len(keys()) == 3
+    collect(context, now=lambda: time.time() + LATER)
+    assert len(keys()) == 2
+
+
 KILLED = """
 import os, pathlib, signal, sys
 from ops.registry.context import MLOpsConfig, MLOpsContext

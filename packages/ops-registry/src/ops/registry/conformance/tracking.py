@@ -127,6 +127,34 @@ class TrackerBehaviour:
         second = tracker.log_artifact(run.run_id, artifact, "models", overwrite=True)
         assert tracker.get_run(run.run_id).artifacts == (second,)
 
+    def test_no_artifact_is_inside_another(
+        self, tracker: Any, experiment: Any, artifact: Any, tmp_path: Any
+    ) -> None:
+        """No artifact is inside another."""
+        folder = tmp_path / "plots"
+        folder.mkdir()
+        (folder / "a.txt").write_text("a")
+        run = tracker.start_run(experiment.experiment_id)
+        tracker.log_text(run.run_id, "b", "notes/b.txt")
+        tracker.log_text(run.run_id, "c", "notes/c.txt")
+        tracker.log_artifact(run.run_id, folder, "notes")
+        tracker.log_artifact(run.run_id, artifact)
+        for inside in ("notes/plots/b.txt", "model.bin/below"):
+            with pytest.raises(AlreadyExistsError, match="as one artifact"):
+                tracker.log_text(run.run_id, "x", inside)
+        with pytest.raises(AlreadyExistsError, match="take in"):
+            tracker.log_text(run.run_id, "x", "notes", overwrite=True)
+        (folder / "a.txt").write_text("other")
+        tracker.log_artifact(run.run_id, folder, "notes", overwrite=True)
+        found = tracker.get_run(run.run_id)
+        assert sorted(one.path for one in found.artifacts) == [
+            "model.bin",
+            "notes/b.txt",
+            "notes/c.txt",
+            "notes/plots",
+        ]
+        tracker.verify_artifacts(found)
+
     def test_children_know_their_parent(self, tracker: Any, experiment: Any) -> None:
         """Children know their parent."""
         parent = tracker.start_run(experiment.experiment_id)

@@ -7,7 +7,6 @@ import time
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import safe_join
 from ops.registry.databricks.following import WarehouseFollower
 from ops.registry.databricks.runrows import artifact, public, stored
 from ops.registry.databricks.runsql import RunSearch
@@ -16,7 +15,6 @@ from ops.registry.databricks.volumes import Volume, encoded
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import encode
 from ops.registry.errors import (
-    AlreadyExistsError,
     ArtifactNotFoundError,
     BackendUnavailableError,
     StorageError,
@@ -224,16 +222,13 @@ class DatabricksExperimentTracker(ExperimentTracker):
     ) -> Artifact:
         copy, size, digest = staged
         try:
-            base = self.warehouse.staging
-            name = safe_join(base, name).relative_to(base.absolute()).as_posix()
-            known = self._store.row(run_id)["files"].get(name)
+            others = self._store.row(run_id)["files"]
+            artifacts.check_apart(run_id, name, others)
+            known = others.get(name)
             if known is not None and known["checksum"] == digest:
                 return artifact(name, known, self._volume.uri)
             if known is not None and not overwrite:
-                raise AlreadyExistsError(
-                    f"Run {run_id} has another artifact {name!r} already.",
-                    suggestions=("Give it another name, or pass overwrite=True.",),
-                )
+                raise artifacts.taken(run_id, name)
             place = f"runs/{run_id}/{secrets.token_hex(4)}/{encoded(name)}"
             files = self._volume.upload(copy, place)
         finally:

@@ -18,7 +18,6 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.errors import OpsError
 from ops.foundation.files import safe_join
 from ops.foundation.hashing import calculate_file_hash, calculate_hash
 from ops.registry.errors import (
@@ -28,11 +27,10 @@ from ops.registry.errors import (
     InvalidValueError,
     StorageError,
 )
-from ops.registry.records import Artifact
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ops.foundation.files import StrPath
     from ops.registry.disk.contents import ContentStore
@@ -104,30 +102,39 @@ def publish(staged: pathlib.Path, target: pathlib.Path) -> None:
     staged.replace(target)
 
 
-def keep(
-    base: pathlib.Path, name: str, staged: tuple[pathlib.Path, int, str], *, overwrite: bool
-) -> tuple[Artifact, bool]:
-    """Give a staged copy the name *name* below *base*; say also whether that changed anything."""
-    copy, size, digest = staged
+def place(copy: pathlib.Path, target: pathlib.Path) -> None:
+    """Give a staged copy its name, which may be in a folder that is not there yet."""
     try:
-        target = safe_join(base, name)
-        if is_copy(target.name):
-            raise InvalidValueError(f"{name!r} is a name that copies on their way have.")
-        kept = Artifact(target.relative_to(base).as_posix(), size, digest, str(target))
-        if target.exists():
-            if checksum(target) == digest:
-                return kept, False
-            if not overwrite:
-                raise taken(base.name, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         publish(copy, target)
     except OSError as error:
-        if isinstance(error, OpsError):
-            raise
-        raise StorageError(f"The artifact {name!r:.300} cannot be stored: {error}.") from error
-    finally:
-        remove(copy)
-    return kept, True
+        raise StorageError(f"{str(target)!r:.300} cannot be stored: {error}.") from error
+
+
+def name_below(base: pathlib.Path, name: str) -> str:
+    """Return the name of an artifact below *base* in its one spelling, or refuse it."""
+    target = safe_join(base, name)
+    if is_copy(target.name):
+        raise InvalidValueError(f"{name!r} is a name that copies on their way have.")
+    return target.relative_to(base).as_posix()
+
+
+def check_apart(run_id: str, name: str, others: Iterable[str]) -> None:
+    """Refuse a name inside another artifact, whose digest covers all that is in it, or around one."""
+    parts = name.split("/")
+    above = {"/".join(parts[:count]) for count in range(1, len(parts))}
+    below = f"{name}/"
+    for other in others:
+        if other in above:
+            raise AlreadyExistsError(
+                f"Run {run_id} has {other!r} as one artifact, which {name!r} would change.",
+                suggestions=("Give it a name outside of that artifact.",),
+            )
+        if other.startswith(below):
+            raise AlreadyExistsError(
+                f"Run {run_id} has the artifact {other!r}, which {name!r} would take in.",
+                suggestions=("Give it another name; overwrite=True replaces one artifact only.",),
+            )
 
 
 def taken(run_id: str, name: str) -> AlreadyExistsError:

@@ -97,6 +97,10 @@ class RemoteArtifacts:
         self._given = s3
         self._uploads = Uploads(notes)
 
+    def has_sent(self) -> bool:
+        """Whether anything may be in a bucket."""
+        return self.address is not None or self._uploads.is_begun()
+
     def send(self, source: pathlib.Path, owner: str, name: str | None = None) -> Sent:
         """Upload a file or folder for *owner* (``runs/{id}``) and return where, when all of it is there."""
         if not source.exists():

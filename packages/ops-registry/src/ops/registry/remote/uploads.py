@@ -29,6 +29,10 @@ class Uploads:
         self._path = path
         self._lock = FileLock(f"{path}.lock", timeout=60)
 
+    def is_begun(self) -> bool:
+        """Whether anything was ever noted."""
+        return self._path.exists()
+
     def note(self, uri: str, now: Callable[[], float] = time.time) -> None:
         """Remember that there is, or will be, something at *uri* that may have to be removed."""
         with writing(self._path), self._lock, JournalWriter(self._path) as journal:

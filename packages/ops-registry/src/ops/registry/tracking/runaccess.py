@@ -6,6 +6,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.events import EventType
+from ops.registry.tracking.artifactnames import ArtifactNames
 
 if TYPE_CHECKING:
     import pathlib
@@ -41,8 +42,7 @@ class RunAccess:
         self._artifacts = artifacts
         self._remote = remote
         self._contents = contents
-        #: Folders of runs, by run and name, that are known to have artifacts in them and to be none.
-        self._plain_folders: set[tuple[str, str]] = set()
+        self._names = ArtifactNames(store, artifacts, remote)
 
     def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
         run = None if event in _PER_POINT else data.get("run_id")

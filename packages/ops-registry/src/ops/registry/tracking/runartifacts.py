@@ -6,11 +6,10 @@ import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import safe_join, temporary_directory
+from ops.foundation.files import temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import encode
 from ops.registry.errors import (
-    AlreadyExistsError,
     ArtifactNotFoundError,
     InvalidValueError,
     RunNotFoundError,
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from ops.registry.records import Run
 
 __all__ = ["RunArtifacts"]
-
-_MOST_REMEMBERED = 10_000
 
 
 class RunArtifacts(RunAccess):
@@ -138,9 +135,9 @@ class RunArtifacts(RunAccess):
 
     def _put(self, run_id: str, source: StrPath, name: str, *, overwrite: bool) -> Artifact:
         folder = self._folder_of(run_id)
+        name = artifacts.name_below(self._artifacts / run_id, name)
         if self._remote.address is not None:
             return self._send(run_id, pathlib.Path(source), name, overwrite=overwrite)
-        self._check_is_outside(run_id, name)
         staged = artifacts.stage(
             source,
             folder,
@@ -148,23 +145,6 @@ class RunArtifacts(RunAccess):
             contents=self._contents,
         )
         return self._keep(run_id, name, staged, overwrite=overwrite)
-
-    def _check_is_outside(self, run_id: str, name: str) -> None:
-        """Refuse to change a folder that was logged as one artifact, whose digest has all that is in it."""
-        first, inside, _ = name.partition("/")
-        if not inside or (run_id, first) in self._plain_folders:
-            return
-        if not os.path.isdir(self._artifacts / run_id / first):  # noqa: PTH112 - any name may come
-            return
-        for path, *_ in self._store.row(run_id)["artifacts"]:
-            if name.startswith(f"{path}/"):
-                raise AlreadyExistsError(
-                    f"Run {run_id} has the folder {path!r} as one artifact, which {name!r} would change.",
-                    suggestions=("Give it a name outside of that folder.",),
-                )
-        if len(self._plain_folders) >= _MOST_REMEMBERED:
-            self._plain_folders.clear()
-        self._plain_folders.add((run_id, first))
 
     def _folder_of(self, run_id: str) -> pathlib.Path:
         self._store.home(run_id)  # raises for an unknown run
@@ -178,32 +158,61 @@ class RunArtifacts(RunAccess):
         *,
         overwrite: bool,
     ) -> Artifact:
-        kept, changed = artifacts.keep(self._artifacts / run_id, name, staged, overwrite=overwrite)
-        if changed:
-            self._tell(run_id, kept, [])
+        copy, size, digest = staged
+        target = self._artifacts / run_id / name
+        kept = Artifact(name, size, digest, str(target))
+        try:
+            # Not under the lock: it may be large. The journal decides; this says whether it is right.
+            is_taken = os.path.exists(target)  # noqa: PTH110 - any name may come
+            found = artifacts.checksum(target) if is_taken else None
+            with self._names.deciding():
+                known = self._names.known(run_id, name)
+                same = _same(run_id, known, digest, overwrite=overwrite)
+                if known is None and found not in {None, digest} and not overwrite:
+                    raise artifacts.taken(run_id, name)  # a file of MLflow's client, or a kill's
+                if same is not None and (found == digest or is_remote(same.uri)):
+                    return same
+                artifacts.place(copy, target)
+                if same is None:
+                    self._names.tell(run_id, kept, [])
+        finally:
+            artifacts.remove(copy)
+        if same is None:
+            self._logged(run_id, kept, known)
         return kept
 
     def _send(self, run_id: str, source: pathlib.Path, name: str, *, overwrite: bool) -> Artifact:
-        base = self._artifacts / run_id  # nothing is put there: the name must fit there too
-        name = safe_join(base, name).relative_to(base).as_posix()
-        run = to_run(self._store.row(run_id), self._artifacts)
-        known = next((a for a in run.artifacts if a.path == name), None)
-        if known is not None:
-            if artifacts.checksum(source) == known.checksum:
-                return known
-            if not overwrite:
-                raise artifacts.taken(run_id, name)
+        with self._names.deciding():
+            known = self._names.known(run_id, name)
+        if known and _same(run_id, known, artifacts.checksum(source), overwrite=overwrite):
+            return known
         sent = self._remote.send(source, f"runs/{run_id}", pathlib.PurePosixPath(name).name)
         kept = Artifact(name, sent.size, sent.checksum, sent.uri)
-        self._tell(run_id, kept, [sent.uri])
-        if known is not None:
-            self._remote.discard(known.uri)
+        with self._names.deciding():
+            known = self._names.known(run_id, name)  # somebody else may have been faster
+            same = _same(run_id, known, sent.checksum, overwrite=overwrite)
+            if same is None:
+                self._names.tell(run_id, kept, [sent.uri])
+        if same is not None:
+            self._remote.discard(sent.uri)
+            return same
+        self._logged(run_id, kept, known)
         return kept
 
-    def _tell(self, run_id: str, kept: Artifact, place: list[str]) -> None:
-        self._store.append(run_id, {"a": [kept.path, kept.size, kept.checksum, *place]})
+    def _logged(self, run_id: str, kept: Artifact, known: Artifact | None) -> None:
+        if known is not None and known.uri != kept.uri:
+            self._remote.discard(known.uri)
         data = {"run_id": run_id, "path": kept.path, "size": kept.size}
         self._done(EventType.ARTIFACT_LOGGED, data)
+
+
+def _same(run_id: str, known: Artifact | None, digest: str, *, overwrite: bool) -> Artifact | None:
+    """Return *known* if it has that digest; if it has another, only *overwrite* lets it be replaced."""
+    if known is None or known.checksum == digest:
+        return known
+    if not overwrite:
+        raise artifacts.taken(run_id, known.path)
+    return None
 
 
 def _encoded(text: str) -> bytes:

@@ -30,7 +30,7 @@ from ops.registry.validators import check_key
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "FORMAT",
@@ -42,6 +42,7 @@ __all__ = [
     "metric_history",
     "point",
     "points_body",
+    "to_artifact",
     "to_run",
 ]
 
@@ -78,9 +79,7 @@ class RunState:
         elif "g" in record:
             self._latest("tags", record)
         elif "a" in record:
-            # Path, size, checksum and, where that is not in the store, the address.
-            kept = [a for a in self.row["artifacts"] if not _is_replaced(a, record["a"])]
-            self.row["artifacts"] = [*kept, record["a"]]
+            self._artifact(record["a"], record.get("t", 0))
         else:
             self._event(record)
 
@@ -150,17 +149,25 @@ class RunState:
                 else:
                     self.row[kind][key] = value
 
+    def _artifact(self, told: list[Any], when: int) -> None:
+        # Path, size, checksum and, where that is not in the store, the address.
+        key = ("artifact", told[0])
+        before = self._times.get(key)
+        if before is not None:
+            if when < before:
+                return
+            self.row["artifacts"] = [one for one in self.row["artifacts"] if one[0] != told[0]]
+        self._times[key] = when
+        self.row["artifacts"].append(told)
+
+    def artifact_time(self, path: str) -> int:
+        """Return when the artifact of that name was logged, in nanoseconds since the epoch; 0 if never."""
+        return self._times.get(("artifact", path), 0)
+
     def metric_history(self, key: str) -> list[Metric]:
         """Return the points of *key* by step, then time; none when it was never logged."""
         points = sorted(self.history.get(key, ()), key=lambda p: (p[1], p[2]))
         return [Metric(key, value, step, from_ns(when)) for value, step, when in points]
-
-
-def _is_replaced(known: list[Any], new: list[Any]) -> bool:
-    """Whether an artifact is gone with *new*: of its name or, in the store, in a folder of its name."""
-    if known[0] == new[0]:
-        return True
-    return len(known) == len(new) == 3 and known[0].startswith(f"{new[0]}/")
 
 
 class RunReader:
@@ -313,6 +320,7 @@ def _quoted(key: str) -> str:
 
 def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
     """Return a row as the public record; *artifacts* is the folder of all runs' artifacts."""
+    folder = artifacts / row["run_id"]
     return Run(
         run_id=row["run_id"],
         experiment_id=row["experiment_id"],
@@ -326,11 +334,14 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
         metrics={k: s[0] for k, s in row["metrics"].items()},
         metric_summaries=_Summaries(dict(row["metrics"])),
         tags=dict(row["tags"]),
-        artifacts=tuple(
-            Artifact(path, size, checksum, *(place or [str(artifacts / row["run_id"] / path)]))
-            for path, size, checksum, *place in row["artifacts"]
-        ),
+        artifacts=tuple(to_artifact(one, folder) for one in row["artifacts"]),
     )
+
+
+def to_artifact(told: Sequence[Any], folder: pathlib.Path) -> Artifact:
+    """Return what a row says of an artifact as the public record; *folder* is that of the run's."""
+    path, size, checksum, *place = told
+    return Artifact(path, size, checksum, *(place or [str(folder / path)]))
 
 
 _STATUSES = {str(status): status for status in RunStatus}

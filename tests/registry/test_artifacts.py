@@ -1,0 +1,118 @@
+"""Artifacts of runs that several write at once, that a kill has left, or that are somewhere else already."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from ops.registry import AlreadyExistsError
+from ops.registry.fsck import check
+
+
+@pytest.fixture
+def run_id(tracker, experiment):
+    return tracker.start_run(experiment.experiment_id).run_id
+
+
+KILLED = """
+import os, signal, sys
+from ops.registry import MLOpsConfig, MLOpsContext
+from ops.registry.tracking.runstore import RunStore
+
+RunStore.append = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+tracker = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])).experiment_tracker
+tracker.log_artifact(sys.argv[2], sys.argv[3])
+"""
+
+
+@pytest.fixture
+def killed(context, run_id, artifact):
+    """Let a process be killed when the artifact has its name and no journal has it."""
+    command = [sys.executable, "-c", KILLED, str(context.path), run_id, str(artifact)]
+    died = subprocess.run(command, timeout=60, check=False)
+    assert died.returncode == -signal.SIGKILL
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("killed")
+def test_what_a_kill_kept_from_the_journal_is_logged_by_the_next(
+    context, tracker, run_id, artifact
+):
+    assert tracker.get_run(run_id).artifacts == ()
+    kept = tracker.log_artifact(run_id, artifact)
+    assert tracker.get_run(run_id).artifacts == (kept,)
+    assert check(context).is_sound
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("killed")
+def test_other_content_than_a_file_that_no_journal_has_takes_its_place_if_told(
+    context, tracker, run_id, artifact
+):
+    artifact.write_bytes(b"others")
+    with pytest.raises(AlreadyExistsError, match="overwrite=True"):
+        tracker.log_artifact(run_id, artifact)
+    kept = tracker.log_artifact(run_id, artifact, overwrite=True)
+    assert tracker.get_run(run_id).artifacts == (kept,)
+    assert check(context).is_sound
+
+
+def test_of_those_who_log_different_content_at_once_one_does(new_context, experiment, tmp_path):
+    contexts = [new_context() for _ in range(3)]
+    trackers = [context.experiment_tracker for context in contexts]
+    run_id = trackers[0].start_run(experiment.experiment_id).run_id
+    places = [tmp_path / str(number) / "model.bin" for number in range(3)]
+    for number, place in enumerate(places):
+        place.parent.mkdir()
+        place.write_bytes(b"%d" % number * 100_000)
+    for turn in range(10):
+        gate, refused = threading.Barrier(3), []
+
+        def put(tracker, place, folder=f"turn{turn}", gate=gate, refused=refused):
+            gate.wait()
+            try:
+                tracker.log_artifact(run_id, place, folder)
+            except AlreadyExistsError as error:
+                refused.append(error)
+
+        threads = [threading.Thread(target=put, args=p) for p in zip(trackers, places, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(refused) == 2
+    assert len(trackers[1].get_run(run_id).artifacts) == 10
+    assert check(contexts[2]).is_sound
+
+
+@pytest.mark.parametrize("set_back", [0, 3600])
+def test_of_several_journals_the_last_that_overwrote_counts(
+    new_context, experiment, artifact, monkeypatch, set_back
+):
+    contexts = [new_context(), new_context()]
+    ours, theirs = (context.experiment_tracker for context in contexts)
+    run_id = ours.start_run(experiment.experiment_id).run_id
+    for number, tracker in enumerate((ours, theirs, ours)):
+        artifact.write_text(f"content {number}")
+        kept = tracker.log_artifact(run_id, artifact, overwrite=True)
+        now = time.time_ns() - set_back * 10**9
+        monkeypatch.setattr("ops.registry.tracking.artifactnames.time.time_ns", lambda now=now: now)
+    monkeypatch.undo()
+    for tracker in (ours, theirs, new_context().experiment_tracker):
+        assert tracker.get_run(run_id).artifacts == (kept,)
+    assert check(contexts[1]).is_sound
+
+
+def test_what_was_damaged_is_whole_when_it_is_logged_again(context, tracker, run_id, artifact):
+    kept = tracker.log_artifact(run_id, artifact)
+    with open(kept.uri, "wb") as file:
+        file.write(b"damage")
+    assert not check(context).is_sound
+    assert tracker.log_artifact(run_id, artifact) == kept
+    assert tracker.get_run(run_id).artifacts == (kept,)
+    assert check(context).is_sound
