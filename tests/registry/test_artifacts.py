@@ -11,7 +11,8 @@ import time
 import pytest
 
 from ops.registry import AlreadyExistsError
-from ops.registry.fsck import check
+from ops.registry.disk.artifacts import is_copy
+from ops.registry.fsck import check, collect
 
 
 @pytest.fixture
@@ -47,6 +48,59 @@ def test_what_a_kill_kept_from_the_journal_is_logged_by_the_next(
     kept = tracker.log_artifact(run_id, artifact)
     assert tracker.get_run(run_id).artifacts == (kept,)
     assert check(context).is_sound
+
+
+KILLED_AMID = """
+import os, signal, sys
+from ops.registry import MLOpsConfig, MLOpsContext
+from ops.registry.disk import artifacts
+
+real, left = artifacts.publish, int(sys.argv[4])
+
+def publish(staged, target):
+    global left
+    left -= 1
+    if left < 0:
+        if target.is_dir():
+            artifacts.remove(target)  # as it was about to
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(staged, target)
+
+artifacts.publish = publish
+tracker = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])).experiment_tracker
+tracker.log_artifact(sys.argv[2], sys.argv[3], "models", overwrite=True)
+"""
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_kill_amid_an_overwrite_leaves_the_old_or_the_new(
+    context, tracker, run_id, tmp_path, step, kind
+):
+    source = inside = tmp_path / "model"
+    if kind == "folder":
+        source.mkdir()
+        inside = source / "weights"
+    inside.write_text("old")
+    tracker.log_artifact(run_id, source, "models")
+    inside.write_text("new")
+    command = [sys.executable, "-c", KILLED_AMID, str(context.path), run_id, str(source), str(step)]
+    died = subprocess.run(command, timeout=60, check=False)
+    assert died.returncode == -signal.SIGKILL
+    (before,) = tracker.get_run(run_id).artifacts
+    # What the journal has waits for a day and longer, and is put into its place by whoever reads it.
+    removed = collect(context, now=lambda: time.time() + 2 * 24 * 3600)
+    assert (removed == []) == (step == 1)
+    out = tracker.download_run_artifact(run_id, "models/model", tmp_path / "out")
+    found = (out / "weights" if kind == "folder" else out).read_text()
+    assert found == ("new" if step else "old")
+    assert check(context).is_sound
+    kept = tracker.log_artifact(run_id, source, "models", overwrite=True)
+    assert (kept == before) == (step == 1)
+    assert check(context).is_sound
+    copies = [path for path in (tracker.root / "artifacts").rglob("*") if is_copy(path.name)]
+    assert copies == []
 
 
 @pytest.mark.fault

@@ -188,11 +188,16 @@ def _half_made(
     found = []
     for root in (context.experiment_tracker.root, context.model_registry.root):
         for copy in [*root.glob("artifacts/.*.tmp"), *root.glob("artifacts/*/.*.tmp")]:
-            if is_copy(copy.name) and _is_old(copy, now_seconds):
+            if is_copy(copy.name) and _is_old(copy, now_seconds) and not _is_wanted(context, copy):
                 found.append(copy)
                 if remove_them:
                     remove(copy)
     return found
+
+
+def _is_wanted(context: MLOpsContext, copy: pathlib.Path) -> bool:
+    """Whether a copy is what its journal has, and a kill kept it from its place: reading puts it there."""
+    return copy in context.experiment_tracker.waiting_copies(copy.parent.name)
 
 
 def _unknown(context: MLOpsContext) -> list[pathlib.Path]:

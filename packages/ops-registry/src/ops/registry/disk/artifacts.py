@@ -102,6 +102,11 @@ def publish(staged: pathlib.Path, target: pathlib.Path) -> None:
     staged.replace(target)
 
 
+def waiting_place(base: pathlib.Path, name: str, digest: str) -> pathlib.Path:
+    """Return where the copy is that will be *name* below *base*, while the journal is told so."""
+    return base / f".{calculate_hash(f'{digest} {name}')[:16]}.tmp"
+
+
 def place(copy: pathlib.Path, target: pathlib.Path) -> None:
     """Give a staged copy its name, which may be in a folder that is not there yet."""
     try:

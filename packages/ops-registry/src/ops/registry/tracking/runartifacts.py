@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.foundation.files import temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import encode
 from ops.registry.errors import (
     ArtifactNotFoundError,
+    CorruptStoreError,
     InvalidValueError,
     RunNotFoundError,
 )
@@ -22,12 +24,14 @@ from ops.registry.tracking.runlog import to_run
 from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from ops.foundation.files import StrPath
     from ops.registry.records import Run
 
 __all__ = ["RunArtifacts"]
+
+T = TypeVar("T")
 
 
 class RunArtifacts(RunAccess):
@@ -98,12 +102,24 @@ class RunArtifacts(RunAccess):
             raise ArtifactNotFoundError(f"Run {run_id!r} has no artifact {path!r}.")
         target = pathlib.Path(destination)
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-        return self._remote.fetch_from(found.uri, target, found.checksum)
+        return self._whole(
+            run_id, found, lambda: self._remote.fetch_from(found.uri, target, found.checksum)
+        )
 
     def verify_artifacts(self, run: Run) -> None:
         """Raise `CorruptStoreError` unless each artifact of a run is what was logged."""
         for artifact in run.artifacts:
-            self._remote.verify(artifact.uri, artifact.checksum)
+            verify = functools.partial(self._remote.verify, artifact.uri, artifact.checksum)
+            self._whole(run.run_id, artifact, verify)
+
+    def waiting_copies(self, run_id: str) -> set[pathlib.Path]:
+        """Return the copies that a journal says have a name, and that a kill may have kept from it."""
+        base = self._artifacts / run_id
+        try:
+            told = to_run(self._store.row(run_id), self._artifacts).artifacts
+        except RunNotFoundError:
+            return set()
+        return {artifacts.waiting_place(base, one.path, one.checksum) for one in told}
 
     def adopt_artifacts(self, run: Run) -> dict[str, list[str]]:
         """Bring the artifacts of a run of another store here; return their addresses, if they have any."""
@@ -172,9 +188,16 @@ class RunArtifacts(RunAccess):
                     raise artifacts.taken(run_id, name)  # a file of MLflow's client, or a kill's
                 if same is not None and (found == digest or is_remote(same.uri)):
                     return same
-                artifacts.place(copy, target)
-                if same is None:
+                if known is not None and same is None:
+                    # The journal first: a kill here leaves what it says, where `_whole` finds it.
+                    waiting = artifacts.waiting_place(self._artifacts / run_id, name, digest)
+                    artifacts.place(copy, waiting)
                     self._names.tell(run_id, kept, [])
+                    artifacts.place(waiting, target)
+                else:
+                    artifacts.place(copy, target)
+                    if same is None:
+                        self._names.tell(run_id, kept, [])
         finally:
             artifacts.remove(copy)
         if same is None:
@@ -198,6 +221,21 @@ class RunArtifacts(RunAccess):
             return same
         self._logged(run_id, kept, known)
         return kept
+
+    def _whole(self, run_id: str, artifact: Artifact, read: Callable[[], T]) -> T:
+        """Return what *read* does with an artifact that a kill may have kept from being replaced."""
+        try:
+            return read()
+        except (ArtifactNotFoundError, CorruptStoreError):
+            if is_remote(artifact.uri):
+                raise
+        base = self._artifacts / run_id
+        waiting = artifacts.waiting_place(base, artifact.path, artifact.checksum)
+        if waiting.exists():
+            with self._names.deciding():
+                if waiting.exists() and artifacts.checksum(waiting) == artifact.checksum:
+                    artifacts.place(waiting, base / artifact.path)
+        return read()  # also when its replacement was not over yet
 
     def _logged(self, run_id: str, kept: Artifact, known: Artifact | None) -> None:
         if known is not None and known.uri != kept.uri:
