@@ -57,6 +57,10 @@ def test_a_taken_name_is_refused_unless_it_may_be_replaced(array, name) -> None:
     replacement = SharedMemoryArray.create_array(name, np.zeros(3), exist_ok=True)
     assert SharedMemoryArray.attach(name).shape == (3,)
     assert array[0] == 1, "those who were attached keep what they had"
+    array.destroy()  # what that name was when it was attached to, which is gone already
+    assert SharedMemoryArray.attach(name).shape == (3,)
+    replacement.destroy()
+    assert name not in SharedMemoryArray.list_segments()
     replacement.disconnect()
 
 

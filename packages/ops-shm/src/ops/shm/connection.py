@@ -123,16 +123,17 @@ class Connection:
             os.close(fd)
 
     def destroy(self) -> None:
-        """Remove the segment's name for everybody; processes that are attached keep the memory."""
-        instance = self._instance_to_remove()
-        mapping.remove(self._name)
-        if instance is not None:
-            mapping.remove_semaphores(instance)
+        """Remove the segment's name for everybody; processes that are attached keep the memory.
 
-    def _instance_to_remove(self) -> int | None:
-        return (
-            self._words[layout.INSTANCE] if self.is_connected else mapping.instance_of(self._name)
-        )
+        When somebody has replaced the segment that this object is connected to, nothing is removed: the
+        name is the replacement's.
+        """
+        there = mapping.instance_of(self._name)
+        ours = self._words[layout.INSTANCE] if self.is_connected else there
+        if there is None or there == ours:
+            mapping.remove(self._name)
+        if ours is not None:
+            mapping.remove_semaphores(ours)
 
     def _connect(self, fd: int, mapped: mmap.mmap) -> None:
         buffer = memoryview(mapped)
