@@ -59,8 +59,13 @@ class ModelLog(Ledger):
             return
         events = self._events(behind)
         for name in behind:
-            self._follow(name, heads[name][0], events.get(name, {}))
-            self._heads[name] = heads[name]
+            try:
+                self._follow(name, heads[name][0], events.get(name, {}))
+                self._heads[name] = heads[name]
+            except BaseException:  # an interrupt too: what is half folded in is read anew
+                for known in (self._heads, self._places, self._frames, self.models):
+                    known.pop(name, None)
+                raise
 
     def commit(self, name: str, decide: Callable[[Model | None], Mapping[str, Any]]) -> None:
         """Append the frame that *decide* makes of the model as it is; asked again when it lost."""

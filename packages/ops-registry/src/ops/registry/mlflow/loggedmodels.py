@@ -68,8 +68,12 @@ class LoggedModelBook:
     def all(self) -> list[dict[str, Any]]:
         """Return all models, deleted ones too, oldest first."""
         with self._turn:
-            for record in self._reader.poll():
-                self._apply(record)
+            try:
+                for record in self._reader.poll():
+                    self._apply(record)
+            except BaseException:  # an interrupt too: what was read is not read again
+                self._reader, self._known = JournalReader(self._reader.path), {}
+                raise
             return list(self._known.values())
 
     def get(self, model_id: str) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ takes what the first frames came to from a snapshot (`snapshots`), if there is o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import threading
@@ -26,7 +27,7 @@ from ops.registry.models.snapshots import Models, load, save
 from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ops.foundation.locks import FileLock
 
@@ -60,16 +61,18 @@ class Ledger:
 
     def refresh(self) -> None:
         """Fold in what was appended since the last time."""
-        if not self._has_begun:
-            self._begin()
-        self._fold(self._reader.poll())
+        with self._in_whole():
+            if not self._has_begun:
+                self._begin()
+            self._fold(self._reader.poll())
         if self._since_snapshot >= SNAPSHOT_FRAMES:
             self._save_in_background()
 
     def advance(self, place: tuple[int, int], body: bytes) -> None:
         """Fold in the frame that was just appended at *place*, without reading it, if it is the next one."""
-        if self._reader.skip(*place):
-            self._fold([decode(body)])
+        with self._in_whole():
+            if self._reader.skip(*place):
+                self._fold([decode(body)])
         self.refresh()
 
     def is_as_read_anew(self) -> bool:
@@ -91,12 +94,23 @@ class Ledger:
         if self._background is not None:
             self._background.join()
 
+    @contextlib.contextmanager
+    def _in_whole(self) -> Iterator[None]:
+        """Begin anew after an error or an interrupt amid folding: what was read is not read again."""
+        try:
+            yield
+        except BaseException:
+            self._has_begun = False
+            raise
+
     def _begin(self) -> None:
-        self._has_begun = True
+        self._reader, self.models = JournalReader(self._reader.path), Models(str(self._artifacts))
+        self._since_snapshot = 0
         found = load(self._snapshot, self._reader.path)
         if found is not None and self._reader.skip(0, found.offset):
             self._reader.torn = found.torn
             self.models.restore(found.lines)
+        self._has_begun = True
 
     def _read_anew(self) -> Ledger:
         anew = Ledger(pathlib.Path(self._reader.path), self._artifacts)
@@ -223,13 +237,14 @@ class Ledger:
         model.versions[number] = dataclasses.replace(old, stage=stage, stage_history=history)
 
     def _rename(self, model: Model, name: str) -> None:
-        # A deleted model of the new name leaves nothing but its numbers, which stay used.
+        # A deleted model of the new name leaves nothing but its numbers, which stay used. The old name
+        # is as if it had never been: a model that takes it gets an id, and so a folder, of its own.
         before = self.models.get(name)
-        gone = Model(f"{model.model_id}-renamed", model.name)
         model.highest = max(model.highest, before.highest if before else 0)
+        del self.models[model.name]
         model.name = name
         model.versions = {n: dataclasses.replace(v, name=name) for n, v in model.versions.items()}
-        self.models[name], self.models[gone.name] = model, gone
+        self.models[name] = model
 
     @staticmethod
     def _describe(model: Model, number: int, **changed: Any) -> None:

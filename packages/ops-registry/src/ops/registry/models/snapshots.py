@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Models", "Snapshot", "load", "save"]
 
-FORMAT = 1
+FORMAT = 2  # 1 had models that nobody had, under names that were given up
 #: How much of the journal before the end of a snapshot must be what it was.
 _COMPARED = 4096
 

@@ -72,6 +72,13 @@ class View:
 
     def refresh(self, through: int | None = None) -> bool:
         """Read on, up to the segment *through*; False when the index has lost its base."""
+        try:
+            return self._read_on(through)
+        except BaseException:  # an interrupt too: what was read is not read again
+            self._forget_tail()
+            raise
+
+    def _read_on(self, through: int | None) -> bool:
         while True:
             key = self._base_key()
             if key != self._key:

@@ -133,6 +133,13 @@ class ExperimentLedger:
             return self._known.get(experiment_id)
 
     def _read_on(self) -> None:
+        try:
+            self._fold()
+        except BaseException:  # an interrupt too: what was read is not read again
+            self._reader, self._known, self._ids = JournalReader(self._journal), {}, set()
+            raise
+
+    def _fold(self) -> None:
         for record in self._reader.poll():
             experiment_id = record["id"]
             known = self._known.get(experiment_id)
@@ -146,10 +153,7 @@ class ExperimentLedger:
 
     def get(self, experiment_id: str) -> Experiment:
         """Return one by its id."""
-        found = self._known.get(experiment_id)
-        if found is None:
-            self.all()
-            found = self._known.get(experiment_id)
+        found = self.find(experiment_id)
         if found is None:
             raise ExperimentNotFoundError(f"There is no experiment with the id {experiment_id!r}.")
         return found

@@ -178,11 +178,27 @@ class RunReader:
     ) -> None:
         self.folder = folder
         self.run_id = run_id
-        self.state = RunState(keep_history=keep_history)
-        self._readers: dict[str, JournalReader] = {}
+        self._keep_history = keep_history
+        self._begin()
 
     def poll(self) -> RunState:
         """Return the state as of now; raises `RunNotFoundError` when the run has no start."""
+        try:
+            self._read_on()
+        except RunNotFoundError:
+            raise
+        except BaseException:  # an interrupt too: what was read is not read again
+            self._begin()
+            raise
+        if self._readers[MAIN].is_gone:
+            raise RunNotFoundError(f"Run {self.run_id!r} was erased.")
+        return self.state
+
+    def _begin(self) -> None:
+        self.state = RunState(keep_history=self._keep_history)
+        self._readers: dict[str, JournalReader] = {}
+
+    def _read_on(self) -> None:
         # The main journal first: it says which others there are.
         for writer in self.state.writers:  # grows while it is walked
             if writer not in self._readers:
@@ -194,9 +210,6 @@ class RunReader:
                     self.state.apply(record)
             if not self.state.row:
                 raise RunNotFoundError(f"Run {self.run_id!r} has no readable start.")
-        if self._readers[MAIN].is_gone:
-            raise RunNotFoundError(f"Run {self.run_id!r} was erased.")
-        return self.state
 
     def advance(self, path: str, place: tuple[int, int], records: Iterable[Any]) -> None:
         """Fold in *records* that this process has appended to a journal, *place* being where.
@@ -207,8 +220,12 @@ class RunReader:
             self._readers[MAIN] = JournalReader(journal_path(self.folder, self.run_id, MAIN))
         for reader in self._readers.values():
             if reader.path == path and reader.skip(*place):
-                for record in records:
-                    self.state.apply(record)
+                try:
+                    for record in records:
+                        self.state.apply(record)
+                except BaseException:
+                    self._begin()
+                    raise
 
     @property
     def torn(self) -> int:
