@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
 import pickle
+import threading
 
 import pytest
 
@@ -12,6 +14,8 @@ from ops.registry import (
     ModelStage,
 )
 from ops.registry.conformance import RegistryBehaviour
+from ops.registry.mlflow.modelbook import ModelBook
+from ops.registry.models.registry import ModelRegistry
 from ops.serialize import Safe, Signed, UntrustedDataError, dump
 
 
@@ -58,3 +62,62 @@ def test_a_model_written_by_ops_serialize_comes_back(registry, tmp_path):
     registry.promote_model("line", 1, ModelStage.PRODUCTION)
     loaded = registry.load_model("line", stage=ModelStage.PRODUCTION, trust=key)
     assert loaded.predict([[2.0]])[0] == pytest.approx(4.0)
+
+
+def test_a_name_that_was_given_up_has_a_folder_of_its_own_when_it_is_taken_again(
+    registry, artifact
+):
+    book = ModelBook(registry.root)
+
+    def register(name, content):
+        artifact.write_bytes(content)
+        return book.register_model(name, artifact, "binary", "mine")
+
+    register("a", b"first")
+    book.rename_model("a", "b")
+    register("a", b"second")
+    book.rename_model("a", "c")
+    book.rename_model("b", "a")
+    register("b", b"third")
+    found = {v.name: pathlib.Path(v.artifact_uri).read_bytes() for v in book.search_models()}
+    assert found == {"a": b"first", "b": b"third", "c": b"second"}
+    for version in book.search_models():
+        book.verify(version)
+
+
+def test_a_search_is_not_stopped_by_a_model_that_goes_meanwhile(
+    registry, register, new_context, monkeypatch
+):
+    other = new_context().model_registry
+    register("credit")
+    register("fraud")
+    refresh = registry._ledger.refresh
+
+    def refresh_and_lose_one():
+        refresh()
+        monkeypatch.undo()
+        other.delete_model("credit")
+
+    monkeypatch.setattr(registry._ledger, "refresh", refresh_and_lose_one)
+    assert [v.name for v in registry.search_models()] == ["credit", "fraud"]
+    assert [v.name for v in registry.search_models()] == ["fraud"]
+
+
+def test_views_that_are_written_again_say_what_others_changed_meanwhile(
+    registry, register, new_context, monkeypatch
+):
+    other = new_context().model_registry
+    register()
+    write = ModelRegistry._write_view
+    changing = threading.Thread(target=other.annotate, args=("credit", 1, "by another"))
+
+    def write_later(self, version):
+        if self is registry and not changing.ident:
+            changing.start()  # it waits, or it would be overwritten by what was known before
+            changing.join(0.2)
+        write(self, version)
+
+    monkeypatch.setattr(ModelRegistry, "_write_view", write_later)
+    registry.rewrite_views()
+    changing.join()
+    assert registry.has_current_view(registry.get_model_version("credit", 1))

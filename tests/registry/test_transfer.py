@@ -18,6 +18,7 @@ from ops.registry import (
     ModelStage,
 )
 from ops.registry.fsck import check, collect
+from ops.registry.mlflow.modelbook import ModelBook
 from ops.registry.transfer import copy_store
 
 
@@ -172,3 +173,36 @@ def test_a_store_is_not_copied_to_itself(filled, tmp_path):
     for same in (filled, MLOpsContext(MLOpsConfig(storage_path=tmp_path / "link"))):
         with pytest.raises(InvalidValueError, match="itself"):
             copy_store(filled, same)
+
+
+def test_models_that_changed_names_are_copied_again(filled, other, artifact):
+    copy_store(filled, other)
+    book = ModelBook(filled.model_registry.root)
+    book.rename_model("m", "n")
+    book.register_model("m", artifact, "binary", "mine")
+    copy_store(filled, other)
+    assert other.model_registry.list_models() == ["m", "n"]
+    assert len(other.model_registry.list_model_versions("m")) == 1
+    assert other.model_registry.get_model_by_alias("n", "best").version == 2
+    assert check(other).is_sound
+
+
+def test_a_model_of_the_name_that_another_was_given_elsewhere_stays(filled, other, artifact):
+    copy_store(filled, other)
+    other.model_registry.register_model("n", artifact, "binary", "theirs")
+    ModelBook(filled.model_registry.root).rename_model("m", "n")
+    with pytest.raises(AlreadyExistsError, match="'n'"):
+        copy_store(filled, other)
+    assert other.model_registry.get_model_version("n").metadata.framework == "theirs"
+    assert other.model_registry.list_models() == ["m", "n"]
+
+
+def test_the_artifacts_of_a_model_that_was_deleted_elsewhere_go_too(filled, other, artifact):
+    copy_store(filled, other)
+    gone = other.model_registry.list_model_versions("m")
+    filled.model_registry.delete_model("m")
+    filled.model_registry.register_model("m", artifact, "binary", "mine")
+    copy_store(filled, other)
+    assert [v.version for v in other.model_registry.list_model_versions("m")] == [4]
+    assert not [v for v in gone if pathlib.Path(v.artifact_uri).exists()]
+    assert check(other).is_sound

@@ -108,7 +108,8 @@ def _experiments(source: MLOpsContext, names: Sequence[str] | None) -> list[Expe
 
 
 def _models(source: MLOpsContext, names: Sequence[str] | None) -> list[str]:
-    every = source.model_registry.list_models()
+    # The oldest first: one that was given another name comes before one that took its name.
+    every = source.model_registry.by_age()
     for name in names or ():
         if name not in every:
             raise ModelNotFoundError(f"There is no model {name!r}.")

@@ -43,7 +43,7 @@ class ModelBook(ModelRegistry):
     def versions_of(self, model: Model) -> list[ModelVersion]:
         """Return the versions of a model with their aliases, oldest first."""
         with self._turn:
-            return [self._ledger.with_aliases(model, v) for _, v in sorted(model.versions.items())]
+            return self._versions(model)
 
     def create_model(self, name: str, description: str, tags: Mapping[str, str]) -> Model:
         """Add a model without versions; a name that is taken is an `AlreadyExistsError`."""
@@ -76,11 +76,11 @@ class ModelBook(ModelRegistry):
 
     def drop_model(self, name: str) -> None:
         """Delete a model, with or without versions."""
-        if self.model(name).versions:
-            self.delete_model(name)
-            return
         with self._turn, self._changing():
-            self._append("drop", name, 0)
+            if not self.model(name).versions:
+                self._append("drop", name, 0)
+                return
+        self.delete_model(name)
 
     def register_elsewhere(self, name: str, source: str, metadata: Mapping[str, Any]) -> int:
         """Add a version whose files stay at *source*, and return its number."""

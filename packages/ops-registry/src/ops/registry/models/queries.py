@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
     from ops.registry.events import HookType
+    from ops.registry.models.model import Model
     from ops.registry.operations import Operations
     from ops.registry.records import ModelStage, ModelVersion
     from ops.serialize.trust import Trust
@@ -79,8 +80,22 @@ class ModelQueries:
         """Return the versions of a model, oldest first."""
         with self._turn:
             self._ledger.refresh()
-            model = self._ledger.model(name)
-            return [self._ledger.with_aliases(model, v) for _, v in sorted(model.versions.items())]
+            return self._versions(self._ledger.model(name))
+
+    def by_age(self) -> list[str]:
+        """Return the names of all models that have a version, the oldest model first."""
+        with self._turn:
+            self._ledger.refresh()
+            found = [model for model in self._ledger.models.values() if model.versions]
+            return [m.name for m in sorted(found, key=lambda m: (m.created or 0, m.name))]
+
+    def _known_versions(self, name: str) -> list[ModelVersion]:
+        """Return the versions of a model, none if it is not there, as they were read last."""
+        model = self._ledger.models.get(name)
+        return [] if model is None else self._versions(model)
+
+    def _versions(self, model: Model) -> list[ModelVersion]:
+        return [self._ledger.with_aliases(model, v) for _, v in sorted(model.versions.items())]
 
     def search_models(
         self,
@@ -89,7 +104,10 @@ class ModelQueries:
         limit: int | None = None,
     ) -> list[ModelVersion]:
         """Return the versions for which *filter* holds, by name and version unless ordered."""
-        found = [v for name in self.list_models() for v in self.list_model_versions(name)]
+        with self._turn:
+            self._ledger.refresh()  # once: a model that goes meanwhile is there, or not
+            models = sorted(self._ledger.models.values(), key=lambda model: model.name)
+            found = [v for model in models for v in self._versions(model)]
         return select(found, filter, order_by, limit)
 
     def download_artifact(

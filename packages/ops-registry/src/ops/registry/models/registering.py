@@ -8,6 +8,7 @@ killed before leaves a copy without a version, which the next registration or `f
 
 from __future__ import annotations
 
+import functools
 import re
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -102,8 +103,12 @@ class ModelRegistering(ModelQueries):
 
     def left_over(self, before_seconds: float) -> list[str]:
         """Return what is in the bucket since before a time and belongs to no version."""
-        named = {version.artifact_uri for version in self.search_models()}
-        return self._remote.left_over(lambda uri: uri in named, before_seconds)
+
+        @functools.cache
+        def named() -> set[str]:  # asked after the notes were read
+            return {version.artifact_uri for version in self.search_models()}
+
+        return self._remote.left_over(lambda uri: uri in named(), before_seconds)
 
     def clear(self, uris: Collection[str]) -> None:
         """Remove what `left_over` returned."""

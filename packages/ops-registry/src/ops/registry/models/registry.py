@@ -156,8 +156,10 @@ class ModelRegistry(ModelRegistering):
         """Write the metadata files of all versions, and the snapshot of the journal, again."""
         with self._turn:
             self._ledger.rebuild()
-        for version in self.search_models():
-            self._write_view(version)
+        for name in self.list_models():
+            with self._turn, self._changing():  # or what is written is not what others change it to
+                for version in self._known_versions(name):
+                    self._write_view(version)
 
     def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: pathlib.Path) -> int:
         """Take over the history of a model of another registry; return how many frames were new.
@@ -171,15 +173,12 @@ class ModelRegistry(ModelRegistering):
             same = [found for found in here.values() if not _differ(found[0], records[0])]
             known = same[0] if same else here.get(name, [])
             if any(map(_differ, known, records)):
-                raise AlreadyExistsError(
-                    f"There is another model {name!r} already.",
-                    suggestions=("Delete it here, or copy into another store.",),
-                )
+                raise _another(name)
             new = records[len(known) :]
             for record in new:
                 self._adopt_one(record, origin)
             if new:
-                for version in self.list_model_versions(name):
+                for version in self._known_versions(name):
                     self._write_view(version)
         return len(new)
 
@@ -188,11 +187,21 @@ class ModelRegistry(ModelRegistering):
         gone: list[ModelVersion] = []
         if record["op"] == "register" and "file" in record:
             record = self._adopt_artifact(record, origin)
-        elif record["op"] == "delete":
-            gone = [self._ledger.version(record["name"], version)]
-            artifacts.remove(self._folder(gone[0].model_id, version))
-        self._append_record(record)
+        elif record["op"] == "rename":
+            self._require_free(record["to"])
+        elif record["op"] in {"delete", "drop"}:
+            known = self._known_versions(record["name"])
+            gone = [v for v in known if record["op"] == "drop" or v.version == version]
+        self._append_record(record)  # first: a listed version always has its files
+        for one in gone:
+            artifacts.remove(self._folder(one.model_id, one.version))
+            artifacts.remove(pathlib.Path(self._view(one.model_id, one.version)))
         self._discard(gone)
+
+    def _require_free(self, name: str) -> None:
+        taken = self._ledger.models.get(name)
+        if taken is not None and taken.created is not None:
+            raise _another(name)
 
     def _adopt_artifact(self, record: dict[str, Any], origin: pathlib.Path) -> dict[str, Any]:
         """Bring the artifact of a version here, wherever it is there; return the frame that says so."""
@@ -209,6 +218,13 @@ class ModelRegistry(ModelRegistering):
         except ArtifactNotFoundError:
             pass  # it is deleted by a later frame
         return here
+
+
+def _another(name: str) -> AlreadyExistsError:
+    return AlreadyExistsError(
+        f"There is another model {name!r} already.",
+        suggestions=("Delete it here, or copy into another store.",),
+    )
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
