@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from ops.cache.disk.records import Flag, scan
+from ops.cache.disk.records import scan
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError
 
@@ -49,7 +49,10 @@ def check_cache(log: Log, *, repair: bool) -> CheckReport:
     size = sum(size for _, size in orphans)
     if repair:
         for key in damaged:
-            log.append_deletion(Flag.DELETE, key)
+            with log.mutex:
+                log.refresh()
+                if not _is_whole(log, key):  # it may have been set again since
+                    log.delete_unchanged(key)
         for path, _ in orphans:
             path.unlink(missing_ok=True)
     return CheckReport(len(entries), gaps, len(damaged), len(orphans), size, repair)

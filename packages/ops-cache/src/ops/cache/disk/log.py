@@ -12,7 +12,9 @@ into the next segment. Nobody has to agree on anything beforehand.
 The oldest segment is dropped when the cache exceeds its limit. An entry that is read while it is in
 the oldest quarter is moved to the end first. A MOVED record names the offset up to which its writer
 knew the log; it counts only if nothing in the same segment set or deleted the key after that, so a
-move never brings back an older value, also for a process that opens the cache later.
+move never brings back an older value, also for a process that opens the cache later. A deletion
+that is MOVED takes away what has expired or is damaged, and never what was set after its writer
+looked.
 """
 
 from __future__ import annotations
@@ -96,9 +98,16 @@ class Log:
                     data = self.segments.path(number).read_bytes()
                     self._apply_all(scan(data, self._seed))
         self._enter(numbers[-1])
-        self.segments.open(numbers[-1])
+        self._open(numbers[-1])
         self.refresh()
         self.look_at_space()
+
+    def _open(self, number: int) -> None:
+        """Follow and append to segment *number*, or to a later one when others have dropped it."""
+        if not self.segments.open(number):
+            if not self.segments.read_only:
+                self.segments.path(number).unlink(missing_ok=True)
+            self._load()
 
     def _enter(self, number: int) -> None:
         """Make *number* the segment whose records are applied next."""
@@ -112,6 +121,8 @@ class Log:
     def refresh(self) -> None:
         """Apply what other processes have appended; one call of the system when nothing is new."""
         advanced = False
+        if self.segments.reader < 0 and self.segments.current:
+            self._open(self.segments.current)  # read-only, and nothing had been written
         while (end := self.segments.end()) not in (self.tail, self._torn_to):
             if end < self.tail:
                 _log.warning("%s was cut from outside; reading all again", self.segments.folder)
@@ -137,9 +148,11 @@ class Log:
         return False
 
     def _apply(self, start: int, flags: int, key: bytes, tag: bytes, value: bytes) -> None:
+        if flags & Flag.MOVED and not self._counts(key, value):
+            return
         if flags & NO_VALUE:
             self._apply_deletion(start, flags, key)
-        elif not flags & Flag.MOVED or self._may_move(key, value):
+        else:
             blob = None
             if flags & Flag.BLOB:
                 blob = BlobRef.unpack(value)
@@ -157,9 +170,13 @@ class Log:
             by_tag = bool(flags & Flag.DELETE_TAG)
             self._deletions.bulk.append(("tag" if by_tag else "prefix", key))
             keys = self.index.with_tag(key) if by_tag else self.index.below(key)
+            if by_tag:  # what got its tag here has another one, or none, where a hint is applied
+                here, at = self._number << OFFSET_BITS, self.index.positions
+                self._deletions.keys.update(k for k in keys if at[k] >= here)
         self._remove(*self.index.discard_all(keys))
 
-    def _may_move(self, key: bytes, value: bytes) -> bool:
+    def _counts(self, key: bytes, value: bytes) -> bool:
+        """Say whether a MOVED record counts, to everybody who applies it."""
         (since,) = _SINCE.unpack_from(value)
         at = self.index.positions.get(key, -1)
         set_since = at >> OFFSET_BITS == self._number and at & OFFSET_MASK >= since
@@ -183,7 +200,7 @@ class Log:
         if self._number not in numbers and numbers and numbers[-1] > self._number:
             self._load()  # so far behind that the others have dropped this segment already
         else:
-            self.segments.open(self._number)
+            self._open(self._number)
 
     # Reading and writing
 
@@ -223,7 +240,6 @@ class Log:
         if position < 0:
             record = self.segments.record(~position)
             if record is None or record.key != key:
-                self.index.discard(key)
                 self.misses += 1
                 return None
             self.index.positions[key] = ~position
@@ -247,7 +263,7 @@ class Log:
         flags, key, value, expires, tag = item
         with self.mutex:
             record = pack(self._seed, flags, key, value, expires, tag)
-            start = self._write(record)
+            start = self._write(record, item)
             if start != self.tail and not self._apply_before(start):
                 self.append(item)  # it came behind a SEAL, where it does not count
                 return
@@ -257,7 +273,8 @@ class Log:
     def append_many(self, items: Sequence[Item]) -> None:
         """Write records by one call; they count one after the other. Raises as `append` does."""
         with self.mutex:
-            start = self._write(b"".join([pack(self._seed, *item) for item in items]))
+            data = b"".join([pack(self._seed, *item) for item in items])
+            start = self._write(data, *items)
             if start != self.tail and not self._apply_before(start):
                 self.append_many(items)
                 return
@@ -269,33 +286,70 @@ class Log:
     def _reach(self, end: int) -> None:
         self.tail = end
         if end + self._blob_bytes_here >= self.segment_bytes:
-            self.seal()
+            with contextlib.suppress(CacheFullError):  # the record is there; a later one seals
+                self.seal()
 
     def append_deletion(self, kind: int, name: bytes) -> None:
         """Write that a key, a tag or a namespace, as *kind* says, is deleted; see `append`."""
         self.append((kind, name, b"", 0.0, b""))
 
-    def move(self, key: bytes, expires: float | None = None) -> None:
-        """Write an entry again, unless somebody changes it meanwhile; *expires* None keeps it."""
+    def move(self, key: bytes, expires: float | None = None) -> bool | None:
+        """Write an entry again, with another *expires* unless that is None.
+
+        Returns False when somebody came between, and None when the entry cannot be read.
+        """
         with self.mutex:
             position = self.index.positions[key]
             record = self.segments.record(position if position >= 0 else ~position)
             if record is None:
-                return
-            value = _SINCE.pack(self.tail) + record.content
-            flags = record.flags | Flag.MOVED
+                return None
             until = record.expires if expires is None else expires
-            start = self._write(pack(self._seed, flags, key, value, until, record.tag))
-            if start == self.tail or self._apply_before(start):
-                self.refresh()
+            return self._append_unless_changed(
+                (record.flags, key, record.content, until, record.tag)
+            )
 
-    def _write(self, data: bytes) -> int:
+    def delete_unchanged(self, key: bytes) -> bool:
+        """Write that *key* is deleted as it is known here; False when somebody came between."""
+        with self.mutex:
+            return self._append_unless_changed((Flag.DELETE, key, b"", 0.0, b""))
+
+    def _append_unless_changed(self, item: Item) -> bool:
+        """Write a record that does not count once others have changed its key; say if it counts."""
+        flags, key, content, expires, tag = item
+        flags |= Flag.MOVED
+        value = _SINCE.pack(self.tail) + content
+        record = pack(self._seed, flags, key, value, expires, tag)
         try:
-            return self.segments.write(data)
+            start = self.segments.write(record)
         except CacheFullError:
             if not self._drop_oldest():
                 raise
-            return self.segments.write(data)
+            return False  # the entry may have been dropped with it
+        if start != self.tail and not self._apply_before(start):
+            return False
+        counts = self._counts(key, value)
+        self._apply(start, flags, key, tag, value)
+        self._reach(start + len(record))
+        return counts
+
+    def _write(self, data: bytes, *items: Item) -> int:
+        try:
+            try:
+                return self.segments.write(data)
+            except CacheFullError:
+                if not self._drop_oldest():
+                    raise
+                return self.segments.write(data)
+        except CacheFullError:
+            self._remove_unnamed(items)
+            raise
+
+    def _remove_unnamed(self, items: Iterable[Item]) -> None:
+        """Remove the files of *items* that came to no record: nobody would ever remove them."""
+        self.refresh()  # some of the records may have been written
+        for flags, key, value, _, _ in items:
+            if flags & Flag.BLOB and self.index.blobs.get(key) != (blob := BlobRef.unpack(value)):
+                self._remove(blob)
 
     def write_blob(self, packed: Packed) -> BlobRef:
         """Write a large value to a file of its own; raises `CacheFullError`."""
@@ -352,7 +406,8 @@ class Log:
         """Forget what other processes dropped; drop the oldest segments if there is too much."""
         numbers = self.segments.numbers()
         if numbers and numbers[0] > self._oldest:
-            self._forget_before(numbers[0])  # who dropped them also removes their files
+            for blob in self._forget_before(numbers[0]):  # who dropped them removes the files
+                self.seen_blobs.discard(blob.name)
         if self.segments.read_only:
             return
         while len(numbers) > 1 and self.bytes_on_disk() > self.max_bytes and self._drop_oldest():
@@ -388,4 +443,4 @@ class Log:
         The position of a descriptor that parent and child share would not tell where a write ended.
         """
         if self.segments.current:
-            self.segments.open(self.segments.current)
+            self._open(self.segments.current)

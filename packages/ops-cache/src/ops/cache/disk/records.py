@@ -48,6 +48,8 @@ MOVED_FROM = 8  # bytes of the offset in front of a moved value
 class Flag:
     """What a record is. Without any of the first four it stores a value.
 
+    MOVED with a deletion: it counts only if the key was not set since, see `log`.
+
     Plain integers, since an operation on an enum's flags takes longer than reading a record. The low
     four bits of the flags say how the value is encoded: see `values.Encoding`.
     """

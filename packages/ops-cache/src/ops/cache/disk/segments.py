@@ -66,8 +66,11 @@ class Segments:
         except FileNotFoundError:
             return 0
 
-    def open(self, number: int) -> None:
-        """Make *number* the current segment; it is created when it is missing."""
+    def open(self, number: int) -> bool:
+        """Make *number* the current segment; it is created when it is missing.
+
+        Returns False when it had been dropped: it is then new and empty, behind later ones.
+        """
         self.close()
         self.current = number
         if not self.read_only:
@@ -75,12 +78,16 @@ class Segments:
             self.writer = os.open(self.path(number), flags, 0o600)
         with contextlib.suppress(FileNotFoundError):  # read-only, and nothing was written yet
             self.reader = os.open(self.path(number), os.O_RDONLY | os.O_CLOEXEC)
+        # In this order: a segment has its SEAL before there is a later one.
+        is_last = self.numbers()[-1:] <= [number]
+        return is_last or self.end() > 0
 
     def close(self) -> None:
         """Close the current segment; `end` and `write` then raise `CacheClosedError`."""
         for descriptor in (self.writer, self.reader):
             if descriptor >= 0:
                 os.close(descriptor)
+        self._maps.pop(self.current, None)  # it may end before the last record
         self.writer = self.reader = -1
         self.current = 0
 
@@ -89,9 +96,7 @@ class Segments:
         if self.reader < 0:
             if not self.current:
                 raise CacheClosedError(f"The cache in {self.folder} is closed.")
-            self.open(self.current)
-            if self.reader < 0:
-                return 0
+            return 0
         return os.lseek(self.reader, 0, os.SEEK_END)
 
     def read(self, start: int, end: int) -> bytes:

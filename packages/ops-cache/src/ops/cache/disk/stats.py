@@ -12,7 +12,7 @@ class DiskCacheStats:
     """What this object has done, and what is on disk now.
 
     `evicted` counts entries that went with an old segment; `damaged_bytes` what was skipped because
-    it made no whole record; `damaged` entries that were found unreadable. Sizes in bytes.
+    it made no whole record; `damaged` reads that found an entry unreadable. Sizes in bytes.
     """
 
     hits: int

@@ -125,7 +125,7 @@ class DiskCache:
                     break
                 found = again
             except CorruptDataError as error:
-                self._drop_damaged(name, error)
+                self._tell_of_damage(error)
                 break
         with log.mutex:
             log.hits -= 1
@@ -144,10 +144,11 @@ class DiskCache:
         seen.add(name)
         return value
 
-    def _drop_damaged(self, key: bytes, error: CorruptDataError) -> None:
+    def _tell_of_damage(self, error: CorruptDataError) -> None:
+        # The index keeps the entry: it says what the log says, also to the hint that is made of it,
+        # and another object, with another serializer, may be able to read what this one cannot.
         with self._log.mutex:
             self._log.damaged += 1
-            self._log.index.discard(key)
         warnings.warn(
             f"An entry of the cache in {self.directory} is damaged and counts as missing: {error}",
             CorruptEntryWarning,
@@ -156,9 +157,15 @@ class DiskCache:
 
     def get_with_ttl(self, key: Hashable, default: Any = None) -> tuple[Any, float | None]:
         """Return the value as `get` does, and the seconds it has left (None: it never expires)."""
-        with self._log.mutex:
-            found = self._log.peek(encode_key(self._prefix, key))
-            value = self.get(key, default)
+        name = encode_key(self._prefix, key)
+        log = self._log
+        with log.mutex:
+            while True:
+                found = log.find(name)
+                position = log.index.positions.get(name)
+                value = default if found is None else self._value_or(name, found, default)
+                if position == log.index.positions.get(name):  # not replaced while it was read
+                    break
         if found is None or not found[1]:
             return value, None
         return value, max(found[1] - self._clock(), 0.0)
@@ -276,18 +283,21 @@ class DiskCache:
         """Store all *values*, about 1 MB in one write; an error leaves those before it stored."""
         batch: list[Item] = []
         size = 0
-        for key, value in values.items():
-            item = self._item(key, value, ttl, tag)
-            if item is None:
-                self.delete(key)
-                continue
-            batch.append(item)
-            size += len(item[1]) + len(item[2])
-            if size >= _BATCH_BYTES:
+        try:
+            for key, value in values.items():
+                item = self._item(key, value, ttl, tag)
+                if item is None:
+                    self.delete(key)
+                    continue
+                batch.append(item)
+                size += len(item[1]) + len(item[2])
+                size += BlobRef.unpack(item[2]).size if item[0] & Flag.BLOB else 0
+                if size >= _BATCH_BYTES:
+                    full, batch, size = batch, [], 0
+                    self._log.append_many(full)
+        finally:
+            if batch:
                 self._log.append_many(batch)
-                batch, size = [], 0
-        if batch:
-            self._log.append_many(batch)
 
     def get_or_compute(
         self, key: Hashable, fn: Callable[[], Any], ttl: TtlLike = Ttl.DEFAULT
@@ -329,10 +339,12 @@ class DiskCache:
             return self.delete(key)
         name = encode_key(self._prefix, key)
         with self._log.mutex:
-            if not self._is_alive(name):
-                return False
-            self._log.move(name, 0.0 if seconds is None else self._clock() + seconds)
-        return True
+            while self._is_alive(name):
+                until = 0.0 if seconds is None else self._clock() + seconds
+                moved = self._log.move(name, until)
+                if moved is not False:
+                    return moved is True
+        return False
 
     def delete(self, key: Hashable) -> bool:
         """Remove *key*; return False when there is no such key."""
@@ -378,10 +390,10 @@ class DiskCache:
 
     def _delete_expired(self, name: bytes) -> bool:
         with self._log.mutex:
-            if self._is_alive(name) or name not in self._log.index.positions:
-                return False  # set again, or removed, by somebody else
-            self._log.append_deletion(Flag.DELETE, name)
-        return True
+            while not self._is_alive(name) and name in self._log.index.positions:
+                if self._log.delete_unchanged(name):
+                    return True
+        return False  # set again, or removed, by somebody else
 
     # The rest
 
