@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -205,4 +208,72 @@ def test_the_artifacts_of_a_model_that_was_deleted_elsewhere_go_too(filled, othe
     copy_store(filled, other)
     assert [v.version for v in other.model_registry.list_model_versions("m")] == [4]
     assert not [v for v in gone if pathlib.Path(v.artifact_uri).exists()]
+    assert check(other).is_sound
+
+
+KILLED_BEFORE_THE_INDEX = """
+import os, signal, sys
+from ops.registry import MLOpsConfig, MLOpsContext
+from ops.registry.search.runindex import RunIndex
+from ops.registry.transfer import copy_store
+source, target, puts = sys.argv[1], sys.argv[2], iter(range(int(sys.argv[3])))
+put = RunIndex.put
+def dying(self, row, **options):
+    if next(puts, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(self, row, **options)
+RunIndex.put = dying
+copy_store(*(MLOpsContext(MLOpsConfig(storage_path=path)) for path in (source, target)))
+"""
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("puts", [0, 1])
+def test_a_run_whose_copy_was_killed_before_the_index_knew_it_is_listed(filled, other, puts):
+    command = [sys.executable, "-c", KILLED_BEFORE_THE_INDEX, filled.path, other.path, str(puts)]
+    assert subprocess.run(list(map(str, command)), check=False).returncode == -signal.SIGKILL
+    copy_store(filled, other)
+    (experiment,) = other.experiment_tracker.list_experiments()
+    found = other.experiment_tracker.search_runs(experiment.experiment_id)
+    assert sorted(r.name for r in found) == ["done", "going on"]
+    assert check(other).is_sound
+
+
+@pytest.mark.fault
+def test_a_run_that_was_copied_again_and_killed_before_the_index_knew_is_found_by_what_is_new(
+    filled, other
+):
+    copy_store(filled, other)
+    ours, theirs = filled.experiment_tracker, other.experiment_tracker
+    (experiment,) = ours.list_experiments()
+    done = ours.list_runs(experiment.experiment_id)[0]
+    ours.set_tag(done.run_id, "late", "yes")
+    command = [sys.executable, "-c", KILLED_BEFORE_THE_INDEX, filled.path, other.path, "0"]
+    assert subprocess.run(list(map(str, command)), check=False).returncode == -signal.SIGKILL
+    copy_store(filled, other)
+    (found,) = theirs.search_runs(experiment.experiment_id, filter="tags.late = 'yes'")
+    assert found.run_id == done.run_id
+
+
+def test_what_was_logged_to_a_copy_stays(filled, other):
+    copy_store(filled, other)
+    ours, theirs = filled.experiment_tracker, other.experiment_tracker
+    (experiment,) = ours.list_experiments()
+    done, going = ours.list_runs(experiment.experiment_id)
+    theirs.set_tag(done.run_id, "reviewed", "yes")
+    assert copy_store(filled, other).runs_there == 2
+    assert theirs.get_run(done.run_id).tags["reviewed"] == "yes"
+    theirs.set_tag(going.run_id, "reviewed", "yes")
+    for number in range(5):
+        ours.log_metric(going.run_id, "m", number)
+    with pytest.raises(AlreadyExistsError, match=going.run_id):
+        copy_store(filled, other)
+    assert theirs.get_run(going.run_id).tags["reviewed"] == "yes"
+
+
+@pytest.mark.parametrize("left", [b"", b'12345678 {"e":"start"'])
+def test_a_run_that_a_kill_kept_from_beginning_is_not_copied(filled, other, left):
+    (experiment,) = filled.experiment_tracker.list_experiments()
+    (filled.paths_of_runs(experiment.experiment_id) / "unstarted.main.log").write_bytes(left)
+    assert copy_store(filled, other).runs == 2
     assert check(other).is_sound

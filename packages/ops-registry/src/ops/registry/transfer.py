@@ -3,7 +3,9 @@
 An export is a whole store that anything here can open; an import is a copy the other way. What is
 copied are the journals, so histories, times, stages and aliases arrive exactly as they were.
 
-A run's files are copied first, its main journal last and at once: a run that is there is whole.
+A run's files are copied first, its main journal last and at once: a run that is there is whole. Then
+the index is told; a kill before that is made good by the next copy. A run that has more in the target is there;
+one to which both stores have added is an `AlreadyExistsError`.
 Of a model, the target takes the frames of the journal that it lacks; if what it has is not how the
 source's history begins, the two are different models and it is an `AlreadyExistsError`. So a copy
 that was interrupted can be started again, and one that is complete changes nothing.
@@ -17,8 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.registry.disk import artifacts
-from ops.registry.disk.journal import JournalReader, frame
-from ops.registry.errors import ExperimentNotFoundError, InvalidValueError, ModelNotFoundError
+from ops.registry.disk.journal import JournalReader, encode, frame
+from ops.registry.errors import (
+    AlreadyExistsError,
+    ExperimentNotFoundError,
+    InvalidValueError,
+    ModelNotFoundError,
+)
 from ops.registry.events import EventType
 from ops.registry.factories import contents_of
 from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, to_run
@@ -66,8 +73,12 @@ def copy_store(
     copied = Copied(experiments=len(chosen), models=len(names))
     tell = _counter(progress, len(runs) + len(names))
     homes = {e.experiment_id: target.experiment_tracker.adopt_experiment(e) for e in chosen}
+    listed = {home.experiment_id: _listed(target, home) for home in homes.values()}
     for experiment, run_id in runs:
-        is_new = copy_run(source, target, experiment, run_id, homes[experiment.experiment_id])
+        home = homes[experiment.experiment_id]
+        is_new = copy_run(source, target, experiment, run_id, home)
+        if not is_new and run_id not in listed[home.experiment_id]:
+            target.experiment_tracker.adopt_run(home.experiment_id, run_id)
         copied.runs += is_new
         copied.runs_there += not is_new
         tell()
@@ -116,10 +127,22 @@ def _models(source: MLOpsContext, names: Sequence[str] | None) -> list[str]:
     return [name for name in every if names is None or name in names]
 
 
+def _listed(target: MLOpsContext, home: Experiment) -> set[str]:
+    """Return the runs that the target knows without looking at journals."""
+    return {row["run_id"] for row in target.experiment_tracker.index_rows(home.experiment_id)}
+
+
 def _run_ids(source: MLOpsContext, experiment: Experiment) -> list[str]:
     folder = source.paths_of_runs(experiment.experiment_id)
     suffix = f".{MAIN}.log"
-    return sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
+    begun = filter(_has_begun, folder.glob(f"*{suffix}"))
+    return sorted(path.name.removesuffix(suffix) for path in begun)
+
+
+def _has_begun(journal: pathlib.Path) -> bool:
+    """Whether a run has a whole first line: a kill may have left less, which is no run."""
+    with journal.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def _copy_model(source: MLOpsContext, target: MLOpsContext, name: str) -> int:
@@ -139,7 +162,8 @@ def _copy_run(
     new = target.paths_of_runs(home.experiment_id)
     reader = RunReader(old, run_id, keep_history=False)
     reader.poll()
-    if _records(new, run_id, reader.state.writers) == _records(old, run_id, reader.state.writers):
+    writers = reader.state.writers
+    if _has_all(run_id, _told(new, run_id, writers), _told(old, run_id, writers)):
         return False
     new.mkdir(parents=True, exist_ok=True)
     files = source.experiment_tracker.artifact_folder(run_id)
@@ -148,7 +172,8 @@ def _copy_run(
         artifacts.copy_in(files, folder, contents_of(target.config))
     run = to_run(reader.state.row, files.parent)
     places = target.experiment_tracker.adopt_artifacts(run)
-    for writer in reversed(reader.state.writers):  # the main one comes last
+    target.experiment_tracker.expect_run(home.experiment_id, run_id)
+    for writer in reversed(writers):  # the main one comes last
         there = JournalReader(journal_path(old, run_id, writer)).poll()
         records = [_moved(record, home, places) for record in there]
         with atomic_write(journal_path(new, run_id, writer), "wb") as file:
@@ -157,9 +182,29 @@ def _copy_run(
     return True
 
 
-def _records(folder: pathlib.Path, run_id: str, writers: Sequence[str]) -> list[int]:
-    """Return how many records each journal of a run has."""
-    return [len(JournalReader(journal_path(folder, run_id, writer)).poll()) for writer in writers]
+def _told(folder: pathlib.Path, run_id: str, writers: Sequence[str]) -> list[list[bytes]]:
+    """Return what each journal of a run says, without where things are in this store."""
+    journals = (JournalReader(journal_path(folder, run_id, writer)).poll() for writer in writers)
+    return [[encode(_placeless(record)) for record in records] for records in journals]
+
+
+def _has_all(run_id: str, here: list[list[bytes]], there: list[list[bytes]]) -> bool:
+    """Whether *here* is all that is *there*; if each of both has something of its own they differ."""
+    pairs = [(h[: len(t)] == t, t[: len(h)] == h) for h, t in zip(here, there, strict=True)]
+    if all(has_all for has_all, _ in pairs):
+        return True
+    if not all(is_beginning for _, is_beginning in pairs):
+        raise AlreadyExistsError(
+            f"Both stores have added to run {run_id} since it was copied.",
+            suggestions=("Copy into another store.",),
+        )
+    return False
+
+
+def _placeless(record: dict[str, Any]) -> dict[str, Any]:
+    if "a" in record:
+        return record | {"a": record["a"][:3]}
+    return record | {"exp": ""} if record.get("e") == "start" else record
 
 
 def _moved(

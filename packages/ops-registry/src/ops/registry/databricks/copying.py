@@ -188,6 +188,7 @@ def _write_journal(source: MLOpsContext, target: MLOpsContext, run: _Run, home: 
         records.append({"e": "change", "c": {"status": status}, "t": run.row["start"]})
     folder = target.paths_of_runs(home.experiment_id)
     folder.mkdir(parents=True, exist_ok=True)
+    tracker.expect_run(home.experiment_id, run_id)
     with atomic_write(journal_path(folder, run_id, MAIN), "wb") as file:
         file.write(b"".join(map(frame, records)))
     tracker.adopt_run(home.experiment_id, run_id)

@@ -232,6 +232,12 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         """Return the experiment of that name, which is *experiment* itself if it is new here."""
         return self._experiments.adopt(experiment)
 
+    def expect_run(self, experiment_id: str, run_id: str) -> None:
+        """Let the journals of a run that is here have the last word: `adopt_run` comes when they are replaced."""
+        index = self._store.index(experiment_id)
+        if pathlib.Path(journal_path(index.folder, run_id, MAIN)).exists():
+            index.mark_stale(run_id)
+
     def adopt_run(self, experiment_id: str, run_id: str) -> None:
         """Add a run to the index whose journals were put here by other means."""
         index = self._store.index(experiment_id)
