@@ -56,6 +56,9 @@ class Ahead:
 
         It is renamed first: whoever is killed while removing must not leave a part of it to `adopt`.
         """
+        if not self._is_ours():
+            self.close()
+            return
         dropped = self._folder / DROPPED
         shutil.rmtree(dropped, ignore_errors=True)
         with contextlib.suppress(OSError):  # adopted meanwhile
@@ -68,6 +71,8 @@ class Ahead:
         os.close(self._lock)
 
     def _round(self, run: Run, stem: str, last: int) -> None:
+        if not self._is_ours():
+            raise FileNotFoundError(f"{str(self._place)!r} was adopted.")
         part = self._place / _PART
         part.mkdir()
         names = Names(self._is_taken)
@@ -79,6 +84,16 @@ class Ahead:
         (part / _THROUGH).write_text(json.dumps(record), encoding="ascii")
         part.rename(self._place / _WHOLE)
         _finish_round(self._place)
+
+    def _is_ours(self) -> bool:
+        """Tell whether the place is still the folder that this object locked.
+
+        A saver that has outlived its starter may find that of a later one there.
+        """
+        try:
+            return os.path.samestat(self._place.stat(), os.fstat(self._lock))
+        except FileNotFoundError:
+            return False
 
     def _is_taken(self, name: str) -> bool:
         return name in self._old_names or os.path.exists(f"{self._place}/{name}.npy")

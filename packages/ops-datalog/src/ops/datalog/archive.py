@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ops.datalog.closing import close_abandoned, turn
 from ops.datalog.errors import DataLogError, LogNotFoundError
 from ops.datalog.layout import Names, draft_of, finish_layout, keep_damaged, lay_out_npy
 from ops.datalog.merge import merged
 from ops.datalog.messages import Columns, LogReport
 from ops.datalog.npz import NpzWriter, copy_members
-from ops.datalog.reader import LogReader
-from ops.datalog.recovery import refuse_if_written
+from ops.datalog.reader import LogReader, holds_log
 from ops.datalog.stored import archive_runs, is_columnar
 from ops.foundation.errors import ValidationError
 from ops.foundation.formatting import create_progress_bar
@@ -73,21 +73,33 @@ def compress_npy_logs(
             suggestions=("LogReader.to_npz writes one elsewhere and changes nothing.",),
         )
     folder = Path(log_directory)
-    if folder.is_dir():
-        refuse_if_written(folder)
+    if not folder.is_dir() or not holds_log(folder):
+        raise LogNotFoundError(f"{str(folder)!r} holds no log.")
+    shown = _on_stderr if verbose and progress is None else progress
+    how = (layout, compress, verify_integrity)
+    with turn(folder):
+        close_abandoned(folder)
         finish_layout(folder)
         if not remove_sources:
             lay_out_npy(folder)
-    counts = LogReader(folder).counts() if folder.is_dir() else {}
+        return _archived(folder, how, max_workers or 1, shown, replaces_npy=remove_sources)
+
+
+def _archived(
+    folder: Path,
+    how: tuple[ArchiveLayout, bool, bool],
+    workers: int,
+    shown: Progress | None,
+    *,
+    replaces_npy: bool,
+) -> list[Path]:
+    counts = LogReader(folder).counts()
     if not counts:
         raise LogNotFoundError(f"{str(folder)!r} holds no log.")
-    shown = _on_stderr if verbose and progress is None else progress
-    with draft_of(folder, replaces_npy=remove_sources) as draft:
-        tasks: list[_Task] = [
-            (folder, draft, source, layout, compress, verify_integrity) for source in counts
-        ]
+    with draft_of(folder, replaces_npy=replaces_npy) as draft:
+        tasks: list[_Task] = [(folder, draft, source, *how) for source in counts]
         done = 0
-        for source, damaged in _each(tasks, max_workers or 1):
+        for source, damaged in _each(tasks, workers):
             keep_damaged(damaged)
             done += counts[source]
             if shown is not None:

@@ -77,5 +77,10 @@ class Keeper:
                     self._process = None
                     break
                 self.restarts += 1
-                self._process = self._launch()
+                try:
+                    self._process = self._launch()
+                except OSError as error:
+                    self._process = None
+                    self._report(f"The saver ended, and no other could be started: {error}")
+                    return
         self._report(f"The saver ended by itself {_SHORT_LIVES} times, last with code {code}.")

@@ -19,6 +19,7 @@ from ops.datalog.merge import merged
 from ops.datalog.messages import LogReport
 from ops.datalog.npz import members, npy_header
 from ops.datalog.runs import writer_runs
+from ops.datalog.state import LAYOUTS, LogState
 from ops.datalog.stored import AHEAD, DONE, DRAFT, REPLACES_NPY, stored_files
 from ops.foundation.files import sync_directory
 from ops.foundation.logs import get_logger
@@ -38,7 +39,7 @@ def lay_out_npy(
 ) -> int:
     """Turn the segments of *folder* into `SOURCE_TIME.npy` files; return how many there are now.
 
-    Nobody may write meanwhile. Messages of equal source and time get `_1`, `_2`, … appended. The
+    Nobody may write meanwhile, and the caller has the `turn`. Messages of equal source and time get `_1`, `_2`, … appended. The
     draft has the messages of each writer up to the sequence number in *after* already. *durable*
     brings the files to the disk before the segments are removed. Segments that are damaged stay, as
     `NAME.damaged`.
@@ -86,6 +87,7 @@ def draft_of(folder: Path, *, replaces_npy: bool = False, goes_on: bool = False)
         (draft / REPLACES_NPY).touch()
     sync_directory(draft)
     draft.rename(folder / DONE)
+    LogState(folder, create=True).words[LAYOUTS] += 1  # readers begin anew
     sync_directory(folder)
     finish_layout(folder)
 

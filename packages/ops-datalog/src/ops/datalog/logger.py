@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING, Literal, Self
 from ops.datalog.ahead import adopt
 from ops.datalog.archive import compress_npy_logs
 from ops.datalog.checksums import checksum_of, number_of
+from ops.datalog.closing import close_log, turn
 from ops.datalog.errors import DataLogError, LogExistsError, SaverError
 from ops.datalog.keeper import Keeper
 from ops.datalog.layout import finish_layout, lay_out_npy
 from ops.datalog.reader import holds_log, open_log
 from ops.datalog.sink import LogSink
 from ops.datalog.state import LogState
-from ops.datalog.writer import BUSY, OWNER
 from ops.foundation.errors import ValidationError
-from ops.foundation.processes import full_memory_barrier, is_alive
 
 if TYPE_CHECKING:
     from ops.datalog.archive import ArchiveLayout, Progress
@@ -111,6 +109,7 @@ class DataLogger:
             pause=self._pause,
         )
         self._state: LogState | None = None
+        self._stopping: LogState | None = None
         self._keeper: Keeper | None = None
         self._errors: list[str] = []
 
@@ -154,41 +153,55 @@ class DataLogger:
         if self._state is not None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        finish_layout(self._folder)
-        self._state = LogState(self._folder, create=True)
-        self._state.forget_errors()
-        self._state.open()
-        if self._sync == "interval":
-            self._keeper = Keeper(
-                self._folder,
-                self._interval,
-                self._threads,
-                self._state.add_error,
-                lay_out=self._ahead,
-            )
+        with turn(self._folder):
+            finish_layout(self._folder)
+            state = LogState(self._folder, create=True)
+            state.forget_errors()
+            state.open()
+        try:
+            if self._sync == "interval":
+                self._keeper = Keeper(
+                    self._folder,
+                    self._interval,
+                    self._threads,
+                    state.add_error,
+                    lay_out=self._ahead,
+                )
+        except BaseException:
+            state.close()
+            raise
+        self._state, self._stopping = state, None
 
     def stop(self) -> None:
         """Accept no more messages, and lay out those that were accepted; does nothing when stopped.
 
         A put that is under way in any process either is accepted and laid out, or raises
-        LoggerStopped. Raises SaverError, after everything else is done, when there were errors.
+        LoggerStopped. Raises SaverError, after everything else is done, when there were errors. After
+        another error, as of a full disk, it can be called again to do what is left.
         """
-        if self._state is None:
+        if self._state is not None:
+            self._stopping, self._state = self._state, None
+        if self._stopping is None:
             return
-        state, self._state = self._state, None
+        state = self._stopping
+        with turn(self._folder):
+            self._finish(state)
+        self._stopping = None
+        self._errors = state.errors()
+        if self._errors:
+            raise SaverError(f"The saver met trouble: {'; '.join(self._errors)}")
+
+    def _finish(self, state: LogState) -> None:
         state.close()
-        full_memory_barrier()
-        self._wait_for_puts()
-        self._sink.close()
         if self._keeper is not None:
             self._keeper.end()
+        # Again: an error that was being announced opens what was closed.
+        close_log(self._folder, state, self._pause)
+        self._sink._close(has_turn=True)  # noqa: SLF001 - its owner
         if self._layout == "npy":
             lay_out_npy(self._folder, after=adopt(self._folder), durable=self._sync != "none")
         else:
             self._finish_segments()
-        self._errors = state.errors()
-        if self._errors:
-            raise SaverError(f"The saver met trouble: {'; '.join(self._errors)}")
 
     def compress_logs(
         self,
@@ -225,11 +238,6 @@ class DataLogger:
         """Open the log for reading; also while it is written."""
         return open_log(self._folder)
 
-    def _wait_for_puts(self) -> None:
-        for path in self._folder.glob("*.tail"):
-            while _is_busy(path):
-                time.sleep(self._pause)
-
     def _finish_segments(self) -> None:
         from ops.datalog.recovery import finish_segments
 
@@ -251,15 +259,3 @@ def _one_of(what: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValidationError(f"{what} must be one of {', '.join(choices)}, not {value!r}.")
     return value
-
-
-def _is_busy(tail: Path) -> bool:
-    """Tell whether the writer of *tail* is in the middle of a put, and alive."""
-    try:
-        with tail.open("rb") as file:
-            header = file.read(64)
-    except FileNotFoundError:
-        return False
-    if len(header) < 64 or not header[BUSY]:
-        return False
-    return is_alive(int.from_bytes(header[OWNER : OWNER + 8], "little"))

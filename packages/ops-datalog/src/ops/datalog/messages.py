@@ -77,6 +77,12 @@ class LogReport:
         if str(path) not in self.damaged_files:
             self.damaged_files.append(str(path))
 
+    def clear(self) -> None:
+        """Forget everything, to begin anew."""
+        self.messages, self.torn_bytes = 0, 0
+        for found in (self.sources, self.damaged, self.gaps, self.damaged_files):
+            found.clear()
+
     @property
     def is_whole(self) -> bool:
         """Whether nothing is damaged and nothing is missing; torn ends of killed writers are normal."""

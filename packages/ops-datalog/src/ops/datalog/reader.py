@@ -17,6 +17,7 @@ from ops.datalog.errors import LogNotFoundError
 from ops.datalog.merge import merged
 from ops.datalog.messages import Columns, LogReport
 from ops.datalog.runs import writer_runs
+from ops.datalog.state import layouts
 from ops.datalog.stored import DONE, npy_files, stored_runs
 
 if TYPE_CHECKING:
@@ -184,7 +185,15 @@ class LogReader:
     ) -> list[Run]:
         """Return all stretches of messages, but not those of the archive *without*."""
         report = LogReport() if report is None else report
-        found = list(stored_runs(self.folder, report, without))
-        if not (self.folder / DONE).is_dir():  # else the segments were replaced
-            found += writer_runs(self.folder, report, check_all=check_all)
-        return found
+        while True:
+            before = self._layout()
+            found = list(stored_runs(self.folder, report, without))
+            if not (self.folder / DONE).is_dir():  # else the segments were replaced
+                found += writer_runs(self.folder, report, check_all=check_all)
+            if self._layout() == before:
+                return found
+            report.clear()  # what went from segments to files meanwhile was seen in neither, or twice
+
+    def _layout(self) -> tuple[int, bool]:
+        """Return what differs whenever the files of the log are replaced by others."""
+        return layouts(self.folder), (self.folder / DONE).is_dir()

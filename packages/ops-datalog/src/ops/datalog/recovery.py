@@ -15,14 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ops.datalog.errors import DataLogError
+from ops.datalog.closing import open_state, owner_is_alive, refuse_if_written, turn
 from ops.datalog.footer import full_scan, scan_or_index, seal
 from ops.datalog.frames import FRAME, HEADER_SIZE
 from ops.datalog.runs import behind, tail_frames, writers_in
-from ops.datalog.state import LogState
-from ops.datalog.writer import OWNER
 from ops.foundation.files import atomic_write, sync_directory
-from ops.foundation.processes import is_alive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,15 +43,27 @@ class Recovery:
 
 def recover(folder: Path) -> Recovery:
     """Tidy the log in *folder*; raises DataLogError when somebody still writes it."""
-    refuse_if_written(folder)
+    with turn(folder):
+        refuse_if_written(folder)
+        return _recovered(folder)
+
+
+def _recovered(folder: Path) -> Recovery:
     done = Recovery()
-    for writer in writers_in(folder):
+    is_open = open_state(folder) is not None
+    writers = [
+        writer
+        for writer in writers_in(folder)
+        # One that has begun since may be in the middle of a put.
+        if not (is_open and writer.tail is not None and owner_is_alive(writer.tail))
+    ]
+    for writer in writers:
         last = _last_sequence(writer)
         for path in writer.segments:
             _mend(path, done)
         if writer.tail is not None:
             _absorb(writer, last, done)
-    done.sealed = _seal_all(folder)
+    done.sealed = sum(_seal_all(folder, writer.stem) for writer in writers)
     sync_directory(folder)
     return done
 
@@ -63,29 +72,9 @@ def finish_segments(folder: Path) -> None:
     """Index the segments of a stopped log, and take over the tails of producers that have ended."""
     _seal_all(folder)
     for writer in writers_in(folder):
-        if writer.tail is not None and not _owner_is_alive(writer.tail):
+        if writer.tail is not None and not owner_is_alive(writer.tail):
             _absorb(writer, _last_sequence(writer), Recovery())
     _seal_all(folder)
-
-
-def _owner_is_alive(path: Path) -> bool:
-    """Tell whether the process that made a tail still runs."""
-    try:
-        with path.open("rb") as file:
-            owner = file.read(HEADER_SIZE)[OWNER : OWNER + 8]
-    except FileNotFoundError:
-        return False
-    return is_alive(int.from_bytes(owner, "little"))
-
-
-def refuse_if_written(folder: Path) -> None:
-    """Raise DataLogError when a logger is started there and any process writes to it."""
-    try:
-        is_open = LogState(folder).is_open
-    except FileNotFoundError:
-        return
-    if is_open and any(_owner_is_alive(path) for path in folder.glob("*.tail")):
-        raise DataLogError(f"{str(folder)!r} is being written; stop its logger first.")
 
 
 def _mend(path: Path, done: Recovery) -> None:
@@ -99,8 +88,8 @@ def _mend(path: Path, done: Recovery) -> None:
         path.unlink()
 
 
-def _seal_all(folder: Path) -> int:
-    return sum(seal(path) for path in folder.glob("*.seg"))
+def _seal_all(folder: Path, stem: str = "*") -> int:
+    return sum(seal(path) for path in folder.glob(f"{stem}.*.seg"))
 
 
 def _last_sequence(writer: WriterFiles) -> int:

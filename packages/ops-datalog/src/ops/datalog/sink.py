@@ -113,10 +113,13 @@ class LogSink:
 
     def close(self) -> None:
         """Close this process's writer; the next message opens another."""
+        self._close()
+
+    def _close(self, *, has_turn: bool = False) -> None:
         writer, self._writer = self._writer, None
         self.log = self._log_first
         if writer is not None:
-            writer.close()
+            writer.close(has_turn=has_turn)
 
     def sync(self) -> None:
         """Bring this process's messages to the disk itself."""

@@ -5,6 +5,7 @@ is stopped, otherwise a number that changes with every event. A put compares it 
 which is all that the fast path pays for; only when they differ does it look at the other words:
 
     1  the last token that was used      2  how often the log was started     3  errors of the saver
+    4  the process that started it       5  how often its files were replaced
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import mmap
 import os
 from typing import TYPE_CHECKING
 
+from ops.foundation.processes import is_alive, this_process
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "log.state"
 ERRORS = "saver.errors"
 _BYTES = 64
-TOKEN, LAST_TOKEN, GENERATION, ERROR_COUNT = range(4)
+TOKEN, LAST_TOKEN, GENERATION, ERROR_COUNT, STARTER, LAYOUTS = range(6)
 
 
 class LogState:
@@ -41,6 +44,7 @@ class LogState:
     def open(self) -> None:
         """Let puts pass, as a new generation: writers of the one before begin new files."""
         self.words[GENERATION] += 1
+        self.words[STARTER] = this_process()
         self._announce()
 
     def close(self) -> None:
@@ -51,6 +55,11 @@ class LogState:
     def is_open(self) -> bool:
         """Whether puts pass."""
         return bool(self.words[TOKEN])
+
+    @property
+    def has_living_owner(self) -> bool:
+        """Whether the process that started the log last still runs."""
+        return is_alive(int(self.words[STARTER]))
 
     def add_error(self, text: str) -> None:
         """Make an error known to the owner and to the next put of every writer."""
@@ -79,3 +88,12 @@ class LogState:
     def _announce(self) -> None:
         self.words[LAST_TOKEN] += 1
         self.words[TOKEN] = self.words[LAST_TOKEN]
+
+
+def layouts(folder: Path) -> int:
+    """Return how often the files of the log in *folder* were replaced by others."""
+    try:
+        with (folder / NAME).open("rb") as file:
+            return int.from_bytes(file.read(_BYTES)[8 * LAYOUTS : 8 * LAYOUTS + 8], "little")
+    except FileNotFoundError:
+        return 0

@@ -11,14 +11,15 @@ import re
 import struct
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BufferedReader, FileIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ops.datalog.errors import LogFormatError
+from ops.datalog.errors import LogFormatError, LogNotFoundError
 from ops.datalog.npz import Member, member_size, members, npy_data, read_member
 from ops.datalog.runs import Piece
 from ops.datalog.scan import Table
@@ -81,13 +82,36 @@ class StoredFiles(NamedTuple):
 def stored_files(folder: Path) -> StoredFiles:
     """Return the archives and .npy files of a log, as its last committed layout has them."""
     done = folder / DONE
-    archives = {path.name: path for path in sorted(folder.glob("*_log.npz"))}
-    archives |= {path.name: path for path in sorted(done.glob("*_log.npz"))}
+    # First what moves from there to its place meanwhile: it is then seen twice, and never missed.
+    moving = {path.name: path for path in done.glob("*_log.npz")}
+    archives = {path.name: path for path in folder.glob("*_log.npz")} | moving
     replaced = (done / REPLACES_NPY).exists()
     return StoredFiles(
         [archives[name] for name in sorted(archives)],
-        npy_files(done if replaced else folder),
+        npy_files(done) if replaced else _npy_of_both(folder),
         npy_files(folder, without=DONE) if replaced else iter(()),
+    )
+
+
+def _npy_of_both(folder: Path) -> Iterator[Path]:
+    moving = {path.name: path for path in npy_files(folder / DONE)}
+    yield from moving.values()
+    for path in npy_files(folder, without=DONE):
+        if path.name not in moving:
+            yield path
+
+
+def _opened(path: Path) -> FileIO:
+    """Open a file of a log, also when it has moved from a layout to its place since it was listed."""
+    try:
+        return FileIO(path)
+    except FileNotFoundError:
+        with suppress(FileNotFoundError):
+            if path.parent.name == DONE:
+                return FileIO(path.parent.parent / path.name)
+    raise LogNotFoundError(
+        f"{path.name} was replaced while it was being read.",
+        suggestions=("Read again: its messages are in other files now.",),
     )
 
 
@@ -138,7 +162,10 @@ class StoredRun:
         for entry in self._entries:
             assert not isinstance(entry.place, Member)  # noqa: S101 - see npy_runs
             try:
-                yield entry, str(entry.place), entry.place.read_bytes()
+                with _opened(entry.place) as file:
+                    yield entry, str(entry.place), file.readall()
+            except LogNotFoundError:
+                raise
             except OSError as error:
                 self._report.note_damage(entry.place, str(error))
 
@@ -146,7 +173,7 @@ class StoredRun:
         places = [entry.place for entry in self._entries if isinstance(entry.place, Member)]
         begin = min(place.offset for place in places)
         size = max(place.offset + member_size(place) for place in places) - begin
-        with archive.open("rb", buffering=0) as file:
+        with _opened(archive) as file:
             together = size <= 2 * sum(map(member_size, places))
             data = os.pread(file.fileno(), size, begin) if together else b""
             for entry, place in zip(self._entries, places, strict=True):
@@ -203,7 +230,7 @@ class ColumnarRun:
 @contextmanager
 def _arrays(archive: Path) -> Iterator[Mapping[str, np.ndarray]]:
     # Opened here: NumPy leaves the file open when it is no archive.
-    with archive.open("rb") as file, np.load(file, allow_pickle=False) as columns:
+    with BufferedReader(_opened(archive)) as file, np.load(file, allow_pickle=False) as columns:
         yield columns
 
 

@@ -16,6 +16,7 @@ ops.foundation.processes).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -26,7 +27,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +45,13 @@ from ops.datalog.frames import (
 )
 from ops.datalog.package import LONGEST, as_unsigned, checked
 from ops.datalog.state import ERROR_COUNT, GENERATION, TOKEN, LogState
+from ops.foundation.errors import LockTimeout
 from ops.foundation.processes import this_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ops.foundation.locks import FileLock
 
 TAIL_BYTES = 256 * 1024
 SEGMENT_BYTES = 1 << 30
@@ -94,7 +101,7 @@ class Writer:
         self._at, self._limit = HEADER_SIZE, 0
         self._generation, self._token, self._errors = 0, 0, 0
         if not self._state.is_open:
-            raise LoggerStopped(f"The log {str(folder)!r} was stopped.")
+            raise self._stopped()
         self._begin()
         _writers.add(self)
 
@@ -177,7 +184,7 @@ class Writer:
         words = self._words
         token = int(words[TOKEN])
         if token == 0:
-            raise LoggerStopped(f"The log {str(self._folder)!r} was stopped.")
+            raise self._stopped()
         if words[GENERATION] != self._generation:
             # Whoever stopped it took over what the files held, and may have removed them.
             self._map[BUSY] = 0
@@ -185,18 +192,23 @@ class Writer:
             self._map[BUSY] = 1
             token = int(words[TOKEN])
             if token == 0:
-                raise LoggerStopped(f"The log {str(self._folder)!r} was stopped.")
+                raise self._stopped()
         self._token = token
         errors = int(words[ERROR_COUNT])
         if errors > self._errors:
             self._errors = errors
             raise SaverError(f"The saver of the log met trouble: {self._state.errors()[-1]}")
 
+    def _stopped(self) -> LoggerStopped:
+        return LoggerStopped(f"The log {str(self._folder)!r} was stopped.")
+
     def _begin(self) -> None:
         """Begin files of a new name."""
         self._pid = os.getpid()
         self._stem = f"{self._pid}-{time.time_ns():x}-{secrets.token_hex(2)}"
         generation, token = int(self._words[GENERATION]), int(self._words[TOKEN])
+        if token == 0:  # since the caller looked
+            raise self._stopped()
         self._header = pack_file_header(
             self._checksum_number, self._pid, time.time_ns(), platform.node(), _boot_id()
         )
@@ -216,6 +228,9 @@ class Writer:
         A bound `log` may have been kept across the fork, so it is the writer that has to know.
         """
         self._lock = threading.Lock()  # a thread of the parent may have held it
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._map = mmap.mmap(-1, HEADER_SIZE)
         if self._segment >= 0:
             os.close(self._segment)
@@ -225,25 +240,53 @@ class Writer:
 
     def flush(self) -> None:
         """Append what is in the tail to the segment."""
-        with self._lock:
-            self._flush()
+        with self._lock, self._busy() as ours:
+            if ours:
+                self._flush()
 
     def sync(self) -> None:
         """Bring everything to the disk itself, so that it survives a crash of the machine."""
-        with self._lock:
-            self._sync()
+        with self._lock, self._busy() as ours:
+            if ours:
+                self._sync()
+            else:
+                self._map.flush()
+                if self._segment >= 0:
+                    os.fdatasync(self._segment)
 
-    def close(self) -> None:
-        """Flush, and remove the tail, which is empty now."""
+    def close(self, *, has_turn: bool = False) -> None:
+        """Flush, and remove the tail, which is empty now; the next message begins other files.
+
+        When the log was stopped meanwhile, this is done only if nobody has taken over the tail, or is
+        about to: while its place is there, and with the `turn`, which the caller may have.
+        """
         with self._lock:
-            if self._words[GENERATION] == self._generation:
-                self._flush()
-            if self._segment >= 0:
-                os.close(self._segment)
-                self._segment = -1
-            self._map.close()
-            if self._stem:
-                self._tail_path().unlink(missing_ok=True)
+            with self._busy() as ours:
+                if ours or (has_turn and self._has_tail()):
+                    self._end_tail()
+            if self._has_tail() and not has_turn:
+                from ops.datalog.closing import turn
+
+                with contextlib.suppress(LockTimeout), _tried(turn(self._folder)):
+                    if self._has_tail():
+                        self._end_tail()
+            self._let_go()
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[bool]:
+        """Give whether the files are this writer's to change; whoever stops the log waits meanwhile."""
+        self._map[BUSY] = 1
+        try:
+            yield bool(self._words[TOKEN]) and self._words[GENERATION] == self._generation
+        finally:
+            self._map[BUSY] = 0
+
+    def _has_tail(self) -> bool:
+        return bool(self._stem) and self._tail_path().exists()
+
+    def _end_tail(self) -> None:
+        self._flush()
+        self._tail_path().unlink()
 
     def _sync(self) -> None:
         self._flush()
@@ -307,6 +350,15 @@ class Writer:
         tail[:HEADER_SIZE] = self._header
         tail[OWNER : OWNER + 8] = this_process().to_bytes(8, "little")
         return tail
+
+
+@contextlib.contextmanager
+def _tried(lock: FileLock) -> Iterator[None]:
+    lock.acquire(timeout=0)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _disown_all() -> None:
