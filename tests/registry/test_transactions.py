@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import subprocess
 import sys
 
@@ -18,6 +20,7 @@ from ops.registry import (
     Transaction,
     TransactionError,
 )
+from ops.registry.disk import transactions
 
 
 @pytest.fixture
@@ -225,3 +228,81 @@ def test_killed_at_every_step_it_is_all_or_nothing(tmp_path):
     undone, finished = map(int, done.stdout.split())
     assert undone > 10
     assert finished > 0
+
+
+KILLED_BEFORE_THE_END = """
+import os, signal, sys
+import pandas as pd
+from ops.registry.disk import transactions
+from ops.registry.disk.storage import LocalStorageBackend
+
+write = transactions._write
+def dying(path, data):
+    if path.name == "committed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, data)
+transactions._write = dying
+with transactions.Transaction(LocalStorageBackend(sys.argv[1])) as tx:
+    tx.write_json("never", "a.json")
+    tx.delete("d.json")
+    tx.write_dataframe(pd.DataFrame({"x": [0]}), "t.parquet", mode="append")
+    tx.write_json("never", "new.json")
+"""
+
+
+@pytest.fixture
+def half_done(storage):
+    """The storage, opened before a process was killed that had all in place and had not ended."""
+    command = [sys.executable, "-c", KILLED_BEFORE_THE_END, str(storage.root)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert storage.read_json("a.json") == "never"
+    return storage
+
+
+@pytest.mark.fault
+def test_what_others_wrote_after_a_kill_is_not_undone(half_done, tmp_path):
+    half_done.write_json("acknowledged", "a.json")
+    half_done.write_json("too", "d.json")
+    half_done.write_json("as well", "new.json")
+    again = LocalStorageBackend(half_done.root)
+    found = {path: again.read_json(path) for path in ("a.json", "d.json", "new.json")}
+    assert found == {"a.json": "acknowledged", "d.json": "too", "new.json": "as well"}
+    assert again.read_dataframe("t.parquet")["x"].tolist() == [1]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", [Transaction, SafeTransaction])
+def test_what_a_kill_left_half_done_is_undone_before_others_add_to_it(half_done, kind):
+    with kind(half_done) as tx:
+        tx.write_dataframe(pd.DataFrame({"x": [2]}), "t.parquet", mode="append")
+    assert half_done.read_dataframe("t.parquet")["x"].tolist() == [1, 2]
+    assert half_done.read_json("a.json") == "old"
+
+
+@pytest.mark.fault
+def test_what_a_kill_left_half_done_is_undone_before_rows_are_appended(half_done):
+    half_done.write_dataframe(pd.DataFrame({"x": [2]}), "t.parquet", mode="append")
+    assert half_done.read_dataframe("t.parquet")["x"].tolist() == [1, 2]
+    assert half_done.read_json("a.json") == "old"
+
+
+def test_nobody_comes_between_a_commit_that_fails_and_its_undoing(storage, monkeypatch):
+    held = []
+    write, undo = transactions._write, transactions.undo
+
+    def full(path, data):
+        if path.name == "committed":
+            raise OSError(errno.ENOSPC, "no space")
+        write(path, data)
+
+    def undone(folder):
+        held.append(storage.lock.is_acquired)
+        undo(folder)
+
+    monkeypatch.setattr(transactions, "_write", full)
+    monkeypatch.setattr(transactions, "undo", undone)
+    with pytest.raises(StorageError, match="undone"), Transaction(storage) as tx:
+        tx.write_json("new", "a.json")
+    assert held == [True]
+    assert not storage.lock.is_acquired
+    assert storage.read_json("a.json") == "old"

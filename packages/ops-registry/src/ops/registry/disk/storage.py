@@ -16,6 +16,7 @@ import os
 import pathlib
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from ops.foundation.errors import LockTimeout
 from ops.foundation.files import atomic_write, safe_join
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
@@ -50,12 +51,31 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         self.root = pathlib.Path(root).absolute()
         self._durable: Literal["none", "full"] = "full" if durability == "commit" else "none"
         self.lock = FileLock(self.root / _LOCK, timeout=60)
-        if (self.root / ".transactions").is_dir():
-            from ops.registry.disk.transactions import recover
+        self.recover()
 
+    def recover(self) -> None:
+        """Undo the transactions of processes that are gone; who has the lock has done so."""
+        if not self._has_transactions():
+            return
+        from ops.registry.disk.transactions import recover
+
+        try:
+            self.lock.acquire(timeout=0)
+        except LockTimeout:
+            return
+        try:
             undone = recover(self.root)
-            if undone:
-                self.tell(EventType.TRANSACTION_RECOVERED, {"undone": undone})
+        finally:
+            self.lock.release()
+        if undone:
+            self.tell(EventType.TRANSACTION_RECOVERED, {"undone": undone})
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Exclude transactions that commit, and have none that is half done."""
+        with self.lock:
+            self.recover()
+            yield
 
     def list_paths(self, prefix: str = "") -> list[str]:
         """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
@@ -94,9 +114,16 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             write(file)
 
     def _append(self, df: pd.DataFrame, place: pathlib.Path) -> None:
-        with self.lock:
+        with self.locked():
             joined = self._joined(df, place)
             self._write(place, lambda file: put_table(joined, file))
+
+    def _has_transactions(self) -> bool:
+        try:
+            with os.scandir(self.root / ".transactions") as found:
+                return any(found)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def _joined(self, df: pd.DataFrame, place: pathlib.Path) -> pd.DataFrame:
         if not place.exists():

@@ -10,8 +10,10 @@ Below ``.transactions/{id}/`` of the storage, in this order:
 A kill before 2 leaves nothing but staged files. Between 2 and 4 the plan says how to go back: what
 is in ``old/N`` returns to its place; what was put where nothing had been is removed. Both steps can
 be repeated, so a kill while going back harms nothing either. After 4 only the clearing is left.
-Whoever opens the storage next does that for every transaction whose process is gone, which the
-lock on its folder tells: the kernel releases it.
+Whoever opens the storage next, or takes its lock, does that for every transaction whose process is gone,
+which the lock on its folder tells: the kernel releases it. All of 2 to 4, and going back, happens under
+the storage's lock. Writing a file takes no lock, so what others have put in a place since then stays: the plan
+says which files are the transaction's own.
 
 Others may see some of the new files before the last one is in its place: a transaction is atomic
 against failures, not invisible while it commits. `SafeTransaction` also keeps other transactions of
@@ -69,6 +71,7 @@ class Transaction:
         """Begin; a ``with`` block does that."""
         if self._is_open:
             raise TransactionError("The transaction has begun already.")
+        self._storage.recover()
         self._alive.acquire()
         (self._folder / "new").mkdir()
         (self._folder / "old").mkdir()
@@ -105,10 +108,15 @@ class Transaction:
         """Let everything take effect; if anything fails, nothing does."""
         self._require_open()
         try:
-            with self._storage.lock:
-                self._apply()
+            with self._storage.locked():
+                try:
+                    self._apply()
+                except BaseException:
+                    self.rollback()  # before others have the lock
+                    raise
         except BaseException as error:
-            self.rollback()
+            if self._is_open:  # the lock was not free
+                self.rollback()
             if isinstance(error, OSError) and not isinstance(error, OpsError):
                 raise StorageError(f"The transaction was undone: {error}.") from error
             raise
@@ -144,8 +152,10 @@ class Transaction:
         return self._folder / "new" / str(number)
 
     def _apply(self) -> None:
-        for entry in self._entries:
+        for number, entry in enumerate(self._entries):
             entry["existed"] = os.path.lexists(entry["target"])
+            if entry["new"]:
+                entry["stamp"] = _stamp(self._folder / "new" / str(number))
         for folder in ("new", "."):
             sync_directory(self._folder / folder)
         _write(self._folder / _PLAN, self._entries)
@@ -220,8 +230,11 @@ def undo(folder: pathlib.Path) -> None:
     if (folder / _COMMITTED).exists() or not (folder / _PLAN).exists():
         return
     entries = decode((folder / _PLAN).read_bytes())
+    stamps = [entry.get("stamp") for entry in entries if entry["new"]]
     for number, entry in reversed(list(enumerate(entries))):
         target, old = pathlib.Path(entry["target"]), folder / "old" / str(number)
+        if not _is_own(target, stamps):
+            continue
         if os.path.lexists(old):
             artifacts.remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -230,6 +243,19 @@ def undo(folder: pathlib.Path) -> None:
             was_published = not os.path.lexists(folder / "new" / str(number))
             if was_published:
                 artifacts.remove(target)
+
+
+def _is_own(target: pathlib.Path, stamps: list[list[int] | None]) -> bool:
+    """Whether nobody else has written a file at *target*; plans of older versions cannot tell."""
+    if not os.path.lexists(target) or target.is_dir() or None in stamps:
+        return True
+    return _stamp(target) in stamps
+
+
+def _stamp(path: pathlib.Path) -> list[int]:
+    """Return what a file keeps when it is renamed, and no other has."""
+    found = path.lstat()
+    return [found.st_ino, found.st_mtime_ns]
 
 
 def clear(folder: pathlib.Path) -> None:
