@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -197,3 +198,29 @@ def test_a_memory_cache_of_the_user_is_used() -> None:
     for n in range(5):
         f(n)
     assert len(store) == 2
+
+
+def test_a_forked_child_computes_what_its_parent_is_computing(clock: Clock) -> None:
+    begun, go = threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    @memoize(ttl=10, stale="serve")
+    def f() -> int:
+        calls.append(1)
+        if len(calls) == 2:
+            begun.set()
+            go.wait()
+        return len(calls)
+
+    f()
+    clock.now += 11
+    thread = threading.Thread(target=f)
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if not child:
+        os._exit(f())
+    status = os.waitpid(child, 0)[1]
+    go.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 3

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from tests.cache.redis_server import RedisServer
 
 from ops.cache import CacheUnavailableError, CorruptEntryWarning, RedisCache, ValueTooLargeError
@@ -244,3 +245,46 @@ def test_a_pickled_cache_talks_to_the_same_server(cache: RedisCache) -> None:
     view.set("k", 1)
     with pickle.loads(pickle.dumps(view)) as copy:
         assert copy["k"] == 1
+
+
+def test_a_lease_is_taken_also_when_the_answer_is_lost(
+    cache: RedisCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client asks again; who then takes the lease for that of another waits for itself."""
+    with cache._leases.take(cache._name(b"l", b"a")) or pytest.fail("it was free"):
+        pass
+    real = redis.Connection.read_response
+    answers: list[Any] = []
+
+    def read_response(self: Any, *args: Any, **options: Any) -> Any:
+        answers.append(real(self, *args, **options))
+        if len(answers) == 2:  # the first is the number of the lease
+            raise redis.ConnectionError("gone")
+        return answers[-1]
+
+    monkeypatch.setattr(redis.Connection, "read_response", read_response)
+    assert cache._leases.take(cache._name(b"l", b"b"))
+    assert len(answers) > 2
+    assert cache._leases.take(cache._name(b"l", b"b")) is None
+
+
+def test_the_seconds_left_are_those_of_the_value(
+    cache: RedisCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a first level in front would keep a value for ever that has an end."""
+    cache.set("k", "old")
+    real = cache._client.pttl
+
+    def pttl(name: Any) -> Any:
+        left = real(name)
+        cache.set("k", "new", ttl=5)
+        return left
+
+    monkeypatch.setattr(cache._client, "pttl", pttl)
+    assert cache.get_with_ttl("k") == ("old", None)
+    cache.set("k", "new", ttl=5)
+    value, left = cache.get_with_ttl("k")
+    assert value == "new"
+    assert left
+    assert left <= 5
+    assert cache.get_with_ttl("missing", "nothing") == ("nothing", None)

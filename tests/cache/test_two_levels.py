@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,7 @@ def test_what_the_level_behind_refuses_stays_pending(until: Callable[..., None])
 def test_the_rest_is_written_at_the_end_of_the_process(tmp_path: Path) -> None:
     program = """
 import sys
+import threading
 from ops.cache import DiskCache, MemoryCache, TwoLevelCache
 two = TwoLevelCache(MemoryCache(10), DiskCache(sys.argv[1]), write="back", flush_interval=1000)
 two.set("k", 1)
@@ -160,3 +163,158 @@ os.waitpid(child, 0)
     command = [sys.executable, "-W", "ignore", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "child;parent;"
+
+
+CHANGES: dict[str, Callable[[TwoLevelCache[Any, Any]], object]] = {
+    "set": lambda two: two.set("k", "new"),
+    "delete": lambda two: two.delete("k"),
+    "clear": lambda two: two.clear(),
+}
+
+
+@pytest.mark.parametrize("write", ["through", "back"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_promotion_that_is_overtaken_leaves_nothing_old_in_front(
+    monkeypatch: pytest.MonkeyPatch, change: str, write: Any
+) -> None:
+    l1, l2 = MemoryCache[Any, Any](), MemoryCache[Any, Any]()
+    with TwoLevelCache(l1, l2, write=write, flush_interval=1000) as two:
+        l2.set("k", "old")
+        expected = "new" if change == "set" else "nothing"
+        behind, in_front = l2.get_with_ttl, l1.set
+
+        def overtaken(*args: Any) -> Any:
+            found = behind(*args)
+            monkeypatch.undo()
+            CHANGES[change](two)
+            assert two.get("k", "nothing") == expected  # also before the promotion has ended
+            return found
+
+        monkeypatch.setattr(l2, "get_with_ttl", overtaken)
+        two.get("k")
+        assert two.get("k", "nothing") == expected
+
+        def late(*args: Any) -> None:
+            monkeypatch.undo()
+            CHANGES[change](two)
+            in_front(*args)
+            assert two.get("k", "nothing") == expected
+
+        two.set("k", "old")
+        l1.clear()
+        monkeypatch.setattr(l1, "set", late)
+        two.get("k")
+        assert two.get("k", "nothing") == expected
+
+
+def test_two_writers_of_a_key_leave_both_levels_with_one_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    l1, l2 = MemoryCache[Any, Any](), MemoryCache[Any, Any]()
+    two: TwoLevelCache[Any, Any] = TwoLevelCache(l1, l2)
+    behind = l2.set
+
+    def overtaken(*args: Any) -> None:
+        behind(*args)
+        monkeypatch.undo()
+        two.set("k", "second")
+
+    monkeypatch.setattr(l2, "set", overtaken)
+    two.set("k", "first")
+    assert two.get("k") == l2.get("k") == "second"
+
+
+def test_a_computation_that_is_overtaken_leaves_nothing_old_in_front() -> None:
+    l1, l2 = MemoryCache[Any, Any](), MemoryCache[Any, Any]()
+    two: TwoLevelCache[Any, Any] = TwoLevelCache(l1, l2)
+    real = l2.get_or_compute
+
+    class Behind:
+        get_with_ttl, set, delete, clear, get = (
+            l2.get_with_ttl,
+            l2.set,
+            l2.delete,
+            l2.clear,
+            l2.get,
+        )
+
+        def get_or_compute(self, *args: Any) -> Any:
+            value = real(*args)
+            two.set("k", "new")
+            return value
+
+    two.l2 = Behind()
+    assert two.get_or_compute("k", lambda: "computed") == "computed"
+    assert two.get("k") == l2.get("k") == "new"
+
+
+def test_what_is_pending_hides_what_is_behind_also_when_its_time_has_come() -> None:
+    l1, l2 = MemoryCache[Any, Any](), MemoryCache[Any, Any]()
+    with TwoLevelCache(l1, l2, write="back", flush_interval=1000) as two:
+        l2.set("k", "old")
+        two.set("k", "new", ttl=0)
+        assert two.get("k") is None
+        two.flush()
+        assert two.get("k") is None
+    assert l2.get("k") is None
+
+
+def test_what_was_accepted_while_closing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    l1, l2 = MemoryCache[Any, Any](), MemoryCache[Any, Any]()
+    two: TwoLevelCache[Any, Any] = TwoLevelCache(l1, l2, write="back", flush_interval=1000)
+
+    def closing(ttl: Any) -> Any:
+        two.close()
+        return ttl
+
+    monkeypatch.setattr("ops.cache.two_level.check_ttl", closing)
+    with pytest.raises(CacheClosedError):
+        two.set("k", "refused")
+    assert l2.get("k") is None
+
+
+def test_the_end_of_the_process_writes_after_a_flush_that_has_begun() -> None:
+    program = """
+import threading
+from ops.cache import MemoryCache, TwoLevelCache
+ending = threading.Event()
+class Behind(MemoryCache):
+    def set(self, key, value, ttl=None):
+        if value == "old":
+            begun.set()
+            ending.wait(1)  # the end of the process comes now
+        print(value, flush=True)
+begun, two = threading.Event(), None
+two = TwoLevelCache(MemoryCache(), Behind(), write="back", flush_interval=0.001)
+two.set("k", "old")
+begun.wait()
+two.set("k", "new")
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert done.stdout.split() == [b"old", b"new"]
+
+
+def test_a_forked_child_asks_the_front_for_what_others_were_changing() -> None:
+    l1, l2 = MemoryCache[Any, Any](), MemoryCache[Any, Any]()
+    two: TwoLevelCache[Any, Any] = TwoLevelCache(l1, l2)
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> None:
+        begun.set()
+        go.wait()
+
+    l2.set = slow  # type: ignore[method-assign, assignment]
+    writers = [threading.Thread(target=two.set, args=("k", n)) for n in range(2)]
+    for writer in writers:
+        writer.start()
+    begun.wait()
+    child = os.fork()
+    if not child:
+        l2.set = lambda *_: None  # type: ignore[method-assign, assignment]
+        two.set("k", "own")
+        os._exit(0 if l1.get("k") == "own" else 1)
+    status = os.waitpid(child, 0)[1]
+    go.set()
+    for writer in writers:
+        writer.join()
+    assert status == 0

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Lease", "Leases"]
 
+# Also True for who holds it: the client asks again when the first answer was lost on its way.
+_TAKE = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
+return 0
+"""
 _STORE = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
@@ -46,6 +52,7 @@ class Leases:
         self.counter = counter
         self.milliseconds = milliseconds
         self.unreachable = unreachable
+        self.set_once = client.register_script(_TAKE)
         self.store = client.register_script(_STORE)
         self.renew = client.register_script(_RENEW)
         self.release = client.register_script(_RELEASE)
@@ -54,7 +61,7 @@ class Leases:
         """Return the lease on *key*, or None while somebody else holds it."""
         number: Any = self.client.incr(self.counter)
         token = b"%d" % number
-        taken = self.client.set(key, token, nx=True, px=self.milliseconds)
+        taken = self.set_once(keys=[key], args=[token, self.milliseconds])
         return Lease(self, key, token) if taken else None
 
 

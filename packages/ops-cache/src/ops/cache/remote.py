@@ -143,22 +143,30 @@ class RedisCache:
         data: Any = None
         with self._server.reached():
             data = self._client.get(self._name(b"v", name))
+        return self._value_or(name, data, default)
+
+    def _value_or(self, name: bytes, data: bytes | None, default: Any) -> Any:
         if data is None:
             return default
         try:
             return self._decode(name, data)
         except CorruptDataError as error:
             message = f"An entry of {self!r} is damaged and counts as missing: {error}"
-            warnings.warn(message, CorruptEntryWarning, stacklevel=3)
+            warnings.warn(message, CorruptEntryWarning, stacklevel=4)
             return default
 
     def get_with_ttl(self, key: Hashable, default: Any = None) -> tuple[Any, float | None]:
         """Return the value as `get` does, and the seconds it has left (None: it never expires)."""
-        left: Any = -1
+        name = encode_key(self._prefix, key)
+        data, left = None, -1
         with self._server.reached():
-            left = self._client.pttl(self._name(b"v", encode_key(self._prefix, key)))
-        value = self.get(key, default)
-        return value, None if left < 0 else left / 1000
+            pipeline = self._client.pipeline()  # in one step: the seconds are those of the value
+            pipeline.get(self._name(b"v", name))
+            pipeline.pttl(self._name(b"v", name))
+            data, left = pipeline.execute()
+        value = self._value_or(name, data, MISSING)
+        self._counts.count(hit=value is not MISSING)
+        return default if value is MISSING else value, None if left < 0 else left / 1000
 
     @property
     def default_ttl(self) -> float | None:

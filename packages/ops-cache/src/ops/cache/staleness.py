@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ops.cache.forks import in_children
 from ops.cache.memory import MISSING
 from ops.foundation.logs import get_logger
 
@@ -45,6 +46,12 @@ class StaleStore:
         self.clear = store.clear
         self.delete = store.delete
         self.get_stats = store.get_stats
+        in_children(self, StaleStore.forget_other_threads)
+
+    def forget_other_threads(self) -> None:
+        """Let a forked child compute what other threads were computing: they are not there."""
+        self._mutex = threading.Lock()
+        self._computing = set()
 
     def __getitem__(self, key: Any) -> Any:
         """Return a fresh value; raises KeyError for a stale one too."""

@@ -12,6 +12,7 @@ from ops.cache.errors import CacheClosedError, ValueTooLargeError
 from ops.cache.expiry import Ttl, check_interval, check_ttl
 from ops.cache.flights import SingleFlight
 from ops.cache.forks import in_children
+from ops.cache.front import Front
 from ops.cache.memory import MISSING
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ops.cache.expiry import TtlLike
+    from ops.cache.front import Change
 
 __all__ = ["Level", "TwoLevelCache"]
 
@@ -72,29 +74,42 @@ class TwoLevelCache(Generic[K, V]):
         self.l1 = l1
         self.l2 = l2
         self._flights: SingleFlight[K] = SingleFlight()
+        self._front = Front(l1.delete)
         self._back = _WriteBack(l2, flush_interval, max_pending) if write == "back" else None
 
     def get(self, key: K, default: Any = None) -> Any:
         """Return the value of *key* from either level, or *default*."""
-        value = self.l1.get(key, MISSING)
-        if value is MISSING:
-            value = self._flights.do(key, lambda: self._promote(key))
+        if self._front.is_contested(key):
+            value, _ = self._behind(key)
+        else:
+            value = self.l1.get(key, MISSING)
+            if value is MISSING:
+                value = self._flights.do(key, lambda: self._promote(key))
         return default if value is MISSING else value
 
     def _promote(self, key: K) -> Any:
-        value, ttl = (MISSING, None) if self._back is None else self._back.get_with_ttl(key)
-        if value is MISSING:
-            with_ttl = getattr(self.l2, "get_with_ttl", None)
-            if with_ttl is None:  # a level of somebody else
-                value, ttl = self.l2.get(key, MISSING), Ttl.DEFAULT
-            else:
-                value, ttl = with_ttl(key, MISSING)
-        if value is not MISSING:
-            self._set_in_front(key, value, ttl)
+        with self._front.changing(key) as change:
+            value, ttl = self._behind(key)
+            if value is not MISSING:
+                self._set_in_front(change, key, value, ttl)
         return value
 
-    def _set_in_front(self, key: K, value: Any, ttl: TtlLike) -> None:
+    def _behind(self, key: K) -> tuple[Any, TtlLike]:
+        """Return the value that the second level has, or is to have, and the seconds it has left."""
+        pending = None if self._back is None else self._back.find(key)
+        if pending is not None:  # it counts also when its time has come: *l2* has an older one
+            left = pending.remaining()
+            return (MISSING if left == 0 else pending.value), left
+        with_ttl = getattr(self.l2, "get_with_ttl", None)
+        if with_ttl is None:  # a level of somebody else
+            return self.l2.get(key, MISSING), Ttl.DEFAULT
+        found: tuple[Any, TtlLike] = with_ttl(key, MISSING)
+        return found
+
+    def _set_in_front(self, change: Change, key: K, value: Any, ttl: TtlLike) -> None:
         """Store in *l1* for *ttl* seconds, or for its own default time if that is shorter."""
+        if change.overlaps:
+            return
         longest = getattr(self.l1, "default_ttl", None)
         if longest is not None and (ttl is None or (not isinstance(ttl, Ttl) and ttl > longest)):
             ttl = Ttl.DEFAULT
@@ -109,6 +124,8 @@ class TwoLevelCache(Generic[K, V]):
         When *l2* is shared between processes and can compute once for all of them, as `DiskCache`
         and `RedisCache` can, it does (with `write="through"`).
         """
+        if self._front.is_contested(key):  # a computation that has begun may be outdated
+            return self._fill(key, fn, ttl)
         value = self.l1.get(key, MISSING)
         if value is MISSING:
             value = self._flights.do(
@@ -124,9 +141,10 @@ class TwoLevelCache(Generic[K, V]):
             return self._compute(key, fn, ttl)
         value = self._promote(key)
         if value is MISSING:
-            value = shared(key, fn, ttl)
-            if ttl != 0:
-                self._set_in_front(key, value, ttl)
+            with self._front.changing(key) as change:
+                value = shared(key, fn, ttl)
+                if ttl != 0:
+                    self._set_in_front(change, key, value, ttl)
         return value
 
     def _compute(self, key: K, fn: Callable[[], V], ttl: TtlLike) -> Any:
@@ -138,18 +156,20 @@ class TwoLevelCache(Generic[K, V]):
 
     def set(self, key: K, value: V, ttl: TtlLike = Ttl.DEFAULT) -> None:
         """Store *value* in both levels, in *l1* no longer than its own default time to live."""
-        self.l1.delete(key)  # if the slow level fails, no reader may see the old value in front
-        if self._back is None:
-            self.l2.set(key, value, ttl)
-        else:
-            self._back.put(key, value, ttl)
-        self._set_in_front(key, value, ttl)
+        with self._front.changing(key) as change:
+            self.l1.delete(key)  # if the slow level fails, no reader may see the old value in front
+            if self._back is None:
+                self.l2.set(key, value, ttl)
+            else:
+                self._back.put(key, value, ttl)
+            self._set_in_front(change, key, value, ttl)
 
     def delete(self, key: K) -> bool:
         """Remove *key* from both levels; False when neither had it."""
-        pending = self._back is not None and self._back.drop(key)
-        behind = self.l2.delete(key)
-        return self.l1.delete(key) or behind or pending
+        with self._front.changing(key):
+            pending = self._back is not None and self._back.drop(key)
+            behind = self.l2.delete(key)
+            return self.l1.delete(key) or behind or pending
 
     def contains(self, key: K) -> bool:
         """Say whether either level has *key*."""
@@ -160,6 +180,7 @@ class TwoLevelCache(Generic[K, V]):
         if self._back is not None:
             self._back.drop_all()
         self.l2.clear()
+        self._front.contest_all()
         self.l1.clear()
 
     def flush(self) -> None:
@@ -208,7 +229,9 @@ class _WriteBack:
         self._mutex = threading.Lock()
         self._flushing = threading.RLock()  # a deletion waits for the flush that has begun
         # Runs when nobody refers to the cache any more, and at the end of the process.
-        self._rest = weakref.finalize(self, _write_rest, self._level, self._pending, self._stop)
+        self._rest = weakref.finalize(
+            self, _write_rest, self._level, self._pending, self._stop, self._flushing
+        )
         threading.Thread(
             target=_flush_regularly,
             args=(weakref.ref(self), self._stop, self._interval),
@@ -222,17 +245,15 @@ class _WriteBack:
         if not self._stop.is_set():
             self._begin()
 
-    def get_with_ttl(self, key: Any) -> tuple[Any, TtlLike]:
+    def find(self, key: Any) -> _Pending | None:
         with self._mutex:
-            entry = self._pending.get(key)
-        ttl = 0.0 if entry is None else entry.remaining()
-        return (MISSING, ttl) if entry is None or ttl == 0 else (entry.value, ttl)
+            return self._pending.get(key)
 
     def put(self, key: Any, value: Any, ttl: TtlLike) -> None:
-        if self._stop.is_set():
-            raise CacheClosedError("This TwoLevelCache was closed.")
         check_ttl(None if isinstance(ttl, Ttl) else ttl)
         with self._mutex:
+            if self._stop.is_set():
+                raise CacheClosedError("This TwoLevelCache was closed.")
             self._pending[key] = _Pending(value, ttl, time.monotonic())
             full = len(self._pending) >= self._most
         if full:
@@ -265,7 +286,8 @@ class _WriteBack:
             raise failed
 
     def close(self) -> None:
-        self._stop.set()
+        with self._mutex:  # what was taken before is in the flush
+            self._stop.set()
         self.flush()
         self._rest.detach()
 
@@ -282,10 +304,13 @@ def _flush_regularly(back: weakref.ref[_WriteBack], stop: threading.Event, inter
         del target
 
 
-def _write_rest(level: Level, pending: dict[Any, _Pending], stop: threading.Event) -> None:
+def _write_rest(
+    level: Level, pending: dict[Any, _Pending], stop: threading.Event, flushing: threading.RLock
+) -> None:
     stop.set()
-    for key, entry in list(pending.items()):
-        try:
-            level.set(key, entry.value, entry.remaining())
-        except Exception:  # noqa: BLE001 - logged; the process ends
-            _log.exception("Writing back %r failed; it is lost", key)
+    with flushing:  # the thread, which still runs, may be about to write something older
+        for key, entry in list(pending.items()):
+            try:
+                level.set(key, entry.value, entry.remaining())
+            except Exception:  # noqa: BLE001 - logged; the process ends
+                _log.exception("Writing back %r failed; it is lost", key)
