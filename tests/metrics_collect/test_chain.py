@@ -1,8 +1,10 @@
 """The whole chain: table, collector, package, storage, extractor, rollup, report."""
 
 import datetime as dt
+import sqlite3
 
 import pytest
+from tests.metrics_collect.conftest import SQL
 
 from ops.metrics_collect import (
     DataframeActivity,
@@ -10,6 +12,7 @@ from ops.metrics_collect import (
     Ledger,
     Outbox,
     ReportActivity,
+    query_collector,
     run,
 )
 
@@ -84,6 +87,52 @@ def test_a_slice_that_fails_stays_a_gap_and_is_filled_later(chain):
     assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments(days=3)).ok
     assert shipped_ids(chain) == list(range(30))
     assert chain.ledger.failures() == []
+
+
+def test_a_search_for_late_rows_that_failed_is_forgotten_when_one_has_found_none(chain):
+    week = dt.timedelta(days=7)
+    chain.insert(0, 5)
+    run(chain.factories, chain.storage, chain.ledger, **chain.arguments(lookback=week))
+    away = [chain.collector.bind(db=None)]
+    assert not run(away, chain.storage, chain.ledger, **chain.arguments(lookback=week)).ok
+    assert len(chain.ledger.failures()) == 1
+    assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments(lookback=week)).ok
+    assert chain.ledger.failures() == []
+    assert shipped_ids(chain) == list(range(5))
+
+
+@pytest.mark.parametrize("before", [None, "finished"])
+def test_a_primary_key_that_was_another_before_ships_nothing_twice(chain, before):
+    chain.insert(0, 5)
+    first = [query_collector("runs", SQL, primary_key=before).bind(db=chain.db)]
+    run(first, chain.storage, chain.ledger, **chain.arguments())
+    chain.insert(5, 5, day=1)
+    for _ in range(2):
+        arguments = chain.arguments(days=2, lookback=dt.timedelta(days=7))
+        assert run(chain.factories, chain.storage, chain.ledger, **arguments).ok
+        chain.insert(10, 1, day=1)  # of a slice with keys of this kind: late, and found
+    assert shipped_ids(chain) == list(range(11))
+
+
+def test_slices_whose_keys_were_forgotten_are_not_shipped_again(chain):
+    chain.insert(0, 5)
+    run(chain.factories, chain.storage, chain.ledger, **chain.arguments())
+    chain.ledger.forget_keys(chain.arguments()["until"] + dt.timedelta(days=1))
+    week = dt.timedelta(days=7)
+    assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments(lookback=week)).ok
+    assert shipped_ids(chain) == list(range(5))
+
+
+def test_slices_that_were_closed_before_keys_had_a_mark_are_searched_as_ever(chain):
+    chain.insert(0, 5)
+    run(chain.factories, chain.storage, chain.ledger, **chain.arguments())
+    with sqlite3.connect(chain.ledger.path) as db:
+        db.execute("delete from keys where key like '{%'")
+    db.close()
+    chain.insert(5, 1)
+    week = dt.timedelta(days=7)
+    assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments(lookback=week)).ok
+    assert shipped_ids(chain) == list(range(6))
 
 
 def test_a_storage_that_fails_keeps_the_parcel_for_the_next_run(chain, monkeypatch):

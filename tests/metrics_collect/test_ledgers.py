@@ -74,6 +74,30 @@ def test_a_failure_is_remembered_until_its_slice_is_closed(ledger):
     assert ledger.failures() == [("c", span(1, 2), "third")]
 
 
+def test_the_first_closing_of_a_revision_counts(ledger):
+    ledger.close("c", span(0, 1), 0, ["1"])
+    ledger.close("c", span(0, 1), 0, ["2"])
+    assert ledger.keys("c", span(0, 1)) == {"1"}
+
+
+def test_a_failure_is_forgotten_when_other_slices_have_closed_all_of_it(ledger):
+    ledger.record_failure("c", span(0, 12), "at noon")
+    ledger.record_failure("d", span(0, 12), "another collector")
+    ledger.close("c", span(2, 12))
+    assert len(ledger.failures()) == 2
+    ledger.close("c", span(0, 2))
+    assert ledger.failures() == [("d", span(0, 12), "another collector")]
+
+
+def test_the_failure_of_a_closed_slice_stays_when_its_neighbour_is_closed(ledger):
+    ledger.close("c", span(0, 1))
+    ledger.record_failure("c", span(0, 1), "not searched for late rows")
+    ledger.close("c", span(1, 2))
+    assert len(ledger.failures()) == 1
+    ledger.close("c", span(0, 1))
+    assert ledger.failures() == []
+
+
 def test_the_origin_stays(ledger):
     assert ledger.origin == ledger.origin != ""
 

@@ -97,6 +97,62 @@ def test_of_two_that_find_an_expired_lease_one_gets_it(tmp_path, monkeypatch):
     assert not second.try_take()
 
 
+def test_who_is_overtaken_by_two_does_not_take_the_number_that_the_first_gave_back(
+    tmp_path, monkeypatch
+):
+    from ops.metrics_collect.locks import Holder, _Lease
+
+    storage = StorageDirectory(tmp_path)
+    me = Holder("here", 1, "now")
+    assert _Lease(storage, "locks/key", me, -1.0).try_take()
+    slow, second, third = (_Lease(storage, "locks/key", me, 60.0) for _ in range(3))
+    read = slow._read
+
+    def read_and_be_overtaken(name):
+        found = read(name)
+        assert second.try_take()
+        second.release()
+        assert third.try_take()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slow, "_read", read_and_be_overtaken)
+        assert not slow.try_take()
+    assert not slow.try_take()
+    third.release()
+    assert slow.try_take()
+
+
+def test_a_lock_that_is_released_before_its_holder_is_read_times_out(tmp_path, monkeypatch):
+    with lock("key", path=tmp_path):
+        read = type(tmp_path).read_text
+
+        def gone_meanwhile(path, *arguments):
+            path.unlink()
+            return read(path, *arguments)
+
+        monkeypatch.setattr(type(tmp_path), "read_text", gone_meanwhile)
+        with pytest.raises(LockTimeout), lock("key", path=tmp_path, wait=False):
+            pass
+
+
+def test_a_child_that_leaves_the_block_releases_nothing(place):
+    child = -1
+    try:
+        with lock("key", **place):
+            child = os.fork()
+            if child:
+                assert os.waitpid(child, 0)[1] == 0
+                with (
+                    pytest.raises(LockTimeout, match=str(os.getpid())),
+                    lock("key", **place, wait=False),
+                ):
+                    pass
+    finally:
+        if not child:
+            os._exit(sys.exc_info()[0] is not None)
+
+
 def test_exactly_one_place():
     with pytest.raises(ParameterError, match="exactly one"), lock("key"):
         pass

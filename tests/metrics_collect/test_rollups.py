@@ -1,9 +1,16 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.metrics_collect import DataframeActivity, DataframeJobHostSummary, StateError
+from ops.metrics_collect import (
+    DataframeActivity,
+    DataframeJobHostSummary,
+    Extractor,
+    StateError,
+)
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50)), max_size=30)
 
@@ -82,3 +89,29 @@ def test_job_host_summary_names_hosts_counts_tasks_and_drops_what_did_not_run(tm
     assert (row["organization_name"], row["install_uuid"]) == ("No organization name", "u")
     assert (row["host_runs"], row["task_runs"]) == (1, 5)
     assert row["first_automation"].isoformat() == "2026-10-01T01:00:00+00:00"
+
+
+def of_ids(*ids, source):
+    table = pa.table({"id": [str(i) for i in ids], "name": ["a"] * len(ids)})
+    return DataframeActivity("runs", by=["name"]).add_csv(table, source=source)
+
+
+def test_rollups_that_share_rows_are_not_merged():
+    rollup = of_ids(1, 2, source="one")
+    with pytest.raises(StateError, match="rows of 'runs' are in both"):
+        rollup.merge(of_ids(2, 3, source="two"))
+    assert rollup.group()["count"].to_pylist() == [2]
+
+
+def test_rows_of_a_merged_rollup_count_once_when_they_come_again():
+    rollup = of_ids(1, 2, source="one").merge(of_ids(3, source="two"))
+    rollup.add_csv(pa.table({"id": ["3", "4"], "name": ["a", "a"]}))
+    assert rollup.group()["count"].to_pylist() == [4]
+
+
+def test_adding_by_an_executor_does_not_group_what_is_there(monkeypatch):
+    rollup = of_ids(1, 2, source="one")
+    with monkeypatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.delattr(DataframeActivity.__mro__[1], "group")
+        rollup.add(Extractor([]), executor=pool)
+    assert rollup.group()["count"].to_pylist() == [2]

@@ -138,3 +138,16 @@ def test_a_command_that_is_terminated_leaves_nothing(temporary_files):
         child.terminate()
     assert child.returncode == 128 + signal.SIGTERM
     assert list(temporary_files.iterdir()) == []
+
+
+def test_a_child_that_leaves_the_block_removes_nothing(temporary_files):
+    child = -1
+    try:
+        with tempdir() as folder:
+            child = os.fork()
+            if child:
+                assert os.waitpid(child, 0)[1] == 0
+                assert os.path.isdir(folder)
+    finally:
+        if not child:
+            os._exit(sys.exc_info()[0] is not None)

@@ -90,8 +90,8 @@ def replay(options: argparse.Namespace) -> dict[str, Any]:
     if options.dry_run:
         return {"would ship": failed, "failed": {}}
     with outbox.lock():
-        for name in failed:
-            outbox.requeue(name)
+        for parcel in outbox.parcels("failed"):  # another replay may have been faster
+            outbox.requeue(parcel.name)
     return ship(options)
 
 

@@ -1,7 +1,7 @@
 """Late rows: what a closed slice has now and had not when it was shipped, by primary key.
 
 The files of a collector, CSV or Parquet, are rewritten without the rows whose keys have arrived, lines
-of CSV byte by byte as they were, and the keys of the rest are written to a file that the ledger reads when
+of CSV byte by byte as they were, and the keys of the rest are added to a file that the ledger reads when
 the slice is closed. A key is one line: JSON text, so that any column value fits.
 """
 
@@ -62,7 +62,7 @@ class FreshCollector:
             )
         paths = [pathlib.Path(file) for file in result]
         try:
-            with self._keys_path.open("w", encoding="utf-8") as keys:
+            with self._keys_path.open("a", encoding="utf-8") as keys:
                 return [path for path in paths if self._keep_fresh(path, keys)]
         except BaseException:
             for path in paths:

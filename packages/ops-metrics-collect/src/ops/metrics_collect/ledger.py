@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ops.metrics_collect.storage import Storage
 
-__all__ = ["AnyLedger", "Interval", "Ledger", "LedgerStorage", "daily_slices"]
+__all__ = ["AnyLedger", "Interval", "Ledger", "LedgerStorage", "daily_slices", "mark_of_keys"]
 
 _FORMAT = 1
 _SCHEMA = f"""
@@ -75,7 +75,10 @@ class AnyLedger(abc.ABC):
 
     @abc.abstractmethod
     def record_failure(self, collector: str, interval: Interval, error: str) -> None:
-        """Remember why a slice is still a gap; closing it forgets this."""
+        """Remember why a slice is still a gap, or was not searched for late rows.
+
+        What closes the last gap in it, or closes it again, forgets this.
+        """
 
     @abc.abstractmethod
     def failures(self) -> list[tuple[str, Interval, str]]:
@@ -154,16 +157,21 @@ class Ledger(AnyLedger):
         """Record that a slice, or a later revision of it, has arrived with rows of these keys."""
         row = (collector, iso(interval.since), iso(interval.until))
         with self._transaction() as db:
-            db.execute(
+            closing = db.execute(
                 "insert or ignore into closed values (?, ?, ?, ?, ?)", (*row, revision, iso(now()))
             )
-            db.executemany(
-                "insert or ignore into keys values (?, ?, ?, ?)", ((*row, key) for key in keys)
-            )
-            db.execute("delete from failures where (collector, since, until) = (?, ?, ?)", row)
+            if closing.rowcount:  # the first closing counts
+                db.executemany(
+                    "insert or ignore into keys values (?, ?, ?, ?)", ((*row, key) for key in keys)
+                )
+        failed = [slice_ for key, slice_, _ in self.failures() if key == collector]
+        for ended in _ended(self, collector, interval, failed):
+            row = (collector, iso(ended.since), iso(ended.until))
+            with self._transaction() as db:
+                db.execute("delete from failures where (collector, since, until) = (?, ?, ?)", row)
 
     def record_failure(self, collector: str, interval: Interval, error: str) -> None:
-        """Remember why a slice is still a gap; closing it forgets this."""
+        """Remember why a slice is still a gap, or was not searched for late rows."""
         row = (collector, iso(interval.since), iso(interval.until), error, iso(now()))
         with self._transaction() as db:
             db.execute("insert or replace into failures values (?, ?, ?, ?, ?)", row)
@@ -202,9 +210,16 @@ class Ledger(AnyLedger):
             return {r[0] for r in db.execute(query, row)}
 
     def forget_keys(self, before: dt.datetime) -> None:
-        """Drop the keys of slices that ended before a moment: too old to be looked at again."""
+        """Drop the keys of slices that ended before a moment: no late row of them is found any more."""
         with self._transaction() as db:
-            db.execute("delete from keys where until < ?", (iso(before),))
+            db.execute(
+                "insert or ignore into keys select distinct collector, since, until, ? from closed "
+                "where until < ?",
+                (mark_of_keys(None), iso(before)),
+            )
+            db.execute(
+                "delete from keys where until < ? and key != ?", (iso(before), mark_of_keys(None))
+            )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -260,11 +275,13 @@ class LedgerStorage(AnyLedger):
             file.seek(0)
             with contextlib.suppress(ObjectExists):
                 self._storage.put(f"{stem}_{revision:06}.keys", fileobj=file, overwrite=False)
-        with contextlib.suppress(ObjectNotFound):
-            self._storage.remove(f"{self._stem('failed', collector, interval)}.json")
+        names = self._storage.list(f"{self._prefix}/failed/{quote(collector)}/")
+        for ended in _ended(self, collector, interval, [self._parsed(name)[1] for name in names]):
+            with contextlib.suppress(ObjectNotFound):
+                self._storage.remove(f"{self._stem('failed', collector, ended)}.json")
 
     def record_failure(self, collector: str, interval: Interval, error: str) -> None:
-        """Remember why a slice is still a gap; closing it forgets this."""
+        """Remember why a slice is still a gap, or was not searched for late rows."""
         name = f"{self._stem('failed', collector, interval)}.json"
         self._storage.put(name, dict={"error": error, "failed_at": iso(now())})
 
@@ -327,6 +344,28 @@ def daily_slices(interval: Interval) -> Iterator[Interval]:
         stop = end if end.date() == day.date() else min(day + dt.timedelta(days=1), end)
         yield Interval(start, stop)
         start = stop
+
+
+def mark_of_keys(column: str | None) -> str:
+    """Return what stands among the keys of a slice and says of which column they are.
+
+    None says that they are of none: nobody knows which rows have arrived. A key is the JSON text of a
+    text, which this is not. Slices that were closed by versions before this one have no mark.
+    """
+    return json.dumps({"column": column})
+
+
+def _ended(
+    ledger: AnyLedger, collector: str, interval: Interval, failed: Iterable[Interval]
+) -> list[Interval]:
+    """Return the failures that closing *interval* has ended: nothing of them is a gap any more."""
+    return [
+        slice_
+        for slice_ in failed
+        if slice_.since < interval.until
+        and interval.since < slice_.until
+        and not ledger.gaps(collector, slice_)
+    ]
 
 
 def _interval(since: str, until: str) -> Interval:

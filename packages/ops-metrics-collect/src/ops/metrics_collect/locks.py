@@ -97,7 +97,7 @@ def _postgres_lock(key: str, db: Any, limit: float | None, me: Holder) -> Iterat
         connection = psycopg.connect(
             db.info.dsn, password=db.info.password or None, autocommit=True
         )
-    with connection:
+    try:
         name = f"ops-metrics-collect {me.pid}@{me.host}"[:63]
         connection.execute("select set_config('application_name', %s, false)", (name,))
         if limit is not None:
@@ -110,6 +110,9 @@ def _postgres_lock(key: str, db: Any, limit: float | None, me: Holder) -> Iterat
             raise _timed_out(key, limit, _postgres_holder(connection, number)) from error
         # The lock ends with the connection, however the block ends.
         yield
+    finally:
+        if _is_holder(me):
+            connection.close()
 
 
 def _postgres_holder(connection: Any, number: int) -> str:
@@ -131,15 +134,18 @@ def _file_lock(key: str, folder: pathlib.Path, limit: float | None, me: Holder) 
         held = FileLock(file, limit)
         held.acquire()
     except LockTimeout as error:
-        there = note.read_text("utf-8") if note.exists() else ""
+        there = ""
+        with contextlib.suppress(FileNotFoundError):  # as when it has just been released
+            there = note.read_text("utf-8")
         raise _timed_out(key, limit, there) from error
     try:
         with atomic_write(note, durable="none") as target:
             json.dump(dataclasses.asdict(me), target)
         yield
     finally:
-        note.unlink(missing_ok=True)
-        held.release()
+        if _is_holder(me):
+            note.unlink(missing_ok=True)
+            held.release()
 
 
 @contextlib.contextmanager
@@ -164,9 +170,15 @@ def _lease(
     try:
         yield
     finally:
-        renewed.set()
-        renewal.join()
-        lease.release()
+        if _is_holder(me):
+            renewed.set()
+            renewal.join()
+            lease.release()
+
+
+def _is_holder(me: Holder) -> bool:
+    """Tell the process that holds from one that was forked in the block, and holds nothing."""
+    return os.getpid() == me.pid
 
 
 class _Lease:
@@ -189,10 +201,13 @@ class _Lease:
             self._put(overwrite=False)
         except ObjectExists:
             return False
-        for name in names:
+        # That number may have been taken, and removed by its successor, since we looked.
+        names = self._storage.list(f"{self._prefix}/")
+        taken = names[-1] == self._name
+        for name in names[:-1] if taken else [self._name]:
             with contextlib.suppress(ObjectNotFound):
                 self._storage.remove(name)
-        return True
+        return taken
 
     def keep(self, ended: threading.Event) -> None:
         while not ended.wait(self._seconds / 3):
@@ -211,8 +226,12 @@ class _Lease:
     def _put(self, *, overwrite: bool, seconds: float | None = None) -> None:
         lasting = self._seconds if seconds is None else seconds
         expires = iso(now() + dt.timedelta(seconds=lasting))
-        name = f"{self._prefix}/{self._number:012}.json"
-        self._storage.put(name, dict={**self._content, "expires": expires}, overwrite=overwrite)
+        content = {**self._content, "expires": expires}
+        self._storage.put(self._name, dict=content, overwrite=overwrite)
+
+    @property
+    def _name(self) -> str:
+        return f"{self._prefix}/{self._number:012}.json"
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:

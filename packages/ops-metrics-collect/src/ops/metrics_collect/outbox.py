@@ -113,24 +113,19 @@ class Outbox:
 
     def find(self, name: str) -> Parcel | None:
         """Return the parcel of that name in whatever state, or None."""
-        return next((p for p in self.parcels() if p.name == name), None)
+        for state in _STATES if pathlib.PurePath(name).name == name else ():
+            path = self.path / state / name
+            if path.is_dir():
+                return _described(path, state)
+        return None
 
     def parcels(self, *states: str) -> list[Parcel]:
         """Return the parcels in these states (default: all), in the order of their names."""
-        found = []
-        for state in states or _STATES:
-            for path in sorted(p for p in (self.path / state).iterdir() if p.is_dir()):
-                try:
-                    meta = json.loads((path / _META).read_text("utf-8"))
-                except (FileNotFoundError, ValueError) as error:
-                    raise StateError(
-                        f"{str(path)!r} is no parcel: {error}.",
-                        suggestions=(
-                            "Move the folder out of the outbox; its slice is a gap then.",
-                        ),
-                    ) from error
-                found.append(Parcel(path.name, state, path, meta))
-        return found
+        return [
+            _described(path, state)
+            for state in states or _STATES
+            for path in sorted(p for p in (self.path / state).iterdir() if p.is_dir())
+        ]
 
     def send(self) -> Iterator[Parcel]:
         """Yield each parcel that waits, now in state sending; first those of a process that died.
@@ -202,6 +197,17 @@ class Outbox:
         path = parcel.path.rename(self.path / state / parcel.name)
         sync_directory(self.path / state)
         return dataclasses.replace(parcel, state=state, path=path)
+
+
+def _described(path: pathlib.Path, state: str) -> Parcel:
+    try:
+        meta = json.loads((path / _META).read_text("utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise StateError(
+            f"{str(path)!r} is no parcel: {error}.",
+            suggestions=("Move the folder out of the outbox; its slice is a gap then.",),
+        ) from error
+    return Parcel(path.name, state, path, meta)
 
 
 def _sync_file(path: pathlib.Path) -> None:

@@ -10,7 +10,8 @@ Why this is exactly once, by the place of a crash:
 
 A slice that fails stays a gap. Rows that were committed late, into a slice that is closed, are found
 by *lookback*: the slice is gathered again, rows whose primary keys have arrived are dropped, and the
-rest travels as the next revision of the slice.
+rest travels as the next revision of the slice. A slice of which other keys have arrived, or none, since the
+collector had another primary key then, is left alone: nobody can tell which of its rows are late.
 
 A collector without an interval (what there is now) is gathered once a day.
 """
@@ -21,13 +22,13 @@ import contextlib
 import dataclasses
 import datetime as dt
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import iso, now, require_aware, this_day
 from ops.metrics_collect.errors import ObjectExists, OutboxFull, ParameterError, ShipConflict
 from ops.metrics_collect.late import FreshCollector
-from ops.metrics_collect.ledger import Interval, daily_slices
+from ops.metrics_collect.ledger import Interval, daily_slices, mark_of_keys
 from ops.metrics_collect.package import Package, compact
 
 if TYPE_CHECKING:
@@ -190,10 +191,11 @@ def _gather(
 ) -> None:
     # Installations that ship to one storage must never meet under one name.
     origin = ledger.origin
+    failed = {(key, piece) for key, piece, _ in ledger.failures()}
     for factory, piece in _plan(collectors, ledger, outbox, window, lookback):
         name = _parcel_name(factory, piece, ledger, origin)
         try:
-            staged = _stage(factory, piece, name, ledger, outbox, config, package)
+            outcome = _stage(factory, piece, name, ledger, outbox, config, package)
         except (_CollectionFailed, OutboxFull, OSError) as error:
             # The disk may be full for the ledger, too.
             with contextlib.suppress(OSError, sqlite3.Error):
@@ -201,9 +203,12 @@ def _gather(
             result.failed[name] = str(error)
             report(f"failed    {name}: {error}")
         else:
-            if staged:
+            if outcome == "gathered":
                 result.gathered.append(name)
-            report(f"{'gathered ' if staged else 'unchanged'} {name}")
+            elif (factory.key, piece) in failed:
+                # Nothing will be shipped, so nothing else would forget that it failed.
+                ledger.close(factory.key, piece, ledger.next_revision(factory.key, piece) - 1)
+            report(f"{outcome:9} {name}")
 
 
 def _pieces(
@@ -246,8 +251,8 @@ def _stage(
     outbox: Outbox,
     config: Collector | Mapping[str, Any] | None,
     package: Mapping[str, Any],
-) -> bool:
-    """Gather a slice into a new parcel; False when a closed slice has no late rows."""
+) -> Literal["gathered", "unchanged", "skipped"]:
+    """Gather a slice into a new parcel, unless a closed slice has no late rows, or nobody can tell."""
     revision = ledger.next_revision(factory.key, piece)
     meta = {
         "collector": factory.key,
@@ -257,11 +262,15 @@ def _stage(
     }
     interval = {"since": piece.since, "until": piece.until} if factory.has_interval else {}
     collector: Any = factory(**interval)
+    mark = mark_of_keys(factory.primary_key)
+    known = ledger.keys(factory.key, piece) if revision else set()
+    if any(key.startswith("{") and key != mark for key in known):
+        return "skipped"
     try:
         with outbox.stage(name, meta) as folder:
             fresh = None
+            (folder / _KEYS).write_text(mark + "\n", encoding="utf-8")
             if factory.primary_key and factory.has_interval:
-                known = ledger.keys(factory.key, piece) if revision else set()
                 fresh = FreshCollector(collector, factory.primary_key, known, folder / _KEYS)
                 collector = fresh
             parcel = Package(
@@ -277,8 +286,8 @@ def _stage(
             if revision and fresh is not None:
                 _require_late_rows(fresh)
     except _NothingLate:
-        return False
-    return True
+        return "unchanged"
+    return "gathered"
 
 
 def _require_late_rows(fresh: FreshCollector) -> None:

@@ -58,6 +58,7 @@ class Workspace:
         if place not in _swept:
             _swept.add(place)
             _sweep(place)
+        self._owner = os.getpid()
         while True:
             self.path = pathlib.Path(tempfile.mkdtemp(_SUFFIX, prefix, place))
             self._lock = None
@@ -68,7 +69,9 @@ class Workspace:
             self._unlock()  # a sweep was faster
 
     def close(self) -> None:
-        """Remove the folder and what is in it."""
+        """Remove the folder and what is in it; a process that was forked meanwhile leaves it alone."""
+        if os.getpid() != self._owner:
+            return
         shutil.rmtree(self.path, ignore_errors=True)
         self._unlock()
 

@@ -179,14 +179,29 @@ class Rollup:
         return self
 
     def merge(self, other: Rollup) -> Self:
-        """Add another rollup of the same shape."""
+        """Add another rollup of the same shape, and remember what it has seen.
+
+        Raises StateError when some rows, by their ids, have been added to both.
+        """
         if (other.collections, other.fields) != (self.collections, self.fields):
             raise ParameterError("Only rollups of one collection and shape can be merged.")
         if self._is_new(other.sources):
-            for table in other.batches():
-                self._append(table)
-            self._sources |= other.sources
+            for space, ids in other._seen.items():
+                if space in self._seen and self._seen[space].intersection(ids):
+                    raise StateError(
+                        f"Some rows of {space.rpartition('/')[2]!r} are in both rollups, "
+                        "and aggregates cannot be taken apart.",
+                        suggestions=("Roll the sources up again into one.",),
+                    )
+            self._take_over(other)
         return self
+
+    def _take_over(self, other: Rollup) -> None:
+        for table in other.batches():
+            self._append(table)
+        self._sources |= other.sources
+        for space, ids in other._seen.items():
+            self._seen.setdefault(space, SeenIds()).update(ids)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the result with its sources and schema version in the metadata."""

@@ -7,11 +7,9 @@ already, that one tarball is rolled up again without these. So the result is tha
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.helpers import LazyImport
-from ops.metrics_collect.rollups._seen import SeenIds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 
     from ops.metrics_collect.extractor import Extractor
     from ops.metrics_collect.rollups._base import Rollup
+    from ops.metrics_collect.rollups._seen import SeenIds
 
 __all__ = ["add_in_parallel"]
 
@@ -45,13 +44,13 @@ def add_in_parallel(rollup: Rollup, extractor: Extractor, executor: Executor | s
         }
         if any(known.values()):
             partial, _ = executor.submit(_rolled, blank, part, known).result()
-        rollup.merge(partial)
-        for space, ids in partial._seen.items():  # noqa: SLF001 - a part of the class
-            rollup._seen.setdefault(space, SeenIds()).update(ids)  # noqa: SLF001 - a part of the class
+        rollup._take_over(partial)  # noqa: SLF001 - a part of the class
 
 
 def _blank(rollup: Rollup) -> Rollup:
-    blank = copy.copy(rollup)
+    # Not copy.copy: what is on its way to another process is grouped first, all of it.
+    blank: Rollup = object.__new__(type(rollup))
+    vars(blank).update(vars(rollup))
     blank._table = rollup._schema.empty_table()  # noqa: SLF001 - a part of the class
     blank._pending, blank._pending_bytes = [], 0  # noqa: SLF001 - a part of the class
     blank._spill, blank._sources, blank._seen = None, set(), {}  # noqa: SLF001 - a part of the class
