@@ -74,6 +74,11 @@ class JournalWriter:
         return os.fstat(self._descriptor).st_size
 
     @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called, so that nothing can be appended."""
+        return self._descriptor < 0
+
+    @property
     def is_deleted(self) -> bool:
         """Whether the file has no name any more, so that nobody will read what is appended."""
         return os.fstat(self._descriptor).st_nlink == 0

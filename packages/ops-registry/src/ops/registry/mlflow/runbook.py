@@ -319,7 +319,4 @@ class RunBook:
             reader = self._readers.get(run_id)
             if reader is None or not reader.poll().keeps_history:
                 reader = RunReader(self._home(run_id), run_id)
-            row = reader.poll().row
-            self._store.index(row["experiment_id"]).put(row, soon=True)
-            reader.write_view()
-        self._store.release(run_id)
+            self._store.finish(reader, soon=True)

@@ -37,7 +37,7 @@ from ops.registry.mlflow.entities import Seen, to_info, to_run, to_status
 from ops.registry.mlflow.experimentcalls import ExperimentCalls
 from ops.registry.mlflow.failures import invalid, missing
 from ops.registry.search.filters import as_text
-from ops.registry.tracking.runlog import point, points_body
+from ops.registry.tracking.points import point, points_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

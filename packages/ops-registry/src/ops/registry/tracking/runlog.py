@@ -4,7 +4,9 @@
 run (a rank of a distributed training, a forked child) writes ``{run}.{writer}.log`` of its own and
 announces it by one frame in the main journal, so a reader finds all journals without listing the
 folder. Merging needs no order between files: the last value of a metric is that of the highest
-step and then the latest time, parameters and tags go by time, and so does the end.
+step and then the latest time, parameters and tags go by time, and so does the end. A clock may be set back:
+a record counts as no earlier than those before it in its file, and a file as no earlier than what its writer
+knew when it announced it.
 
 ``{run}.json`` is the folded state with the sizes of the journals it was folded from. It counts only
 while those sizes are the real ones; otherwise the journals are read. Short histories are in it, long
@@ -14,19 +16,18 @@ less than loading pyarrow. Both files can be deleted at any time.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.logs import get_logger
 from ops.registry.disk.journal import JournalReader, decode, encode
 from ops.registry.disk.views import write_view
-from ops.registry.errors import CorruptStoreError, InvalidValueError, RunNotFoundError
+from ops.registry.errors import CorruptStoreError, RunNotFoundError
 from ops.registry.instants import from_ns
 from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
 from ops.registry.tracking.histories import read_points, write_points
-from ops.registry.validators import check_key
 
 if TYPE_CHECKING:
     import pathlib
@@ -40,17 +41,16 @@ __all__ = [
     "journal_path",
     "load_state",
     "metric_history",
-    "point",
-    "points_body",
     "to_artifact",
     "to_run",
 ]
+
+logger = get_logger("ops.registry")
 
 FORMAT = 1
 MAIN = "main"
 #: Up to so many points are in the JSON view, from so many on they are in Parquet.
 IN_JSON, IN_PARQUET = 1_000, 10_000
-_FIRST_STEP, _LAST_STEP = -(2**63), 2**63 - 1  # tables have 64 bits for one
 Point = tuple[float, int, int]  # value, step, nanoseconds since the epoch
 
 
@@ -67,23 +67,31 @@ class RunState:
         self.row: dict[str, Any] = {}
         self.history: dict[str, list[Point]] = {}
         self.writers: list[str] = [MAIN]
+        #: When each writer began, by what it knew of the run.
+        self.began: dict[str, int] = {}
         self._times: dict[tuple[str, str], int] = {}
 
-    def apply(self, record: Mapping[str, Any]) -> None:
-        """Fold one record in."""
-        if "m" in record:
-            for key, value, step, when in record["m"]:
-                self._metric(key, value, step, when)
-        elif "p" in record:
-            self._latest("params", record)
-        elif "g" in record:
-            self._latest("tags", record)
-        elif "a" in record:
-            self._artifact(record["a"], record.get("t", 0))
-        else:
-            self._event(record)
+    @property
+    def latest(self) -> int:
+        """When the latest of the records was written that count by their time, in nanoseconds; 0 if never."""
+        return max(self._times.values(), default=0)
 
-    def _event(self, record: Mapping[str, Any]) -> None:
+    def apply(self, record: Mapping[str, Any], when: int | None = None) -> None:
+        """Fold one record in, as of its time or of *when*."""
+        at: int = record.get("t", 0) if when is None else when
+        if "m" in record:
+            for one in record["m"]:
+                self._metric(*one)
+        elif "p" in record:
+            self._latest("params", record["p"], at)
+        elif "g" in record:
+            self._latest("tags", record["g"], at)
+        elif "a" in record:
+            self._artifact(record["a"], at)
+        else:
+            self._event(record, at)
+
+    def _event(self, record: Mapping[str, Any], when: int) -> None:
         event = record.get("e")
         if event == "start":
             if record["v"] > FORMAT:
@@ -94,17 +102,18 @@ class RunState:
                 )
             self.row = _new_row(record)
             for key in record["tags"]:
-                self._times["tags", key] = record["t"]
+                self._times["tags", key] = when
         elif event == "end":
             end = {"status": record["status"], "end": record["t"], "error": record["error"]}
-            self._change(end, record["t"])
+            self._change(end, when)
         elif event == "change":
-            self._change(record["c"], record["t"])
+            self._change(record["c"], when)
         elif event == "extra":
             kept = self.row.setdefault("extra", {}).setdefault(record["k"], [])
             kept.append(record["x"])
         elif event == "writer" and record["w"] not in self.writers:
             self.writers.append(record["w"])
+            self.began[record["w"]] = when
             self.row["owners"].append(record.get("o"))
             self.row["writers"].append(record["w"])
 
@@ -139,9 +148,8 @@ class RunState:
         if self._room < 0:
             self.keeps_history, self.history = False, {}
 
-    def _latest(self, kind: str, record: Mapping[str, Any]) -> None:
-        when = record["t"]
-        for key, value in record["p" if kind == "params" else "g"].items():
+    def _latest(self, kind: str, told: Mapping[str, Any], when: int) -> None:
+        for key, value in told.items():
             if when >= self._times.get((kind, key), when):
                 self._times[kind, key] = when
                 if value is None and kind == "tags":  # it was removed
@@ -194,8 +202,16 @@ class RunReader:
             raise RunNotFoundError(f"Run {self.run_id!r} was erased.")
         return self.state
 
+    def _apply(self, writer: str, record: Mapping[str, Any]) -> None:
+        told = record.get("t")
+        if told is not None:
+            before = self._clocks.get(writer, self.state.began.get(writer, 0))
+            told = self._clocks[writer] = max(told, before)
+        self.state.apply(record, told)
+
     def _begin(self) -> None:
         self.state = RunState(keep_history=self._keep_history)
+        self._clocks: dict[str, int] = {}
         self._readers: dict[str, JournalReader] = {}
 
     def _read_on(self) -> None:
@@ -207,7 +223,7 @@ class RunReader:
                 )
             for record in self._readers[writer].poll():
                 if self.state.row or record.get("e") == "start":
-                    self.state.apply(record)
+                    self._apply(writer, record)
             if not self.state.row:
                 raise RunNotFoundError(f"Run {self.run_id!r} has no readable start.")
 
@@ -218,11 +234,11 @@ class RunReader:
         """
         if not self._readers:
             self._readers[MAIN] = JournalReader(journal_path(self.folder, self.run_id, MAIN))
-        for reader in self._readers.values():
+        for writer, reader in self._readers.items():
             if reader.path == path and reader.skip(*place):
                 try:
                     for record in records:
-                        self.state.apply(record)
+                        self._apply(writer, record)
                 except BaseException:
                     self._begin()
                     raise
@@ -238,7 +254,16 @@ class RunReader:
         return {writer: reader.offset for writer, reader in self._readers.items()}
 
     def write_view(self) -> None:
-        """Write ``{run}.json`` for the state as it was polled, and a long history beside it."""
+        """Write ``{run}.json`` for the state as it was polled, and a long history beside it.
+
+        Without it reading takes longer, nothing else: what fails is logged.
+        """
+        try:
+            self._write_view()
+        except OSError:
+            logger.warning("the view of run %s could not be written", self.run_id, exc_info=True)
+
+    def _write_view(self) -> None:
         points = sum(map(len, self.state.history.values()))
         if points >= IN_PARQUET:
             write_points(_table_path(self.folder, self.run_id), self.state.history)
@@ -270,7 +295,9 @@ def metric_history(folder: pathlib.Path, run_id: str, key: str) -> list[Metric]:
     if view is not None and view["parquet"]:
         state = RunState()
         state.history = {key: read_points(_table_path(folder, run_id), key)}
-        if state.history[key] or key not in view["row"]["metrics"]:
+        # A table may be older than the view: two processes may have ended the run at once.
+        summary = view["row"]["metrics"].get(key)
+        if len(state.history[key]) == (0 if summary is None else summary[5]):
             return state.metric_history(key)
     return load_state(folder, run_id, history=True).metric_history(key)
 
@@ -295,44 +322,6 @@ def _table_path(folder: pathlib.Path, run_id: str) -> pathlib.Path:
 def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
     """Return where *writer* keeps its part of the run."""
     return f"{folder}/{run_id}.{writer}.log"
-
-
-def point(key: str, value: Any, step: int, when: int | str) -> str:
-    """Return one point of a metric as the JSON that journals have, or refuse it."""
-    if type(value) is not float or type(step) is not int:
-        value, step = _plain_point(key, value, step)
-    if not _FIRST_STEP <= step <= _LAST_STEP:
-        raise _no_point(key, value, step)
-    if math.isfinite(value):  # its repr is JSON, and several times faster than an encoder
-        return f"[{_quoted(key)},{value!r},{step},{when}]"
-    return f'[{_quoted(key)},{{"$float":"{value!r}"}},{step},{when}]'
-
-
-def _plain_point(key: str, value: Any, step: Any) -> tuple[float, int]:
-    """Return value and step as Python's own kinds."""
-    try:
-        number, whole = float(value), int(step)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _no_point(key, value, step) from error
-    if whole != step:
-        raise _no_point(key, value, step)
-    return number, whole
-
-
-def _no_point(key: str, value: Any, step: Any) -> InvalidValueError:
-    return InvalidValueError(
-        f"Metric {key!r} must be a number at a whole step of 64 bits, not {value!r:.80} at {step!r:.80}."
-    )
-
-
-def points_body(points: Iterable[str]) -> bytes:
-    """Return the record of several points, encoded."""
-    return f'{{"m":[{",".join(points)}]}}'.encode()
-
-
-@functools.lru_cache(maxsize=4096)
-def _quoted(key: str) -> str:
-    return encode(check_key(key)).decode()
 
 
 def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:

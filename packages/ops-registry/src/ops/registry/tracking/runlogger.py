@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
 from ops.registry.instants import to_ns
+from ops.registry.tracking.points import point, points_body
 from ops.registry.tracking.runaccess import RunAccess
-from ops.registry.tracking.runlog import point, points_body
 from ops.registry.validators import check_key, check_mapping
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import pathlib
 import re
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.registry.disk.journal import JournalWriter, encode, framed, writing
-from ops.registry.errors import RunNotFoundError
+from ops.registry.errors import RunNotFoundError, StorageError
 from ops.registry.records import RunStatus
 from ops.registry.search.runindex import RunIndex
 from ops.registry.tracking.liveness import Heart, owner, with_liveness
@@ -34,24 +35,35 @@ class _Writer:
     """This process's journal of one run, and whether the run had ended when it was last asked.
 
     Somebody who logs to a run of others asks after each append whether *main* has grown: the run may
-    have been ended meanwhile, and its row in the index would miss what comes now.
+    have been ended meanwhile, and its row in the index would miss what comes now. *reader* follows the run for that.
     """
 
-    __slots__ = ("ended", "experiment_id", "journal", "main", "main_size", "process")
+    __slots__ = (
+        "ended",
+        "experiment_id",
+        "journal",
+        "looking",
+        "main",
+        "main_size",
+        "process",
+        "reader",
+    )
 
     def __init__(
         self,
         experiment_id: str,
         journal: JournalWriter,
         *,
-        ended: bool = False,
         main: str | None = None,
+        reader: RunReader | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self.journal = journal
         self.process = os.getpid()
-        self.ended = ended
+        self.ended = False
         self.main = main
+        self.reader = reader
+        self.looking = threading.Lock()
         self.main_size = -1
 
 
@@ -151,9 +163,14 @@ class RunStore:
         writer = self._writers.get(run_id)
         if writer is None or writer.process != os.getpid():
             writer = self._writer(run_id)
-        place = writer.journal.append_frames(data)
-        if writer.main is not None:
-            self._look_for_the_end(run_id, writer)
+        try:
+            place = writer.journal.append_frames(data)
+        except StorageError:
+            if not writer.journal.is_closed:
+                raise
+            return self.append_frames(run_id, data)  # another thread has ended the run meanwhile
+        if writer.reader is not None:
+            self._look_for_the_end(run_id, writer, writer.reader)
         if writer.ended:
             self.index(writer.experiment_id).mark_stale(run_id)
         return writer.journal.path, place
@@ -161,6 +178,23 @@ class RunStore:
     def is_open(self, run_id: str) -> bool:
         """Whether this process has a journal of a run open: it logged to it and has not ended it."""
         return run_id in self._writers
+
+    def finish(self, reader: RunReader, *, soon: bool = False) -> dict[str, Any]:
+        """Put the row of a run that has ended into the index, write its view, and return the row.
+
+        *soon* leaves flushing the index to the background.
+        """
+        run_id = reader.run_id
+        index = self.index(self.home(run_id))
+        row = reader.poll().row
+        index.put(row, soon=soon)
+        reader.write_view()
+        self.release(run_id)
+        known = reader.through
+        reader.poll()
+        if reader.through != known:  # another thread has logged until just now
+            index.mark_stale(run_id)
+        return row
 
     def release(self, run_id: str) -> None:
         """Close this process's journal of a run."""
@@ -200,13 +234,14 @@ class RunStore:
                 return writer
             home = self.home(run_id)
             folder = self.folder(home)
-            RunReader(folder, run_id, keep_history=False).poll()  # raises when there is no start
+            reader = RunReader(folder, run_id, keep_history=False)
+            now = max(time.time_ns(), reader.poll().latest + 1)  # raises when there is no start
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
             path = journal_path(folder, run_id, MAIN)
             with JournalWriter(path, durability=self.durability) as main:
-                main.append({"e": "writer", "w": name, "o": owner()})
+                main.append({"e": "writer", "w": name, "o": owner(), "t": now})
             journal = JournalWriter(journal_path(folder, run_id, name), durability=self.durability)
-            writer = self._writers[run_id] = _Writer(home, journal, main=path)
+            writer = self._writers[run_id] = _Writer(home, journal, main=path, reader=reader)
             self.heart.start()
             return writer
 
@@ -214,15 +249,16 @@ class RunStore:
         with self._lock:
             return [w.journal.path for w in self._writers.values() if w.process == os.getpid()]
 
-    def _look_for_the_end(self, run_id: str, writer: _Writer) -> None:
+    @staticmethod
+    def _look_for_the_end(run_id: str, writer: _Writer, reader: RunReader) -> None:
         try:
             size = os.stat(str(writer.main)).st_size  # noqa: PTH116 - hot path
         except FileNotFoundError as error:
             raise RunNotFoundError(f"Run {run_id!r} was erased.") from error
-        if size != writer.main_size:
-            reader = RunReader(self.folder(writer.experiment_id), run_id, keep_history=False)
-            writer.ended = RunStatus(reader.poll().row["status"]).is_final
-            writer.main_size = size
+        with writer.looking:
+            if size != writer.main_size:
+                writer.ended = RunStatus(reader.poll().row["status"]).is_final
+                writer.main_size = size
 
 
 #: Per journal its size, time of change and inode when it was read; and what the run came to.

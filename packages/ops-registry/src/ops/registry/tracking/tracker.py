@@ -244,7 +244,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         reader = RunReader(index.folder, run_id)
         row = reader.poll().row
         if RunStatus(row["status"]).is_final:
-            self._write_view(reader)
+            reader.write_view()
         index.put(row)
 
     def artifact_folder(self, run_id: str) -> pathlib.Path:
@@ -291,21 +291,8 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         """Write the end of a run, its row in the index, and its JSON view."""
         end = {"e": "end", "status": str(status), "t": time_ns(), "error": error}
         self._store.append(run_id, end)
-        home = self._store.home(run_id)
-        reader = RunReader(self._store.folder(home), run_id)
-        row = reader.poll().row
-        self._store.index(home).put(row)
-        self._write_view(reader)
-        self._store.release(run_id)
-        return to_run(row, self._artifacts)
-
-    @staticmethod
-    def _write_view(reader: RunReader) -> None:
-        """Write the JSON of a run that has ended; without it reading takes longer, nothing else."""
-        try:
-            reader.write_view()
-        except OSError:
-            logger.warning("the view of run %s could not be written", reader.run_id, exc_info=True)
+        reader = RunReader(self._store.folder(self._store.home(run_id)), run_id)
+        return to_run(self._store.finish(reader), self._artifacts)
 
     def _begin(
         self, folder: pathlib.Path, start: dict[str, Any], parameters: dict[str, Any]
