@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from ops.foundation.errors import ValidationError
 from ops.observe import AuditChainError, AuditLogger, EventEmitter, EventLog
+from ops.observe.journal import Journal
 
 WRITER = """
 import sys
@@ -231,3 +233,47 @@ def test_a_seal_of_other_characters_than_ascii_is_an_altered_entry(tmp_path):
     path.write_bytes(path.read_bytes().replace(b'"hash": "', '"hash": "é'.encode()))
     with pytest.raises(AuditChainError, match="altered"):
         audit.verify()
+
+
+def test_entries_in_memory_are_numbered_once_whatever_threads_do_at_once() -> None:
+    moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    audit: AuditLogger
+
+    def clock() -> dt.datetime:
+        if to_log:
+            audit.log(to_log.pop())
+        return moment
+
+    to_log = ["in between"]
+    audit = AuditLogger(clock=clock)
+    audit.log("first")
+    assert [(e.sequence, e.action) for e in audit] == [(1, "first"), (2, "in between")]
+
+
+@pytest.mark.parametrize("rotations", [1, 3])
+def test_a_reader_misses_nothing_while_the_file_is_rotated(path, monkeypatch, rotations) -> None:
+    """Whatever comes between its looking at the folder and its opening of the files."""
+    audit = AuditLogger(path, max_bytes=600)
+    for number in range(10):
+        audit.log("write", resource=str(number))
+    real = Journal.segments
+
+    def rotated(self: Journal) -> list[Path]:
+        known = real(self)
+        monkeypatch.undo()
+        before = len(known)
+        while len(real(self)) < before + rotations:
+            audit.log("later")
+        return real(self) if rotations > 1 else known
+
+    monkeypatch.setattr(Journal, "segments", rotated)
+    assert audit.verify() >= 10
+    monkeypatch.setattr(Journal, "segments", rotated)
+    assert [e.resource for e in audit.query(action="write")] == [str(n) for n in range(10)]
+
+
+def test_logging_looks_at_no_folder_full_of_segments(path, monkeypatch) -> None:
+    audit = AuditLogger(path)
+    audit.log("first")
+    monkeypatch.setattr(Path, "iterdir", None)
+    assert audit.log("second").sequence == 2

@@ -60,6 +60,32 @@ def test_a_handle_ends_its_subscription_once():
     assert seen == []
 
 
+def test_two_threads_that_unsubscribe_one_callback_end_two_subscriptions():
+    emitter = EventEmitter()
+
+    class Listener:
+        calls = 0
+
+        def __call__(self, event):
+            Listener.calls += 1
+
+        def __eq__(self, other):
+            if not ended:
+                ended.append(first.unsubscribe())  # by another thread, between look and removal
+            return self is other
+
+        __hash__ = None
+
+    ended = []
+    listener = Listener()
+    first = emitter.subscribe("a", listener)
+    emitter.subscribe("a", listener)
+    assert emitter.unsubscribe("a", listener)
+    emitter.emit("a")
+    assert (ended, Listener.calls) == ([True], 0)
+    assert not emitter.unsubscribe("a", listener)
+
+
 def test_history_remembers_unheard_events_too_and_filters_them():
     emitter = EventEmitter(max_history=3)
     for i in range(5):

@@ -11,9 +11,11 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import itertools
 import json
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import ValidationError
@@ -75,6 +77,7 @@ class AuditLogger:
     ) -> None:
         self._journal = None if path is None else Journal(path, max_bytes=max_bytes, keep=keep)
         self._memory: deque[AuditEntry] = deque(maxlen=10_000)
+        self._numbers = itertools.count(1)  # of the entries in memory; threads share it
         self._key, self._clock = key, clock
         self._torn = 0
 
@@ -95,18 +98,20 @@ class AuditLogger:
             raise ValidationError("An audit entry needs an action.")
         made: list[AuditEntry] = []
 
-        def make(last: bytes | None) -> bytes:
-            sequence, previous = _continue(last)
-            entry = AuditEntry(
+        def numbered(sequence: int) -> AuditEntry:
+            return AuditEntry(
                 sequence, self._clock(), action, user, resource, status, dict(details or {})
             )
+
+        def make(last: bytes | None) -> bytes:
+            sequence, previous = _continue(last)
+            entry = numbered(sequence)
             made.append(entry)
             body = to_json(entry.to_dict() | {"previous": previous})
             return _sealed(body, self._hash(body))
 
         if self._journal is None:
-            last = self._memory[-1].sequence if self._memory else 0
-            make(json.dumps({"sequence": last, "hash": _START}).encode())
+            made.append(numbered(next(self._numbers)))
             self._memory.append(made[0])
         else:
             self._journal.append(make)
@@ -140,7 +145,7 @@ class AuditLogger:
     def __iter__(self) -> Iterator[AuditEntry]:
         """Yield all entries, oldest first; lines that are none are counted in `torn_lines`."""
         if self._journal is None:
-            yield from tuple(self._memory)
+            yield from sorted(self._memory.copy(), key=attrgetter("sequence"))
             return
         self._torn = 0
         for line in self._journal.lines():

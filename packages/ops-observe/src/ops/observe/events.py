@@ -140,10 +140,15 @@ class EventEmitter:
 
     def unsubscribe(self, event_type: str, callback: Listener) -> bool:
         """End the oldest subscription of *callback* to *event_type*; False when there is none."""
-        for known in self._subscriptions:
-            if known.event_type == event_type and known.callback == callback:
-                return self._remove(known)
-        return False
+        while True:
+            fitting = (
+                known
+                for known in self._subscriptions
+                if known.event_type == event_type and known.callback == callback
+            )
+            oldest = next(fitting, None)
+            if oldest is None or self._remove(oldest):  # else another thread has ended that one
+                return oldest is not None
 
     on = subscribe
     off = unsubscribe

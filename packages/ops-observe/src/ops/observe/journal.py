@@ -3,18 +3,20 @@
 A line is written with one `write(2)` in append mode under a lock between processes, so lines never
 mix. A crash can leave one unfinished line, at the end: the next writer closes it with a newline, and
 readers skip and report it. When a line would make the file larger than `max_bytes`, the file is
-renamed to `NAME.000001`, `NAME.000002`, … and a new one is begun.
+renamed to `NAME.000001`, `NAME.000002`, … and a new one is begun. Readers take no lock: they open
+the file first and then look for those before it, so one that is renamed meanwhile is not missed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ops.foundation.errors import ValidationError, plain, text_of
 from ops.foundation.locks import FileLock
@@ -96,17 +98,26 @@ class Journal:
 
     def lines(self) -> Iterator[Line]:
         """Yield every line of every segment, oldest first; torn ones have no entry."""
-        for path in self.segments():
-            with path.open("rb") as file:
-                for number, text in enumerate(file, start=1):
-                    yield Line(path, number, text.rstrip(b"\n"), _parse(text))
+        with contextlib.ExitStack() as stack:
+            newest = None
+            with contextlib.suppress(FileNotFoundError):
+                newest = stack.enter_context(self.path.open("rb"))
+            for path in self.segments():
+                if path == self.path:
+                    continue
+                with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                    if newest and os.path.sameopenfile(file.fileno(), newest.fileno()):
+                        break  # renamed since; what is behind it was written later
+                    yield from _lines(path, file)
+            if newest is not None:
+                yield from _lines(self.path, newest)
 
     def _last_line(self) -> bytes | None:
-        for path in reversed(self.segments()):
-            line = _last_complete_line(path)
-            if line is not None:
-                return line
-        return None
+        line = _last_complete_line(self.path) if self.path.exists() else None
+        if line is not None:  # as nearly always: without a look at the whole folder
+            return line
+        closed = (_last_complete_line(p) for p in reversed(self.segments()) if p != self.path)
+        return next((line for line in closed if line is not None), None)
 
     def _rotate(self, coming: int) -> None:
         if self._max_bytes is None or not self.path.exists():
@@ -131,6 +142,11 @@ def to_json(fields: dict[str, Any]) -> str:
         return json.dumps(plain(fields))
     except RecursionError:  # what contains itself
         return json.dumps({k: v if type(v) is str else text_of(v) for k, v in fields.items()})
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[Line]:
+    for number, text in enumerate(file, start=1):
+        yield Line(path, number, text.rstrip(b"\n"), _parse(text))
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:
