@@ -169,6 +169,36 @@ def test_a_call_from_before_cannot_close_an_open_circuit(clock) -> None:
     assert breaker.state is CircuitState.OPEN
 
 
+@pytest.mark.parametrize("window", [None, 1])
+def test_a_call_from_before_cannot_open_a_circuit_that_has_recovered(clock, window) -> None:
+    breaker = CircuitBreaker(1, 10, clock=clock, window=window)
+
+    @breaker
+    def outlived(error: type[BaseException]) -> None:
+        trip(breaker, 1)
+        clock.now += 11
+        with breaker:
+            assert breaker.state is CircuitState.HALF_OPEN
+        raise error
+
+    for error in (ConnectionError, KeyboardInterrupt):
+        with pytest.raises(error):
+            outlived(error)
+        assert breaker.state is CircuitState.CLOSED
+        assert breaker.get_stats().consecutive_failures == 0
+
+
+def test_a_success_from_before_does_not_forgive_what_failed_since(clock) -> None:
+    breaker = CircuitBreaker(2, 10, clock=clock)
+    with breaker:
+        trip(breaker, 2)
+        clock.now += 11
+        with breaker:
+            pass
+        trip(breaker, 1)
+    assert breaker.get_stats().consecutive_failures == 1
+
+
 @pytest.mark.parametrize(
     "settings",
     [

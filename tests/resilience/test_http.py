@@ -235,6 +235,56 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(server, reply, tmp_path, 
     assert download_with_progress(f"{server.url}/f", tmp_path / "f").read_bytes() == other
 
 
+@pytest.mark.fault
+def test_a_killed_download_never_keeps_old_bytes_with_a_new_tag(server, reply, tmp_path) -> None:
+    """The file has changed, and the process is killed as soon as the new tag is written."""
+    program = """
+import os, sys
+from ops.resilience import download_with_progress, transfers
+real = transfers._Download._remember
+def killed(self, response):
+    real(self, response)
+    os.kill(os.getpid(), 9)
+transfers._Download._remember = killed
+download_with_progress(*sys.argv[1:])
+"""
+    target = tmp_path / "f"
+    (tmp_path / "f.part").write_bytes(b"old!" * 10)
+    (tmp_path / "f.part.tag").write_text('"v0"')
+    server.answer = ranged(reply)
+    command = [sys.executable, "-c", program, f"{server.url}/f", str(target)]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert download_with_progress(f"{server.url}/f", target).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("tag", ["ETag", "Last-Modified"])
+def test_two_addresses_are_never_glued_together(server, reply, tmp_path, slept, tag) -> None:
+    """Two files of one server may well have the same date, or the same number as their ETag."""
+    etag = '"1"' if tag == "ETag" else "Sat, 21 Nov 2026 00:00:00 GMT"
+    served = {"/one": BODY, "/two": BODY[::-1]}
+
+    def answer(asked):
+        cut = 4000 if asked[1] == "/one" else None
+        found = ranged(reply, body=served[asked[1]], cut=cut, etag=etag)(asked)
+        found.headers = {tag if k == "ETag" else k: v for k, v in found.headers.items()}
+        return found
+
+    server.answer = answer
+    with pytest.raises(HTTPError):
+        download_with_progress(f"{server.url}/one", tmp_path / "f", retries=0)
+    done = download_with_progress(f"{server.url}/two", tmp_path / "f")
+    assert done.read_bytes() == served["/two"]
+
+
+def test_a_signed_address_resumes_with_another_signature(server, reply, tmp_path, slept) -> None:
+    server.answer = ranged(reply, cut=4000)
+    with pytest.raises(HTTPError):
+        download_with_progress(f"{server.url}/f?signature=1", tmp_path / "f", retries=0)
+    server.answer = ranged(reply)
+    download_with_progress(f"{server.url}/f?signature=2", tmp_path / "f", checksum=SHA)
+    assert [a[2].get("range") for a in server.asked] == [None, "bytes=4000-"]
+
+
 def test_a_wrong_checksum_leaves_no_file(server, reply, tmp_path) -> None:
     server.answer = ranged(reply)
     with pytest.raises(DownloadError, match="SHA-256"):

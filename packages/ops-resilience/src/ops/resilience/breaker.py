@@ -4,8 +4,8 @@ While the circuit is closed a successful call takes no lock: it reads two attrib
 for bookkeeping only, never during a call, so calls run side by side. After `recovery_timeout` the
 circuit is half open: `success_threshold` probes are let through, however many threads ask, and their
 outcome decides; probes that have no outcome after another `recovery_timeout` are replaced. A call that
-began before the circuit last changed cannot change it back: every half-open period has a number, and
-outcomes of another period are ignored.
+began before the circuit last changed cannot change it back: the time between two changes is a period
+with a number of its own, and outcomes of another period are ignored.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class CircuitBreakerStats:
 
 
 StateObserver = Callable[[CircuitState, CircuitState], object]
-_CLOSED = -1
 
 # The blocks that are open here, innermost first, each with the period it belongs to. A context
 # variable, as the tasks of a loop share their thread.
@@ -139,13 +138,15 @@ class CircuitBreaker:
 
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            period = _CLOSED if self._state is closed else self._enter()
+            period = self._period  # first, as in `_enter`
+            if self._state is not closed:
+                period = self._enter()
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:
                 self._leave(period, error)
                 raise
-            if period != _CLOSED or self._consecutive or windowed:
+            if self._consecutive or windowed or self._state is not closed:
                 self._succeed(period)
             return result
 
@@ -216,9 +217,10 @@ class CircuitBreaker:
     # ------------------------------------------------------------------ bookkeeping
 
     def _enter(self) -> int:
-        """Return the number of the half-open period that the call belongs to, or _CLOSED."""
+        """Return the number of the period that the call belongs to."""
+        period: int | None = self._period  # first: of a circuit that opens now it counts no more
         if self._state is CircuitState.CLOSED:
-            return _CLOSED
+            return cast("int", period)
         with self._lock:
             before = self._state
             if before is CircuitState.OPEN and self._remaining() <= 0:
@@ -240,7 +242,7 @@ class CircuitBreaker:
     def _admit(self) -> int | None:
         """Count the call in, or return None; called under the lock."""
         if self._state is CircuitState.CLOSED:
-            return _CLOSED
+            return self._period
         if self._state is CircuitState.HALF_OPEN:
             if self._admitted >= self._needed and self._recovery and self._remaining() <= 0:
                 self._set(CircuitState.HALF_OPEN)  # those probes hang; they cannot hold it for ever
@@ -255,19 +257,20 @@ class CircuitBreaker:
             self._fail(period)
         elif isinstance(error, Exception):
             self._succeed(period)  # an error of the caller: the service did answer
-        elif period != _CLOSED:  # interrupted: no outcome, the probe's place is free again
+        else:  # interrupted: no outcome, the probe's place is free again
             with self._lock:
-                self._admitted -= self._period == period
+                if self._state is CircuitState.HALF_OPEN and self._period == period:
+                    self._admitted -= 1
 
     def _succeed(self, period: int) -> None:
         with self._lock:
             before = self._state
-            if period == _CLOSED:
-                if before is CircuitState.CLOSED:
-                    self._consecutive = 0
-                    if self._outcomes is not None:
-                        self._outcomes.append(True)
-            elif before is CircuitState.HALF_OPEN and period == self._period:
+            counts = period == self._period
+            if counts and before is CircuitState.CLOSED:
+                self._consecutive = 0
+                if self._outcomes is not None:
+                    self._outcomes.append(True)
+            elif counts and before is CircuitState.HALF_OPEN:
                 self._successes += 1
                 if self._successes >= self._needed:
                     self._set(CircuitState.CLOSED)
@@ -278,12 +281,12 @@ class CircuitBreaker:
         with self._lock:
             before = self._state
             self._failures += 1
-            if period == _CLOSED:
-                if before is CircuitState.CLOSED:
-                    self._consecutive += 1
-                    if self._is_too_much():
-                        self._set(CircuitState.OPEN)
-            elif before is CircuitState.HALF_OPEN and period == self._period:
+            counts = period == self._period
+            if counts and before is CircuitState.CLOSED:
+                self._consecutive += 1
+                if self._is_too_much():
+                    self._set(CircuitState.OPEN)
+            elif counts and before is CircuitState.HALF_OPEN:
                 self._set(CircuitState.OPEN)
             after = self._state
         self._tell(before, after)

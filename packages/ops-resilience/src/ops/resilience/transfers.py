@@ -3,11 +3,13 @@
 A download grows in `NAME.part` and takes its name by an atomic rename when it is complete and its
 checksum fits, so a file with the final name is always whole. The validator of the first reply (ETag
 or Last-Modified) is kept in `NAME.part.tag`; a later call asks for the rest with If-Range, so a file
-that has changed meanwhile is fetched from its beginning instead of being glued together.
+that has changed meanwhile is fetched from its beginning instead of being glued together. The second
+line there is a digest of the address, as a validator tells apart versions of one address only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -103,7 +105,7 @@ class _Download:
     def run(self, client: httpx.Client) -> None:
         headers = dict(self.headers) | {"Accept-Encoding": "identity"}
         have = self.part.stat().st_size if self.part.exists() else 0
-        tag = self.tag.read_text("ascii", "replace") if have and self.tag.exists() else ""
+        tag = self._remembered() if have else ""
         if tag:
             headers |= {"Range": f"bytes={have}-", "If-Range": tag}
         with (
@@ -130,6 +132,7 @@ class _Download:
         if start and tag.startswith('"') and etag != tag:
             self._start_over("sent the rest of another version, in spite of If-Range")
         if start == 0:
+            self.part.unlink(missing_ok=True)  # before there is a tag that is not of these bytes
             self._remember(response)
         with self.part.open("r+b" if start else "wb") as file:
             file.seek(start)
@@ -165,6 +168,18 @@ class _Download:
             self.progress(received, total)
         return received
 
+    def _remembered(self) -> str:
+        """Return the validator of what has come, "" when it came from another address."""
+        if not self.tag.exists():
+            return ""
+        tag, _, address = self.tag.read_text("ascii", "replace").partition("\n")
+        return tag if address.strip() in {"", self._address(tag)} else ""
+
+    def _address(self, tag: str) -> str:
+        # Signed addresses have another query each time; two files often have one date.
+        url = self.url.partition("?")[0] if tag.startswith('"') else self.url
+        return hashlib.sha256(url.encode()).hexdigest()
+
     def _remember(self, response: httpx.Response) -> None:
         etag = response.headers.get("ETag", "")
         # A weak validator promises only that the meaning is the same, not the bytes (RFC 9110, 13.1.5).
@@ -173,7 +188,7 @@ class _Download:
         # Bytes outside ASCII could not be sent back.
         if tag.isascii() and tag and response.headers.get("Accept-Ranges") != "none":
             with atomic_write(self.tag, durable="none") as file:
-                file.write(tag)
+                file.write(f"{tag}\n{self._address(tag)}\n")
         else:
             self.tag.unlink(missing_ok=True)
 
