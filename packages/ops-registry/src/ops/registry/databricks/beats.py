@@ -83,8 +83,12 @@ class WarehouseHeart(Heart):
     def announce(self) -> None:
         """Give a sign of the runs of others that were logged to and have had none for an interval."""
         now = self._clock()
-        due = [r for r in self._logged if now - self._heard.get(r, -math.inf) >= self._interval]
-        self._try({run: self._logged.pop(run) for run in due})
+        due: dict[str, str] = {}
+        for run, experiment in list(self._logged.items()):  # others log, and announce, meanwhile
+            is_due = now - self._heard.get(run, -math.inf) >= self._interval
+            if is_due and self._logged.pop(run, None) is not None:
+                due[run] = experiment
+        self._try(due)
 
     def end(self, run_id: str) -> None:
         """Give no more signs of a run."""
@@ -103,6 +107,8 @@ class WarehouseHeart(Heart):
             self._send(runs)
         except OpsError as error:
             logger.warning("the warehouse does not hear that runs are alive: %s", error)
+            for run in runs.keys() - self._own.keys():
+                self._logged.setdefault(run, runs[run])
 
     def _send(self, runs: dict[str, str]) -> None:
         self._warehouse.change(

@@ -52,13 +52,17 @@ class Spool:
         self._folder = folder
         self._warehouse = warehouse
         self._durability = durability
-        self._begin()
+        self._begin_in_process()
 
-    def _begin(self) -> None:
-        """Start without a spool; in a forked child also without the locks of its parent."""
+    def _begin_in_process(self) -> None:
+        """Start without the locks of a parent process, which nobody lets go of here."""
         self._process = os.getpid()
         self._turn = threading.RLock()
         self._sending = threading.RLock()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start without a spool."""
         self._name = ""
         self._journal: JournalWriter | None = None
         self._pending: list[tuple[int, dict[str, Any]]] = []
@@ -67,7 +71,7 @@ class Spool:
 
     def _look_whether_forked(self) -> None:
         if self._process != os.getpid():
-            self._begin()
+            self._begin_in_process()
 
     def append(self, run_id: str, experiment_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
         """Keep what `encode` made of a record; when this returns, a kill cannot lose it.

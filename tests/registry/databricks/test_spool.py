@@ -1,0 +1,98 @@
+"""The spool and the signs of life when several threads have them, without a warehouse."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from ops.registry.databricks import spool as spools
+from ops.registry.databricks.beats import WarehouseHeart
+from ops.registry.databricks.spool import Spool
+from ops.registry.disk.journal import JournalWriter
+from ops.registry.errors import StorageError
+
+
+class Warehouse:
+    """Keeps what it is told, or refuses it."""
+
+    def __init__(self):
+        self.batches = []
+        self.is_away = False
+
+    def change(self, statement, *, batch, **parameters):
+        if self.is_away:
+            raise StorageError("away")
+        self.batches.append(json.loads(batch))
+        return 1
+
+    @property
+    def runs(self):
+        return [sorted(row["r"] for row in batch) for batch in self.batches]
+
+
+@pytest.fixture
+def warehouse():
+    return Warehouse()
+
+
+def test_threads_that_log_while_the_spool_is_closed_share_the_next_one(
+    warehouse, tmp_path, monkeypatch
+):
+    spool = Spool(tmp_path, warehouse)
+    body = b'{"m":[["k",1.0,0,1]]}'
+    threads = [threading.Thread(target=spool.append, args=(r, "x", body)) for r in "bc"]
+    close, keeper = JournalWriter.close, spools._Keeper
+
+    def closing(self):
+        monkeypatch.setattr(JournalWriter, "close", close)
+        threads[0].start()  # waits for its turn
+        threads[0].join(0.2)
+        close(self)
+
+    def keeping(*args):
+        monkeypatch.setattr(spools, "_Keeper", keeper)
+        threads[1].start()  # waits too, and does not open another spool
+        threads[1].join(0.2)
+        return keeper(*args)
+
+    spool.append("a", "x", body)
+    monkeypatch.setattr(spools, "_Keeper", keeping)
+    monkeypatch.setattr(JournalWriter, "close", closing)
+    spool.close()
+    for thread in threads:
+        thread.join()
+    assert len(list(tmp_path.glob("*.log"))) == 1
+    spool.close()
+    assert not list(tmp_path.iterdir())
+    assert sorted(run for batch in warehouse.runs for run in batch) == ["a", "b", "c"]
+
+
+def test_a_run_that_is_logged_to_while_others_are_announced_is_announced_next(warehouse):
+    heart = WarehouseHeart(warehouse, 30.0, clock=lambda: 0.0)
+    heart.start = lambda: None  # it would beat in the background
+
+    class Meanwhile(dict):
+        def get(self, run, default=None):
+            if run == "a":
+                heart.logged("b", "x")
+            return super().get(run, default)
+
+    heart._heard = Meanwhile()
+    heart.logged("a", "x")
+    heart.announce()
+    heart.announce()
+    assert warehouse.runs == [["a"], ["b"]]
+
+
+def test_a_sign_of_life_that_the_warehouse_did_not_hear_is_given_again(warehouse):
+    heart = WarehouseHeart(warehouse, 30.0, clock=lambda: 0.0)
+    heart.start = lambda: None
+    heart.logged("a", "x")
+    warehouse.is_away = True
+    heart.announce()
+    heart.beat()
+    warehouse.is_away = False
+    heart.beat()
+    assert warehouse.runs == [["a"]]
