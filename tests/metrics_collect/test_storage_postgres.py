@@ -62,3 +62,33 @@ def test_a_server_that_is_away_is_an_error_without_the_password():
     with pytest.raises(StorageError) as caught:
         storage.exists("name")
     assert "hush-hush" not in f"{caught.value} {storage!r}"
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_put_whose_answer_was_lost_is_known_by_its_digests(storage, monkeypatch, mine):
+    import psycopg
+
+    data = bytes(range(251)) * 9_000
+    storage.list()  # makes the table
+    commit, lost = psycopg.Connection.commit, []
+
+    def commit_and_lose_the_answer(connection):
+        if not lost:
+            lost.append(True)
+            if not mine:
+                connection.rollback()
+                other = StoragePostgres(storage._dsn, storage.table)
+                other.put("name", dict={"not": "ours"}, overwrite=False)
+            commit(connection)
+            connection.close()
+            raise psycopg.OperationalError("the answer was lost")
+        commit(connection)
+
+    monkeypatch.setattr(psycopg.Connection, "commit", commit_and_lose_the_answer)
+    if mine:
+        storage.put("name", fileobj=io.BytesIO(data), overwrite=False)
+        with storage.get("name") as path, open(path, "rb") as file:
+            assert file.read() == data
+    else:
+        with pytest.raises(ObjectExists):
+            storage.put("name", fileobj=io.BytesIO(data), overwrite=False)

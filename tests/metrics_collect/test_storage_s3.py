@@ -93,6 +93,21 @@ def test_a_tail_that_differs_gives_the_digest_of_what_was_sent_last(storage, mon
     assert content(storage, "big") == same + new
 
 
+@pytest.mark.parametrize("step", ["head_object", "copy_object"])
+def test_what_another_has_put_since_keeps_its_digest(s3, s3_prefix, storage, monkeypatch, step):
+    same, old, new = b"s" * (5 * MIB), b"o" * MIB, b"n" * MIB
+    interrupt_after_one_part(storage, same + old, monkeypatch)
+    call = getattr(storage._client, step)
+
+    def overtaken(**options):
+        s3.storage(s3_prefix).put("big", fileobj=io.BytesIO(b"another's"))
+        return call(**options)
+
+    monkeypatch.setattr(storage._client, step, overtaken)
+    storage.put("big", fileobj=io.BytesIO(same + new))
+    assert content(storage, "big") == b"another's"
+
+
 def test_of_two_that_create_at_once_one_wins(s3, s3_prefix, monkeypatch):
     first, second = s3.storage(s3_prefix), s3.storage(s3_prefix)
     # Both have looked and found nothing; the server decides.

@@ -1,13 +1,15 @@
 """Objects in a PostgreSQL table (extra `postgres`), cut into pieces of a megabyte.
 
 Each put is one transaction, so that an object is there wholly or not at all. The first piece of an
-object claims its name by the primary key; of two writers that create it once, one wins.
+object claims its name by the primary key; of two writers that create it once, one wins. When an earlier
+attempt of ours was committed although its answer was lost, its digests tell, and all is well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 from typing import IO, TYPE_CHECKING, Any
 
@@ -59,22 +61,34 @@ class StoragePostgres(BaseStorage):
         self._ready = False
 
     def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:
-        with seekable(source) as whole:
-            self._call(lambda db: self._write(db, name, whole, overwrite=overwrite))
+        attempts = itertools.count()
 
-    def _write(self, db: Any, key: str, source: IO[bytes], *, overwrite: bool) -> None:
+        def write(db: Any) -> None:
+            again = next(attempts) > 0
+            if not self._written(db, name, whole, overwrite=overwrite) and not (
+                again and self._holds(db, name, whole)
+            ):
+                raise self._taken(name)
+
+        with seekable(source) as whole:
+            self._call(write)
+
+    def _written(self, db: Any, key: str, source: IO[bytes], *, overwrite: bool) -> bool:
+        """Write an object; False when its name is taken."""
         if overwrite:
             # Two writers of one name take turns.
             db.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
             db.execute(self._sql("delete from {} where name = %s"), (key,))
-        source.seek(0)
         insert = self._sql("insert into {} values (%s, %s, %s) on conflict do nothing")
-        for number in itertools.count():
-            piece = source.read(_PIECE)
-            if not piece and number:
-                break
-            if not db.execute(insert, (key, number, piece)).rowcount:
-                raise self._taken(key)
+        rows = (db.execute(insert, (key, *piece)).rowcount for piece in _pieces(source))
+        return all(rows)
+
+    def _holds(self, db: Any, key: str, source: IO[bytes]) -> bool:
+        """Tell whether the object of that name is what *source* has."""
+        query = self._sql("select piece, sha256(data) from {} where name = %s order by piece")
+        found = db.execute(query, (key,)).fetchall()
+        ours = [(number, hashlib.sha256(piece).digest()) for number, piece in _pieces(source)]
+        return bool(found == ours)
 
     @contextlib.contextmanager
     def get(self, name: str) -> Iterator[str]:
@@ -158,3 +172,13 @@ class StoragePostgres(BaseStorage):
 
     def __repr__(self) -> str:
         return f"<StoragePostgres {self.table}>"
+
+
+def _pieces(source: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield numbered pieces from the start of a file; an empty one has one."""
+    source.seek(0)
+    for number in itertools.count():
+        piece = source.read(_PIECE)
+        if not piece and number:
+            return
+        yield number, piece

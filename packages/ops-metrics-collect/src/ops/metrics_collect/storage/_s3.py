@@ -198,7 +198,7 @@ class StorageS3(BaseStorage):
                 tag = reply["ETag"]
             parts.append({"PartNumber": number, "ETag": tag, "ChecksumSHA256": checksum})
         try:
-            self._call(
+            made = self._call(
                 self._client.complete_multipart_upload,
                 **upload,
                 MultipartUpload={"Parts": parts},
@@ -208,7 +208,7 @@ class StorageS3(BaseStorage):
             self._abort(upload)
             raise
         if there:
-            self._correct_digest(key, digest)
+            self._correct_digest(key, digest, made["ETag"])
 
     def _begun(self, key: str, digest: str) -> dict[str, Any]:
         begun = self._call(
@@ -249,15 +249,21 @@ class StorageS3(BaseStorage):
                 return found
             marker = page["NextPartNumberMarker"]
 
-    def _correct_digest(self, key: str, digest: str) -> None:
-        """Set the digest again when the upload was begun for content that only started like ours."""
+    def _correct_digest(self, key: str, digest: str, etag: str) -> None:
+        """Set the digest again when the upload was begun for content that only started like ours.
+
+        What somebody else has put there since keeps its own.
+        """
         there = self._head(key)
-        if there is not None and there["Metadata"].get("sha256") != digest:
+        if there is None or there["ETag"] != etag or there["Metadata"].get("sha256") == digest:
+            return
+        with contextlib.suppress(_Taken, _Missing):
             self._call(
                 self._client.copy_object,
                 Bucket=self.bucket,
                 Key=key,
                 CopySource={"Bucket": self.bucket, "Key": key},
+                CopySourceIfMatch=etag,
                 Metadata={"sha256": digest},
                 MetadataDirective="REPLACE",
             )
