@@ -256,3 +256,25 @@ def test_what_runs_after_its_call_cannot_be_synchronized():
     for function in (coroutine, generator):
         with pytest.raises(TypeError, match="no lock would be held"):
             synchronized(function)
+
+
+@pytest.mark.parametrize("errors", ["raise", "collect"])
+def test_an_executor_that_is_shut_down_under_the_work_says_so(errors):
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+
+    def last_one(item):
+        pool.shutdown(wait=False, cancel_futures=True)
+        return item
+
+    handed_out = threading.Event()
+
+    def items():
+        yield from range(3)
+        handed_out.set()
+
+    def work(item):
+        handed_out.wait()
+        return last_one(item)
+
+    with pytest.raises(concurrent.futures.CancelledError):
+        parallel_map(work, items(), executor=pool, chunk_size=1, errors=errors)

@@ -184,3 +184,21 @@ def test_a_private_file_is_private_while_it_is_being_rewritten(tmp_path, monkeyp
 def test_a_drive_letter_is_refused_wherever_windows_would_see_it(tmp_path, name):
     with pytest.raises(PathEscapesRootError, match="drive letter"):
         safe_join(tmp_path, name)
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_killed_copy_of_a_private_file_is_private(tmp_path):
+    program = """
+import os, sys
+from ops.foundation import listings
+listings.shutil.copystat = lambda *_: os.kill(os.getpid(), 9)
+listings.copy_with_progress(*sys.argv[1:])
+"""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("secret")
+    source.chmod(0o600)
+    command = [sys.executable, "-c", program, str(source), str(target)]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert target.read_text() == "secret"
+    assert target.stat().st_mode & 0o777 == 0o600

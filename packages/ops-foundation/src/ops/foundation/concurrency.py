@@ -211,6 +211,10 @@ class _MapRun:
     def _take_back(self, future: concurrent.futures.Future[Any]) -> None:
         number, count = self._running.pop(future)
         if future.cancelled():
+            if not self._failures:  # not by us: its executor was shut down
+                self._failures[number] = concurrent.futures.CancelledError(
+                    "The executor was shut down before the work had ended."
+                )
             return
         error = future.exception()
         if error is None:

@@ -117,7 +117,10 @@ def copy_with_progress(
         raise shutil.SameFileError(f"{os.fspath(src)!r} and {os.fspath(dst)!r} are one file.")
     done = 0
     with source.open("rb") as file, atomic_write(target, "wb") as out:
-        total = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        total = status.st_size
+        if hasattr(os, "fchmod"):  # before there is a byte that others might read
+            os.fchmod(out.fileno(), stat.S_IMODE(status.st_mode))
         while piece := file.read(_PIECE):
             out.write(piece)
             done += len(piece)
