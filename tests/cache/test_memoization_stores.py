@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ops.cache import DiskCache, MemoryCache, memoize
+from ops.cache.s3fifo import OpenS3FIFOCache
 from ops.cache.staleness import StaleStore
 from ops.foundation import ValidationError
 
@@ -224,3 +225,17 @@ def test_a_forked_child_computes_what_its_parent_is_computing(clock: Clock) -> N
     go.set()
     thread.join()
     assert os.waitstatus_to_exitcode(status) == 3
+
+
+@pytest.mark.parametrize("kind", [MemoryCache, OpenS3FIFOCache])
+@pytest.mark.parametrize("by", ["default", "touch"])
+def test_a_cache_that_was_given_may_let_results_expire(kind: Any, by: str, clock: Clock) -> None:
+    """Whenever its first entry gets a deadline: the wrapper's way to its hits knows of it."""
+    store = kind(default_ttl=5 if by == "default" else None, clock=clock)
+    results = iter(range(10))
+    f = memoize(cache=store)(lambda x: next(results))
+    assert [f(1), f(1)] == [0, 0]
+    if by == "touch":
+        assert store.touch(f.key(1), ttl=5)
+    clock.now += 6
+    assert f(1) == 1

@@ -152,8 +152,9 @@ def _memoized(
         if key is not None:
             own, stored = key, content_key
             key = lambda *a, **k: stored([own(*a, **k)])  # noqa: E731 - as the user's own
-    elif ttl is not None:
-        store._become_timed()  # noqa: SLF001 - readers are taken below, once
+    elif cache is not None or ttl is not None:
+        # Its reader is taken below, once; a cache that was given may get entries that expire later.
+        store._become_timed()  # noqa: SLF001 - as above
     lifetime: Any = Ttl.DEFAULT if ttl is None else ttl
     if stale != "block":
         store = _stale_store(store, ttl, stale)
@@ -171,7 +172,7 @@ def _memoized(
         func,
         frozenset(as_names(ignore)),
         key,
-        {"slow": slow, "digest": content_key} | _reader(store),
+        {"slow": slow, "digest": content_key} | _reader(store, is_own=cache is None),
         is_async=is_async,
     )
     wrapper = cast("Any", functools.update_wrapper(generated["wrapper"], func))
@@ -195,9 +196,9 @@ def _memoized(
     return wrapper
 
 
-def _reader(store: Any) -> dict[str, Any]:
+def _reader(store: Any, *, is_own: bool) -> dict[str, Any]:
     """Return what serves hits: a plain dict if there is one, since nothing is faster."""
-    if type(store) is OpenS3FIFOCache:
+    if is_own and type(store) is OpenS3FIFOCache:
         return {"hot": store.hot}
     return {"read": store.__getitem__}
 
