@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from ops.registry import CorruptStoreError, MLOpsConfig, MLOpsContext
+from ops.registry import CorruptStoreError, MLOpsConfig, MLOpsContext, StorageError
 from ops.registry.disk.journal import JournalReader
 from ops.registry.disk.views import write_view
+from ops.registry.fsck import check
 
 FULL = """
 import os, pathlib, resource, signal, sys
@@ -216,3 +218,41 @@ def test_a_view_replaces_the_old_one_and_leaves_nothing_else(tmp_path):
     with pytest.raises(OSError):
         write_view(str(path.parent / "v2.json"), b"{}")
     assert sorted(p.name for p in path.parent.iterdir()) == ["v1.json", "v2.json"]
+
+
+@pytest.fixture
+def one_byte_short(monkeypatch):
+    """Lets the next write of a journal lack its last byte, as on a disk that fills up just there."""
+    write = os.write
+
+    def fill():
+        def short(descriptor, data):
+            monkeypatch.setattr(os, "write", write)
+            return write(descriptor, data[:-1])
+
+        monkeypatch.setattr(os, "write", short)
+
+    return fill
+
+
+def test_what_was_refused_never_takes_effect_later(
+    context, tracker, registry, artifact, one_byte_short
+):
+    one_byte_short()
+    with pytest.raises(StorageError, match="fitted"):
+        tracker.create_experiment("e")
+    experiment = tracker.create_experiment("e")
+    assert tracker.list_experiments() == [experiment]
+    run = tracker.start_run(experiment.experiment_id).run_id
+    one_byte_short()
+    with pytest.raises(StorageError, match="fitted"):
+        tracker.log_metric(run, "m", 1.0)
+    tracker.log_metric(run, "m", 1.0)
+    assert len(tracker.get_metric_history(run, "m")) == 1
+    registry.register_model("m", artifact, "binary", "mine")
+    one_byte_short()
+    with pytest.raises(StorageError, match="fitted"):
+        registry.set_alias("m", "best", 1)
+    registry.annotate("m", 1, "afterwards")
+    assert registry.get_model_version("m", 1).aliases == ()
+    assert check(context).is_sound

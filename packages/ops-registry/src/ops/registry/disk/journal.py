@@ -6,8 +6,9 @@ or, at worst, a torn last one; once `append` has returned, the kernel has the by
 the process cannot take them back (a loss of power can, unless they were flushed: *durability*).
 
 A reader skips a line whose checksum is wrong and counts it. A torn line cannot swallow the next
-frame: a writer that opens a file, or whose last write failed, first ends the line that is open.
-A last line without newline is left for later: it may be half of a frame that is being written.
+frame: a writer that opens a file, or whose last write failed, first ends the line that is open, with
+a mark that spoils it: a frame that lacked nothing but its end was refused, or not acknowledged, and must not
+take effect after others were decided on without it. A last line without newline is left for later: it may be half of a frame that is being written.
 
 JSON has no NaN and no infinities: they are written as ``{"$float": "nan"}``; a mapping of the user
 that has such a key itself is written as ``{"$dict": [[key, value], ...]}``.
@@ -48,6 +49,8 @@ __all__ = [
 _EXTRA = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | _EXTRA
 DURABILITIES = ("process", "interval", "commit")
+#: Ends a line that a writer found open; alone, there was nothing to be spoiled.
+_SPOILED = b"!"
 _MARKS = (b'"$float"', b'"$dict"')
 
 
@@ -98,7 +101,7 @@ class JournalWriter:
         """
         with self._lock:
             if self._open_line:
-                data = b"\n" + data
+                data = _SPOILED + b"\n" + data
             try:
                 written = os.write(self._descriptor, data)
                 # Where O_APPEND has put it: others may have grown the file.
@@ -207,7 +210,7 @@ def parse(data: bytes) -> tuple[list[Any], int, int]:
     records: list[Any] = []
     torn = 0
     for line in data[:end].split(b"\n"):
-        if not line:
+        if not line or line == _SPOILED:
             continue
         try:
             if len(line) < 10 or int(line[:8], 16) != zlib.crc32(line[9:]):
