@@ -1,6 +1,7 @@
 """The whole chain: table, collector, package, storage, extractor, rollup, report."""
 
 import datetime as dt
+import shutil
 import sqlite3
 
 import pytest
@@ -121,6 +122,20 @@ def test_slices_whose_keys_were_forgotten_are_not_shipped_again(chain):
     week = dt.timedelta(days=7)
     assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments(lookback=week)).ok
     assert shipped_ids(chain) == list(range(5))
+
+
+def test_a_ledger_that_was_restored_learns_from_the_outbox_what_has_arrived(chain, tmp_path):
+    backup = tmp_path / "backup"
+    shutil.copy(chain.ledger.path, backup)
+    chain.insert(0, 5)
+    run(chain.factories, chain.storage, chain.ledger, **chain.arguments())
+    shutil.copy(backup, chain.ledger.path)
+    chain.insert(5, 5, day=1)
+    for _ in range(2):
+        arguments = chain.arguments(days=2, lookback=dt.timedelta(days=7))
+        assert run(chain.factories, chain.storage, chain.ledger, **arguments).ok
+    assert shipped_ids(chain) == list(range(10))
+    assert len(chain.ledger.closed("runs")) == 2
 
 
 def test_slices_that_were_closed_before_keys_had_a_mark_are_searched_as_ever(chain):
