@@ -7,7 +7,8 @@ import time
 import pytest
 
 from ops.registry import InvalidValueError, write_page
-from ops.registry.fsck import check
+from ops.registry.fsck import check, collect
+from ops.registry.search.runindex import RunIndex
 
 
 def test_a_row_that_differs_anywhere_from_its_journal_is_found_and_repaired(
@@ -81,3 +82,41 @@ def test_the_page_says_how_many_runs_an_experiment_has(context, tracker, tmp_pat
     text = write_page(context, tmp_path / "p.html", runs_per_experiment=1).read_text()
     assert ">what it is for · 2 runs, the last 1 of them shown<" in text
     assert ">1 run<" in text
+
+
+def test_runs_that_are_logged_to_while_they_are_checked_are_no_problem(
+    context, tracker, experiment, monkeypatch
+):
+    going = tracker.start_run(experiment.experiment_id).run_id
+    rows = tracker.index_rows
+
+    def rows_before_others_log(experiment_id):
+        found = rows(experiment_id)
+        tracker.log_metric(going, "m", 1.0)
+        tracker.start_run(experiment.experiment_id)
+        return found
+
+    monkeypatch.setattr(tracker, "index_rows", rows_before_others_log)
+    assert check(context).problems == []
+
+
+def test_artifacts_of_a_run_that_the_index_has_lost_are_not_collected(
+    context, tracker, experiment, monkeypatch
+):
+    tracker.start_run(experiment.experiment_id)
+    with monkeypatch.context() as lost:
+        lost.setattr(RunIndex, "put", lambda *_, **__: None)
+        run = tracker.start_run(experiment.experiment_id).run_id
+    kept = tracker.log_text(run, "text", "a.txt")
+    os.utime(tracker.artifact_folder(run), (0, 0))
+    assert collect(context) == []
+    assert check(context, repair=True).is_sound
+    assert tracker.get_run(run).artifacts == (kept,)
+
+
+def test_what_goes_while_it_is_looked_at_stops_no_collecting(context, tracker, experiment):
+    run = tracker.start_run(experiment.experiment_id).run_id
+    folder = tracker.artifact_folder(run)
+    folder.mkdir(parents=True)
+    (folder / ".0123456789abcdef.tmp").symlink_to("gone")  # seen by its name, and not there
+    assert collect(context) == []

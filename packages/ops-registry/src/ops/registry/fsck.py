@@ -16,7 +16,9 @@ from ops.foundation.errors import OpsError
 from ops.registry.disk.artifacts import is_copy, remove
 from ops.registry.disk.contents import ContentStore
 from ops.registry.disk.journal import canonical
+from ops.registry.errors import RunNotFoundError
 from ops.registry.events import EventType
+from ops.registry.search.indexview import run_ids
 from ops.registry.tracking.runlog import MAIN, RunReader, to_run
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ops.foundation.files import StrPath
     from ops.registry.context import MLOpsContext
     from ops.registry.models.registry import ModelRegistry
+    from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = ["Report", "check", "collect"]
 
@@ -158,6 +161,7 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
     if not folder.is_dir():
         return
     suffix = f".{MAIN}.log"
+    differing = []
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are all that is needed
         if not name.endswith(suffix):
             continue
@@ -166,10 +170,7 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
         try:
             row = reader.poll().row
         except OpsError as error:
-            if b"\n" in (folder / name).read_bytes():
-                report.problems.append(f"{name}: {error}")
-            else:
-                report.unstarted += 1
+            _note_unreadable(folder / name, error, report)
             continue
         finally:
             report.torn_lines += reader.torn
@@ -179,7 +180,45 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
         except OpsError as error:
             report.problems.append(f"Run {run_id}: {error}")
         if canonical(indexed.get(run_id)) != canonical(row):
-            report.problems.append(f"Run {run_id} is not in the index as its journal has it.")
+            differing.append(run_id)
+    report.problems += [
+        f"Run {run_id} is not in the index as its journal has it."
+        for run_id in _still_differing(tracker, experiment_id, differing)
+    ]
+
+
+def _note_unreadable(main: pathlib.Path, error: OpsError, report: Report) -> None:
+    try:
+        has_line = b"\n" in main.read_bytes()
+    except FileNotFoundError:
+        return  # erased just now
+    if has_line:
+        report.problems.append(f"{main.name}: {error}")
+    else:
+        report.unstarted += 1
+
+
+def _still_differing(
+    tracker: ExperimentTracker, experiment_id: str, suspects: list[str]
+) -> list[str]:
+    """Return the runs that the index has otherwise than their journals, and not because they were logged to."""
+    if not suspects:
+        return []
+    folder = tracker.root / "runs" / experiment_id
+    before = {run_id: _told(folder, run_id) for run_id in suspects}
+    indexed = {row["run_id"]: canonical(row) for row in tracker.index_rows(experiment_id)}
+    return [
+        run_id
+        for run_id, told in before.items()
+        if indexed.get(run_id) != told and _told(folder, run_id) == told
+    ]
+
+
+def _told(folder: pathlib.Path, run_id: str) -> str | None:
+    try:
+        return canonical(RunReader(folder, run_id, keep_history=False).poll().row)
+    except RunNotFoundError:
+        return None
 
 
 def _half_made(
@@ -201,12 +240,12 @@ def _is_wanted(context: MLOpsContext, copy: pathlib.Path) -> bool:
 
 
 def _unknown(context: MLOpsContext) -> list[pathlib.Path]:
-    """Return the artifacts that belong to no run and no version."""
+    """Return the artifacts that belong to no run and no version, as the journals say: an index is a view."""
     tracker, registry = context.experiment_tracker, context.model_registry
     runs = {
-        row["run_id"]
+        run_id
         for experiment in tracker.list_experiments()
-        for row in tracker.index_rows(experiment.experiment_id)
+        for run_id in run_ids(tracker.root / "runs" / experiment.experiment_id)
     }
     folders = tracker.root.glob("artifacts/[!.]*")
     found = [folder for folder in folders if folder.name not in runs]
@@ -216,4 +255,7 @@ def _unknown(context: MLOpsContext) -> list[pathlib.Path]:
 
 
 def _is_old(path: pathlib.Path, now_seconds: float) -> bool:
-    return now_seconds - path.stat().st_mtime > _OLD_SECONDS
+    try:
+        return now_seconds - path.stat().st_mtime > _OLD_SECONDS
+    except FileNotFoundError:  # it got its name, or was removed, just now
+        return False
