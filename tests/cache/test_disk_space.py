@@ -171,7 +171,7 @@ def test_an_entry_deleted_while_it_is_kept_is_a_miss(tmp_path: Path) -> None:
     with DiskCache(tmp_path) as reader, DiskCache(tmp_path) as other:
         reader.set("k", "value")
         log = reader._log
-        log._rescue_below = 1 << 62
+        log.rescue_below = 1 << 62
         real = log.segments.write
 
         def write(data: bytes) -> int:

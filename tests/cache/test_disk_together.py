@@ -280,3 +280,13 @@ def test_the_seconds_left_are_those_of_the_value(
     value, left = one.get_with_ttl("k")
     assert (value[0], left) == (1, 5)
     assert clock.now == 1000
+
+
+def test_a_folder_of_large_values_may_be_emptied_under_our_feet(pair: Pair) -> None:
+    one, _ = pair
+    for n in range(10):
+        one[n] = os.urandom(5000)
+    assert one.get_stats().disk_bytes > SMALLEST * 3 // 4
+    for path in one.directory.glob("*.seg"):
+        path.unlink()
+    assert one.get_stats().size == 10

@@ -193,3 +193,26 @@ def test_a_computed_parameter_and_a_broken_file_are_said(
     (tmp_path / "params.py").write_text("computed = (\n")
     with pytest.raises(ValidationError, match="cannot be read"):
         parameter("computed")
+
+
+def test_what_another_process_clears_while_it_is_read_is_no_damage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    @cache(ignore=["calls"])
+    def f(x: int) -> list[int]:
+        calls.append(x)
+        return [x]
+
+    f(1)
+    real = f._serializer.load
+
+    def cleared(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        f.clear()
+        return real(*args, **options)
+
+    monkeypatch.setattr(f._serializer, "load", cleared)
+    assert f(1) == [1]
+    assert calls == [1, 1]

@@ -271,6 +271,8 @@ class CacheWrapper(Generic[P, R]):
         try:
             result = self._serializer.load(path, mmap="c")
         except Exception as error:  # noqa: BLE001 - any damage means the same: compute again
+            if not os.path.exists(stem + ".yaml"):  # noqa: PTH110 - a string, as above
+                return MISSING  # another process has cleared it meanwhile
             msg = f"The stored result {path} cannot be read and is computed again: {error}"
             warnings.warn(CorruptEntryWarning(msg), stacklevel=4)
             return MISSING

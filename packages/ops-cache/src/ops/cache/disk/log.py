@@ -31,9 +31,9 @@ from ops.cache.disk.hints import Deletions, apply_hint, write_hint
 from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK, BlobRef, Index
 from ops.cache.disk.records import HEADER, NO_VALUE, Flag, pack, scan
 from ops.cache.disk.segments import FULL, Segments
+from ops.cache.disk.space import drop_oldest, look_at_space
 from ops.cache.errors import CacheFullError, ReadOnlyCacheError
 from ops.cache.forks import in_children, keep_over_forks
-from ops.foundation.errors import LockTimeout
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 
@@ -69,7 +69,7 @@ class Log:
         self.hits = self.misses = self.damaged = self.evicted = self.damaged_bytes = 0
         salt, read_only = open_folder(folder)
         self.segments = Segments(folder, salt, read_only=read_only)
-        self._evicting = FileLock(folder / "evict.lock", timeout=0)
+        self.evicting = FileLock(folder / "evict.lock", timeout=0)
         self._load()
         keep_over_forks(self)
         in_children(self, Log.reopen)
@@ -87,10 +87,10 @@ class Log:
     def _load(self) -> None:
         """Read the folder from its start."""
         self.index = Index()
-        self._rescue_below = 0
+        self.rescue_below = 0
         self.segments.forget(before=1 << 62)
         numbers = self.segments.numbers() or [1]
-        self._oldest = numbers[0]
+        self.oldest = numbers[0]
         for number in numbers[:-1]:
             self._enter(number)
             if not apply_hint(self.segments.path(number, ".hint"), self.index, number):
@@ -100,7 +100,7 @@ class Log:
         self._enter(numbers[-1])
         self._open(numbers[-1])
         self.refresh()
-        self.look_at_space()
+        look_at_space(self)
 
     def _open(self, number: int) -> None:
         """Follow and append to segment *number*, or to a later one when others have dropped it."""
@@ -111,7 +111,7 @@ class Log:
 
     def _enter(self, number: int) -> None:
         """Make *number* the segment whose records are applied next."""
-        self._number = number
+        self.number = number
         self._seed = self.segments.seed(number)
         self.tail = self._torn_to = 0
         self._deletions = Deletions()
@@ -135,7 +135,7 @@ class Log:
             self._advance()
             advanced = True
         if advanced:  # only now: a move that we had not seen yet may have saved an entry
-            self.look_at_space()
+            look_at_space(self)
 
     def _apply_all(self, records: Iterable[Record]) -> bool:
         """Apply records until the first SEAL; True when there was one."""
@@ -157,9 +157,9 @@ class Log:
             if flags & Flag.BLOB:
                 blob = BlobRef.unpack(value)
                 self._blob_bytes_here += blob.size
-            useless = self.index.set(key, self._number << OFFSET_BITS | start, tag, blob)
+            useless = self.index.set(key, self.number << OFFSET_BITS | start, tag, blob)
             if useless is not None:
-                self._remove(useless)
+                self.remove(useless)
 
     def _apply_deletion(self, start: int, flags: int, key: bytes) -> None:
         self._last_deletion = start
@@ -171,18 +171,19 @@ class Log:
             self._deletions.bulk.append(("tag" if by_tag else "prefix", key))
             keys = self.index.with_tag(key) if by_tag else self.index.below(key)
             if by_tag:  # what got its tag here has another one, or none, where a hint is applied
-                here, at = self._number << OFFSET_BITS, self.index.positions
+                here, at = self.number << OFFSET_BITS, self.index.positions
                 self._deletions.keys.update(k for k in keys if at[k] >= here)
-        self._remove(*self.index.discard_all(keys))
+        self.remove(*self.index.discard_all(keys))
 
     def _counts(self, key: bytes, value: bytes) -> bool:
         """Say whether a MOVED record counts, to everybody who applies it."""
         (since,) = _SINCE.unpack_from(value)
         at = self.index.positions.get(key, -1)
-        set_since = at >> OFFSET_BITS == self._number and at & OFFSET_MASK >= since
+        set_since = at >> OFFSET_BITS == self.number and at & OFFSET_MASK >= since
         return not set_since and self._last_deletion < since
 
-    def _remove(self, *blobs: BlobRef) -> None:
+    def remove(self, *blobs: BlobRef) -> None:
+        """Remove the files of large values that no entry names any more."""
         for blob in blobs:
             if not self.segments.read_only:
                 self.blobs.remove(blob)
@@ -190,17 +191,17 @@ class Log:
 
     def _advance(self) -> None:
         """Go on in the segment after one that was sealed."""
-        hint = self.segments.path(self._number, ".hint")
-        wanted = self.segments.size(self._number) and not hint.exists()
+        hint = self.segments.path(self.number, ".hint")
+        wanted = self.segments.size(self.number) and not hint.exists()
         if wanted and not self.segments.read_only:
             with contextlib.suppress(OSError):  # it is only a shortcut
-                write_hint(hint, self.index, self._number, self._deletions)
-        self._enter(self._number + 1)
+                write_hint(hint, self.index, self.number, self._deletions)
+        self._enter(self.number + 1)
         numbers = self.segments.numbers()
-        if self._number not in numbers and numbers and numbers[-1] > self._number:
+        if self.number not in numbers and numbers and numbers[-1] > self.number:
             self._load()  # so far behind that the others have dropped this segment already
         else:
-            self._open(self._number)
+            self._open(self.number)
 
     # Reading and writing
 
@@ -217,7 +218,7 @@ class Log:
             if position is None:
                 self.misses += 1
                 return None
-            if position < self._rescue_below:
+            if position < self.rescue_below:
                 return self._find_with_care(key, position, keep=keep)
             found = segments.value(position)
             if found is None:  # dropped by another process
@@ -243,7 +244,7 @@ class Log:
                 self.misses += 1
                 return None
             self.index.positions[key] = ~position
-        if keep and self.index.positions[key] < self._rescue_below:
+        if keep and self.index.positions[key] < self.rescue_below:
             with contextlib.suppress(CacheFullError):
                 self.move(key)
         at = self.index.positions.get(key)  # the move may have met its deletion by another
@@ -322,7 +323,7 @@ class Log:
         try:
             start = self.segments.write(record)
         except CacheFullError:
-            if not self._drop_oldest():
+            if not drop_oldest(self):
                 raise
             return False  # the entry may have been dropped with it
         if start != self.tail and not self._apply_before(start):
@@ -337,7 +338,7 @@ class Log:
             try:
                 return self.segments.write(data)
             except CacheFullError:
-                if not self._drop_oldest():
+                if not drop_oldest(self):
                     raise
                 return self.segments.write(data)
         except CacheFullError:
@@ -349,7 +350,7 @@ class Log:
         self.refresh()  # some of the records may have been written
         for flags, key, value, _, _ in items:
             if flags & Flag.BLOB and self.index.blobs.get(key) != (blob := BlobRef.unpack(value)):
-                self._remove(blob)
+                self.remove(blob)
 
     def write_blob(self, packed: Packed) -> BlobRef:
         """Write a large value to a file of its own; raises `CacheFullError`."""
@@ -362,7 +363,7 @@ class Log:
                 if error.errno not in FULL:
                     raise
                 with self.mutex:
-                    if not self._drop_oldest():
+                    if not drop_oldest(self):
                         raise CacheFullError(
                             f"A value of {packed.size} bytes does not fit on the disk of "
                             f"{self.segments.folder}.",
@@ -381,7 +382,7 @@ class Log:
         if self._apply_all(scan(data, self._seed, self.tail)):
             self._advance()
             self.refresh()
-            self.look_at_space()
+            look_at_space(self)
             return False
         self.damaged_bytes += start - self.tail
         self.tail = start
@@ -393,49 +394,6 @@ class Log:
             start = self.segments.write(pack(self._seed, Flag.SEAL, b"", b"", 0.0, b""))
             if start == self.tail or self._apply_before(start):
                 self.refresh()
-
-    # Space
-
-    def bytes_on_disk(self) -> int:
-        """Return the bytes of all segments and of all values that are files."""
-        with self.mutex:
-            numbers = self.segments.numbers()
-            return sum(map(self.segments.size, numbers)) + self.index.blob_bytes
-
-    def look_at_space(self) -> None:
-        """Forget what other processes dropped; drop the oldest segments if there is too much."""
-        numbers = self.segments.numbers()
-        if numbers and numbers[0] > self._oldest:
-            for blob in self._forget_before(numbers[0]):  # who dropped them removes the files
-                self.seen_blobs.discard(blob.name)
-        if self.segments.read_only:
-            return
-        while len(numbers) > 1 and self.bytes_on_disk() > self.max_bytes and self._drop_oldest():
-            numbers = self.segments.numbers()
-        nearly_full = self.bytes_on_disk() > self.max_bytes * 3 // 4
-        self._rescue_below = numbers[len(numbers) // 4] << OFFSET_BITS if nearly_full else 0
-
-    def _drop_oldest(self) -> bool:
-        """Drop the oldest segment, if it is not the current one and nobody else drops it."""
-        try:
-            with self._evicting:
-                numbers = self.segments.numbers()
-                if not numbers or numbers[0] >= self._number:
-                    return False
-                blobs = self._forget_before(numbers[0] + 1)
-                self._remove(*blobs)
-                for suffix in (".hint", ".seg"):
-                    self.segments.path(numbers[0], suffix).unlink(missing_ok=True)
-                return True
-        except LockTimeout:
-            return False
-
-    def _forget_before(self, number: int) -> list[BlobRef]:
-        keys = self.index.before(number)
-        self.evicted += len(keys)
-        self.segments.forget(before=number)
-        self._oldest = number
-        return self.index.discard_all(keys)
 
     def reopen(self) -> None:
         """Open the current segment again, in a child that was forked.

@@ -11,6 +11,7 @@ from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import decode_key, encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.log import Log
 from ops.cache.disk.records import MOVED_FROM, Flag
+from ops.cache.disk.space import bytes_on_disk, look_at_space
 from ops.cache.disk.stats import DiskCacheStats
 from ops.cache.disk.values import Encoding, ValueCodec
 from ops.cache.errors import (
@@ -402,7 +403,7 @@ class DiskCache:
         log = self._log
         with log.mutex:
             log.refresh()
-            log.look_at_space()
+            look_at_space(log)
             return DiskCacheStats(
                 hits=log.hits,
                 misses=log.misses,
@@ -410,7 +411,7 @@ class DiskCache:
                 damaged=log.damaged,
                 damaged_bytes=log.damaged_bytes,
                 size=len(self),
-                disk_bytes=log.bytes_on_disk(),
+                disk_bytes=bytes_on_disk(log),
                 max_bytes=log.max_bytes,
             )
 
