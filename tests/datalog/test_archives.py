@@ -301,3 +301,19 @@ def test_an_export_that_fails_leaves_nothing(log, tmp_path, monkeypatch) -> None
     with pytest.raises(OSError, match="space"):
         log.to_npz(tmp_path / "out.npz", 1)
     assert set(tmp_path.iterdir()) == before
+
+
+def test_two_exports_to_one_name_do_not_mix(log, tmp_path, monkeypatch) -> None:
+    save, target = np.savez_compressed, tmp_path / "out.npz"
+
+    def overtaken(file, **arrays) -> None:
+        monkeypatch.setattr(np, "savez_compressed", save)
+        log.to_npz(target, 2)
+        save(file, **arrays)
+        with np.load(target) as found:
+            assert "offsets" in found, "not yet replaced by the slower one"
+
+    monkeypatch.setattr(np, "savez_compressed", overtaken)
+    log.to_npz(target, 1)
+    with np.load(target) as found:
+        assert np.array_equal(found["times"], log.columns(1).times)

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import zip_longest
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def archive_name(source: int) -> str:
     return f"{source}_log.npz"
 
 
-def write_columnar(path: Path, columns: Columns, *, compress: bool = True) -> None:
+def write_columnar(file: IO[bytes], columns: Columns, *, compress: bool = True) -> None:
     """Write times and data of one source as arrays; data of differing sizes with `offsets`."""
     if isinstance(columns.data, np.ndarray):
         arrays = {"times": columns.times, "data": columns.data}
@@ -121,13 +121,10 @@ def write_columnar(path: Path, columns: Columns, *, compress: bool = True) -> No
         np.cumsum([len(row) for row in columns.data], out=edges[1:])
         joined = np.concatenate([np.empty(0, np.uint8), *columns.data])
         arrays = {"times": columns.times, "data": joined, "offsets": edges}
-    with path.open("wb") as file:
-        if compress:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no name is allow_pickle
-        else:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
+    if compress:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no name is allow_pickle
+    else:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 _Task = tuple[Path, Path, int, ArchiveLayout, bool, bool]
@@ -148,7 +145,10 @@ def _archive(task: _Task) -> tuple[int, list[str]]:
     report = LogReport()
     if layout == "columnar":
         blocks = list(merged(LogReader(folder).runs(report), source))
-        write_columnar(new, Columns.of(blocks), compress=compress)
+        with new.open("wb") as file:
+            write_columnar(file, Columns.of(blocks), compress=compress)
+            file.flush()
+            os.fsync(file.fileno())
     else:
         with NpzWriter(new, compress=compress) as writer:
             taken: set[str] = set()

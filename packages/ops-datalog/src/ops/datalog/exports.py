@@ -54,13 +54,9 @@ def to_npz(
 ) -> Path:
     """Write times and data of one source as arrays of an .npz."""
     columns = Columns.of(list(_counted(log, source, progress)))
-    draft = Path(path).with_name(f".{Path(path).name}.draft")
-    try:
-        write_columnar(draft, columns)
-        return draft.rename(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    with atomic_write(path, "wb") as file:
+        write_columnar(file, columns)
+    return Path(path)
 
 
 def to_npy(
