@@ -206,3 +206,26 @@ def test_two_who_append_to_a_table_both_get_in(new_context):
         thread.join()
     assert sorted(storages[0].read_dataframe("t.parquet")["id"]) == [0, 1, 2, 3]
     assert storages[0].list_paths() == ["t.parquet"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_rows_get_in_once_though_another_goes_on_from_them_at_once(
+    new_context, monkeypatch, is_there
+):
+    import pandas as pd
+
+    ours, theirs = new_context().storage, new_context().storage
+    if is_there:
+        ours.write_dataframe(pd.DataFrame({"id": [0]}), "t.parquet")
+    change = ours.warehouse.change
+
+    def change_before_another(statement, **parameters):
+        count = change(statement, **parameters)
+        monkeypatch.setattr(ours.warehouse, "change", change)
+        theirs.write_dataframe(pd.DataFrame({"id": [2]}), "t.parquet", mode="append")
+        return count
+
+    monkeypatch.setattr(ours.warehouse, "change", change_before_another)
+    ours.write_dataframe(pd.DataFrame({"id": [1]}), "t.parquet", mode="append")
+    expected = [0, 1, 2] if is_there else [1, 2]
+    assert sorted(ours.read_dataframe("t.parquet")["id"]) == expected

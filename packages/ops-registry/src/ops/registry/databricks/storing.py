@@ -99,21 +99,23 @@ class DatabricksStorageBackend(UserFiles[str]):
         """Let *name* be *file* if it is still what *old* says; return whether it is."""
         values = {"path": name, "place": file.place, "size": file.size, "checksum": file.checksum}
         if old:
-            self.warehouse.change(
+            count = self.warehouse.change(
                 "UPDATE @ops_files SET place = :place, size = :size, checksum = :checksum, "
                 "version = version + 1 WHERE path = :path AND version = :version",
                 version=old[0]["version"],
                 **values,
             )
         else:
-            self.warehouse.change(
+            count = self.warehouse.change(
                 "MERGE INTO @ops_files t USING (SELECT :path AS path, :place AS place, "
                 "CAST(:size AS BIGINT) AS size, :checksum AS checksum) s ON t.path = s.path "
                 "WHEN NOT MATCHED THEN INSERT (path, place, size, checksum, version) "
                 "VALUES (s.path, s.place, s.size, s.checksum, 1)",
                 **values,
             )
-        # Not by the count: after a lost answer the statement was done twice, and changed nothing then.
+        if count > 0:  # others may have gone on from it by now
+            return True
+        # After a lost answer the statement was done twice, and changed nothing then.
         return [row["place"] for row in self._rows(name)] == [file.place]
 
     def _is_there(self, place: str) -> bool:
