@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -157,3 +160,20 @@ def test_a_copied_store_shares_too(context, registry, tracker, experiment, artif
 def test_sharing_is_refused_where_there_are_no_files():
     with pytest.raises(ConfigurationError, match="hard links"):
         MLOpsConfig("databricks", catalog="c", schema="s", deduplicate_artifacts=True)
+
+
+KILLED_AT_THE_MODE = """
+import os, pathlib, signal, sys
+from ops.registry import MLOpsConfig, MLOpsContext
+pathlib.Path.chmod = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+store = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1], deduplicate_artifacts=True))
+store.model_registry.register_model("m", sys.argv[2], "binary", "mine")
+"""
+
+
+@pytest.mark.fault
+def test_a_kill_leaves_no_shared_file_that_can_be_written(tmp_path, artifact):
+    command = [sys.executable, "-c", KILLED_AT_THE_MODE, str(tmp_path / "lean"), str(artifact)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    shared = list((tmp_path / "lean").rglob("contents/??/*"))
+    assert not [path for path in shared if path.stat().st_mode & 0o222]

@@ -49,8 +49,13 @@ class ContentStore:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.link(file, place)
-            place.chmod(0o444)
+            mode = file.stat().st_mode
+            file.chmod(0o444)  # first: a kill must not leave one that is shared and can be written
+            try:
+                os.link(file, place)
+            except OSError:
+                file.chmod(mode)  # it stays the artifact's own
+                raise
 
     def unused(self) -> list[pathlib.Path]:
         """Return the files that no artifact shares."""
