@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
 import sys
 import threading
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ops.observe.metrics as metrics_module
 from ops.observe import (
     MetricsCollector,
     MetricValueError,
@@ -186,3 +189,28 @@ def test_a_generator_is_not_timed_by_its_call():
 
     with pytest.raises(SignatureError, match="generator"):
         MetricsCollector().timer("t")(generator)
+
+
+def test_a_child_forked_while_a_thread_reads_can_read_too(monkeypatch):
+    metrics = MetricsCollector()
+    metrics.increment("a")
+    inside = threading.Event()
+    real = metrics._fold
+
+    def slow():
+        inside.set()
+        while not metrics_module._gate.locked():  # until the fork has begun, which waits for us
+            threading.Event().wait(0.001)
+        real()
+
+    monkeypatch.setattr(metrics, "_fold", slow)
+    reader = threading.Thread(target=metrics.collect)
+    reader.start()
+    inside.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        metrics._fold = real
+        os._exit(0 if metrics.get_counter("a") == 1 else 1)
+    reader.join()
+    assert os.waitpid(child, 0)[1] == 0

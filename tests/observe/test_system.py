@@ -74,3 +74,14 @@ def test_without_the_extra_the_error_names_it() -> None:
     )
     text = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert 'pip install "ops-observe[system]"' in text
+
+
+def test_a_forked_child_watches_itself():
+    with ResourceMonitor(interval=1000) as monitor:
+        assert monitor.get_stats()["samples"] == 2
+        child = os.fork()
+        if not child:
+            monitor.start()
+            is_own = monitor._process.pid == os.getpid()
+            os._exit(0 if is_own and monitor.stop()["samples"] == 2 else 1)
+        assert os.waitpid(child, 0)[1] == 0

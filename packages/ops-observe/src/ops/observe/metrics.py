@@ -5,6 +5,8 @@ every thread counts in a shard of its own, which it alone writes, and a reader a
 The sums are exact once writers pause, and never go back while they run. When a thread ends, its
 `threading.local` values are dropped, a weak reference says so, and the next read folds its shard
 into the sum of the departed: no thread that still runs can be writing to it.
+
+A fork waits for readers: the child has none of their threads, and would wait for their locks for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import os
 import threading
 import weakref
 from collections import deque
@@ -101,6 +104,11 @@ class MetricsSnapshot:
     histograms: Mapping[Series, Stats]
 
 
+_collectors: weakref.WeakSet[MetricsCollector] = weakref.WeakSet()
+_forking: list[MetricsCollector] = []  # of the thread that holds the gate: two may fork at once
+_gate = threading.Lock()
+
+
 class MetricsCollector:
     """Counts, gauges and durations of one program; every method may be called from any thread.
 
@@ -113,6 +121,7 @@ class MetricsCollector:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.reset()
+        _collectors.add(self)
 
     def reset(self) -> None:
         """Forget everything; what threads are adding at this very moment may be lost."""
@@ -319,6 +328,25 @@ _collector = MetricsCollector()
 def get_metrics_collector() -> MetricsCollector:
     """Return the collector of this process."""
     return _collector
+
+
+def _before_fork() -> None:
+    _gate.acquire()
+    _forking[:] = list(_collectors)
+    for collector in _forking:
+        collector._lock.acquire()  # noqa: SLF001 - the same module
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop()._lock.release()  # noqa: SLF001 - the same module
+    _gate.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 def _series(key: _Key) -> Series:
