@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -290,3 +292,36 @@ def test_a_folder_of_large_values_may_be_emptied_under_our_feet(pair: Pair) -> N
     for path in one.directory.glob("*.seg"):
         path.unlink()
     assert one.get_stats().size == 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks of Linux")
+def test_a_child_that_leaves_the_computation_too_keeps_nobody_from_waiting(
+    tmp_path: Path,
+) -> None:
+    """A child forked by a computation returns from it as its parent does, only earlier."""
+    with DiskCache(tmp_path) as cache:
+        children: list[int] = []
+        program = """
+import sys
+from ops.cache import DiskCache
+print(DiskCache(sys.argv[1]).get_or_compute("k", lambda: "computed twice"))
+"""
+        others: list[subprocess.Popen[str]] = []
+
+        def compute() -> str:
+            children.append(os.fork())
+            if not children[0]:
+                raise InterruptedError
+            os.waitpid(children[0], 0)
+            command = [sys.executable, "-c", program, str(tmp_path)]
+            others.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            with pytest.raises(subprocess.TimeoutExpired):
+                others[0].wait(1)
+            return "computed once"
+
+        try:
+            cache.get_or_compute("k", compute)
+        finally:
+            if not children[0]:
+                os._exit(0)
+        assert others[0].communicate()[0] == "computed once\n"

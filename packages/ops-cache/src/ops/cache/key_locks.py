@@ -49,7 +49,7 @@ class KeyLocks:
             with FileLock(pathlib.Path(f"{self._path}.keys") / digest.hexdigest()):
                 yield
             return
-        descriptor = self._open()
+        descriptor, process = self._open(), os.getpid()
         try:
             if descriptor >= 0:
                 offset = int.from_bytes(digest.digest(), "little") >> 2
@@ -59,9 +59,11 @@ class KeyLocks:
         finally:
             if descriptor >= 0:
                 # Not by closing alone: a child forked in the block still has the description open.
-                with contextlib.suppress(OSError):
-                    free = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
-                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, free)
+                # It may leave the block too, and must not give away the lock of its parent.
+                if process == os.getpid():
+                    with contextlib.suppress(OSError):
+                        free = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
+                        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, free)
                 os.close(descriptor)
 
     def _open(self) -> int:
