@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import mlflow
 import pytest
+from mlflow.entities.logged_model_parameter import LoggedModelParameter
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
+from ops.registry.mlflow.trackingstore import OpsTrackingStore
 from ops.registry.records import ModelStage
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # mlflow, about stages
@@ -250,3 +252,19 @@ def test_there_are_no_webhooks(client):
     assert store.list_webhooks_by_event(None) == []
     with pytest.raises(NotImplementedError):
         store.list_webhooks()
+
+
+def test_parameters_that_two_add_to_a_logged_model_at_once_are_all_there(uri, client, monkeypatch):
+    model_id = client.create_logged_model("0", "m", params={"a": "1"}).model_id
+    ours, theirs = OpsTrackingStore(uri), OpsTrackingStore(uri)
+    look = ours._model
+
+    def look_before_another(*args, **options):
+        found = look(*args, **options)
+        monkeypatch.setattr(ours, "_model", look)
+        theirs.log_logged_model_params(model_id, [LoggedModelParameter("b", "2")])
+        return found
+
+    monkeypatch.setattr(ours, "_model", look_before_another)
+    ours.log_logged_model_params(model_id, [LoggedModelParameter("c", "3")])
+    assert client.get_logged_model(model_id).params == {"a": "1", "b": "2", "c": "3"}

@@ -67,7 +67,8 @@ class LoggedModelCalls(RunSearching):
     def log_logged_model_params(self, model_id: str, params: list[LoggedModelParameter]) -> None:
         """Add parameters to a model."""
         told = _params(params)
-        self.models.change(model_id, params=self._model(model_id)["params"] | told)
+        self._model(model_id)
+        self.models.change(model_id, more_params=told)
 
     def finalize_logged_model(self, model_id: str, status: LoggedModelStatus) -> LoggedModel:
         """Give a model its final status."""

@@ -49,7 +49,7 @@ class LoggedModelBook:
         return model_id
 
     def change(self, model_id: str, **fields: Any) -> None:
-        """Change fields; of *tags*, a None removes one."""
+        """Change fields; of *tags*, a None removes one, and *more_params* are added to those there are."""
         self._append({"op": "change", "id": model_id, "fields": fields})
 
     def erase(self, model_id: str) -> None:
@@ -99,8 +99,11 @@ class LoggedModelBook:
             model["metrics"][key, stamp, step, run_id] = [value, *dataset]
             return
         model["updated"] = when
-        tags = {**model["tags"], **record["fields"].get("tags", {})}
-        model |= record["fields"]
+        fields = dict(record["fields"])
+        tags = {**model["tags"], **fields.get("tags", {})}
+        params = fields.pop("more_params", {})
+        model |= fields
+        model["params"] = {**model["params"], **params}
         model["tags"] = {key: value for key, value in tags.items() if value is not None}
 
     def _append(self, *records: dict[str, Any]) -> None:
