@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ops.registry import InvalidValueError, write_page
+from ops.registry import InvalidValueError, ModelStage, write_page
 from ops.registry.fsck import check, collect
 from ops.registry.search.runindex import RunIndex
 
@@ -120,3 +120,21 @@ def test_what_goes_while_it_is_looked_at_stops_no_collecting(context, tracker, e
     folder.mkdir(parents=True)
     (folder / ".0123456789abcdef.tmp").symlink_to("gone")  # seen by its name, and not there
     assert collect(context) == []
+
+
+def test_versions_that_are_changed_while_they_are_checked_are_no_problem(
+    context, registry, artifact, new_context, monkeypatch
+):
+    other = new_context().model_registry
+    for _ in range(2):
+        registry.register_model("m", artifact, "binary", "mine")
+    search = registry.search_models
+
+    def search_before_others_change():
+        found = search()
+        other.promote_model("m", 1, ModelStage.PRODUCTION)
+        other.delete_model_version("m", 2)
+        return found
+
+    monkeypatch.setattr(registry, "search_models", search_before_others_change)
+    assert check(context).problems == []

@@ -16,7 +16,11 @@ from ops.foundation.errors import OpsError
 from ops.registry.disk.artifacts import is_copy, remove
 from ops.registry.disk.contents import ContentStore
 from ops.registry.disk.journal import canonical
-from ops.registry.errors import RunNotFoundError
+from ops.registry.errors import (
+    ModelNotFoundError,
+    ModelVersionNotFoundError,
+    RunNotFoundError,
+)
 from ops.registry.events import EventType
 from ops.registry.search.indexview import run_ids
 from ops.registry.tracking.runlog import MAIN, RunReader, to_run
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from ops.foundation.files import StrPath
     from ops.registry.context import MLOpsContext
     from ops.registry.models.registry import ModelRegistry
+    from ops.registry.records import ModelVersion
     from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = ["Report", "check", "collect"]
@@ -104,11 +109,22 @@ def _check_models(registry: ModelRegistry, report: Report) -> None:
         try:
             registry.verify(version)
         except OpsError as error:
-            report.problems.append(f"{version.name}/{version.version}: {error}")
-        if not registry.has_current_view(version):
+            if _as_it_is_now(registry, version) is not None:
+                report.problems.append(f"{version.name}/{version.version}: {error}")
+        if registry.has_current_view(version):
+            continue
+        now = _as_it_is_now(registry, version)  # it may have been changed since all were read
+        if now is not None and not registry.has_current_view(now):
             report.problems.append(
                 f"{version.name}/{version.version}: its metadata file is not as the journal has it."
             )
+
+
+def _as_it_is_now(registry: ModelRegistry, version: ModelVersion) -> ModelVersion | None:
+    try:
+        return registry.get_model_version(version.name, version.version)
+    except (ModelNotFoundError, ModelVersionNotFoundError):
+        return None
 
 
 def collect(
