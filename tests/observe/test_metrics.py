@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import ops.observe.metrics as metrics_module
+from ops.foundation import forks
 from ops.observe import (
     MetricsCollector,
     MetricValueError,
@@ -199,7 +199,7 @@ def test_a_child_forked_while_a_thread_reads_can_read_too(monkeypatch):
 
     def slow():
         inside.set()
-        while not metrics_module._gate.locked():  # until the fork has begun, which waits for us
+        while not forks._gate.locked():  # until the fork has begun, which waits for us
             threading.Event().wait(0.001)
         real()
 

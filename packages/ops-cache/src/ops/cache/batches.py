@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ops.cache.errors import CacheClosedError
 from ops.cache.expiry import check_interval
-from ops.cache.forks import in_children
 from ops.foundation.errors import ValidationError
+from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:

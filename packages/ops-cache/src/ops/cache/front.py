@@ -12,7 +12,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ops.cache.forks import in_children
+from ops.foundation.forks import in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 from ops.cache.errors import ValueTooLargeError
 from ops.cache.expiry import Expirations, Ttl, check_ttl
 from ops.cache.flights import SingleFlight
-from ops.cache.forks import keep_over_forks
 from ops.cache.policy import Policy
 from ops.cache.sizes import approximate_size, positive_limit
 from ops.cache.stats import CacheStats, EvictionCause
 from ops.cache.strategies import CacheStrategy, class_of
 from ops.cache.views import SnapshotItems, SnapshotValues
 from ops.foundation.errors import ValidationError
+from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ops.cache.forks import in_children
 from ops.cache.memory import MISSING
+from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:

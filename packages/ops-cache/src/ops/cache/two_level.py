@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, S
 from ops.cache.errors import CacheClosedError, ValueTooLargeError
 from ops.cache.expiry import Ttl, check_interval, check_ttl
 from ops.cache.flights import SingleFlight
-from ops.cache.forks import in_children
 from ops.cache.front import Front
 from ops.cache.memory import MISSING
 from ops.foundation.errors import ValidationError
+from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import os
 import threading
 import weakref
 from collections import deque
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
+from ops.foundation.forks import keep_over_forks
 from ops.observe.errors import SignatureError
 from ops.observe.sketch import Sketch, Stats, finite, number
 
@@ -104,11 +104,6 @@ class MetricsSnapshot:
     histograms: Mapping[Series, Stats]
 
 
-_collectors: weakref.WeakSet[MetricsCollector] = weakref.WeakSet()
-_forking: list[MetricsCollector] = []  # of the thread that holds the gate: two may fork at once
-_gate = threading.Lock()
-
-
 class MetricsCollector:
     """Counts, gauges and durations of one program; every method may be called from any thread.
 
@@ -121,7 +116,12 @@ class MetricsCollector:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.reset()
-        _collectors.add(self)
+        keep_over_forks(self)
+
+    @property
+    def mutex(self) -> threading.Lock:
+        """The lock of those who read; see `ops.foundation.forks`."""
+        return self._lock
 
     def reset(self) -> None:
         """Forget everything; what threads are adding at this very moment may be lost."""
@@ -328,25 +328,6 @@ _collector = MetricsCollector()
 def get_metrics_collector() -> MetricsCollector:
     """Return the collector of this process."""
     return _collector
-
-
-def _before_fork() -> None:
-    _gate.acquire()
-    _forking[:] = list(_collectors)
-    for collector in _forking:
-        collector._lock.acquire()  # noqa: SLF001 - the same module
-
-
-def _after_fork() -> None:
-    while _forking:
-        _forking.pop()._lock.release()  # noqa: SLF001 - the same module
-    _gate.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
-    )
 
 
 def _series(key: _Key) -> Series:

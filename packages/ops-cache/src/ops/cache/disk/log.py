@@ -33,7 +33,7 @@ from ops.cache.disk.records import HEADER, NO_VALUE, Flag, pack, scan
 from ops.cache.disk.segments import FULL, Segments
 from ops.cache.disk.space import drop_oldest, look_at_space
 from ops.cache.errors import CacheFullError, ReadOnlyCacheError
-from ops.cache.forks import in_children, keep_over_forks
+from ops.foundation.forks import in_children, keep_over_forks
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 

@@ -80,6 +80,11 @@ class ModelLog(Ledger):
             self._warehouse.wait(min(attempt, 4))
         raise StorageError(f"Model {name!r} was changed by others {_ATTEMPTS} times in a row.")
 
+    def begin_anew(self) -> None:
+        """Forget what was read: it may be half done."""
+        for known in (self._heads, self._places, self._frames, self.models, self._folded):
+            known.clear()
+
     def history(self, name: str) -> list[dict[str, Any]]:
         """Return the frames of a model, oldest first."""
         return self._frames.get(name, [])

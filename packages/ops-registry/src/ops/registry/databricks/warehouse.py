@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 from ops.registry.databricks.credentials import Credentials
 from ops.registry.databricks.filesapi import FilesApi
@@ -88,9 +89,14 @@ class Warehouse:
         self.staging = staging
         self._sleep = sleep
         self._turn = threading.RLock()
+        in_children(self, Warehouse.begin_in_child)
         self._connection: Any = None
         self._process = -1
         self._prepared = False
+
+    def begin_in_child(self) -> None:
+        """Take turns anew in a forked child, where no other thread waits for a statement."""
+        self._turn = threading.RLock()
 
     def __repr__(self) -> str:
         return f"Warehouse({self.access.hostname!r}, {self.catalog!r}, {self.schema!r})"

@@ -10,6 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
@@ -29,14 +30,17 @@ class Flusher:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._process = os.getpid()
+        in_children(self, Flusher.begin_in_child)
+
+    def begin_in_child(self) -> None:
+        """Begin anew in a forked child, which has no thread; what is due, the parent flushes."""
+        self._due, self._lock, self._thread = [], threading.Lock(), None
 
     def add(self, call: Callable[[], object]) -> None:
         """Call *call* within the interval."""
         with self._lock:
             self._due.append(call)
-            if self._thread is None or self._process != os.getpid():  # a forked child has no thread
-                self._process = os.getpid()
+            if self._thread is None:
                 # A daemon: whoever closes a file flushes it, so nothing waits for this at the end.
                 self._thread = threading.Thread(target=self._run, name="ops-flush", daemon=True)
                 self._thread.start()

@@ -94,6 +94,11 @@ class Ledger:
         if self._background is not None:
             self._background.join()
 
+    def begin_anew(self) -> None:
+        """Forget what was read, and a snapshot that is being written: both may be half done."""
+        self._has_begun = False
+        self._background = None
+
     @contextlib.contextmanager
     def _in_whole(self) -> Iterator[None]:
         """Begin anew after an error or an interrupt amid folding: what was read is not read again."""

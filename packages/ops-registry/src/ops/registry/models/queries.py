@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import temporary_directory
+from ops.foundation.forks import in_children
 from ops.registry.disk.journal import JournalReader, encode
 from ops.registry.errors import ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.events import EventType
@@ -46,6 +47,12 @@ class ModelQueries:
         self._remote = RemoteArtifacts(artifact_uri, self.root / "uploads.log")
         self._ledger = Ledger(self._journal, self._artifacts)
         self._turn = threading.RLock()
+        in_children(self, ModelQueries.begin_in_child)
+
+    def begin_in_child(self) -> None:
+        """Begin anew in a forked child: another thread may have been in the middle of reading."""
+        self._turn = threading.RLock()
+        self._ledger.begin_anew()
 
     def get_model_version(self, name: str, version: int | None = None) -> ModelVersion:
         """Return a version, or the newest one."""

@@ -11,6 +11,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
+from ops.foundation.forks import in_children
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.locks import FileLock
 from ops.registry.disk.journal import JournalReader, JournalWriter, encode, writing
@@ -39,10 +40,19 @@ class ExperimentLedger:
         self.folder = folder
         self._durability = durability
         self._journal = folder / "journal.log"
+        self._begin()
+        self._turn = threading.Lock()
+        in_children(self, ExperimentLedger.begin_in_child)
+
+    def begin_in_child(self) -> None:
+        """Begin anew in a forked child: another thread may have been in the middle of reading."""
+        self._begin()
+        self._turn = threading.Lock()
+
+    def _begin(self) -> None:
         self._reader = JournalReader(self._journal)
         self._known: dict[str, Experiment] = {}
         self._ids: set[str] = set()  # those of experiments that were dropped too
-        self._turn = threading.Lock()
 
     def create(
         self,
@@ -136,7 +146,7 @@ class ExperimentLedger:
         try:
             self._fold()
         except BaseException:  # an interrupt too: what was read is not read again
-            self._reader, self._known, self._ids = JournalReader(self._journal), {}, set()
+            self._begin()
             raise
 
     def _fold(self) -> None:

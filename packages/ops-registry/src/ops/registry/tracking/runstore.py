@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ops.foundation.forks import in_children
 from ops.registry.disk.journal import JournalWriter, encode, framed, writing
 from ops.registry.errors import RunNotFoundError, StorageError
 from ops.registry.records import RunStatus
@@ -89,6 +90,12 @@ class RunStore:
         self._writers: dict[str, _Writer] = {}
         self._homes: dict[str, str] = {}
         self._lock = threading.RLock()
+        in_children(self, RunStore.begin_in_child)
+
+    def begin_in_child(self) -> None:
+        """Begin anew in a forked child, where nobody lets go of a lock that another thread had."""
+        self._lock = threading.RLock()
+        self._indexes = {}
 
     def folder(self, experiment_id: str) -> pathlib.Path:
         """Return where the runs of an experiment are."""

@@ -1,13 +1,14 @@
-"""Caches over a fork: held still while it happens, and made fit for a process without other threads.
+"""Objects over a fork: held still while it happens, and made fit for a process without other threads.
 
-A fork copies memory as it is, and only the thread that forks. So every lock that guards the state of a
-cache is taken before, by which no other thread is in the middle of a change, and given back on both
+A fork copies memory as it is, and only the thread that forks. So every lock that guards the state of such
+an object is taken before, by which no other thread is in the middle of a change, and given back on both
 sides. What cannot be held still, because it lasts, such as a computation or a write to a server, is
 given up in the child: see `in_children`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -20,11 +21,11 @@ __all__ = ["in_children", "keep_over_forks"]
 
 
 class Kept(Protocol):
-    """What is kept over a fork."""
+    """What is kept over a fork; it can be referred to weakly."""
 
     @property
-    def mutex(self) -> threading.RLock:
-        """The lock of its state; whoever holds it takes no other one of these."""
+    def mutex(self) -> threading.Lock | threading.RLock:
+        """The lock of its state; whoever holds it takes no other one of these, and does not fork."""
         ...
 
 
@@ -34,9 +35,9 @@ _forking: list[Kept] = []  # of the thread that holds the gate: two may fork at 
 _gate = threading.Lock()
 
 
-def keep_over_forks(cache: Kept) -> None:
-    """Hold *cache* still while this process forks, as long as it lives."""
-    _kept.add(cache)
+def keep_over_forks(kept: Kept) -> None:
+    """Hold *kept* still while this process forks, as long as it lives."""
+    _kept.add(kept)
 
 
 def in_children(subject: Any, change: Callable[[Any], None]) -> None:
@@ -46,9 +47,15 @@ def in_children(subject: Any, change: Callable[[Any], None]) -> None:
 
 def _before() -> None:
     _gate.acquire()
-    _forking[:] = list(_kept)
-    for cache in _forking:
-        cache.mutex.acquire()
+    _forking[:] = _all_kept()
+    for kept in _forking:
+        kept.mutex.acquire()
+
+
+def _all_kept() -> list[Kept]:
+    while True:
+        with contextlib.suppress(RuntimeError):  # another thread has added one meanwhile
+            return list(_kept)
 
 
 def _after() -> None:
