@@ -9,7 +9,9 @@ from ops.metrics_collect import (
     DataframeActivity,
     DataframeJobHostSummary,
     Extractor,
+    Package,
     StateError,
+    collector,
 )
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50)), max_size=30)
@@ -115,3 +117,43 @@ def test_adding_by_an_executor_does_not_group_what_is_there(monkeypatch):
         patch.delattr(DataframeActivity.__mro__[1], "group")
         rollup.add(Extractor([]), executor=pool)
     assert rollup.group()["count"].to_pylist() == [2]
+
+
+@pytest.fixture
+def tarball(tmp_path):
+    """A tarball with a row of each of two collections that one rollup is of."""
+
+    @collector
+    def job_host_summary(*, output_dir=None):
+        (output_dir / "a.csv").write_text("id,created,modified,host_name,ok\n1,,,h,1\n")
+        return [output_dir / "a.csv"]
+
+    @collector
+    def main_indirectmanagednodeaudit(*, output_dir=None):
+        (output_dir / "b.csv").write_text("id,created,host_name,task_runs\n1,,n,3\n")
+        return [output_dir / "b.csv"]
+
+    both = [job_host_summary(), main_indirectmanagednodeaudit()]
+    [made] = Package(both, directory=tmp_path, keep=True)
+    return made
+
+
+@pytest.mark.parametrize("in_pool", [False, True])
+def test_a_tarball_that_was_added_in_part_is_not_taken_for_the_whole(tarball, tmp_path, in_pool):
+    with ThreadPoolExecutor(1) as pool:
+        executor = pool if in_pool else None
+        part = Extractor([tarball], collections={"job_host_summary"})
+        rollup = DataframeJobHostSummary().add(part, executor=executor)
+        rollup.add(part, executor=executor)
+        assert rollup.group().num_rows == 1
+        rollup.to_parquet(tmp_path / "part")
+        whole = DataframeJobHostSummary().add(Extractor([tarball]), executor=executor)
+        assert whole.group().num_rows == 2
+        for again in (
+            lambda: rollup.add(Extractor([tarball]), executor=executor),
+            lambda: rollup.merge(whole),
+            lambda: whole.add_parquet(tmp_path / "part"),
+        ):
+            with pytest.raises(StateError, match="some of their collections"):
+                again()
+    assert (rollup.group().num_rows, whole.group().num_rows) == (1, 2)

@@ -122,6 +122,12 @@ class Extractor:
         self._skip_broken = skip_broken
         self.broken: dict[str, str] = {}
 
+    def selected(self, collections: Collection[str]) -> set[str] | None:
+        """Return those of *collections* that are read, None when all of them are."""
+        if self._collections is None or set(collections) <= set(self._collections):
+            return None
+        return set(collections) & set(self._collections)
+
     def split(self) -> list[Extractor]:
         """Return an extractor for each tarball."""
         parts = []

@@ -7,7 +7,8 @@ state outgrows *memory_bytes* it goes to disk, cut by a hash of the keys, and is
 
 What was added is remembered: sources (the digest of a tarball, or the name the caller gives) and,
 for data with a row id, the ids. Adding a source again changes nothing. Two stored rollups that share
-some but not all sources cannot be added, since aggregates cannot be taken apart: that is an error.
+some but not all sources cannot be added, since aggregates cannot be taken apart: that is an error. So is
+adding a tarball of which an extractor had selected other collections before.
 A rollup whose `add` raised has an unknown part of that source in it and is to be thrown away.
 """
 
@@ -31,6 +32,7 @@ from ops.metrics_collect.rollups._engine import (
     ordered,
 )
 from ops.metrics_collect.rollups._seen import SeenIds
+from ops.metrics_collect.rollups._sources import Sources, name_of
 from ops.metrics_collect.rollups._spill import Spill
 from ops.metrics_collect.rows import read_batches
 
@@ -74,7 +76,7 @@ class Rollup:
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
         self._spill: Spill | None = None
-        self._sources: set[str] = set()
+        self._sources = Sources()
         self._seen: dict[str, SeenIds] = {}
 
     @property
@@ -95,7 +97,7 @@ class Rollup:
     @property
     def sources(self) -> frozenset[str]:
         """What has been added."""
-        return frozenset(self._sources)
+        return frozenset(self._sources.names)
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:
         """Return rows with the columns of `fields` made of raw rows of *collection*."""
@@ -113,15 +115,18 @@ class Rollup:
 
             add_in_parallel(self, extractor, executor)
             return self
+        selected = extractor.selected(self.collections)
         for part in extractor.split():
-            known = self.sources
+            source = ""
             for payload in part.payloads(self.collections, self.columns):
-                if payload.source in known:
-                    break
+                if not source:
+                    source = name_of(payload.source, selected)
+                    if not self._sources.are_new([source]):
+                        break
+                    self._sources.add([source])
                 self._add_rows(
                     pa.Table.from_batches([payload.batch]), payload.config, payload.collection
                 )
-                self._sources.add(payload.source)
             extractor.broken |= part.broken
         return self
 
@@ -138,9 +143,9 @@ class Rollup:
         *collection* says which of `collections` they are of; the first one by default.
         """
         if source is not None:
-            if source in self._sources:
+            if source in self._sources.names:
                 return self
-            self._sources.add(source)
+            self._sources.add([source])
         known, name = config or {}, collection or self.collection
         if isinstance(data, pa.Table):
             self._add_rows(data, known, name)
@@ -172,10 +177,10 @@ class Rollup:
         """Add a stored rollup; one whose sources are all known changes nothing."""
         with pq.ParquetFile(path, read_dictionary=list(self.keys)) as file:
             sources = self._provenance(file.schema_arrow.metadata, path)
-            if self._is_new(sources):
+            if self._sources.are_new(sources):
                 for batch in file.iter_batches(1 << 20):
                     self._append(pa.Table.from_batches([batch]).select(self.fields.names))
-                self._sources |= sources
+                self._sources.add(sources)
         return self
 
     def merge(self, other: Rollup) -> Self:
@@ -185,7 +190,7 @@ class Rollup:
         """
         if (other.collections, other.fields) != (self.collections, self.fields):
             raise ParameterError("Only rollups of one collection and shape can be merged.")
-        if self._is_new(other.sources):
+        if self._sources.are_new(other.sources):
             for space, ids in other._seen.items():
                 if space in self._seen and self._seen[space].intersection(ids):
                     raise StateError(
@@ -199,7 +204,7 @@ class Rollup:
     def _take_over(self, other: Rollup) -> None:
         for table in other.batches():
             self._append(table)
-        self._sources |= other.sources
+        self._sources.add(other.sources)
         for space, ids in other._seen.items():
             self._seen.setdefault(space, SeenIds()).update(ids)
 
@@ -209,7 +214,7 @@ class Rollup:
             "rollup": type(self).__name__,
             "collection": self.collection,
             "schema_version": self.schema_version,
-            "sources": sorted(self._sources),
+            "sources": sorted(self._sources.names),
         }
         schema = self._schema.with_metadata({_METADATA: json.dumps(provenance)})
         tables = self._tables()
@@ -253,16 +258,6 @@ class Rollup:
             raw = raw if mask is None else raw.filter(mask)
         if raw.num_rows:
             self._append(self.prepare(raw, config, collection).select(self.fields.names))
-
-    def _is_new(self, sources: frozenset[str]) -> bool:
-        shared = sources & self._sources
-        if shared and shared != sources:
-            raise StateError(
-                f"{len(shared)} of {len(sources)} sources of this rollup have been added already, "
-                "and aggregates cannot be taken apart.",
-                suggestions=("Roll the sources up again into one.",),
-            )
-        return not shared
 
     def _append(self, rows: pa.Table) -> None:
         rows = encoded(rows, self.index).cast(self._schema)

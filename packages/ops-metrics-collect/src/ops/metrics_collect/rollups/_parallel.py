@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.helpers import LazyImport
+from ops.metrics_collect.rollups._sources import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,7 @@ def add_in_parallel(rollup: Rollup, extractor: Extractor, executor: Executor | s
     for part, task in tasks:
         partial, broken = task.result()
         extractor.broken |= broken
-        if partial.sources <= rollup.sources:
+        if not rollup._sources.are_new(partial.sources):  # noqa: SLF001 - a part of the class
             continue
         known = {
             space: ids.intersection(rollup._seen[space])  # noqa: SLF001 - a part of the class
@@ -53,7 +54,7 @@ def _blank(rollup: Rollup) -> Rollup:
     vars(blank).update(vars(rollup))
     blank._table = rollup._schema.empty_table()  # noqa: SLF001 - a part of the class
     blank._pending, blank._pending_bytes = [], 0  # noqa: SLF001 - a part of the class
-    blank._spill, blank._sources, blank._seen = None, set(), {}  # noqa: SLF001 - a part of the class
+    blank._spill, blank._sources, blank._seen = None, Sources(), {}  # noqa: SLF001 - a part of the class
     return blank
 
 
