@@ -14,6 +14,7 @@ from ops.registry import (
     ModelStage,
 )
 from ops.registry.conformance import RegistryBehaviour
+from ops.registry.fsck import check
 from ops.registry.mlflow.modelbook import ModelBook
 from ops.registry.models.registry import ModelRegistry
 from ops.serialize import Safe, Signed, UntrustedDataError, dump
@@ -62,6 +63,38 @@ def test_a_model_written_by_ops_serialize_comes_back(registry, tmp_path):
     registry.promote_model("line", 1, ModelStage.PRODUCTION)
     loaded = registry.load_model("line", stage=ModelStage.PRODUCTION, trust=key)
     assert loaded.predict([[2.0]])[0] == pytest.approx(4.0)
+
+
+def test_after_each_change_the_files_beside_the_journal_say_what_it_says(
+    context, registry, register
+):
+    book = ModelBook(registry.root)
+    changes = {
+        "register": lambda: [register() for _ in range(3)],
+        "promote": lambda: registry.promote_model("credit", 1, ModelStage.PRODUCTION),
+        "promote another": lambda: registry.promote_model("credit", 2, ModelStage.PRODUCTION),
+        "roll back": lambda: registry.rollback("credit"),
+        "alias": lambda: registry.set_alias("credit", "champion", 1),
+        "move the alias": lambda: registry.set_alias("credit", "champion", 2),
+        "another alias": lambda: registry.set_alias("credit", "challenger", 3),
+        "delete the alias": lambda: registry.delete_alias("credit", "champion"),
+        "tag": lambda: registry.set_tag("credit", 1, "team", "ds"),
+        "untag": lambda: book.untag("credit", 1, "team"),
+        "annotate": lambda: registry.annotate("credit", 1, "the first"),
+        "describe": lambda: book.describe_model("credit", description="all", tags={"a": "b"}),
+        "rename": lambda: book.rename_model("credit", "risk"),
+        "register elsewhere": lambda: book.register_elsewhere(
+            "risk",
+            "file:///nowhere",
+            {"artifact_type": "t", "framework": "f", "dependencies": []},
+        ),
+        "delete a version with an alias": lambda: registry.delete_model_version("risk", 3),
+        "take the name again": register,
+        "delete": lambda: registry.delete_model("risk"),
+    }
+    for name, change in changes.items():
+        change()
+        assert (name, check(context).problems) == (name, [])
 
 
 def test_a_name_that_was_given_up_has_a_folder_of_its_own_when_it_is_taken_again(

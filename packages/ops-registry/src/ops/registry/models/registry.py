@@ -85,9 +85,12 @@ class ModelRegistry(ModelRegistering):
         version = check_version(version)
         with self._turn, self._changing():
             self._ledger.version(name, version)
+            before = self._ledger.model(name).aliases.get(alias)
             self._append("alias", name, version, alias=alias)
             made = self._ledger.version(name, version)
             self._write_view(made)
+            if before not in {None, version}:
+                self._write_view(self._ledger.version(name, before))
         data = {"name": name, "version": version, "alias": alias}
         self._done(EventType.MODEL_ALIAS_SET, made, data)
         return made
