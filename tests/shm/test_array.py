@@ -26,7 +26,7 @@ from ops.shm import (
     mapping,
 )
 
-CYCLES = 10_000 if os.environ.get("OPS_FAULTS") == "full" else 300
+CYCLES = 10_000 if os.environ.get("OPS_FAULTS") == "full" else 1_000
 DTYPES = ["u1", "i8", ">f4", "f8", "c16", "?", "U5", "S3", "M8[ns]", [("a", "i4"), ("b", "f8", 2)]]
 
 
@@ -280,7 +280,8 @@ def test_creating_and_destroying_leaks_nothing(name, fault_record) -> None:
     fault_record["create and destroy"] = {
         "cycles": CYCLES, **{f"{what} more": after[what] - before[what] for what in after},
     }  # fmt: skip
-    assert after["pages"] - before["pages"] < 200
+    # The process itself comes and goes by a megabyte; a page for each cycle would be many more.
+    assert after["pages"] - before["pages"] < 400
     assert after | {"pages": 0} == before | {"pages": 0}
     assert semaphores() - named < CYCLES // 2, "other programs may be making some of their own"
 
