@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from ops.foundation.errors import ValidationError
+from ops.foundation.forks import in_children
 from ops.observe import cgroups
 from ops.observe.system import get_gpu_info, psutil
 
@@ -42,7 +42,7 @@ class ResourceMonitor:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._process_id = os.getpid()
+        in_children(self, ResourceMonitor.begin_in_child)
         self._clear()
 
     def _clear(self) -> None:
@@ -54,7 +54,6 @@ class ResourceMonitor:
 
     def start(self) -> Self:
         """Begin; a running monitor goes on."""
-        self._leave_to_parent()
         if self._thread is not None:
             return self
         self._process = psutil.Process()
@@ -69,7 +68,6 @@ class ResourceMonitor:
 
     def stop(self) -> dict[str, Any]:
         """Take the last sample and return the figures; does not wait for the interval."""
-        self._leave_to_parent()
         if self._thread is not None:
             self._wake.set()
             self._thread.join()
@@ -89,7 +87,6 @@ class ResourceMonitor:
         `memory_peak_bytes` is of this process, `memory_peak_percent` of what may be used;
         `cpu_average_percent` and `cpu_peak_percent` are of one CPU, so 200 is two busy ones.
         """
-        self._leave_to_parent()
         if self._thread is not None:
             self._sample()
         with self._lock:
@@ -109,11 +106,9 @@ class ResourceMonitor:
                 stats["gpu_memory_peak_bytes"] = self._gpu_peak
             return stats
 
-    def _leave_to_parent(self) -> None:
+    def begin_in_child(self) -> None:
         """Stop, in a forked child, which has no thread that samples; `start` begins its own."""
-        if self._process_id != os.getpid():
-            self._process_id = os.getpid()
-            self._lock, self._wake, self._thread = threading.Lock(), threading.Event(), None
+        self._lock, self._wake, self._thread = threading.Lock(), threading.Event(), None
 
     def _run(self) -> None:
         while not self._wake.wait(self._interval):

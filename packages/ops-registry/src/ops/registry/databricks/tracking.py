@@ -224,11 +224,10 @@ class DatabricksExperimentTracker(ExperimentTracker):
         try:
             others = self._store.row(run_id)["files"]
             artifacts.check_apart(run_id, name, others)
-            known = others.get(name)
-            if known is not None and known["checksum"] == digest:
-                return artifact(name, known, self._volume.uri)
-            if known is not None and not overwrite:
-                raise artifacts.taken(run_id, name)
+            known = artifact(name, others[name], self._volume.uri) if name in others else None
+            same = artifacts.same(run_id, known, digest, overwrite=overwrite)
+            if same is not None:
+                return same
             place = f"runs/{run_id}/{secrets.token_hex(4)}/{encoded(name)}"
             files = self._volume.upload(copy, place)
         finally:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
     from ops.registry.disk.contents import ContentStore
+    from ops.registry.records import Artifact
 
 __all__ = ["checksum", "copy_in", "fetch", "stage"]
 
@@ -140,6 +141,15 @@ def check_apart(run_id: str, name: str, others: Iterable[str]) -> None:
                 f"Run {run_id} has the artifact {other!r}, which {name!r} would take in.",
                 suggestions=("Give it another name; overwrite=True replaces one artifact only.",),
             )
+
+
+def same(run_id: str, known: Artifact | None, digest: str, *, overwrite: bool) -> Artifact | None:
+    """Return *known* if it has that digest; if it has another, only *overwrite* lets it be replaced."""
+    if known is None or known.checksum == digest:
+        return known
+    if not overwrite:
+        raise taken(run_id, known.path)
+    return None
 
 
 def taken(run_id: str, name: str) -> AlreadyExistsError:

@@ -11,6 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import writing
@@ -40,7 +41,9 @@ class ArtifactNames:
         self._lock = FileLock(folder.with_suffix(".lock"), timeout=60)
         #: Folders, by run and name, that artifacts are known to be in.
         self._plain: set[tuple[str, str]] = set()
-        self._readers: dict[tuple[int, str], RunReader] = {}
+        self._readers: dict[str, RunReader] = {}
+        # Another thread may have been in the middle of reading at a fork.
+        in_children(self, lambda names: names._readers.clear())  # noqa: SLF001 - the same class
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
@@ -59,7 +62,7 @@ class ArtifactNames:
 
     def tell(self, run_id: str, kept: Artifact, place: list[str]) -> None:
         """Write into the journal that the run has *kept*, and its address if it is not in the folder."""
-        reader = self._readers.get((os.getpid(), run_id))
+        reader = self._readers.get(run_id)
         before = 0 if reader is None else reader.state.artifact_time(kept.path)
         when = max(time.time_ns(), before + 1)  # a clock may have been set back
         self._store.append(run_id, {"a": [kept.path, kept.size, kept.checksum, *place], "t": when})
@@ -79,12 +82,11 @@ class ArtifactNames:
 
     def _reader(self, run_id: str) -> RunReader:
         """Return what follows a run: whoever logs a checkpoint again and again reads what is new."""
-        key = os.getpid(), run_id  # a fork may have copied one in the middle of reading
-        reader = self._readers.pop(key, None)
+        reader = self._readers.pop(run_id, None)
         if reader is None:
             folder = self._store.folder(self._store.home(run_id))
             reader = RunReader(folder, run_id, keep_history=False)
             if len(self._readers) >= _MOST_READERS:
                 del self._readers[next(iter(self._readers))]
-        self._readers[key] = reader  # those used last come last
+        self._readers[run_id] = reader  # those used last come last
         return reader

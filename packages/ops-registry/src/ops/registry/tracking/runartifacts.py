@@ -183,7 +183,7 @@ class RunArtifacts(RunAccess):
             found = artifacts.checksum(target) if is_taken else None
             with self._names.deciding():
                 known = self._names.known(run_id, name)
-                same = _same(run_id, known, digest, overwrite=overwrite)
+                same = artifacts.same(run_id, known, digest, overwrite=overwrite)
                 if known is None and found not in {None, digest} and not overwrite:
                     raise artifacts.taken(run_id, name)  # a file of MLflow's client, or a kill's
                 if same is not None and (found == digest or is_remote(same.uri)):
@@ -207,13 +207,13 @@ class RunArtifacts(RunAccess):
     def _send(self, run_id: str, source: pathlib.Path, name: str, *, overwrite: bool) -> Artifact:
         with self._names.deciding():
             known = self._names.known(run_id, name)
-        if known and _same(run_id, known, artifacts.checksum(source), overwrite=overwrite):
+        if known and artifacts.same(run_id, known, artifacts.checksum(source), overwrite=overwrite):
             return known
         sent = self._remote.send(source, f"runs/{run_id}", pathlib.PurePosixPath(name).name)
         kept = Artifact(name, sent.size, sent.checksum, sent.uri)
         with self._names.deciding():
             known = self._names.known(run_id, name)  # somebody else may have been faster
-            same = _same(run_id, known, sent.checksum, overwrite=overwrite)
+            same = artifacts.same(run_id, known, sent.checksum, overwrite=overwrite)
             if same is None:
                 self._names.tell(run_id, kept, [sent.uri])
         if same is not None:
@@ -242,15 +242,6 @@ class RunArtifacts(RunAccess):
             self._remote.discard(known.uri)
         data = {"run_id": run_id, "path": kept.path, "size": kept.size}
         self._done(EventType.ARTIFACT_LOGGED, data)
-
-
-def _same(run_id: str, known: Artifact | None, digest: str, *, overwrite: bool) -> Artifact | None:
-    """Return *known* if it has that digest; if it has another, only *overwrite* lets it be replaced."""
-    if known is None or known.checksum == digest:
-        return known
-    if not overwrite:
-        raise artifacts.taken(run_id, known.path)
-    return None
 
 
 def _encoded(text: str) -> bytes:
