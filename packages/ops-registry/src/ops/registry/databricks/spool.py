@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import LockTimeout, OpsError
+from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 from ops.registry.disk.journal import JournalReader, JournalWriter, decode, encode, writing
@@ -53,10 +53,10 @@ class Spool:
         self._warehouse = warehouse
         self._durability = durability
         self._begin_in_process()
+        in_children(self, Spool._begin_in_process)
 
     def _begin_in_process(self) -> None:
         """Start without the locks of a parent process, which nobody lets go of here."""
-        self._process = os.getpid()
         self._turn = threading.RLock()
         self._sending = threading.RLock()
         self._begin()
@@ -69,16 +69,11 @@ class Spool:
         self._count = 0
         self._keeper: _Keeper | None = None
 
-    def _look_whether_forked(self) -> None:
-        if self._process != os.getpid():
-            self._begin_in_process()
-
     def append(self, run_id: str, experiment_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
         """Keep what `encode` made of a record; when this returns, a kill cannot lose it.
 
         Returns in which file it is, and where there.
         """
-        self._look_whether_forked()
         with self._turn:
             journal = self._opened()
             self._count += 1
@@ -91,7 +86,6 @@ class Spool:
 
     def flush(self) -> None:
         """Send what is kept; raises when the warehouse does not take it, and keeps it then."""
-        self._look_whether_forked()
         with self._sending:
             while self._pending and self._journal is not None:
                 batch = self._pending[:BATCH]
@@ -124,7 +118,6 @@ class Spool:
 
     def close(self) -> None:
         """Send what is kept and delete the spool; what cannot be sent stays for the next process."""
-        self._look_whether_forked()
         if self._keeper is None or self._journal is None:
             return
         with self._sending:
