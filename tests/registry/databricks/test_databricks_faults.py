@@ -270,3 +270,31 @@ def test_secrets_are_in_no_repr_and_never_sent_in_the_clear():
 def test_a_schema_needs_a_plain_name(name, tmp_path):
     with pytest.raises(ValueError, match="schema="):
         Warehouse(WarehouseAccess("h", "/p", "t"), "main", name, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_spool_and_turns_of_its_own(tracker, run_id):
+    tracker.log_metric(run_id, "loss", 1.0)
+    begun, over = threading.Event(), threading.Event()
+
+    def hold():
+        spool = tracker._store.spool
+        with spool._turn, spool._sending, tracker.warehouse._turn:
+            begun.set()
+            over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        tracker.log_metric(run_id, "loss", 2.0)
+        tracker.flush()
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    over.set()
+    thread.join()
+    assert ended == 0
+    tracker.flush()
+    assert tracker.get_run(run_id).metric_summaries["loss"].count == 2
