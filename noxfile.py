@@ -129,6 +129,7 @@ def lint(session: nox.Session) -> None:
     """Check format, style and layers; `nox -s lint -- --fix` mends what can be mended."""
     session.install(*editable(list(PACKAGES)), *GROUPS["lint"])
     fix = "--fix" in session.posargs
+    session.run("python", "-m", "tests.contracts.facades", *(["--fix"] if fix else []))
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
     session.run("ruff", "check", *(["--fix"] if fix else []), ".")
     session.run("lint-imports")
@@ -143,6 +144,7 @@ def types(session: nox.Session) -> None:
     session.run("mypy", *packages, "-p", "ops_suite")
     session.run("mypy", "tests/typing")
     session.run("pyright")
+    session.run("pytest", "tests/typing")
 
 
 @nox.session(python=PYTHONS)

@@ -19,6 +19,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from tests.contracts import facades
 
 SUITE = "ops-suite"
 #: Names below ops/ that the PyPI distribution "ops" (the Juju charm framework, 3.9.0) owns.
@@ -242,23 +243,12 @@ def unlayered_packages(root: pathlib.Path) -> list[str]:
     ]
 
 
-def disagreeing_facades(root: pathlib.Path) -> list[str]:  # ruff's RUF022 keeps __all__ sorted
-    """`__all__`, the `TYPE_CHECKING` imports and the table of `lazy_exports` name the same things."""
-    faults = []
-    for dist in libraries(root):
-        body = ast.parse((dist.portion / "__init__.py").read_text(encoding="utf-8")).body
-        declared = _literal_all(body)
-        names = {
-            "__all__": set(declared),
-            "TYPE_CHECKING": _typed(body),
-            "lazy_exports": _lazy(body),
-        }
-        faults += [
-            f"{dist.name}: {first} and {second} differ in {sorted(names[first] ^ names[second])}"
-            for first, second in (("__all__", "TYPE_CHECKING"), ("__all__", "lazy_exports"))
-            if names[first] != names[second]
-        ]
-    return faults
+def disagreeing_facades(root: pathlib.Path) -> list[str]:
+    """The table of `lazy_exports` holds the names that the `TYPE_CHECKING` imports list."""
+    return [
+        f"{file.relative_to(root)}: its table of lazy_exports is stale; run `nox -s lint -- --fix`"
+        for file in facades.stale(root)
+    ]
 
 
 def names_hidden_by_modules(root: pathlib.Path) -> list[str]:
@@ -266,7 +256,7 @@ def names_hidden_by_modules(root: pathlib.Path) -> list[str]:
     return [
         f"{dist.name}: {name!r} is both exported and a module"
         for dist in libraries(root)
-        for name in _literal_all(ast.parse((dist.portion / "__init__.py").read_text("utf-8")).body)
+        for name in facades.exported((dist.portion / "__init__.py").read_text("utf-8"))
         if (dist.portion / f"{name}.py").exists() or (dist.portion / name).is_dir()
     ]
 
@@ -281,14 +271,14 @@ def unpromised_imports(root: pathlib.Path) -> list[str]:
         for file in dist.portion.rglob("*.py"):
             parts = ("ops", dist.module, *file.relative_to(dist.portion).with_suffix("").parts)
             name = ".".join(parts).removesuffix(".__init__")
-            modules[name] = dist, ast.parse(file.read_text(encoding="utf-8"))
+            modules[name] = dist, file.read_text(encoding="utf-8")
     faults = []
-    for user, (dist, tree) in modules.items():
-        for node in ast.walk(tree):
+    for user, (dist, source) in modules.items():
+        for node in ast.walk(ast.parse(source)):
             if not isinstance(node, ast.ImportFrom) or node.module not in modules:
                 continue
             owner, home = modules[node.module]
-            promised = {*_literal_all(home.body)}
+            promised = {*_literal_all(ast.parse(home).body), *facades.exported(home)}
             faults += [
                 f"{user} imports {alias.name}, which {node.module} does not promise"
                 for alias in node.names
@@ -304,34 +294,6 @@ def _literal_all(body: list[ast.stmt]) -> list[str]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
     return []
-
-
-def _typed(body: list[ast.stmt]) -> set[str]:
-    return {
-        alias.asname or alias.name
-        for block in body
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    } | {
-        alias.name
-        for node in body
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ops.")
-        for alias in node.names
-        if alias.name in _literal_all(body)
-    }
-
-
-def _lazy(body: list[ast.stmt]) -> set[str]:
-    names: set[str] = set()
-    for node in body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            table = ast.literal_eval(node.value.args[1])
-            names |= {name for home in table.values() for name in home}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ops."):
-            names |= {a.name for a in node.names if a.name in _literal_all(body)}
-    return names
 
 
 ALL = (

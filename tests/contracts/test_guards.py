@@ -107,8 +107,12 @@ PLANTED = [
     ),
     (
         guards.disagreeing_facades,
-        replace("packages/ops-foundation/src/ops/foundation/__init__.py", '"OpsError",', ""),
-        "OpsError",
+        replace(
+            "packages/ops-foundation/src/ops/foundation/__init__.py",
+            "    from ops.foundation.errors import OpsError as OpsError\n",
+            "",
+        ),
+        "its table of lazy_exports is stale",
     ),
     (
         guards.names_hidden_by_modules,

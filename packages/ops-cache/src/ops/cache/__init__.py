@@ -5,118 +5,75 @@ Names load on first use, so `import ops.cache` loads no third-party module.
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.cache.batches import BatchOperation, BatchProcessor, FailedBatch
-    from ops.cache.configuration import configure, parameter
-    from ops.cache.disk.checks import CheckReport
-    from ops.cache.disk.stats import DiskCacheStats
-    from ops.cache.disk.store import DiskCache
-    from ops.cache.errors import (
-        CacheClosedError,
-        CacheError,
-        CacheErrorCode,
-        CacheFullError,
-        CacheUnavailableError,
-        CorruptEntryWarning,
-        InvalidKeyError,
-        ReadOnlyCacheError,
-        UncacheableCallError,
-        UnsuitableFolderError,
-        ValueTooLargeError,
+    from ops.cache.batches import BatchOperation as BatchOperation
+    from ops.cache.batches import BatchProcessor as BatchProcessor
+    from ops.cache.batches import FailedBatch as FailedBatch
+    from ops.cache.configuration import configure as configure
+    from ops.cache.configuration import parameter as parameter
+    from ops.cache.disk.checks import CheckReport as CheckReport
+    from ops.cache.disk.stats import DiskCacheStats as DiskCacheStats
+    from ops.cache.disk.store import DiskCache as DiskCache
+    from ops.cache.errors import CacheClosedError as CacheClosedError
+    from ops.cache.errors import CacheError as CacheError
+    from ops.cache.errors import CacheErrorCode as CacheErrorCode
+    from ops.cache.errors import CacheFullError as CacheFullError
+    from ops.cache.errors import CacheUnavailableError as CacheUnavailableError
+    from ops.cache.errors import CorruptEntryWarning as CorruptEntryWarning
+    from ops.cache.errors import InvalidKeyError as InvalidKeyError
+    from ops.cache.errors import ReadOnlyCacheError as ReadOnlyCacheError
+    from ops.cache.errors import UncacheableCallError as UncacheableCallError
+    from ops.cache.errors import UnsuitableFolderError as UnsuitableFolderError
+    from ops.cache.errors import ValueTooLargeError as ValueTooLargeError
+    from ops.cache.expiry import Ttl as Ttl
+    from ops.cache.fifo import FIFOCache as FIFOCache
+    from ops.cache.fifo import TTLCache as TTLCache
+    from ops.cache.layers import CachedStorage as CachedStorage
+    from ops.cache.layers import CacheKeyBuilder as CacheKeyBuilder
+    from ops.cache.lfu import LFUCache as LFUCache
+    from ops.cache.lru import LRUCache as LRUCache
+    from ops.cache.memoization import Memoized as Memoized
+    from ops.cache.memoization import cache_decorator as cache_decorator
+    from ops.cache.memoization import memoize as memoize
+    from ops.cache.memory import MemoryCache as MemoryCache
+    from ops.cache.persistent import CacheWrapper as CacheWrapper
+    from ops.cache.persistent import cache as cache
+    from ops.cache.remote import RedisCache as RedisCache
+    from ops.cache.s3fifo import S3FIFOCache as S3FIFOCache
+    from ops.cache.sizes import approximate_size as approximate_size
+    from ops.cache.stats import CacheStats as CacheStats
+    from ops.cache.stats import EvictionCause as EvictionCause
+    from ops.cache.strategies import CacheStrategy as CacheStrategy
+    from ops.cache.two_level import TwoLevelCache as TwoLevelCache
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
+
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".batches": "BatchOperation BatchProcessor FailedBatch",
+            ".configuration": "configure parameter",
+            ".disk.checks": "CheckReport",
+            ".disk.stats": "DiskCacheStats",
+            ".disk.store": "DiskCache",
+            ".errors": (
+                "CacheClosedError CacheError CacheErrorCode CacheFullError CacheUnavailableError "
+                "CorruptEntryWarning InvalidKeyError ReadOnlyCacheError UncacheableCallError "
+                "UnsuitableFolderError ValueTooLargeError"
+            ),
+            ".expiry": "Ttl",
+            ".fifo": "FIFOCache TTLCache",
+            ".layers": "CacheKeyBuilder CachedStorage",
+            ".lfu": "LFUCache",
+            ".lru": "LRUCache",
+            ".memoization": "Memoized cache_decorator memoize",
+            ".memory": "MemoryCache",
+            ".persistent": "CacheWrapper cache",
+            ".remote": "RedisCache",
+            ".s3fifo": "S3FIFOCache",
+            ".sizes": "approximate_size",
+            ".stats": "CacheStats EvictionCause",
+            ".strategies": "CacheStrategy",
+            ".two_level": "TwoLevelCache",
+        },
     )
-    from ops.cache.expiry import Ttl
-    from ops.cache.fifo import FIFOCache, TTLCache
-    from ops.cache.layers import CachedStorage, CacheKeyBuilder
-    from ops.cache.lfu import LFUCache
-    from ops.cache.lru import LRUCache
-    from ops.cache.memoization import Memoized, cache_decorator, memoize
-    from ops.cache.memory import MemoryCache
-    from ops.cache.persistent import CacheWrapper, cache
-    from ops.cache.remote import RedisCache
-    from ops.cache.s3fifo import S3FIFOCache
-    from ops.cache.sizes import approximate_size
-    from ops.cache.stats import CacheStats, EvictionCause
-    from ops.cache.strategies import CacheStrategy
-    from ops.cache.two_level import TwoLevelCache
-
-__all__ = [
-    "BatchOperation",
-    "BatchProcessor",
-    "CacheClosedError",
-    "CacheError",
-    "CacheErrorCode",
-    "CacheFullError",
-    "CacheKeyBuilder",
-    "CacheStats",
-    "CacheStrategy",
-    "CacheUnavailableError",
-    "CacheWrapper",
-    "CachedStorage",
-    "CheckReport",
-    "CorruptEntryWarning",
-    "DiskCache",
-    "DiskCacheStats",
-    "EvictionCause",
-    "FIFOCache",
-    "FailedBatch",
-    "InvalidKeyError",
-    "LFUCache",
-    "LRUCache",
-    "Memoized",
-    "MemoryCache",
-    "ReadOnlyCacheError",
-    "RedisCache",
-    "S3FIFOCache",
-    "TTLCache",
-    "Ttl",
-    "TwoLevelCache",
-    "UncacheableCallError",
-    "UnsuitableFolderError",
-    "ValueTooLargeError",
-    "approximate_size",
-    "cache",
-    "cache_decorator",
-    "configure",
-    "memoize",
-    "parameter",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        ".batches": ("BatchOperation", "BatchProcessor", "FailedBatch"),
-        ".configuration": ("configure", "parameter"),
-        ".disk.checks": ("CheckReport",),
-        ".disk.stats": ("DiskCacheStats",),
-        ".disk.store": ("DiskCache",),
-        ".errors": (
-            "CacheClosedError",
-            "CacheError",
-            "CacheErrorCode",
-            "CacheFullError",
-            "CacheUnavailableError",
-            "CorruptEntryWarning",
-            "InvalidKeyError",
-            "ReadOnlyCacheError",
-            "UncacheableCallError",
-            "UnsuitableFolderError",
-            "ValueTooLargeError",
-        ),
-        ".expiry": ("Ttl",),
-        ".fifo": ("FIFOCache", "TTLCache"),
-        ".layers": ("CacheKeyBuilder", "CachedStorage"),
-        ".lfu": ("LFUCache",),
-        ".lru": ("LRUCache",),
-        ".memoization": ("Memoized", "cache_decorator", "memoize"),
-        ".memory": ("MemoryCache",),
-        ".persistent": ("CacheWrapper", "cache"),
-        ".remote": ("RedisCache",),
-        ".s3fifo": ("S3FIFOCache",),
-        ".sizes": ("approximate_size",),
-        ".stats": ("CacheStats", "EvictionCause"),
-        ".strategies": ("CacheStrategy",),
-        ".two_level": ("TwoLevelCache",),
-    },
-)

@@ -2,91 +2,41 @@
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.datalog.archive import (
-        compress_npy_logs,
-    )
-    from ops.datalog.errors import (
-        DataLogError,
-        DataLogErrorCode,
-        InvalidPackageError,
-        LogExistsError,
-        LogFormatError,
-        LoggerStopped,
-        LogNotFoundError,
-        SaverError,
-    )
-    from ops.datalog.logger import (
-        DataLogger,
-    )
-    from ops.datalog.messages import (
-        Columns,
-        LogReport,
-        Message,
-    )
-    from ops.datalog.package import (
-        LogPackage,
-    )
-    from ops.datalog.reader import (
-        LogReader,
-        open_log,
-    )
-    from ops.datalog.recovery import (
-        Recovery,
-    )
-    from ops.datalog.sink import (
-        LogSink,
-    )
+    from ops.datalog.archive import compress_npy_logs as compress_npy_logs
+    from ops.datalog.errors import DataLogError as DataLogError
+    from ops.datalog.errors import DataLogErrorCode as DataLogErrorCode
+    from ops.datalog.errors import InvalidPackageError as InvalidPackageError
+    from ops.datalog.errors import LogExistsError as LogExistsError
+    from ops.datalog.errors import LogFormatError as LogFormatError
+    from ops.datalog.errors import LoggerStopped as LoggerStopped
+    from ops.datalog.errors import LogNotFoundError as LogNotFoundError
+    from ops.datalog.errors import SaverError as SaverError
+    from ops.datalog.logger import DataLogger as DataLogger
+    from ops.datalog.messages import Columns as Columns
+    from ops.datalog.messages import LogReport as LogReport
+    from ops.datalog.messages import Message as Message
+    from ops.datalog.package import LogPackage as LogPackage
+    from ops.datalog.reader import LogReader as LogReader
+    from ops.datalog.reader import open_log as open_log
+    from ops.datalog.recovery import Recovery as Recovery
+    from ops.datalog.sink import LogSink as LogSink
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
 
-__all__ = [
-    "Columns",
-    "DataLogError",
-    "DataLogErrorCode",
-    "DataLogger",
-    "InvalidPackageError",
-    "LogExistsError",
-    "LogFormatError",
-    "LogNotFoundError",
-    "LogPackage",
-    "LogReader",
-    "LogReport",
-    "LogSink",
-    "LoggerStopped",
-    "Message",
-    "Recovery",
-    "SaverError",
-    "compress_npy_logs",
-    "open_log",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        ".archive": ("compress_npy_logs",),
-        ".errors": (
-            "DataLogError",
-            "DataLogErrorCode",
-            "InvalidPackageError",
-            "LogExistsError",
-            "LogFormatError",
-            "LogNotFoundError",
-            "LoggerStopped",
-            "SaverError",
-        ),
-        ".logger": ("DataLogger",),
-        ".messages": (
-            "Columns",
-            "LogReport",
-            "Message",
-        ),
-        ".package": ("LogPackage",),
-        ".reader": (
-            "LogReader",
-            "open_log",
-        ),
-        ".recovery": ("Recovery",),
-        ".sink": ("LogSink",),
-    },
-)
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".archive": "compress_npy_logs",
+            ".errors": (
+                "DataLogError DataLogErrorCode InvalidPackageError LogExistsError LogFormatError "
+                "LogNotFoundError LoggerStopped SaverError"
+            ),
+            ".logger": "DataLogger",
+            ".messages": "Columns LogReport Message",
+            ".package": "LogPackage",
+            ".reader": "LogReader open_log",
+            ".recovery": "Recovery",
+            ".sink": "LogSink",
+        },
+    )

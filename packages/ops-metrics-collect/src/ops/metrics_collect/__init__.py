@@ -5,213 +5,99 @@ Names load on first use: `import ops.metrics_collect` loads neither pyarrow nor 
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.metrics_collect.collectors import (
-        Collector,
-        CollectorFactory,
-        collector,
-        query_collector,
-    )
-    from ops.metrics_collect.dedup import (
-        Deduplication,
-        host_identities,
-    )
-    from ops.metrics_collect.errors import (
-        BrokenTarballError,
-        MetricsError,
-        MetricsErrorCode,
-        ObjectExists,
-        ObjectNotFound,
-        OutboxFull,
-        ParameterError,
-        PutOnlyError,
-        ShipConflict,
-        StateError,
-        StorageError,
-    )
-    from ops.metrics_collect.extractor import (
-        Extractor,
-        Limits,
-        Payload,
-    )
-    from ops.metrics_collect.ledger import (
-        AnyLedger,
-        Interval,
-        Ledger,
-        LedgerStorage,
-    )
-    from ops.metrics_collect.locks import (
-        Holder,
-        lock,
-    )
-    from ops.metrics_collect.outbox import (
-        Outbox,
-        Parcel,
-    )
-    from ops.metrics_collect.package import (
-        CollectionStatus,
-        Package,
-    )
-    from ops.metrics_collect.reports import (
-        Chart,
-        Column,
-        Formula,
-        Report,
-        ReportActivity,
-        ReportCCSP,
-        ReportCCSPv2,
-        ReportRenewalGuidance,
-        Sheet,
-    )
+    from ops.metrics_collect.collectors import Collector as Collector
+    from ops.metrics_collect.collectors import CollectorFactory as CollectorFactory
+    from ops.metrics_collect.collectors import collector as collector
+    from ops.metrics_collect.collectors import query_collector as query_collector
+    from ops.metrics_collect.dedup import Deduplication as Deduplication
+    from ops.metrics_collect.dedup import host_identities as host_identities
+    from ops.metrics_collect.errors import BrokenTarballError as BrokenTarballError
+    from ops.metrics_collect.errors import MetricsError as MetricsError
+    from ops.metrics_collect.errors import MetricsErrorCode as MetricsErrorCode
+    from ops.metrics_collect.errors import ObjectExists as ObjectExists
+    from ops.metrics_collect.errors import ObjectNotFound as ObjectNotFound
+    from ops.metrics_collect.errors import OutboxFull as OutboxFull
+    from ops.metrics_collect.errors import ParameterError as ParameterError
+    from ops.metrics_collect.errors import PutOnlyError as PutOnlyError
+    from ops.metrics_collect.errors import ShipConflict as ShipConflict
+    from ops.metrics_collect.errors import StateError as StateError
+    from ops.metrics_collect.errors import StorageError as StorageError
+    from ops.metrics_collect.extractor import Extractor as Extractor
+    from ops.metrics_collect.extractor import Limits as Limits
+    from ops.metrics_collect.extractor import Payload as Payload
+    from ops.metrics_collect.ledger import AnyLedger as AnyLedger
+    from ops.metrics_collect.ledger import Interval as Interval
+    from ops.metrics_collect.ledger import Ledger as Ledger
+    from ops.metrics_collect.ledger import LedgerStorage as LedgerStorage
+    from ops.metrics_collect.locks import Holder as Holder
+    from ops.metrics_collect.locks import lock as lock
+    from ops.metrics_collect.outbox import Outbox as Outbox
+    from ops.metrics_collect.outbox import Parcel as Parcel
+    from ops.metrics_collect.package import CollectionStatus as CollectionStatus
+    from ops.metrics_collect.package import Package as Package
+    from ops.metrics_collect.reports import Chart as Chart
+    from ops.metrics_collect.reports import Column as Column
+    from ops.metrics_collect.reports import Formula as Formula
+    from ops.metrics_collect.reports import Report as Report
+    from ops.metrics_collect.reports import ReportActivity as ReportActivity
+    from ops.metrics_collect.reports import ReportCCSP as ReportCCSP
+    from ops.metrics_collect.reports import ReportCCSPv2 as ReportCCSPv2
+    from ops.metrics_collect.reports import ReportRenewalGuidance as ReportRenewalGuidance
+    from ops.metrics_collect.reports import Sheet as Sheet
+    from ops.metrics_collect.rollups import DataframeActivity as DataframeActivity
     from ops.metrics_collect.rollups import (
-        DataframeActivity,
-        DataframeDataCollectionStatus,
-        DataframeHostMetric,
-        DataframeJobevent,
-        DataframeJobHostSummary,
-        DataframeMainHost,
-        Measure,
-        Rollup,
+        DataframeDataCollectionStatus as DataframeDataCollectionStatus,
     )
-    from ops.metrics_collect.runs import (
-        RunResult,
-        gather,
-        planned,
-        run,
-        ship,
-    )
-    from ops.metrics_collect.storage import (
-        Storage,
-        StorageCRC,
-        StorageCRCMutual,
-        StorageDirectory,
-        StoragePostgres,
-        StorageS3,
-        StorageSegment,
-    )
-    from ops.metrics_collect.workspaces import (
-        tempdir,
-    )
+    from ops.metrics_collect.rollups import DataframeHostMetric as DataframeHostMetric
+    from ops.metrics_collect.rollups import DataframeJobevent as DataframeJobevent
+    from ops.metrics_collect.rollups import DataframeJobHostSummary as DataframeJobHostSummary
+    from ops.metrics_collect.rollups import DataframeMainHost as DataframeMainHost
+    from ops.metrics_collect.rollups import Measure as Measure
+    from ops.metrics_collect.rollups import Rollup as Rollup
+    from ops.metrics_collect.runs import RunResult as RunResult
+    from ops.metrics_collect.runs import gather as gather
+    from ops.metrics_collect.runs import planned as planned
+    from ops.metrics_collect.runs import run as run
+    from ops.metrics_collect.runs import ship as ship
+    from ops.metrics_collect.storage import Storage as Storage
+    from ops.metrics_collect.storage import StorageCRC as StorageCRC
+    from ops.metrics_collect.storage import StorageCRCMutual as StorageCRCMutual
+    from ops.metrics_collect.storage import StorageDirectory as StorageDirectory
+    from ops.metrics_collect.storage import StoragePostgres as StoragePostgres
+    from ops.metrics_collect.storage import StorageS3 as StorageS3
+    from ops.metrics_collect.storage import StorageSegment as StorageSegment
+    from ops.metrics_collect.workspaces import tempdir as tempdir
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
 
-__all__ = [
-    "AnyLedger",
-    "BrokenTarballError",
-    "Chart",
-    "CollectionStatus",
-    "Collector",
-    "CollectorFactory",
-    "Column",
-    "DataframeActivity",
-    "DataframeDataCollectionStatus",
-    "DataframeHostMetric",
-    "DataframeJobHostSummary",
-    "DataframeJobevent",
-    "DataframeMainHost",
-    "Deduplication",
-    "Extractor",
-    "Formula",
-    "Holder",
-    "Interval",
-    "Ledger",
-    "LedgerStorage",
-    "Limits",
-    "Measure",
-    "MetricsError",
-    "MetricsErrorCode",
-    "ObjectExists",
-    "ObjectNotFound",
-    "Outbox",
-    "OutboxFull",
-    "Package",
-    "ParameterError",
-    "Parcel",
-    "Payload",
-    "PutOnlyError",
-    "Report",
-    "ReportActivity",
-    "ReportCCSP",
-    "ReportCCSPv2",
-    "ReportRenewalGuidance",
-    "Rollup",
-    "RunResult",
-    "Sheet",
-    "ShipConflict",
-    "StateError",
-    "Storage",
-    "StorageCRC",
-    "StorageCRCMutual",
-    "StorageDirectory",
-    "StorageError",
-    "StoragePostgres",
-    "StorageS3",
-    "StorageSegment",
-    "collector",
-    "gather",
-    "host_identities",
-    "lock",
-    "planned",
-    "query_collector",
-    "run",
-    "ship",
-    "tempdir",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        ".collectors": ("Collector", "CollectorFactory", "collector", "query_collector"),
-        ".dedup": ("Deduplication", "host_identities"),
-        ".errors": (
-            "BrokenTarballError",
-            "MetricsError",
-            "MetricsErrorCode",
-            "ObjectExists",
-            "ObjectNotFound",
-            "OutboxFull",
-            "ParameterError",
-            "PutOnlyError",
-            "ShipConflict",
-            "StateError",
-            "StorageError",
-        ),
-        ".extractor": ("Extractor", "Limits", "Payload"),
-        ".ledger": ("AnyLedger", "Interval", "Ledger", "LedgerStorage"),
-        ".locks": ("Holder", "lock"),
-        ".outbox": ("Outbox", "Parcel"),
-        ".package": ("CollectionStatus", "Package"),
-        ".reports": (
-            "Chart",
-            "Column",
-            "Formula",
-            "Report",
-            "ReportActivity",
-            "ReportCCSP",
-            "ReportCCSPv2",
-            "ReportRenewalGuidance",
-            "Sheet",
-        ),
-        ".rollups": (
-            "DataframeActivity",
-            "DataframeDataCollectionStatus",
-            "DataframeHostMetric",
-            "DataframeJobHostSummary",
-            "DataframeJobevent",
-            "DataframeMainHost",
-            "Measure",
-            "Rollup",
-        ),
-        ".runs": ("RunResult", "gather", "planned", "run", "ship"),
-        ".storage": (
-            "Storage",
-            "StorageCRC",
-            "StorageCRCMutual",
-            "StorageDirectory",
-            "StoragePostgres",
-            "StorageS3",
-            "StorageSegment",
-        ),
-        ".workspaces": ("tempdir",),
-    },
-)
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".collectors": "Collector CollectorFactory collector query_collector",
+            ".dedup": "Deduplication host_identities",
+            ".errors": (
+                "BrokenTarballError MetricsError MetricsErrorCode ObjectExists ObjectNotFound "
+                "OutboxFull ParameterError PutOnlyError ShipConflict StateError StorageError"
+            ),
+            ".extractor": "Extractor Limits Payload",
+            ".ledger": "AnyLedger Interval Ledger LedgerStorage",
+            ".locks": "Holder lock",
+            ".outbox": "Outbox Parcel",
+            ".package": "CollectionStatus Package",
+            ".reports": (
+                "Chart Column Formula Report ReportActivity ReportCCSP ReportCCSPv2 "
+                "ReportRenewalGuidance Sheet"
+            ),
+            ".rollups": (
+                "DataframeActivity DataframeDataCollectionStatus DataframeHostMetric "
+                "DataframeJobHostSummary DataframeJobevent DataframeMainHost Measure Rollup"
+            ),
+            ".runs": "RunResult gather planned run ship",
+            ".storage": (
+                "Storage StorageCRC StorageCRCMutual StorageDirectory StoragePostgres StorageS3 "
+                "StorageSegment"
+            ),
+            ".workspaces": "tempdir",
+        },
+    )

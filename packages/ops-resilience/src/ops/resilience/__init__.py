@@ -2,160 +2,64 @@
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.resilience.backoff import (
-        BackoffStrategy,
-        RetryConfig,
-    )
-    from ops.resilience.breaker import (
-        CircuitBreaker,
-        CircuitBreakerStats,
-        CircuitState,
-    )
-    from ops.resilience.errors import (
-        CircuitOpenError,
-        DownloadError,
-        HTTPError,
-        HTTPStatusError,
-        RateLimitTimeout,
-        ResilienceError,
-        ResilienceErrorCode,
-        RetryError,
-    )
-    from ops.resilience.fallbacks import (
-        fallback,
-    )
-    from ops.resilience.http import (
-        AsyncHTTPClient,
-        ConnectionPool,
-        HTTPClient,
-    )
-    from ops.resilience.limits import (
-        RateLimiter,
-        Semaphore,
-        SemaphoreStats,
-        timeout,
-    )
-    from ops.resilience.ports import (
-        check_connectivity,
-        get_free_port,
-        is_port_available,
-        wait_for_port,
-    )
-    from ops.resilience.retrying import (
-        RetryStats,
-        async_retry,
-        exponential_backoff,
-        fibonacci_backoff,
-        linear_backoff,
-        retry,
-        retry_on_exception,
-        retry_with_timeout,
-        testing,
-        with_retry,
-    )
-    from ops.resilience.transfers import (
-        download_with_progress,
-        upload_with_retry,
-    )
+    from ops.resilience.backoff import BackoffStrategy as BackoffStrategy
+    from ops.resilience.backoff import RetryConfig as RetryConfig
+    from ops.resilience.breaker import CircuitBreaker as CircuitBreaker
+    from ops.resilience.breaker import CircuitBreakerStats as CircuitBreakerStats
+    from ops.resilience.breaker import CircuitState as CircuitState
+    from ops.resilience.errors import CircuitOpenError as CircuitOpenError
+    from ops.resilience.errors import DownloadError as DownloadError
+    from ops.resilience.errors import HTTPError as HTTPError
+    from ops.resilience.errors import HTTPStatusError as HTTPStatusError
+    from ops.resilience.errors import RateLimitTimeout as RateLimitTimeout
+    from ops.resilience.errors import ResilienceError as ResilienceError
+    from ops.resilience.errors import ResilienceErrorCode as ResilienceErrorCode
+    from ops.resilience.errors import RetryError as RetryError
+    from ops.resilience.fallbacks import fallback as fallback
+    from ops.resilience.http import AsyncHTTPClient as AsyncHTTPClient
+    from ops.resilience.http import ConnectionPool as ConnectionPool
+    from ops.resilience.http import HTTPClient as HTTPClient
+    from ops.resilience.limits import RateLimiter as RateLimiter
+    from ops.resilience.limits import Semaphore as Semaphore
+    from ops.resilience.limits import SemaphoreStats as SemaphoreStats
+    from ops.resilience.limits import timeout as timeout
+    from ops.resilience.ports import check_connectivity as check_connectivity
+    from ops.resilience.ports import get_free_port as get_free_port
+    from ops.resilience.ports import is_port_available as is_port_available
+    from ops.resilience.ports import wait_for_port as wait_for_port
+    from ops.resilience.retrying import RetryStats as RetryStats
+    from ops.resilience.retrying import async_retry as async_retry
+    from ops.resilience.retrying import exponential_backoff as exponential_backoff
+    from ops.resilience.retrying import fibonacci_backoff as fibonacci_backoff
+    from ops.resilience.retrying import linear_backoff as linear_backoff
+    from ops.resilience.retrying import retry as retry
+    from ops.resilience.retrying import retry_on_exception as retry_on_exception
+    from ops.resilience.retrying import retry_with_timeout as retry_with_timeout
+    from ops.resilience.retrying import testing as testing
+    from ops.resilience.retrying import with_retry as with_retry
+    from ops.resilience.transfers import download_with_progress as download_with_progress
+    from ops.resilience.transfers import upload_with_retry as upload_with_retry
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
 
-__all__ = [
-    "AsyncHTTPClient",
-    "BackoffStrategy",
-    "CircuitBreaker",
-    "CircuitBreakerStats",
-    "CircuitOpenError",
-    "CircuitState",
-    "ConnectionPool",
-    "DownloadError",
-    "HTTPClient",
-    "HTTPError",
-    "HTTPStatusError",
-    "RateLimitTimeout",
-    "RateLimiter",
-    "ResilienceError",
-    "ResilienceErrorCode",
-    "RetryConfig",
-    "RetryError",
-    "RetryStats",
-    "Semaphore",
-    "SemaphoreStats",
-    "async_retry",
-    "check_connectivity",
-    "download_with_progress",
-    "exponential_backoff",
-    "fallback",
-    "fibonacci_backoff",
-    "get_free_port",
-    "is_port_available",
-    "linear_backoff",
-    "retry",
-    "retry_on_exception",
-    "retry_with_timeout",
-    "testing",
-    "timeout",
-    "upload_with_retry",
-    "wait_for_port",
-    "with_retry",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        ".backoff": (
-            "BackoffStrategy",
-            "RetryConfig",
-        ),
-        ".breaker": (
-            "CircuitBreaker",
-            "CircuitBreakerStats",
-            "CircuitState",
-        ),
-        ".errors": (
-            "CircuitOpenError",
-            "DownloadError",
-            "HTTPError",
-            "HTTPStatusError",
-            "RateLimitTimeout",
-            "ResilienceError",
-            "ResilienceErrorCode",
-            "RetryError",
-        ),
-        ".fallbacks": ("fallback",),
-        ".http": (
-            "AsyncHTTPClient",
-            "ConnectionPool",
-            "HTTPClient",
-        ),
-        ".limits": (
-            "RateLimiter",
-            "Semaphore",
-            "SemaphoreStats",
-            "timeout",
-        ),
-        ".ports": (
-            "check_connectivity",
-            "get_free_port",
-            "is_port_available",
-            "wait_for_port",
-        ),
-        ".retrying": (
-            "RetryStats",
-            "async_retry",
-            "exponential_backoff",
-            "fibonacci_backoff",
-            "linear_backoff",
-            "retry",
-            "retry_on_exception",
-            "retry_with_timeout",
-            "testing",
-            "with_retry",
-        ),
-        ".transfers": (
-            "download_with_progress",
-            "upload_with_retry",
-        ),
-    },
-)
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".backoff": "BackoffStrategy RetryConfig",
+            ".breaker": "CircuitBreaker CircuitBreakerStats CircuitState",
+            ".errors": (
+                "CircuitOpenError DownloadError HTTPError HTTPStatusError RateLimitTimeout "
+                "ResilienceError ResilienceErrorCode RetryError"
+            ),
+            ".fallbacks": "fallback",
+            ".http": "AsyncHTTPClient ConnectionPool HTTPClient",
+            ".limits": "RateLimiter Semaphore SemaphoreStats timeout",
+            ".ports": "check_connectivity get_free_port is_port_available wait_for_port",
+            ".retrying": (
+                "RetryStats async_retry exponential_backoff fibonacci_backoff linear_backoff retry "
+                "retry_on_exception retry_with_timeout testing with_retry"
+            ),
+            ".transfers": "download_with_progress upload_with_retry",
+        },
+    )

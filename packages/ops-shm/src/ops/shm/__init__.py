@@ -2,57 +2,33 @@
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.shm.array import SharedMemoryArray
-    from ops.shm.errors import (
-        DeadlockError,
-        NotConnectedError,
-        OwnerDiedError,
-        SegmentExistsError,
-        SegmentFormatError,
-        SegmentNotFoundError,
-        ShmError,
-        ShmErrorCode,
-        UnsupportedArrayError,
-        ViewChangedError,
+    from ops.shm.array import SharedMemoryArray as SharedMemoryArray
+    from ops.shm.errors import DeadlockError as DeadlockError
+    from ops.shm.errors import NotConnectedError as NotConnectedError
+    from ops.shm.errors import OwnerDiedError as OwnerDiedError
+    from ops.shm.errors import SegmentExistsError as SegmentExistsError
+    from ops.shm.errors import SegmentFormatError as SegmentFormatError
+    from ops.shm.errors import SegmentNotFoundError as SegmentNotFoundError
+    from ops.shm.errors import ShmError as ShmError
+    from ops.shm.errors import ShmErrorCode as ShmErrorCode
+    from ops.shm.errors import UnsupportedArrayError as UnsupportedArrayError
+    from ops.shm.errors import ViewChangedError as ViewChangedError
+    from ops.shm.segments import SegmentInfo as SegmentInfo
+    from ops.shm.segments import cleanup_stale as cleanup_stale
+    from ops.shm.segments import list_segments as list_segments
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
+
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".array": "SharedMemoryArray",
+            ".errors": (
+                "DeadlockError NotConnectedError OwnerDiedError SegmentExistsError "
+                "SegmentFormatError SegmentNotFoundError ShmError ShmErrorCode "
+                "UnsupportedArrayError ViewChangedError"
+            ),
+            ".segments": "SegmentInfo cleanup_stale list_segments",
+        },
     )
-    from ops.shm.segments import SegmentInfo, cleanup_stale, list_segments
-
-__all__ = [
-    "DeadlockError",
-    "NotConnectedError",
-    "OwnerDiedError",
-    "SegmentExistsError",
-    "SegmentFormatError",
-    "SegmentInfo",
-    "SegmentNotFoundError",
-    "SharedMemoryArray",
-    "ShmError",
-    "ShmErrorCode",
-    "UnsupportedArrayError",
-    "ViewChangedError",
-    "cleanup_stale",
-    "list_segments",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        ".array": ("SharedMemoryArray",),
-        ".errors": (
-            "DeadlockError",
-            "NotConnectedError",
-            "OwnerDiedError",
-            "SegmentExistsError",
-            "SegmentFormatError",
-            "SegmentNotFoundError",
-            "ShmError",
-            "ShmErrorCode",
-            "UnsupportedArrayError",
-            "ViewChangedError",
-        ),
-        ".segments": ("SegmentInfo", "cleanup_stale", "list_segments"),
-    },
-)

@@ -2,37 +2,31 @@
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.metrics_collect.rollups._activity import DataframeActivity
-    from ops.metrics_collect.rollups._base import Rollup
-    from ops.metrics_collect.rollups._engine import Measure
-    from ops.metrics_collect.rollups._hosts import DataframeHostMetric, DataframeMainHost
-    from ops.metrics_collect.rollups._job_host_summary import DataframeJobHostSummary
-    from ops.metrics_collect.rollups._jobevent import DataframeJobevent
-    from ops.metrics_collect.rollups._status import DataframeDataCollectionStatus
+    from ops.metrics_collect.rollups._activity import DataframeActivity as DataframeActivity
+    from ops.metrics_collect.rollups._base import Rollup as Rollup
+    from ops.metrics_collect.rollups._engine import Measure as Measure
+    from ops.metrics_collect.rollups._hosts import DataframeHostMetric as DataframeHostMetric
+    from ops.metrics_collect.rollups._hosts import DataframeMainHost as DataframeMainHost
+    from ops.metrics_collect.rollups._job_host_summary import (
+        DataframeJobHostSummary as DataframeJobHostSummary,
+    )
+    from ops.metrics_collect.rollups._jobevent import DataframeJobevent as DataframeJobevent
+    from ops.metrics_collect.rollups._status import (
+        DataframeDataCollectionStatus as DataframeDataCollectionStatus,
+    )
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
 
-__all__ = [
-    "DataframeActivity",
-    "DataframeDataCollectionStatus",
-    "DataframeHostMetric",
-    "DataframeJobHostSummary",
-    "DataframeJobevent",
-    "DataframeMainHost",
-    "Measure",
-    "Rollup",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "._activity": ("DataframeActivity",),
-        "._base": ("Rollup",),
-        "._engine": ("Measure",),
-        "._hosts": ("DataframeHostMetric", "DataframeMainHost"),
-        "._job_host_summary": ("DataframeJobHostSummary",),
-        "._jobevent": ("DataframeJobevent",),
-        "._status": ("DataframeDataCollectionStatus",),
-    },
-)
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "._activity": "DataframeActivity",
+            "._base": "Rollup",
+            "._engine": "Measure",
+            "._hosts": "DataframeHostMetric DataframeMainHost",
+            "._job_host_summary": "DataframeJobHostSummary",
+            "._jobevent": "DataframeJobevent",
+            "._status": "DataframeDataCollectionStatus",
+        },
+    )

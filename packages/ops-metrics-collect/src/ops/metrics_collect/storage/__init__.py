@@ -5,34 +5,25 @@
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.metrics_collect.storage._base import Storage
-    from ops.metrics_collect.storage._crc import StorageCRC, StorageCRCMutual
-    from ops.metrics_collect.storage._directory import StorageDirectory
-    from ops.metrics_collect.storage._postgres import StoragePostgres
-    from ops.metrics_collect.storage._s3 import StorageS3
-    from ops.metrics_collect.storage._segment import StorageSegment
+    from ops.metrics_collect.storage._base import Storage as Storage
+    from ops.metrics_collect.storage._crc import StorageCRC as StorageCRC
+    from ops.metrics_collect.storage._crc import StorageCRCMutual as StorageCRCMutual
+    from ops.metrics_collect.storage._directory import StorageDirectory as StorageDirectory
+    from ops.metrics_collect.storage._postgres import StoragePostgres as StoragePostgres
+    from ops.metrics_collect.storage._s3 import StorageS3 as StorageS3
+    from ops.metrics_collect.storage._segment import StorageSegment as StorageSegment
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
 
-__all__ = [
-    "Storage",
-    "StorageCRC",
-    "StorageCRCMutual",
-    "StorageDirectory",
-    "StoragePostgres",
-    "StorageS3",
-    "StorageSegment",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "._base": ("Storage",),
-        "._crc": ("StorageCRC", "StorageCRCMutual"),
-        "._directory": ("StorageDirectory",),
-        "._postgres": ("StoragePostgres",),
-        "._s3": ("StorageS3",),
-        "._segment": ("StorageSegment",),
-    },
-)
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "._base": "Storage",
+            "._crc": "StorageCRC StorageCRCMutual",
+            "._directory": "StorageDirectory",
+            "._postgres": "StoragePostgres",
+            "._s3": "StorageS3",
+            "._segment": "StorageSegment",
+        },
+    )

@@ -13,20 +13,18 @@ It needs ``pip install "ops-registry[conformance]"``.
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.registry.conformance.models import RegistryBehaviour
-    from ops.registry.conformance.storage import StorageBehaviour
-    from ops.registry.conformance.tracking import TrackerBehaviour
+    from ops.registry.conformance.models import RegistryBehaviour as RegistryBehaviour
+    from ops.registry.conformance.storage import StorageBehaviour as StorageBehaviour
+    from ops.registry.conformance.tracking import TrackerBehaviour as TrackerBehaviour
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
 
-__all__ = ["RegistryBehaviour", "StorageBehaviour", "TrackerBehaviour"]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        ".models": ("RegistryBehaviour",),
-        ".storage": ("StorageBehaviour",),
-        ".tracking": ("TrackerBehaviour",),
-    },
-)
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".models": "RegistryBehaviour",
+            ".storage": "StorageBehaviour",
+            ".tracking": "TrackerBehaviour",
+        },
+    )

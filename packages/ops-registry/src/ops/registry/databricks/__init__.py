@@ -5,30 +5,24 @@ Needs the extra: ``pip install 'ops-registry[databricks]'``. ``init_mlops(backen
 
 from typing import TYPE_CHECKING
 
-from ops.foundation.lazy import lazy_exports
-
 if TYPE_CHECKING:
-    from ops.registry.databricks.access import WarehouseAccess
-    from ops.registry.databricks.models import DatabricksModelRegistry
-    from ops.registry.databricks.storing import DatabricksStorageBackend
-    from ops.registry.databricks.tracking import DatabricksExperimentTracker
-    from ops.registry.databricks.warehouse import Warehouse
+    from ops.registry.databricks.access import WarehouseAccess as WarehouseAccess
+    from ops.registry.databricks.models import DatabricksModelRegistry as DatabricksModelRegistry
+    from ops.registry.databricks.storing import DatabricksStorageBackend as DatabricksStorageBackend
+    from ops.registry.databricks.tracking import (
+        DatabricksExperimentTracker as DatabricksExperimentTracker,
+    )
+    from ops.registry.databricks.warehouse import Warehouse as Warehouse
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
 
-__all__ = [
-    "DatabricksExperimentTracker",
-    "DatabricksModelRegistry",
-    "DatabricksStorageBackend",
-    "Warehouse",
-    "WarehouseAccess",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        ".access": ("WarehouseAccess",),
-        ".models": ("DatabricksModelRegistry",),
-        ".storing": ("DatabricksStorageBackend",),
-        ".tracking": ("DatabricksExperimentTracker",),
-        ".warehouse": ("Warehouse",),
-    },
-)
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".access": "WarehouseAccess",
+            ".models": "DatabricksModelRegistry",
+            ".storing": "DatabricksStorageBackend",
+            ".tracking": "DatabricksExperimentTracker",
+            ".warehouse": "Warehouse",
+        },
+    )

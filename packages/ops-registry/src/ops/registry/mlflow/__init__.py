@@ -7,44 +7,32 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from ops.foundation.errors import MissingExtraError
-from ops.foundation.lazy import lazy_exports
-
-if TYPE_CHECKING:
-    from ops.registry.mlflow.copying import export_mlflow, import_mlflow
-    from ops.registry.mlflow.decorator import mlflow_track
-    from ops.registry.mlflow.ends import MLflowCopy
-    from ops.registry.mlflow.helper import MLflowHelper
-    from ops.registry.mlflow.modelstore import OpsModelStore
-    from ops.registry.mlflow.pipelines import MLflowPipelineTracker, TrackedRun
-    from ops.registry.mlflow.trackingstore import OpsTrackingStore
 
 if importlib.util.find_spec("mlflow") is None:
     raise MissingExtraError("mlflow", "ops-registry[mlflow]")
 
-__all__ = [
-    "MLflowCopy",
-    "MLflowHelper",
-    "MLflowPipelineTracker",
-    "OpsModelStore",
-    "OpsTrackingStore",
-    "TrackedRun",
-    "export_mlflow",
-    "import_mlflow",
-    "mlflow_track",
-]
+if TYPE_CHECKING:
+    from ops.registry.mlflow.copying import export_mlflow as export_mlflow
+    from ops.registry.mlflow.copying import import_mlflow as import_mlflow
+    from ops.registry.mlflow.decorator import mlflow_track as mlflow_track
+    from ops.registry.mlflow.ends import MLflowCopy as MLflowCopy
+    from ops.registry.mlflow.helper import MLflowHelper as MLflowHelper
+    from ops.registry.mlflow.modelstore import OpsModelStore as OpsModelStore
+    from ops.registry.mlflow.pipelines import MLflowPipelineTracker as MLflowPipelineTracker
+    from ops.registry.mlflow.pipelines import TrackedRun as TrackedRun
+    from ops.registry.mlflow.trackingstore import OpsTrackingStore as OpsTrackingStore
+else:  # Written by `nox -s lint -- --fix` from the imports above.
+    from ops.foundation.lazy import lazy_exports
 
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        ".copying": ("export_mlflow", "import_mlflow"),
-        ".decorator": ("mlflow_track",),
-        ".ends": ("MLflowCopy",),
-        ".helper": ("MLflowHelper",),
-        ".modelstore": ("OpsModelStore",),
-        ".pipelines": (
-            "MLflowPipelineTracker",
-            "TrackedRun",
-        ),
-        ".trackingstore": ("OpsTrackingStore",),
-    },
-)
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".copying": "export_mlflow import_mlflow",
+            ".decorator": "mlflow_track",
+            ".ends": "MLflowCopy",
+            ".helper": "MLflowHelper",
+            ".modelstore": "OpsModelStore",
+            ".pipelines": "MLflowPipelineTracker TrackedRun",
+            ".trackingstore": "OpsTrackingStore",
+        },
+    )
