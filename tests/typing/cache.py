@@ -17,6 +17,27 @@ def expensive(path: str, verbose: bool = False) -> bytes:
     return path.encode()
 
 
+class Model:
+    @cache
+    def predict(self, x: int) -> float:
+        return float(x)
+
+    @memoize
+    def explain(self, x: int) -> str:
+        return str(x)
+
+
+@memoize
+async def fetched(url: str) -> bytes:
+    return url.encode()
+
+
+async def use_decorated() -> None:
+    assert_type(Model().predict(1), float)
+    assert_type(Model().explain(1), str)
+    assert_type(await fetched("x"), bytes)
+
+
 def use() -> None:
     assert_type(squared(3), float)
     assert_type(expensive("x", verbose=True), bytes)

@@ -9,6 +9,7 @@ from ops.resilience import (
     HTTPClient,
     RateLimiter,
     RetryConfig,
+    RetryStats,
     fallback,
     retry,
     with_retry,
@@ -41,10 +42,19 @@ def limited(x: int) -> int:
     return x
 
 
+class Client:
+    @retry(max_attempts=2)
+    def fetch(self, path: str) -> bytes:
+        return path.encode()
+
+
 async def use() -> None:
     assert_type(bare(1), str)
     assert_type(configured(1), str)
     assert_type(await coroutine(1), bytes)
+    assert_type(bare.get_stats(), RetryStats)
+    assert_type(coroutine.get_stats().recovered, int)
+    assert_type(Client().fetch("x"), bytes)
     assert_type(guarded(1), float)
     assert_type(limited(1), int)
     with HTTPClient("http://127.0.0.1") as client:

@@ -25,7 +25,17 @@ import re
 import time
 import types
 import warnings
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from ops.cache.configuration import cache_folder, parameter
 from ops.cache.errors import CorruptEntryWarning, UncacheableCallError
@@ -48,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["CacheWrapper", "cache"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 Dependency: TypeAlias = "Callable[..., Any] | str"
 
@@ -108,7 +119,13 @@ class CacheWrapper(Generic[P, R]):
             return self._compute_once(key, self._bind(args, kwargs))
         return self._make(self._bind(args, kwargs), force=False)
 
-    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+    @overload
+    def __get__(self, owner: None, kind: type, /) -> CacheWrapper[P, R]: ...
+    @overload
+    def __get__(
+        self: CacheWrapper[Concatenate[Any, Q], R], owner: object, kind: type | None = None, /
+    ) -> Callable[Q, R]: ...
+    def __get__(self, owner: Any, kind: type | None = None, /) -> Any:
         """Bind to an instance, as a method does; `self` is then part of the key."""
         return self if owner is None else functools.partial(self, owner)
 

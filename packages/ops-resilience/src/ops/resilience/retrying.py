@@ -31,6 +31,7 @@ from ops.resilience.errors import RetryError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ops.resilience._retried import Retried
     from ops.resilience.backoff import Exceptions
 
 __all__ = [
@@ -64,7 +65,7 @@ class RetryStats:
 
 
 @overload
-def retry(max_attempts: Callable[P, R], /) -> Callable[P, R]: ...
+def retry(max_attempts: Callable[P, R], /) -> Retried[P, R]: ...
 @overload
 def retry(
     max_attempts: int = 3,
@@ -78,7 +79,7 @@ def retry(
     on_retry: Observer | None = None,
     on_failure: Observer | None = None,
     config: RetryConfig | None = None,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+) -> Callable[[Callable[P, R]], Retried[P, R]]: ...
 def retry(max_attempts: Any = 3, **options: Any) -> Any:
     """Call the decorated function (or coroutine function) again when it fails.
 
@@ -104,7 +105,7 @@ def with_retry(
     *,
     on_retry: Observer | None = None,
     on_failure: Observer | None = None,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+) -> Callable[[Callable[P, R]], Retried[P, R]]:
     """Retry as *config* says."""
     return retry(config=config or RetryConfig(), on_retry=on_retry, on_failure=on_failure)
 
