@@ -28,11 +28,9 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "contracts", "tests", "examples", "docs", "coexist"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-PYTHONS = nox.project.python_versions(PROJECT)
 GROUPS = PROJECT["dependency-groups"]
-THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
-# Only the running interpreter by default; `nox -p 3.13` asks for another.
-nox.options.pythons = [THIS]
+LOCK = ROOT / "requirements.lock"
+TOOLS = ROOT / "tools"
 
 
 def metadata(directory: pathlib.Path) -> dict:
@@ -75,6 +73,13 @@ def test_group(dist: str) -> list[str]:
     return [*metadata(PACKAGES[dist]).get("dependency-groups", {}).get("test", []), *GROUPS["test"]]
 
 
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install in the versions of the lock, whose hashes uv checks; refuse what the lock does not name."""
+    lock = str(LOCK)
+    session.install("--constraint", lock, "--build-constraint", lock, *requirements)
+    session.run("python", str(TOOLS / "lock.py"), "verify", silent=True)
+
+
 def everything() -> list[str]:
     groups = {requirement for name in PACKAGES for requirement in test_group(name)}
     return [*editable(list(PACKAGES)), *sorted(groups)]
@@ -84,19 +89,28 @@ def build_wheels(session: nox.Session) -> pathlib.Path:
     """Build every distribution into a fresh folder and return it."""
     out = pathlib.Path(session.create_tmp()) / "wheels"
     shutil.rmtree(out, ignore_errors=True)
-    session.run("uv", "build", "--all-packages", "--wheel", "-q", "-o", str(out), external=True)
+    options = ["--all-packages", "--wheel", "-q", "--build-constraint", str(LOCK), "-o", str(out)]
+    session.run("uv", "build", *options, external=True)
     return out
 
 
-@nox.session(python=PYTHONS)
+@nox.session
 @each_library
 def tests(session: nox.Session, dist: str) -> None:
     """Test one distribution with only what it declares installed."""
-    session.install(*editable(closure(dist)), *test_group(dist))
+    install(session, *editable(closure(dist)), *test_group(dist))
     session.run("pytest", f"tests/{module(dist)}", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0], default=False)
+@nox.session(default=False)
+@each_library
+def latest(session: nox.Session, dist: str) -> None:
+    """Test one distribution with the newest versions that its metadata allows, without the lock."""
+    session.install("--upgrade", *editable(closure(dist)), *test_group(dist))
+    session.run("pytest", f"tests/{module(dist)}", *session.posargs)
+
+
+@nox.session(default=False)
 @each_library
 def minimums(session: nox.Session, dist: str) -> None:
     """Test one distribution against the lowest versions that its metadata allows, from wheels."""
@@ -109,25 +123,26 @@ def minimums(session: nox.Session, dist: str) -> None:
     session.run("pytest", "-W", old, f"tests/{module(dist)}", *session.posargs)
 
 
-@nox.session(python=PYTHONS)
+@nox.session
 def contracts(session: nox.Session) -> None:
     """Check what every distribution promises: layers, pins, exports, wheels, import budgets."""
-    session.install(*everything(), *GROUPS["contracts"])
+    install(session, *everything(), *GROUPS["contracts"], *GROUPS["types"])
     session.run("pytest", "tests/contracts", "tests/suite", *session.posargs)
 
 
-@nox.session(python=PYTHONS)
+@nox.session
 def coexist(session: nox.Session) -> None:
     """Check that our wheels live beside the PyPI distribution `ops`, which owns ops/__init__.py."""
     wheels = build_wheels(session)
-    session.install("--find-links", str(wheels), "ops-suite", "ops==3.9.0", *GROUPS["test"])
+    here = ["--find-links", str(wheels), "ops-suite"]
+    install(session, *here, *GROUPS["coexist"], *GROUPS["test"])
     session.run("pytest", "tests/coexist", "-p", "no:cacheprovider", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check format, style and layers; `nox -s lint -- --fix` mends what can be mended."""
-    session.install(*editable(list(PACKAGES)), *GROUPS["lint"])
+    install(session, *editable(list(PACKAGES)), *GROUPS["lint"])
     fix = "--fix" in session.posargs
     session.run("python", "-m", "tests.contracts.facades", *(["--fix"] if fix else []))
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
@@ -135,10 +150,10 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session
 def types(session: nox.Session) -> None:
     """Check all types with mypy and pyright, users' calls in tests/typing included."""
-    session.install(*everything(), *GROUPS["types"])
+    install(session, *everything(), *GROUPS["types"])
     # One portion at a time: `mypy -p ops` would silently check a single one.
     packages = [part for name in LIBRARIES for part in ("-p", f"ops.{module(name)}")]
     session.run("mypy", *packages, "-p", "ops_suite")
@@ -147,58 +162,67 @@ def types(session: nox.Session) -> None:
     session.run("pytest", "tests/typing")
 
 
-@nox.session(python=PYTHONS)
+@nox.session
 def examples(session: nox.Session) -> None:
     """Run every code block of the READMEs and docs, and every doctest."""
-    session.install(*everything(), *GROUPS["docs"])
+    install(session, *everything(), *GROUPS["docs"])
     session.run("pytest", "tests/examples", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
-    session.install(*editable(list(PACKAGES)), *GROUPS["docs"])
+    install(session, *editable(list(PACKAGES)), *GROUPS["docs"])
     session.run(
         "sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html"
     )
 
 
-@nox.session(python=PYTHONS[0], default=False)
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """Run the end-to-end demo; results land in ./ops-demo."""
-    session.install(*editable(list(PACKAGES)), "-e", f"{PACKAGES['ops-suite']}[demo]")
+    install(session, *editable(list(PACKAGES)), "-e", f"{PACKAGES['ops-suite']}[demo]")
     session.run("python", "-m", "ops_suite", "demo", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0], default=False)
+@nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Run the kill and soak tests at full length; takes an hour."""
-    session.install(*everything())
+    install(session, *everything())
     session.run("pytest", "-m", "fault", *session.posargs, env={"OPS_FAULTS": "full"})
 
 
-@nox.session(python=PYTHONS[0], default=False)
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure: `nox -s bench -- cache serialize/digest --quick`; writes benchmarks/results."""
-    session.install(*everything(), *GROUPS["bench"])
+    install(session, *everything(), *GROUPS["bench"])
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
-@nox.session(python=PYTHONS[0], default=False)
+@nox.session(default=False, venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """Add to the lock what the tree newly requires; `nox -s lock -- --upgrade` moves everything."""
+    session.run(sys.executable, str(TOOLS / "lock.py"), "write", *session.posargs, external=True)
+    session.run(sys.executable, str(TOOLS / "lock.py"), "check", external=True)
+    session.notify("pin", posargs=[])
+
+
+@nox.session(default=False)
 def pin(session: nox.Session) -> None:
     """Write pins, extras and constraints of ops-suite from the tree."""
-    session.install(*GROUPS["contracts"])
+    install(session, *GROUPS["contracts"])
     session.run("python", str(PACKAGES["ops-suite"] / "pin.py"), *session.posargs)
 
 
-@nox.session(python=PYTHONS[0], default=False)
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build sdist and wheel of one distribution into dist/: `nox -s build -- ops-cache`."""
     for name in session.posargs or PACKAGES:
-        session.run("uv", "build", str(PACKAGES[name]), "-o", "dist", external=True)
+        options = ["--build-constraint", str(LOCK), "-o", "dist"]
+        session.run("uv", "build", str(PACKAGES[name]), *options, external=True)
 
 
-@nox.session(python=PYTHONS[0], default=False)
+@nox.session(default=False)
 def release(session: nox.Session) -> None:
     """Tag a release after checks: `nox -s release -- ops-cache`; the workflow publishes the tag."""
     (name,) = session.posargs or session.error("name one distribution")

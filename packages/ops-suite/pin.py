@@ -1,7 +1,7 @@
 """Write the pins, the forwarded extras and constraints.txt of ops-suite from the tree: `nox -s pin`.
 
-Pins and extras come from the packages' own metadata. The constraints are what uv resolves today for
-the suite with all its extras: the set that this version was tested with.
+Pins and extras come from the packages' own metadata. The constraints are what uv resolves for the
+suite with all its extras in the versions of requirements.lock: those that this version was tested with.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def _write_constraints(libraries: list[dict]) -> None:
             "--python-version=3.11",
         ),
         *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
+        f"--constraint={HERE.parents[1] / 'requirements.lock'}",
         *("--extra=demo", *extras, str(HERE / "pyproject.toml")),
     ]
     compiled = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -120,7 +120,7 @@ def test_no_accepted_operation_is_stranded_by_a_concurrent_close() -> None:
 
         producer = threading.Thread(target=produce)
         producer.start()
-        assert started.wait(20)
+        assert started.wait(60)
         processor.close()
         producer.join(20)
         assert (seen, processor.pending_count) == (accepted, 0)

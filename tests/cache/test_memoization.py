@@ -115,7 +115,7 @@ def test_a_failing_leader_hands_over(until: Callable[[Callable[[], bool]], None]
 
     leader = threading.Thread(target=lead)
     leader.start()
-    assert joined.wait(20)
+    assert joined.wait(60)
     assert f() == 7
     leader.join(20)
     assert (len(errors), len(calls)) == (1, 2)
@@ -226,12 +226,12 @@ def test_a_child_forked_during_a_computation_computes_for_itself() -> None:
     def f() -> int:
         if not began.is_set():
             began.set()
-            finish.wait(20)
+            finish.wait(60)
         return os.getpid()
 
     other = threading.Thread(target=f)
     other.start()
-    began.wait(20)
+    began.wait(60)
     child = os.fork()
     if not child:
         signal.alarm(20)  # ends a child that waits for a thread it does not have

@@ -187,7 +187,7 @@ def test_processes_compute_a_missing_key_once_and_a_killed_one_hands_over(
 import sys, time
 from ops.cache import RedisCache
 url, name, folder, seconds = sys.argv[1:]
-cache = RedisCache(url, name, lock_timeout=0.5)
+cache = RedisCache(url, name, lock_timeout=2)
 def compute():
     with open(folder + "/calls", "a") as file:
         file.write("x")
@@ -200,7 +200,7 @@ print(cache.get_or_compute("k", compute))
     assert dead.stdout
     assert dead.stdout.readline() == "computing\n"
     # Longer than the lease, which is renewed while somebody computes.
-    others = [child(program, redis_server.url, name, tmp_path, 1.5) for _ in range(4)]
+    others = [child(program, redis_server.url, name, tmp_path, 3) for _ in range(4)]
     dead.kill()
     assert all(other.communicate(timeout=60)[0].endswith("[1]\n") for other in others)
     assert (tmp_path / "calls").read_text() == "xx"

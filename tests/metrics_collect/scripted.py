@@ -81,7 +81,7 @@ class ScriptedServer:
         headers = {k.lower(): v for k, v in handler.headers.items()}
         self.requests.append(Request(handler.command, handler.path, headers, body))
         if step == "hang":
-            self._released.wait(30)
+            self._released.wait(60)
             handler.close_connection = True
             return
         if step == "reset":

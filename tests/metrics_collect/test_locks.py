@@ -57,23 +57,23 @@ with lock("key", **place, lease_seconds=float(sys.argv[3])):
 def test_a_killed_holder_blocks_nobody(place, tmp_path):
     ((kind, value),) = place.items()
     value = str(tmp_path) if kind == "storage" else str(value)
-    command = [sys.executable, "-c", HOLD, kind, value, "0.5"]
+    command = [sys.executable, "-c", HOLD, kind, value, "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "held\n"
         with pytest.raises(LockTimeout), lock("key", **place, wait=False):
             pass
         child.send_signal(signal.SIGKILL)
     # The server sees the end of a connection, and a lease ends, a moment later.
-    with lock("key", **place, timeout=20):
+    with lock("key", **place, timeout=60):
         pass
 
 
 def test_a_lease_is_renewed_while_it_is_held(tmp_path):
     storage = StorageDirectory(tmp_path)
     with (
-        lock("key", storage=storage, lease_seconds=0.3),
+        lock("key", storage=storage, lease_seconds=1.0),
         pytest.raises(LockTimeout),
-        lock("key", storage=storage, timeout=1.0),
+        lock("key", storage=storage, timeout=2.5),
     ):
         pass
 

@@ -70,15 +70,31 @@ def begin(k, turn):
             os._exit(1)
     return pid
 
+def acknowledged(word=b""):
+    return sum(log.read_bytes().count(word + b" ") for log in here.glob("log*"))
+
+def wait_until(enough, seconds=120):
+    end = time.monotonic() + seconds
+    while not enough():
+        assert time.monotonic() < end, "the writers have stopped"
+        time.sleep(0.002)
+
+def size():
+    return sum(entry.stat().st_size for entry in os.scandir(here) if entry.name.startswith("log"))
+
+# The pace is the writers' own: a kill comes after some more acknowledgements, not after some time.
+LINE = 40
 writers = [begin(k, k) for k in range(4)]
 began = time.monotonic()
 for turn in range(kills):
-    time.sleep(random.expovariate(1 / 0.03) if turn % 25 else 0.5)
+    goal = size() + LINE * (random.expovariate(1 / 6) if turn % 25 else 100)
+    wait_until(lambda: size() >= goal)
     k = random.randrange(4)
     os.kill(writers[k], signal.SIGKILL)
     _, status = os.waitpid(writers[k], 0)
     assert os.WIFSIGNALED(status), "a writer died of an error of its own"
     writers[k] = begin(k, 4 + turn)
+wait_until(lambda: acknowledged(b"start") > kills, 600)
 for pid in writers:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
