@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ops.foundation.concurrency import run_in_thread as run_in_thread
     from ops.foundation.concurrency import synchronized as synchronized
     from ops.foundation.deadlines import Deadline as Deadline
+    from ops.foundation.deadlines import DeadlineInterrupt as DeadlineInterrupt
+    from ops.foundation.deadlines import current_deadline as current_deadline
     from ops.foundation.deadlines import timeout_context as timeout_context
     from ops.foundation.decorators import deprecated as deprecated
     from ops.foundation.decorators import lazy_property as lazy_property
@@ -135,7 +137,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ),
             ".colors": "Color colorize_text",
             ".concurrency": "parallel_map run_async run_in_thread synchronized",
-            ".deadlines": "Deadline timeout_context",
+            ".deadlines": "Deadline DeadlineInterrupt current_deadline timeout_context",
             ".decorators": "deprecated lazy_property singleton",
             ".errors": (
                 "ConflictError DeadlineExceededError ErrorCode ErrorContext LockTimeout "

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -22,13 +23,12 @@ import queue
 import threading
 import time
 from collections.abc import Sized
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from ops.foundation.deadlines import Deadline, timeout_context
 from ops.foundation.pools import PoolStats, ThreadPoolManager
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 
 __all__ = [
@@ -97,6 +97,8 @@ def parallel_map(
 
     A given *executor* is used and left running; do not pass the one whose worker is calling, since
     its workers would then wait for each other. Process pools need a *func* that can be pickled.
+    In threads each call of *func* sees the context variables of the caller (its tenant, its trace,
+    its deadline), and what it sets itself stays in its chunk.
     """
     if errors not in {"raise", "collect"}:
         raise ValueError(f"errors={errors!r} is unknown; use 'raise' or 'collect'.")
@@ -170,7 +172,9 @@ class _MapRun:
         *,
         collect: bool,
     ) -> None:
-        self._work = functools.partial(_collect_chunk if collect else _run_chunk, func)
+        self._call: Callable[..., Any] = functools.partial(
+            _collect_chunk if collect else _run_chunk, func
+        )
         self._collect = collect
         self._items = items
         self._total = total
@@ -184,6 +188,10 @@ class _MapRun:
 
     def on(self, executor: concurrent.futures.Executor) -> list[Any]:
         try:
+            if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+                # Other executors may pickle the call, and a context cannot be pickled.
+                context = contextvars.copy_context()
+                self._call = functools.partial(_run_in_copy, context, self._call)
             number = self._hand_out(executor, 0)
             while self._running:
                 self._take_back(self._finished.get())
@@ -201,7 +209,7 @@ class _MapRun:
             chunk = list(itertools.islice(self._items, self._sizes.next()))
             if not chunk:
                 break
-            future = executor.submit(self._work, chunk)
+            future = executor.submit(self._call, chunk)
             self._running[future] = number, len(chunk)
             # Called at once, in this thread, when the task is already done: the queue takes it.
             future.add_done_callback(self._finished.put)
@@ -234,6 +242,11 @@ class _MapRun:
     def _cancel(self) -> None:
         for future in self._running:
             future.cancel()
+
+
+def _run_in_copy(context: contextvars.Context, *call: Any) -> Any:
+    """Run a call in a copy: one context cannot be entered by two threads at once."""
+    return context.copy().run(*call)
 
 
 def _run_chunk(func: Callable[[Any], Any], chunk: list[Any]) -> tuple[float, list[Any]]:
@@ -281,13 +294,60 @@ def run_async(coroutine: Coroutine[Any, Any, R]) -> R:
     """Run *coroutine* to its end and return its result, also where a loop is already running.
 
     In a running loop (a notebook, a callback) it runs in a loop of its own in another thread, and
-    this thread, and so its loop, waits.
+    this thread, and so its loop, waits. When the wait is interrupted (Ctrl-C, a time limit) or the
+    calling task is cancelled, the coroutine is cancelled, and its clean-up is waited for.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    return run_in_thread(asyncio.run, coroutine).result()
+    return _OwnLoop(coroutine).result()
+
+
+class _OwnLoop(Generic[R]):
+    """A coroutine in a loop of another thread, for a caller whose own loop stands still meanwhile."""
+
+    # How often the caller looks whether its task was cancelled: asyncio's handler of Ctrl-C only
+    # marks the task, for a loop that is not running now.
+    _LOOK_SECONDS = 0.05
+
+    def __init__(self, coroutine: Coroutine[Any, Any, R]) -> None:
+        self._started: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, Any]] = (
+            concurrent.futures.Future()
+        )
+        self._future = run_in_thread(asyncio.run, self._main(coroutine))
+
+    async def _main(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        self._started.set_result((asyncio.get_running_loop(), asyncio.current_task()))
+        return await coroutine
+
+    def result(self) -> R:
+        caller = asyncio.current_task()  # none in a callback of the loop
+        cancellations = 0 if caller is None else caller.cancelling()
+        try:
+            while not self._future.done():
+                concurrent.futures.wait([self._future], self._LOOK_SECONDS)
+                if caller is not None:
+                    _raise_if_cancelled(caller, cancellations)
+        except BaseException:
+            self._cancel()
+            raise
+        return self._future.result()
+
+    def _cancel(self) -> None:
+        waited: list[concurrent.futures.Future[Any]] = [self._started, self._future]
+        concurrent.futures.wait(waited, return_when=concurrent.futures.FIRST_COMPLETED)
+        if self._future.done():
+            return
+        loop, task = self._started.result()
+        with contextlib.suppress(RuntimeError):  # it has just ended, and its loop is closed
+            loop.call_soon_threadsafe(task.cancel)
+        concurrent.futures.wait([self._future])
+
+
+def _raise_if_cancelled(task: asyncio.Task[Any], known: int) -> None:
+    if task.cancelling() > known:
+        raise asyncio.CancelledError
 
 
 @overload

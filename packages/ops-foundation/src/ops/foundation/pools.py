@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import dataclasses
 import os
 import threading
@@ -66,12 +67,13 @@ class ThreadPoolManager:
     def submit(
         self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> concurrent.futures.Future[R]:
-        """Call *func* in the pool and return a future of its result."""
+        """Call *func* in the pool, with the caller's context variables; return a future of its result."""
         # Not under the lock: a done callback runs at once when the task has already ended.
         with self._lock:
             self._submitted += 1
         try:
-            future = self._executor.submit(self._run, func, args, kwargs)
+            context = contextvars.copy_context()
+            future = self._executor.submit(context.run, self._run, func, args, kwargs)
         except BaseException:
             with self._lock:
                 self._submitted -= 1
