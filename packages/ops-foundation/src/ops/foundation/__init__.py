@@ -40,11 +40,9 @@ if TYPE_CHECKING:
     from ops.foundation.errors import create_error_response as create_error_response
     from ops.foundation.errors import wrap_exception as wrap_exception
     from ops.foundation.files import Durability as Durability
-    from ops.foundation.files import StrPath as StrPath
     from ops.foundation.files import atomic_write as atomic_write
     from ops.foundation.files import ensure_directory as ensure_directory
     from ops.foundation.files import safe_file_write as safe_file_write
-    from ops.foundation.files import safe_join as safe_join
     from ops.foundation.files import temporary_directory as temporary_directory
     from ops.foundation.findings import ValidationIssue as ValidationIssue
     from ops.foundation.findings import ValidationLevel as ValidationLevel
@@ -100,6 +98,9 @@ if TYPE_CHECKING:
     from ops.foundation.passwords import hash_password as hash_password
     from ops.foundation.passwords import needs_rehash as needs_rehash
     from ops.foundation.passwords import verify_password as verify_password
+    from ops.foundation.paths import RelativePath as RelativePath
+    from ops.foundation.paths import StrPath as StrPath
+    from ops.foundation.paths import safe_join as safe_join
     from ops.foundation.pools import PoolStats as PoolStats
     from ops.foundation.pools import ThreadPoolManager as ThreadPoolManager
     from ops.foundation.readwrite import ReadWriteLock as ReadWriteLock
@@ -145,8 +146,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "ValidationError create_error_response wrap_exception"
             ),
             ".files": (
-                "Durability StrPath atomic_write ensure_directory safe_file_write safe_join "
-                "temporary_directory"
+                "Durability atomic_write ensure_directory safe_file_write temporary_directory"
             ),
             ".findings": "ValidationIssue ValidationLevel ValidationResult",
             ".formatting": (
@@ -173,6 +173,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".logs": "get_logger setup_logging",
             ".optimistic": "OptimisticLock",
             ".passwords": "hash_password needs_rehash verify_password",
+            ".paths": "RelativePath StrPath safe_join",
             ".pools": "PoolStats ThreadPoolManager",
             ".readwrite": "ReadWriteLock",
             ".schemas": "ConfigValidator Field",

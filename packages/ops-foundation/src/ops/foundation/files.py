@@ -1,11 +1,9 @@
-"""Files that are written whole or not at all, and names that cannot leave their folder.
+"""Files that are written whole or not at all.
 
 `atomic_write` writes a temporary file in the folder of its target and renames it over the target
 with `os.replace`. The rename is the one visible step: a reader, and a machine that loses power,
 sees the old file or the new one. Everything before the rename may fail (including with
 KeyboardInterrupt) and leaves the old file alone; the temporary file is then removed.
-
-`safe_join` is the guard of every storage and archive in the suite against names from outside.
 """
 
 from __future__ import annotations
@@ -14,14 +12,12 @@ import contextlib
 import errno
 import os
 import pathlib
-import re
 import secrets
 import shutil
 import stat
 import tempfile
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from ops.foundation.errors import PathEscapesRootError
 from ops.foundation.listings import (
     FileInfo,
     cleanup_old_files,
@@ -29,6 +25,7 @@ from ops.foundation.listings import (
     find_files,
     get_file_info,
 )
+from ops.foundation.paths import StrPath, safe_join
 from ops.foundation.watching import ChangeKind, DirectoryWatch, FileChange, watch_directory
 
 if TYPE_CHECKING:
@@ -58,7 +55,6 @@ __all__ = [
     "watch_directory",
 ]
 
-StrPath: TypeAlias = "str | os.PathLike[str]"
 Durability: TypeAlias = Literal["none", "file", "full"]
 
 _MODES = {"w", "wt", "x", "xt", "wb", "xb"}
@@ -274,56 +270,3 @@ def temporary_directory(
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-_DRIVE = re.compile(r"[A-Za-z]:")
-_WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {
-    f"{p}{i}" for p in ("COM", "LPT") for i in range(10)
-}
-
-
-def safe_join(base: StrPath, name: StrPath) -> pathlib.Path:
-    r"""Return *base*/*name*, or raise `PathEscapesRootError` when that could lie outside *base*.
-
-    Refused on every system, so that data written here can be read there: absolute names, `..`,
-    NUL, drive letters, backslashes that hide any of these, Windows device names, the empty name,
-    and links below *base* that lead outside. *base* itself may be reached through links.
-
-    The check holds for the moment of the call: it is no defence against somebody who may write
-    into *base* and swaps a folder for a link later.
-    """
-    text = os.fspath(name)
-    parts = re.split(r"[/\\]", text)
-    reason = _escape_reason(text, parts)
-    if reason:
-        raise PathEscapesRootError(
-            f"{text!r} is refused as a name below {os.fspath(base)!r}: {reason}."
-        )
-    # An inner link is only seen by resolving; the base is resolved alike, so its own links cancel.
-    path = pathlib.Path(base, *text.split("/"))
-    root = os.path.realpath(base)
-    real = os.path.realpath(path)
-    if real == root or not real.startswith(root.rstrip(os.sep) + os.sep):
-        reason = "it names the folder itself" if real == root else f"a link leads to {real!r}"
-        raise PathEscapesRootError(
-            f"{text!r} is refused as a name below {os.fspath(base)!r}: {reason}."
-        )
-    return path
-
-
-def _escape_reason(text: str, parts: list[str]) -> str | None:
-    if not text.strip("/\\. "):
-        return "it is empty or made of dots" if ".." not in parts else "it has '..'"
-    if "\0" in text:
-        return "it has a NUL byte"
-    if not parts[0]:
-        return "it is absolute"
-    for part in parts:
-        if _DRIVE.match(part):
-            return "it has a drive letter"
-        # Windows drops trailing dots and spaces, so ".. " is ".." there.
-        if part.rstrip(". ") == "" and part.strip().startswith(".."):
-            return "it has '..'"
-        if part.split(".")[0].rstrip().upper() in _WINDOWS_DEVICES:
-            return "it is a device name on Windows"
-    return None

@@ -28,7 +28,7 @@ from ops.foundation.passwords import hash_password, needs_rehash, verify_passwor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ops.foundation.files import StrPath
+    from ops.foundation.paths import StrPath
 
 __all__ = [
     "HashAlgorithm",

@@ -15,7 +15,7 @@ from ops.foundation import instants
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ops.foundation.files import StrPath
+    from ops.foundation.paths import StrPath
 
 __all__ = ["FileInfo", "cleanup_old_files", "copy_with_progress", "find_files", "get_file_info"]
 

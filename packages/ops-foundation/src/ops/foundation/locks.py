@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ops.foundation.files import StrPath
+    from ops.foundation.paths import StrPath
 
 __all__ = [
     "FileLock",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable
 
-    from ops.foundation.files import StrPath
+    from ops.foundation.paths import StrPath
 
 __all__ = ["OptimisticLock"]
 

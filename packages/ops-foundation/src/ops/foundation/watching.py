@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from types import TracebackType
 
-    from ops.foundation.files import StrPath
+    from ops.foundation.paths import StrPath
 
 __all__ = ["ChangeKind", "DirectoryWatch", "FileChange", "watch_directory"]
 
