@@ -130,6 +130,13 @@ def contracts(session: nox.Session) -> None:
     session.run("pytest", "tests/contracts", "tests/suite", *session.posargs)
 
 
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Break one line after the other and check that a test fails each time (see tests/mutants)."""
+    install(session, *everything())
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
 @nox.session
 def coexist(session: nox.Session) -> None:
     """Check that our wheels live beside the PyPI distribution `ops`, which owns ops/__init__.py."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from tests.disk_events import DiskEvents
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
@@ -73,3 +74,13 @@ def fault_record(
     """The record of the package whose test asks."""
     package = request.path.relative_to(Path(__file__).parent).parts[0]
     return fault_records.setdefault(package, {})
+
+
+@pytest.fixture
+def disk_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiskEvents:
+    """What is flushed, renamed, linked, removed and truncated below tmp_path, in order."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("names of open files are found in /proc/self/fd")
+    events = DiskEvents(tmp_path)
+    events.record_calls_of(monkeypatch)
+    return events

@@ -71,6 +71,39 @@ def test_exclusive_mode_refuses_what_appeared_meanwhile(tmp_path):
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_link_to_a_folder_whose_name_begins_like_the_base_is_refused(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base2").mkdir()
+    (tmp_path / "base/link").symlink_to(tmp_path / "base2")
+    with pytest.raises(ValueError, match="a link leads to"):
+        safe_join(tmp_path / "base", "link/x")
+
+
+@pytest.mark.parametrize(
+    ("durable", "lines"),
+    [
+        ("none", ["rename a~ -> a"]),
+        ("file", ["sync a~", "rename a~ -> a"]),
+        ("full", ["sync a~", "rename a~ -> a", "sync ."]),
+    ],
+)
+def test_the_content_is_flushed_before_the_name_and_the_name_before_the_call_returns(
+    tmp_path, disk_events, durable, lines
+):
+    with atomic_write(tmp_path / "a", durable=durable) as file:
+        file.write("x" * 100)
+    assert disk_events.lines == lines
+    assert [event.size for event in disk_events.of("sync") if event.path == "a~"] == [100] * (
+        durable != "none"
+    )
+
+
+def test_an_exclusive_write_is_flushed_before_it_has_its_name(tmp_path, disk_events):
+    with atomic_write(tmp_path / "a", "x", durable="full") as file:
+        file.write("x")
+    assert disk_events.lines == ["sync a~", "link a~ -> a", "remove a~", "sync ."]
+
+
 KILLED = """
 import os, signal, sys
 from ops.foundation import atomic_write
