@@ -53,55 +53,55 @@ class CacheErrorCode(StrEnum):
 class CacheError(OpsError):
     """A cache could not do what was asked."""
 
-    default_code = CacheErrorCode.CACHE_ERROR
+    default_code: StrEnum = CacheErrorCode.CACHE_ERROR
 
 
 class ValueTooLargeError(CacheError, ValueError):
     """One value is larger than everything the cache may hold; nothing was stored or evicted."""
 
-    default_code = CacheErrorCode.VALUE_TOO_LARGE
+    default_code: StrEnum = CacheErrorCode.VALUE_TOO_LARGE
 
 
 class UncacheableCallError(CacheError, TypeError):
     """An argument has no content digest, so a call with it cannot be recognised again."""
 
-    default_code = CacheErrorCode.UNCACHEABLE_CALL
+    default_code: StrEnum = CacheErrorCode.UNCACHEABLE_CALL
 
 
 class CacheClosedError(CacheError, ValueError):
     """The object was closed; it takes nothing more."""
 
-    default_code = CacheErrorCode.CLOSED
+    default_code: StrEnum = CacheErrorCode.CLOSED
 
 
 class InvalidKeyError(CacheError, TypeError):
     """A key is no plain value, so it cannot be recognised in another process."""
 
-    default_code = CacheErrorCode.INVALID_KEY
+    default_code: StrEnum = CacheErrorCode.INVALID_KEY
 
 
 class CacheFullError(CacheError, OSError):
     """The disk takes no more, also after old entries were dropped; the value was not stored."""
 
-    default_code = CacheErrorCode.FULL
+    default_code: StrEnum = CacheErrorCode.FULL
 
 
 class ReadOnlyCacheError(CacheError, OSError):
     """The folder of the cache cannot be written to; reading works."""
 
-    default_code = CacheErrorCode.READ_ONLY
+    default_code: StrEnum = CacheErrorCode.READ_ONLY
 
 
 class UnsuitableFolderError(CacheError, OSError):
     """A disk cache cannot work in this folder or on this system."""
 
-    default_code = CacheErrorCode.UNSUITABLE_FOLDER
+    default_code: StrEnum = CacheErrorCode.UNSUITABLE_FOLDER
 
 
 class CacheUnavailableError(CacheError, ConnectionError):
     """The server of a cache cannot be reached, or refuses to serve."""
 
-    default_code = CacheErrorCode.UNAVAILABLE
+    default_code: StrEnum = CacheErrorCode.UNAVAILABLE
 
 
 class CorruptEntryWarning(UserWarning):

@@ -26,8 +26,8 @@ class Change:
     __slots__ = ("overlaps", "users")
 
     def __init__(self) -> None:
-        self.users = 0
-        self.overlaps = False
+        self.users: int = 0
+        self.overlaps: bool = False
 
 
 class Front:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import redis
+    from redis.commands.core import Script
 
 __all__ = ["Lease", "Leases"]
 
@@ -52,10 +53,10 @@ class Leases:
         self.counter = counter
         self.milliseconds = milliseconds
         self.unreachable = unreachable
-        self.set_once = client.register_script(_TAKE)
-        self.store = client.register_script(_STORE)
-        self.renew = client.register_script(_RENEW)
-        self.release = client.register_script(_RELEASE)
+        self.set_once: Script = client.register_script(_TAKE)
+        self.store: Script = client.register_script(_STORE)
+        self.renew: Script = client.register_script(_RENEW)
+        self.release: Script = client.register_script(_RELEASE)
 
     def take(self, key: bytes) -> Lease | None:
         """Return the lease on *key*, or None while somebody else holds it."""

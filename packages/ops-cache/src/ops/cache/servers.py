@@ -41,7 +41,7 @@ class Server:
         )
         parts = urlsplit(url)  # without the password
         place = f"{parts.hostname or ''}:{parts.port or ''}".rstrip(":")
-        self.address = f"{parts.scheme}://{place}{parts.path}"
+        self.address: str = f"{parts.scheme}://{place}{parts.path}"
         self._degrades = degrades
         self._is_down = False
 
@@ -67,6 +67,9 @@ class Server:
 
 class Counts:
     """Counters that threads share, and the views of one cache."""
+
+    hits: int
+    misses: int
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()

@@ -43,9 +43,9 @@ class StaleStore:
         self._mutex = threading.Lock()
         self._computing: set[Any] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them only weakly
-        self.clear = store.clear
-        self.delete = store.delete
-        self.get_stats = store.get_stats
+        self.clear: Any = store.clear
+        self.delete: Any = store.delete
+        self.get_stats: Any = store.get_stats
         in_children(self, StaleStore.forget_other_threads)
 
     def forget_other_threads(self) -> None:

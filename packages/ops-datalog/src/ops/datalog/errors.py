@@ -43,13 +43,13 @@ class DataLogErrorCode(StrEnum):
 class DataLogError(OpsError):
     """The base of all errors of ops.datalog."""
 
-    default_code = DataLogErrorCode.DATA_LOG_ERROR
+    default_code: StrEnum = DataLogErrorCode.DATA_LOG_ERROR
 
 
 class LoggerStopped(DataLogError, RuntimeError):  # noqa: N818 - the field's name
     """The logger was stopped; nothing was logged."""
 
-    default_code = DataLogErrorCode.LOGGER_STOPPED
+    default_code: StrEnum = DataLogErrorCode.LOGGER_STOPPED
 
 
 class SaverError(DataLogError, RuntimeError):
@@ -59,28 +59,28 @@ class SaverError(DataLogError, RuntimeError):
     nothing; the put after that goes on.
     """
 
-    default_code = DataLogErrorCode.SAVER_FAILED
+    default_code: StrEnum = DataLogErrorCode.SAVER_FAILED
 
 
 class LogExistsError(DataLogError, FileExistsError):
     """The folder holds a log already."""
 
-    default_code = DataLogErrorCode.LOG_EXISTS
+    default_code: StrEnum = DataLogErrorCode.LOG_EXISTS
 
 
 class LogNotFoundError(DataLogError, FileNotFoundError):
     """The folder holds no log."""
 
-    default_code = DataLogErrorCode.LOG_NOT_FOUND
+    default_code: StrEnum = DataLogErrorCode.LOG_NOT_FOUND
 
 
 class LogFormatError(DataLogError, ValueError):
     """A file is no segment of ops.datalog, or was written by a newer version."""
 
-    default_code = DataLogErrorCode.LOG_FORMAT
+    default_code: StrEnum = DataLogErrorCode.LOG_FORMAT
 
 
 class InvalidPackageError(DataLogError, ValueError):
     """Source, time or data of a message is not acceptable; nothing was logged."""
 
-    default_code = DataLogErrorCode.INVALID_PACKAGE
+    default_code: StrEnum = DataLogErrorCode.INVALID_PACKAGE

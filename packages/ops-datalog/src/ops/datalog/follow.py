@@ -82,7 +82,7 @@ class Cursor:
     """How far the segments of one writer were read; `sequence` is the last frame that was seen."""
 
     def __init__(self, sequence: int = 0) -> None:
-        self.sequence = sequence
+        self.sequence: int = sequence
         self._offsets: dict[str, int] = {}
 
     def grown(self, segments: list[Path]) -> Iterator[Run]:

@@ -40,7 +40,7 @@ class Keeper:
         self._guard = threading.Lock()
         self._ending = False
         self._process: subprocess.Popen[bytes] | None = self._launch()
-        self.restarts = 0
+        self.restarts: int = 0
         self._thread = threading.Thread(target=self._keep, name="ops.datalog.keeper", daemon=True)
         self._thread.start()
 

@@ -33,9 +33,9 @@ class LogPackage:
         time_stamp: Any = None,
         serialized_data: Any = None,
     ) -> None:
-        self.source_id = source_id
-        self.timestamp = time_stamp if timestamp is None else timestamp
-        self.data = serialized_data if data is None else data
+        self.source_id: Any = source_id
+        self.timestamp: Any = time_stamp if timestamp is None else timestamp
+        self.data: Any = serialized_data if data is None else data
         if self.timestamp is None or self.data is None:
             raise InvalidPackageError("A LogPackage needs source_id, timestamp and data.")
 

@@ -63,8 +63,9 @@ class ChunkRun:
 
     def __init__(self, path: Path, chunk: np.void, after: int, report: LogReport) -> None:
         self._path, self._chunk, self._after, self._report = path, chunk, after, report
-        self.first, self.last = int(chunk["first"]), int(chunk["last"])
-        self.messages = int(chunk["messages"])
+        self.first: int = int(chunk["first"])
+        self.last: int = int(chunk["last"])
+        self.messages: int = int(chunk["messages"])
 
     def has(self, source: int) -> bool:
         """Tell whether messages of *source* are in it."""
@@ -113,7 +114,9 @@ class TailRun:
     def __init__(self, frames: Frames) -> None:
         self._frames, self._table = frames, messages_of(frames)
         times = self._table.times
-        self.messages = len(times)
+        self.messages: int = len(times)
+        self.first: int
+        self.last: int
         self.first, self.last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
 
     def has(self, source: int) -> bool:

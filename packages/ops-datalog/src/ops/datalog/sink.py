@@ -68,10 +68,10 @@ class LogSink:
         self._sync_each, self._checksum, self._pause = sync_each, checksum, pause
         self._writer: Writer | None = None
         #: Messages that were lost to a full disk in this process (on_full="drop").
-        self.dropped = 0
+        self.dropped: int = 0
         #: Puts that had to wait for room in this process (on_full="block"), and for how long.
-        self.blocked = 0
-        self.blocked_seconds = 0.0
+        self.blocked: int = 0
+        self.blocked_seconds: float = 0.0
         self.log = self._log_first
 
     def put(self, item: LogPackage, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - the signature of a queue

@@ -37,7 +37,7 @@ class LogState:
         try:
             if os.fstat(fd).st_size < _BYTES:
                 os.posix_fallocate(fd, 0, _BYTES)
-            self.words = memoryview(mmap.mmap(fd, _BYTES)).cast("Q")
+            self.words: memoryview[int] = memoryview(mmap.mmap(fd, _BYTES)).cast("Q")
         finally:
             os.close(fd)
 

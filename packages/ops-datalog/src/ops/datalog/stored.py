@@ -130,7 +130,9 @@ class StoredRun:
 
     def __init__(self, entries: list[Entry], archive: Path | None, report: LogReport) -> None:
         self._entries, self._archive, self._report = entries, archive, report
-        self.first, self.last, self.messages = entries[0].time, entries[-1].time, len(entries)
+        self.first: int = entries[0].time
+        self.last: int = entries[-1].time
+        self.messages: int = len(entries)
 
     def has(self, source: int) -> bool:
         """Tell whether messages of *source* are in it."""
@@ -193,8 +195,9 @@ class ColumnarRun:
         self._archive, self._source, self._report = archive, source, report
         with _arrays(archive) as columns:
             times = columns["times"]
-        self.first, self.last = int(times.min()), int(times.max())
-        self.messages = len(times)
+        self.first: int = int(times.min())
+        self.last: int = int(times.max())
+        self.messages: int = len(times)
 
     def has(self, source: int) -> bool:
         """Tell whether messages of *source* are in it."""

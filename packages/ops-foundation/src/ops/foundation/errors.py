@@ -110,11 +110,13 @@ class OpsError(Exception):
         suggestions: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
-        self.message = text_of(message)
-        self.code = self.default_code if code is None else code
-        self.context = ErrorContext() if context is None else context
+        self.message: str = text_of(message)
+        self.code: StrEnum = self.default_code if code is None else code
+        self.context: ErrorContext = ErrorContext() if context is None else context
         # One sentence is a sequence of sentences by mistake: each letter would be one.
-        self.suggestions = (suggestions,) if isinstance(suggestions, str) else tuple(suggestions)
+        self.suggestions: tuple[str, ...] = (
+            (suggestions,) if isinstance(suggestions, str) else tuple(suggestions)
+        )
 
     @property
     def error_code(self) -> StrEnum:
@@ -192,19 +194,19 @@ def _rebuild(cls: type[OpsError], args: tuple[Any, ...], state: dict[str, Any]) 
 class ResourceError(OpsError):
     """Something the work needs is not available: memory, disk, a device, a port."""
 
-    default_code = ErrorCode.RESOURCE_ERROR
+    default_code: StrEnum = ErrorCode.RESOURCE_ERROR
 
 
 class ValidationError(OpsError, ValueError):
     """A value is not acceptable; the message says which, where, and what would be."""
 
-    default_code = ErrorCode.VALIDATION_ERROR
+    default_code: StrEnum = ErrorCode.VALIDATION_ERROR
 
 
 class ConflictError(OpsError):
     """What was to be changed has changed since it was read."""
 
-    default_code = ErrorCode.CONFLICT
+    default_code: StrEnum = ErrorCode.CONFLICT
 
     def __init__(
         self, message: str = "", *, expected: object = None, actual: object = None, **kwargs: Any
@@ -217,31 +219,31 @@ class ConflictError(OpsError):
 class LockTimeout(OpsError, TimeoutError):  # noqa: N818 - the field's name, as in filelock
     """A lock was not free within the time that was allowed; nothing was entered."""
 
-    default_code = ErrorCode.LOCK_TIMEOUT
+    default_code: StrEnum = ErrorCode.LOCK_TIMEOUT
 
 
 class DeadlineExceededError(OpsError, TimeoutError):
     """Work did not end within the time that was allowed."""
 
-    default_code = ErrorCode.DEADLINE_EXCEEDED
+    default_code: StrEnum = ErrorCode.DEADLINE_EXCEEDED
 
 
 class SelfDeadlockError(OpsError, RuntimeError):
     """This thread would wait for ever for a lock that it holds itself through another object."""
 
-    default_code = ErrorCode.SELF_DEADLOCK
+    default_code: StrEnum = ErrorCode.SELF_DEADLOCK
 
 
 class PathEscapesRootError(OpsError, ValueError):
     """A name would lead outside the folder that must contain it."""
 
-    default_code = ErrorCode.PATH_ESCAPES_ROOT
+    default_code: StrEnum = ErrorCode.PATH_ESCAPES_ROOT
 
 
 class MissingExtraError(OpsError, ImportError):
     """An optional dependency is not installed; the message has the line that installs it."""
 
-    default_code = ErrorCode.MISSING_EXTRA
+    default_code: StrEnum = ErrorCode.MISSING_EXTRA
 
     def __init__(self, module: str, extra: str, **kwargs: Any) -> None:
         super().__init__(
@@ -249,7 +251,7 @@ class MissingExtraError(OpsError, ImportError):
             suggestions=(f'Install it with: pip install "{extra}"',),
             **kwargs,
         )
-        self.name = module
+        self.name: str | None = module
         self.extra = extra
 
 

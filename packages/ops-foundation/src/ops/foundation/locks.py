@@ -87,8 +87,8 @@ class FileLock:
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path = os.fspath(path)
-        self.timeout = checked_timeout(timeout)
+        self.path: str = os.fspath(path)
+        self.timeout: float | None = checked_timeout(timeout)
         self._sleep = sleep
         self._clock = clock
         # Between threads that share this object; not an RLock, which knows threads by number.

@@ -31,7 +31,7 @@ class OptimisticLock:
     """
 
     def __init__(self, path: StrPath | None = None, *, value: Any = None) -> None:
-        self.path = None if path is None else pathlib.Path(path)
+        self.path: pathlib.Path | None = None if path is None else pathlib.Path(path)
         self._value = value
         self._version = 0
         self._moment = threading.Lock()

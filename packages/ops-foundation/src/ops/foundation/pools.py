@@ -53,7 +53,7 @@ class ThreadPoolManager:
     def __init__(self, max_workers: int | None = None, *, name: str = "ops-pool") -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers={max_workers} must be at least 1.")
-        self.max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
+        self.max_workers: int = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._executor = concurrent.futures.ThreadPoolExecutor(self.max_workers, name)
         self._lock = threading.Lock()
         self._submitted = self._completed = self._failed = self._cancelled = self._active = 0

@@ -26,7 +26,7 @@ class ReadWriteLock:
     """
 
     def __init__(self, timeout: float | None = None) -> None:
-        self.timeout = checked_timeout(timeout)
+        self.timeout: float | None = checked_timeout(timeout)
         self._changed = threading.Condition()
         self._readers = 0
         self._writing = False

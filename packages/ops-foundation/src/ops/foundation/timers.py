@@ -34,7 +34,7 @@ class Timer:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.name = name
-        self.elapsed_seconds = 0.0
+        self.elapsed_seconds: float = 0.0
         self._on_done = on_done
         self._level = level
         self._clock = clock

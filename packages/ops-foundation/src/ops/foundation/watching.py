@@ -86,7 +86,7 @@ class DirectoryWatch:
         kinds: frozenset[ChangeKind],
         poll: float | None,
     ) -> None:
-        self.path = pathlib.Path(folder)
+        self.path: pathlib.Path = pathlib.Path(folder)
         self._callback = callback
         self._recursive = recursive
         self._kinds = kinds

@@ -51,58 +51,62 @@ class MetricsErrorCode(StrEnum):
 class MetricsError(OpsError):
     """The base of every error of this package."""
 
-    default_code = MetricsErrorCode.METRICS_ERROR
+    default_code: StrEnum = MetricsErrorCode.METRICS_ERROR
 
 
 class ParameterError(MetricsError, ValueError):
     """A parameter is missing, unknown or has an impossible value."""
 
-    default_code = MetricsErrorCode.PARAMETER
+    default_code: StrEnum = MetricsErrorCode.PARAMETER
 
 
 class ObjectNotFound(MetricsError, KeyError):  # noqa: N818 - the name of the specification
     """A storage has nothing under the name that was asked for."""
 
-    default_code = MetricsErrorCode.OBJECT_NOT_FOUND
+    default_code: StrEnum = MetricsErrorCode.OBJECT_NOT_FOUND
 
     # KeyError would show the repr of its argument.
-    __str__ = OpsError.__str__
+    def __str__(self) -> str:
+        return OpsError.__str__(self)
 
 
 class ObjectExists(MetricsError, FileExistsError):  # noqa: N818 - twin of ObjectNotFound
     """A create-once put found that the name is taken; nothing was changed."""
 
-    default_code = MetricsErrorCode.OBJECT_EXISTS
+    default_code: StrEnum = MetricsErrorCode.OBJECT_EXISTS
 
-    __str__ = OpsError.__str__
+    def __str__(self) -> str:
+        return OpsError.__str__(self)
 
 
 class ShipConflict(MetricsError, FileExistsError):  # noqa: N818 - twin of ObjectExists
     """The destination holds other content under a name that we were about to create."""
 
-    default_code = MetricsErrorCode.SHIP_CONFLICT
+    default_code: StrEnum = MetricsErrorCode.SHIP_CONFLICT
 
-    __str__ = OpsError.__str__
+    def __str__(self) -> str:
+        return OpsError.__str__(self)
 
 
 class StorageError(MetricsError, OSError):
     """A storage or service did not do what it was asked, however often it was asked."""
 
-    default_code = MetricsErrorCode.STORAGE
+    default_code: StrEnum = MetricsErrorCode.STORAGE
 
-    __str__ = OpsError.__str__
+    def __str__(self) -> str:
+        return OpsError.__str__(self)
 
 
 class PutOnlyError(MetricsError, NotImplementedError):
     """This storage takes objects and gives none back."""
 
-    default_code = MetricsErrorCode.PUT_ONLY
+    default_code: StrEnum = MetricsErrorCode.PUT_ONLY
 
 
 class StateError(MetricsError, RuntimeError):
     """What is on disk, or what was added before, does not allow this."""
 
-    default_code = MetricsErrorCode.STATE
+    default_code: StrEnum = MetricsErrorCode.STATE
 
 
 class OutboxFull(StateError):  # noqa: N818 - twin of queue.Full
@@ -112,4 +116,4 @@ class OutboxFull(StateError):  # noqa: N818 - twin of queue.Full
 class BrokenTarballError(MetricsError, ValueError):
     """A tarball is damaged, unsafe or over the limits; the message names it and says why."""
 
-    default_code = MetricsErrorCode.BROKEN_TARBALL
+    default_code: StrEnum = MetricsErrorCode.BROKEN_TARBALL

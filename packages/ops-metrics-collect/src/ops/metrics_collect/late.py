@@ -11,7 +11,7 @@ import csv
 import json
 import pathlib
 import re
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.metrics_collect.csv_parts import read_lines
@@ -35,13 +35,13 @@ class FreshCollector:
     def __init__(
         self, collector: Collector, primary_key: str, known: set[str], keys_path: pathlib.Path
     ) -> None:
-        self.key = collector.key
-        self.version = collector.version
+        self.key: str = collector.key
+        self.version: str = collector.version
         self.primary_key = primary_key
-        self.kwargs = collector.kwargs
+        self.kwargs: dict[str, Any] = collector.kwargs
         self.since: dt.datetime | None = collector.since
         self.until: dt.datetime | None = collector.until
-        self.fresh_rows = 0
+        self.fresh_rows: int = 0
         self._collector = collector
         self._known = known
         self._keys_path = keys_path

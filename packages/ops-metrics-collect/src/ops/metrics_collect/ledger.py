@@ -119,7 +119,7 @@ class Ledger(AnyLedger):
     """The ledger in the file *path*; any number of processes may use it at once."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = pathlib.Path(path)
+        self.path: pathlib.Path = pathlib.Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._make()

@@ -72,7 +72,7 @@ class Outbox:
         max_age: dt.timedelta | None = None,
         clock: Callable[[], dt.datetime] = now,
     ) -> None:
-        self.path = pathlib.Path(path)
+        self.path: pathlib.Path = pathlib.Path(path)
         self.max_attempts = max_attempts
         self.max_bytes = max_bytes
         self.max_age = max_age

@@ -60,7 +60,7 @@ class Workspace:
             _sweep(place)
         self._owner = os.getpid()
         while True:
-            self.path = pathlib.Path(tempfile.mkdtemp(_SUFFIX, prefix, place))
+            self.path: pathlib.Path = pathlib.Path(tempfile.mkdtemp(_SUFFIX, prefix, place))
             self._lock = None
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 self._lock = _locked(self.path)

@@ -61,7 +61,8 @@ class MemoryHealthCheck:
         critical: bool = True,
         usage: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
-        self.name, self.critical = name, critical
+        self.name: str = name
+        self.critical: bool = critical
         self._thresholds = _Thresholds(warning_threshold, critical_threshold)
         self._usage = usage
 
@@ -86,7 +87,8 @@ class DiskHealthCheck:
         *,
         critical: bool = True,
     ) -> None:
-        self.name, self.critical = name, critical
+        self.name: str = name
+        self.critical: bool = critical
         self._path = path
         self._thresholds = _Thresholds(warning_threshold, critical_threshold)
 
@@ -103,7 +105,8 @@ class ComponentHealthCheck:
     """Asks a component that has `health_check()` or `is_healthy` (a value or a method)."""
 
     def __init__(self, name: str, component: object, *, critical: bool = True) -> None:
-        self.name, self.critical = name, critical
+        self.name: str = name
+        self.critical: bool = critical
         if not (hasattr(component, "health_check") or hasattr(component, "is_healthy")):
             raise ValidationError(
                 f"{type(component).__name__} has neither health_check() nor is_healthy."
@@ -125,7 +128,8 @@ class CallableHealthCheck:
     """Asks a function that returns a bool, a HealthStatus, or a dict with a status."""
 
     def __init__(self, name: str, function: Callable[[], object], *, critical: bool = True) -> None:
-        self.name, self.critical = name, critical
+        self.name: str = name
+        self.critical: bool = critical
         self._function = function
 
     def run(self) -> Finding:
@@ -142,7 +146,8 @@ class StorageHealthCheck:
     def __init__(
         self, name: str, storage: Any, *, critical: bool = True, prefix: str = ".health"
     ) -> None:
-        self.name, self.critical = name, critical
+        self.name: str = name
+        self.critical: bool = critical
         self._storage, self._prefix = storage, prefix
 
     def run(self) -> Finding:

@@ -37,22 +37,22 @@ class ObserveErrorCode(StrEnum):
 class ObserveError(OpsError):
     """The base of the errors of this package."""
 
-    default_code = ObserveErrorCode.OBSERVE_ERROR
+    default_code: StrEnum = ObserveErrorCode.OBSERVE_ERROR
 
 
 class AuditChainError(ObserveError, ValueError):
     """The hash chain of an audit file does not hold; the message names the first bad entry."""
 
-    default_code = ObserveErrorCode.AUDIT_CHAIN_BROKEN
+    default_code: StrEnum = ObserveErrorCode.AUDIT_CHAIN_BROKEN
 
 
 class MetricValueError(ObserveError, ValueError):
     """A measurement is NaN or infinite."""
 
-    default_code = ObserveErrorCode.METRIC_VALUE
+    default_code: StrEnum = ObserveErrorCode.METRIC_VALUE
 
 
 class SignatureError(ObserveError, TypeError):
     """A callback takes another number of arguments than it would be given."""
 
-    default_code = ObserveErrorCode.CALLBACK_SIGNATURE
+    default_code: StrEnum = ObserveErrorCode.CALLBACK_SIGNATURE

@@ -22,11 +22,12 @@ from ops.foundation.logs import get_logger
 from ops.observe.errors import SignatureError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Coroutine, Mapping
 
 __all__ = ["Event", "EventEmitter", "EventEmitterProtocol", "Subscription", "get_event_emitter"]
 
-logger = get_logger("ops.observe")
+logger: logging.Logger = get_logger("ops.observe")
 
 ANY = "*"
 

@@ -17,11 +17,12 @@ from ops.foundation.logs import get_logger
 from ops.observe.errors import SignatureError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Mapping
 
 __all__ = ["HooksManager", "get_hooks_manager"]
 
-logger = get_logger("ops.observe")
+logger: logging.Logger = get_logger("ops.observe")
 
 Callback: TypeAlias = "Callable[..., Any]"
 _C = TypeVar("_C", bound="Callable[..., Any]")

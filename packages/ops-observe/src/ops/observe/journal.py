@@ -62,7 +62,7 @@ class Journal:
             raise ValidationError(
                 f"max_bytes and keep must be at least 1, or None: {max_bytes}, {keep}."
             )
-        self.path = Path(path).absolute()
+        self.path: Path = Path(path).absolute()
         self._max_bytes, self._keep = max_bytes, keep
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
 

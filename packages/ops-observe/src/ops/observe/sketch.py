@@ -64,9 +64,9 @@ class Sketch:
 
     def __init__(self) -> None:
         self.buckets: dict[int, int] = {}
-        self.total = 0.0
-        self.minimum = math.inf
-        self.maximum = -math.inf
+        self.total: float = 0.0
+        self.minimum: float = math.inf
+        self.maximum: float = -math.inf
 
     def add(self, value: float) -> None:
         """Count *value*; NaN and infinities are refused and change nothing."""

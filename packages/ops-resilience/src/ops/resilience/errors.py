@@ -44,13 +44,13 @@ class ResilienceErrorCode(StrEnum):
 class ResilienceError(OpsError):
     """The base of all errors of ops.resilience."""
 
-    default_code = ResilienceErrorCode.RESILIENCE_ERROR
+    default_code: StrEnum = ResilienceErrorCode.RESILIENCE_ERROR
 
 
 class RetryError(ResilienceError):
     """Every attempt failed. `last_exception` (also the cause) and `attempts` say how."""
 
-    default_code = ResilienceErrorCode.RETRIES_EXHAUSTED
+    default_code: StrEnum = ResilienceErrorCode.RETRIES_EXHAUSTED
 
     def __init__(self, last_exception: BaseException, attempts: int, **kwargs: Any) -> None:
         times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
@@ -58,13 +58,13 @@ class RetryError(ResilienceError):
         super().__init__(f"Gave up after {times}; the last error was {shown}", **kwargs)
         self.last_exception = last_exception
         self.attempts = attempts
-        self.__cause__ = last_exception
+        self.__cause__: BaseException | None = last_exception
 
 
 class CircuitOpenError(ResilienceError, ConnectionError):
     """The circuit is open: the call was not made. `retry_after` is in seconds."""
 
-    default_code = ResilienceErrorCode.CIRCUIT_OPEN
+    default_code: StrEnum = ResilienceErrorCode.CIRCUIT_OPEN
 
     def __init__(self, message: str, *, retry_after: float = 0.0, **kwargs: Any) -> None:
         super().__init__(message, **kwargs)
@@ -74,19 +74,19 @@ class CircuitOpenError(ResilienceError, ConnectionError):
 class RateLimitTimeout(ResilienceError, TimeoutError):  # noqa: N818 - the field's name
     """There was no token, or no free place, within the time that was allowed."""
 
-    default_code = ResilienceErrorCode.RATE_LIMIT_TIMEOUT
+    default_code: StrEnum = ResilienceErrorCode.RATE_LIMIT_TIMEOUT
 
 
 class HTTPError(ResilienceError, OSError):
     """A request got no usable reply."""
 
-    default_code = ResilienceErrorCode.HTTP_ERROR
+    default_code: StrEnum = ResilienceErrorCode.HTTP_ERROR
 
 
 class HTTPStatusError(HTTPError):
     """The reply's status is not 2xx. `url` has no credentials; `body` is the start of the reply."""
 
-    default_code = ResilienceErrorCode.HTTP_STATUS
+    default_code: StrEnum = ResilienceErrorCode.HTTP_STATUS
 
     def __init__(
         self,
@@ -107,4 +107,4 @@ class HTTPStatusError(HTTPError):
 class DownloadError(HTTPError):
     """A download ended early, changed on the way, or has another checksum than expected."""
 
-    default_code = ResilienceErrorCode.DOWNLOAD_FAILED
+    default_code: StrEnum = ResilienceErrorCode.DOWNLOAD_FAILED

@@ -37,7 +37,7 @@ class RetriedError(Exception):
     def __init__(self, error: HTTPError) -> None:
         super().__init__(str(error))
         self.error = error
-        self.retry_after = getattr(error, "retry_after", None)
+        self.retry_after: Any | None = getattr(error, "retry_after", None)
 
 
 def retry_config(retries: int | RetryConfig) -> RetryConfig:

@@ -48,25 +48,25 @@ class SerializeErrorCode(StrEnum):
 class SerializeError(OpsError, ValueError):
     """The base of every error of ops.serialize."""
 
-    default_code = SerializeErrorCode.SERIALIZE_ERROR
+    default_code: StrEnum = SerializeErrorCode.SERIALIZE_ERROR
 
 
 class CorruptDataError(SerializeError):
     """The bytes are damaged, cut off, or were never written by ops.serialize."""
 
-    default_code = SerializeErrorCode.CORRUPT_DATA
+    default_code: StrEnum = SerializeErrorCode.CORRUPT_DATA
 
 
 class FutureVersionError(SerializeError):
     """The data was written by a newer version of the format than this one reads."""
 
-    default_code = SerializeErrorCode.FUTURE_VERSION
+    default_code: StrEnum = SerializeErrorCode.FUTURE_VERSION
 
 
 class UntrustedDataError(SerializeError, pickle.UnpicklingError):
     """The stream would import something that the trust policy does not allow; nothing ran."""
 
-    default_code = SerializeErrorCode.UNTRUSTED_DATA
+    default_code: StrEnum = SerializeErrorCode.UNTRUSTED_DATA
 
     def __init__(self, module: str, name: str, **kwargs: Any) -> None:
         super().__init__(
@@ -86,25 +86,25 @@ class UntrustedDataError(SerializeError, pickle.UnpicklingError):
 class SignatureError(SerializeError):
     """The data has no signature, or one that another key made; nothing was unpickled."""
 
-    default_code = SerializeErrorCode.BAD_SIGNATURE
+    default_code: StrEnum = SerializeErrorCode.BAD_SIGNATURE
 
 
 class TooLargeError(SerializeError):
     """The data says that it unpacks to more bytes than the reader allows; nothing was unpacked."""
 
-    default_code = SerializeErrorCode.TOO_LARGE
+    default_code: StrEnum = SerializeErrorCode.TOO_LARGE
 
 
 class UnsupportedTypeError(SerializeError, TypeError):
     """The object cannot be held, or digested, without losing something."""
 
-    default_code = SerializeErrorCode.UNSUPPORTED_TYPE
+    default_code: StrEnum = SerializeErrorCode.UNSUPPORTED_TYPE
 
 
 class ConfigError(SerializeError):
     """A YAML configuration is wrong; *path* is the place in the data, *line* counts from 1."""
 
-    default_code = SerializeErrorCode.BAD_CONFIG
+    default_code: StrEnum = SerializeErrorCode.BAD_CONFIG
 
     def __init__(
         self,

@@ -49,52 +49,52 @@ class ShmErrorCode(StrEnum):
 class ShmError(OpsError):
     """The base of all errors of ops.shm."""
 
-    default_code = ShmErrorCode.SHM_ERROR
+    default_code: StrEnum = ShmErrorCode.SHM_ERROR
 
 
 class SegmentExistsError(ShmError, FileExistsError):
     """A segment of this name exists already."""
 
-    default_code = ShmErrorCode.SEGMENT_EXISTS
+    default_code: StrEnum = ShmErrorCode.SEGMENT_EXISTS
 
 
 class SegmentNotFoundError(ShmError, FileNotFoundError):
     """No segment of this name exists."""
 
-    default_code = ShmErrorCode.SEGMENT_NOT_FOUND
+    default_code: StrEnum = ShmErrorCode.SEGMENT_NOT_FOUND
 
 
 class SegmentFormatError(ShmError, ValueError):
     """The file is no segment of ops.shm, or was made by a newer version."""
 
-    default_code = ShmErrorCode.SEGMENT_FORMAT
+    default_code: StrEnum = ShmErrorCode.SEGMENT_FORMAT
 
 
 class UnsupportedArrayError(ShmError, TypeError):
     """The prototype holds references or needs more header space than there is."""
 
-    default_code = ShmErrorCode.UNSUPPORTED_ARRAY
+    default_code: StrEnum = ShmErrorCode.UNSUPPORTED_ARRAY
 
 
 class NotConnectedError(ShmError, RuntimeError):
     """The array is not connected to its segment in this process."""
 
-    default_code = ShmErrorCode.NOT_CONNECTED
+    default_code: StrEnum = ShmErrorCode.NOT_CONNECTED
 
 
 class DeadlockError(ShmError, RuntimeError):
     """This thread holds the lock already, through another object."""
 
-    default_code = ShmErrorCode.DEADLOCK
+    default_code: StrEnum = ShmErrorCode.DEADLOCK
 
 
 class OwnerDiedError(ShmError):
     """A process died while it was writing; the array may hold part of that write."""
 
-    default_code = ShmErrorCode.OWNER_DIED
+    default_code: StrEnum = ShmErrorCode.OWNER_DIED
 
 
 class ViewChangedError(ShmError):
     """Somebody wrote while a zero-copy view was open; what was computed from it must be dropped."""
 
-    default_code = ShmErrorCode.VIEW_CHANGED
+    default_code: StrEnum = ShmErrorCode.VIEW_CHANGED

@@ -71,6 +71,13 @@ class RobustLock:
     """The lock of one attached segment; `words` is its header as unsigned 64-bit words."""
 
     __slots__ = ("_fd", "_instance", "epoch", "name", "owner", "post", "semaphore", "try_", "words")
+    epoch: int
+    name: str
+    owner: int
+    post: Any
+    semaphore: Any
+    try_: Any
+    words: memoryview
 
     def __init__(self, name: str, instance: int, words: memoryview, fd: int) -> None:
         if words[PID_NAMESPACE] != pid_namespace():

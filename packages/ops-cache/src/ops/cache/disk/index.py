@@ -43,7 +43,7 @@ class Index:
     def __init__(self) -> None:
         self.positions: dict[bytes, int] = {}
         self.blobs: dict[bytes, BlobRef] = {}
-        self.blob_bytes = 0
+        self.blob_bytes: int = 0
         self.tag_of: dict[bytes, bytes] = {}
         self._tagged: dict[bytes, set[bytes]] = {}
 

@@ -60,16 +60,23 @@ class Log:
     Every public method takes the mutex, so threads may share a log; each process has its own.
     """
 
+    index: Index
+    tail: int
+    oldest: int
+    hits: int
+    misses: int
+    damaged_bytes: int
+
     def __init__(self, folder: pathlib.Path, max_bytes: int, segment_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.segment_bytes = segment_bytes
-        self.mutex = threading.RLock()
-        self.blobs = BlobFolder(folder / "blobs")
+        self.mutex: threading.RLock = threading.RLock()
+        self.blobs: BlobFolder = BlobFolder(folder / "blobs")
         self.seen_blobs: set[str] = set()  # files whose checksums this process has verified
         self.hits = self.misses = self.damaged = self.evicted = self.damaged_bytes = 0
         salt, read_only = open_folder(folder)
-        self.segments = Segments(folder, salt, read_only=read_only)
-        self.evicting = FileLock(folder / "evict.lock", timeout=0)
+        self.segments: Segments = Segments(folder, salt, read_only=read_only)
+        self.evicting: FileLock = FileLock(folder / "evict.lock", timeout=0)
         self._load()
         keep_over_forks(self)
         in_children(self, Log.reopen)

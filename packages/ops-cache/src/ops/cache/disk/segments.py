@@ -37,10 +37,13 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Segments:
     """Files `00000001.seg` and so on. *current* is the number of the one that is appended to."""
 
+    writer: int
+    reader: int
+
     def __init__(self, folder: pathlib.Path, salt: bytes, *, read_only: bool) -> None:
         self.folder = folder
         self.read_only = read_only
-        self.current = 0
+        self.current: int = 0
         self._salt = salt
         self.writer = self.reader = -1
         self._maps: dict[int, mmap.mmap] = {}

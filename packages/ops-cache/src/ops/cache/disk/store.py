@@ -75,7 +75,7 @@ class DiskCache:
     ) -> None:
         if not max_bytes >= _LEAST_BYTES:  # NaN too
             raise ValidationError(f"max_bytes is at least {_LEAST_BYTES}, not {max_bytes!r}.")
-        self.directory = pathlib.Path(directory).absolute()
+        self.directory: pathlib.Path = pathlib.Path(directory).absolute()
         self._options: dict[str, Any] = {
             "max_bytes": max_bytes,
             "default_ttl": check_ttl(default_ttl),

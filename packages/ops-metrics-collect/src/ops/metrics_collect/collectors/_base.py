@@ -39,7 +39,7 @@ class Collector:
 
     def __init__(self, factory: CollectorFactory, kwargs: Mapping[str, Any]) -> None:
         self._factory = factory
-        self.kwargs = dict(kwargs)
+        self.kwargs: dict[str, Any] = dict(kwargs)
 
     @property
     def key(self) -> str:

@@ -38,14 +38,16 @@ class DataframeActivity(Rollup):
     ) -> None:
         if not by:
             raise ParameterError("DataframeActivity needs at least one column in by=.")
-        self.collections = (collection,)
-        self.keys = dict.fromkeys(by, pa.string())
-        self.row_ids = {collection: (collection, row_id)} if row_id else {}
-        self.columns = frozenset(c for c in (*by, *sums, time, row_id) if c)
+        self.collections: tuple[str, ...] = (collection,)
+        self.keys: Mapping[str, pa.DataType] = dict.fromkeys(by, pa.string())
+        self.row_ids: Mapping[str, tuple[str, str]] = (
+            {collection: (collection, row_id)} if row_id else {}
+        )
+        self.columns: frozenset[str] | None = frozenset(c for c in (*by, *sums, time, row_id) if c)
         self._sums = tuple(sums)
         self._time = time
         spans = (Measure("first", "min", MOMENT), Measure("last", "max", MOMENT))
-        self.measures = (
+        self.measures: tuple[Measure, ...] = (
             Measure("count", "sum", pa.int64()),
             *(Measure(f"{name}_total", "sum", pa.float64()) for name in sums),
             *(spans if time else ()),

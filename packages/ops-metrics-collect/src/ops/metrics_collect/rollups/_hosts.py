@@ -34,15 +34,15 @@ _FACTS = {"serials": "ansible_product_serial", "machine_ids": "ansible_machine_i
 class DataframeMainHost(Rollup):
     """Rollup of `main_host`: each host once, with all that was known of it at any time."""
 
-    collections = ("main_host",)
-    columns = frozenset(
+    collections: tuple[str, ...] = ("main_host",)
+    columns: frozenset[str] | None = frozenset(
         {
             *("host_name", "ansible_host_variable", "organization_name", "inventory_name"),
             *("last_automation", "canonical_facts"),
         }
     )
-    keys = {"host_name": pa.string(), "install_uuid": pa.string()}  # noqa: RUF012 - replaced, never changed
-    measures = (
+    keys: Mapping[str, pa.DataType] = {"host_name": pa.string(), "install_uuid": pa.string()}
+    measures: tuple[Measure, ...] = (
         Measure("last_automation", "max", MOMENT),
         Measure("organizations", "set", SET),
         Measure("inventories", "set", SET),
@@ -68,9 +68,9 @@ class DataframeMainHost(Rollup):
 class DataframeHostMetric(Rollup):
     """Rollup of `main_hostmetric`, the controller's counters, which only grow: the highest count."""
 
-    collections = ("main_hostmetric",)
-    keys = {"host_name": pa.string(), "install_uuid": pa.string()}  # noqa: RUF012 - replaced, never changed
-    measures = (
+    collections: tuple[str, ...] = ("main_hostmetric",)
+    keys: Mapping[str, pa.DataType] = {"host_name": pa.string(), "install_uuid": pa.string()}
+    measures: tuple[Measure, ...] = (
         Measure("first_automation", "min", MOMENT),
         Measure("last_automation", "max", MOMENT),
         Measure("last_deleted", "max", MOMENT),

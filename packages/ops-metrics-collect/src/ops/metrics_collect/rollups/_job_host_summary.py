@@ -45,14 +45,14 @@ class DataframeJobHostSummary(Rollup):
     told of them, their other `names` (of the facts) and their `facts`, as JSON texts.
     """
 
-    collections = ("job_host_summary", "job_host_summary_service", _INDIRECT)
-    row_ids = {  # noqa: RUF012 - replaced, never changed
+    collections: tuple[str, ...] = ("job_host_summary", "job_host_summary_service", _INDIRECT)
+    row_ids: Mapping[str, tuple[str, str]] = {
         # One table of the controller, whichever column chose the rows.
         "job_host_summary": ("job_host_summary", "id"),
         "job_host_summary_service": ("job_host_summary", "id"),
         _INDIRECT: (_INDIRECT, "id"),
     }
-    columns = frozenset(
+    columns: frozenset[str] | None = frozenset(
         {
             *_RAN,
             *("id", "dark", "host_name", "ansible_host_variable", "organization_name"),
@@ -60,7 +60,7 @@ class DataframeJobHostSummary(Rollup):
             *("task_runs", "events", "canonical_facts", "facts"),
         }
     )
-    keys = {  # noqa: RUF012 - replaced, never changed
+    keys: Mapping[str, pa.DataType] = {
         "organization_name": pa.string(),
         "job_template_name": pa.string(),
         "host_name": pa.string(),
@@ -69,7 +69,7 @@ class DataframeJobHostSummary(Rollup):
         "job_remote_id": pa.string(),
         "managed_node_type": pa.string(),
     }
-    measures = (
+    measures: tuple[Measure, ...] = (
         Measure("host_runs", "sum", pa.int64()),
         Measure("task_runs", "sum", pa.int64()),
         Measure("first_automation", "min", MOMENT),

@@ -31,18 +31,18 @@ class DataframeJobevent(Rollup):
     `duration` is in seconds.
     """
 
-    collections = ("main_jobevent", "main_jobevent_service")
-    row_ids = {  # noqa: RUF012 - replaced, never changed
+    collections: tuple[str, ...] = ("main_jobevent", "main_jobevent_service")
+    row_ids: Mapping[str, tuple[str, str]] = {
         "main_jobevent": ("main_jobevent", "id"),
         "main_jobevent_service": ("main_jobevent", "id"),
     }
-    columns = frozenset(
+    columns: frozenset[str] | None = frozenset(
         {
             *("id", "host_name", "task_action", "resolved_action", "resolved_role", "role"),
             *("duration", "job_remote_id"),
         }
     )
-    keys = {  # noqa: RUF012 - replaced, never changed
+    keys: Mapping[str, pa.DataType] = {
         "host_name": pa.string(),
         "module_name": pa.string(),
         "collection_name": pa.string(),
@@ -50,7 +50,7 @@ class DataframeJobevent(Rollup):
         "install_uuid": pa.string(),
         "job_remote_id": pa.string(),
     }
-    measures = (
+    measures: tuple[Measure, ...] = (
         Measure("task_runs", "sum", pa.int64()),
         Measure("duration", "sum", pa.float64()),
     )

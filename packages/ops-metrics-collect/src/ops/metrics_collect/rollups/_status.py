@@ -24,15 +24,15 @@ class DataframeDataCollectionStatus(Rollup):
     `elapsed` is the longest in seconds. `since` and `until` are ISO 8601 texts, or empty.
     """
 
-    collections = ("data_collection_status",)
-    keys = {  # noqa: RUF012 - replaced, never changed
+    collections: tuple[str, ...] = ("data_collection_status",)
+    keys: Mapping[str, pa.DataType] = {
         "collector": pa.string(),
         "since": pa.string(),
         "until": pa.string(),
         "status": pa.string(),
         "install_uuid": pa.string(),
     }
-    measures = (
+    measures: tuple[Measure, ...] = (
         Measure("collection_start_timestamp", "min", MOMENT),
         Measure("runs", "sum", pa.int64()),
         Measure("elapsed", "max", pa.float64()),

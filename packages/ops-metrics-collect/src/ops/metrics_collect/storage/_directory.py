@@ -35,7 +35,7 @@ class StorageDirectory(BaseStorage):
     """A storage in the folder *base_path*, which is created by the first put; a put is durable."""
 
     def __init__(self, base_path: StrPath = ".") -> None:
-        self.base_path = pathlib.Path(base_path)
+        self.base_path: pathlib.Path = pathlib.Path(base_path)
         self._swept: set[pathlib.Path] = set()
 
     def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:

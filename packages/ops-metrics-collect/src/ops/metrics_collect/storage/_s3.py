@@ -83,7 +83,7 @@ class StorageS3(BaseStorage):
         if name is None:
             raise ParameterError("StorageS3 needs a bucket= (or OPS_METRICS_BUCKET_NAME).")
         self.bucket = name
-        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.prefix: str = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._part_bytes = part_bytes
         self._retry = with_retry(
             RetryConfig(**{**_fields(retry), "exceptions": _Passing, "reraise": False})

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ops.metrics_collect.collectors.controller._base import CopyCollector
 from ops.metrics_collect.csv_parts import encode_row
+
+if TYPE_CHECKING:
+    from ops.metrics_collect.collectors._base import CollectorFactory
 
 __all__ = ["events_query", "main_jobevent", "main_jobevent_service"]
 
@@ -120,7 +123,7 @@ def _service_query(db: Any, since: dt.datetime, until: dt.datetime) -> str:
     return events_query(db, since, until, by="u.finished", columns=_SERVICE_COLUMNS)
 
 
-main_jobevent = CopyCollector(
+main_jobevent: CollectorFactory = CopyCollector(
     key="main_jobevent",
     query=_query,
     columns=[*_COLUMNS, *_FIELDS],
@@ -128,7 +131,7 @@ main_jobevent = CopyCollector(
     doc="Collect results of tasks on hosts, by the moment the host's summary was modified.",
 ).windowed()
 
-main_jobevent_service = CopyCollector(
+main_jobevent_service: CollectorFactory = CopyCollector(
     key="main_jobevent_service",
     query=_service_query,
     columns=[*_SERVICE_COLUMNS, *_SERVICE_FIELDS],

@@ -14,6 +14,8 @@ from ops.metrics_collect.collectors.controller._variables import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ops.metrics_collect.collectors._base import CollectorFactory
+
 __all__ = [
     "job_host_summary",
     "job_host_summary_service",
@@ -59,7 +61,7 @@ _SUMMARY_COLUMNS = [
     *COLUMNS,
 ]
 
-job_host_summary = CopyCollector(
+job_host_summary: CollectorFactory = CopyCollector(
     key="job_host_summary",
     version="1.2",
     query=f"{_SUMMARY} where s.modified >= %(since)s and s.modified < %(until)s",
@@ -68,7 +70,7 @@ job_host_summary = CopyCollector(
     doc="Collect what each job did on each host, by the moment the summary was modified.",
 ).windowed()
 
-job_host_summary_service = CopyCollector(
+job_host_summary_service: CollectorFactory = CopyCollector(
     key="job_host_summary_service",
     version="1.4",
     query=f"{_SUMMARY} where u.finished >= %(since)s and u.finished < %(until)s",
@@ -103,7 +105,7 @@ def _facts(names: Sequence[str]) -> str:
     return f"jsonb_strip_nulls(jsonb_build_object({pairs}))"
 
 
-main_host = CopyCollector(
+main_host: CollectorFactory = CopyCollector(
     key="main_host",
     primary_key="host_id",
     query=f"""
@@ -136,7 +138,7 @@ _INDIRECT_TABLES = job_tables(
     organization="coalesce(a.organization_id, u.organization_id)",
 )
 
-main_indirectmanagednodeaudit = CopyCollector(
+main_indirectmanagednodeaudit: CollectorFactory = CopyCollector(
     key="main_indirectmanagednodeaudit",
     query=f"""
     select a.id, a.created, a.name as host_name, a.host_id as host_remote_id,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ops.metrics_collect.collectors.controller._base import CopyCollector
+
+if TYPE_CHECKING:
+    from ops.metrics_collect.collectors._base import CollectorFactory
 
 __all__ = ["execution_environments", "unified_jobs"]
 
-unified_jobs = CopyCollector(
+unified_jobs: CollectorFactory = CopyCollector(
     key="unified_jobs",
     query="""
     select u.id, u.polymorphic_ctype_id, c.model, u.organization_id, o.name as organization_name,
@@ -29,7 +34,7 @@ unified_jobs = CopyCollector(
     """,
 ).windowed()
 
-execution_environments = CopyCollector(
+execution_environments: CollectorFactory = CopyCollector(
     key="execution_environments",
     query="""
     select id, created, modified, description, image, managed, created_by_id, credential_id,
