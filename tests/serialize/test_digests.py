@@ -197,16 +197,6 @@ def test_what_is_masked_counts():
     assert digest(one) == digest(one.copy())
 
 
-class Zone(dt.tzinfo):
-    """A zone without a text of its own."""
-
-
-@pytest.mark.parametrize("value", [Zone(), dt.time(tzinfo=Zone())])
-def test_a_zone_whose_text_is_an_address_has_no_digest(value):
-    with pytest.raises(UnsupportedTypeError, match="address"):
-        digest(value)
-
-
 def test_a_function_whose_variables_have_no_value_yet_has_no_digest():
     def function():
         return later
