@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ops.foundation.errors import ValidationError
-from ops.resilience import CircuitBreaker, CircuitOpenError, CircuitState
+from ops.resilience import BreakerEvent, CircuitBreaker, CircuitOpenError, CircuitState
 
 
 class Clock:
@@ -334,3 +335,67 @@ def test_probes_that_hang_are_replaced_after_a_while(clock) -> None:
         clock.now += 10
         assert breaker.call(lambda: "ok") == "ok"
         assert breaker.state is CircuitState.CLOSED
+
+
+def test_errors_that_are_left_out_are_no_failures(clock) -> None:
+    breaker = CircuitBreaker(
+        1, 10, clock=clock, exclude=[KeyError, lambda e: getattr(e, "errno", None) == 2]
+    )
+    for error in (KeyError(), OSError(2, "no such file")):
+        with pytest.raises(type(error)):
+            breaker.call(_raise, error)
+    assert breaker.state is CircuitState.CLOSED
+    with pytest.raises(OSError):
+        breaker.call(_raise, OSError(5, "broken"))
+    assert breaker.state is CircuitState.OPEN
+    assert CircuitBreaker(exclude=KeyError).state is CircuitState.CLOSED
+    with pytest.raises(ValidationError, match="exclude"):
+        CircuitBreaker(exclude=[int])
+
+
+def test_listeners_hear_of_states_failures_and_refusals(clock, caplog) -> None:
+    events: list[BreakerEvent] = []
+
+    def broken(_: BreakerEvent) -> None:
+        raise RuntimeError("hunter2")
+
+    breaker = CircuitBreaker(1, 10, name="db", clock=clock, listeners=[broken])
+    breaker.add_listener(events.append)
+    with pytest.raises(OSError):
+        breaker.call(fail)
+    with pytest.raises(CircuitOpenError):
+        breaker.call(fail)
+    assert [e.kind for e in events] == ["failure", "state", "refused"]
+    assert isinstance(events[0].error, OSError)
+    assert (events[1].before, events[1].after) == ("closed", "open")
+    assert "observer of circuit 'db' failed with RuntimeError" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert breaker.remove_listener(broken)
+    assert not breaker.remove_listener(broken)
+
+
+def test_an_async_block_is_guarded(clock) -> None:
+    breaker = CircuitBreaker(1, 10, clock=clock)
+
+    async def scenario() -> None:
+        with pytest.raises(OSError):
+            async with breaker:
+                raise OSError
+        with pytest.raises(CircuitOpenError):
+            async with breaker:
+                pass
+
+    asyncio.run(scenario())
+
+
+def test_the_default_threshold_follows_the_window() -> None:
+    breaker = CircuitBreaker(window=4)
+    for error in (None, OSError(), None, OSError()):
+        with contextlib.suppress(OSError):
+            breaker.call(_raise, error)
+    assert breaker.state is CircuitState.OPEN
+
+
+def _raise(error: Exception | None) -> None:
+    if error is not None:
+        raise error

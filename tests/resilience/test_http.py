@@ -31,7 +31,7 @@ from ops.resilience import (
     upload_with_retry,
     wait_for_port,
 )
-from ops.resilience.requests import redacted, retry_after
+from ops.resilience._http_policy import redacted, retry_after
 
 pytest.importorskip("httpx")
 BODY = bytes(range(256)) * 40

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ops.resilience.retrying import RetryStats
+    from ops.resilience._retry_policy import RetryStats
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

@@ -2,10 +2,11 @@
 
 While the circuit is closed a successful call takes no lock: it reads two attributes. The lock is held
 for bookkeeping only, never during a call, so calls run side by side. After `recovery_timeout` the
-circuit is half open: `success_threshold` probes are let through, however many threads ask, and their
+circuit is half open: `success_threshold` probes are let through, however many threads arrive, and their
 outcome decides; probes that have no outcome after another `recovery_timeout` are replaced. A call that
 began before the circuit last changed cannot change it back: the time between two changes is a period
-with a number of its own, and outcomes of another period are ignored.
+with a number of its own, and outcomes of another period are ignored. A forked child begins a new
+period, as the probes of its parent's other threads never end there.
 """
 
 from __future__ import annotations
@@ -14,21 +15,23 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar, cast
 
+from ops.foundation import tracing
 from ops.foundation.errors import ValidationError
+from ops.foundation.forks import in_children, keep_over_forks
 from ops.foundation.logs import get_logger
-from ops.resilience.calls import is_awaited
+from ops.resilience._call import drop_coroutine, is_awaited, refuse_coroutine_function
 from ops.resilience.errors import CircuitOpenError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["CircuitBreaker", "CircuitBreakerStats", "CircuitState"]
+__all__ = ["BreakerEvent", "CircuitBreaker", "CircuitBreakerStats", "CircuitState"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +57,21 @@ class CircuitBreakerStats:
     retry_after: float
 
 
+@dataclass(frozen=True, slots=True)
+class BreakerEvent:
+    """What listeners of a breaker get: "state" (*before* and *after*), "failure" (*error*), "refused"."""
+
+    kind: Literal["state", "failure", "refused"]
+    breaker: CircuitBreaker
+    before: CircuitState
+    after: CircuitState
+    error: BaseException | None = None
+
+
+Listener = Callable[[BreakerEvent], object]
+Kinds: TypeAlias = type[Exception] | tuple[type[Exception], ...]
+Exempt: TypeAlias = type[Exception] | Callable[[Exception], object]
+Excluded: TypeAlias = Exempt | Iterable[Exempt]
 StateObserver = Callable[[CircuitState, CircuitState], object]
 
 # The blocks that are open here, innermost first, each with the period it belongs to. A context
@@ -64,28 +82,54 @@ _logger = get_logger("ops.resilience")
 
 
 class CircuitBreaker:
-    """Use it as a decorator (sync or async), as a context manager, or through `call`.
+    """Refuses calls for a while after too many have failed.
 
-    The circuit opens after *failure_threshold* failures in a row; with *window* it opens when at
-    least that many calls were seen and the share of failures among the last *window* calls reaches
-    *failure_threshold* (then between 0 and 1). Only *expected_exception* counts as a failure.
-    *recovery_timeout* is in seconds. *on_state_change* gets the old and the new state; what it raises
-    is logged.
+    Use it as a decorator (sync or async), with `with` or `async with`, or through `call`, from any
+    thread and task. Raises CircuitOpenError (with `retry_after`) instead of making a call while the
+    circuit is open.
 
-    Raises CircuitOpenError (with `retry_after`) instead of making a call while the circuit is open.
+    >>> breaker = CircuitBreaker(failure_threshold=2, recovery_timeout=30)
+    >>> breaker.call(len, "abc"), breaker.state
+    (3, <CircuitState.CLOSED: 'closed'>)
     """
 
     def __init__(
         self,
-        failure_threshold: float = 5,
+        failure_threshold: float | None = None,
         recovery_timeout: float = 60.0,
-        expected_exception: type[Exception] | tuple[type[Exception], ...] = Exception,
+        expected_exception: Kinds = Exception,
         success_threshold: int = 1,
         on_state_change: StateObserver | None = None,
         name: str | None = None,
         window: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        exclude: Excluded = (),
+        listeners: Iterable[Listener] = (),
     ) -> None:
+        """Check and keep the settings.
+
+        Args:
+            failure_threshold: failures in a row that open the circuit (default 5); with *window* the
+                share of failures that does, above 0 and up to 1 (default 0.5).
+            recovery_timeout: seconds that an open circuit refuses calls.
+            expected_exception: the classes that count as failures; another error counts as a success,
+                as the service did answer.
+            success_threshold: probes that must succeed before the circuit closes.
+            on_state_change: called with the old and the new state, without a lock; what it raises is
+                logged.
+            name: shown in errors, logs and traces.
+            window: how many of the last calls the share is of.
+            clock: seconds that never go back.
+            exclude: classes, or functions that return true for an error, that do not count as failures
+                although *expected_exception* includes them.
+            listeners: as `add_listener`.
+
+        Raises:
+            ValidationError: a value makes no sense, or a callback is a coroutine function.
+        """
+        if failure_threshold is None:
+            failure_threshold = 5 if window is None else 0.5
         if not failure_threshold > 0 or (window is not None and failure_threshold > 1):
             raise ValidationError(
                 f"failure_threshold={failure_threshold} must be a count of at least 1, "
@@ -107,22 +151,40 @@ class CircuitBreaker:
             recovery_timeout,
             success_threshold,
         )
+        refuse_coroutine_function(on_state_change, "on_state_change")
         self._observer, self._clock = on_state_change, clock
+        self._excluded, self._is_excluded = _split(exclude)
+        self._listeners: tuple[Listener, ...] = ()
+        for listener in listeners:
+            self.add_listener(listener)
         self._outcomes: deque[bool] | None = None if window is None else deque(maxlen=window)
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may use the breaker that it interrupts.
+        self._lock = threading.RLock()
         self._state = CircuitState.CLOSED
         self._consecutive = self._admitted = self._successes = self._period = 0
         self._failures = self._refused = self._openings = 0
         self._since = 0.0
+        keep_over_forks(self)
+        in_children(self, CircuitBreaker._forget_probes)
+
+    @property
+    def mutex(self) -> threading.RLock:
+        """The lock of the counts; see `ops.foundation.forks`."""
+        return self._lock
 
     # ------------------------------------------------------------------ use
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return *function*, guarded."""
+        label = f"circuit {self.name or getattr(function, '__qualname__', 'call')}"
         if is_awaited(function):
 
             @functools.wraps(function)
             async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with tracing.span("ops.resilience", label):
+                    return await plain_async(*args, **kwargs)
+
+            async def plain_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                 period = self._enter()
                 try:
                     result = await function(*args, **kwargs)
@@ -136,8 +198,7 @@ class CircuitBreaker:
 
         closed, windowed = CircuitState.CLOSED, self._outcomes is not None
 
-        @functools.wraps(function)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        def plain(*args: P.args, **kwargs: P.kwargs) -> R:
             period = self._period  # first, as in `_enter`
             if self._state is not closed:
                 period = self._enter()
@@ -149,6 +210,13 @@ class CircuitBreaker:
             if self._consecutive or windowed or self._state is not closed:
                 self._succeed(period)
             return result
+
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not tracing.is_traced():
+                return plain(*args, **kwargs)
+            with tracing.span("ops.resilience", label):
+                return plain(*args, **kwargs)
 
         return guarded
 
@@ -162,6 +230,14 @@ class CircuitBreaker:
     def __enter__(self) -> Self:
         _entered.set((_entered.get(), self, self._enter()))
         return self
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, _)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -214,6 +290,22 @@ class CircuitBreaker:
         """Open the circuit now."""
         self._change(CircuitState.OPEN)
 
+    def add_listener(self, listener: Listener) -> None:
+        """Call *listener* with a `BreakerEvent` for each state change, failure and refused call.
+
+        It runs in the thread of the call, without a lock; what it raises is logged. Raises
+        ValidationError for a coroutine function, which nothing would await.
+        """
+        refuse_coroutine_function(listener, "listener")
+        self._listeners = (*self._listeners, listener)
+
+    def remove_listener(self, listener: Listener) -> bool:
+        """Stop calling *listener*; return whether it was there."""
+        rest = tuple(known for known in self._listeners if known != listener)
+        found = len(rest) < len(self._listeners)
+        self._listeners = rest
+        return found
+
     # ------------------------------------------------------------------ bookkeeping
 
     def _enter(self) -> int:
@@ -228,9 +320,10 @@ class CircuitBreaker:
             after, period = self._state, self._admit()
             is_open = after is CircuitState.OPEN
             retry_after = max(0.0, self._remaining()) if is_open else 0.0
-        self._tell(before, after)
+        self._changed(before, after)
         if period is not None:
             return period
+        self._notify(BreakerEvent("refused", self, after, after))
         name = f" {self.name!r}" if self.name else ""
         raise CircuitOpenError(
             f"The circuit{name} is open; try again in {retry_after:.3g} s."
@@ -253,8 +346,8 @@ class CircuitBreaker:
         return None
 
     def _leave(self, period: int, error: BaseException) -> None:
-        if isinstance(error, self.expected_exception):
-            self._fail(period)
+        if isinstance(error, self.expected_exception) and not self._is_exempt(error):
+            self._fail(period, error)
         elif isinstance(error, Exception):
             self._succeed(period)  # an error of the caller: the service did answer
         else:  # interrupted: no outcome, the probe's place is free again
@@ -275,9 +368,9 @@ class CircuitBreaker:
                 if self._successes >= self._needed:
                     self._set(CircuitState.CLOSED)
             after = self._state
-        self._tell(before, after)
+        self._changed(before, after)
 
-    def _fail(self, period: int) -> None:
+    def _fail(self, period: int, error: BaseException) -> None:
         with self._lock:
             before = self._state
             self._failures += 1
@@ -289,7 +382,18 @@ class CircuitBreaker:
             elif counts and before is CircuitState.HALF_OPEN:
                 self._set(CircuitState.OPEN)
             after = self._state
-        self._tell(before, after)
+        self._notify(BreakerEvent("failure", self, before, after, error))
+        self._changed(before, after)
+
+    def _is_exempt(self, error: BaseException) -> bool:
+        return isinstance(error, self._excluded) or any(
+            bool(is_one(cast("Exception", error))) for is_one in self._is_excluded
+        )
+
+    def _forget_probes(self) -> None:
+        """In a forked child: the threads whose probes are under way are not here."""
+        if self._state is CircuitState.HALF_OPEN:
+            self._set(CircuitState.HALF_OPEN)
 
     def _is_too_much(self) -> bool:
         if self._outcomes is None:
@@ -302,7 +406,7 @@ class CircuitBreaker:
         with self._lock:
             before = self._state
             self._set(state)
-        self._tell(before, state)
+        self._changed(before, state)
 
     def _set(self, state: CircuitState) -> None:
         self._state = state
@@ -316,12 +420,43 @@ class CircuitBreaker:
     def _remaining(self) -> float:
         return self._since + self._recovery - self._clock()
 
-    def _tell(self, before: CircuitState, after: CircuitState) -> None:
-        # Outside the lock: an observer may ask the breaker, or take its time.
-        if before is after or self._observer is None:
+    def _changed(self, before: CircuitState, after: CircuitState) -> None:
+        # Outside the lock: an observer may use the breaker, or take its time.
+        if before is after:
             return
-        try:
-            self._observer(before, after)
-        except Exception:
-            # Raised here, it would hide the call's own error, or keep a probe's place for ever.
-            _logger.exception("the observer of circuit %r failed", self.name)
+        if self._observer is not None:
+            try:
+                drop_coroutine(self._observer(before, after), "on_state_change")
+            except Exception as error:  # noqa: BLE001
+                # Raised here, it would hide the call's own error, or keep a probe's permit for ever.
+                self._observer_failed(error)
+        self._notify(BreakerEvent("state", self, before, after))
+
+    def _notify(self, event: BreakerEvent) -> None:
+        for listener in self._listeners:
+            try:
+                drop_coroutine(listener(event), "a listener")
+            except Exception as error:  # noqa: BLE001 - as in `_changed`
+                self._observer_failed(error)
+        if tracing.is_traced():
+            tracing.add_event(
+                f"circuit breaker {event.kind}",
+                {"name": self.name or "", "before": event.before, "after": event.after},
+            )
+
+    def _observer_failed(self, error: Exception) -> None:
+        # By its type only: its text may hold a secret.
+        _logger.error("an observer of circuit %r failed with %s", self.name, type(error).__name__)
+
+
+def _split(
+    exclude: Excluded,
+) -> tuple[tuple[type[Exception], ...], tuple[Callable[[Exception], object], ...]]:
+    """Return the classes and the predicates of *exclude*."""
+    given = (exclude,) if callable(exclude) else tuple(exclude)
+    for each in given:
+        refuse_coroutine_function(each, "exclude")
+    classes = tuple(each for each in given if isinstance(each, type))
+    if not all(issubclass(each, BaseException) for each in classes):
+        raise ValidationError(f"exclude takes exception classes and functions, not {exclude!r}.")
+    return classes, tuple(each for each in given if not isinstance(each, type))

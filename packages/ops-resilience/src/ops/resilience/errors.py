@@ -3,10 +3,12 @@
 OpsError
 └── ResilienceError
     ├── RetryError                          every attempt failed; the last error is its cause
+    ├── ResultRefusedError                  a result that the retry's `if_result` does not accept
     ├── CircuitOpenError  (ConnectionError) the breaker does not let calls through now
-    ├── RateLimitTimeout  (TimeoutError)    no token, or no place, within the time allowed
+    ├── RateLimitTimeout  (TimeoutError)    no token, or no permit, within the time allowed
     └── HTTPError         (OSError)         the request got no usable reply
         ├── HTTPStatusError                 the reply's status is not 2xx
+        ├── HTTPTimeoutError (TimeoutError) no reply within the time allowed
         └── DownloadError                   a download is incomplete or not what was expected
 """
 
@@ -22,9 +24,11 @@ __all__ = [
     "DownloadError",
     "HTTPError",
     "HTTPStatusError",
+    "HTTPTimeoutError",
     "RateLimitTimeout",
     "ResilienceError",
     "ResilienceErrorCode",
+    "ResultRefusedError",
     "RetryError",
 ]
 
@@ -34,10 +38,12 @@ class ResilienceErrorCode(StrEnum):
 
     RESILIENCE_ERROR = "RESILIENCE_ERROR"
     RETRIES_EXHAUSTED = "RETRIES_EXHAUSTED"
+    RESULT_REFUSED = "RESULT_REFUSED"
     CIRCUIT_OPEN = "CIRCUIT_OPEN"
     RATE_LIMIT_TIMEOUT = "RATE_LIMIT_TIMEOUT"
     HTTP_ERROR = "HTTP_ERROR"
     HTTP_STATUS = "HTTP_STATUS"
+    HTTP_TIMEOUT = "HTTP_TIMEOUT"
     DOWNLOAD_FAILED = "DOWNLOAD_FAILED"
 
 
@@ -48,7 +54,7 @@ class ResilienceError(OpsError):
 
 
 class RetryError(ResilienceError):
-    """Every attempt failed. `last_exception` (also the cause) and `attempts` say how."""
+    """Every attempt failed; `last_exception` is also the cause, `attempts` their number."""
 
     default_code: StrEnum = ResilienceErrorCode.RETRIES_EXHAUSTED
 
@@ -59,6 +65,16 @@ class RetryError(ResilienceError):
         self.last_exception = last_exception
         self.attempts = attempts
         self.__cause__: BaseException | None = last_exception
+
+
+class ResultRefusedError(ResilienceError):
+    """A call returned a `result` for which the retry's `if_result` is true."""
+
+    default_code = ResilienceErrorCode.RESULT_REFUSED
+
+    def __init__(self, result: Any = None, **kwargs: Any) -> None:
+        super().__init__("The call returned a result that is retried.", **kwargs)
+        self.result = result
 
 
 class CircuitOpenError(ResilienceError, ConnectionError):
@@ -72,7 +88,7 @@ class CircuitOpenError(ResilienceError, ConnectionError):
 
 
 class RateLimitTimeout(ResilienceError, TimeoutError):  # noqa: N818 - the field's name
-    """There was no token, or no free place, within the time that was allowed."""
+    """There was no token, or no free permit, within the time that was allowed."""
 
     default_code: StrEnum = ResilienceErrorCode.RATE_LIMIT_TIMEOUT
 
@@ -102,6 +118,12 @@ class HTTPStatusError(HTTPError):
         self.url = url
         self.body = body
         self.retry_after = retry_after
+
+
+class HTTPTimeoutError(HTTPError, TimeoutError):
+    """There was no whole reply within the time for a phase of the request, or for all of it."""
+
+    default_code = ResilienceErrorCode.HTTP_TIMEOUT
 
 
 class DownloadError(HTTPError):

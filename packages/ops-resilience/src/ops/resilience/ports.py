@@ -1,4 +1,4 @@
-"""Ports and connectivity: is something listening, is something free. Contacts only what it is told to."""
+"""Ports and connectivity: is something listening, is something free. Contacts only the hosts it is given."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import math
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 from urllib.parse import urlsplit
 
 from ops.foundation.errors import ValidationError
-from ops.resilience.requests import redacted
+from ops.resilience._http_policy import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,16 +23,23 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def get_free_port(host: str = "127.0.0.1") -> int:
     """Return a port that the system has just given out as free on *host*.
 
-    Somebody else may take it before you do; where you can, bind port 0 yourself.
+    Another process may take it before you do; where you can, bind port 0 yourself.
     """
     with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
-def is_port_available(port: int, host: str = "127.0.0.1") -> bool:
-    """Tell whether *port* can be bound on *host* now."""
-    _check_port(port)
+@overload
+def is_port_available(port: int, host: str = "127.0.0.1") -> bool: ...
+@overload
+def is_port_available(port: str, host: int) -> bool: ...
+def is_port_available(port: int | str, host: str | int = "127.0.0.1") -> bool:
+    """Return whether *port* can be bound on *host* now; the order (host, port) is understood as well.
+
+    Raises ValidationError for what is no port.
+    """
+    port, host = _port_and_host(port, host)
     with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -42,6 +49,7 @@ def is_port_available(port: int, host: str = "127.0.0.1") -> bool:
         return True
 
 
+@overload
 def wait_for_port(
     port: int,
     host: str = "127.0.0.1",
@@ -49,9 +57,34 @@ def wait_for_port(
     timeout: float = 30.0,
     interval: float = 0.05,
     sleep: Callable[[float], object] = time.sleep,
-) -> None:
-    """Wait until something accepts connections on *port*; raises TimeoutError after *timeout* s."""
-    _check_port(port)
+) -> bool: ...
+@overload
+def wait_for_port(
+    port: str,
+    host: int,
+    *,
+    timeout: float = 30.0,
+    interval: float = 0.05,
+    sleep: Callable[[float], object] = time.sleep,
+) -> bool: ...
+def wait_for_port(
+    port: int | str,
+    host: str | int = "127.0.0.1",
+    *,
+    timeout: float = 30.0,
+    interval: float = 0.05,
+    sleep: Callable[[float], object] = time.sleep,
+) -> bool:
+    """Wait until something accepts connections on *port*, and return True.
+
+    Args:
+        port: 1 to 65535.
+        host: name or address; the order (host, port) is understood as well.
+        timeout: seconds after which TimeoutError is raised.
+        interval: seconds between attempts.
+        sleep: what waits.
+    """
+    port, host = _port_and_host(port, host)
     if math.isnan(timeout):
         raise ValidationError("timeout=nan is no number of seconds.")
     deadline = time.monotonic() + timeout
@@ -59,7 +92,7 @@ def wait_for_port(
         # Not longer than what is left, as packets may be dropped in silence.
         patience = min(1.0, max(0.01, deadline - time.monotonic()))
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=patience):
-            return
+            return True
         if time.monotonic() >= deadline:
             raise TimeoutError(
                 f"Nothing accepted connections on {host}:{port} within {timeout:g} s."
@@ -68,7 +101,7 @@ def wait_for_port(
 
 
 def check_connectivity(url: str, *, timeout: float = 5.0) -> bool:
-    """Tell whether a TCP connection to the host of *url* can be made; sends nothing."""
+    """Return whether a TCP connection to the host of *url* can be made; sends nothing."""
     host, port = _host_and_port(url)
     try:
         with socket.create_connection((host, port), timeout=timeout):
@@ -93,6 +126,12 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _check_port(port: int) -> None:
-    if not 0 < port < 65536:
-        raise ValidationError(f"{port} is no port: 1 to 65535.")
+def _port_and_host(port: object, host: object) -> tuple[int, str]:
+    """Return both in this order, whichever way they were given: one is a number, the other is not."""
+    if isinstance(port, str) and isinstance(host, int):
+        port, host = host, port
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+        raise ValidationError(f"{port!r} is no port: 1 to 65535.")
+    if not isinstance(host, str):
+        raise ValidationError(f"{host!r} is no host: a name or an address.")
+    return port, host

@@ -20,9 +20,9 @@ from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.helpers import LazyImport
-from ops.resilience import requests
+from ops.resilience import _http_policy
+from ops.resilience._http_policy import RetriedError
 from ops.resilience.errors import DownloadError
-from ops.resilience.requests import RetriedError
 from ops.resilience.retrying import with_retry
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def download_with_progress(
         with _client(client, timeout) as opened:
             download.run(opened)
 
-    with requests.giving_up():
-        with_retry(requests.retry_config(retries))(attempt)()
+    with _http_policy.giving_up():
+        with_retry(_http_policy.retry_config(retries))(attempt)()
     if checksum is not None:
         found = calculate_file_hash(part)
         if found != checksum.lower():
             _discard(part)
             raise DownloadError(
-                f"{requests.redacted(url)} has SHA-256 {found}, expected {checksum}.",
+                f"{_http_policy.redacted(url)} has SHA-256 {found}, expected {checksum}.",
                 suggestions=("The partial file was removed; the next call starts over.",),
             )
     part.replace(target)
@@ -109,8 +109,8 @@ class _Download:
         if tag:
             headers |= {"Range": f"bytes={have}-", "If-Range": tag}
         with (
-            requests.offering(repeatable=True),
-            requests.translating("GET", self.url),
+            _http_policy.offering(repeatable=True),
+            _http_policy.translating("GET", self.url),
             client.stream("GET", self.url, headers=headers) as response,
         ):
             self._receive(response, have if tag else 0, tag)
@@ -123,7 +123,7 @@ class _Download:
         if not response.is_success:
             # Only the start: an error's body has any length.
             body = next(response.iter_bytes(1024), b"").decode(errors="replace")
-            raise requests.status_error(response, body)
+            raise _http_policy.status_error(response, body)
         total = _total(response)
         start = have if response.status_code == 206 else 0
         if response.status_code == 206 and _range_start(response) != have:
@@ -143,13 +143,13 @@ class _Download:
         if total is not None and received != total:
             raise RetriedError(
                 DownloadError(
-                    f"{requests.redacted(self.url)} ended after {received} of {total} bytes."
+                    f"{_http_policy.redacted(self.url)} ended after {received} of {total} bytes."
                 )
             )
 
     def _start_over(self, reason: str) -> NoReturn:
         _discard(self.part)
-        raise RetriedError(DownloadError(f"{requests.redacted(self.url)} {reason}."))
+        raise RetriedError(DownloadError(f"{_http_policy.redacted(self.url)} {reason}."))
 
     def _copy(
         self, response: httpx.Response, file: BinaryIO, received: int, total: int | None
@@ -223,8 +223,8 @@ def upload_with_retry(
     def attempt() -> httpx.Response:
         with (
             _client(client, timeout) as opened,
-            requests.offering(repeatable=True),
-            requests.translating(method, url),
+            _http_policy.offering(repeatable=True),
+            _http_policy.translating(method, url),
         ):
             response = opened.request(
                 method,
@@ -232,10 +232,10 @@ def upload_with_retry(
                 content=body,
                 headers={"Content-Length": str(body.length)} | dict(headers or {}),
             )
-            return requests.checked(response)
+            return _http_policy.checked(response)
 
-    with requests.giving_up():
-        return with_retry(requests.retry_config(retries))(attempt)()
+    with _http_policy.giving_up():
+        return with_retry(_http_policy.retry_config(retries))(attempt)()
 
 
 class _Rewound:

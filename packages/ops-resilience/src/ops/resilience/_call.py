@@ -1,4 +1,4 @@
-"""What kind of call a decorator guards: one that is awaited, one that returns, or one it cannot guard."""
+"""What kind of call is guarded or observed: one that is awaited, one that returns, or one that is refused."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard
 
 from ops.foundation.errors import ValidationError
+from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["is_awaited"]
+__all__ = ["drop_coroutine", "is_awaited", "refuse_coroutine_function"]
 
 P = ParamSpec("P")
+_logger = get_logger("ops.resilience")
 
 
 def is_awaited(function: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[Any, Any, Any]]]:
-    """Tell whether calling *function* gives a coroutine, also where an object's `__call__` does.
+    """Return whether calling *function* gives a coroutine, also where an object's `__call__` does.
 
     Raises ValidationError for generators: they run while they are consumed, after the call.
     """
     code = getattr(function, "__code__", None)
     if code is not None and not code.co_flags & _RUNS_LATER and not function.__dict__:
-        return False  # a plain function, which nothing marked as another kind: told in no time
+        return False  # a plain function that nothing has marked as another kind: the quick way
     behind: Any = function if code is not None else getattr(function, "func", function)
     if not inspect.isroutine(behind) and not isinstance(behind, type):
         behind = type(behind).__call__
@@ -32,6 +34,29 @@ def is_awaited(function: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[An
             "Decorate a function that returns a list, or the one that makes each item."
         )
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(behind)
+
+
+def refuse_coroutine_function(callback: Callable[..., object] | None, name: str) -> None:
+    """Raise ValidationError if *callback* is asynchronous where nothing can await it."""
+    if callback is None:
+        return
+    if not callable(callback):
+        raise ValidationError(f"{name}={callback!r} is not callable.")
+    if is_awaited(callback):
+        raise ValidationError(
+            f"{name}={callback!r} is a coroutine function, and nothing here can await it; "
+            "give a plain function."
+        )
+
+
+def drop_coroutine(outcome: object, name: str) -> None:
+    """Close the coroutine that a plain callback has returned, and log that it did not run.
+
+    A lambda that returns a coroutine cannot be recognized when it is registered.
+    """
+    if inspect.iscoroutine(outcome):
+        outcome.close()
+        _logger.error("%s returned a coroutine, which nothing here can await; it did not run", name)
 
 
 _GENERATORS = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)

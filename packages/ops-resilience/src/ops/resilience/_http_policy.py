@@ -1,7 +1,7 @@
-"""What both HTTP clients share: which replies may be retried, how errors tell, what is hidden.
+"""What both HTTP clients share: which replies may be retried, how errors read, what is hidden.
 
-Foreign errors are translated here and nowhere else: httpx's transport errors and statuses that are
-not 2xx become `HTTPError` and `HTTPStatusError`.
+Third-party errors are translated here and nowhere else: httpx's transport errors and statuses that are
+not 2xx become `HTTPError`, `HTTPTimeoutError` and `HTTPStatusError`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ops.foundation.helpers import LazyImport
 from ops.resilience.backoff import RetryConfig
-from ops.resilience.errors import HTTPError, HTTPStatusError
+from ops.resilience.errors import HTTPError, HTTPStatusError, HTTPTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,25 +47,33 @@ def retry_config(retries: int | RetryConfig) -> RetryConfig:
         if isinstance(retries, RetryConfig)
         else RetryConfig(max_attempts=retries + 1, initial_delay=0.5, max_delay=30.0)
     )
-    return replace(config, exceptions=RetriedError, reraise=True)
+    return replace(
+        config,
+        exceptions=RetriedError,
+        retry_if=None,
+        if_result=None,
+        give_up_on=(),
+        wait_for_circuit=False,
+        reraise=True,
+    )
 
 
-def may_repeat(method: str, options: Mapping[str, Any], asked: bool | None) -> bool:  # noqa: FBT001
-    """Tell whether sending the request twice is harmless, or the caller says so.
+def may_repeat(method: str, options: Mapping[str, Any], wanted: bool | None) -> bool:  # noqa: FBT001
+    """Return whether sending the request twice is harmless, or the caller wants it.
 
     A body that can be read once is never sent twice: there would be nothing left to send.
     """
     if any(isinstance(options.get(name), Iterator | AsyncIterator) for name in ("content", "data")):
         return False
-    if asked is not None:
-        return asked
+    if wanted is not None:
+        return wanted
     return "Idempotency-Key" in _httpx.Headers(options.get("headers")) or (
         method.upper() in _IDEMPOTENT
     )
 
 
 def is_failure(response: httpx.Response) -> bool:
-    """Tell whether the service failed, or asks for fewer calls: what a breaker should count."""
+    """Return whether the service failed, or wants fewer calls: what a breaker should count."""
     return response.status_code >= 500 or response.status_code == 429
 
 
@@ -93,7 +101,10 @@ def translating(method: str, url: str) -> Iterator[None]:
         yield
     except (_httpx.HTTPError, _httpx.InvalidURL) as error:
         message = f"{method} {redacted(url)} failed: {type(error).__name__}: {error}"
-        raise HTTPError(message) from error
+        late = isinstance(error, _httpx.TimeoutException)
+        raise (HTTPTimeoutError if late else HTTPError)(message) from error
+    except HTTPTimeoutError as error:  # of a total deadline, which does not know the request
+        raise HTTPTimeoutError(f"{method} {redacted(url)} failed: {error.message}") from error
 
 
 @contextlib.contextmanager
@@ -148,19 +159,19 @@ def retry_after(value: str | None, now: dt.datetime | None = None) -> float | No
     if re.fullmatch(r"[0-9]{1,15}", value.strip()):
         return float(value)
     try:
-        moment = email.utils.parsedate_to_datetime(value)
+        when = email.utils.parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return max(0.0, (moment - (now or dt.datetime.now(dt.UTC))).total_seconds())
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=dt.UTC)
+    return max(0.0, (when - (now or dt.datetime.now(dt.UTC))).total_seconds())
 
 
 def redacted(url: str) -> str:
     """Return *url* without credentials, and without values of query fields that look secret."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # in a message about it, what it holds cannot be told
+    except ValueError:  # in a message about it, its parts are unknown
         return "(no valid URL)"
     host = parts.netloc.rpartition("@")[2]
     query = "&".join(
