@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ops.resilience.retrying import testing as testing
     from ops.resilience.retrying import with_retry as with_retry
     from ops.resilience.transfers import download_with_progress as download_with_progress
-    from ops.resilience.transfers import upload_with_retry as upload_with_retry
+    from ops.resilience.uploads import upload_with_retry as upload_with_retry
 else:  # Written by `nox -s lint -- --fix` from the imports above.
     from ops.foundation.lazy import lazy_exports
 
@@ -80,6 +80,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "RetryStats async_retry exponential_backoff fibonacci_backoff linear_backoff retry "
                 "retry_on_exception retry_with_timeout testing with_retry"
             ),
-            ".transfers": "download_with_progress upload_with_retry",
+            ".transfers": "download_with_progress",
+            ".uploads": "upload_with_retry",
         },
     )
