@@ -93,9 +93,17 @@ def test_a_changed_dependency_invalidates_transitively() -> None:
 
 def test_a_changed_parameter_invalidates() -> None:
     f = cache(depends_on=["model.depth"])(_versions("x")[0])
-    before = f.hash({"x": 1})
-    configure(data_folder=None, model={"depth": 3})
-    assert f.hash({"x": 1}) != before
+    keys = set()
+    for depth in (None, 3, 4):
+        configure(model={"depth": depth})
+        keys.add(f.hash({"x": 1}))
+    assert len(keys) == 3
+
+
+def test_a_dependency_that_names_nothing_is_refused() -> None:
+    f = cache(depends_on=["no_such.parameter"])(_versions("x")[0])
+    with pytest.raises(ValidationError, match=r"'no_such.parameter'.*configure\(no_such=...\)"):
+        f(1)
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None])

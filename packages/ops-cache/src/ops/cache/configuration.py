@@ -43,15 +43,15 @@ def configure(data_folder: StrPath | EllipsisType | None = ..., **params: Any) -
     _parameters.update(params)
 
 
-def parameter(name: str) -> Any:
-    """Return the parameter at a dotted *name*, or None when it is not set.
+def parameter(name: str, default: Any = None) -> Any:
+    """Return the parameter at a dotted *name*, or *default* when it is not set.
 
     Raises `ValidationError` when `params.py` assigns something to it that is no plain value.
     """
     first, *rest = name.split(".")
-    value = _parameters[first] if first in _parameters else _from_params(first)
+    value = _parameters[first] if first in _parameters else _from_params(first, default)
     for part in rest:
-        value = value.get(part) if isinstance(value, dict) else None
+        value = value.get(part, default) if isinstance(value, dict) else default
     return value
 
 
@@ -68,18 +68,24 @@ def cache_folder() -> pathlib.Path:
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "ops"
 
 
+def configured_folder() -> str | None:
+    """Return the folder given to `configure`, for other processes; None where there is none."""
+    chosen = _settings.get("data_folder")
+    return None if chosen is None else str(chosen.absolute())
+
+
 def _from_dotenv(path: pathlib.Path) -> str | None:
     version = _version_of(path)
     return None if version is None else _read_dotenv(path, version)
 
 
-def _from_params(name: str) -> Any:
+def _from_params(name: str, default: Any) -> Any:
     version = _version_of(_PARAMS)
     if version is None:
-        return None
+        return default
     node = _read_params(_PARAMS, version).get(name)
     if node is None:
-        return None
+        return default
     try:
         return ast.literal_eval(node)
     except ValueError as error:

@@ -1,8 +1,8 @@
 """Function results that outlive the process: `@cache`.
 
 A call is recognised by a digest of its bound arguments (so keyword, positional and default are one
-call), the function's module, name, source and the values it closes over, what it depends on, and a
-version. The result lies in
+call) and of what the function is: its code and all that this reaches, its program, and a version
+(see `ops.cache.identity`). The result lies in
 `<folder>/cache/<module>/<function>_<32 hex digits>.pkl`, a FRAME container of `ops.serialize`, with
 a `.yaml` of the same name beside it (JSON, which is YAML). The result is written first and the
 metadata last, each atomically: an entry exists only when both are there. Whatever cannot be read is
@@ -23,7 +23,6 @@ import os
 import pathlib
 import re
 import time
-import types
 import warnings
 from typing import (
     TYPE_CHECKING,
@@ -37,13 +36,19 @@ from typing import (
     overload,
 )
 
-from ops.cache.configuration import cache_folder, parameter
+from ops.cache._pickling import reduced
+from ops.cache.bound import BoundCacheWrapper
+from ops.cache.configuration import cache_folder
 from ops.cache.errors import CorruptEntryWarning, UncacheableCallError
 from ops.cache.expiry import check_ttl
+from ops.cache.explanation import explain, save_parts
 from ops.cache.flights import SingleFlight
+from ops.cache.identity.bytecode import names_of
+from ops.cache.identity.identity import Identity, described_argument
+from ops.cache.identity.reach import IMMUTABLE
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING, MemoryCache
-from ops.cache.sources import IMMUTABLE, as_names, fingerprint, is_constant, refuse_generators
+from ops.cache.sources import as_names, refuse_generators
 from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
 from ops.foundation.formatting import format_bytes, format_duration
@@ -54,6 +59,8 @@ from ops.serialize.smart import SmartSerializer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from ops.cache.explanation import Explanation
 
 __all__ = ["CacheWrapper", "cache"]
 
@@ -87,16 +94,23 @@ class CacheWrapper(Generic[P, R]):
         self._func = func
         self._signature = inspect.signature(func)
         self._ignore = frozenset(as_names(ignore))
-        closed_over = getattr(getattr(func, "__code__", None), "co_freevars", ())
-        if unknown := self._ignore - {*self._signature.parameters, *closed_over}:
-            msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
+        body = getattr(inspect.unwrap(func), "__code__", None)
+        used = set() if body is None else {*body.co_freevars, *names_of(body)}
+        if unknown := self._ignore - {*self._signature.parameters, *used}:
+            msg = f"{func!r} has no parameter or variable {sorted(unknown)} that could be ignored."
             raise ValidationError(msg)
-        self._depends_on = as_names(depends_on)
-        self._version = version
-        self._constant: str | None = None
+        self._options: dict[str, Any] = {
+            "ignore": self._ignore,
+            "depends_on": as_names(depends_on),
+            "version": version,
+            "code": code,
+            "ttl": ttl,
+            "compress": compress,
+            "trust": trust,
+        }
+        self._identity = Identity(func, self._ignore, as_names(depends_on), version, code=code)
         self._digests: MemoryCache[Any, str] = MemoryCache(1024)
         self._prefix: tuple[pathlib.Path | None, str] = (None, "")
-        self._code = code
         self._ttl = check_ttl(ttl)
         self._compress = compress
         self._serializer = SmartSerializer(trust=trust)
@@ -106,28 +120,35 @@ class CacheWrapper(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of this call, or compute and store it."""
         kinds = (*map(type, args), *map(type, kwargs.values()))
-        if self._constant is not None and _RECOGNISED.issuperset(kinds):
-            call = (args, *kwargs.items(), kinds)
-            key = self._digests.get(call)
-            if key is None:
-                key = self._key(self._bind(args, kwargs))
-                if all(map(_is_small, (*args, *kwargs.values()))):
-                    self._digests.set(call, key)
-            found = self._read(key)
-            if found is not MISSING:
-                return found  # type: ignore[no-any-return] # what this function returned
-            return self._compute_once(key, self._bind(args, kwargs))
-        return self._make(self._bind(args, kwargs), force=False)
+        if not _RECOGNISED.issuperset(kinds):
+            return self._make(self._bind(args, kwargs), force=False)
+        call = (self._identity.current(), args, *kwargs.items(), kinds)
+        key = self._digests.get(call)
+        if key is None:
+            key = self._key(self._bind(args, kwargs))
+            if all(map(_is_small, (*args, *kwargs.values()))):
+                self._digests.set(call, key)
+        found = self._read(key)
+        if found is not MISSING:
+            return found  # type: ignore[no-any-return] # what this function returned
+        return self._compute_once(key, self._bind(args, kwargs))
 
     @overload
     def __get__(self, owner: None, kind: type, /) -> CacheWrapper[P, R]: ...
     @overload
     def __get__(
         self: CacheWrapper[Concatenate[Any, Q], R], owner: object, kind: type | None = None, /
-    ) -> Callable[Q, R]: ...
+    ) -> BoundCacheWrapper[Q, R]: ...
     def __get__(self, owner: Any, kind: type | None = None, /) -> Any:
         """Bind to an instance, as a method does; `self` is then part of the key."""
-        return self if owner is None else functools.partial(self, owner)
+        return self if owner is None else BoundCacheWrapper(self, owner)
+
+    def __reduce_ex__(self, protocol: Any, /) -> Any:
+        """Pickle as the name of the function, or with the function where a name leads nowhere."""
+        return reduced(self, self._func, self._options)
+
+    def __repr__(self) -> str:
+        return f"<cache of {self._identity.module}.{self._identity.qualname}>"
 
     def make(self, *args: Any, force: bool = False, **kwargs: Any) -> R:
         """Call the function; with *force* compute and store also if there is a result."""
@@ -168,25 +189,26 @@ class CacheWrapper(Generic[P, R]):
                 sizes.append(path.with_suffix(".pkl").stat().st_size)
         return {"folder": str(self._folder()), "entries": len(sizes), "size": sum(sizes)}
 
-    def dependency_fingerprint(self, seen: frozenset[int] = frozenset()) -> str:
-        """Return the digest of source, version and dependencies, transitively."""
-        if self._constant is not None:
-            return self._constant
-        seen |= {id(self)}
-        parts: list[Any] = [self._func.__module__, self._func.__qualname__, self._version]
-        parts.append(fingerprint(self._func, seen, self._ignore, code=self._code))
-        for item in self._depends_on:
-            if isinstance(item, str):
-                parts.append((item, parameter(item)))
-            elif isinstance(item, CacheWrapper):
-                if id(item) not in seen:
-                    parts.append(item.dependency_fingerprint(seen))
-            else:
-                parts.append(fingerprint(item, seen))
-        made = digest(parts, algorithm="blake2b")
-        if is_constant(self._func) and all(map(is_constant, self._depends_on)):
-            self._constant = made
-        return made
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Return what the key of a call is made of and, if it is not stored, what has changed.
+
+        Nothing is computed or stored. `print(f.explain(3))` shows it.
+        """
+        bound = self._bind(args, kwargs)
+        key = self._key(bound)
+        return explain(
+            key=key,
+            path=self._path(key),
+            is_stored=self._read(key) is not MISSING,
+            name=f"{self._identity.module}.{self._identity.qualname}",
+            arguments={n: digest(v, algorithm="blake2b") for n, v in self._named(bound).items()},
+            parts=self._identity.parts(),
+            entries=self._files(),
+        )
+
+    def __cache_dependencies__(self) -> list[Any]:
+        """Return what a cached function that calls this one depends on."""
+        return [self._func, self._options["version"], *self._options["depends_on"]]
 
     # One call
 
@@ -220,10 +242,11 @@ class CacheWrapper(Generic[P, R]):
         start = time.perf_counter()
         call = inspect.BoundArguments(self._signature, bound)
         result = self._func(*call.args, **call.kwargs)
+        self._identity.settle()
         try:
             self._write(key, bound, result, time.perf_counter() - start)
         except OSError as error:  # a full disk, a folder that is read-only: the result is good
-            _log.warning("The result of %s is not stored: %s", self._func.__qualname__, error)
+            _log.warning("The result of %s is not stored: %s", self._identity.qualname, error)
         return result
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,29 +255,20 @@ class CacheWrapper(Generic[P, R]):
         return dict(bound.arguments)
 
     def _key(self, bound: Mapping[str, Any]) -> str:
-        named = {
-            name: self._described(value)
-            for name, value in bound.items()
-            if name not in self._ignore
-        }
         try:
-            return digest([self.dependency_fingerprint(), named], algorithm="blake2b")[:32]
+            return digest([self._identity.current(), self._named(bound)], algorithm="blake2b")[:32]
         except UnsupportedTypeError as error:
-            msg = f"A call of {self._func.__qualname__} cannot be cached: {error}"
+            msg = f"A call of {self._identity.qualname} cannot be cached: {error}"
             hint = "Name the parameter in `ignore` if it does not change the result."
             raise UncacheableCallError(msg, suggestions=(hint,)) from error
 
-    def _described(self, value: Any) -> Any:
-        if isinstance(value, CacheWrapper):
-            return ("cached", value.dependency_fingerprint())
-        if isinstance(value, types.FunctionType):
-            return ("function", fingerprint(value))
-        return value
+    def _named(self, bound: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: described_argument(v) for n, v in bound.items() if n not in self._ignore}
 
     # Files
 
     def _folder(self) -> pathlib.Path:
-        return cache_folder() / "cache" / _safe_name(self._func.__module__)
+        return cache_folder() / "cache" / _safe_name(self._identity.module)
 
     def _path(self, key: str) -> pathlib.Path:
         return pathlib.Path(self._stem(key) + ".pkl")
@@ -263,14 +277,23 @@ class CacheWrapper(Generic[P, R]):
         base = cache_folder()
         known, prefix = self._prefix
         if base is not known and base != known:  # comparing paths is slow
-            prefix = str(self._folder() / f"{_safe_name(self._func.__qualname__)}_")
+            prefix = str(self._folder() / f"{_safe_name(self._identity.qualname)}_")
             self._prefix = (base, prefix)
         return prefix + key
 
     def _files(self) -> list[pathlib.Path]:
-        name = re.escape(_safe_name(self._func.__qualname__))
+        name = re.escape(_safe_name(self._identity.qualname))
         pattern = re.compile(name + r"_[0-9a-f]{32}\.yaml")
-        return [p for p in self._folder().glob("*.yaml") if pattern.fullmatch(p.name)]
+        found = [p for p in self._folder().glob("*.yaml") if pattern.fullmatch(p.name)]
+        return [p for p in found if self._is_own(p)]
+
+    def _is_own(self, metadata: pathlib.Path) -> bool:
+        """Say whether an entry is of this program: another one may have the same names."""
+        try:
+            record = json.loads(metadata.read_text(encoding="utf-8"))
+            return bool(record.get("program", self._identity.program) == self._identity.program)
+        except (OSError, ValueError, AttributeError):
+            return True  # damaged, or being removed
 
     def _read(self, key: str) -> Any:
         stem = self._stem(key)
@@ -304,19 +327,25 @@ class CacheWrapper(Generic[P, R]):
         self._serializer.dump(result, path, compression=compression)
         size = path.stat().st_size
         record = {
-            "function": self._func.__qualname__,
-            "module": self._func.__module__,
+            "function": self._identity.qualname,
+            "module": self._identity.module,
+            "program": self._identity.program,
             "signature": str(self._signature),
             # Not those that are ignored: what changes no result may be a password.
             "arguments": {n: _shown(value) for n, value in bound.items() if n not in self._ignore},
             "created": dt.datetime.now(dt.UTC).isoformat(),
-            "version": None if self._version is None else str(self._version),
+            "version": None if self._identity.version is None else str(self._identity.version),
             "time_taken": seconds,
             "size": size,
+            "code": save_parts(path.parent, self._identity.parts()),
+            "argument_digests": {
+                name: digest(value, algorithm="blake2b")[:16]
+                for name, value in self._named(bound).items()
+            },
         }
         with atomic_write(path.with_suffix(".yaml")) as file:
             file.write(json.dumps(record, indent=2) + "\n")
-        name = f"{self._func.__module__}.{self._func.__qualname__}"
+        name = f"{self._identity.module}.{self._identity.qualname}"
         _log.info("Computed %s in %s (%s)", name, format_duration(seconds), format_bytes(size))
 
     def _keep(self, stem: str, stamp: tuple[int, int], result: Any) -> None:
@@ -339,16 +368,54 @@ def cache(
     compress: Literal["auto"] | bool = "auto",
     trust: Any = "safe",
 ) -> Callable[[Callable[P, R]], CacheWrapper[P, R]]: ...
-def cache(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def cache(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    ignore: Iterable[str] = (),
+    depends_on: Iterable[Dependency] = (),
+    version: object = None,
+    code: bool = True,
+    ttl: float | None = None,
+    compress: Literal["auto"] | bool = "auto",
+    trust: Any = "safe",
+) -> Any:
     """Store the results of a function on disk, until its source or its dependencies change.
 
-    *ignore* names parameters, and variables it closes over, that do not change the result; *depends_on* holds functions whose
-    source counts, and names of parameters given to `configure`; *code* False ignores the source;
-    *ttl* is in seconds; *compress* False keeps large results raw, to be mapped; *trust* decides what a stored result may import (see `ops.serialize`).
+    A call is known by its arguments and by the function's code with all that this reaches by name
+    in your own code: helpers, classes, constants, and the versions of installed distributions. Edit
+    any of them and the result is computed again; comments, docstrings, type hints and formatting do
+    not count. `f.explain(...)` shows what does.
+
+    Args:
+        func: a function, method, partial or callable object; no generator or coroutine function.
+        ignore: parameters, and variables it closes over or uses, that do not change the result.
+        depends_on: functions and classes that count beside those that the code reaches, and names
+            of parameters given to `configure` or of variables of the module.
+        version: any value; a new one computes anew.
+        code: with False neither the code nor what it reaches counts, only arguments and *version*.
+        ttl: seconds for which a result counts; None is for ever.
+        compress: False keeps large results raw, so that they are mapped when they are read.
+        trust: what a stored result may import when it is read (see `ops.serialize`).
+
+    Raises:
+        ValidationError: a name in *ignore* or *depends_on* names nothing, or *func* yields or is
+            awaited.
     """
-    if func is None:
-        return lambda f: CacheWrapper(f, **options)
-    return CacheWrapper(func, **options)
+
+    def decorate(function: Callable[..., Any]) -> CacheWrapper[..., Any]:
+        return CacheWrapper(
+            function,
+            ignore,
+            depends_on,
+            version,
+            code=code,
+            ttl=ttl,
+            compress=compress,
+            trust=trust,
+        )
+
+    return decorate if func is None else decorate(func)
 
 
 def _safe_name(name: str) -> str:
@@ -360,9 +427,9 @@ def _is_small(value: object) -> bool:
 
 
 def _refuse_one_shot(func: Callable[..., Any]) -> None:
-    if inspect.iscoroutinefunction(func):
+    if inspect.iscoroutinefunction(inspect.unwrap(func)):
         raise ValidationError(
-            f"{func.__qualname__} is a coroutine function, which @cache cannot await.",
+            f"{getattr(func, '__qualname__', func)} is a coroutine function, which @cache cannot await.",
             suggestions=("Use memoize(cache=DiskCache(...)).",),
         )
     refuse_generators(func, "Cache")
