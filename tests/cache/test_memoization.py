@@ -101,7 +101,7 @@ def test_a_failing_leader_hands_over(until: Callable[[Callable[[], bool]], None]
         calls.append(1)
         if len(calls) == 1:
             joined.set()
-            until(lambda: store._flights.waiting(()) == 1)
+            until(lambda: store._flights.waiting(f.key()) == 1)
             raise ValueError
         return 7
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ops.cache.errors import UnsuitableFolderError as UnsuitableFolderError
     from ops.cache.errors import ValueTooLargeError as ValueTooLargeError
     from ops.cache.expiry import Ttl as Ttl
+    from ops.cache.explanation import Explanation as Explanation
     from ops.cache.fifo import FIFOCache as FIFOCache
     from ops.cache.fifo import TTLCache as TTLCache
     from ops.cache.layers import CachedStorage as CachedStorage
@@ -62,6 +63,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "UnsuitableFolderError ValueTooLargeError"
             ),
             ".expiry": "Ttl",
+            ".explanation": "Explanation",
             ".fifo": "FIFOCache TTLCache",
             ".layers": "CacheKeyBuilder CachedStorage",
             ".lfu": "LFUCache",

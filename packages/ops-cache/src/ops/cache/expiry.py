@@ -8,6 +8,7 @@ while it is the one that the table of keys names, and the heap is rebuilt when m
 
 from __future__ import annotations
 
+import datetime as dt
 import heapq
 import itertools
 from enum import Enum
@@ -30,11 +31,13 @@ class Ttl(Enum):
     DEFAULT = "default"
 
 
-TtlLike: TypeAlias = "float | Ttl | None"
+TtlLike: TypeAlias = "float | dt.timedelta | Ttl | None"
 
 
-def check_ttl(ttl: float | None) -> float | None:
+def check_ttl(ttl: float | dt.timedelta | None) -> float | None:
     """Return *ttl* in seconds, or None for never; raise `ValidationError` when it is negative."""
+    if isinstance(ttl, dt.timedelta):
+        ttl = ttl.total_seconds()
     if ttl is not None and not ttl >= 0:
         msg = f"A time to live must be zero or more seconds, not {ttl!r}."
         raise ValidationError(msg, suggestions=("Use None for entries that never expire.",))

@@ -17,36 +17,41 @@ from ops.foundation.forks import in_children
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["SingleFlight"]
+__all__ = ["ALONE", "Flight", "SingleFlight"]
 
 K = TypeVar("K", bound="Hashable")
 V = TypeVar("V")
 
 
-class _Flight:
-    __slots__ = ("landed", "leader", "ok", "value", "waiters")
+class Flight:
+    """One computation that is under way."""
+
+    __slots__ = ("landed", "leader", "result", "waiters")
 
     def __init__(self, leader: int) -> None:
         self.leader = leader
         self.landed = threading.Event()
-        self.ok = False
-        self.value: Any = None
+        self.result: tuple[Any, ...] = ()
         self.waiters = 0
+
+
+#: Stands for a computation that nobody waits for.
+ALONE = Flight(0)
 
 
 class SingleFlight(Generic[K]):
     """Runs at most one computation per key at a time, and shares its result."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._flights: dict[K, _Flight] = {}
-        self._waiting: dict[int, _Flight] = {}
+        self._mutex = threading.RLock()  # a claim may be collected while it is held
+        self._flights: dict[K, Flight] = {}
+        self._waiting: dict[int, Flight] = {}
         in_children(self, SingleFlight.forget_other_threads)
 
     def forget_other_threads(self) -> None:
         """Keep only what this thread leads: in a forked child there is no other thread."""
         me = threading.get_ident()
-        self._mutex = threading.Lock()  # the old one may be held by a thread that is not here
+        self._mutex = threading.RLock()  # the old one may be held by a thread that is not here
         self._flights = {key: f for key, f in self._flights.items() if f.leader == me}
         self._waiting = {}
 
@@ -63,30 +68,54 @@ class SingleFlight(Generic[K]):
         not wait for what a leader may hold. *own* turns the result of another thread into this
         one's, where threads must not share an object.
         """
+        flight, landed = self.board(key)
+        if flight is None:
+            theirs: V = landed[0]
+            return theirs if own is None else own(theirs)
+        if flight is ALONE:
+            return (alone or compute)()
+        try:
+            value = compute()
+        except BaseException:
+            self.land(key, flight)
+            raise
+        self.land(key, flight, (value,))
+        return value
+
+    def board(self, key: K) -> tuple[Flight | None, tuple[Any, ...]]:
+        """Begin to compute *key*, or wait for the thread that does.
+
+        Returns a flight that the caller has to `land`; `ALONE` when it has to compute by itself and
+        land nothing, because waiting would never end; or None and the result of another thread, as
+        a tuple of one.
+        """
         me = threading.get_ident()
-        mine: _Flight | None
         while True:
             with self._mutex:
                 flight = self._flights.get(key)
                 if flight is None:
-                    mine = self._flights[key] = _Flight(me)
-                    break
+                    mine = self._flights[key] = Flight(me)
+                    return mine, ()
                 if self._would_wait_for_itself(flight, me):
-                    mine = None
-                    break
+                    return ALONE, ()
                 self._waiting[me] = flight
                 flight.waiters += 1
             try:
                 flight.landed.wait()
             finally:
                 with self._mutex:
-                    del self._waiting[me]
-            if flight.ok:
-                theirs: V = flight.value
-                return theirs if own is None else own(theirs)
-        if mine is None:
-            return (alone or compute)()
-        return self._lead(key, mine, compute)
+                    self._waiting.pop(me, None)
+            if flight.result:
+                return None, flight.result
+
+    def land(self, key: K, flight: Flight, result: tuple[Any, ...] = ()) -> None:
+        """End a flight with its *result*; without one, a waiter computes next. Later calls do nothing."""
+        with self._mutex:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+        if not flight.landed.is_set():
+            flight.result = result
+            flight.landed.set()
 
     def waiting(self, key: K) -> int:
         """Return how many threads have joined the computation of *key* that is under way."""
@@ -94,18 +123,8 @@ class SingleFlight(Generic[K]):
             flight = self._flights.get(key)
             return flight.waiters if flight else 0
 
-    def _lead(self, key: K, flight: _Flight, compute: Callable[[], V]) -> V:
-        try:
-            flight.value = value = compute()
-            flight.ok = True
-            return value
-        finally:
-            with self._mutex:
-                del self._flights[key]
-            flight.landed.set()
-
-    def _would_wait_for_itself(self, flight: _Flight, me: int) -> bool:
-        step: _Flight | None = flight
+    def _would_wait_for_itself(self, flight: Flight, me: int) -> bool:
+        step: Flight | None = flight
         while step is not None:
             if step.leader == me:
                 return True

@@ -8,7 +8,6 @@ are equal). Arguments that cannot be hashed, such as arrays, frames and dicts, c
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import time
@@ -25,15 +24,18 @@ from typing import (
 
 from ops.cache.errors import UncacheableCallError
 from ops.cache.expiry import Ttl, check_ttl
-from ops.cache.memory import MISSING, MemoryCache
+from ops.cache.identity.identity import Identity, described_argument
+from ops.cache.memory import MemoryCache
 from ops.cache.s3fifo import OpenS3FIFOCache
 from ops.cache.sources import as_names, refuse_generators
 from ops.cache.staleness import StaleStore
+from ops.cache.task_flights import TaskFlights
 from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest
 from ops.serialize.errors import UnsupportedTypeError
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterable
 
     from ops.cache.disk.stats import DiskCacheStats
@@ -102,30 +104,65 @@ def memoize(func: Callable[P, R_co], /) -> Memoized[P, R_co]: ...
 @overload
 def memoize(
     *,
-    ttl: float | None = None,
+    ttl: float | dt.timedelta | None = None,
     max_size: int | None = 1000,
     ignore: Iterable[str] = (),
     key: Callable[..., Any] | None = None,
     cache: MemoryCache[Any, Any] | DiskCache | RedisCache | None = None,
     stale: Stale = "block",
+    typed: bool = False,
 ) -> Callable[[Callable[P, R_co]], Memoized[P, R_co]]: ...
-def memoize(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def memoize(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    ttl: float | dt.timedelta | None = None,
+    max_size: int | None = 1000,
+    ignore: Iterable[str] = (),
+    key: Callable[..., Any] | None = None,
+    cache: Any = None,
+    stale: Stale = "block",
+    typed: bool = False,
+) -> Any:
     """Remember the results of a function or coroutine function.
 
-    *ttl* in seconds; *ignore* names parameters that do not change the result; *key* computes the
-    key from the arguments. A generator function is refused: what it returns can be read once. Threads, or tasks of one event loop, that ask for the same missing
-    result compute it once. *cache* is a memory cache of this function alone, or a `DiskCache` or
-    `RedisCache`, where results outlive the process, all processes compute a missing result of a
-    plain function once, and a call is known by module, name and a typed digest of its arguments.
+    Threads, or tasks of one event loop, that need the same missing result compute it once.
 
-    *stale* says what happens to a result whose time has come: with "block" all callers wait for the
-    new one; with "serve" one computes and the others get the old one; with "refresh" all get the
-    old one and a thread, or task, computes.
+    Args:
+        func: the function; a generator function is refused, since its result can be read only once.
+        ttl: seconds, or a timedelta, for which a result counts; None is for ever.
+        max_size: the most results in memory; None for no limit, 0 remembers nothing.
+        ignore: parameters that do not change the result.
+        key: computes the key from the arguments.
+        cache: a memory cache, which several functions may share, or a `DiskCache` or `RedisCache`:
+            there results outlive the process, all processes compute a missing result of a plain
+            function once, and a call is known by the code of the function and all that this
+            reaches, as with `ops.cache.cache`, and by a typed digest of its arguments.
+        stale: what happens to a result whose time is over. With "block" all callers wait for the
+            new one; with "serve" one computes and the others get the old one; with "refresh" all
+            get the old one and a thread, or task, computes.
+        typed: keep arguments of different types apart also where they are equal (1 and 1.0).
+
+    Raises:
+        ValidationError: a name in *ignore* names no parameter, or a value is out of its range.
     """
-    check_ttl(options.get("ttl"))  # here, where the mistake is, and not at the first call
-    if func is None:
-        return lambda f: _memoized(f, **options)
-    return _memoized(func, **options)
+    seconds = check_ttl(ttl)  # here, where the mistake is, and not at the first call
+    if max_size == 0 and cache is None:
+        seconds, max_size = 0, 1
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        return _memoized(
+            function,
+            ttl=seconds,
+            max_size=max_size,
+            ignore=ignore,
+            key=key,
+            cache=cache,
+            stale=stale,
+            typed=typed,
+        )
+
+    return decorate if func is None else decorate(func)
 
 
 cache_decorator = memoize
@@ -134,32 +171,39 @@ cache_decorator = memoize
 def _memoized(
     func: Callable[..., Any],
     *,
-    ttl: float | None = None,
-    max_size: int | None = 1000,
-    ignore: Iterable[str] = (),
-    key: Callable[..., Any] | None = None,
-    cache: Any = None,
-    stale: Stale = "block",
+    ttl: float | None,
+    max_size: int | None,
+    ignore: Iterable[str],
+    key: Callable[..., Any] | None,
+    cache: Any,
+    stale: Stale,
+    typed: bool,
 ) -> Any:
     refuse_generators(func, "Memoize")
     store: Any = cache
     if cache is None:
         own_store = OpenS3FIFOCache if ttl is None and stale == "block" else MemoryCache
         store = own_store(max_size)
-    content_key = _content_key
+    names: dict[str, Any] = {"digest": _content_key}
+    ignored = frozenset(as_names(ignore))
     if not isinstance(store, MemoryCache):
-        content_key = functools.partial(_stored_key, f"{func.__module__}.{func.__qualname__}")
+        identity = Identity(func, ignored)
+        names["digest"] = functools.partial(_stored_key, identity)
+        names["func"] = _settling(func, identity)
         if key is not None:
-            own, stored = key, content_key
+            own, stored = key, names["digest"]
             key = lambda *a, **k: stored([own(*a, **k)])  # noqa: E731 - as the user's own
     elif cache is not None or ttl is not None:
         # Its reader is taken below, once; a cache that was given may get entries that expire later.
         store._become_timed()  # noqa: SLF001 - as above
+    if isinstance(store, MemoryCache) and cache is not None:
+        names["owner"] = _Owner(func)  # other functions may share the cache
     lifetime: Any = Ttl.DEFAULT if ttl is None else ttl
+    is_memory = isinstance(store, MemoryCache)
     if stale != "block":
         store = _stale_store(store, ttl, stale)
     is_async = inspect.iscoroutinefunction(func)
-    flights = _Tasks(store, lifetime)
+    flights = TaskFlights(store, lifetime)
 
     def slow(found: Any, call: Callable[[], Any]) -> Any:
         if not is_async:
@@ -168,13 +212,12 @@ def _memoized(
             return store.get_or_compute_async(found, call, lambda: flights.run(found, call))
         return flights.run(found, call)
 
-    generated = _generate(
-        func,
-        frozenset(as_names(ignore)),
-        key,
-        {"slow": slow, "digest": content_key} | _reader(store, is_own=cache is None),
-        is_async=is_async,
-    )
+    names |= _reader(store, is_own=cache is None)
+    if is_memory and stale == "block" and not is_async:
+        names["claim"] = lambda found: store._claim(found, lifetime)  # noqa: SLF001 - as above
+    else:
+        names["slow"] = slow
+    generated = _generate(func, ignored, key, names, is_async=is_async, typed=typed)
     wrapper = cast("Any", functools.update_wrapper(generated["wrapper"], func))
     wrapper.key = make_key = generated["key"]
     wrapper.contains = lambda *a, **k: store.contains(make_key(*a, **k))
@@ -210,17 +253,19 @@ def _generate(
     names: dict[str, Any],
     *,
     is_async: bool,
+    typed: bool,
 ) -> dict[str, Any]:
     """Write and run the source of the wrapper and of its key function."""
     signature = inspect.signature(func)
     if unknown := ignore - set(signature.parameters):
         msg = f"{func.__qualname__} has no parameter {sorted(unknown)} that could be ignored."
         raise ValidationError(msg)
-    space = {f"_ops_{name}": value for name, value in names.items()}
+    space = {"_ops_func": func, **{f"_ops_{name}": value for name, value in names.items()}}
     # Built-in names too: a parameter may be called `hash`.
-    space |= {"_ops_func": func, "_ops_key": key, "_ops_hash": hash, "_ops_frozenset": frozenset}
+    space |= {"_ops_key": key, "_ops_hash": hash, "_ops_frozenset": frozenset}
+    space |= {"_ops_type": type, "_ops_map": map}
     space["_ops_misses"] = (KeyError, TypeError)
-    space["_ops_type_error"] = TypeError
+    space["_ops_type_error"], space["_ops_any_error"] = TypeError, BaseException
     declared, passed, keyed = [], [], []
     for p in signature.parameters.values():
         if p.default is not p.empty:
@@ -244,9 +289,13 @@ def _generate(
         made = f"_ops_key({call})"
     else:
         made = keyed[0] if len(keyed) == 1 else f"({''.join(k + ', ' for k in keyed)})"
+        if typed:
+            made = f"({made}, {_types_of(signature, ignore)})"
     content = f"_ops_digest([{', '.join(raw)}])"
     if names["digest"] is not _content_key and key is None:
         made = content
+    if "owner" in names:
+        made, content = f"(_ops_owner, {made})", f"(_ops_owner, {content})"
     make = f"""
     try:
         _ops_made = {made}
@@ -260,8 +309,20 @@ def _generate(
         _ops_hash(_ops_made)
     except _ops_type_error:
         _ops_made = _ops_digest([_ops_made])"""
-    lookup = f"_ops_hot[{made}]" if "hot" in names else f"_ops_read({made})"
     prefix, wait = ("async ", "await ") if is_async else ("", "")
+    # With a claim the function is called from this very frame: a recursion is no deeper than needed.
+    miss = f"return {wait}_ops_slow(_ops_make({call}), lambda: _ops_func({call}))"
+    if "claim" in names:
+        miss = f"""_ops_held, _ops_value = _ops_claim(_ops_make({call}))
+    if _ops_held is None:
+        return _ops_value
+    try:
+        _ops_value = _ops_func({call})
+    except _ops_any_error:
+        _ops_held.fail()
+        raise
+    return _ops_held.finish(_ops_value)"""
+    lookup = f"_ops_hot[{made}]" if "hot" in names else f"_ops_read({made})"
     source = f"""
 def key{head}:{make}
     return _ops_made
@@ -273,10 +334,26 @@ _ops_make = key
         return {lookup}
     except _ops_misses:
         pass
-    return {wait}_ops_slow(_ops_make({call}), lambda: _ops_func({call}))
+    {miss}
 """
     exec(source, space)  # noqa: S102 - built from parameter names only, as dataclasses do
     return space
+
+
+def _types_of(signature: inspect.Signature, ignore: frozenset[str]) -> str:
+    """Return the source of a tuple of the types of all arguments that count."""
+    parts = []
+    for p in signature.parameters.values():
+        if p.name in ignore:
+            continue
+        if p.kind is p.VAR_POSITIONAL:
+            parts.append(f"*_ops_map(_ops_type, {p.name})")
+        elif p.kind is p.VAR_KEYWORD:
+            pairs = f"({p.name}_, _ops_type({p.name}[{p.name}_])) for {p.name}_ in {p.name}"
+            parts.append(f"_ops_frozenset({pairs})")
+        else:
+            parts.append(f"_ops_type({p.name})")
+    return f"({''.join(part + ', ' for part in parts)})"
 
 
 class _Name:
@@ -296,9 +373,42 @@ def _content_key(arguments: list[Any]) -> Any:
         raise UncacheableCallError(msg, suggestions=(hint,)) from error
 
 
-def _stored_key(name: str, arguments: list[Any]) -> str:
+def _settling(func: Callable[..., Any], identity: Identity) -> Callable[..., Any]:
+    """Return *func*, after whose calls what it changed itself no longer counts."""
+    if inspect.iscoroutinefunction(func):
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            result = await func(*args, **kwargs)
+            identity.settle()
+            return result
+
+        return awaited
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        result = func(*args, **kwargs)
+        identity.settle()
+        return result
+
+    return called
+
+
+class _Owner:
+    """Stands for one memoized function in keys of a memory cache that several share."""
+
+    __slots__ = ("_func",)
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        self._func = func
+
+    def __repr__(self) -> str:
+        return f"<{getattr(self._func, '__qualname__', self._func)}>"
+
+
+def _stored_key(identity: Identity, arguments: list[Any]) -> str:
     """Return the key of a call for a cache outside this process."""
-    return f"{name}:{_content_key(arguments)[1]}"
+    described = [described_argument(value) for value in arguments]
+    call = _content_key([identity.current(), described])[1]
+    return f"{identity.module}.{identity.qualname}:{call}"
 
 
 def _stale_store(store: Any, ttl: float | None, stale: Stale) -> StaleStore:
@@ -309,39 +419,3 @@ def _stale_store(store: Any, ttl: float | None, stale: Stale) -> StaleStore:
     if isinstance(store, MemoryCache):
         return StaleStore(store, ttl, stale)
     return StaleStore(store, ttl, stale, clock=time.time)  # shared between processes
-
-
-class _Tasks:
-    """Single flight among the tasks of an event loop."""
-
-    def __init__(self, store: Any, ttl: Any) -> None:
-        self._store, self._ttl = store, ttl
-        self._flights: dict[Any, tuple[asyncio.Future[Any], Any]] = {}
-
-    async def run(self, key: Any, call: Callable[[], Any]) -> Any:
-        loop, me = asyncio.get_running_loop(), asyncio.current_task()
-        while True:
-            value = self._store.get(key, MISSING)
-            if value is not MISSING:
-                return value
-            flight = self._flights.get((loop, key))
-            if flight is None:
-                return await self._lead((loop, key), me, call)
-            if flight[1] is me:  # recursion: waiting would never end
-                return await call()
-            landed = await asyncio.shield(flight[0])
-            if landed is not None:
-                return landed[0]
-
-    async def _lead(self, flight: Any, me: Any, call: Callable[[], Any]) -> Any:
-        future = flight[0].create_future()
-        self._flights[flight] = (future, me)
-        landed = None
-        try:
-            value = await call()
-            landed = (value,)
-            self._store.set(flight[1], value, self._ttl)
-            return value
-        finally:  # also when cancelled: a waiter leads next
-            del self._flights[flight]
-            future.set_result(landed)

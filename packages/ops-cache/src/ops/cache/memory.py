@@ -17,9 +17,10 @@ from collections import Counter, deque
 from collections.abc import Hashable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 
+from ops.cache.claims import Claim
 from ops.cache.errors import ValueTooLargeError
 from ops.cache.expiry import Expirations, Ttl, check_ttl
-from ops.cache.flights import SingleFlight
+from ops.cache.flights import ALONE, SingleFlight
 from ops.cache.policy import Policy
 from ops.cache.sizes import approximate_size, positive_limit
 from ops.cache.stats import CacheStats, EvictionCause
@@ -183,21 +184,43 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
         Threads that ask at the same time compute once; other keys do not wait. If *fn* raises, the
         caller gets the error and the next waiter computes.
         """
-        value = self.get(key, MISSING)
-        if value is MISSING:
-            value = self._flights.do(key, lambda: self._compute(key, fn, ttl))
-        return cast("V", value)
+        claim, value = self._claim(key, ttl)
+        if claim is None:
+            return cast("V", value)
+        try:
+            value = fn()
+        except BaseException:
+            claim.fail()
+            raise
+        claim.finish(value)
+        return value
 
-    def _compute(self, key: K, fn: Callable[[], V], ttl: TtlLike) -> V:
+    def _claim(self, key: K, ttl: TtlLike) -> tuple[Claim | None, Any]:
+        """Return the value of *key*, or a claim with which the caller computes it.
+
+        `memoize` computes between the two itself, so that a recursion is no deeper than it has to.
+        """
+        value = self.get(key, MISSING)
+        if value is not MISSING:
+            return None, value
+        flight, landed = self._flights.board(key)
+        if flight is None:
+            return None, landed[0]
         value = self.peek(key, MISSING)  # the leader before us may have just landed
         if value is MISSING:
-            value = fn()
-            try:
-                self.set(key, value, ttl)
-            except ValueTooLargeError as error:
-                if self._rejected == 1:  # once per cache; get_stats() has the count
-                    _log.warning("Returned, not cached: %s", error)
-        return cast("V", value)
+            return Claim(
+                lambda v: self._set_computed(key, v, ttl), self._flights, key, flight
+            ), None
+        if flight is not ALONE:
+            self._flights.land(key, flight, (value,))
+        return None, value
+
+    def _set_computed(self, key: K, value: V, ttl: TtlLike) -> None:
+        try:
+            self.set(key, value, ttl)
+        except ValueTooLargeError as error:
+            if self._rejected == 1:  # once per cache; get_stats() has the count
+                _log.warning("Returned, not cached: %s", error)
 
     # Writing
 

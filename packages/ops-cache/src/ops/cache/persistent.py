@@ -85,7 +85,7 @@ class CacheWrapper(Generic[P, R]):
         version: object = None,
         *,
         code: bool = True,
-        ttl: float | None = None,
+        ttl: float | dt.timedelta | None = None,
         compress: Literal["auto"] | bool = "auto",
         trust: Any = "safe",
     ) -> None:
@@ -364,7 +364,7 @@ def cache(
     depends_on: Iterable[Dependency] = (),
     version: object = None,
     code: bool = True,
-    ttl: float | None = None,
+    ttl: float | dt.timedelta | None = None,
     compress: Literal["auto"] | bool = "auto",
     trust: Any = "safe",
 ) -> Callable[[Callable[P, R]], CacheWrapper[P, R]]: ...
@@ -376,7 +376,7 @@ def cache(
     depends_on: Iterable[Dependency] = (),
     version: object = None,
     code: bool = True,
-    ttl: float | None = None,
+    ttl: float | dt.timedelta | None = None,
     compress: Literal["auto"] | bool = "auto",
     trust: Any = "safe",
 ) -> Any:
@@ -394,7 +394,7 @@ def cache(
             of parameters given to `configure` or of variables of the module.
         version: any value; a new one computes anew.
         code: with False neither the code nor what it reaches counts, only arguments and *version*.
-        ttl: seconds for which a result counts; None is for ever.
+        ttl: seconds, or a timedelta, for which a result counts; None is for ever.
         compress: False keeps large results raw, so that they are mapped when they are read.
         trust: what a stored result may import when it is read (see `ops.serialize`).
 

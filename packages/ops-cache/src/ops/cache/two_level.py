@@ -202,10 +202,10 @@ class TwoLevelCache(Generic[K, V]):
 
 class _Pending(NamedTuple):
     value: Any
-    ttl: TtlLike
+    ttl: float | Ttl | None
     since: float  # monotonic seconds
 
-    def remaining(self) -> TtlLike:
+    def remaining(self) -> float | Ttl | None:
         """Return the seconds that are left, 0 when there are none."""
         if self.ttl is None or isinstance(self.ttl, Ttl):
             return self.ttl
@@ -250,11 +250,12 @@ class _WriteBack:
             return self._pending.get(key)
 
     def put(self, key: Any, value: Any, ttl: TtlLike) -> None:
-        check_ttl(None if isinstance(ttl, Ttl) else ttl)
+        seconds = check_ttl(None if isinstance(ttl, Ttl) else ttl)
         with self._mutex:
             if self._stop.is_set():
                 raise CacheClosedError("This TwoLevelCache was closed.")
-            self._pending[key] = _Pending(value, ttl, time.monotonic())
+            lifetime = ttl if isinstance(ttl, Ttl) else seconds
+            self._pending[key] = _Pending(value, lifetime, time.monotonic())
             full = len(self._pending) >= self._most
         if full:
             self.flush()

@@ -19,7 +19,7 @@ from itertools import accumulate
 from types import CodeType
 from typing import Any
 
-__all__ = ["code_digest", "imports_of", "names_of"]
+__all__ = ["changed_by", "code_digest", "imports_of", "names_of"]
 
 
 def _numbers(*names: str) -> frozenset[int]:
@@ -36,6 +36,34 @@ _JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
 _BACKWARD = frozenset(op for op in _JUMPS if "BACKWARD" in dis.opname[op])
 # A function with annotations is made with flag 4: of MAKE_FUNCTION, since 3.13 of its successor.
 _ANNOTATING = frozenset((op, 4) for op in _numbers("MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE"))
+_STORES = _numbers("STORE_SUBSCR", "DELETE_SUBSCR")
+_VARIABLES = _numbers("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
+_ATTRIBUTES = _numbers("LOAD_ATTR", "LOAD_METHOD")
+#: Methods by which lists, dicts, sets and deques change in place.
+_CHANGING = frozenset(
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "difference_update",
+        "discard",
+        "extend",
+        "extendleft",
+        "insert",
+        "intersection_update",
+        "pop",
+        "popitem",
+        "popleft",
+        "remove",
+        "reverse",
+        "rotate",
+        "setdefault",
+        "sort",
+        "symmetric_difference_update",
+        "update",
+    ]
+)
 #: Flags that say how code behaves: *args, **kwargs, generator, coroutine, async generator.
 _FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
 
@@ -65,6 +93,26 @@ def imports_of(code: CodeType) -> set[tuple[str, int]]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             found |= imports_of(constant)
+    return found
+
+
+def changed_by(code: CodeType) -> set[str]:
+    """Return the names of variables whose values *code* changes in place, as far as it shows.
+
+    `calls.append(x)`, `count["n"] += 1` and the like: such a value is more an output than an input.
+    """
+    found: set[str] = set()
+    if not _CHANGING.isdisjoint(code.co_names) or not _STORES.isdisjoint(code.co_code[::2]):
+        instructions = [i for i in dis.get_instructions(code) if i.opcode not in _SKIPPED]
+        for now, after, last in zip(instructions, instructions[1:], instructions[2:], strict=False):
+            if now.opcode not in _VARIABLES:
+                continue
+            called = after.opcode in _ATTRIBUTES and after.argval in _CHANGING
+            if called or last.opcode in _STORES or last.opname == "COPY":
+                found.add(str(now.argval))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= changed_by(constant)
     return found
 
 

@@ -7,8 +7,10 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.configuration import parameter
+from ops.cache.identity.bytecode import changed_by
 from ops.cache.identity.origins import USER, origin_of, program_of
 from ops.cache.identity.reach import IMMUTABLE, Reach
+from ops.cache.identity.watches import contents, is_plain
 from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest
 
@@ -55,6 +57,7 @@ class Identity:
             self.module = "__main__"
         self.qualname = str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)
         self.program = _program(inner)
+        self._initial = _changed_values(func) if code else {}
 
     def current(self) -> str:
         """Return the digest of all that counts now, beside the arguments of a call.
@@ -86,7 +89,7 @@ class Identity:
             self._current[0].watches.settle()
 
     def _walk(self) -> tuple[Reach, str]:
-        reach = Reach(self._ignore)
+        reach = Reach(self._ignore, self._initial)
         reach.root(self.func, code=self._code)
         for item in self._functions:
             reach.dependency(item)
@@ -137,6 +140,23 @@ def _type_digest(cls: type) -> str:
         reach.add_class(cls)
         found = _types[cls] = (reach, reach.digest())
     return found[1]
+
+
+def _changed_values(func: Any) -> dict[str, str]:
+    """Return digests of what *func* itself changes in place, as it is before the first call."""
+    if not isinstance(func, types.FunctionType):
+        return {}
+    code = func.__code__
+    cells = dict(zip(code.co_freevars, func.__closure__ or (), strict=True))
+    values = {
+        name: contents(cells[name]) if name in cells else func.__globals__.get(name)
+        for name in changed_by(code)
+    }
+    return {
+        name: digest(value, algorithm="blake2b")
+        for name, value in values.items()
+        if type(value) not in IMMUTABLE and is_plain(value)
+    }
 
 
 def _innermost(func: Any) -> Any:

@@ -25,14 +25,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.errors import UncacheableCallError
-from ops.cache.identity.bytecode import code_digest, imports_of, names_of
+from ops.cache.identity.bytecode import changed_by, code_digest, imports_of, names_of
 from ops.cache.identity.origins import USER, origin_of, origin_of_import
 from ops.cache.identity.watches import Watches, contents, is_plain
 from ops.serialize.digests import digest
 from ops.serialize.errors import SerializeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ops.cache.identity.origins import Origin
 
@@ -75,12 +75,17 @@ class Reach:
 
     Args:
         ignore: names of variables and parameters of the root whose values do not count.
+        initial: digests of values that the root itself changes, as they were before it ran, by name.
     """
 
-    def __init__(self, ignore: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, ignore: frozenset[str] = frozenset(), initial: Mapping[str, str] | None = None
+    ) -> None:
         self.parts: dict[str, str] = {}
         self.watches = Watches()
         self._ignore = ignore
+        self._initial = initial or {}
+        self._root: Mapping[str, Any] | None = None
         self._labels: dict[int, str] = {}  # of what was visited, by id
         self._alive: list[Any] = []  # so that no id is given out twice
         self._taken: set[str] = set()
@@ -92,6 +97,7 @@ class Reach:
 
         Raises `UncacheableCallError` naming a variable that it closes over and has no digest.
         """
+        self._root = getattr(func, "__globals__", None)
         self._callable(func, func, code=code, ignore=self._ignore)
         self._drain()
 
@@ -119,7 +125,7 @@ class Reach:
         while self._pending:
             code, namespace = self._pending.popleft()
             names = names_of(code)
-            self._names(names, namespace)
+            self._names(names, namespace, changed_by(code))
             for module, level in sorted(imports_of(code)):
                 self._import(module, level, names, namespace)
 
@@ -187,11 +193,16 @@ class Reach:
             return self._installed(func, origin)
         label = self._label(func, "function", func.__qualname__, body.co_filename)
         made: list[Any] = [code_digest(body)] if code else []
+        changed = changed_by(body) if body.co_freevars else set()
         for name, cell in zip(body.co_freevars, func.__closure__ or (), strict=True):
             if name in ignore:
                 continue
             self.watches.cell(cell)
-            made.append((name, self._describe(name, contents(cell), owner, watch=True)))
+            value = contents(cell)
+            if name in changed and is_plain(value):
+                made.append((name, self._initial_digest(name, value, func is owner)))
+            else:
+                made.append((name, self._describe(name, value, owner, watch=True)))
         for name, value in _defaults(func):
             if name not in ignore:
                 made.append((name, self._describe(name, value, owner, watch=True)))
@@ -203,7 +214,16 @@ class Reach:
             self._pending.append((body, func.__globals__))
         return label
 
-    def _names(self, names: Iterable[str], namespace: Mapping[str, Any]) -> None:
+    def _initial_digest(self, name: str, value: Any, is_root: bool) -> str:  # noqa: FBT001 - one call
+        known = self._initial.get(name) if is_root else None
+        return _digest(value) if known is None else known
+
+    def _names(
+        self,
+        names: Iterable[str],
+        namespace: Mapping[str, Any],
+        changed: Collection[str] = (),
+    ) -> None:
         used = sorted(name for name in names if name in namespace and not self._is_hidden(name))
         if used:
             self.watches.names(namespace, used)
@@ -216,7 +236,11 @@ class Reach:
             elif (id(namespace), name) not in self._done:
                 self._done.add((id(namespace), name))
                 label = self._label(None, "constant", name, str(namespace.get("__file__") or ""))
-                self.parts[label] = _digest(self._describe(name, value, None, watch=True))
+                if name in changed and is_plain(value):
+                    is_root = self._root is namespace
+                    self.parts[label] = self._initial_digest(name, value, is_root)
+                else:
+                    self.parts[label] = _digest(self._describe(name, value, None, watch=True))
 
     def _module(self, module: types.ModuleType, names: Iterable[str]) -> str:
         origin = origin_of(module.__name__, getattr(module, "__file__", None))

@@ -20,7 +20,7 @@ import pathlib
 import re
 import uuid
 from operator import is_, itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.serialize.digests import digest
 from ops.serialize.errors import SerializeError
@@ -46,21 +46,25 @@ _IMMUTABLE = (
     uuid.UUID,
 )
 _EMPTY = object()
+_Reader: TypeAlias = "tuple[Callable[[Any], Any], Mapping[str, Any], tuple[Any, ...]]"
 
 
 class Watches:
     """The names, cells and values that an identity was made from."""
 
     def __init__(self) -> None:
-        self._names: list[tuple[Callable[[Any], Any], Mapping[str, Any], tuple[Any, ...]]] = []
+        self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+        self._readers: list[_Reader] | None = None  # made of the names at the first use
         self._cells: list[tuple[CellType, Any]] = []
         self._values: dict[int, tuple[Any, bytes | str]] = {}
         self._sizes: list[tuple[Mapping[str, Any], int]] = []
 
     def names(self, namespace: Mapping[str, Any], names: Sequence[str]) -> None:
         """Watch what *names* of *namespace* lead to."""
-        get = itemgetter(*names, names[0])  # the last one again, so that it returns a tuple
-        self._names.append((get, namespace, get(namespace)))
+        _, found = self._names.setdefault(id(namespace), (namespace, {}))
+        for name in names:
+            found.setdefault(name, namespace[name])
+        self._readers = None
 
     def attributes(self, instance: object) -> None:
         """Watch the attributes of *instance*."""
@@ -82,8 +86,11 @@ class Watches:
 
     def hold(self) -> bool:
         """Say whether all is as it was."""
+        readers = self._readers
+        if readers is None:
+            readers = self._readers = [_reader(*watched) for watched in self._names.values()]
         try:
-            for get, namespace, before in self._names:
+            for get, namespace, before in readers:
                 if not all(map(is_, get(namespace), before)):
                     return False
         except KeyError:
@@ -101,6 +108,12 @@ class Watches:
         for key, (value, before) in list(self._values.items()):
             if not _is_same(value, before):
                 self._values.pop(key, None)
+
+
+def _reader(namespace: Mapping[str, Any], found: Mapping[str, Any]) -> _Reader:
+    names = list(found)
+    get = itemgetter(*names, names[0])  # one of them again, so that it returns a tuple
+    return get, namespace, (*found.values(), found[names[0]])
 
 
 def contents(cell: CellType) -> Any:
