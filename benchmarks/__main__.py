@@ -1,4 +1,7 @@
-"""`python -m benchmarks [package | package/topic ...] [--quick]`: run and report."""
+"""`python -m benchmarks [package | package/topic ...] [--quick]`: run and report.
+
+Exits with 0 when everything ran and no target was missed, 1 for a missed one, 2 for wrong usage.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from benchmarks import harness
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="*", help="package, or package/topic; all when left out")
-    parser.add_argument("--quick", action="store_true", help="3 rounds, and no result is written")
+    parser.add_argument("--quick", action="store_true", help="smoke test: 3 rounds, nothing judged")
     options = parser.parse_args()
     here = pathlib.Path(__file__).parent
     files = sorted(f for f in here.glob("*/*.py") if not f.name.startswith("_"))
