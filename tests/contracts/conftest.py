@@ -28,16 +28,18 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
 def fresh_environment(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
     """Make a virtual environment with the given requirements; returns its python.
 
-    What the lock names is installed in the version of the lock.
+    What the lock names is installed in the version of the lock, unless other constraints are given.
     """
     made = itertools.count()
 
-    def make(*requirements: object, python: str = sys.executable) -> pathlib.Path:
+    def make(
+        *requirements: object, python: str = sys.executable, constraints: pathlib.Path = LOCK
+    ) -> pathlib.Path:
         uv = [sys.executable, "-m", "uv"]
         home = tmp_path / f"environment-{next(made)}"
         subprocess.run([*uv, "venv", "-q", "-p", python, str(home)], check=True)
         inside = home / "bin" / "python"
-        install = [*uv, "pip", "install", "-q", "-p", str(inside), "-c", str(LOCK)]
+        install = [*uv, "pip", "install", "-q", "-p", str(inside), "-c", str(constraints)]
         subprocess.run([*install, *map(str, requirements)], check=True, cwd=tmp_path)
         return inside
 
