@@ -47,7 +47,7 @@ def segments(folder: pathlib.Path) -> set[str]:
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory) -> tuple[pathlib.Path, str, str]:
     """A folder in which the demo ran twice, and what it said."""
-    folder = tmp_path_factory.mktemp("demo") / "results"
+    folder = tmp_path_factory.mktemp("demo") / "my results"
     first, second = run(folder), run(folder)
     assert first.returncode == 0, first.stdout + first.stderr
     assert second.returncode == 0, second.stdout + second.stderr
@@ -58,6 +58,15 @@ def test_every_library_says_what_it_did(twice) -> None:
     _, said, _ = twice
     for library in ("cache", "shm", "registry", "datalog", "observe", "metrics-collect", "suite"):
         assert f"\nops-{library} " in said
+
+
+def test_the_command_that_it_prints_can_be_pasted(twice) -> None:
+    folder, said, _ = twice
+    (line,) = [line for line in said.splitlines() if line.strip().startswith("store/")]
+    pasted = line.split("the registry: ")[1]
+    shown = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert f"{(folder / 'index.html').as_uri()}" in said
 
 
 def test_the_second_run_finds_its_features_in_the_cache(twice) -> None:

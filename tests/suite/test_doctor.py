@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import pathlib
 import re
@@ -41,6 +42,68 @@ def test_a_regular_package_ops_is_named_with_its_remedy(tmp_path) -> None:
     (namespace,) = [f for f in bad if f["what"] == "namespace ops"]
     assert "ops/__init__.py" in namespace["message"]
     assert "extend_path" in namespace["remedy"]
+
+
+def without(monkeypatch, missing: str) -> None:
+    """Hide the distribution *missing* from importlib.metadata, as `pip uninstall` would."""
+    version = importlib.metadata.version
+
+    def asked(name: str) -> str:
+        if name == missing:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", asked)
+
+
+def test_a_missing_required_dependency_is_named_with_who_requires_it(monkeypatch, capsys) -> None:
+    without(monkeypatch, "pyarrow")
+    (finding,) = [f for f in diagnose() if not f.well]
+    assert finding.what == "pyarrow"
+    assert "required by ops-metrics-collect" in finding.message
+    assert finding.remedy.startswith('pip install "pyarrow')
+    assert main(["doctor"]) == 1
+    assert "BAD pyarrow" in capsys.readouterr().out
+
+
+def test_extras_that_are_not_installed_are_no_fault(monkeypatch) -> None:
+    without(monkeypatch, "redis")
+    assert [f for f in diagnose() if not f.well] == []
+
+
+def test_a_sibling_that_is_not_installed_is_not_called_hidden(tmp_path, monkeypatch) -> None:
+    (tmp_path / "ops").mkdir()
+    code = 'import pkgutil\n__path__ = pkgutil.extend_path(__path__, "ops")\n'
+    (tmp_path / "ops/__init__.py").write_text(code)
+    program = f"""
+import importlib.metadata, importlib.util, sys
+sys.path.insert(0, {str(tmp_path)!r})
+version, find = importlib.metadata.version, importlib.util.find_spec
+def asked(name):
+    if name == "ops-shm":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+importlib.metadata.version = asked
+importlib.util.find_spec = lambda name: None if name == "ops.shm" else find(name)
+from ops_suite.__main__ import main
+sys.exit(main(["doctor", "--json"]))
+"""
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stderr
+    (bad,) = [f for f in json.loads(result.stdout) if not f["well"]]
+    assert (bad["what"], bad["message"]) == ("ops-shm", "not installed")
+    assert bad["remedy"] == f"pip install ops-shm=={pinned_versions()['ops-shm']}"
+
+
+def test_each_library_is_reported_as_installed_pinned_and_importable(capsys) -> None:
+    assert main(["doctor", "--json"]) == 0
+    found = {f["what"]: f for f in json.loads(capsys.readouterr().out)}
+    for name, pinned in pinned_versions().items():
+        assert found[name]["installed"] == found[name]["pinned"] == pinned
+        assert found[name]["importable"] is True
+    assert main(["doctor"]) == 0
+    assert "installed 0.1.0, pinned 0.1.0, importable" in capsys.readouterr().out
 
 
 def test_the_demo_refuses_a_stolen_namespace_in_one_sentence(tmp_path) -> None:

@@ -2,7 +2,7 @@
 
 Examples::
 
-  python -m ops_suite doctor                 is this installation well, and what to do if not
+  python -m ops_suite doctor                 what is installed, pinned and importable, and what to do
   python -m ops_suite versions --json        versions here and versions that were tested together
   python -m ops_suite versions --constraints the path of constraints.txt, for pip install -c
   python -m ops_suite demo                   the end-to-end demo; results land in ./ops-demo
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="ops-suite", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    doctor = commands.add_parser("doctor", help="is this installation well")
+    doctor = commands.add_parser("doctor", help="examine this installation")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     versions = commands.add_parser("versions", help="versions here and tested together")
     versions.add_argument("--json", action="store_true", help="print JSON")
@@ -70,6 +70,10 @@ def _doctor(options: argparse.Namespace) -> int:
     else:
         for finding in findings:
             print(f"{'ok ' if finding.well else 'BAD'} {finding.what:20} {finding.message}")
+            if finding.pinned is not None:
+                found = "importable" if finding.importable else "not importable"
+                here = finding.installed or "none"
+                print(f"    installed {here}, pinned {finding.pinned}, {found}")
             if finding.remedy:
                 print(f"    {finding.remedy}")
     return 0 if all(finding.well for finding in findings) else 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 
@@ -16,21 +17,29 @@ from ops_suite.versions import LIBRARIES, installed_versions, pinned_versions
 __all__ = ["Finding", "diagnose"]
 
 REMEDY = 'import ops, pkgutil; ops.__path__ = pkgutil.extend_path(ops.__path__, "ops")'
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `remedy` says what to do when it is not well."""
+    """One thing that was examined; `remedy` is what to do when it is not `well`.
+
+    For a library, `installed` and `pinned` are versions (None: not installed) and `importable` is
+    whether Python finds its module; for anything else they are None.
+    """
 
     what: str
     well: bool
     message: str
     remedy: str = ""
+    installed: str | None = None
+    pinned: str | None = None
+    importable: bool | None = None
 
 
 def diagnose() -> list[Finding]:
-    """Look at Python, the namespace and every library; nothing of ours is imported."""
-    return [_python(), _namespace(), *_libraries()]
+    """Examine Python, the namespace, every library and what they require; nothing of ours is imported."""
+    return [_python(), _namespace(), *_libraries(), *_dependencies()]
 
 
 def _python() -> Finding:
@@ -45,7 +54,12 @@ def _namespace() -> Finding:
         return Finding("namespace ops", False, "absent", "pip install ops-suite")  # noqa: FBT003
     if spec.origin is None:
         return Finding("namespace ops", True, "shared, as it should be")  # noqa: FBT003
-    hidden = [name for name, module in LIBRARIES.items() if not _is_found(module)]
+    # What is not installed is nobody's fault here; its own finding reports it.
+    hidden = [
+        name
+        for name, version in installed_versions().items()
+        if version is not None and not _is_found(LIBRARIES[name])
+    ]
     owners = [
         dist.name
         for dist in importlib.metadata.distributions()
@@ -63,18 +77,50 @@ def _namespace() -> Finding:
 
 
 def _libraries() -> list[Finding]:
-    tested, findings = pinned_versions(), []
+    tested = pinned_versions()
+    return [_library(name, version, tested[name]) for name, version in installed_versions().items()]
+
+
+def _library(name: str, version: str | None, pinned: str) -> Finding:
+    importable = _is_found(LIBRARIES[name])
+    if version is None:
+        message, remedy = "not installed", f"pip install {name}=={pinned}"
+    elif version != pinned:
+        message = f"{version}; tested together with the others is {pinned}"
+        remedy = f"pip install {name}=={pinned}"
+    elif not importable:
+        message, remedy = f"{version}, not importable", f"pip install --force-reinstall {name}"
+    else:
+        message, remedy = version, ""
+    return Finding(name, not remedy, message, remedy, version, pinned, importable)
+
+
+def _dependencies() -> list[Finding]:
+    """Report what a library requires and does not find; its siblings have findings of their own."""
+    wanted: dict[str, list[str]] = {}
     for name, version in installed_versions().items():
-        if version is None:
-            findings.append(Finding(name, False, "not installed", f"pip install {name}"))  # noqa: FBT003
-        elif version != tested[name]:
-            message = f"{version}; tested together with the others is {tested[name]}"
-            findings.append(Finding(name, False, message, f"pip install {name}=={tested[name]}"))  # noqa: FBT003
-        else:
-            found = _is_found(LIBRARIES[name])
-            remedy = "" if found else f"pip install --force-reinstall {name}"
-            findings.append(Finding(name, found, version, remedy))
-    return findings
+        for requirement in (version and importlib.metadata.requires(name)) or ():
+            match = _NAME.match(requirement)
+            if match and match[0] not in LIBRARIES and ";" not in requirement:
+                wanted.setdefault(requirement, []).append(name)
+    return [
+        Finding(
+            _NAME.findall(requirement)[0],
+            False,  # noqa: FBT003
+            f"not installed, and required by {', '.join(names)}",
+            f'pip install "{requirement}"',
+        )
+        for requirement, names in sorted(wanted.items())
+        if not _is_installed(_NAME.findall(requirement)[0])
+    ]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _is_found(module: str) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
+import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -194,6 +196,8 @@ def _report(folder: Path, console: Console, store: Store, activity: Activity) ->
     page = write_page(store.context, folder / "index.html")
     store.context.cleanup()
     console.chapter("ops-suite", f"everything lies in {folder}")
-    console.fact(f"{page.name:14} runs, curves and models, for a browser")
+    console.fact(f"{page.name:14} runs, curves and models, for a browser: {page.as_uri()}")
     console.fact(f"{reported.workbook.name:14} the report, for a spreadsheet program")
-    console.fact(f"{'store/':14} the registry; ops-registry runs --path {folder / 'store'}")
+    # To be pasted as it stands: with the Python that has the libraries, which need not be active.
+    look = [sys.executable, "-m", "ops.registry", "runs", "--path", str(folder / "store")]
+    console.fact(f"{'store/':14} the registry: {shlex.join(look)}")
