@@ -72,7 +72,7 @@ PLANTED = [
     ),
     (
         guards.undeclared_siblings,
-        replace(f"{SHM}/pyproject.toml", '"numpy', '"ops-observe>=0.1,<0.2", "numpy'),
+        replace(f"{SHM}/pyproject.toml", '"numpy>', '"ops-observe>=0.1,<0.2", "numpy>'),
         "requires ops-observe and never imports",
     ),
     (
