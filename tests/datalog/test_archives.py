@@ -67,9 +67,10 @@ def test_a_continued_log_extends_its_archives(tmp_path, first, second) -> None:
 
 def test_numpy_and_unzip_read_the_archives(log) -> None:
     compress_npy_logs(log.folder, True)
+    head = [1, 7, 0, 0, 0, 0, 0, 0, 0]  # source and time
     with np.load(log.folder / "1_log.npz") as archive:
-        assert archive["001_00000000000000000007"].tolist() == [14, 0, 0, 0]
-        assert archive["001_00000000000000000007_1"].tolist() == [15, 0, 0, 0]
+        assert archive["001_00000000000000000007"].tolist() == [*head, 14, 0, 0, 0]
+        assert archive["001_00000000000000000007_1"].tolist() == [*head, 15, 0, 0, 0]
         assert len(archive.files) == 300
     with zipfile.ZipFile(log.folder / "2_log.npz") as archive:
         assert archive.testzip() is None

@@ -95,10 +95,10 @@ def test_killed_savers_lose_nothing_and_are_replaced(tmp_path, size, fault_recor
         time.sleep(0.01)
     for _ in range(KILLS):
         time.sleep(rng.random() * 0.1)
-        while (pid := logger._keeper.pid) is None:
+        while (pid := logger._supervisor.pid) is None:
             time.sleep(0.001)
         os.kill(pid, signal.SIGKILL)
-        while logger._keeper.pid in {None, pid}:
+        while logger._supervisor.pid in {None, pid}:
             time.sleep(0.001)
     process.kill()
     process.wait()
@@ -154,15 +154,21 @@ def test_a_flipped_bit_anywhere_costs_its_message_only_and_is_reported(segment) 
             assert not report.is_whole
 
 
-def test_strange_and_newer_files_are_named(segment) -> None:
+def test_a_log_that_only_a_newer_version_can_read_is_refused_with_a_sentence(segment) -> None:
     whole = bytearray(segment.read_bytes())
     whole[8] = 9
+    for frame in range(64, len(whole), 41):
+        whole[frame + 18] = 9
     segment.write_bytes(whole)
+    log = open_log(segment.parent)
     with pytest.raises(LogFormatError, match="format 9"):
-        list(open_log(segment.parent))
-    segment.write_bytes(b"#!/bin/sh\n" * 20)
-    with pytest.raises(LogFormatError, match="no log segment"):
-        list(open_log(segment.parent))
+        list(log)
+    report = log.verify()
+    assert "format 9" in report.damaged[0]
+    assert report.newer_files == [str(segment)]
+    before = segment.read_bytes()
+    assert "format 9" in log.recover().damaged[0]
+    assert segment.read_bytes() == before
 
 
 def test_a_gap_in_the_sequence_is_reported_by_writer(segment) -> None:
@@ -182,7 +188,12 @@ def test_the_command_line_shows_checks_and_archives(segment) -> None:
     assert "20" in run("info", folder).stdout
     assert run("info", folder, "--json").stdout == '{"1": 20}\n'
     assert run("verify", folder).returncode == 0
-    assert "1_log.npz" in run("export", folder).stdout
+    refused = run("export", folder)
+    assert refused.returncode == 2
+    assert "--remove-sources" in refused.stderr
+    assert segment.exists()
+    assert "1_log.npz" in run("export", folder, "--remove-sources").stdout
+    assert not segment.exists()
     assert run("info", folder, "--json").stdout == '{"1": 20}\n'
     missing = run("info", folder + "-not")
     assert missing.returncode == 1

@@ -25,7 +25,7 @@ from ops.datalog import (
     compress_npy_logs,
     open_log,
 )
-from ops.datalog.stored import DONE
+from ops.datalog._npy_archive import DONE
 from ops.foundation.errors import ValidationError
 
 PRODUCER = """
@@ -60,7 +60,8 @@ def test_each_message_becomes_one_file_with_source_and_time(tmp_path) -> None:
         "003_00000000000000000017_1.npy",
         f"004_{2**64 - 1:020d}.npy",
     ]
-    assert np.load(logger.output_directory / names[0]).tolist() == [1, 2]
+    array = np.load(logger.output_directory / names[0])
+    assert array.tolist() == [3, 17, 0, 0, 0, 0, 0, 0, 0, 1, 2], "source, time, payload"
     assert not logger.started
     assert list(logger.output_directory.glob("*.seg")) == []
 

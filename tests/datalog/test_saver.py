@@ -14,8 +14,8 @@ import pytest
 
 from ops.datalog import DataLogger, SaverError, open_log
 from ops.datalog import saver as saver_module
+from ops.datalog._supervisor import Supervisor
 from ops.datalog.footer import is_sealed
-from ops.datalog.keeper import Keeper
 from ops.datalog.saver import Saver
 from ops.datalog.state import LogState
 from ops.datalog.writer import Writer
@@ -113,10 +113,10 @@ def test_an_error_of_the_saver_reaches_the_next_put_once_the_owner_and_stop(
 def test_a_killed_saver_is_replaced_and_nothing_is_lost(tmp_path) -> None:
     with DataLogger(tmp_path, layout="segments", sync_interval=0.01) as logger:
         for kill in range(4):
-            old = logger._keeper.pid
+            old = logger._supervisor.pid
             logger.input_queue.log(1, kill, b"x")
             os.kill(old, signal.SIGKILL)
-            assert eventually(lambda old=old: logger._keeper.pid not in {None, old})
+            assert eventually(lambda old=old: logger._supervisor.pid not in {None, old})
         assert logger.saver_restarts == 4
         assert logger.alive
     assert [m.timestamp for m in logger.read()] == [0, 1, 2, 3]
@@ -125,11 +125,11 @@ def test_a_killed_saver_is_replaced_and_nothing_is_lost(tmp_path) -> None:
 
 def test_a_saver_that_cannot_live_is_an_error(tmp_path) -> None:
     reports: list[str] = []
-    keeper = Keeper(tmp_path / "missing", 0.01, 1, reports.append)
+    supervisor = Supervisor(tmp_path / "missing", 0.01, 1, reports.append)
     assert eventually(lambda: reports)
-    assert keeper.pid is None
+    assert supervisor.pid is None
     assert "code 1" in reports[0]
-    keeper.end()
+    supervisor.end()
 
 
 def test_the_saver_lives_on_while_writers_live_and_ends_after_them(tmp_path, run_python) -> None:
@@ -142,7 +142,7 @@ pid = os.fork()
 if pid == 0:
     logger.input_queue.log(2, 2, b"child")
     time.sleep(600)
-print(logger._keeper.pid, pid, flush=True)
+print(logger._supervisor.pid, pid, flush=True)
 time.sleep(600)
 """
     owner = run_python(program, tmp_path)
@@ -163,12 +163,12 @@ def test_with_a_sync_for_each_message_it_is_in_the_segment_when_put_returns(tmp_
         logger.input_queue.log(1, 1, b"abc")
         (segment,) = logger.output_directory.glob("*.seg")
         assert segment.stat().st_size == 64 + 32 + 3
-        assert logger._keeper is None
+        assert logger._supervisor is None
     assert logger.read().verify().messages == 1
 
 
 def test_without_sync_there_is_no_saver(logger) -> None:
-    assert logger._keeper is None
+    assert logger._supervisor is None
     assert logger.alive
     assert logger.saver_restarts == 0
 

@@ -7,10 +7,13 @@ if TYPE_CHECKING:
     from ops.datalog.errors import DataLogError as DataLogError
     from ops.datalog.errors import DataLogErrorCode as DataLogErrorCode
     from ops.datalog.errors import InvalidPackageError as InvalidPackageError
+    from ops.datalog.errors import LateProducer as LateProducer
     from ops.datalog.errors import LogExistsError as LogExistsError
     from ops.datalog.errors import LogFormatError as LogFormatError
     from ops.datalog.errors import LoggerStopped as LoggerStopped
+    from ops.datalog.errors import LogInUseError as LogInUseError
     from ops.datalog.errors import LogNotFoundError as LogNotFoundError
+    from ops.datalog.errors import ProducersLateError as ProducersLateError
     from ops.datalog.errors import SaverError as SaverError
     from ops.datalog.logger import DataLogger as DataLogger
     from ops.datalog.messages import Columns as Columns

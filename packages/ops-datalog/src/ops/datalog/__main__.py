@@ -5,8 +5,8 @@ Examples::
   python -m ops.datalog info DIR             sources and numbers of messages
   python -m ops.datalog verify DIR --json    what is torn, damaged or missing; exit code 1 if anything is
   python -m ops.datalog recover DIR          tidy up after a crash
-  python -m ops.datalog export DIR           one .npz per source, in the place of segments and .npy files
-  python -m ops.datalog export DIR --to log.parquet
+  python -m ops.datalog export DIR --to log.parquet      or .arrow, .csv, .npz, or a folder for .npy files
+  python -m ops.datalog export DIR --remove-sources      one .npz per source, in the place of what was there
   python -m ops.datalog tail DIR --follow    the last messages, then new ones as they come
 """
 
@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ops.datalog.archive import compress_npy_logs
-from ops.datalog.reader import open_log
+from ops.datalog.reader import holds_segments, open_log
 from ops.foundation.errors import OpsError
 from ops.foundation.formatting import create_progress_bar, format_table
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ops.datalog.messages import Message
+    from ops.datalog.reader import LogReader
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,12 +44,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tail": _tail,
     }
     try:
-        return commands[options.command](options)
+        code = commands[options.command](options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 0
+    except BrokenPipeError:  # `tail | head` has seen enough
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except _UsageError as error:
+        print(f"ops-datalog: {error}", file=sys.stderr)
+        return 2
     except (OpsError, OSError) as error:
         print(f"ops-datalog: {error}", file=sys.stderr)
         return 1
+    return code
+
+
+class _UsageError(Exception):
+    """What was asked for makes no sense, or would remove what nobody allowed to be removed."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,16 +76,26 @@ def _parser() -> argparse.ArgumentParser:
         ("info", "sources and numbers of messages"),
         ("verify", "what is torn, damaged or missing"),
         ("recover", "tidy a log after a crash; nobody may be writing"),
-        ("export", "one .npz per source, or a file elsewhere; nobody may be writing"),
+        ("export", "a file elsewhere, or one .npz per source; the latter while nobody is writing"),
         ("tail", "the last messages"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("directory", type=Path)
         command.add_argument("--json", action="store_true", help="print JSON")
         if name == "export":
-            command.add_argument("--columnar", action="store_true", help="two arrays per source")
             command.add_argument(
-                "--to", type=Path, help="write this .parquet file and leave the log as it is"
+                "--to",
+                help="leave the log as it is and write this: NAME.parquet, NAME.arrow, NAME.csv, NAME.npz "
+                "(of one source), or FOLDER/ for a .npy per message",
+            )
+            command.add_argument("--source", type=int, help="only of this source")
+            command.add_argument(
+                "--remove-sources",
+                action="store_true",
+                help="remove segments and .npy files when the archives are written",
+            )
+            command.add_argument(
+                "--columnar", action="store_true", help="archives of two arrays per source"
             )
         if name == "tail":
             command.add_argument("-n", type=_number, default=10, help="how many, 10 if left out")
@@ -109,19 +134,56 @@ def _recover(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    log = open_log(options.directory)
-    if options.to is not None:
-        made = [log.to_parquet(options.to, progress=_show)]
-    else:
-        made = compress_npy_logs(
-            options.directory,
-            remove_sources=True,
-            layout="columnar" if options.columnar else "entries",
-            progress=_show,
-        )
+    made = _archives(options) if options.to is None else [_exported(options)]
     paths = list(map(str, made))
     print(json.dumps(paths) if options.json else "\n".join(paths))
     return 0
+
+
+def _exported(options: argparse.Namespace) -> Path:
+    """Write what the name of the target says."""
+    if options.remove_sources or options.columnar:
+        raise _UsageError("--remove-sources and --columnar are for archives, without --to.")
+    log, target = open_log(options.directory), Path(options.to)
+    if options.to.endswith("/") or target.is_dir() or not target.suffix:
+        return log.to_npy(target, options.source, _show)
+    if target.suffix == ".npz":
+        return log.to_npz(target, _only_source(log, options.source), _show)
+    writers = {
+        ".parquet": log.to_parquet,
+        ".arrow": log.to_arrow_file,
+        ".csv": log.to_csv,
+    }
+    if target.suffix not in writers:
+        raise _UsageError(
+            f"{options.to!r} names no format that is known: .parquet, .arrow, .csv, .npz, or a folder."
+        )
+    return writers[target.suffix](target, options.source, _show)
+
+
+def _only_source(log: LogReader, source: int | None) -> int:
+    if source is not None:
+        return source
+    sources = log.sources()
+    if len(sources) != 1:
+        raise _UsageError(f"An .npz holds one source; the log has {sources}: choose with --source.")
+    return sources[0]
+
+
+def _archives(options: argparse.Namespace) -> list[Path]:
+    if options.source is not None:
+        raise _UsageError("--source needs --to; archives are made of all sources.")
+    if not options.remove_sources and (options.columnar or holds_segments(options.directory)):
+        raise _UsageError(
+            "The archives would take the place of what is there: pass --remove-sources, "
+            "or --to to write elsewhere and leave the log as it is."
+        )
+    return compress_npy_logs(
+        options.directory,
+        remove_sources=options.remove_sources,
+        layout="columnar" if options.columnar else "entries",
+        progress=_show,
+    )
 
 
 def _tail(options: argparse.Namespace) -> int:

@@ -18,14 +18,14 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ops.datalog.closing import close_abandoned, turn
-from ops.datalog.errors import DataLogError, LogNotFoundError
+from ops.datalog._npy_archive import archive_runs, is_columnar
+from ops.datalog._shutdown import close_abandoned, exclusively
+from ops.datalog.errors import DataLogError, LogFormatError, LogNotFoundError
 from ops.datalog.layout import Names, draft_of, finish_layout, keep_damaged, lay_out_npy
 from ops.datalog.merge import merged
 from ops.datalog.messages import Columns, LogReport
 from ops.datalog.npz import NpzWriter, copy_members
 from ops.datalog.reader import LogReader, holds_log
-from ops.datalog.stored import archive_runs, is_columnar
 from ops.foundation.errors import ValidationError
 from ops.foundation.formatting import create_progress_bar
 
@@ -62,8 +62,8 @@ def compress_npy_logs(
     all), *verbose* shows that on stderr. *memory_mapping* is accepted for callers that pass it;
     memory is bounded either way.
 
-    Raises LogNotFoundError (no messages), DataLogError (somebody writes the log, or an archive does
-    not read back equal), ValidationError.
+    Raises LogNotFoundError (no messages), LogInUseError (a process writes the log), DataLogError (an
+    archive does not read back equal), ProducersLateError, ValidationError.
     """
     if layout not in {"entries", "columnar"}:
         raise ValidationError(f"layout must be 'entries' or 'columnar', not {layout!r}.")
@@ -77,7 +77,7 @@ def compress_npy_logs(
         raise LogNotFoundError(f"{str(folder)!r} holds no log.")
     shown = _on_stderr if verbose and progress is None else progress
     how = (layout, compress, verify_integrity)
-    with turn(folder):
+    with exclusively(folder):
         close_abandoned(folder)
         finish_layout(folder)
         if not remove_sources:
@@ -152,17 +152,27 @@ def _archive(task: _Task) -> tuple[int, list[str]]:
     else:
         with NpzWriter(new, compress=compress) as writer:
             taken: set[str] = set()
-            extends = old.exists() and not is_columnar(old)
+            extends = _holds_entries(old, report)
             if extends:
-                copy_members(old, writer, taken)
+                for what in copy_members(old, writer, taken):
+                    report.note_damage(old, what)
             runs = LogReader(folder).runs(report, without=old if extends else None)
             names = Names(taken.__contains__)
             for block in merged(runs, source):
-                for name, row in names.of(block):
-                    writer.add(name, bytes(row))
+                for name, head, row in names.of(block):
+                    writer.add(name, head + row)
     if verify:
         _compare(new, source, LogReader(folder).blocks(source))
     return source, report.damaged_files
+
+
+def _holds_entries(archive: Path, report: LogReport) -> bool:
+    """Tell whether there is an archive to be extended; one that cannot be read is damaged."""
+    try:
+        return archive.exists() and not is_columnar(archive)
+    except (OSError, LogFormatError) as error:
+        report.note_damage(archive, str(error))
+        return False
 
 
 def _compare(archive: Path, source: int, expected: Iterator[Block]) -> None:

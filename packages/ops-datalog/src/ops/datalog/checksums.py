@@ -8,6 +8,7 @@ or `DataLogger(checksum="crc32c")` asks for it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 from zlib import crc32
@@ -40,6 +41,12 @@ def checksum_of(number: int, source: str) -> Checksum:
     raise LogFormatError(f"{source} uses checksum {number}, which this ops-datalog does not know.")
 
 
+def number_of_checksum(checksum: Checksum) -> int:
+    """Return the number of a function that `checksum_of` gave."""
+    return 0 if checksum is crc32 else 1
+
+
+@functools.cache
 def _crc32c() -> Checksum:
     extend: Callable[[int, bytes], int] = _google_crc32c.extend
 

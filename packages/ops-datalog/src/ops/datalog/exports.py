@@ -1,4 +1,4 @@
-"""Taking a log elsewhere: Arrow, Parquet, .npz and .npy; the log itself is not changed.
+"""Taking a log elsewhere: Arrow, Parquet, CSV, .npz and .npy; the log itself is not changed.
 
 Everything but `to_arrow` and `to_npz`, whose results are whole by nature, goes block by block. A file
 appears under its name when it is complete.
@@ -6,13 +6,14 @@ appears under its name when it is complete.
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ops.datalog.archive import write_columnar
-from ops.datalog.layout import Names
+from ops.datalog.layout import Names, write_npy
 from ops.datalog.messages import Columns
 from ops.foundation.files import atomic_write
 from ops.foundation.imports import LazyImport
@@ -49,6 +50,30 @@ def to_parquet(
     return Path(path)
 
 
+def to_arrow_file(
+    log: LogReader, path: str | os.PathLike[str], source: int | None, progress: Progress | None
+) -> Path:
+    """Write an Arrow IPC file with the columns source, time and data."""
+    with atomic_write(path, "wb") as file, pyarrow.ipc.new_file(file, _schema()) as writer:
+        for block in _counted(log, source, progress):
+            writer.write_batch(_batch(block))
+    return Path(path)
+
+
+def to_csv(
+    log: LogReader, path: str | os.PathLike[str], source: int | None, progress: Progress | None
+) -> Path:
+    """Write lines of source, time and data in hexadecimal digits, under a line with these names."""
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("source", "time", "data"))
+        for block in _counted(log, source, progress):
+            writer.writerows(
+                (m.source_id, m.timestamp, bytes(m.data).hex()) for m in block.messages()
+            )
+    return Path(path)
+
+
 def to_npz(
     log: LogReader, path: str | os.PathLike[str], source: int, progress: Progress | None
 ) -> Path:
@@ -67,8 +92,8 @@ def to_npy(
     target.mkdir(parents=True, exist_ok=True)
     names = Names(lambda _: False)
     for block in _counted(log, source, progress):
-        for name, row in names.of(block):
-            np.save(target / f"{name}.npy", np.frombuffer(row, np.uint8))
+        for name, head, row in names.of(block):
+            write_npy(f"{target}/{name}.npy", head, row)
     return target
 
 

@@ -11,17 +11,19 @@ has its index in the middle, where it is skipped, and none at its end.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ops.datalog.checksums import checksum_of
-from ops.datalog.frames import FRAME, HEADER_SIZE, INDEX, is_frame, pack_frame, parse_file_header
-from ops.datalog.scan import CHUNK, Scan, scan
+from ops.datalog._liveness import open_regular
+from ops.datalog.frames import FRAME, HEADER_SIZE, INDEX, is_frame, pack_frame
+from ops.datalog.scan import CHUNK, Scan, header_of, scan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ops.datalog.checksums import Checksum
@@ -31,32 +33,33 @@ _MAGIC = b"OPSDIDX\x01"
 
 
 def scan_or_index(path: Path) -> Scan:
-    """Return the chunks of a segment, by its index when it has one that is right."""
-    with path.open("rb", buffering=0) as file:
-        fd = file.fileno()
-        size = os.fstat(fd).st_size
+    """Return the chunks of a segment, by its index when it has one that is right.
+
+    Raises OSError and LogFormatError when the file cannot be read at all.
+    """
+    with _opened(path) as (fd, size):
         if size < HEADER_SIZE:
-            return Scan()  # its writer died while it was made
-        checksum = _checksum(fd, path)
-        chunks = _index(fd, size, checksum)
-        return scan(fd, size, checksum) if chunks is None else Scan(chunks)
+            return Scan(torn_bytes=size)  # its writer died while it was made
+        header = header_of(fd, size, path.name)
+        chunks = _index(fd, size, header.checksum)
+        if chunks is None:
+            return scan(fd, size, path.name, header)
+        return Scan(chunks, header=header.damage, checksum=header.checksum)
 
 
 def full_scan(path: Path) -> Scan:
     """Check every frame of a segment, whether it has an index or not."""
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
+    with _opened(path) as (fd, size):
         if size < HEADER_SIZE:
-            return Scan()
-        return scan(file.fileno(), size, _checksum(file.fileno(), path))
+            return Scan(torn_bytes=size)
+        return scan(fd, size, path.name, header_of(fd, size, path.name))
 
 
 def is_sealed(path: Path) -> bool:
     """Tell whether a segment has an index that is right."""
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
+    with _opened(path) as (fd, size):
         return size > HEADER_SIZE and (
-            _index(file.fileno(), size, _checksum(file.fileno(), path)) is not None
+            _index(fd, size, header_of(fd, size, path.name).checksum) is not None
         )
 
 
@@ -65,19 +68,17 @@ def seal(path: Path) -> bool:
 
     A segment with damage or a torn end is left alone.
     """
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    try:
-        size = os.fstat(fd).st_size
+    with _opened(path, os.O_RDWR | os.O_APPEND) as (fd, size):
         if size <= HEADER_SIZE:
             return False
-        checksum = _checksum(fd, path)
-        if _index(fd, size, checksum) is not None:
+        header = header_of(fd, size, path.name)
+        if _index(fd, size, header.checksum) is not None:
             return True
-        found = scan(fd, size, checksum)
-        if found.torn_bytes or found.damaged:
+        found = scan(fd, size, path.name, header)
+        if found.torn_bytes or found.damage():
             return False
         payload = found.chunks.tobytes() + _TRAILER.pack(size, _MAGIC)
-        frame = pack_frame(checksum, 0, 0, 0, INDEX, os.getpid(), payload)
+        frame = pack_frame(header.checksum, 0, 0, 0, INDEX, os.getpid(), payload)
         try:
             if os.write(fd, frame) == len(frame):
                 return True
@@ -86,13 +87,15 @@ def seal(path: Path) -> bool:
             raise
         os.ftruncate(fd, size)
         return False
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[tuple[int, int]]:
+    fd = open_regular(path, flags)
+    try:
+        yield fd, os.fstat(fd).st_size
     finally:
         os.close(fd)
-
-
-def _checksum(fd: int, path: Path) -> Checksum:
-    header = parse_file_header(os.pread(fd, HEADER_SIZE, 0), path.name)
-    return checksum_of(header.checksum, path.name)
 
 
 def _index(fd: int, size: int, checksum: Checksum) -> np.ndarray | None:

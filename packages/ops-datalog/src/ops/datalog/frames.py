@@ -17,6 +17,7 @@ appended to the segment. Behind the newest frame stand older ones; their sequenc
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,32 +53,45 @@ HEAD_DTYPE = np.dtype(
 )
 
 
+#: Where the checksum (CRC-32) of the first 48 bytes of a file header is; 0 in files that have none.
+_HEADER_SUM, _SUMMED = 60, 48
+
+
 class FileHeader(NamedTuple):
-    """What the first 64 bytes of a segment or tail map say."""
+    """What the first 64 bytes of a segment or tail map hold; *damage* is what is wrong, "" if nothing."""
 
     checksum: int
     pid: int
     made_ns: int
     host: str
+    damage: str = ""
+
+
+class NewerFormatError(LogFormatError):
+    """A file header is of a version that this ops-datalog does not know."""
 
 
 def pack_file_header(checksum: int, pid: int, made_ns: int, host: str, boot: bytes) -> bytes:
     """Return the first 64 bytes of a segment or tail map."""
     packed = _FILE.pack(MAGIC, VERSION, checksum, pid, made_ns, host.encode()[:16], boot[:16])
-    return packed.ljust(HEADER_SIZE, b"\0")
+    summed = zlib.crc32(packed[:_SUMMED]).to_bytes(4, "little")
+    return packed.ljust(_HEADER_SUM, b"\0") + summed
 
 
 def parse_file_header(data: bytes, source: str) -> FileHeader:
     """Read a file header; raises LogFormatError when *source* is no segment that we can read."""
     if len(data) < HEADER_SIZE or data[:8] != MAGIC:
-        raise LogFormatError(f"{source} is no log segment.")
+        what = "has an empty header" if not any(data[:HEADER_SIZE]) else "is no log segment"
+        raise LogFormatError(f"{source} {what}.")
     _, version, checksum, pid, made_ns, host, _ = _FILE.unpack_from(data)
-    if version > VERSION:
-        raise LogFormatError(
+    summed = int.from_bytes(data[_HEADER_SUM:HEADER_SIZE], "little")
+    if not 0 < version <= VERSION:
+        raise NewerFormatError(
             f"{source} has format {version}, this ops-datalog reads up to {VERSION}.",
             suggestions=("Upgrade ops-datalog.",),
         )
-    return FileHeader(checksum, pid, made_ns, host.rstrip(b"\0").decode(errors="replace"))
+    damage = "its header is damaged" if summed not in {0, zlib.crc32(data[:_SUMMED])} else ""
+    return FileHeader(checksum, pid, made_ns, host.rstrip(b"\0").decode(errors="replace"), damage)
 
 
 def pack_frame(

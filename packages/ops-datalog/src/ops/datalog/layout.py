@@ -15,12 +15,14 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from ops.datalog._chunks import writer_runs
+from ops.datalog._npy_archive import AHEAD, DONE, DRAFT, REPLACES_NPY, stored_files
+from ops.datalog._writer_files import naming
+from ops.datalog.errors import LogFormatError
 from ops.datalog.merge import merged
 from ops.datalog.messages import LogReport
-from ops.datalog.npz import members, npy_header
-from ops.datalog.runs import writer_runs
+from ops.datalog.npz import members, npy_header, pack_entry_head
 from ops.datalog.state import LAYOUTS, LogState
-from ops.datalog.stored import AHEAD, DONE, DRAFT, REPLACES_NPY, stored_files
 from ops.foundation.files import sync_directory
 from ops.foundation.logs import get_logger
 
@@ -51,8 +53,8 @@ def lay_out_npy(
         names = Names(_taken_in(folder, draft if after else None))
         report = LogReport()
         for block in merged(list(writer_runs(folder, report, after=after))):
-            for name, row in names.of(block):
-                write_npy(f"{draft}/{name}.npy", row)
+            for name, head, row in names.of(block):
+                write_npy(f"{draft}/{name}.npy", head, row)
         keep_damaged(report.damaged_files)
         count = len(os.listdir(draft))
         if durable:
@@ -63,8 +65,8 @@ def lay_out_npy(
 def keep_damaged(paths: Iterable[str]) -> None:
     """Give damaged files a second name, before what could be read of them takes their place."""
     for path in paths:
-        with suppress(FileExistsError, FileNotFoundError):
-            os.link(path, f"{path}.damaged")
+        with suppress(OSError):  # there already, gone, or no file
+            os.link(path, f"{path}.damaged", follow_symlinks=False)
             _log.warning("%s is damaged; it is kept as %s.damaged", path, path)
 
 
@@ -100,7 +102,10 @@ def finish_layout(folder: Path) -> None:
     replaces_npy = (done / REPLACES_NPY).exists()
     for pattern in ("*.seg", "*.tail"):
         for path in folder.glob(pattern):
-            path.unlink()
+            with suppress(
+                IsADirectoryError, PermissionError, FileNotFoundError
+            ):  # no segment of ours
+                path.unlink()
     if replaces_npy:
         for path in stored_files(folder).superseded:
             path.unlink(missing_ok=True)
@@ -119,8 +124,8 @@ class Names:
         self._is_taken = is_taken
         self._last, self._number = "", 0
 
-    def of(self, block: Block) -> Iterator[tuple[str, memoryview]]:
-        """Yield name and data of each message; blocks have to come in time order."""
+    def of(self, block: Block) -> Iterator[tuple[str, bytes, memoryview]]:
+        """Yield name, head and data of each message; blocks have to come in time order."""
         for source, time, row in zip(
             block.sources.tolist(), block.times.tolist(), block.rows, strict=True
         ):
@@ -132,7 +137,7 @@ class Names:
                 self._number += 1
                 name = f"{base}_{self._number}"
             self._number += 1
-            yield name, row.data
+            yield name, pack_entry_head(source, time), row.data
 
 
 def _taken_in(folder: Path, draft: Path | None) -> Callable[[str], bool]:
@@ -147,19 +152,23 @@ def taken_names(folder: Path) -> set[str]:
     files = stored_files(folder)
     names = {path.stem for path in files.npy}
     for archive in files.archives:
-        names |= {member.name for member in members(archive)}
+        try:
+            names |= {member.name for member in members(archive)}
+        except (OSError, LogFormatError) as error:
+            _log.warning("%s cannot be read: %s", archive, error)
     return names
 
 
-def write_npy(path: str, data: memoryview) -> None:
-    """Make the .npy file of one message."""
+def write_npy(path: str, head: bytes, data: memoryview) -> None:
+    """Make the .npy file of one message: one uint8 array of *head*, its source and time, and *data*."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        header = npy_header(len(data))
-        if os.writev(fd, (header, data)) != len(header) + len(data):
-            os.lseek(fd, 0, os.SEEK_SET)
-            with open(fd, "wb", closefd=False) as file:
-                file.write(header + data)
+        header = npy_header(len(head) + len(data)) + head
+        with naming(path):
+            if os.writev(fd, (header, data)) != len(header) + len(data):
+                os.lseek(fd, 0, os.SEEK_SET)
+                with open(fd, "wb", closefd=False) as file:
+                    file.write(header + data)
     finally:
         os.close(fd)
 

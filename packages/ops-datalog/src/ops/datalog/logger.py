@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from ops.datalog.ahead import adopt
+from ops.datalog._liveness import HeldFile, open_regular
+from ops.datalog._prelayout import adopt
+from ops.datalog._shutdown import PUT_SECONDS, TURN_SECONDS, close_log, exclusively
+from ops.datalog._supervisor import Supervisor
+from ops.datalog._writer_files import naming
 from ops.datalog.archive import compress_npy_logs
 from ops.datalog.checksums import checksum_of, number_of
-from ops.datalog.closing import close_log, turn
-from ops.datalog.errors import DataLogError, LogExistsError, SaverError
-from ops.datalog.keeper import Keeper
+from ops.datalog.errors import (
+    DataLogError,
+    LogExistsError,
+    LogFormatError,
+    LogInUseError,
+    SaverError,
+)
 from ops.datalog.layout import finish_layout, lay_out_npy
 from ops.datalog.reader import holds_log, open_log
 from ops.datalog.sink import LogSink
-from ops.datalog.state import LogState
+from ops.datalog.state import OWNER_NAME, LogState
+from ops.datalog.writer import writers_of
 from ops.foundation.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -29,6 +40,7 @@ __all__ = ["DataLogger"]
 
 Layout = Literal["npy", "segments"]
 Sync = Literal["none", "interval", "each"]
+_LOOK_SECONDS = 0.05
 
 
 class DataLogger:
@@ -110,7 +122,11 @@ class DataLogger:
         )
         self._state: LogState | None = None
         self._stopping: LogState | None = None
-        self._keeper: Keeper | None = None
+        self._supervisor: Supervisor | None = None
+        self._owner: HeldFile | None = None
+        self._pid = os.getpid()
+        self._stop_lock = threading.Lock()
+        self._stopper = 0
         self._errors: list[str] = []
 
     @property
@@ -136,7 +152,7 @@ class DataLogger:
     @property
     def alive(self) -> bool:
         """Whether messages are accepted and, with sync="interval", a saver syncs them."""
-        return self.started and (self._keeper is None or self._keeper.pid is not None)
+        return self.started and (self._supervisor is None or self._supervisor.pid is not None)
 
     @property
     def errors(self) -> list[str]:
@@ -146,21 +162,40 @@ class DataLogger:
     @property
     def saver_restarts(self) -> int:
         """How often a saver that died was replaced since the last start."""
-        return 0 if self._keeper is None else self._keeper.restarts
+        return 0 if self._supervisor is None else self._supervisor.restarts
 
-    def start(self) -> None:
-        """Accept messages; does nothing when started. What a crash left of a layout is finished."""
+    def start(self, timeout: float = TURN_SECONDS) -> None:
+        """Accept messages; does nothing when started. What a crash left of a layout is finished.
+
+        *timeout* is how many seconds to wait for another process that stops, archives or recovers the
+        log at the moment. Raises LogInUseError when that takes longer, and at once when another logger
+        has the log started, here or in any process that shares the folder.
+        """
         if self._state is not None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with turn(self._folder):
-            finish_layout(self._folder)
-            state = LogState(self._folder, create=True)
-            state.forget_errors()
-            state.open()
+        with exclusively(self._folder, timeout):
+            owner = HeldFile(self._folder / OWNER_NAME)
+            if not owner.take():
+                raise LogInUseError(
+                    f"Another logger has the log {str(self._folder)!r} started.",
+                    suggestions=("Use another instance_name, or stop that logger first.",),
+                )
+            try:
+                self._open()
+            except BaseException:
+                owner.release()
+                raise
+            self._owner, self._pid = owner, os.getpid()
+
+    def _open(self) -> None:
+        finish_layout(self._folder)
+        state = LogState(self._folder, create=True)
+        state.forget_errors()
+        state.open(npy=self._layout == "npy")
         try:
             if self._sync == "interval":
-                self._keeper = Keeper(
+                self._supervisor = Supervisor(
                     self._folder,
                     self._interval,
                     self._threads,
@@ -172,31 +207,68 @@ class DataLogger:
             raise
         self._state, self._stopping = state, None
 
-    def stop(self) -> None:
+    def stop(self, timeout: float = PUT_SECONDS) -> None:
         """Accept no more messages, and lay out those that were accepted; does nothing when stopped.
 
         A put that is under way in any process either is accepted and laid out, or raises
-        LoggerStopped. Raises SaverError, after everything else is done, when there were errors. After
-        another error, as of a full disk, it can be called again to do what is left.
+        LoggerStopped. *timeout* is how many seconds such puts may take, and another process that has
+        the log's lock; what `stop` itself has to write takes what it takes (see docs/datalog.md).
+
+        It can be called by a signal handler: a put that the handler interrupts raises LoggerStopped
+        when the handler has returned. In a handler that interrupts `stop` itself it does nothing.
+
+        Raises ProducersLateError when a put takes longer, as of a producer that is paused: then
+        nothing is laid out, and it can be called again. Raises SaverError, after everything else is
+        done, when there were errors. After another error, as of a full disk, it can be called again to do
+        what is left.
         """
+        if self._state is None and self._stopping is None:
+            return
+        if self._pid != os.getpid():  # a forked child owns its own files only
+            self._sink.close()
+            return
+        this_thread = threading.get_ident()
+        if self._stopper == this_thread:
+            return
+        while not self._stop_lock.acquire(timeout=_LOOK_SECONDS):
+            self._revoke()  # the thread that stops it may wait for what this one interrupts
+        try:
+            self._stopper = this_thread
+            self._stop(timeout)
+        finally:
+            self._stopper = 0
+            self._stop_lock.release()
+
+    def _stop(self, timeout: float) -> None:
         if self._state is not None:
             self._stopping, self._state = self._state, None
         if self._stopping is None:
             return
         state = self._stopping
-        with turn(self._folder):
-            self._finish(state)
+        # Before the lock is waited for, which a saver that is paused may hold.
+        if self._supervisor is not None:
+            self._supervisor.end()
+        state.close()
+        self._revoke()
+        with exclusively(self._folder, timeout):
+            self._finish(state, timeout)
+            # Only now: another logger's log must not be what a second call of stop finishes.
+            if self._owner is not None:
+                self._owner.release()
         self._stopping = None
         self._errors = state.errors()
         if self._errors:
             raise SaverError(f"The saver met trouble: {'; '.join(self._errors)}")
 
-    def _finish(self, state: LogState) -> None:
-        state.close()
-        if self._keeper is not None:
-            self._keeper.end()
+    def _revoke(self) -> None:
+        """Give up puts that this thread is in the middle of, if the log takes no more messages."""
+        if self._stopping is not None and not self._stopping.is_open:
+            for writer in writers_of(self._folder):
+                writer.revoke()
+
+    def _finish(self, state: LogState, timeout: float) -> None:
         # Again: an error that was being announced opens what was closed.
-        close_log(self._folder, state, self._pause)
+        close_log(self._folder, state, self._pause, timeout)
         self._sink._close(has_turn=True)  # noqa: SLF001 - its owner
         if self._layout == "npy":
             lay_out_npy(self._folder, after=adopt(self._folder), durable=self._sync != "none")
@@ -244,8 +316,13 @@ class DataLogger:
         finish_segments(self._folder)
         if self._sync != "none":
             for path in [*self._folder.glob("*.seg"), *self._folder.glob("*.tail")]:
-                with path.open("rb") as file:
-                    os.fdatasync(file.fileno())
+                with suppress(FileNotFoundError, LogFormatError):
+                    fd = open_regular(path)
+                    try:
+                        with naming(path):
+                            os.fdatasync(fd)
+                    finally:
+                        os.close(fd)
 
     def __enter__(self) -> Self:
         self.start()

@@ -23,7 +23,7 @@ from ops.datalog.scan import even_stride
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ops.datalog.runs import Piece, Run
+    from ops.datalog._chunks import Piece, Run
 
 HELD_BYTES = 64 << 20
 _BLOCK = 8192  # messages that go out together

@@ -61,7 +61,8 @@ class Columns:
 class LogReport:
     """What verify() found; `gaps` are sequence numbers that a writer used and nobody can read.
 
-    `damaged` says what was found where, `damaged_files` are the paths of those files.
+    `damaged` says what was found where, `damaged_files` are the paths of those files. `newer_files` are
+    those of them that a newer ops-datalog wrote.
     """
 
     messages: int = 0
@@ -70,6 +71,7 @@ class LogReport:
     damaged: list[str] = field(default_factory=list)
     gaps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     damaged_files: list[str] = field(default_factory=list)
+    newer_files: list[str] = field(default_factory=list)
 
     def note_damage(self, path: Path, what: str) -> None:
         """Add damage in the file *path*."""
@@ -80,7 +82,9 @@ class LogReport:
     def clear(self) -> None:
         """Forget everything, to begin anew."""
         self.messages, self.torn_bytes = 0, 0
-        for found in (self.sources, self.damaged, self.gaps, self.damaged_files):
+        for found in (
+            self.sources, self.damaged, self.gaps, self.damaged_files, self.newer_files,
+        ):  # fmt: skip
             found.clear()
 
     @property

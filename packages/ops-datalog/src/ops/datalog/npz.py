@@ -16,10 +16,13 @@ import functools
 import os
 import struct
 import zlib
+from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from ops.datalog._liveness import open_regular
+from ops.datalog._writer_files import naming
 from ops.datalog.errors import LogFormatError
 
 if TYPE_CHECKING:
@@ -37,6 +40,10 @@ _LIMIT, _MANY = 0xFFFFFFFF, 0xFFFF
 _DATE = 33  # the first day that ZIP knows, 1980-01-01
 _WRITE_BYTES = 4 << 20
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
+#: What stands before the payload in the .npy of a message: its source and its time.
+_ENTRY_HEAD = struct.Struct("<BQ")
+ENTRY_HEAD = _ENTRY_HEAD.size
+pack_entry_head = _ENTRY_HEAD.pack
 
 
 class Member(NamedTuple):
@@ -51,6 +58,7 @@ class NpzWriter:
     """Writes an archive to *path*; the caller renames it when it is whole."""
 
     def __init__(self, path: Path, *, compress: bool) -> None:
+        self._path = path
         self._file = path.open("wb", buffering=0)
         self._method = _DEFLATED if compress else _STORED
         self._parts: list[bytes] = []
@@ -99,8 +107,9 @@ class NpzWriter:
 
     def _flush(self) -> None:
         left = memoryview(b"".join(self._parts))
-        while left:
-            left = left[self._file.write(left) :]
+        with naming(self._path):
+            while left:
+                left = left[self._file.write(left) :]
         self._parts, self._waiting = [], 0
 
     def close(self) -> None:
@@ -131,7 +140,7 @@ class NpzWriter:
 
 def members(path: Path) -> Iterator[Member]:
     """Yield the members of an archive; raises LogFormatError when it is none that we can read."""
-    with path.open("rb") as file:
+    with FileIO(open_regular(path)) as file:
         start, size, count = _directory(file.fileno(), path)
         directory = os.pread(file.fileno(), size, start)
     at = 0
@@ -195,16 +204,25 @@ def _read_stored(data: bytes, at: int) -> tuple[bytes, int, int, int, int]:
     return data[begin : begin + stored], method, crc, begin + stored, full
 
 
-def copy_members(path: Path, writer: NpzWriter, skip: set[str]) -> None:
-    """Copy all members whose names are not in *skip* to *writer* as they are stored, and add those."""
+def copy_members(path: Path, writer: NpzWriter, skip: set[str]) -> list[str]:
+    """Copy all members whose names are not in *skip* to *writer* as they are stored, and add those.
+
+    Returns what is wrong with those that are damaged, which are left out.
+    """
+    damaged = []
     with path.open("rb", buffering=0) as file:
         for member in members(path):
             if member.name not in skip:
                 skip.add(member.name)
                 data = os.pread(file.fileno(), member_size(member), member.offset)
-                read_member(data, 0, path)  # a damaged one must not be handed on
-                stored, method, crc, _, size = _stored_member(data, 0, path)
-                writer.add_stored(member.name, stored, method, crc, size)
+                try:
+                    read_member(data, 0, path)
+                    stored, method, crc, _, size = _stored_member(data, 0, path)
+                except LogFormatError as error:
+                    damaged.append(f"{member.name}: {error}")
+                else:
+                    writer.add_stored(member.name, stored, method, crc, size)
+    return damaged
 
 
 @functools.lru_cache(maxsize=1024)
@@ -214,6 +232,18 @@ def npy_header(length: int) -> bytes:
     padding = -(len(_NPY_MAGIC) + 2 + len(text) + 1) % 64
     size = struct.pack("<H", len(text) + padding + 1)
     return _NPY_MAGIC + size + text + b" " * padding + b"\n"
+
+
+def payload_of(content: bytes, source: int, time: int) -> tuple[int, int]:
+    """Return offset and size of the payload in the .npy of a message; raises ValueError.
+
+    Files of the message logger's layout begin with source (u8) and time (u64, little-endian), which are
+    no part of the payload; arrays that do not are payload as a whole.
+    """
+    begin, size = npy_data(content)
+    if size >= ENTRY_HEAD and content.startswith(pack_entry_head(source, time), begin):
+        return begin + ENTRY_HEAD, size - ENTRY_HEAD
+    return begin, size
 
 
 def npy_data(content: bytes) -> tuple[int, int]:

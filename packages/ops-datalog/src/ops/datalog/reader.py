@@ -13,29 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ops.datalog.errors import LogNotFoundError
+from ops.datalog._chunks import writer_runs
+from ops.datalog._npy_archive import DONE, npy_files, stored_runs
+from ops.datalog.errors import LogFormatError, LogNotFoundError
 from ops.datalog.merge import merged
 from ops.datalog.messages import Columns, LogReport
-from ops.datalog.runs import writer_runs
+from ops.datalog.state import NAME as STATE
 from ops.datalog.state import layouts
-from ops.datalog.stored import DONE, npy_files, stored_runs
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
+    from ops.datalog._chunks import Run
     from ops.datalog.exports import Progress
     from ops.datalog.messages import Block, Message
     from ops.datalog.recovery import Recovery
-    from ops.datalog.runs import Run
 
 __all__ = ["LogReader", "open_log"]
 
 
 def open_log(folder: str | os.PathLike[str]) -> LogReader:
-    """Open the log in *folder*; raises LogNotFoundError when it holds none."""
+    """Open the log in *folder*, also one that was started and is still empty.
+
+    Raises LogNotFoundError when the folder holds none.
+    """
     path = Path(folder)
-    if not path.is_dir() or not holds_log(path):
+    if not path.is_dir() or not (holds_log(path) or (path / STATE).is_file()):
         raise LogNotFoundError(f"{str(path)!r} holds no log: no .seg, .tail, .npy or .npz file.")
     return LogReader(path)
 
@@ -45,6 +49,11 @@ def holds_log(folder: Path) -> bool:
     patterns = ("*.seg", "*.tail", "*_log.npz")
     found = chain(*(folder.glob(pattern) for pattern in patterns), npy_files(folder))
     return next(found, None) is not None
+
+
+def holds_segments(folder: Path) -> bool:
+    """Tell whether there are files of writers in *folder*, and not only what was made of them."""
+    return next(chain(folder.glob("*.seg"), folder.glob("*.tail")), None) is not None
 
 
 class LogReader:
@@ -132,7 +141,10 @@ class LogReader:
         return report
 
     def recover(self) -> Recovery:
-        """Tidy a log whose writers died; nobody may be writing. See `recovery`."""
+        """Tidy a log whose writers died; see `recovery`.
+
+        Raises LogInUseError while any process writes it, in whatever container.
+        """
         from ops.datalog.recovery import recover
 
         return recover(self.folder)
@@ -156,6 +168,28 @@ class LogReader:
         from ops.datalog import exports
 
         return exports.to_parquet(self, path, source, progress)
+
+    def to_arrow_file(
+        self,
+        path: str | os.PathLike[str],
+        source: int | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write the same columns as an Arrow IPC file, in bounded memory. Needs the extra `arrow`."""
+        from ops.datalog import exports
+
+        return exports.to_arrow_file(self, path, source, progress)
+
+    def to_csv(
+        self,
+        path: str | os.PathLike[str],
+        source: int | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write the same columns as UTF-8 text, separated by commas; data in hexadecimal digits."""
+        from ops.datalog import exports
+
+        return exports.to_csv(self, path, source, progress)
 
     def to_npz(
         self, path: str | os.PathLike[str], source: int, progress: Progress | None = None
@@ -183,7 +217,11 @@ class LogReader:
         check_all: bool = False,
         without: Path | None = None,
     ) -> list[Run]:
-        """Return all stretches of messages, but not those of the archive *without*."""
+        """Return all stretches of messages, but not those of the archive *without*.
+
+        What cannot be read is noted in *report*. Raises LogFormatError when it is all of the log, because
+        a newer version wrote it, unless *check_all* is to report just that.
+        """
         report = LogReport() if report is None else report
         while True:
             before = self._layout()
@@ -191,6 +229,10 @@ class LogReader:
             if not (self.folder / DONE).is_dir():  # else the segments were replaced
                 found += writer_runs(self.folder, report, check_all=check_all)
             if self._layout() == before:
+                if report.newer_files and not found and not check_all:
+                    raise LogFormatError(
+                        f"A newer version of ops-datalog wrote all of it: {report.damaged[0]}"
+                    )
                 return found
             report.clear()  # what went from segments to files meanwhile was seen in neither, or twice
 

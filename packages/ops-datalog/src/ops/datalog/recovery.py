@@ -1,50 +1,72 @@
 """Tidying a log after a crash. Reading never needs it; it makes reading fast and the folder small.
 
-For each writer that is gone: what only its tail holds becomes one more segment, made beside its place
+For each writer that is gone: what only its tail holds becomes one more segment, made beside its path
 and renamed; only then the tail is removed. A torn end, which was never acknowledged, is cut off.
-Segments that are whole get an index. Damage in the middle is reported and left as it is, because
-whoever repairs it wants the bytes. Cut off at any moment, a second run does the rest: frames that are
-in a segment and still in a tail have the same sequence numbers and are read once.
+A damaged file header is written again when frames behind it show what it was. Segments that are whole get
+an index. Damage in the middle is reported and left as it is, because a person who repairs it wants the
+bytes. Cut off at any point, a second run does the rest: frames that are in a segment and still in a tail
+have the same sequence numbers and are read once.
+
+Whether a writer is gone is known by the lock on its tail (see `_liveness`), also across containers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ops.datalog.closing import open_state, owner_is_alive, refuse_if_written, turn
+from ops.datalog._chunks import behind, tail_frames, writers_in
+from ops.datalog._liveness import open_regular
+from ops.datalog._shutdown import (
+    close_log,
+    exclusively,
+    open_state,
+    refuse_if_written,
+    remove_unfinished,
+    writer_is_alive,
+)
+from ops.datalog.checksums import number_of_checksum
+from ops.datalog.errors import LogFormatError
 from ops.datalog.footer import full_scan, scan_or_index, seal
-from ops.datalog.frames import FRAME, HEADER_SIZE
-from ops.datalog.runs import behind, tail_frames, writers_in
+from ops.datalog.frames import FRAME, HEAD, HEADER_SIZE, pack_file_header, parse_file_header
+from ops.datalog.messages import LogReport
+from ops.datalog.scan import header_of
+from ops.datalog.state import LogState
 from ops.foundation.files import atomic_write, sync_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from ops.datalog.runs import WriterFiles
-    from ops.datalog.scan import Frames
+    from ops.datalog._chunks import WriterFiles
+    from ops.datalog.scan import Frames, Scan
 
 __all__ = ["Recovery"]
 
 
 @dataclass(slots=True)
 class Recovery:
-    """What recover() did."""
+    """What recover() did; `headers` counts file headers that were written again."""
 
     tails: int = 0
     frames_from_tails: int = 0
     torn_bytes: int = 0
     sealed: int = 0
+    headers: int = 0
     damaged: list[str] = field(default_factory=list)
 
 
 def recover(folder: Path) -> Recovery:
-    """Tidy the log in *folder*; raises DataLogError when somebody still writes it."""
-    with turn(folder):
+    """Tidy the log in *folder*; raises LogInUseError when a process still writes it."""
+    with exclusively(folder):
         refuse_if_written(folder)
+        if open_state(folder) is None:
+            with contextlib.suppress(FileNotFoundError):
+                close_log(folder, LogState(folder))  # its puts may not have been waited for
         return _recovered(folder)
 
 
@@ -55,65 +77,131 @@ def _recovered(folder: Path) -> Recovery:
         writer
         for writer in writers_in(folder)
         # One that has begun since may be in the middle of a put.
-        if not (is_open and writer.tail is not None and owner_is_alive(writer.tail))
+        if not (is_open and writer.tail is not None and writer_is_alive(writer.tail))
     ]
     for writer in writers:
-        last = _last_sequence(writer)
         for path in writer.segments:
-            _mend(path, done)
+            with _noting(path, done):
+                _mend(path, done)
         if writer.tail is not None:
-            _absorb(writer, last, done)
-    done.sealed = sum(_seal_all(folder, writer.stem) for writer in writers)
+            with _noting(writer.tail, done):
+                _absorb(writer, _last_sequence(writer), done)
+        done.sealed += _seal_all(writer.segments)
+    remove_unfinished(folder)
     sync_directory(folder)
     return done
 
 
 def finish_segments(folder: Path) -> None:
     """Index the segments of a stopped log, and take over the tails of producers that have ended."""
-    _seal_all(folder)
     for writer in writers_in(folder):
-        if writer.tail is not None and not owner_is_alive(writer.tail):
-            _absorb(writer, _last_sequence(writer), Recovery())
-    _seal_all(folder)
+        if writer.tail is not None and not writer_is_alive(writer.tail):
+            with _noting(writer.tail, Recovery()):
+                _absorb(writer, _last_sequence(writer), Recovery())
+    _seal_all(folder.glob("*.seg"))
+    remove_unfinished(folder)
+
+
+def absorb_ended(folder: Path, writer: WriterFiles) -> None:
+    """Give the space of a writer that has ended back, while the log goes on; the caller has the turn."""
+    if writer.tail is not None and not writer_is_alive(writer.tail):
+        _absorb(writer, _last_sequence(writer), Recovery())
+        _seal_all(folder.glob(f"{writer.stem}.*.seg"))
+
+
+@contextlib.contextmanager
+def _noting(path: Path, done: Recovery) -> Iterator[None]:
+    """Let what cannot be done to one file be noted, and cost no other."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except (OSError, LogFormatError) as error:
+        done.damaged.append(f"{path.name}: {error}")
 
 
 def _mend(path: Path, done: Recovery) -> None:
-    """Cut off the torn end of a segment."""
+    """Write a damaged header again, and cut off the torn end of a segment."""
     found = full_scan(path)
-    if found.torn_bytes:
-        os.truncate(path, path.stat().st_size - found.torn_bytes)
+    done.damaged += [f"{path.name}: {what}" for what in found.damage()]
+    if found.header and not len(found.chunks):
+        return  # nothing of it is known to be ours
+    fd = open_regular(path, os.O_RDWR)
+    try:
+        if found.header and len(found.chunks):
+            os.pwrite(fd, _new_header(fd, found), 0)
+            done.headers += 1
+        size = os.fstat(fd).st_size
+        if found.torn_bytes and size >= HEADER_SIZE:
+            os.ftruncate(fd, size - found.torn_bytes)
         done.torn_bytes += found.torn_bytes
-    done.damaged += [f"{path.name}: {size} bytes at offset {at}" for at, size in found.damaged]
-    if path.stat().st_size <= HEADER_SIZE:
-        path.unlink()
+        if os.fstat(fd).st_size <= HEADER_SIZE:
+            path.unlink()
+        else:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
-def _seal_all(folder: Path, stem: str = "*") -> int:
-    return sum(seal(path) for path in folder.glob(f"{stem}.*.seg"))
+def _new_header(fd: int, found: Scan) -> bytes:
+    """Return a header for frames whose own was damaged; only the host is not known any more."""
+    head = HEAD.unpack(os.pread(fd, HEAD.size, int(found.chunks["offset"][0])))
+    return pack_file_header(number_of_checksum(found.checksum), head[5], 0, "", b"")
+
+
+def _seal_all(paths: Iterable[Path]) -> int:
+    sealed = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, LogFormatError, PermissionError):
+            sealed += seal(path)
+    return sealed
 
 
 def _last_sequence(writer: WriterFiles) -> int:
     ends = [0]
     for path in writer.segments:
-        chunks = scan_or_index(path).chunks
-        ends += (chunks["sequence"] + chunks["frames"].astype("u8") - np.uint64(1)).tolist()
+        with contextlib.suppress(OSError, LogFormatError):
+            chunks = scan_or_index(path).chunks
+            ends += (chunks["sequence"] + chunks["frames"].astype("u8") - np.uint64(1)).tolist()
     return max(ends)
 
 
 def _absorb(writer: WriterFiles, last: int, done: Recovery) -> None:
-    """Make a segment of what only the tail holds, and remove the tail."""
+    """Make a segment of what only the tail holds, and remove the tail, or keep it when it is damaged."""
     assert writer.tail is not None  # noqa: S101 - for the type checkers
-    frames = tail_frames(writer.tail)
-    if frames is not None:
-        fresh = behind(frames, last)
-        if len(fresh.starts):
-            numbers = [int(path.name.rsplit(".", 2)[1]) for path in writer.segments]
-            path = writer.tail.with_name(f"{writer.stem}.{max(numbers, default=-1) + 1:05d}.seg")
-            with atomic_write(path, "wb") as file:
-                file.write(writer.tail.read_bytes()[:HEADER_SIZE] + _bytes_of(fresh))
-            done.frames_from_tails += len(fresh.starts)
+    report = LogReport()
+    parts = [behind(frames, last) for frames in tail_frames(writer.tail, report)]
+    done.damaged += report.damaged
+    parts = [fresh for fresh in parts if len(fresh.starts)]
+    if report.damaged:
+        with contextlib.suppress(FileExistsError):
+            os.link(writer.tail, f"{writer.tail}.damaged", follow_symlinks=False)
+    if parts:
+        words = [path.name.rsplit(".", 2)[1] for path in writer.segments]
+        numbers = [int(word) for word in words if word.isdecimal()]
+        path = writer.tail.with_name(f"{writer.stem}.{max(numbers, default=-1) + 1:05d}.seg")
+        with atomic_write(path, "wb") as file:
+            file.write(_header_for(writer.tail, parts[0]))
+            for frames in parts:
+                file.write(_bytes_of(frames))
+        writer.segments.append(path)
+        done.frames_from_tails += sum(len(frames.starts) for frames in parts)
     writer.tail.unlink()
     done.tails += 1
+
+
+def _header_for(tail: Path, frames: Frames) -> bytes:
+    pid = int(frames.heads["pid"][0])
+    fd = open_regular(tail)
+    try:
+        header = header_of(fd, os.fstat(fd).st_size, tail.name)
+        number = number_of_checksum(header.checksum)
+        with contextlib.suppress(LogFormatError):
+            known = parse_file_header(os.pread(fd, HEADER_SIZE, 0), tail.name)
+            return pack_file_header(number, pid, known.made_ns, known.host, b"")
+    finally:
+        os.close(fd)
+    return pack_file_header(number, pid, 0, "", b"")
 
 
 def _bytes_of(frames: Frames) -> bytes:

@@ -3,12 +3,14 @@
 What `put` accepted survives the death of any process without it; the saver is there for the crash of
 the machine. Every interval it syncs the files that changed, several at a time, and gives an index to
 segments that their writers have left for a next one. Asked to, it lays out `.npy` files ahead of the
-logger's end, in a thread of its own (see `ahead`). Nothing waits for it and nothing goes through it,
-so killing it loses nothing: the keeper (see `keeper`) starts another.
+logger's end, in a thread of its own (see `_prelayout`). It gives the tails of producers that have ended back
+as they end. Nothing waits for it and nothing goes through it,
+so killing it loses nothing: the supervisor (see `_supervisor`) starts another.
 
-It is a process and not a thread because a thread that computes an index would take turns with the
+It is a process and not a thread because a thread that computes an index would compete with the
 producer for Python's lock; and it outlives the program that started it for as long as producers live.
 It ends when it is told to (a byte on its standard input), or when its starter and all writers are gone.
+Its own parent it knows by process ID, which is right in any container: the kernel gives it a new parent.
 """
 
 from __future__ import annotations
@@ -24,15 +26,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.datalog.errors import DataLogError
+from ops.datalog._liveness import is_held, open_regular
+from ops.datalog.errors import DataLogError, LogFormatError
 from ops.datalog.state import LogState
-from ops.foundation.processes import is_alive
+from ops.foundation.errors import LockTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-#: Offset of the owner's identity in a tail; see `writer`, which is not imported to start quickly.
-_OWNER = 48
 
 
 def main() -> None:
@@ -47,7 +47,10 @@ def main() -> None:
     options = parser.parse_args()
     starter = os.getppid()
     with ThreadPoolExecutor(options.threads) as pool:
-        saver = Saver(options.folder, pool)
+        try:
+            saver = Saver(options.folder, pool)
+        except OSError as error:
+            sys.exit(f"The saver of ops.datalog cannot work: {error}")
         if options.lay_out:
             threading.Thread(
                 target=_lay_out_ahead, args=(options.folder, options.interval), daemon=True
@@ -70,14 +73,15 @@ class Saver:
 
     def work(self) -> None:
         """Sync what changed, seal what is finished; errors go to the log's state, each kind once."""
-        for error in [*self._pool.map(_sync, self._changed()), self._seal()]:
+        found = [*self._pool.map(_sync, self._changed()), self._seal(), self._absorb_ended()]
+        for error in found:
             if error is not None and error not in self._reported:
                 self._reported.add(error)
                 self._state.add_error(error)
 
     def has_living_writers(self) -> bool:
         """Tell whether any process that writes this log still runs."""
-        return any(map(_owner_is_alive, self._folder.glob("*.tail")))
+        return any(map(is_held, self._folder.glob("*.tail")))
 
     def _changed(self) -> Iterable[Path]:
         # A tail is written through memory, which shows in no attribute of the file; when it is
@@ -110,10 +114,35 @@ class Saver:
                     return f"{path.name} cannot be sealed: {error}"
         return None
 
+    def _absorb_ended(self) -> str | None:
+        """Turn the tails of producers that were killed into segments, which take only what they hold."""
+        if all(map(is_held, self._folder.glob("*.tail"))):
+            return None
+        # Only here, for NumPy; and in the turn of those who replace files, for which nothing waits.
+        from ops.datalog._chunks import writers_in
+        from ops.datalog._shutdown import turn
+        from ops.datalog.recovery import absorb_ended
+
+        lock = turn(self._folder)
+        try:
+            lock.acquire(timeout=0)
+        except LockTimeout:
+            return None
+        try:
+            for writer in writers_in(self._folder):
+                absorb_ended(self._folder, writer)
+        except FileNotFoundError:
+            return None
+        except (OSError, DataLogError) as error:
+            return f"The tail of a producer that ended cannot be taken over: {error}"
+        finally:
+            lock.release()
+        return None
+
 
 def _lay_out_ahead(folder: Path, interval: float) -> None:
     """Lay out until this process ends; what it cannot do is left to the end of the logger."""
-    from ops.datalog.ahead import Ahead
+    from ops.datalog._prelayout import Ahead
 
     try:
         ahead = Ahead(folder)
@@ -129,9 +158,11 @@ def _lay_out_ahead(folder: Path, interval: float) -> None:
 
 def _sync(path: Path) -> str | None:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_regular(path, os.O_RDWR)
     except FileNotFoundError:
         return None  # closed or laid out meanwhile
+    except LogFormatError:
+        return None  # no file of a writer
     except OSError as error:
         return f"{path.name} cannot be opened: {error.strerror}"
     try:
@@ -142,15 +173,6 @@ def _sync(path: Path) -> str | None:
         return None
     finally:
         os.close(fd)
-
-
-def _owner_is_alive(tail: Path) -> bool:
-    try:
-        with tail.open("rb") as file:
-            owner = file.read(_OWNER + 8)[_OWNER:]
-    except FileNotFoundError:
-        return False
-    return is_alive(int.from_bytes(owner, "little"))
 
 
 def _wait(seconds: float, starter: int) -> bool:

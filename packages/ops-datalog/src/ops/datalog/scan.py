@@ -6,19 +6,24 @@ of one writer, about 256 KB of them, without a gap in their sequence. A chunk kn
 sources and a checksum over all its bytes, so that who reads it later need not check every frame.
 
 After bytes that are no valid frame the next valid one is searched for: damage in the middle costs what
-it hit. What lies behind the last valid frame is a torn end, as a killed writer leaves it.
+it hit. What lies behind the last valid frame is a torn end, as a killed writer leaves it. Nor does a file
+header that is damaged cost the frames behind it: which checksum they have is found by trying.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 import numpy as np
 
+from ops.datalog.checksums import checksum_of
+from ops.datalog.errors import LogFormatError
 from ops.datalog.frames import (
     BLOCK,
     BLOCK_HEAD,
@@ -27,8 +32,11 @@ from ops.datalog.frames import (
     HEADER_SIZE,
     INDEX,
     VERSION,
+    NewerFormatError,
     is_frame,
+    parse_file_header,
 )
+from ops.foundation.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +59,7 @@ CHUNK = np.dtype(
         ("reserved", "<u4"),
     ]
 )
-_VERSION_AT = 18  # of a frame
+_FLAGS_AT, _VERSION_AT = 17, 18  # of a frame
 _version_and_length = struct.Struct("<HII").unpack_from
 _RUN = 16  # frames of one length, from which on NumPy is worth it
 _PATIENCE = 64  # frames to walk after a run was looked for in vain
@@ -76,22 +84,81 @@ class Frames(NamedTuple):
 
 @dataclass(slots=True)
 class Scan:
-    """What was found in one file."""
+    """What was found in one file; `header` is what is wrong with its header, "" if nothing."""
 
     chunks: np.ndarray = field(default_factory=lambda: np.empty(0, CHUNK))
     torn_bytes: int = 0
     damaged: list[tuple[int, int]] = field(default_factory=list)  # (offset, bytes)
+    header: str = ""
+    is_newer: bool = False
+    checksum: Checksum = crc32
+
+    def damage(self) -> list[str]:
+        """Return what is damaged as texts."""
+        found = [f"{size} bytes at offset {at}" for at, size in self.damaged]
+        return [self.header, *found] if self.header else found
 
 
-def scan(fd: int, size: int, checksum: Checksum) -> Scan:
-    """Check every frame of the first *size* bytes of a segment."""
-    result = Scan()
+class Header(NamedTuple):
+    """What is known of a file before its frames are read; *damage* as in `Scan.header`."""
+
+    checksum: Checksum
+    damage: str = ""
+    is_newer: bool = False
+
+
+def header_of(fd: int, size: int, name: str) -> Header:
+    """Read the header of a segment or tail of *size* bytes, and find out what it should say if it is damaged.
+
+    Raises MissingExtraError when the frames have a checksum that is not installed.
+    """
+    data = os.pread(fd, HEADER_SIZE, 0)
+    try:
+        header = parse_file_header(data, name)
+        checksum = checksum_of(header.checksum, name)
+    except (LogFormatError, MissingExtraError) as error:
+        found = _fitting_checksum(fd, size, name)
+        if found is None:
+            if isinstance(error, MissingExtraError):
+                raise
+            return Header(crc32, str(error), isinstance(error, NewerFormatError))
+        return Header(found, str(error))
+    return Header(checksum, header.damage)
+
+
+def other_header(fd: int, size: int, name: str, header: Header) -> Header | None:
+    """Return the header of a file without valid frames as it should be, if another checksum fits them."""
+    if size < HEADER_SIZE + FRAME:
+        return None
+    found = _fitting_checksum(fd, size, name)
+    if found is None or found is header.checksum:
+        return None
+    return Header(found, "its header names another checksum than its frames have")
+
+
+def _fitting_checksum(fd: int, size: int, name: str) -> Checksum | None:
+    """Return the checksum of the first valid frame, None when there is no frame."""
+    for number in (0, 1):
+        with contextlib.suppress(MissingExtraError):
+            checksum = checksum_of(number, name)
+            if _next_frame(fd, HEADER_SIZE, size, checksum) is not None:
+                return checksum
+    return None
+
+
+def scan(fd: int, size: int, name: str, header: Header, start: int = HEADER_SIZE) -> Scan:
+    """Check every frame from offset *start* on in the first *size* bytes of a segment."""
+    checksum = header.checksum
+    result = Scan(header=header.damage, is_newer=header.is_newer, checksum=checksum)
     parts = [
-        chunks_of(found, checksum)
-        for found in valid_frames(fd, HEADER_SIZE, size, checksum, result)
+        chunks_of(found, checksum) for found in valid_frames(fd, start, size, checksum, result)
     ]
     if parts:
         result.chunks = np.concatenate(parts)
+    elif start == HEADER_SIZE:
+        other = other_header(fd, size, name, header)
+        if other is not None:
+            return scan(fd, size, name, other)
     return result
 
 
@@ -311,12 +378,21 @@ def _next_frame(fd: int, start: int, size: int, checksum: Checksum) -> int | Non
     mark = VERSION.to_bytes(2, "little")
     while start + FRAME <= size:
         data = os.pread(fd, min(WINDOW_BYTES, size - start), start)
-        place = data.find(mark, _VERSION_AT)
-        while place >= 0:
-            offset = start + place - _VERSION_AT
-            if is_frame(memoryview(_window(fd, offset, size)), 0, checksum):
-                return offset
-            place = data.find(mark, place + 1)
+        found = data.find(mark, _VERSION_AT)
+        while 0 <= found <= len(data) - (FRAME - _VERSION_AT):
+            at = found - _VERSION_AT
+            if _is_frame_at(fd, data, at, start, size, checksum):
+                return start + at
+            found = data.find(mark, found + 1)
         # A frame may straddle the end of what was searched.
         start += max(1, len(data) - FRAME)
     return None
+
+
+def _is_frame_at(fd: int, data: bytes, at: int, base: int, size: int, checksum: Checksum) -> bool:
+    flags, length = data[at + _FLAGS_AT], _version_and_length(data, at + _VERSION_AT)[2]
+    end = at + FRAME + length
+    if flags > BLOCK | INDEX or base + end > size:
+        return False
+    frame = data[at:end] if end <= len(data) else read_at(fd, FRAME + length, base + at)
+    return bool(is_frame(memoryview(frame), 0, checksum))

@@ -1,44 +1,35 @@
 """`input_queue`: what producers get. Looks like a queue, and is a way straight to the disk.
 
-A process opens a writer with its first message; from then on `log` *is* the method of that writer, so
-that nothing stands between a producer and its data. After a fork the writer begins files of its own.
+A process has one writer for a log, however many sinks arrive in it, with every task of a pool say. It is
+opened with the first message; from then on `log` *is* the method of that writer, so that nothing stands
+between a producer and its data. After a fork the writer begins files of its own.
 
 What a full disk does is a policy around the writer: "raise" needs none, "drop" counts what is lost,
-"block" tries again until there is room.
+"block" tries again until there is space.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ops.datalog.writer import Writer
+from ops.datalog.writer import SEGMENT_BYTES, writer_of, writers_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from ops.datalog.package import LogPackage
+    from ops.datalog.writer import Writer
 
 __all__ = ["LogSink"]
 
 OnFull = Literal["raise", "drop", "block"]
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-#: Held while a writer is made; a thread may hold it at the moment of a fork, so a child renews it.
-_making = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _making  # noqa: PLW0603 - see above
-    _making = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
 
 
 class LogSink:
@@ -47,7 +38,8 @@ class LogSink:
     *on_full* says what a full disk does to a message: "raise" the OSError, "drop" it and count it in
     `dropped`, or "block" until there is room, looking every *pause* seconds, counted in `blocked`.
     Other errors of the disk are raised whatever it says. *sync_each* returns from each put when the
-    message is on the disk itself.
+    message is on the disk itself. *checksum* is a number of `checksums`; *segment_bytes* and
+    *segment_seconds* say when a segment is followed by another.
 
     `log(source_id, timestamp, data)` logs one message without a LogPackage around it.
     """
@@ -62,10 +54,16 @@ class LogSink:
         sync_each: bool = False,
         checksum: int = 0,
         pause: float = 0.005,
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_seconds: float | None = None,
     ) -> None:
         self._folder = Path(folder)
         self._on_full = on_full
-        self._sync_each, self._checksum, self._pause = sync_each, checksum, pause
+        self._pause = pause
+        self._options: dict[str, Any] = {
+            "sync_each": sync_each, "checksum": checksum,
+            "segment_bytes": segment_bytes, "segment_seconds": segment_seconds,
+        }  # fmt: skip
         self._writer: Writer | None = None
         #: Messages that were lost to a full disk in this process (on_full="drop").
         self.dropped: int = 0
@@ -112,13 +110,11 @@ class LogSink:
         return False
 
     def close(self) -> None:
-        """Close this process's writer; the next message opens another."""
+        """Close this process's writers of the log; the next message begins other files."""
         self._close()
 
     def _close(self, *, has_turn: bool = False) -> None:
-        writer, self._writer = self._writer, None
-        self.log = self._log_first
-        if writer is not None:
+        for writer in writers_of(self._folder):
             writer.close(has_turn=has_turn)
 
     def sync(self) -> None:
@@ -129,7 +125,7 @@ class LogSink:
     def _log_first(self, source_id: Any, timestamp: Any, data: Any) -> None:
         """Log a message while there is no writer yet, and make `log` what it will be."""
         self._guarded(lambda writer: writer.log(source_id, timestamp, data), 1)
-        writer = self._open_writer()
+        writer = self._writer or self._open_writer()
         self.log = writer.log if self._on_full == "raise" else self._log_guarded
 
     def _log_guarded(self, source_id: Any, timestamp: Any, data: Any) -> None:
@@ -161,23 +157,12 @@ class LogSink:
             self.blocked_seconds += time.monotonic() - waiting_since
 
     def _open_writer(self) -> Writer:
-        with _making:
-            if self._writer is None:
-                self._writer = Writer(
-                    self._folder, sync_each=self._sync_each, checksum=self._checksum
-                )
-            return self._writer
+        self._writer = writer = writer_of(self._folder, **self._options)
+        return writer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = (self._on_full, self._sync_each, self._checksum, self._pause)
-        return _arrived, (str(self._folder), *options)
+        return _arrived, (str(self._folder), self._on_full, self._pause, self._options)
 
 
-def _arrived(
-    folder: str,
-    on_full: OnFull,
-    sync_each: bool,  # noqa: FBT001 - what __reduce__ gives is positional
-    checksum: int,
-    pause: float,
-) -> LogSink:
-    return LogSink(folder, on_full, sync_each=sync_each, checksum=checksum, pause=pause)
+def _arrived(folder: str, on_full: OnFull, pause: float, options: dict[str, Any]) -> LogSink:
+    return LogSink(folder, on_full, pause=pause, **options)

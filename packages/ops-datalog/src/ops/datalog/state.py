@@ -6,6 +6,10 @@ which is all that the fast path pays for; only when they differ does it look at 
 
     1  the last token that was used      2  how often the log was started     3  errors of the saver
     4  the process that started it       5  how often its files were replaced
+    6  1 when `stop` lays the log out as .npy files
+
+Readers look at a copy of the words (`words_of`), which needs no right to write. Which process the starter
+is says only whom to name; whether it lives is known by its lock on `log.owner` (see `_liveness`).
 """
 
 from __future__ import annotations
@@ -14,17 +18,21 @@ import contextlib
 import json
 import mmap
 import os
+import struct
 from typing import TYPE_CHECKING
 
-from ops.foundation.processes import is_alive, this_process
+from ops.datalog._liveness import is_held, open_regular
+from ops.datalog.errors import LogFormatError
+from ops.foundation.processes import this_process
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "log.state"
+OWNER_NAME = "log.owner"
 ERRORS = "saver.errors"
 _BYTES = 64
-TOKEN, LAST_TOKEN, GENERATION, ERROR_COUNT, STARTER, LAYOUTS = range(6)
+TOKEN, LAST_TOKEN, GENERATION, ERROR_COUNT, STARTER, LAYOUTS, NPY = range(7)
 
 
 class LogState:
@@ -37,14 +45,16 @@ class LogState:
         try:
             if os.fstat(fd).st_size < _BYTES:
                 os.posix_fallocate(fd, 0, _BYTES)
+            self._file = os.fstat(fd)
             self.words: memoryview[int] = memoryview(mmap.mmap(fd, _BYTES)).cast("Q")
         finally:
             os.close(fd)
 
-    def open(self) -> None:
+    def open(self, *, npy: bool = False) -> None:
         """Let puts pass, as a new generation: writers of the one before begin new files."""
         self.words[GENERATION] += 1
         self.words[STARTER] = this_process()
+        self.words[NPY] = int(npy)
         self._announce()
 
     def close(self) -> None:
@@ -58,8 +68,15 @@ class LogState:
 
     @property
     def has_living_owner(self) -> bool:
-        """Whether the process that started the log last still runs."""
-        return is_alive(int(self.words[STARTER]))
+        """Whether the logger that started the log last still runs."""
+        return is_held(self._folder / OWNER_NAME)
+
+    def is_current(self) -> bool:
+        """Tell whether this is still the state of the folder, and not of one that was there before."""
+        try:
+            return os.path.samestat(self._file, (self._folder / NAME).stat())
+        except OSError:
+            return False
 
     def add_error(self, text: str) -> None:
         """Make an error known to the owner and to the next put of every writer."""
@@ -73,10 +90,13 @@ class LogState:
     def errors(self) -> list[str]:
         """Return the texts of all errors so far."""
         try:
-            lines = (self._folder / ERRORS).read_text().splitlines()
-        except FileNotFoundError:
+            lines = (self._folder / ERRORS).read_text(errors="replace").splitlines()
+        except OSError:
             lines = []
-        texts = [json.loads(line) for line in lines if line.endswith('"')]
+        texts = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # a line that was cut off
+                texts.append(str(json.loads(line)))
         unnamed = int(self.words[ERROR_COUNT]) - len(texts)
         return texts + ["The saver failed, and there was no room to say why."] * unnamed
 
@@ -90,10 +110,18 @@ class LogState:
         self.words[TOKEN] = self.words[LAST_TOKEN]
 
 
+def words_of(folder: Path) -> tuple[int, ...]:
+    """Return the words of the log in *folder* as they are now; zeros when it has none."""
+    try:
+        fd = open_regular(folder / NAME)
+    except (OSError, LogFormatError):
+        return (0,) * 8
+    try:
+        return struct.unpack("<8Q", os.pread(fd, _BYTES, 0).ljust(_BYTES, b"\0"))
+    finally:
+        os.close(fd)
+
+
 def layouts(folder: Path) -> int:
     """Return how often the files of the log in *folder* were replaced by others."""
-    try:
-        with (folder / NAME).open("rb") as file:
-            return int.from_bytes(file.read(_BYTES)[8 * LAYOUTS : 8 * LAYOUTS + 8], "little")
-    except FileNotFoundError:
-        return 0
+    return words_of(folder)[LAYOUTS]

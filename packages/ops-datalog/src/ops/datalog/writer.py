@@ -1,6 +1,6 @@
 """How a message gets from a producer to the disk: no queue, no other process, no system call.
 
-Each producing process has a writer of its own. A message becomes a frame in a small file-backed map
+Each producing process has one writer for each log. A message becomes a frame in a small file-backed map
 (the tail); when that is full, one write(2) appends it to the writer's segment file. Large payloads go
 straight to the segment. What `log` has returned for lies in the page cache and so survives the death of
 any process; only a crash of the machine can take it, up to the last sync.
@@ -9,20 +9,26 @@ Space is allocated before it is used: the tail with posix_fallocate, a segment b
 disk is an OSError here and never a SIGBUS. A refused message leaves no trace.
 
 Stopping must not lose a put that is under way. Each put sets BUSY, then compares the token of the log's
-state; whoever stops sets the token to 0, passes a barrier through all threads, and waits until nobody
-is BUSY. Either the put sees the new token, or the stopper sees BUSY (Dekker's pattern, see
+state; a process that stops the log sets the token to 0, passes a barrier through all threads, and waits until
+no writer is BUSY. Either the put sees the new token, or the stopper sees BUSY (Dekker's pattern, see
 ops.foundation.processes).
+
+A signal handler runs in the middle of whatever its thread is doing, also of a put. The lock is re-entrant,
+so the handler does not wait for its own thread; it finds `_inside` set and uses a spare writer, with files of
+its own, which shares nothing with the one that was interrupted. A handler that stops the log revokes the
+interrupted put, which then raises LoggerStopped; one that forks leaves the put to the parent.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import errno
 import mmap
 import os
 import platform
 import secrets
 import struct
+import sys
 import threading
 import time
 import weakref
@@ -31,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ops.datalog._writer_files import BUSY, TAIL_BYTES, Segment, Tail
 from ops.datalog.checksums import checksum_of
 from ops.datalog.errors import InvalidPackageError, LoggerStopped, SaverError
 from ops.datalog.frames import (
@@ -46,20 +53,20 @@ from ops.datalog.frames import (
 from ops.datalog.package import LONGEST, as_unsigned, checked
 from ops.datalog.state import ERROR_COUNT, GENERATION, TOKEN, LogState
 from ops.foundation.errors import LockTimeout
-from ops.foundation.processes import this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ops.foundation.locks import FileLock
 
-TAIL_BYTES = 256 * 1024
 SEGMENT_BYTES = 1 << 30
 DIRECT_BYTES = 16 * 1024
-#: Offsets in the tail's header: an eighth word each for BUSY and the owner's identity.
-BUSY, OWNER = 56, 48
+#: What a writer is in the middle of: nothing; a put; one that a handler of its thread has given up since
+#: the log was stopped; one that a forked child leaves to its parent.
+FREE, INSIDE, REVOKED, FORKED = range(4)
 #: What the fast path meets when source, time or data are not as it expects.
 _UNFIT = (struct.error, TypeError, ValueError, IndexError, BufferError)
+_EXIT_SECONDS = 5.0
 
 #: The writers of this process; a child forgets what it inherits of them.
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
@@ -67,17 +74,30 @@ _pack_head, _pack_sealed = HEAD.pack, SEALED_HEAD.pack_into
 
 
 class Writer:
-    """Writes the frames of one process into *folder*; thread-safe.
+    """Writes the frames of one process into *folder*; safe for threads and for signal handlers.
 
-    Raises LoggerStopped when the log is not open.
+    *sync_each* brings each message to the disk before `log` returns; *checksum* is a number of
+    `checksums`. A segment that reaches *segment_bytes*, or is older than *segment_seconds* when it is
+    appended to, is followed by another. Raises LoggerStopped when the log is not open.
     """
 
     __slots__ = (
         "__weakref__",
-        "_at", "_checksum", "_checksum_number", "_each", "_errors", "_folder",
-        "_generation", "_header", "_limit", "_lock", "_map", "_number", "_pid", "_segment",
-        "_segment_bytes", "_sequence", "_state", "_stem", "_token", "_words", "_written",
+        "_at", "_checksum", "_checksum_number", "_each", "_errors", "_folder", "_generation",
+        "_header", "_inside", "_limit", "_lock", "_map", "_number", "_pid", "_segment", "_segment_bytes",
+        "_segment_seconds", "_sequence", "_spare", "_state", "_stem", "_tail", "_token", "_words",
     )  # fmt: skip
+
+    _at: int
+    _limit: int
+    _sequence: int
+    _number: int
+    _pid: int
+    _generation: int
+    _token: int
+    _errors: int
+    _stem: str
+    _header: bytes
 
     def __init__(
         self,
@@ -86,54 +106,73 @@ class Writer:
         sync_each: bool = False,
         checksum: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
+        segment_seconds: float | None = None,
     ) -> None:
-        self._folder, self._segment_bytes, self._each = folder, segment_bytes, sync_each
+        self._folder, self._each = folder, sync_each
+        self._segment_bytes, self._segment_seconds = segment_bytes, segment_seconds
         self._checksum_number = checksum
         self._checksum = checksum_of(checksum, str(folder))
-        self._lock = threading.Lock()
-        try:
-            self._state = LogState(folder)
-        except FileNotFoundError:
-            raise LoggerStopped(f"The log {str(folder)!r} was never started.") from None
-        self._words = self._state.words
+        self._lock = threading.RLock()
+        self._inside: int = FREE
+        self._spare: Writer | None = None
+        self._tail: Tail | None = None
+        self._segment: Segment | None = None
         self._map: mmap.mmap
-        self._segment, self._sequence, self._written, self._number = -1, 1, 0, 0
-        self._at, self._limit = HEADER_SIZE, 0
-        self._generation, self._token, self._errors = 0, 0, 0
+        self._reset()
+        self._state: LogState
+        self._words: memoryview
+        self._find_state()
         if not self._state.is_open:
             raise self._stopped()
         self._begin()
         _writers.add(self)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the log."""
+        return self._folder
+
+    def is_current(self) -> bool:
+        """Tell whether the log is still the one that this writer knows, and not another of that path."""
+        return self._state.is_current()
 
     def log(self, source: Any, timestamp: Any, data: Any) -> None:
         """Log one message. Raises InvalidPackageError, LoggerStopped, SaverError, OSError."""
         # Not acquire() and release(), which cost half as much: a KeyboardInterrupt behind the call of
         # acquire would leave the lock held for ever.
         with self._lock:
-            try:
-                tail = self._map
-                tail[BUSY] = 1
-                if self._words[TOKEN] == self._token:
-                    length = len(data)
-                    at = self._at
-                    start = at + FRAME
-                    end = start + length
-                    if end <= self._limit and length < DIRECT_BYTES:
-                        sequence = self._sequence
-                        head = _pack_head(
-                            timestamp, sequence, source, 0, VERSION, self._pid, length
-                        )
-                        # A slice of a map takes any buffer, and only one of exactly this many bytes.
-                        tail[start:end] = data
-                        checksum = self._checksum
-                        _pack_sealed(tail, at, head, checksum(data, checksum(head)))
-                        self._sequence = sequence + 1
-                        self._at = end
-                        return
-            except _UNFIT:
-                pass  # the long way says what is wrong with it, or makes it fit
-            finally:
-                self._map[BUSY] = 0
+            if not self._inside:
+                self._inside = INSIDE
+                try:
+                    tail = self._map
+                    tail[BUSY] = 1
+                    if self._words[TOKEN] == self._token:
+                        length = len(data)
+                        at = self._at
+                        start = at + FRAME
+                        end = start + length
+                        if end <= self._limit and length < DIRECT_BYTES:
+                            sequence = self._sequence
+                            head = _pack_head(
+                                timestamp, sequence, source, 0, VERSION, self._pid, length
+                            )
+                            # A slice of a map takes any buffer, and only one of exactly this many bytes.
+                            tail[start:end] = data
+                            checksum = self._checksum
+                            _pack_sealed(tail, at, head, checksum(data, checksum(head)))
+                            # No call from here on, behind which a handler could come.
+                            if self._inside == INSIDE:
+                                self._sequence = sequence + 1
+                                self._at = end
+                                return
+                except _UNFIT:
+                    pass  # the long way says what is wrong with it, or makes it fit
+                finally:
+                    self._map[BUSY] = 0
+                    before, self._inside = self._inside, FREE
+                if before != INSIDE:
+                    self._end_of_interrupted(before)
+                    return
         source, timestamp, payload = checked(source, timestamp, data)
         self._append(timestamp, source, 0, payload)
 
@@ -153,40 +192,75 @@ class Writer:
 
     def _append(self, timestamp: int, source: int, flags: int, payload: memoryview) -> None:
         """Log one frame the long way round: whatever its size is, and whatever has happened."""
+        if not self._alone(lambda: self._put(timestamp, source, flags, payload)):
+            self._spare_writer()._append(timestamp, source, flags, payload)  # noqa: SLF001 - the same class
+
+    def _alone(self, work: Callable[[], None]) -> bool:
+        """Do *work* on the files; return False when this thread is in the middle of that already."""
         with self._lock:
-            self._map[BUSY] = 1
+            if self._inside:
+                return False
+            self._inside = INSIDE
             try:
-                if self._words[TOKEN] != self._token:
-                    self._heed()
-                length = len(payload)
-                direct = length >= DIRECT_BYTES
-                if direct or self._at + FRAME + length > self._limit:
-                    self._flush()
-                head = HEAD.pack(
-                    timestamp, self._sequence, source, flags, VERSION, self._pid, length
-                )
-                crc = self._checksum(payload, self._checksum(head))
-                if direct:
-                    self._append_to_segment([head + crc.to_bytes(4, "little"), payload])
-                else:
-                    at = self._at
-                    self._map[at + FRAME : at + FRAME + length] = payload
-                    SEALED_HEAD.pack_into(self._map, at, head, crc)
-                    self._at = at + FRAME + length
-                self._sequence += 1
-                if self._each:
-                    self._sync()
+                self._map[BUSY] = 1
+                work()
+            except Exception:
+                if self._inside == INSIDE:
+                    raise
             finally:
                 self._map[BUSY] = 0
+                before, self._inside = self._inside, FREE
+            if before != INSIDE:
+                self._end_of_interrupted(before)
+            return True
+
+    def _put(self, timestamp: int, source: int, flags: int, payload: memoryview) -> None:
+        if self._words[TOKEN] != self._token:
+            self._heed()
+        length = len(payload)
+        direct = length >= DIRECT_BYTES
+        if direct or self._at + FRAME + length > self._limit:
+            self._flush()
+        head = HEAD.pack(timestamp, self._sequence, source, flags, VERSION, self._pid, length)
+        crc = self._checksum(payload, self._checksum(head))
+        if direct:
+            self._append_to_segment([head + crc.to_bytes(4, "little"), payload])
+        else:
+            at = self._at
+            self._map[at + FRAME : at + FRAME + length] = payload
+            SEALED_HEAD.pack_into(self._map, at, head, crc)
+            self._at = at + FRAME + length
+        self._sequence += 1
+        if self._each:
+            self._sync()
+
+    def _spare_writer(self) -> Writer:
+        """Return the writer for what a handler logs while it interrupts this one."""
+        if self._spare is None:
+            spare = Writer(
+                self._folder,
+                sync_each=self._each,
+                checksum=self._checksum_number,
+                segment_bytes=self._segment_bytes,
+                segment_seconds=self._segment_seconds,
+            )
+            other: Writer | None = self._spare
+            if other is not None:  # of a handler that came meanwhile
+                spare.close()
+                return other
+            self._spare = spare
+        return self._spare
 
     def _heed(self) -> None:
         """Find out why the token changed: stopped, started anew, or an error of the saver."""
+        if not self._words[TOKEN] and not self._state.is_current():
+            self._find_state()  # the folder was removed, and the log made anew
         words = self._words
         token = int(words[TOKEN])
         if token == 0:
             raise self._stopped()
         if words[GENERATION] != self._generation:
-            # Whoever stopped it took over what the files held, and may have removed them.
+            # The process that stopped it took over what the files held, and may have removed them.
             self._map[BUSY] = 0
             self._begin()
             self._map[BUSY] = 1
@@ -199,99 +273,162 @@ class Writer:
             self._errors = errors
             raise SaverError(f"The saver of the log met trouble: {self._state.errors()[-1]}")
 
+    def _find_state(self) -> None:
+        try:
+            state = LogState(self._folder)
+        except FileNotFoundError:
+            raise LoggerStopped(f"The log {str(self._folder)!r} was never started.") from None
+        self._state, self._words, self._generation = state, state.words, -1
+
     def _stopped(self) -> LoggerStopped:
         return LoggerStopped(f"The log {str(self._folder)!r} was stopped.")
 
     def _begin(self) -> None:
         """Begin files of a new name."""
-        self._pid = os.getpid()
-        self._stem = f"{self._pid}-{time.time_ns():x}-{secrets.token_hex(2)}"
+        pid, now = os.getpid(), time.time_ns()
+        stem = f"{pid}-{now:x}-{secrets.token_hex(2)}"
         generation, token = int(self._words[GENERATION]), int(self._words[TOKEN])
+        errors = int(self._words[ERROR_COUNT])
         if token == 0:  # since the caller looked
             raise self._stopped()
-        self._header = pack_file_header(
-            self._checksum_number, self._pid, time.time_ns(), platform.node(), _boot_id()
-        )
-        tail = self._make_tail()
-        if self._segment >= 0:
-            os.close(self._segment)
-        self._map, self._segment, self._at = tail, -1, HEADER_SIZE
-        self._sequence, self._written, self._number = 1, 0, 0
-        self._generation, self._token = generation, token
-        self._errors = int(self._words[ERROR_COUNT])
+        header = pack_file_header(self._checksum_number, pid, now, platform.node(), _boot_id())
+        tail = Tail(self._folder, stem, header)
+        old_tail, old_segment = self._tail, self._segment
+        # No call in between, behind which a handler could see one half of it.
+        self._tail, self._segment, self._map = tail, None, tail.map
+        self._pid, self._stem, self._header = pid, stem, header
+        self._at, self._sequence, self._number = HEADER_SIZE, 1, 0
+        self._generation, self._token, self._errors = generation, token, errors
         # With a sync for each message nothing fits the fast path.
         self._limit = 0 if self._each else TAIL_BYTES
+        if old_tail is not None:
+            old_tail.release()
+        if old_segment is not None:
+            old_segment.close()
+        _close_at_exit()
 
     def disown(self) -> None:
-        """Let go of files that belong to the parent, in a child; the next message begins others.
+        """Leave the files to the parent, in a forked child; the next message begins others.
 
         A bound `log` may have been kept across the fork, so it is the writer that has to know.
         """
-        self._lock = threading.Lock()  # a thread of the parent may have held it
-        self._let_go()
+        # Free for this thread: else another one held it, which does not exist here.
+        interrupted = self._lock.acquire(blocking=False) and self._inside == INSIDE
+        self._lock = threading.RLock()
+        self._inside = FORKED if interrupted else FREE
+        tail, segment = self._tail, self._segment
+        self._reset()
+        if segment is not None:
+            segment.silence(take_back=False) if interrupted else segment.close()
+        if tail is not None:
+            tail.leave_to_parent()
 
-    def _let_go(self) -> None:
-        self._map = mmap.mmap(-1, HEADER_SIZE)
-        if self._segment >= 0:
-            os.close(self._segment)
-            self._segment = -1
+    def revoke(self) -> None:
+        """Give up the put that this thread is in the middle of, if there is one: the log is stopped.
+
+        What was accepted stays in the files as that of a process that was killed. A put of another
+        thread is left alone; it ends by itself.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._inside == INSIDE:
+                self._inside = REVOKED
+                if self._at + FRAME <= len(self._map):
+                    self._map[self._at : self._at + FRAME] = bytes(FRAME)
+                self._map[BUSY] = 0
+                tail, segment = self._tail, self._segment
+                self._reset()
+                if segment is not None:
+                    segment.silence(take_back=True)
+                if tail is not None:
+                    tail.release()
+        finally:
+            self._lock.release()
+
+    def _end_of_interrupted(self, before: int) -> None:
+        tail, segment = self._tail, self._segment
+        self._reset()
+        if segment is not None:
+            segment.close()
+        if tail is not None:
+            tail.release()
+        if before == REVOKED:
+            raise self._stopped()
+
+    def _reset(self) -> None:
+        """Have no files; the next message begins some."""
+        self._tail, self._segment, self._map = None, None, mmap.mmap(-1, HEADER_SIZE)
         self._at, self._limit = HEADER_SIZE, 0
-        self._generation, self._token, self._stem = -1, -1, ""
+        self._sequence, self._number, self._pid = 1, 0, 0
+        self._generation, self._token, self._errors, self._stem = -1, -1, 0, ""
 
     def flush(self) -> None:
         """Append what is in the tail to the segment."""
-        with self._lock, self._busy() as ours:
-            if ours:
-                self._flush()
+        with contextlib.suppress(LoggerStopped):  # then the process that stopped it took them over
+            self._alone(lambda: self._flush() if self._is_ours() else None)
 
     def sync(self) -> None:
         """Bring everything to the disk itself, so that it survives a crash of the machine."""
-        with self._lock, self._busy() as ours:
-            if ours:
-                self._sync()
-            else:
-                self._map.flush()
-                if self._segment >= 0:
-                    os.fdatasync(self._segment)
+        if not self._alone(lambda: self._sync() if self._is_ours() else self._sync_in_place()):
+            self._sync_in_place()  # in a handler: what was accepted is there, flushed or not
 
-    def close(self, *, has_turn: bool = False) -> None:
+    def close(self, *, has_turn: bool = False, timeout: float = -1) -> None:
         """Flush, and remove the tail, which is empty now; the next message begins other files.
 
-        When the log was stopped meanwhile, this is done only if nobody has taken over the tail, or is
-        about to: while its place is there, and with the `turn`, which the caller may have.
+        When the log was stopped meanwhile, this is done only if no process has taken over the tail, or is
+        about to: while its file is there, and with the `turn`, which the caller may have. In a handler
+        that interrupts a put nothing is done. *timeout* bounds the wait for other threads, in seconds.
         """
-        with self._lock:
-            with self._busy() as ours:
-                if ours or (has_turn and self._has_tail()):
-                    self._end_tail()
-            if self._has_tail() and not has_turn:
-                from ops.datalog.closing import turn
-
-                with contextlib.suppress(LockTimeout), _tried(turn(self._folder)):
-                    if self._has_tail():
-                        self._end_tail()
-            self._let_go()
-
-    @contextlib.contextmanager
-    def _busy(self) -> Iterator[bool]:
-        """Give whether the files are this writer's to change; whoever stops the log waits meanwhile."""
-        self._map[BUSY] = 1
+        if self._spare is not None:
+            self._spare.close(has_turn=has_turn, timeout=timeout)
+        if not self._lock.acquire(timeout=timeout):
+            return
         try:
-            yield bool(self._words[TOKEN]) and self._words[GENERATION] == self._generation
+            with contextlib.suppress(LoggerStopped):
+                self._alone(lambda: self._close(has_turn=has_turn))
         finally:
-            self._map[BUSY] = 0
+            self._lock.release()
+
+    def _close(self, *, has_turn: bool) -> None:
+        if self._is_ours() or (has_turn and self._has_tail()):
+            self._end_tail()
+        self._map[BUSY] = 0
+        if self._has_tail() and not has_turn:
+            from ops.datalog._shutdown import turn
+
+            with contextlib.suppress(LockTimeout), _tried(turn(self._folder)):
+                if self._has_tail():
+                    self._end_tail()
+        tail, segment = self._tail, self._segment
+        self._reset()
+        if tail is not None:
+            tail.release()
+        if segment is not None:
+            segment.close()
+
+    def _is_ours(self) -> bool:
+        """Tell whether the files are this writer's to change; BUSY makes the process that stops wait."""
+        return bool(self._words[TOKEN]) and self._words[GENERATION] == self._generation
 
     def _has_tail(self) -> bool:
-        return bool(self._stem) and self._tail_path().exists()
+        return self._tail is not None and self._tail.exists()
 
     def _end_tail(self) -> None:
         self._flush()
-        self._tail_path().unlink()
+        if self._tail is not None:
+            self._tail.remove()
 
     def _sync(self) -> None:
         self._flush()
-        if self._segment >= 0:
-            os.fdatasync(self._segment)
+        if self._segment is not None:
+            self._segment.sync()
+
+    def _sync_in_place(self) -> None:
+        segment = self._segment
+        self._map.flush()
+        if segment is not None:
+            segment.sync()
 
     def _flush(self) -> None:
         if self._at > HEADER_SIZE:
@@ -301,55 +438,55 @@ class Writer:
                 self._at = HEADER_SIZE
 
     def _append_to_segment(self, parts: list[Any]) -> None:
-        """Append *parts* as a whole; on a full disk, or interrupted, what was written is taken back."""
-        size = sum(map(len, parts))
-        if self._segment < 0 or (self._written and self._written + size > self._segment_bytes):
-            self._open_segment()
-        done = 0
-        try:
-            while done < size:
-                done += os.writev(self._segment, _rest(parts, done))
-        except BaseException:
-            os.ftruncate(self._segment, HEADER_SIZE + self._written)
-            raise
-        self._written += size
+        segment = self._segment
+        if segment is None or self._is_full(segment, sum(map(len, parts))):
+            segment = self._next_segment()
+        segment.append(parts)
 
-    def _open_segment(self) -> None:
-        old, self._segment = self._segment, -1
-        if old >= 0:
-            os.close(old)
+    def _is_full(self, segment: Segment, size: int) -> bool:
+        age = time.monotonic() - segment.made_at
+        is_old = self._segment_seconds is not None and age >= self._segment_seconds
+        return segment.written > 0 and (is_old or segment.written + size > self._segment_bytes)
+
+    def _next_segment(self) -> Segment:
         # The number is used up in any case: an interrupt may come when the file is there.
         number, self._number = self._number, self._number + 1
-        path = self._folder / f"{self._stem}.{number:05d}.seg"
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        segment = Segment(self._folder / f"{self._stem}.{number:05d}.seg")
+        old, self._segment = self._segment, segment
+        if old is not None:
+            old.close()
         try:
-            written = os.write(fd, self._header)
-        except OSError:
-            os.close(fd)
-            path.unlink()
+            segment.create(self._header)
+        except BaseException:
+            self._segment = None
             raise
-        if written != HEADER_SIZE:
-            os.close(fd)
-            path.unlink()
-            raise OSError(errno.ENOSPC, "no room for a segment", str(path))
-        self._segment, self._written = fd, 0
+        return segment
 
-    def _tail_path(self) -> Path:
-        return self._folder / f"{self._stem}.tail"
 
-    def _make_tail(self) -> mmap.mmap:
-        fd = os.open(self._tail_path(), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        try:
-            os.posix_fallocate(fd, 0, TAIL_BYTES)
-            tail = mmap.mmap(fd, TAIL_BYTES)
-        except OSError:
-            self._tail_path().unlink()
-            raise
-        finally:
-            os.close(fd)
-        tail[:HEADER_SIZE] = self._header
-        tail[OWNER : OWNER + 8] = this_process().to_bytes(8, "little")
-        return tail
+#: The one writer that this process has for each log and way of writing.
+_by_log: dict[tuple[object, ...], Writer] = {}
+_opening = threading.RLock()
+
+
+def writer_of(folder: Path, **options: Any) -> Writer:
+    """Return the writer of this process for the log in *folder*; *options* are those of Writer."""
+    key = (str(folder.absolute()), *sorted(options.items()))
+    with _opening:
+        known = _by_log.get(key)
+        if known is not None and known.is_current():
+            return known
+        made = Writer(folder, **options)
+        if _by_log.get(key) is known:
+            _by_log[key] = made
+        else:  # a signal handler that came meanwhile was quicker
+            made.close()
+        return _by_log[key]
+
+
+def writers_of(folder: Path) -> list[Writer]:
+    """Return all writers that this process has for the log in *folder*."""
+    path = folder.absolute()
+    return [writer for writer in list(_writers) if writer.folder.absolute() == path]
 
 
 @contextlib.contextmanager
@@ -362,21 +499,34 @@ def _tried(lock: FileLock) -> Iterator[None]:
 
 
 def _disown_all() -> None:
+    global _opening  # noqa: PLW0603 - a thread of the parent may have held it
+    _opening = threading.RLock()
     for writer in list(_writers):
         writer.disown()
 
 
 os.register_at_fork(after_in_child=_disown_all)
 
+_closes_at_exit = 0
 
-def _rest(parts: list[Any], done: int) -> list[memoryview]:
-    left = []
-    for part in parts:
-        view = memoryview(part)
-        if done < len(view):
-            left.append(view[done:])
-        done = max(0, done - len(view))
-    return left
+
+def _close_at_exit() -> None:
+    """Give the space of the tails back when this process ends, also where atexit is not run."""
+    global _closes_at_exit  # noqa: PLW0603 - once in each process
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _closes_at_exit != os.getpid():
+        _closes_at_exit = os.getpid()
+        util.Finalize(None, _close_all, exitpriority=0)
+
+
+def _close_all() -> None:
+    for writer in list(_writers):
+        # An error here would only hide the program's own; what is in the tail is found there.
+        with contextlib.suppress(Exception):
+            writer.close(timeout=_EXIT_SECONDS)
+
+
+atexit.register(_close_all)
 
 
 def _boot_id() -> bytes:

@@ -19,14 +19,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ops.datalog._chunks import writers_in
+from ops.datalog._npy_archive import AHEAD, DRAFT, DROPPED
 from ops.datalog.follow import Cursor
 from ops.datalog.layout import Names, taken_names, write_npy
 from ops.datalog.merge import merged
-from ops.datalog.runs import writers_in
-from ops.datalog.stored import AHEAD, DRAFT, DROPPED
 
 if TYPE_CHECKING:
-    from ops.datalog.runs import Run
+    from ops.datalog._chunks import Run
 
 #: In AHEAD: the round that is being made, the one that is whole, and how far those before it went.
 _PART, _WHOLE, _THROUGH = "part", "whole", "through.json"
@@ -77,8 +77,8 @@ class Ahead:
         part.mkdir()
         names = Names(self._is_taken)
         for block in merged([run]):
-            for name, row in names.of(block):
-                write_npy(f"{part}/{name}.npy", row)
+            for name, head, row in names.of(block):
+                write_npy(f"{part}/{name}.npy", head, row)
         self._through[stem] = last
         record = {"boot": _boot(), "through": self._through}
         (part / _THROUGH).write_text(json.dumps(record), encoding="ascii")

@@ -11,10 +11,10 @@ import time
 import pytest
 
 from ops.datalog import DataLogger, LogPackage, open_log
-from ops.datalog import ahead as ahead_module
-from ops.datalog.ahead import Ahead, adopt
+from ops.datalog import _prelayout as ahead_module
+from ops.datalog._npy_archive import AHEAD, DRAFT
+from ops.datalog._prelayout import Ahead, adopt
 from ops.datalog.layout import lay_out_npy
-from ops.datalog.stored import AHEAD, DRAFT
 from ops.foundation.errors import ValidationError
 
 
@@ -203,7 +203,7 @@ def test_messages_of_killed_producers_and_savers_are_all_laid_out(tmp_path, run_
         producer = run_python(program, folder, round_)
         for _ in range(400):
             last = producer.stdout.readline()
-        os.kill(logger._keeper.pid, signal.SIGKILL)
+        os.kill(logger._supervisor.pid, signal.SIGKILL)
         producer.kill()
         rest = producer.stdout.read().split()
         acknowledged[round_] = int(rest[-1] if rest else last)

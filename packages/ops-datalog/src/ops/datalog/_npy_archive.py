@@ -15,20 +15,23 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader, FileIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ops.datalog._chunks import Piece
+from ops.datalog._liveness import open_regular
 from ops.datalog.errors import LogFormatError, LogNotFoundError
-from ops.datalog.npz import Member, member_size, members, npy_data, read_member
-from ops.datalog.runs import Piece
+from ops.datalog.npz import Member, member_size, members, payload_of, read_member
 from ops.datalog.scan import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
+    from numpy.lib.npyio import NpzFile
+
+    from ops.datalog._chunks import Run
     from ops.datalog.messages import LogReport
-    from ops.datalog.runs import Run
 
 _ENTRY = re.compile(r"(\d{3})_(\d{20})(?:_(\d+))?")
 _TOGETHER = 1024
@@ -47,6 +50,9 @@ COLUMNAR_DAMAGE = (
     EOFError,
     KeyError,
     IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
     NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
@@ -104,11 +110,11 @@ def _npy_of_both(folder: Path) -> Iterator[Path]:
 def _opened(path: Path) -> FileIO:
     """Open a file of a log, also when it has moved from a layout to its place since it was listed."""
     try:
-        return FileIO(path)
+        return FileIO(open_regular(path))
     except FileNotFoundError:
         with suppress(FileNotFoundError):
             if path.parent.name == DONE:
-                return FileIO(path.parent.parent / path.name)
+                return FileIO(open_regular(path.parent.parent / path.name))
     raise LogNotFoundError(
         f"{path.name} was replaced while it was being read.",
         suggestions=("Read again: its messages are in other files now.",),
@@ -148,7 +154,7 @@ class StoredRun:
         rows, data = [], bytearray()
         for entry, name, content in contents:
             try:
-                begin, size = npy_data(content)
+                begin, size = payload_of(content, entry.source, entry.time)
             except ValueError as error:
                 self._report.note_damage(self._archive or Path(name), f"{Path(name).name}: {error}")
                 continue
@@ -168,7 +174,7 @@ class StoredRun:
                     yield entry, str(entry.place), file.readall()
             except LogNotFoundError:
                 raise
-            except OSError as error:
+            except (OSError, LogFormatError) as error:
                 self._report.note_damage(entry.place, str(error))
 
     def _members(self, archive: Path) -> Iterator[tuple[Entry, str, bytes]]:
@@ -189,14 +195,19 @@ class StoredRun:
 
 
 class ColumnarRun:
-    """A columnar archive: all messages of one source; read as a whole."""
+    """A columnar archive: all messages of one source; read as a whole.
+
+    Raises one of COLUMNAR_DAMAGE when its arrays are not those that `archive` writes.
+    """
 
     def __init__(self, archive: Path, source: int, report: LogReport) -> None:
+        if not 0 <= source <= 255:
+            raise LogFormatError(f"its name stands for source {source}, which is not 0 to 255")
         self._archive, self._source, self._report = archive, source, report
         with _arrays(archive) as columns:
-            times = columns["times"]
-        self.first: int = int(times.min())
-        self.last: int = int(times.max())
+            times, _ = _times_and_edges(columns)
+        self.first: int = int(times.min()) if len(times) else 0
+        self.last: int = int(times.max()) if len(times) else 0
         self.messages: int = len(times)
 
     def has(self, source: int) -> bool:
@@ -205,12 +216,14 @@ class ColumnarRun:
 
     def sources(self) -> set[int]:
         """Return the sources in it."""
-        return {self._source}
+        return {self._source} if self.messages else set()
 
     def pieces(self) -> Iterator[Piece]:
         """Read it."""
         try:
             times, data, edges = self._columns()
+        except LogNotFoundError:
+            raise
         except COLUMNAR_DAMAGE as error:
             self._report.note_damage(self._archive, str(error) or "cut short")
             return
@@ -219,19 +232,46 @@ class ColumnarRun:
 
     def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with _arrays(self._archive) as columns:
-            times, data = columns["times"], columns["data"]
-            if "offsets" in columns:
-                edges = columns["offsets"].astype(np.int64)
-            else:
-                edges = data.shape[1] * np.arange(len(times) + 1, dtype=np.int64)
-        fits = data.dtype == np.uint8 and times.dtype == np.uint64 and edges[-1] == data.size
-        if len(edges) != len(times) + 1 or not fits or (np.diff(edges) < 0).any():
-            raise ValueError("its arrays do not fit each other")
-        return times, data, edges
+            times, edges = _times_and_edges(columns)
+            return times, columns["data"], edges
+
+
+def _times_and_edges(columns: NpzFile) -> tuple[np.ndarray, np.ndarray]:
+    """Return the times, and where in the data messages begin and end; of the data only the shape is read.
+
+    Raises ValueError when the arrays do not fit each other.
+    """
+    times = columns["times"]
+    offsets = columns.get("offsets")
+    shape, dtype = _shape_of(columns, "data")
+    if times.ndim != 1 or times.dtype != np.uint64:
+        raise ValueError(f"times are {times.dtype} of shape {times.shape} and not uint64 (n,)")
+    if dtype != np.uint8 or len(shape) != (2 if offsets is None else 1):
+        raise ValueError(f"data is {dtype} of shape {shape}")
+    if offsets is None:
+        if shape[0] != len(times):
+            raise ValueError(f"{len(times)} times do not fit data of shape {shape}")
+        return times, shape[1] * np.arange(len(times) + 1, dtype=np.int64)
+    if offsets.shape != (len(times) + 1,) or offsets.dtype.kind not in "iu":
+        raise ValueError(f"offsets are {offsets.dtype} of shape {offsets.shape}")
+    edges = offsets.astype(np.int64)
+    if edges[0] != 0 or edges[-1] != shape[0] or (np.diff(edges) < 0).any():
+        raise ValueError(f"offsets do not ascend from 0 to the {shape[0]} bytes of data")
+    return times, edges
+
+
+def _shape_of(columns: NpzFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    if columns.zip is None:
+        raise ValueError("it was closed")
+    with columns.zip.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        shape, _, dtype = (read if version < (2, 0) else np.lib.format.read_array_header_2_0)(file)
+    return shape, dtype
 
 
 @contextmanager
-def _arrays(archive: Path) -> Iterator[Mapping[str, np.ndarray]]:
+def _arrays(archive: Path) -> Iterator[NpzFile]:
     # Opened here: NumPy leaves the file open when it is no archive.
     with BufferedReader(_opened(archive)) as file, np.load(file, allow_pickle=False) as columns:
         yield columns
@@ -261,6 +301,8 @@ def archive_runs(archive: Path, report: LogReport) -> Iterator[Run]:
         else:
             entries = (entry_of(member.name, member) for member in members(archive))
             yield from _runs(entries, archive, report)
+    except LogNotFoundError:
+        raise
     except COLUMNAR_DAMAGE as error:
         report.note_damage(archive, str(error) or "cut short")
 

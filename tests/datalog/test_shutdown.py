@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+import ops.datalog._npy_archive
 import ops.datalog.archive
 import ops.datalog.layout
 import ops.datalog.reader
-import ops.datalog.stored
 import ops.datalog.writer
 from ops.datalog import (
     DataLogError,
@@ -26,10 +26,10 @@ from ops.datalog import (
     compress_npy_logs,
     open_log,
 )
-from ops.datalog.ahead import Ahead
+from ops.datalog._npy_archive import stored_files
+from ops.datalog._prelayout import Ahead
 from ops.datalog.layout import finish_layout
 from ops.datalog.state import LogState
-from ops.datalog.stored import stored_files
 from ops.foundation.locks import FileLock
 
 LARGE = bytes(20_000)  # goes straight to the segment
@@ -85,8 +85,8 @@ def test_a_logger_that_is_started_while_another_lays_out_waits_for_it(npy, monke
             came.set()
         return acquire(lock, timeout)
 
-    def write_while_another_starts(path, data) -> None:
-        write(path, data)
+    def write_while_another_starts(path, head, data) -> None:
+        write(path, head, data)
         starting.start()
         assert came.wait(30)
 
@@ -188,31 +188,21 @@ def test_a_writer_that_begins_while_the_log_is_stopped_takes_nothing(
 
 
 def test_an_error_that_is_announced_while_the_log_is_stopped_does_not_open_it(
-    tmp_path, monkeypatch
+    npy, monkeypatch
 ) -> None:
-    logger = DataLogger(tmp_path, sync_interval=0.01)
-    logger.start()
-    late, closed = threading.Event(), threading.Event()
-    announce, close = LogState._announce, LogState.close
+    """A saver that has outlived the program before has just seen that the log is open."""
+    npy.start()
+    orphan, close = LogState(npy.output_directory), LogState.close
 
-    def announce_late(state) -> None:
-        late.set()
-        assert closed.wait(10)
-        announce(state)
-
-    def close_and_tell(state) -> None:
+    def close_and_be_announced_to(state) -> None:
         close(state)
-        closed.set()
+        monkeypatch.setattr(LogState, "close", close)
+        orphan._announce()
 
-    monkeypatch.setattr(LogState, "_announce", announce_late)
-    monkeypatch.setattr(LogState, "close", close_and_tell)
-    logger._keeper._command = [sys.executable, "-c", ""]
-    logger._keeper._process.kill()
-    assert late.wait(30)
-    with pytest.raises(DataLogError, match="ended by itself"):
-        logger.stop()
+    monkeypatch.setattr(LogState, "close", close_and_be_announced_to)
+    npy.stop()
     with pytest.raises(LoggerStopped):
-        logger.input_queue.put(LogPackage(1, 1, b"one"))
+        npy.input_queue.put(LogPackage(1, 1, b"one"))
 
 
 def test_a_stop_that_found_the_disk_full_does_the_rest_when_called_again(npy, monkeypatch) -> None:
@@ -276,9 +266,9 @@ def test_a_saver_that_has_outlived_its_log_leaves_alone_what_the_next_one_lays_o
 def test_a_saver_that_cannot_be_started_again_is_an_error(tmp_path) -> None:
     logger = DataLogger(tmp_path, sync_interval=0.01)
     logger.start()
-    logger._keeper._command = [str(tmp_path / "missing")]
-    logger._keeper._process.kill()
-    logger._keeper._thread.join()
+    logger._supervisor._command = [str(tmp_path / "missing")]
+    logger._supervisor._process.kill()
+    logger._supervisor._thread.join()
     assert not logger.alive
     with pytest.raises(DataLogError, match="no other could be started"):
         logger.stop()
@@ -315,7 +305,7 @@ def test_files_that_move_to_their_place_while_they_are_listed_are_seen_once(
             yield entry
             finish_layout(folder)
 
-    monkeypatch.setattr(ops.datalog.stored.os, "walk", move_behind_the_first)
+    monkeypatch.setattr(ops.datalog._npy_archive.os, "walk", move_behind_the_first)
     assert [path.name for path in stored_files(folder).npy] == ["001_00000000000000000001.npy"]
 
 

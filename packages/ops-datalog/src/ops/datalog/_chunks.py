@@ -13,16 +13,25 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from ops.datalog.checksums import checksum_of
-from ops.datalog.errors import LogNotFoundError
+from ops.datalog._liveness import open_regular
+from ops.datalog.errors import LogFormatError, LogNotFoundError
 from ops.datalog.footer import full_scan, scan_or_index
-from ops.datalog.frames import HEADER_SIZE, parse_file_header
-from ops.datalog.scan import Scan, checked_frames, frames_in, messages_of, read_at, valid_frames
+from ops.datalog.frames import HEADER_SIZE
+from ops.datalog.scan import (
+    Scan,
+    frames_in,
+    header_of,
+    messages_of,
+    other_header,
+    read_at,
+    valid_frames,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from ops.datalog.checksums import Checksum
     from ops.datalog.messages import LogReport
     from ops.datalog.scan import Frames, Table
 
@@ -59,10 +68,13 @@ class Run(Protocol):
 class ChunkRun:
     """One chunk of a segment; frames up to the sequence *after* were read from elsewhere already."""
 
-    __slots__ = ("_after", "_chunk", "_path", "_report", "first", "last", "messages")
+    __slots__ = ("_after", "_checksum", "_chunk", "_path", "_report", "first", "last", "messages")
 
-    def __init__(self, path: Path, chunk: np.void, after: int, report: LogReport) -> None:
+    def __init__(
+        self, path: Path, chunk: np.void, checksum: Checksum, after: int, report: LogReport
+    ) -> None:
         self._path, self._chunk, self._after, self._report = path, chunk, after, report
+        self._checksum = checksum
         self.first: int = int(chunk["first"])
         self.last: int = int(chunk["last"])
         self.messages: int = int(chunk["messages"])
@@ -87,6 +99,9 @@ class ChunkRun:
                 f"{self._path.name} was laid out while it was being read.",
                 suggestions=("Read again: its messages are in other files now.",),
             ) from None
+        except (OSError, LogFormatError) as error:
+            self._report.note_damage(self._path, str(error))
+            return
         for frames in found:
             yield Piece(
                 messages_of(behind(frames, self._after)), frames.data, frames.base, self._path
@@ -94,16 +109,16 @@ class ChunkRun:
 
     def _read(self) -> list[Frames]:
         offset, size = int(self._chunk["offset"]), int(self._chunk["size"])
-        with self._path.open("rb", buffering=0) as file:
-            fd = file.fileno()
-            header = parse_file_header(os.pread(fd, HEADER_SIZE, 0), self._path.name)
-            checksum = checksum_of(header.checksum, self._path.name)
+        fd = open_regular(self._path)
+        try:
             data = read_at(fd, size, offset)
-            if len(data) == size and checksum(data) == self._chunk["crc"]:
+            if len(data) == size and self._checksum(data) == self._chunk["crc"]:
                 return [frames_in(offset, data)]
             # Damaged since it was indexed: keep what is good of it.
             self._report.note_damage(self._path, f"within {size} bytes at offset {offset}")
-            return list(valid_frames(fd, offset, offset + len(data), checksum, Scan()))
+            return list(valid_frames(fd, offset, offset + len(data), self._checksum, Scan()))
+        finally:
+            os.close(fd)
 
 
 class TailRun:
@@ -161,53 +176,100 @@ def writer_runs(
     """Yield the runs of all writers; note in *report* what is torn, damaged or missing.
 
     *check_all* checks every frame also where an index says where they are; *after* is the sequence
-    number of each writer behind which to begin.
+    number of each writer behind which to begin. What cannot be read is noted and costs nothing else.
     """
     # Tails first: what a writer moves from its tail to its segment meanwhile is then seen twice,
     # which sequence numbers tell, and never missed.
     tails = {
-        path.name.removesuffix(".tail"): tail_frames(path) for path in sorted(folder.glob("*.tail"))
+        path.name.removesuffix(".tail"): tail_frames(path, report)
+        for path in sorted(folder.glob("*.tail"))
     }
     files = {writer.stem: writer.segments for writer in writers_in(folder)}
     for stem in sorted({*files, *tails}):
         last = 0 if after is None else after.get(stem, 0)
         for path in files.get(stem, []):
-            try:
-                found = full_scan(path) if check_all else scan_or_index(path)
-            except FileNotFoundError:
-                continue  # laid out since
-            report.torn_bytes += found.torn_bytes
-            for offset, size in found.damaged:
-                report.note_damage(path, f"{size} bytes at offset {offset}")
+            found = _scanned(path, report, check_all=check_all)
             for chunk in found.chunks:
                 end = int(chunk["sequence"]) + int(chunk["frames"]) - 1
                 if end > last:
                     _note_gap(report, stem, last, int(chunk["sequence"]))
-                    yield ChunkRun(path, chunk, last if chunk["sequence"] <= last else 0, report)
+                    begun = last if chunk["sequence"] <= last else 0
+                    yield ChunkRun(path, chunk, found.checksum, begun, report)
                     last = end
-        frames = tails.get(stem)
-        if frames is not None:
+        for frames in tails.get(stem, ()):
             fresh = behind(frames, last)
             if len(fresh.starts):
                 _note_gap(report, stem, last, int(fresh.heads["sequence"][0]))
+                last = int(fresh.heads["sequence"][-1])
                 yield TailRun(fresh)
 
 
-def tail_frames(path: Path) -> Frames | None:
-    """Return the newest run of frames of a tail; what stands behind it is older."""
+def _scanned(path: Path, report: LogReport, *, check_all: bool) -> Scan:
     try:
-        data = path.read_bytes()
+        found = full_scan(path) if check_all else scan_or_index(path)
     except FileNotFoundError:
-        return None  # closed meanwhile: all of it is in the segment
-    if len(data) < HEADER_SIZE or not any(data[:8]):
-        return None  # its writer died while it was made
-    header = parse_file_header(data, path.name)
-    checksum = checksum_of(header.checksum, path.name)
-    found = checked_frames(0, data[HEADER_SIZE:], checksum)
-    sequences = found.heads["sequence"]
+        return Scan()  # laid out since
+    except (OSError, LogFormatError) as error:
+        report.note_damage(path, str(error))
+        return Scan()
+    report.torn_bytes += found.torn_bytes
+    for what in found.damage():
+        report.note_damage(path, what)
+    if found.is_newer:
+        report.newer_files.append(str(path))
+    return found
+
+
+def tail_frames(path: Path, report: LogReport | None = None) -> list[Frames]:
+    """Return the frames of a tail in order: its newest run, in several parts where a frame is damaged.
+
+    The frames that stand behind it are older. They come along when the first one is damaged, and their
+    sequence numbers tell that a segment has them. *report* gets to know of a damaged header.
+    """
+    try:
+        fd = open_regular(path)
+    except FileNotFoundError:
+        return []  # closed meanwhile: all of it is in the segment
+    except (OSError, LogFormatError) as error:
+        if report is not None:
+            report.note_damage(path, str(error))
+        return []
+    try:
+        size = os.fstat(fd).st_size
+        if size < HEADER_SIZE:
+            return []  # cut short before anything was in it
+        header = header_of(fd, size, path.name)
+        parts = _ascending(valid_frames(fd, HEADER_SIZE, size, header.checksum, Scan()))
+        if not parts:
+            other = other_header(fd, size, path.name, header)
+            if other is not None:
+                header = other
+                parts = _ascending(valid_frames(fd, HEADER_SIZE, size, header.checksum, Scan()))
+        if header.damage and report is not None:
+            report.note_damage(path, header.damage)
+            if header.is_newer:
+                report.newer_files.append(str(path))
+        return parts
+    finally:
+        os.close(fd)
+
+
+def _ascending(found: Iterator[Frames]) -> list[Frames]:
+    parts: list[Frames] = []
+    last = 0
+    for frames in found:
+        newer = _consecutive(behind(frames, last))
+        if len(newer.starts):
+            parts.append(newer)
+            last = int(newer.heads["sequence"][-1])
+    return parts
+
+
+def _consecutive(frames: Frames) -> Frames:
+    sequences = frames.heads["sequence"]
     breaks = np.flatnonzero(sequences[1:] != sequences[:-1] + np.uint64(1))
-    newest = int(breaks[0]) + 1 if len(breaks) else len(sequences)
-    return found._replace(starts=found.starts[:newest], heads=found.heads[:newest])
+    count = int(breaks[0]) + 1 if len(breaks) else len(sequences)
+    return frames._replace(starts=frames.starts[:count], heads=frames.heads[:count])
 
 
 def behind(frames: Frames, sequence: int) -> Frames:

@@ -1,0 +1,177 @@
+"""The two files of a writer: the segment, which grows by write(2), and the tail, a locked map in front of it.
+
+Both can be taken from a put that is still under way in this very thread: a signal handler that stops the
+log, or that forks, runs in the middle of a put and returns into it. What the put then does has to reach
+no file any more. For the segment its descriptor is made to lead to /dev/null, by number, as the C function
+that was interrupted goes on with that number; the tail's map is replaced, and what it held is ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from ops.datalog._liveness import try_lock
+from ops.datalog.frames import HEADER_SIZE
+from ops.foundation.processes import this_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TAIL_BYTES = 256 * 1024
+#: Offsets in the tail's header: an eighth word each for BUSY and the owner's identity.
+BUSY, OWNER = 56, 48
+#: A tail that is being made; it gets its name when it is whole and locked.
+FRESH = ".fresh"
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give an OSError from inside the name of the file that it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+class Segment:
+    """A segment that is written; `written` bytes of frames are complete."""
+
+    __slots__ = ("_fd", "_is_silent", "made_at", "path", "written")
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path = path
+        self.written: int = 0
+        self.made_at: float = time.monotonic()
+        self._fd, self._is_silent = -1, False
+
+    def create(self, header: bytes) -> None:
+        """Make the file; a full disk leaves none."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(self.path, flags, 0o644)
+        try:
+            if self._is_silent:  # a handler stopped the log while the file was opened
+                raise OSError(errno.ECANCELED, "the log was stopped meanwhile")  # noqa: TRY301 - to clean up
+            with naming(self.path):
+                if os.write(self._fd, header) != len(header):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
+        except BaseException:
+            self.close()
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            raise
+
+    def append(self, parts: list[Any]) -> None:
+        """Append *parts* as a whole; on a full disk, or interrupted, what was written is taken back."""
+        size, done = sum(map(len, parts)), 0
+        try:
+            with naming(self.path):
+                while done < size:
+                    done += os.writev(self._fd, _rest(parts, done))
+        except BaseException:
+            os.ftruncate(self._fd, HEADER_SIZE + self.written)
+            raise
+        self.written += size
+
+    def sync(self) -> None:
+        """Bring it to the disk itself."""
+        with naming(self.path):
+            os.fdatasync(self._fd)
+
+    def silence(self, *, take_back: bool) -> None:
+        """Let what an interrupted put still writes reach no file; *take_back* what it wrote so far."""
+        self._is_silent = True
+        if self._fd < 0:
+            return
+        if take_back:
+            os.ftruncate(self._fd, HEADER_SIZE + self.written)
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, self._fd, inheritable=False)
+        os.close(null)
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Tail:
+    """A tail that this process writes through `map`; its lock shows others that the writer lives."""
+
+    __slots__ = ("_fd", "map", "path")
+
+    def __init__(self, folder: Path, stem: str, header: bytes) -> None:
+        self._fd = -1
+        self.path: Path = folder / f"{stem}.tail"
+        fresh = folder / f"{stem}{FRESH}"
+        self._fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            if not try_lock(self._fd):
+                raise BlockingIOError(errno.EAGAIN, "another process looks at it", str(fresh))  # noqa: TRY301 - to clean up
+            with naming(fresh):
+                os.posix_fallocate(self._fd, 0, TAIL_BYTES)
+            self.map: mmap.mmap = mmap.mmap(self._fd, TAIL_BYTES)
+            self.map[:HEADER_SIZE] = header
+            self.map[OWNER : OWNER + 8] = this_process().to_bytes(8, "little")
+            fresh.rename(self.path)
+        except BaseException:
+            self._close()
+            for path in (fresh, self.path):
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+            raise
+
+    def exists(self) -> bool:
+        """Tell whether its file is still there, and so nobody has taken it over."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the file."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+    def release(self) -> None:
+        """Let others take it over."""
+        if self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: keep nothing of it, without ending the parent's lock."""
+        self._close()
+        # An interrupted flush may still read from it, which harms nobody.
+        with contextlib.suppress(BufferError):
+            self.map.close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self._close()
+
+
+def _rest(parts: list[Any], done: int) -> list[memoryview]:
+    left = []
+    for part in parts:
+        view = memoryview(part)
+        if done < len(view):
+            left.append(view[done:])
+        done = max(0, done - len(view))
+    return left
