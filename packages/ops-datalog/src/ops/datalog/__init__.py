@@ -32,8 +32,9 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
         {
             ".archive": "compress_npy_logs",
             ".errors": (
-                "DataLogError DataLogErrorCode InvalidPackageError LogExistsError LogFormatError "
-                "LogNotFoundError LoggerStopped SaverError"
+                "DataLogError DataLogErrorCode InvalidPackageError LateProducer LogExistsError "
+                "LogFormatError LogInUseError LogNotFoundError LoggerStopped ProducersLateError "
+                "SaverError"
             ),
             ".logger": "DataLogger",
             ".messages": "Columns LogReport Message",

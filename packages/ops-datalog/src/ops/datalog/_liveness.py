@@ -9,6 +9,7 @@ a shared lock for an instant, without waiting and without the right to write.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -66,6 +67,10 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
         raise
     except IsADirectoryError:
         raise LogFormatError(f"{path.name} is a folder and no file.") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise LogFormatError(f"{path.name} is a symbolic link.") from None
+        raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise LogFormatError(f"{path.name} is no regular file.")

@@ -21,7 +21,7 @@ from ops.datalog.frames import HEADER_SIZE
 from ops.foundation.processes import this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TAIL_BYTES = 256 * 1024
@@ -42,31 +42,55 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+class ForkedError(Exception):
+    """A handler has forked while a file was being made, which is the parent's: the child makes another."""
+
+
+#: How often this process's line was forked; what a child goes on with that its parent began shows by it.
+_forks = 0
+
+
+def forks() -> int:
+    """Return a number that is another one in every forked child."""
+    return _forks
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - one number per process
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class Segment:
     """A segment that is written; `written` bytes of frames are complete."""
 
-    __slots__ = ("_fd", "_is_silent", "made_at", "path", "written")
+    __slots__ = ("_fd", "made_at", "path", "written")
 
     def __init__(self, path: Path) -> None:
         self.path: Path = path
         self.written: int = 0
         self.made_at: float = time.monotonic()
-        self._fd, self._is_silent = -1, False
+        self._fd = -1
 
-    def create(self, header: bytes) -> None:
-        """Make the file; a full disk leaves none."""
+    def create(self, header: bytes, is_wanted: Callable[[], bool]) -> None:
+        """Make the file; a full disk leaves none, nor does a handler behind which it is not wanted."""
+        before = _forks
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         self._fd = os.open(self.path, flags, 0o644)
         try:
-            if self._is_silent:  # a handler stopped the log while the file was opened
+            # From here on `silence` reaches it.
+            if not is_wanted():
                 raise OSError(errno.ECANCELED, "the log was stopped meanwhile")  # noqa: TRY301 - to clean up
             with naming(self.path):
                 if os.write(self._fd, header) != len(header):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
         except BaseException:
             self.close()
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
+            if before == _forks:
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.unlink()
             raise
 
     def append(self, parts: list[Any]) -> None:
@@ -88,7 +112,6 @@ class Segment:
 
     def silence(self, *, take_back: bool) -> None:
         """Let what an interrupted put still writes reach no file; *take_back* what it wrote so far."""
-        self._is_silent = True
         if self._fd < 0:
             return
         if take_back:
@@ -113,6 +136,7 @@ class Tail:
     __slots__ = ("_fd", "map", "path")
 
     def __init__(self, folder: Path, stem: str, header: bytes) -> None:
+        before = _forks
         self._fd = -1
         self.path: Path = folder / f"{stem}.tail"
         fresh = folder / f"{stem}{FRESH}"
@@ -125,12 +149,17 @@ class Tail:
             self.map: mmap.mmap = mmap.mmap(self._fd, TAIL_BYTES)
             self.map[:HEADER_SIZE] = header
             self.map[OWNER : OWNER + 8] = this_process().to_bytes(8, "little")
-            fresh.rename(self.path)
+            name, target = os.fspath(fresh), os.fspath(self.path)
+            # No call between the two: where a handler forks, only one of both processes gets there.
+            if before != _forks:
+                raise ForkedError  # noqa: TRY301 - to clean up
+            os.rename(name, target)  # noqa: PTH104 - see above
         except BaseException:
             self._close()
-            for path in (fresh, self.path):
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+            if before == _forks:
+                for path in (fresh, self.path):
+                    with contextlib.suppress(FileNotFoundError):
+                        path.unlink()
             raise
 
     def exists(self) -> bool:

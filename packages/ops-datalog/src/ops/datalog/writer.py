@@ -37,7 +37,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ops.datalog._writer_files import BUSY, TAIL_BYTES, Segment, Tail
+from ops.datalog import _writer_files
+from ops.datalog._writer_files import BUSY, TAIL_BYTES, ForkedError, Segment, Tail
 from ops.datalog.checksums import checksum_of
 from ops.datalog.errors import InvalidPackageError, LoggerStopped, SaverError
 from ops.datalog.frames import (
@@ -124,8 +125,8 @@ class Writer:
         self._find_state()
         if not self._state.is_open:
             raise self._stopped()
+        _writers.add(self)  # first: a handler that forks from here on must reach it
         self._begin()
-        _writers.add(self)
 
     @property
     def folder(self) -> Path:
@@ -285,16 +286,24 @@ class Writer:
 
     def _begin(self) -> None:
         """Begin files of a new name."""
-        pid, now = os.getpid(), time.time_ns()
+        before, pid, now = _writer_files.forks(), os.getpid(), time.time_ns()
         stem = f"{pid}-{now:x}-{secrets.token_hex(2)}"
         generation, token = int(self._words[GENERATION]), int(self._words[TOKEN])
         errors = int(self._words[ERROR_COUNT])
         if token == 0:  # since the caller looked
             raise self._stopped()
         header = pack_file_header(self._checksum_number, pid, now, platform.node(), _boot_id())
-        tail = Tail(self._folder, stem, header)
+        try:
+            tail = Tail(self._folder, stem, header)
+        except (ForkedError, FileExistsError):  # in either process, when a handler forked meanwhile
+            self._begin()
+            return
         old_tail, old_segment = self._tail, self._segment
-        # No call in between, behind which a handler could see one half of it.
+        # No call in between, behind which a handler could see one half of it, or fork.
+        if _writer_files._forks != before:  # noqa: SLF001 - a call would be one
+            tail.leave_to_parent()
+            self._begin()
+            return
         self._tail, self._segment, self._map = tail, None, tail.map
         self._pid, self._stem, self._header = pid, stem, header
         self._at, self._sequence, self._number = HEADER_SIZE, 1, 0
@@ -456,7 +465,7 @@ class Writer:
         if old is not None:
             old.close()
         try:
-            segment.create(self._header)
+            segment.create(self._header, lambda: self._inside == INSIDE)
         except BaseException:
             self._segment = None
             raise
