@@ -1,22 +1,35 @@
 """Locks: exclusion, death of the holder, timeouts, re-entrancy, forks."""
 
+import contextlib
+import errno
 import math
 import os
+import pickle
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from ops.foundation import (
     ConflictError,
+    DeadlineExceededError,
     FileLock,
+    LockCancelled,
     LockProtocol,
     LockTimeout,
+    LockUnsupportedError,
     OptimisticLock,
     ReadWriteLock,
     SelfDeadlockError,
+    _flock,
+    run_in_thread,
+    timeout_context,
 )
 
 HOLDER = """
@@ -148,7 +161,7 @@ def test_a_forked_child_holds_nothing_and_its_end_does_not_release_the_parents_l
 
 def test_the_descriptor_is_not_inherited_by_programs_that_are_started(path):
     with FileLock(path) as lock:
-        assert not os.get_inheritable(lock._descriptor)
+        assert not os.get_inheritable(lock._hold.descriptor)
 
 
 def test_locks_fit_the_protocol(path):
@@ -188,7 +201,7 @@ def test_a_waiting_writer_keeps_new_readers_out():
     with lock.read():
         writer = threading.Thread(target=write)
         writer.start()
-        while not lock._writers_waiting:
+        while len(lock._queue) < 2:
             pass
         with pytest.raises(LockTimeout), lock.read(timeout=0):
             pass
@@ -232,6 +245,7 @@ def test_a_lock_that_died_with_its_thread_is_not_taken_over_by_a_thread_of_the_s
             break
     assert len(refused) == 2 * (len(numbers) - 1)
     assert lock.is_acquired
+    lock._hold.close()  # which no thread may do any more
 
 
 def test_with_a_limit_a_lock_held_through_another_object_is_a_timeout_at_once(path):
@@ -294,6 +308,269 @@ def test_a_child_forked_while_a_thread_waited_does_not_keep_the_lock(path):
                 assert lock.is_acquired
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_while_a_thread_opens_the_file_closes_its_copy(path, monkeypatch):
+    opened, noted = threading.Event(), threading.Event()
+    opening = _flock._opened
+
+    def slowly(*args):
+        file = opening(*args)
+        opened.set()
+        noted.wait(60)
+        return file
+
+    monkeypatch.setattr(_flock, "_opened", slowly)
+    lock = FileLock(path)
+    thread = threading.Thread(target=lock.acquire)
+    thread.start()
+    opened.wait(60)
+    child = os.fork()
+    if not child:
+        copies = [n for n in os.listdir("/proc/self/fd") if leads_to(n, path)]
+        os._exit(len(copies))
+    noted.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    lock._hold.close()
+
+
+def leads_to(descriptor: str, path) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}") == str(path)
+    except OSError:
+        return False
+
+
+def test_a_removed_lock_file_does_not_let_two_in(path):
+    first, entered, over = FileLock(path), threading.Event(), threading.Event()
+    first.acquire()
+
+    def wait():
+        with FileLock(path, timeout=60, sleep=slept):
+            entered.set()
+            over.wait(60)
+
+    waiting = threading.Event()
+
+    def slept(seconds):
+        waiting.set()
+        time.sleep(seconds)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.wait(60)
+    path.unlink()
+    first.release()
+    assert entered.wait(60)
+    with pytest.raises(LockTimeout):
+        FileLock(path, timeout=0).acquire()
+    over.set()
+    thread.join()
+
+
+def test_a_replaced_lock_file_is_the_one_that_counts(path):
+    first = FileLock(path)
+    first.acquire()
+    os.replace(path, path.with_name("moved"))
+    with FileLock(path, timeout=0) as newcomer:
+        assert newcomer.is_acquired  # the holder of the moved file excludes nobody here
+    first.release()
+
+
+def other_user_locks(path) -> str:
+    """Lock *path* as another user, in a child; return "ok" or what was raised."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(1000)
+            os.setuid(1000)
+            with FileLock(path, timeout=0):
+                os.write(write, b"ok")
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    answer = os.read(read, 1000).decode()
+    os.close(read)
+    return answer
+
+
+@pytest.fixture
+def shared_folder():
+    if not hasattr(os, "fork") or os.getuid():
+        pytest.skip("needs root")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o1777)
+        yield Path(folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_who_may_read_the_file_of_another_user_may_lock_it(shared_folder):
+    with umask(0o022), FileLock(shared_folder / "team.lock"):
+        pass
+    assert other_user_locks(shared_folder / "team.lock") == "ok"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_mode_is_given_whatever_the_umask_and_who_is_locked_out_learns_of_it(shared_folder):
+    with umask(0o077):
+        with FileLock(shared_folder / "shared.lock", mode=0o666) as lock:
+            assert stat.S_IMODE(os.stat(lock.path).st_mode) == 0o666
+        with FileLock(shared_folder / "private.lock"):
+            pass
+    assert other_user_locks(shared_folder / "shared.lock") == "ok"
+    assert "PermissionError" in other_user_locks(shared_folder / "private.lock")
+    assert pickle.loads(pickle.dumps(lock)).mode == 0o666
+
+
+@contextlib.contextmanager
+def umask(mask):
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EBADF])
+def test_a_file_system_without_locks_gives_a_sentence(path, monkeypatch, number):
+    def refuse(_descriptor):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_flock, "_try_lock", refuse)
+        with pytest.raises(LockUnsupportedError, match="does not lock files") as caught:
+            FileLock(path).acquire()
+    assert caught.value.errno == number
+    assert isinstance(caught.value, OSError)
+    assert pickle.loads(pickle.dumps(caught.value)).errno == number
+    with FileLock(path, timeout=0):
+        pass
+
+
+def test_a_bool_says_whether_to_wait_as_for_the_locks_of_threading(holder, path):
+    slept = []
+    lock = FileLock(path, timeout=0.01, sleep=slept.append)
+    assert lock.acquire(False) is False
+    assert lock.acquire(blocking=False) is False
+    assert not slept
+    with pytest.raises(LockTimeout, match=r"0\.01 s"):
+        FileLock(path, timeout=0.01).acquire(True)
+
+
+def test_minus_one_waits_for_ever_and_other_negative_numbers_are_refused(path):
+    assert FileLock(path, timeout=-1).timeout is None
+    with FileLock(path) as lock:
+        assert lock.acquire(-1)
+        lock.release()
+    for make in (FileLock, lambda path, timeout: ReadWriteLock(timeout)):
+        with pytest.raises(ValueError, match="-1 waits for ever"):
+            make(path, -2)
+
+
+def test_a_check_cancels_a_wait(holder, path):
+    answers = iter([False, False, True])
+    lock = FileLock(path, cancel_check=lambda: next(answers), sleep=lambda _: None)
+    with pytest.raises(LockCancelled, match="cancelled"):
+        lock.acquire()
+    assert not lock.is_acquired
+    assert issubclass(LockCancelled, LockTimeout)
+
+
+def test_a_wait_in_a_thread_ends_with_the_deadline_around_it(holder, path):
+    def work():
+        with timeout_context(0.05):
+            FileLock(path).acquire()
+
+    assert isinstance(run_in_thread(work).exception(60), DeadlineExceededError)
+
+
+def test_a_wait_for_readers_in_a_thread_ends_with_the_deadline_around_it():
+    lock = ReadWriteLock()
+
+    def work():
+        with timeout_context(0.05):
+            lock.acquire_write()
+
+    with lock.read():
+        assert isinstance(run_in_thread(work).exception(60), DeadlineExceededError)
+    assert lock.acquire_write(timeout=0)
+
+
+def test_threads_that_share_an_object_wake_each_other(path):
+    """A handoff that took the longest pause each time would take many seconds."""
+    lock, turns = FileLock(path), []
+
+    def work(number):
+        for _ in range(50):
+            with lock:
+                turns.append(number)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(turns) == 200
+
+
+def test_readers_and_writers_enter_in_the_order_in_which_they_came():
+    lock, entered = ReadWriteLock(), []
+
+    def enter(side, name, waiting):
+        thread = threading.Thread(target=lambda: run(side, name))
+        thread.start()
+        while len(lock._queue) < waiting:
+            time.sleep(0.001)
+        return thread
+
+    def run(side, name):
+        with side():
+            entered.append(name)
+
+    with lock.write():
+        threads = [
+            enter(lock.write, "w1", 2),
+            enter(lock.read, "r1", 3),
+            enter(lock.write, "w2", 4),
+        ]
+    for thread in threads:
+        thread.join()
+    assert entered == ["w1", "r1", "w2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_keeps_its_own_entry_and_drops_those_of_other_threads():
+    lock, inside, over = ReadWriteLock(), threading.Event(), threading.Event()
+
+    def read():
+        with lock.read():
+            inside.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    inside.wait(60)
+    with lock.read():
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            alone = len(lock._queue) == 1
+        else:
+            assert os.waitpid(child, 0)[1] == 0
+    if not child:
+        with lock.write(timeout=10):
+            os._exit(not alone)
+    over.set()
+    thread.join()
 
 
 def test_an_update_is_repeated_until_nobody_came_between():

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from ops.foundation.errors import DeadlineExceededError as DeadlineExceededError
     from ops.foundation.errors import ErrorCode as ErrorCode
     from ops.foundation.errors import ErrorContext as ErrorContext
+    from ops.foundation.errors import LockCancelled as LockCancelled
     from ops.foundation.errors import LockTimeout as LockTimeout
+    from ops.foundation.errors import LockUnsupportedError as LockUnsupportedError
     from ops.foundation.errors import MissingExtraError as MissingExtraError
     from ops.foundation.errors import OpsError as OpsError
     from ops.foundation.errors import PathEscapesRootError as PathEscapesRootError
@@ -141,9 +143,10 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".deadlines": "Deadline DeadlineInterrupt current_deadline timeout_context",
             ".decorators": "deprecated lazy_property singleton",
             ".errors": (
-                "ConflictError DeadlineExceededError ErrorCode ErrorContext LockTimeout "
-                "MissingExtraError OpsError PathEscapesRootError ResourceError SelfDeadlockError "
-                "ValidationError create_error_response wrap_exception"
+                "ConflictError DeadlineExceededError ErrorCode ErrorContext LockCancelled "
+                "LockTimeout LockUnsupportedError MissingExtraError OpsError PathEscapesRootError "
+                "ResourceError SelfDeadlockError ValidationError create_error_response "
+                "wrap_exception"
             ),
             ".files": (
                 "Durability atomic_write ensure_directory safe_file_write temporary_directory"

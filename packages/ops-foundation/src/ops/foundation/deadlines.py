@@ -25,6 +25,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ops.foundation.errors import DeadlineExceededError
@@ -140,9 +141,12 @@ class TimeLimit:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._blocks: list[_Block] = []  # several when it is shared by threads, tasks or recursion
+        self._guard: weakref.ref[TimeLimit] | None = None
 
     def __enter__(self) -> Deadline:
         block = _Block(Deadline(self.seconds))
+        # A block whose end was itself interrupted, by Ctrl-C, must not be interrupted later.
+        self._guard = weakref.ref(self, functools.partial(_deactivate, self._blocks))
         try:
             self._blocks.append(block)
             _around.set((*_around.get(), block))
@@ -165,11 +169,6 @@ class TimeLimit:
         if over and _is_replaced(exc, block, cancelled=cancelled):
             raise block.deadline.error() from exc
 
-    def __del__(self) -> None:
-        # A block whose end was itself interrupted, by Ctrl-C, must not be interrupted later.
-        for block in getattr(self, "_blocks", ()):
-            block.active = False
-
     def _own_block(self) -> _Block:
         thread, task = threading.get_ident(), _current_task()
         for block in reversed(self._blocks):
@@ -181,6 +180,8 @@ class TimeLimit:
         block.active = False
         if block in self._blocks:
             self._blocks.remove(block)
+        if not self._blocks:
+            self._guard = None  # so that no Python code runs when this object ends
         _around.set(tuple(other for other in _around.get() if other.active))
         _alarm.discard(block)
 
@@ -201,6 +202,11 @@ class TimeLimit:
                 return func(*args, **kwargs)
 
         return limited
+
+
+def _deactivate(blocks: list[_Block], _guard: object) -> None:
+    for block in blocks:
+        block.active = False
 
 
 def _is_replaced(exc: BaseException | None, block: _Block, *, cancelled: bool) -> bool:

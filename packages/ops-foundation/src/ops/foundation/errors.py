@@ -5,6 +5,8 @@
     ├── ValidationError      (ValueError)   an argument or a configuration is wrong
     ├── ConflictError                       somebody else changed it first
     ├── LockTimeout          (TimeoutError) a lock was not free in time
+    │   └── LockCancelled                   the caller's check ended the wait for a lock
+    ├── LockUnsupportedError (OSError)      the file system does not lock files
     ├── DeadlineExceededError (TimeoutError) work did not end in time
     ├── SelfDeadlockError    (RuntimeError) a thread would wait for a lock that it holds itself
     ├── PathEscapesRootError (ValueError)   a name leads outside the folder it must stay in
@@ -33,7 +35,9 @@ __all__ = [
     "DeadlineExceededError",
     "ErrorCode",
     "ErrorContext",
+    "LockCancelled",
     "LockTimeout",
+    "LockUnsupportedError",
     "MissingExtraError",
     "OpsError",
     "PathEscapesRootError",
@@ -55,6 +59,8 @@ class ErrorCode(StrEnum):
     VALIDATION_ERROR = "VALIDATION_ERROR"
     CONFLICT = "CONFLICT"
     LOCK_TIMEOUT = "LOCK_TIMEOUT"
+    LOCK_CANCELLED = "LOCK_CANCELLED"
+    LOCK_UNSUPPORTED = "LOCK_UNSUPPORTED"
     SELF_DEADLOCK = "SELF_DEADLOCK"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     PATH_ESCAPES_ROOT = "PATH_ESCAPES_ROOT"
@@ -187,7 +193,8 @@ def _portable(value: Any) -> Any:
 def _rebuild(cls: type[OpsError], args: tuple[Any, ...], state: dict[str, Any]) -> OpsError:
     error = cls.__new__(cls, *args)
     error.args = args
-    error.__dict__.update(state)
+    for name, value in state.items():
+        setattr(error, name, value)
     return error
 
 
@@ -220,6 +227,29 @@ class LockTimeout(OpsError, TimeoutError):  # noqa: N818 - the field's name, as 
     """A lock was not free within the time that was allowed; nothing was entered."""
 
     default_code: StrEnum = ErrorCode.LOCK_TIMEOUT
+
+
+class LockCancelled(LockTimeout):
+    """The wait for a lock was ended by the caller's `cancel_check`; nothing was entered."""
+
+    default_code = ErrorCode.LOCK_CANCELLED
+
+
+class LockUnsupportedError(OpsError, OSError):
+    """The file system does not lock files; `errno` is what it answered."""
+
+    default_code = ErrorCode.LOCK_UNSUPPORTED
+
+    def __init__(
+        self, message: str = "", *, error_number: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(message, **kwargs)
+        self.errno = error_number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild, (cls, args, state) = super().__reduce__()
+        # Which OSError keeps outside of `__dict__`.
+        return rebuild, (cls, args, {**state, "errno": self.errno})
 
 
 class DeadlineExceededError(OpsError, TimeoutError):
