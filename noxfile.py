@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import pathlib
 import re
@@ -221,23 +222,45 @@ def pin(session: nox.Session) -> None:
     session.run("python", str(PACKAGES["ops-suite"] / "pin.py"), *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session(default=False, venv_backend="none")
 def build(session: nox.Session) -> None:
-    """Build sdist and wheel of one distribution into dist/: `nox -s build -- ops-cache`."""
+    """Build sdist and wheel of distributions into dist/: `nox -s build -- ops-cache`."""
     for name in session.posargs or PACKAGES:
-        options = ["--build-constraint", str(LOCK), "-o", "dist"]
-        session.run("uv", "build", str(PACKAGES[name]), *options, external=True)
+        session.run(sys.executable, str(TOOLS / "release.py"), "build", name, external=True)
 
 
 @nox.session(default=False)
+def published(session: nox.Session) -> None:
+    """Test one distribution with its siblings as they were last released: `-- ops-cache`."""
+    name = one_distribution(session)
+    out = pathlib.Path(session.create_tmp()) / "published"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, str(TOOLS / "release.py"), "published", name, str(out)]
+    session.run(*command, external=True)
+    install(session, *map(str, sorted(out.glob("*.whl"))), *test_group(name))
+    session.run("pytest", f"tests/{module(name)}")
+
+
+@nox.session(default=False, venv_backend="none")
 def release(session: nox.Session) -> None:
     """Tag a release after checks: `nox -s release -- ops-cache`; the workflow publishes the tag."""
-    (name,) = session.posargs or session.error("name one distribution")
-    if session.run("git", "status", "--porcelain", external=True, silent=True).strip():
-        session.error("the working tree has uncommitted changes")
+    name = one_distribution(session)
+    session.run(sys.executable, str(TOOLS / "release.py"), "check", name, external=True)
+    checks = ["contracts", *([f"tests({name})"] if name in LIBRARIES else [])]
+    session.run(sys.executable, "-m", "nox", "-s", *checks, external=True)
+    session.run(sys.executable, "-m", "nox", "-s", "published", "--", name, external=True)
     version = metadata(PACKAGES[name])["project"]["version"]
-    heading = f"## {version}"
-    if heading not in (PACKAGES[name] / "CHANGELOG.md").read_text(encoding="utf-8"):
-        session.error(f"CHANGELOG.md of {name} has no section {heading!r}")
     session.run("git", "tag", "-a", f"{name}-v{version}", "-m", f"{name} {version}", external=True)
     session.log(f"push it with: git push origin {name}-v{version}")
+
+
+def one_distribution(session: nox.Session) -> str:
+    """Return the distribution that was named after `--`; an unknown one ends the session."""
+    if len(session.posargs) != 1:
+        session.error("name one distribution, such as: nox -s release -- ops-cache")
+    (name,) = session.posargs
+    if name not in PACKAGES:
+        near = difflib.get_close_matches(name, PACKAGES, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        session.error(f"{name!r} is no distribution of this repository{hint}")
+    return name
