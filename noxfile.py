@@ -149,13 +149,16 @@ def coexist(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format, style and layers; `nox -s lint -- --fix` mends what can be mended."""
+    """Check format, style, layers and workflows; `nox -s lint -- --fix` mends what can be mended."""
     install(session, *editable(list(PACKAGES)), *GROUPS["lint"])
     fix = "--fix" in session.posargs
     session.run("python", "-m", "tests.contracts.facades", *(["--fix"] if fix else []))
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
     session.run("ruff", "check", *(["--fix"] if fix else []), ".")
     session.run("lint-imports")
+    workflows = sorted(map(str, ROOT.glob(".github/workflows/*.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("zizmor", "--offline", "--no-progress", "--quiet", ".github")
 
 
 @nox.session

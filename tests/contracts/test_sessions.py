@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.contracts import guards
+from tests.examples.documented import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 DEFAULT = ["coexist", "contracts", "docs", "examples", "lint", "types"]
@@ -69,10 +70,12 @@ def test_nox_alone_runs_every_check() -> None:
     assert sorted(selected) == sorted([*DEFAULT, *libraries])
 
 
-@pytest.mark.parametrize("command", ["tests(ops-cache)", "lint", "demo"])
-def test_a_session_is_found_by_the_name_that_people_write(command: str) -> None:
-    (found,) = sessions(sys.executable, "-s", command)
-    assert found["session"] == command
+@pytest.mark.parametrize(
+    ("document", "words"), commands(r"(\.venv/bin/)?nox( .*)?"), ids=lambda value: str(value)[:60]
+)
+def test_a_command_of_the_documents_selects_sessions(document: str, words: tuple[str, ...]) -> None:
+    options = list(words[1 : words.index("--") if "--" in words else None])
+    assert sessions(sys.executable, *options), document
 
 
 def test_an_older_python_gets_a_sentence(tmp_path: pathlib.Path) -> None:
