@@ -1,8 +1,10 @@
 """Atomic writes and the guard of names."""
 
+import errno
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from ops.foundation import (
     PathEscapesRootError,
     atomic_write,
+    copy_with_progress,
     safe_file_write,
     safe_join,
     temporary_directory,
@@ -77,6 +80,120 @@ def test_a_link_to_a_folder_whose_name_begins_like_the_base_is_refused(tmp_path)
     (tmp_path / "base/link").symlink_to(tmp_path / "base2")
     with pytest.raises(ValueError, match="a link leads to"):
         safe_join(tmp_path / "base", "link/x")
+
+
+def acl(*entries):
+    """An access ACL as Linux stores it, of (tag, rights, user or group)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+NOBODY = 0xFFFFFFFF
+# Owner rw; user 1002 rw; the owning group nothing; mask rw; others nothing.
+FOR_ONE_USER = acl((1, 6, NOBODY), (2, 6, 1002), (4, 0, NOBODY), (16, 6, NOBODY), (32, 0, NOBODY))
+ACCESS = "system.posix_acl_access"
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("old")
+    try:
+        os.setxattr(path, ACCESS, FOR_ONE_USER)
+    except (OSError, AttributeError):
+        pytest.skip("needs a file system with ACLs")
+    return path
+
+
+def test_an_acl_is_kept(guarded):
+    before = os.getxattr(guarded, ACCESS), guarded.stat().st_mode
+    with atomic_write(guarded) as file:
+        file.write("new")
+    assert (os.getxattr(guarded, ACCESS), guarded.stat().st_mode) == before
+
+
+def test_where_an_acl_cannot_be_set_the_group_gets_what_its_own_entry_allows(guarded, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "no ACLs here")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    with atomic_write(guarded) as file:
+        file.write("new")
+    assert stat.S_IMODE(guarded.stat().st_mode) == 0o600  # the mask, rw, is no right of the group
+
+
+def test_a_file_without_an_acl_gets_none_from_its_folder(guarded):
+    plain = guarded.with_name("plain")
+    plain.write_text("old")
+    plain.chmod(0o640)
+    os.setxattr(guarded.parent, "system.posix_acl_default", FOR_ONE_USER)
+    with atomic_write(plain) as file:
+        file.write("new")
+    assert ACCESS not in os.listxattr(plain)
+    assert stat.S_IMODE(plain.stat().st_mode) == 0o640
+
+
+def test_extended_attributes_are_kept_but_for_those_of_the_content(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_text("old")
+    try:
+        os.setxattr(path, "user.origin", b"here")
+    except (OSError, AttributeError):
+        pytest.skip("needs a file system with extended attributes")
+    if os.getuid() == 0:
+        os.setxattr(path, "security.capability", struct.pack("<5I", 0x02000001, 1, 0, 0, 0))
+    with atomic_write(path) as file:
+        file.write("new")
+    assert os.listxattr(path) == ["user.origin"]
+    assert os.getxattr(path, "user.origin") == b"here"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_fifo_stays_one_and_its_reader_gets_what_was_written(tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_write(path) as file:
+        file.write("grüße")
+    assert os.read(reader, 100).decode() == "grüße"
+    with pytest.raises(KeyError), atomic_write(path, "wb") as file:  # noqa: PT012 - two steps
+        file.write(b"half")
+        raise KeyError
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+    with pytest.raises(OSError, match="No such device"), atomic_write(path) as file:
+        file.write("nobody reads")
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mknod") or os.getuid() != 0, reason="needs root")
+def test_a_device_stays_one(tmp_path):
+    path = tmp_path / "null"
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        path.write_bytes(b"")
+    except OSError:
+        pytest.skip("devices cannot be made or used here")
+    safe_file_write(path, b"x")
+    copy_with_progress(__file__, path)
+    assert stat.S_ISCHR(path.stat().st_mode)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["null"]
+
+
+def test_a_folder_is_refused_before_the_block_runs(tmp_path):
+    entered = False
+    with pytest.raises(IsADirectoryError), atomic_write(tmp_path):
+        entered = True
+    assert not entered
+
+
+def test_a_second_name_keeps_the_old_content(tmp_path):
+    (tmp_path / "a").write_text("old")
+    os.link(tmp_path / "a", tmp_path / "b")
+    with atomic_write(tmp_path / "a") as file:
+        file.write("new")
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("new", "old")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from ops.foundation import (
+    atomic_write,
     cleanup_old_files,
     copy_with_progress,
     find_files,
@@ -68,3 +69,46 @@ def test_a_naive_moment_is_refused(aged):
 def test_a_file_that_somebody_else_removes_meanwhile_is_no_error(aged, monkeypatch):
     monkeypatch.setattr(listings, "find_files", lambda *_, **__: [aged / "gone"])
     assert cleanup_old_files(aged, days=1) == []
+
+
+def test_the_file_of_a_running_write_is_neither_found_nor_counted_nor_removed(tmp_path):
+    for number in range(3):
+        path = tmp_path / f"ckpt{number}"
+        path.write_text("x")
+        os.utime(path, (1e9 + number, 1e9 + number))
+    with atomic_write(tmp_path / "ckpt3") as file:
+        file.write("new")
+        assert [p.name for p in find_files(tmp_path)] == ["ckpt0", "ckpt1", "ckpt2"]
+        assert cleanup_old_files(tmp_path, keep_count=3, dry_run=True) == []
+        assert len(cleanup_old_files(tmp_path, keep_count=0)) == 3
+    assert [p.name for p in find_files(tmp_path)] == ["ckpt3"]
+
+
+def test_what_a_dead_write_left_behind_goes_when_it_is_older_than_a_day_and_than_the_days(tmp_path):
+    left = tmp_path / ".ckpt.0123456789ab.tmp"
+    other = tmp_path / ".mine.tmp"
+    for path in (left, other):
+        path.write_text("x")
+        os.utime(path, (0, 0))
+    day = dt.timedelta(days=1)
+    assert cleanup_old_files(tmp_path, "ckpt*", keep_count=0, now=EPOCH + day / 2) == []
+    assert left.exists()
+    assert cleanup_old_files(tmp_path, "ckpt*", days=7, now=EPOCH + 2 * day) == []
+    assert left.exists()
+    assert (
+        cleanup_old_files(tmp_path, "ckpt*", keep_count=0, dry_run=True, now=EPOCH + 2 * day) == []
+    )
+    assert left.exists()
+    assert cleanup_old_files(tmp_path, "ckpt*", keep_count=0, now=EPOCH + 2 * day) == []
+    assert (left.exists(), other.exists()) == (False, True)
+
+
+def test_what_a_dead_write_of_another_name_left_behind_stays(tmp_path):
+    left = tmp_path / ".ckpt.0123456789ab.tmp"
+    left.write_text("x")
+    os.utime(left, (0, 0))
+    assert cleanup_old_files(tmp_path, "*.log", keep_count=0) == []
+    assert left.exists()
+
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -167,3 +167,49 @@ def test_a_watch_that_its_callback_ends_says_so_at_once(watch, put, caplog):
     with pytest.raises(OSError, match="callback"):
         handle.stop()
     assert "has ended" in caplog.text
+
+
+def test_a_folder_swapped_behind_links_changes_the_files_that_they_lead_to(tmp_path):
+    """As Kubernetes updates the files of a ConfigMap or a Secret."""
+    (tmp_path / "..v1").mkdir()
+    (tmp_path / "..v1/app.yaml").write_text("a: 1")
+    (tmp_path / "..data").symlink_to("..v1")
+    (tmp_path / "app.yaml").symlink_to("..data/app.yaml")
+    changes = queue.SimpleQueue()
+    with watch_directory(tmp_path, changes.put, poll=0.01, recursive=False):
+        (tmp_path / "..v2").mkdir()
+        (tmp_path / "..v2/app.yaml").write_text("a: 2")
+        (tmp_path / "..tmp").symlink_to("..v2")
+        os.replace(tmp_path / "..tmp", tmp_path / "..data")
+        change = changes.get(timeout=60)
+    assert (change.kind, change.path.name) == ("modified", "app.yaml")
+    assert changes.empty()
+
+
+def test_links_that_lead_nowhere_or_in_a_circle_are_files_of_their_own(tmp_path):
+    changes = queue.SimpleQueue()
+    with watch_directory(tmp_path, changes.put, poll=0.01):
+        (tmp_path / "circle").symlink_to("circle")
+        assert changes.get(timeout=60).path.name == "circle"
+        (tmp_path / "nowhere").symlink_to("absent")
+        assert changes.get(timeout=60).path.name == "nowhere"
+        (tmp_path / "folder").symlink_to(tmp_path.parent)
+        (tmp_path / "last").write_text("x")
+        assert changes.get(timeout=60).path.name == "last"
+
+
+@pytest.mark.parametrize("poll", [None, 0.01])
+def test_a_name_that_is_no_utf_8_does_not_end_the_watch(tmp_path, poll):
+    name = os.fsdecode(b"caf\xe9.txt")
+    changes = queue.SimpleQueue()
+    with watch_directory(tmp_path, changes.put, poll=poll) as watch:
+        try:
+            (tmp_path / name).write_text("x")
+        except OSError:
+            pytest.skip("needs a file system that takes any bytes as names")
+        seen = {changes.get(timeout=60).path.name}
+        (tmp_path / "after").write_text("x")
+        while "after" not in seen:
+            seen.add(changes.get(timeout=60).path.name)
+        assert watch.is_running
+    assert seen == {name, "after"}

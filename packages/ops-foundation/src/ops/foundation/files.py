@@ -18,6 +18,7 @@ import stat
 import tempfile
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
+from ops.foundation._metadata import keep_metadata
 from ops.foundation.listings import (
     FileInfo,
     cleanup_old_files,
@@ -26,6 +27,7 @@ from ops.foundation.listings import (
     get_file_info,
 )
 from ops.foundation.paths import StrPath, safe_join
+from ops.foundation.temporary_names import TEMPORARY_SUFFIX
 from ops.foundation.watching import ChangeKind, DirectoryWatch, FileChange, watch_directory
 
 if TYPE_CHECKING:
@@ -89,12 +91,24 @@ def atomic_write(
 ) -> contextlib.AbstractContextManager[IO[Any]]:
     """Open a file whose content replaces *path* when the block ends without an error.
 
-    An existing file keeps its mode, its owner (where the process may set it) and, when *path* is a
-    symbolic link, the link: the file it points to is replaced. Mode "x" fails with FileExistsError
-    when there is something at *path*, also if it appeared while the block ran.
+    What is at *path* decides how:
 
-    *durable* says what is flushed to the disk before the call returns: "none", the "file", or the
-    file and its folder ("full"). *backup* keeps the old content beside it as `<name>.bak`.
+    - A regular file keeps its mode, ACL and extended attributes, its owner (where the process may
+      set it), and a symbolic link that leads to it. Where an ACL cannot be kept, nobody gets in whom
+      it kept out. A second name of the file (a hard link) keeps the old content.
+    - A FIFO, a socket or a device is no file that could be replaced: what was written is passed to it
+      when the block ends without an error; *durable* and *backup* do not apply. OSError (ENXIO) is
+      raised when nothing reads from it.
+    - A folder raises IsADirectoryError before the block runs.
+
+    Args:
+        path: the file.
+        mode: "w", "wb", "x" or "xb"; the last two raise FileExistsError when there is something at
+            *path*, also if it appeared while the block ran.
+        encoding: of text.
+        durable: what is flushed to the disk before the call returns: "none", the "file", or the
+            file and its folder ("full").
+        backup: keep the old content beside it as `<name>.bak`.
     """
     if mode not in _MODES:
         raise ValueError(f"mode {mode!r} does not write a whole file; use 'w', 'wb', 'x' or 'xb'.")
@@ -115,8 +129,13 @@ def _atomic_write(
         target = os.path.realpath(target)
     if exclusive and os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-    temporary = _beside(target)
     binary = "b" in mode
+    previous = None if exclusive else _status(target)
+    if previous is not None and not stat.S_ISREG(previous.st_mode):
+        with _special_file(target, previous, None if binary else encoding, binary=binary) as file:
+            yield file
+        return
+    temporary = _beside(target)
     try:
         descriptor = _created(temporary, target)
         with open(  # noqa: PTH123 - a descriptor
@@ -128,7 +147,7 @@ def _atomic_write(
             file.flush()
             previous = _status(target)
             if previous is not None:
-                _keep_ownership(descriptor, temporary, previous)
+                keep_metadata(descriptor, temporary, target, previous)
             if durable != "none":
                 os.fsync(descriptor)
         if backup and previous is not None:
@@ -149,7 +168,8 @@ def _beside(target: str) -> str:
     """Return a name of its own for a file on its way to *target*, in the same folder."""
     folder, name = os.path.split(target)
     # A quarter of what a name may have: a character takes up to four bytes.
-    return os.path.join(folder, f".{name[:55]}.{secrets.token_hex(6)}.tmp")  # noqa: PTH118 - hot path
+    own = f".{name[:55]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+    return os.path.join(folder, own)  # noqa: PTH118 - hot path
 
 
 def _created(temporary: str, target: str) -> int:
@@ -174,21 +194,33 @@ def _status(target: str) -> os.stat_result | None:
         return None
 
 
-def _keep_ownership(descriptor: int, temporary: str, previous: os.stat_result) -> None:
-    mode = stat.S_IMODE(previous.st_mode)
-    if os.name == "posix":
-        own = os.fstat(descriptor)
-        if (own.st_uid, own.st_gid) != (previous.st_uid, previous.st_gid):
-            # Only root may give a file away; everybody else keeps what can be kept: the group.
-            try:
-                os.fchown(descriptor, previous.st_uid, previous.st_gid)
-            except PermissionError:
-                with contextlib.suppress(PermissionError):
-                    os.fchown(descriptor, -1, previous.st_gid)
-        # After chown, which clears the set-id bits.
-        os.fchmod(descriptor, mode)
-    else:
-        pathlib.Path(temporary).chmod(mode)
+@contextlib.contextmanager
+def _special_file(
+    target: str, status: os.stat_result, encoding: str | None, *, binary: bool
+) -> Generator[IO[Any]]:
+    """Collect what the block writes, and write it through to the FIFO, socket or device at the end."""
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+    with tempfile.TemporaryFile("w+b" if binary else "w+", encoding=encoding) as file:
+        yield file
+        file.flush()
+        raw = file if binary else file.buffer  # type: ignore[attr-defined]  # a text file has one
+        raw.seek(0)
+        with open(_opened_special(target), "wb") as special:
+            shutil.copyfileobj(raw, special)
+
+
+def _opened_special(target: str) -> int:
+    # Not O_CREAT: should it be gone by now, no regular file takes its name. And not blocking, as a
+    # FIFO without a reader would hold its writer for ever.
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK | _O_EXTRA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            error.add_note("A FIFO without a reader, or a socket, takes no data.")
+        raise
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _keep_backup(target: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import fnmatch
 import os
 import pathlib
 import shutil
@@ -11,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from ops.foundation import instants
+from ops.foundation.temporary_names import is_temporary_name, target_of_temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["FileInfo", "cleanup_old_files", "copy_with_progress", "find_files", "get_file_info"]
 
 _PIECE = 1 << 20
+# A write that has changed nothing for so long has died.
+_UNFINISHED_DAYS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,12 +57,17 @@ def get_file_info(path: StrPath) -> FileInfo:
 def find_files(
     directory: StrPath, pattern: str = "*", *, recursive: bool = True
 ) -> Iterator[pathlib.Path]:
-    """Yield the regular files below *directory* whose name fits *pattern*, sorted, no links."""
+    """Yield the regular files below *directory* whose name fits *pattern*, sorted, no links.
+
+    The unfinished files of a running `atomic_write` are left out.
+    """
     folder = pathlib.Path(directory)
     if not folder.is_dir():
         raise NotADirectoryError(f"{os.fspath(folder)!r} is no folder.")
     found = folder.rglob(pattern) if recursive else folder.glob(pattern)
-    yield from sorted(p for p in found if p.is_file() and not p.is_symlink())
+    yield from sorted(
+        p for p in found if not is_temporary_name(p.name) and p.is_file() and not p.is_symlink()
+    )
 
 
 def cleanup_old_files(
@@ -73,8 +82,10 @@ def cleanup_old_files(
     """Remove files of *directory* (not of its folders) and return them, oldest first.
 
     A file goes when it is older than *days* and not among the *keep_count* newest; of the two, one
-    that is None does not protect. *dry_run* only returns. Raises ValueError when neither is given,
-    and for a pattern with a slash.
+    that is None does not protect. *dry_run* only returns. Unfinished files of `atomic_write` are
+    neither counted nor returned; those that a process left behind when it died go when the name
+    that they were for fits *pattern* and they are older than *days*, and than a day. Raises ValueError when neither is given, and for a pattern with
+    a slash.
     """
     if days is None and keep_count is None:
         raise ValueError("Neither days nor keep_count is given; that would remove every file.")
@@ -90,9 +101,22 @@ def cleanup_old_files(
     limit = moment if days is None else moment - days * 86400
     doomed = [p for modified, p in ages if days is None or modified < limit]
     if not dry_run:
-        for path in doomed:
+        for path in (*doomed, *_left_behind(directory, pattern, moment, days or 0)):
             path.unlink(missing_ok=True)
     return doomed
+
+
+def _left_behind(
+    directory: StrPath, pattern: str, moment: float, days: float
+) -> Iterator[pathlib.Path]:
+    """Yield the unfinished files of writes that no process can still be at."""
+    limit = moment - max(days, _UNFINISHED_DAYS) * 86400
+    for path in pathlib.Path(directory).iterdir():
+        target = target_of_temporary_name(path.name)
+        if target is not None and fnmatch.fnmatchcase(target, pattern) and not path.is_symlink():
+            modified = _modified(path)
+            if modified is not None and modified < limit and path.is_file():
+                yield path
 
 
 def _modified(path: pathlib.Path) -> float | None:
@@ -128,5 +152,6 @@ def copy_with_progress(
                 callback(done, max(total, done))
         if not done and callback is not None:
             callback(0, 0)
-    shutil.copystat(source, target)
+    if target.is_file():  # and no device, which the bytes were passed to
+        shutil.copystat(source, target)
     return target

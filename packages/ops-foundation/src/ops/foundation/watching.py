@@ -15,9 +15,10 @@ import os
 import pathlib
 import threading
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from ops.foundation.logs import get_logger
+from ops.foundation.temporary_names import is_temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -31,7 +32,8 @@ _logger = get_logger("ops.foundation.watching")
 _POLL_SECONDS = 1.0
 _WAKE_MS = 500
 
-Listing: TypeAlias = "dict[str, tuple[int, int, int]]"
+Mark: TypeAlias = "tuple[int, ...]"
+Listing: TypeAlias = "dict[str, Mark]"
 
 
 class ChangeKind(StrEnum):
@@ -61,8 +63,9 @@ def watch_directory(
     """Call *callback* in a thread for each file below *path* that changes; stop it, or use `with`.
 
     System events are used when watchfiles is installed; *poll*, a number of seconds, asks for
-    comparing every so often instead, which is also what works on network file systems. Folders,
-    links to folders and the temporary files of `atomic_write` are not reported.
+    comparing every so often instead, which is also what works on network file systems. A link to a
+    file changes with the file, also when it is swapped by a folder behind it, as in the mounts of
+    Kubernetes. Folders, links to folders and the temporary files of `atomic_write` are not reported.
     """
     if poll is not None and poll <= 0:
         raise ValueError(f"poll={poll} must be a positive number of seconds.")
@@ -134,16 +137,36 @@ class DirectoryWatch:
         except BaseException as error:
             self._error = error
             # Which may be never: a watch must not end without a word.
-            _logger.exception("the watch of %s has ended", self.path)
+            _logger.exception("the watch of %a has ended", self.path)
 
     def _wakes(self) -> Iterable[object]:
-        return self._system_wakes() if self._poll is None else self._polls()
+        return self._polls(self._poll) if self._poll is not None else self._system_wakes()
 
-    def _polls(self) -> Iterator[object]:
-        while not self._stopping.wait(self._poll):
+    def _polls(self, seconds: float) -> Iterator[object]:
+        while not self._stopping.wait(seconds):
             yield None
 
     def _system_wakes(self) -> Iterator[object]:
+        """Yield when the system has reported something; compare by time when it cannot go on."""
+        wakes = self._watchfiles()
+        while True:
+            try:
+                wake = next(wakes)
+            except StopIteration:
+                return
+            except Exception as error:  # noqa: BLE001 - such as for a name that is no UTF-8
+                _logger.warning(
+                    "system events of %a have ended (%s); comparing every %s s",
+                    self.path,
+                    type(error).__name__,
+                    _POLL_SECONDS,
+                )
+                yield from self._polls(_POLL_SECONDS)
+                return
+            if wake:
+                yield wake
+
+    def _watchfiles(self) -> Iterator[set[Any]]:
         import watchfiles
 
         first = True
@@ -157,8 +180,7 @@ class DirectoryWatch:
             recursive=self._recursive,
         ):
             # Once without a reason: what changed before the system was listening.
-            if changes or first:
-                yield changes
+            yield changes or ({"started"} if first else set())
             first = False
 
     def _report(self) -> None:
@@ -182,7 +204,7 @@ def _differences(before: Listing, after: Listing) -> Iterator[FileChange]:
 
 
 def _listing(folder: str, *, recursive: bool) -> Listing:
-    """Return each file with what tells versions apart: time in ns, size, inode."""
+    """Return each file with what tells its versions apart: time in ns, size, inode."""
     found: Listing = {}
     folders = [folder]
     while folders:
@@ -197,9 +219,26 @@ def _listing(folder: str, *, recursive: bool) -> Listing:
                 if entry.is_dir(follow_symlinks=False):
                     if recursive:
                         folders.append(entry.path)
-                elif not (entry.name.startswith(".") and entry.name.endswith(".tmp")):
-                    with contextlib.suppress(FileNotFoundError):
-                        status = entry.stat(follow_symlinks=False)
-                        mark = status.st_mtime_ns, status.st_size, status.st_ino
+                elif not is_temporary_name(entry.name):
+                    mark = _mark(entry)
+                    if mark is not None:
                         found[entry.path] = mark
     return found
+
+
+def _mark(entry: os.DirEntry[str]) -> Mark | None:
+    """Return what tells versions of a file apart; None for a link to a folder, and for what is gone."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+        own = status.st_mtime_ns, status.st_size, status.st_ino
+        if not entry.is_symlink():
+            return own
+        if entry.is_dir():
+            return None
+        # What the link leads to as well: Kubernetes swaps a folder behind links that stay as they are.
+        behind = entry.stat()
+    except FileNotFoundError:
+        return own if entry.is_symlink() else None  # a link that leads nowhere is a file of its own
+    except OSError:
+        return own  # a circle of links, or a folder on the way that this user may not enter
+    return *own, behind.st_mtime_ns, behind.st_size, behind.st_ino
