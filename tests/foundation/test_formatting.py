@@ -153,3 +153,50 @@ def test_colours_and_tabs_do_not_shift_a_table():
         "a b  22",
     ]
     assert f.format_table([["\x1b[31mcrimson\x1b[0m"]], max_width=4) == "cri…"
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (1024**7, "1.00 ZB"),
+        (1024**8, "1.00 YB"),
+        (1024**9, "1.00 RB"),
+        (1024**10, "1.00 QB"),
+        (1024**11, "1024.00 QB"),
+        (-(1024**7), "-1.00 ZB"),
+    ],
+)
+def test_sizes_beyond_exabytes_have_units_of_their_own(n, text):
+    assert f.format_bytes(n) == text
+
+
+def test_binary_units_are_named_as_such_where_that_is_asked_for():
+    assert f.format_bytes(1234567890, binary=True) == "1.15 GiB"
+    assert f.format_bytes(512, binary=True) == "512 B"
+    assert f.format_bytes(1024**2 - 1, 1, binary=True) == "1.0 MiB"
+
+
+class Wrapping(int):
+    """A number of fixed width whose absolute value overflows, as numpy's int8 of -128 does."""
+
+    def __abs__(self):
+        return self
+
+    def __neg__(self):
+        return self
+
+
+def test_a_number_whose_absolute_value_overflows_is_formatted_right():
+    assert f.format_bytes(Wrapping(-128)) == "-128 B"
+    assert f.humanize_number(Wrapping(-128)) == "-128"
+    assert f.format_duration(Wrapping(-128)) == "-2m 8s"
+
+
+def test_headers_that_come_first_are_known_and_text_is_no_row():
+    rows, headers = [["load", 1], ["fit", 2]], ["step", "n"]
+    assert f.format_table(headers, rows) == f.format_table(rows, headers)
+    for wrong in (["ab", "cd"], [["a", "b"], "cd"]):
+        with pytest.raises(TypeError, match=r"format_table\(rows, headers\)"):
+            f.format_table(wrong)
+    with pytest.raises(TypeError, match="text"):
+        f.format_table(["ab"], ["n"])

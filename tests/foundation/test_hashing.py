@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.foundation import hashing as h
+from ops.foundation import passwords
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 VALUES = st.recursive(ATOMS, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=10)
@@ -180,3 +181,39 @@ class Zone(dt.tzinfo):
 def test_a_zone_whose_text_is_an_address_is_refused():
     with pytest.raises(TypeError, match="address"):
         h.calculate_content_hash(dt.time(tzinfo=Zone()))
+
+
+def test_a_suffix_or_length_in_the_wrong_position_is_refused_with_the_right_spelling():
+    with pytest.raises(TypeError, match="suffix='_x'"):
+        h.generate_id("job_", "_x")
+    with pytest.raises(TypeError, match="length=12"):
+        h.generate_id(12)
+
+
+@pytest.fixture
+def quick_scrypt(monkeypatch):
+    monkeypatch.setattr(passwords, "_LOG_N", 4)
+
+
+@pytest.mark.usefixtures("quick_scrypt")
+def test_a_password_is_the_same_in_both_forms_of_its_letters():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert h.verify_password(decomposed, h.hash_password(composed))
+    assert h.verify_password(composed, h.hash_password(decomposed))
+    assert not h.verify_password("cafe", h.hash_password(composed))
+
+
+@pytest.mark.usefixtures("quick_scrypt")
+def test_a_hash_from_before_passwords_were_normalized_still_fits(monkeypatch):
+    decomposed = "cafe\u0301"
+    with monkeypatch.context() as patch:
+        patch.setattr(passwords, "_normalized", str)
+        old = h.hash_password(decomposed)
+    assert h.verify_password(decomposed, old)
+
+
+def test_a_password_that_is_no_unicode_is_refused_without_its_text():
+    for use in (h.hash_password, lambda text: h.verify_password(text, "$scrypt$")):
+        with pytest.raises(ValueError, match="no valid Unicode") as caught:
+            use("hunter2\ud800")
+        assert "hunter2" not in str(caught.value)

@@ -14,6 +14,7 @@ import pytest
 from ops.foundation import (
     LazyImport,
     MissingExtraError,
+    Timer,
     create_error_response,
     deprecated,
     errors,
@@ -257,3 +258,45 @@ def test_a_lazy_import_gives_every_name_of_its_module_load_included():
     lazy = LazyImport("json", extra="none")
     assert lazy.load is json.load
     assert lazy.import_module() is json
+
+
+def test_a_second_positional_argument_of_flatten_dict_is_refused_with_both_spellings():
+    nested = {"a": {"b": 1}}
+    with pytest.raises(TypeError, match=r"separator='x' or parent_key='x'"):
+        flatten_dict(nested, "x")
+    assert flatten_dict(nested, separator="/") == flatten_dict(nested, sep="/") == {"a/b": 1}
+    assert flatten_dict(nested, parent_key="x", sep="_") == {"x_a_b": 1}
+    assert flatten_dict(nested, sep="") == {"ab": 1}
+    with pytest.raises(TypeError, match="one of them"):
+        flatten_dict(nested, sep="_", separator="_")
+
+
+def test_one_timer_in_two_tasks_and_nested_measures_each_block():
+    now, durations = [0.0], []
+    shared = Timer("x", on_done=lambda _, seconds: durations.append(seconds), clock=lambda: now[0])
+    inside, over = asyncio.Event(), asyncio.Event()
+
+    async def first():
+        with shared:
+            now[0] = 2.0
+            inside.set()
+            await over.wait()
+
+    async def second():
+        await inside.wait()
+        with shared:
+            over.set()
+            await asyncio.sleep(0)
+            now[0] = 5.0
+
+    async def both():
+        await asyncio.gather(first(), second())
+
+    asyncio.run(both())
+    assert durations == [2.0, 3.0]
+    durations.clear()
+    with shared:
+        now[0] = 6.0
+        with shared:
+            now[0] = 8.0
+    assert durations == [2.0, 3.0]

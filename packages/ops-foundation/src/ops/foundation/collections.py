@@ -44,13 +44,36 @@ def _copy(value: Any) -> Any:
     return value
 
 
-def flatten_dict(mapping: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+def flatten_dict(
+    mapping: Mapping[str, Any],
+    *ambiguous: str,
+    separator: str | None = None,
+    sep: str | None = None,
+    parent_key: str = "",
+) -> dict[str, Any]:
     """Return one level: `{"a": {"b": 1}}` becomes `{"a.b": 1}`; empty mappings stay as values.
+
+    Args:
+        mapping: the nested mappings.
+        ambiguous: nothing. A second positional argument is the separator in some libraries and the
+            prefix of all keys in others; it raises TypeError.
+        separator: what stands between the keys of a path, "." by default.
+        sep: the same by its short name.
+        parent_key: the path that all keys are put below.
 
     Raises ValueError when two paths give one key, rather than losing a value.
     """
+    if ambiguous:
+        given = ambiguous[0]
+        raise TypeError(
+            f"flatten_dict(mapping, {given!r}) means two things; "
+            f"say separator={given!r} or parent_key={given!r}."
+        )
+    if separator is not None and sep is not None:
+        raise TypeError("separator and sep are one argument; give one of them.")
+    between = separator if separator is not None else "." if sep is None else sep
     flat: dict[str, Any] = {}
-    for key, value in _leaves(mapping, separator, ""):
+    for key, value in _leaves(mapping, between, f"{parent_key}{between}" if parent_key else ""):
         if key in flat:
             raise ValueError(f"Two paths give the key {key!r}; choose another separator.")
         flat[key] = value

@@ -32,14 +32,21 @@ __all__ = [
     "truncate_string",
 ]
 
-_BYTE_UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
+_BYTE_PREFIXES = ("", "K", "M", "G", "T", "P", "E", "Z", "Y", "R", "Q")
 _NUMBER_UNITS = ("", "K", "M", "B", "T")
 
 
-def format_bytes(n: float, precision: int = 2) -> str:
-    """Return a size in bytes with a unit of 1024: "1.15 GB" for 1234567890, "512 B" for 512."""
-    value, unit = _scale(n, 1024, precision, len(_BYTE_UNITS), whole_first=True)
-    return f"{value} {_BYTE_UNITS[unit]}"
+def format_bytes(n: float, precision: int = 2, *, binary: bool = False) -> str:
+    """Return a size in bytes with a unit of 1024: "1.15 GB" for 1234567890, "512 B" for 512.
+
+    Args:
+        n: the size; any real number, also of numpy.
+        precision: the digits after the point, of all units but bytes.
+        binary: name the units as IEC 80000-13 does: "1.15 GiB".
+    """
+    value, unit = _scale(n, 1024, precision, len(_BYTE_PREFIXES), whole_first=True)
+    prefix = _BYTE_PREFIXES[unit]
+    return f"{value} {prefix}{'iB' if binary and prefix else 'B'}"
 
 
 def humanize_number(n: float, precision: int = 1) -> str:
@@ -67,12 +74,14 @@ def _scale(
 
 
 def _finite(n: float) -> float:
-    """Return *n*, or an infinity in place of an integer that no float can hold."""
+    """Return *n* as a number of Python, or an infinity for an integer that no float can hold.
+
+    Fixed-width numbers wrap around: the absolute value of numpy's int8 -128 is -128.
+    """
     try:
-        float(n)
+        return int(n) if float(n).is_integer() else float(n)
     except OverflowError:
         return math.copysign(math.inf, n > 0 or -1)
-    return n
 
 
 def format_duration(seconds: float) -> str:

@@ -67,7 +67,9 @@ def generate_id(
 
     A *sortable* id starts with the time in milliseconds (nine letters), so ids sort by the time
     they were made; *length* must then leave room for at least four random letters.
+    Raises TypeError for a length that is no int, such as a suffix given by position.
     """
+    _refuse_other_order(prefix, length)
     if not sortable:
         if length < 1:
             raise ValidationError(f"length={length} leaves no letter; use 1 or more.")
@@ -79,6 +81,17 @@ def generate_id(
     moment = time.time_ns() // 1_000_000
     tail = _pool.take(length - _TIME_LETTERS).translate(_LETTERS).decode("ascii")
     return f"{prefix}{_time_letters(moment)}{tail}{suffix}"
+
+
+def _refuse_other_order(prefix: object, length: object) -> None:
+    if not isinstance(prefix, str):
+        raise TypeError(
+            f"prefix={prefix!r} is no text; a number of letters is given as length={prefix!r}."
+        )
+    if not isinstance(length, int):
+        raise TypeError(
+            f"length={length!r} is no number of letters; a suffix is given as suffix={length!r}."
+        )
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import re
+import unicodedata
 from typing import Any, Literal, TypeAlias
 
 from ops.foundation.errors import MissingExtraError, ValidationError
@@ -31,9 +32,15 @@ _MOST_PASSES = 64
 
 
 def hash_password(password: str, *, scheme: Scheme = "scrypt") -> str:
-    """Return a salted hash of *password* that `verify_password` understands."""
+    """Return a salted hash of *password* that `verify_password` understands.
+
+    Keyboards write one letter in several ways ("é" as one character or as two), so what is hashed is
+    the password in Unicode's form NFC, as RFC 8265 has it. Raises `ValidationError` for an empty
+    password, for one that is no valid Unicode, and for an unknown *scheme*.
+    """
     if not password:
         raise ValidationError("An empty password is no password.")
+    password = _normalized(password)
     if scheme == "argon2":
         return str(_argon2().PasswordHasher().hash(password))
     if scheme != "scrypt":
@@ -45,6 +52,21 @@ def hash_password(password: str, *, scheme: Scheme = "scrypt") -> str:
 
 def verify_password(password: str, stored: str) -> bool:
     """Whether *password* is the one of *stored*; a string that is no hash of ours is a ValueError."""
+    normalized = _normalized(password)
+    # A hash from before passwords were normalized is of the characters that were typed.
+    return _matches(normalized, stored) or (password != normalized and _matches(password, stored))
+
+
+def _normalized(password: str) -> str:
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        # Without the text and its position, which would end in logs.
+        raise ValidationError("The password is no valid Unicode text.") from None
+    return unicodedata.normalize("NFC", password)
+
+
+def _matches(password: str, stored: str) -> bool:
     if stored.startswith("$argon2"):
         argon2, parameters = _parse_argon2(stored)
         if parameters.memory_cost * 1024 > _MOST_MEMORY or parameters.time_cost > _MOST_PASSES:

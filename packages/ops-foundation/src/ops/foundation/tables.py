@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 __all__ = ["Alignment", "display_width", "format_table"]
 
@@ -26,7 +23,17 @@ def format_table(
     Rows are sequences, or mappings whose keys (in the order of the first) are the headers. *align*
     is one for all or one per column; "auto" puts columns of numbers to the right. *max_width* is
     the widest a column may be; longer cells end in "…". Short rows are filled with empty cells.
+
+    Headers that come first, as in other libraries, are known by being text where rows are sequences.
+    Raises TypeError for a row that is text otherwise: each letter would be a cell.
     """
+    if headers is not None and _are_texts(rows) and _are_rows(headers):
+        rows, headers = headers, rows
+    if any(isinstance(row, str | bytes) for row in rows):
+        raise TypeError(
+            "A row is a sequence of cells or a mapping, and one here is text; "
+            "the order is format_table(rows, headers)."
+        )
     names, raw = _as_rows(rows, headers)
     columns = max([len(names or ()), *(len(r) for r in raw)], default=0)
     if not columns:
@@ -43,6 +50,14 @@ def format_table(
     if head:
         text.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(text)
+
+
+def _are_texts(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, str) for value in values)
+
+
+def _are_rows(values: Sequence[Any]) -> bool:
+    return all(isinstance(v, Sequence | Mapping) and not isinstance(v, str | bytes) for v in values)
 
 
 def display_width(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
 import logging
@@ -22,8 +23,18 @@ R = TypeVar("R")
 _logger = get_logger("ops.foundation.timer")
 
 
+# Blocks that are being measured: each task and each thread sees its own, so they may share a timer.
+_running: contextvars.ContextVar[tuple[tuple[Timer, float], ...]] = contextvars.ContextVar(
+    "ops_timers", default=()
+)
+
+
 class Timer:
-    """A context manager that measures its block; a decorator that measures each call."""
+    """A context manager that measures its block; a decorator that measures each call.
+
+    Blocks of several threads or tasks, and nested ones, may share a timer; `elapsed_seconds` is that of
+    the block that ended last.
+    """
 
     def __init__(
         self,
@@ -38,10 +49,9 @@ class Timer:
         self._on_done = on_done
         self._level = level
         self._clock = clock
-        self._start = 0.0
 
     def __enter__(self) -> Self:
-        self._start = self._clock()
+        _running.set((*_running.get(), (self, self._clock())))
         return self
 
     def __exit__(
@@ -50,7 +60,7 @@ class Timer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.elapsed_seconds = self._clock() - self._start
+        self.elapsed_seconds = self._clock() - self._start_of_block()
         name = self.name or "block"
         if self._on_done is not None:
             self._on_done(name, self.elapsed_seconds)
@@ -61,6 +71,16 @@ class Timer:
             _logger.log(
                 self._level, "%s %s %s", name, outcome, format_duration(self.elapsed_seconds)
             )
+
+    def _start_of_block(self) -> float:
+        """Return when the innermost block of this timer began, in this task or thread."""
+        blocks = _running.get()
+        for position in range(len(blocks) - 1, -1, -1):
+            timer, start = blocks[position]
+            if timer is self:
+                _running.set(blocks[:position] + blocks[position + 1 :])
+                return start
+        raise RuntimeError("The block of this timer was entered in another task or thread.")
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
         """Return *func* measured on each call."""
