@@ -105,7 +105,7 @@ VALID = "name: x\ndata:\n  path: /a\n"
         (VALID + "flag: 1\n", "$.flag", "no bool"),
         (VALID + "parts: {}\n", "$.parts", "no list"),
         (VALID + "parts: [{path: a}, {path: [1]}]\n", "$.parts[1].path", "one value"),
-        (VALID + "table: {a: {weights: [1.0]}}\n", "$.table.a.weights", "where 2 belong"),
+        (VALID + "table: {a: {path: b, weights: [1.0]}}\n", "$.table.a.weights", "where 2 belong"),
         (VALID + "when: never\n", "$.when", ""),
         (VALID + "name: [\n", "", "no valid YAML"),
         (VALID + "either: !!python/object/apply:os.system [ls]\n", "", ""),
@@ -229,7 +229,7 @@ class Kinds(YamlConfig):
         ("wait: 0\nwhen: 2024-13-01", "line 2"),
         ("price: abc", r"\$.price \(line 1"),
         ("wait: 1e300", r"\$.wait \(line 1"),
-        ("free: " + "[" * 5000 + "]" * 5000, "nested too deeply|nesting depth"),
+        ("free: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
     ],
 )
 def test_what_no_type_takes_is_an_error_with_its_place(text, place):
@@ -238,7 +238,7 @@ def test_what_no_type_takes_is_an_error_with_its_place(text, place):
 
 
 def test_text_without_a_utf8_form_is_refused_when_it_is_written(tmp_path):
-    with pytest.raises(ConfigError, match=r"\$.free has no UTF-8 form"):
+    with pytest.raises(ConfigError, match=r"\$.free: .* no UTF-8 form"):
         Kinds(free="\ud800").to_yaml(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 

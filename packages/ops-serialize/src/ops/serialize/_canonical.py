@@ -225,6 +225,7 @@ class _NotShortError(Exception):
 
 def _short_tree(obj: Any, kind: type, seen: list[Any]) -> Any:
     """Return *obj* with dicts as `(..., keys, values)`; adds to *seen* what must be scalars."""
+    keys: list[Any] = []
     if kind is dict:
         if not obj:
             return (..., [], [])

@@ -195,7 +195,7 @@ def write_reduced(out: Canonical, obj: Any, kind: type) -> bytes:
     if isinstance(obj, set | frozenset) and kind.__reduce__ in _SET_REDUCERS:
         return head + out.unordered(obj, "set") + out.node(attributes(obj, kind, object))
     try:
-        parts = obj.__reduce_ex__(5) if reducer is None else reducer(obj)
+        parts: Any = obj.__reduce_ex__(5) if reducer is None else reducer(obj)
     except (RecursionError, MemoryError, OpsError):
         raise
     except Exception as error:  # of the method of a user's class: anything

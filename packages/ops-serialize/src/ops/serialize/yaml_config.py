@@ -1,22 +1,23 @@
-"""YamlConfig: dataclasses that live in YAML files which people read and edit."""
+"""YamlConfig: dataclasses that live in YAML files which people read and edit.
+
+Text becomes plain data in `yaml_tree`, plain data become typed values in `typed_yaml`, and typed values
+plain data again in `yaml_values`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-import decimal
+import functools
 import inspect
 import re
-import uuid
-from enum import Enum
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ops.foundation.files import atomic_write
 from ops.foundation.helpers import LazyImport
 from ops.serialize import typed_yaml
 from ops.serialize.errors import ConfigError
-from ops.serialize.plain_formats import is_text
+from ops.serialize.yaml_values import Plain, difference
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
@@ -30,15 +31,16 @@ _FIELD = re.compile(r"    (\w+)\s*:[^#]*(?:#\s*(.*))?$")
 class YamlConfig:
     """Base of dataclasses that are saved to and loaded from YAML files.
 
-    Field types are checked and converted both ways: Path, Enum, datetime, tuple, set, Optional, Union,
-    Literal, nested dataclasses, lists and dicts of all of these.
+    Field types are checked and converted both ways by pydantic: numbers, texts, Path, Enum and Flag,
+    times, tuple, set, Optional, Union, Literal, NewType, NamedTuple, TypedDict, Sequence, Mapping, nested
+    dataclasses, and lists and dicts of all of these. What would not come back equal is not written.
     """
 
     def to_yaml(self, file_path: StrPath, *, with_comments: bool = False) -> None:
         """Write the fields to *file_path*, whole or not at all; folders are created.
 
         *with_comments* puts the comment of each field's line in the class above it.
-        Raises ConfigError for a value that YAML cannot hold.
+        Raises ConfigError for a value that would not come back equal in value and type.
         """
         path = Path(file_path)
         text = self.to_yaml_text(with_comments=with_comments)
@@ -50,26 +52,33 @@ class YamlConfig:
     def from_yaml(cls, file_path: StrPath, *, env: bool = False) -> Self:
         """Read an instance from *file_path*; *env* fills in `${NAME}` and `${NAME:-default}`.
 
-        Raises ConfigError that names place and reason, OSError.
+        Raises ConfigError that names path, line, column and reason, OSError.
         """
-        text = Path(file_path).read_text(encoding="utf-8")
+        try:
+            text = Path(file_path).read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"{file_path} is no UTF-8 text: {error.reason} at byte {error.start}.",
+                suggestions=("Save the file with the encoding UTF-8.",),
+            ) from None
         return cls._read(text, str(file_path), env=env)
 
     def to_yaml_text(self, *, with_comments: bool = False) -> str:
         """Return what `to_yaml` writes."""
-        _require_dataclass(type(self))
-        plain = _plain(self, "$")
-        dumper = getattr(_yaml, "CSafeDumper", None) or _yaml.SafeDumper
-        options = {"Dumper": dumper, "sort_keys": False, "allow_unicode": True, "width": 100}
-        if not with_comments:
-            return str(_yaml.dump(plain, **options))
-        notes = _comments(type(self))
-        parts = []
-        for name, value in plain.items():
-            if notes.get(name):
-                parts.append(f"# {notes[name]}\n")
-            parts.append(_yaml.dump({name: value}, **options))
-        return "".join(parts)
+        cls = type(self)
+        _require_dataclass(cls)
+        plain = Plain().value(self)
+        text = _dumped(plain) if not with_comments else _with_comments(cls, plain)
+        again = typed_yaml.read(text, cls, source="what would be written", env=False)
+        if found := difference(self, again):
+            path, value, other = found
+            raise ConfigError(
+                f"{value!r} ({type(value).__name__}) would come back as "
+                f"{other!r} ({type(other).__name__}).",
+                path=path,
+                suggestions=("Give the field a type that YAML can tell apart.",),
+            )
+        return text
 
     @classmethod
     def from_yaml_text(cls, text: str, *, env: bool = False) -> Self:
@@ -88,40 +97,40 @@ def _require_dataclass(cls: type[Any]) -> None:
         raise ConfigError(f"{cls.__name__} is no dataclass; put @dataclass above it.")
 
 
-def _plain(value: Any, path: str) -> Any:
-    """Return *value* in the terms of YAML; raises ConfigError where that would lose something."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: _plain(getattr(value, f.name), f"{path}.{f.name}")
-            for f in dataclasses.fields(value)
-            if f.init
-        }
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, dict):
-        return {_plain(k, path): _plain(v, f"{path}.{k}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    if isinstance(value, set | frozenset):
-        return sorted(
-            (_plain(item, path) for item in value), key=lambda item: (str(type(item)), item)
-        )
-    if isinstance(value, dt.datetime | dt.time):
-        return value.isoformat()
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds()
-    if isinstance(value, str) and not is_text(value):
-        raise ConfigError(f"The text at {path} has no UTF-8 form, and so none in YAML.")
-    if value is None or type(value) in {bool, int, float, str, bytes, dt.date}:
-        return value
-    scalar: Any = value
-    if getattr(scalar, "ndim", None) == 0 and hasattr(scalar, "item"):
-        return scalar.item()  # a NumPy scalar
-    if isinstance(scalar, uuid.UUID | decimal.Decimal):
-        return str(scalar)
-    raise ConfigError(f"{type(value).__name__} at {path} has no form in YAML.")
+def _dumped(plain: Any) -> str:
+    options = {"sort_keys": False, "allow_unicode": True, "width": 100}
+    return str(_yaml.dump(plain, Dumper=_dumper(), **options))
+
+
+def _with_comments(cls: type[Any], plain: dict[str, Any]) -> str:
+    notes = _comments(cls)
+    parts = []
+    for name, value in plain.items():
+        if notes.get(name):
+            parts.append(f"# {notes[name]}\n")
+        parts.append(_dumped({name: value}))
+    return "".join(parts) or "{}\n"
+
+
+@functools.lru_cache(maxsize=1)
+def _dumper() -> Any:
+    """Return a dumper without aliases that quotes what YAML 1.1 or 1.2 would not read as text."""
+    base = getattr(_yaml, "CSafeDumper", None) or _yaml.SafeDumper
+
+    class Dumper(base):  # type: ignore[misc,valid-type] # chosen at run time
+        def ignore_aliases(self, _data: Any) -> bool:
+            return True
+
+    number = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$|^[-+]?0[0-9_]+$")
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    Dumper.add_representer(float, _float_node)
+    return Dumper
+
+
+def _float_node(dumper: Any, value: float) -> Any:
+    text = repr(value)
+    special = {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}
+    return dumper.represent_scalar("tag:yaml.org,2002:float", special.get(text, text))
 
 
 def _comments(cls: type[Any]) -> dict[str, str]:
