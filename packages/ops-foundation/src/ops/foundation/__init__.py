@@ -6,6 +6,7 @@ Names load on first use, so `import ops.foundation` costs next to nothing.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ops.foundation.async_locks import AsyncFileLock as AsyncFileLock
     from ops.foundation.canonical import calculate_content_hash as calculate_content_hash
     from ops.foundation.collections import chunk_list as chunk_list
     from ops.foundation.collections import ensure_list as ensure_list
@@ -134,6 +135,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
     __all__, __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            ".async_locks": "AsyncFileLock",
             ".canonical": "calculate_content_hash",
             ".collections": (
                 "chunk_list ensure_list first_not_none flatten_dict merge_dicts safe_get"

@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
+from ops.foundation.forks import in_children
+
 if TYPE_CHECKING:
     # Type checkers give this one its PEP 702 meaning: they mark every use.
     from collections.abc import Callable, Iterator
@@ -46,10 +48,14 @@ class _Singletons:
 
     def __init__(self, new: Callable[..., Any]) -> None:
         self._new = new
-        self._lock = threading.RLock()
+        self._renew_lock()
+        in_children(self, _Singletons._renew_lock)
         self._instances: dict[type, Any] = {}
         self._initialised: set[type] = set()
         self._guarded: set[type] = set()
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def instance_of(self, kind: type, args: Any, kwargs: Any) -> Any:
         with self._lock:
@@ -107,6 +113,11 @@ class lazy_property(Generic[T]):  # noqa: N801 - used like property
         self._func = func
         self._name = func.__name__
         self.__doc__ = func.__doc__
+        self._renew_locks()
+        in_children(self, lazy_property._renew_locks)
+
+    def _renew_locks(self) -> None:
+        """Start with no lock held; a forked child has no other thread that computes."""
         self._lock = threading.Lock()
         self._locks: dict[int, tuple[threading.RLock, int]] = {}
 
@@ -139,6 +150,6 @@ class lazy_property(Generic[T]):  # noqa: N801 - used like property
                 yield
         finally:
             with self._lock:
-                lock, users = self._locks.pop(key)
+                lock, users = self._locks.pop(key, (lock, 1))  # no entry: forked meanwhile
                 if users > 1:
                     self._locks[key] = lock, users - 1

@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import ConflictError
+from ops.foundation.forks import keep_over_forks
 
 if TYPE_CHECKING:
     import contextlib
@@ -34,7 +35,9 @@ class OptimisticLock:
         self.path: pathlib.Path | None = None if path is None else pathlib.Path(path)
         self._value = value
         self._version = 0
-        self._moment = threading.Lock()
+        # Held while a process forks, so that a child finds value and version whole.
+        self.mutex: threading.RLock = threading.RLock()
+        keep_over_forks(self)
 
     @property
     def version(self) -> int:
@@ -79,7 +82,7 @@ class OptimisticLock:
 
     def _exclusive(self) -> contextlib.AbstractContextManager[Any]:
         if self.path is None:
-            return self._moment
+            return self.mutex
         from ops.foundation.locks import FileLock
 
         return FileLock(f"{self.path}.lock")

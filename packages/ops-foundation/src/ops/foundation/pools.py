@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from ops.foundation.forks import in_children
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
@@ -47,14 +49,21 @@ class PoolStats:
 class ThreadPoolManager:
     """A pool of threads with statistics; leaving its block waits for everything submitted.
 
-    When the block ends with an error, tasks that have not begun are cancelled.
+    When the block ends with an error, tasks that have not begun are cancelled. A forked child has an
+    empty pool with threads of its own; its parent's tasks stay with the parent.
     """
 
     def __init__(self, max_workers: int | None = None, *, name: str = "ops-pool") -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers={max_workers} must be at least 1.")
         self.max_workers: int = max_workers or min(32, (os.cpu_count() or 1) + 4)
-        self._executor = concurrent.futures.ThreadPoolExecutor(self.max_workers, name)
+        self._name = name
+        self._begin()
+        in_children(self, ThreadPoolManager._begin)
+
+    def _begin(self) -> None:
+        """Start without threads and with counts of zero; a forked child has none of its parent's."""
+        self._executor = concurrent.futures.ThreadPoolExecutor(self.max_workers, self._name)
         self._lock = threading.Lock()
         self._submitted = self._completed = self._failed = self._cancelled = self._active = 0
         self._busy = 0.0

@@ -17,6 +17,7 @@ import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 from ops.foundation.temporary_names import is_temporary_name
 
@@ -97,8 +98,14 @@ class DirectoryWatch:
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._known = _listing(folder, recursive=recursive)
+        in_children(self, DirectoryWatch._end_in_child)
         self._thread = threading.Thread(target=self._run, name="ops-watch", daemon=True)
         self._thread.start()
+
+    def _end_in_child(self) -> None:
+        """Be stopped: the thread that watches stays with the parent."""
+        self._stopping, self._error = threading.Event(), None
+        self._stopping.set()
 
     @property
     def is_running(self) -> bool:
