@@ -113,6 +113,15 @@ def latest(session: nox.Session, dist: str) -> None:
 
 @nox.session(default=False)
 @each_library
+def tomorrow(session: nox.Session, dist: str) -> None:
+    """Test one distribution with processes started as Python 3.14 does: by a fork server."""
+    install(session, *editable(closure(dist)), *test_group(dist))
+    path = {"PYTHONPATH": str(TOOLS / "tomorrow")}
+    session.run("pytest", f"tests/{module(dist)}", *session.posargs, env=path)
+
+
+@nox.session(default=False)
+@each_library
 def minimums(session: nox.Session, dist: str) -> None:
     """Test one distribution against the lowest versions that its metadata allows, from wheels."""
     wheels = build_wheels(session)
