@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ops.observe.events import Subscription as Subscription
     from ops.observe.events import get_event_emitter as get_event_emitter
     from ops.observe.exporters import PrometheusCollector as PrometheusCollector
-    from ops.observe.exporters import observe_with_opentelemetry as observe_with_opentelemetry
+    from ops.observe.exporters import openmetrics_text as openmetrics_text
     from ops.observe.exporters import prometheus_text as prometheus_text
     from ops.observe.health import CheckResult as CheckResult
     from ops.observe.health import HealthCheck as HealthCheck
@@ -38,14 +38,16 @@ if TYPE_CHECKING:
     from ops.observe.journal import Journal as Journal
     from ops.observe.journal import Line as Line
     from ops.observe.metrics import Counter as Counter
+    from ops.observe.metrics import MetricDescription as MetricDescription
     from ops.observe.metrics import MetricsCollector as MetricsCollector
     from ops.observe.metrics import MetricsSnapshot as MetricsSnapshot
-    from ops.observe.metrics import Timer as Timer
     from ops.observe.metrics import get_metrics_collector as get_metrics_collector
+    from ops.observe.otel import observe_with_opentelemetry as observe_with_opentelemetry
     from ops.observe.probes import ProbeServer as ProbeServer
     from ops.observe.probes import serve_probes as serve_probes
     from ops.observe.resources import ResourceMonitor as ResourceMonitor
     from ops.observe.sketch import RELATIVE_ERROR as RELATIVE_ERROR
+    from ops.observe.sketch import WINDOW_SECONDS as WINDOW_SECONDS
     from ops.observe.sketch import Sketch as Sketch
     from ops.observe.sketch import Stats as Stats
     from ops.observe.system import SystemInfo as SystemInfo
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from ops.observe.system import get_system_info as get_system_info
     from ops.observe.system import is_docker_container as is_docker_container
     from ops.observe.system import is_kubernetes_pod as is_kubernetes_pod
+    from ops.observe.timing import Timer as Timer
 else:  # Written by `nox -s lint -- --fix` from the imports above.
     from ops.foundation.lazy import lazy_exports
 
@@ -75,21 +78,25 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ),
             ".eventlog": "EventLog",
             ".events": "Event EventEmitter EventEmitterProtocol Subscription get_event_emitter",
-            ".exporters": "PrometheusCollector observe_with_opentelemetry prometheus_text",
+            ".exporters": "PrometheusCollector openmetrics_text prometheus_text",
             ".health": (
                 "CheckResult HealthCheck HealthMonitor HealthReport HealthStatus check_health "
                 "get_health_monitor is_healthy is_ready"
             ),
             ".hooks": "HooksManager get_hooks_manager",
             ".journal": "Journal Line",
-            ".metrics": "Counter MetricsCollector MetricsSnapshot Timer get_metrics_collector",
+            ".metrics": (
+                "Counter MetricDescription MetricsCollector MetricsSnapshot get_metrics_collector"
+            ),
+            ".otel": "observe_with_opentelemetry",
             ".probes": "ProbeServer serve_probes",
             ".resources": "ResourceMonitor",
-            ".sketch": "RELATIVE_ERROR Sketch Stats",
+            ".sketch": "RELATIVE_ERROR Sketch Stats WINDOW_SECONDS",
             ".system": (
                 "SystemInfo get_available_resources get_cpu_usage get_disk_usage "
                 "get_environment_type get_gpu_info get_memory_usage get_process_info "
                 "get_system_info is_docker_container is_kubernetes_pod"
             ),
+            ".timing": "Timer",
         },
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation.errors import ValidationError
 from ops.foundation.formatting import format_bytes
-from ops.observe.health import HealthStatus
+from ops.observe.health import HealthStatus, settled
 
 if TYPE_CHECKING:
     import os
@@ -26,10 +28,18 @@ __all__ = [
 Finding: TypeAlias = "tuple[HealthStatus, str, Mapping[str, Any]]"
 
 
+_WARNING, _CRITICAL = 0.8, 0.95
+
+
 class _Thresholds:
     """A share of something that may be used: healthy below *warning*, unhealthy from *critical*."""
 
-    def __init__(self, warning: float, critical: float) -> None:
+    def __init__(self, warning: float | None, critical: float | None) -> None:
+        # A default gives way to what is given.
+        if critical is None:
+            critical = _CRITICAL if warning is None or warning < _CRITICAL else (1 + warning) / 2
+        if warning is None:
+            warning = min(_WARNING, critical * _WARNING / _CRITICAL)
         if not 0 < warning <= critical <= 1:
             raise ValidationError(
                 f"thresholds are shares, 0 < warning <= critical <= 1, not {warning}, {critical}."
@@ -50,13 +60,17 @@ class _Thresholds:
 
 
 class MemoryHealthCheck:
-    """Memory in use, of the container's limit where there is one, else of the machine."""
+    """Memory in use, of the container's limit where there is one, else of the machine.
+
+    Degraded from *warning_threshold* (default 0.8), unhealthy from *critical_threshold* (default 0.95), both
+    shares; a default gives way to the other threshold that is given.
+    """
 
     def __init__(
         self,
         name: str = "memory",
-        warning_threshold: float = 0.8,
-        critical_threshold: float = 0.95,
+        warning_threshold: float | None = None,
+        critical_threshold: float | None = None,
         *,
         critical: bool = True,
         usage: Callable[[], tuple[int, int]] | None = None,
@@ -76,14 +90,14 @@ class MemoryHealthCheck:
 
 
 class DiskHealthCheck:
-    """Space in use on the file system that holds *path*."""
+    """Space in use on the file system that holds *path*; thresholds as in `MemoryHealthCheck`."""
 
     def __init__(
         self,
         name: str = "disk",
         path: str | os.PathLike[str] = "/",
-        warning_threshold: float = 0.8,
-        critical_threshold: float = 0.95,
+        warning_threshold: float | None = None,
+        critical_threshold: float | None = None,
         *,
         critical: bool = True,
     ) -> None:
@@ -102,7 +116,7 @@ class DiskHealthCheck:
 
 
 class ComponentHealthCheck:
-    """Asks a component that has `health_check()` or `is_healthy` (a value or a method)."""
+    """Calls a component's `health_check()`, or reads its `is_healthy` (a value or a method); sync or async."""
 
     def __init__(self, name: str, component: object, *, critical: bool = True) -> None:
         self.name: str = name
@@ -114,7 +128,7 @@ class ComponentHealthCheck:
         self._component: Any = component
 
     def run(self) -> Finding:
-        """Take the component's word: a bool, a HealthStatus, or a dict with a status."""
+        """Return what the component answers: a bool, a status word, or a dict with one."""
         component = self._component
         if hasattr(component, "health_check"):
             answer = component.health_check()
@@ -125,7 +139,7 @@ class ComponentHealthCheck:
 
 
 class CallableHealthCheck:
-    """Asks a function that returns a bool, a HealthStatus, or a dict with a status."""
+    """Calls a function (sync or async) that returns a bool, a status word, or a dict with one."""
 
     def __init__(self, name: str, function: Callable[[], object], *, critical: bool = True) -> None:
         self.name: str = name
@@ -155,23 +169,67 @@ class StorageHealthCheck:
         path = f"{self._prefix}/{secrets.token_hex(8)}.json"
         probe = {"probe": secrets.token_hex(8)}
         try:
-            self._storage.write_json(probe, path)
-            if self._storage.read_json(path) != probe:
+            settled(self._storage.write_json(probe, path))
+            if settled(self._storage.read_json(path)) != probe:
                 return HealthStatus.UNHEALTHY, "the probe came back changed", {}
         finally:
             with contextlib.suppress(Exception):  # the error that matters is on its way
-                self._storage.delete(path)
+                settled(self._storage.delete(path))
         return HealthStatus.HEALTHY, "a probe was written and read back", {}
 
 
+_WORDS = {
+    HealthStatus.HEALTHY: (
+        "healthy ok okay up pass passing passed good green alive available online ready running "
+        "serving success"
+    ),
+    HealthStatus.DEGRADED: "degraded warn warning yellow impaired partial",
+    HealthStatus.UNHEALTHY: (
+        "unhealthy down fail failed failing error critical bad red dead unavailable offline "
+        "out_of_service not_serving not_ready"
+    ),
+    HealthStatus.UNKNOWN: "unknown",
+}
+"""What others call a state: Spring Boot, the health+json draft, gRPC, Kubernetes, Consul, load balancers."""
+_STATUS_OF = {word: status for status, words in _WORDS.items() for word in words.split()}
+
+
 def _interpreted(answer: object) -> Finding:
+    """Return what *answer* means: a bool, a word, a dict, (status, message), an HTTP status, an object with one."""
+    answer = settled(answer)
     if isinstance(answer, HealthStatus):
         return answer, "", {}
-    if isinstance(answer, dict):
-        details = {k: v for k, v in answer.items() if k not in {"status", "message"}}
-        status = answer.get("status", answer.get("healthy", HealthStatus.UNKNOWN))
-        return _interpreted(status)[0], str(answer.get("message", "")), details
+    if isinstance(answer, Enum):
+        return _interpreted(answer.value if isinstance(answer.value, str) else answer.name)
     if isinstance(answer, str):
-        known = answer.lower() in list(HealthStatus)
-        return HealthStatus(answer.lower()) if known else HealthStatus.UNKNOWN, "", {}
+        word = re.sub(r"[\s-]+", "_", answer.strip().lower())
+        if word in _STATUS_OF:
+            return _STATUS_OF[word], "", {}
+        return HealthStatus.UNKNOWN, f"the status {answer!r} is none that is known", {}
+    if isinstance(answer, dict):
+        return _of_fields(answer)
+    if isinstance(answer, tuple) and len(answer) in {2, 3} and isinstance(answer[1], str | None):
+        # A tuple is true whatever is in it.
+        details = answer[2] if len(answer) == 3 and isinstance(answer[2], dict) else {}
+        return _interpreted(answer[0])[0], answer[1] or "", details
+    if isinstance(answer, int) and not isinstance(answer, bool) and 100 <= answer < 600:
+        healthy = answer < 400
+        return (HealthStatus.HEALTHY if healthy else HealthStatus.UNHEALTHY), f"HTTP {answer}", {}
+    status = getattr(answer, "status", None)
+    if isinstance(status, str | Enum):
+        message = getattr(answer, "message", "")
+        return _interpreted(status)[0], message if isinstance(message, str) else "", {}
     return (HealthStatus.HEALTHY if answer else HealthStatus.UNHEALTHY), "", {}
+
+
+def _of_fields(answer: dict[Any, Any]) -> Finding:
+    named = next((name for name in _STATUS_FIELDS if name in answer), None)
+    details = {k: v for k, v in answer.items() if k not in {named, "message"}}
+    message = str(answer.get("message", ""))
+    if named is None:
+        return HealthStatus.UNKNOWN, message or "the answer names no status", details
+    status, why, _ = _interpreted(answer[named])
+    return status, message or why, details
+
+
+_STATUS_FIELDS = ("status", "healthy", "is_healthy", "health", "state", "ok")

@@ -1,8 +1,8 @@
-"""Events: whoever does something says so, whoever cares subscribes, and neither knows the other.
+"""Events: one part of a program reports what it does, others subscribe, and neither knows the other.
 
 Emitting takes no lock: subscribing builds a new routing table and replaces the old one in a single
 assignment, so an emitter sees either the table before or the table after, never one half changed.
-An event nobody listens to costs one tuple in the history; the `Event` is built when it is read.
+An event without a listener costs one tuple in the history; the `Event` is built when it is read.
 Listeners cannot harm the emitter: what they raise is logged, without the event's data, and counted.
 """
 
@@ -18,8 +18,9 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from ops.foundation.errors import ValidationError
+from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
-from ops.observe.errors import SignatureError
+from ops.observe.errors import SignatureError, described
 
 if TYPE_CHECKING:
     import logging
@@ -81,7 +82,7 @@ class EventEmitterProtocol(Protocol):
         source: str | None = None,
         correlation_id: str | None = None,
     ) -> None:
-        """Tell the listeners of *event_type*."""
+        """Notify the listeners of *event_type*."""
         ...
 
 
@@ -123,7 +124,9 @@ class EventEmitter:
             raise ValidationError(f"on_error={on_error!r} is unknown; use 'log' or 'raise'.")
         self.on_error = on_error
         self._history: deque[Event | _Raw] = deque(maxlen=max_history)
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may subscribe while it interrupts a subscription.
+        self._lock = threading.RLock()
+        keep_over_forks(self)
         self._subscriptions: tuple[Subscription, ...] = ()
         self._routes: Mapping[str, tuple[Listener, ...]] = {ANY: ()}
         self._enabled = True
@@ -162,7 +165,7 @@ class EventEmitter:
         source: str | None = None,
         correlation_id: str | None = None,
     ) -> None:
-        """Tell the listeners of *event_type*, and of ``"*"``, that it happened now."""
+        """Notify the listeners of *event_type*, and of ``"*"``."""
         if not self._enabled:
             return
         routes = self._routes
@@ -249,6 +252,11 @@ class EventEmitter:
         self._history.clear()
         self._enabled = True
 
+    @property
+    def mutex(self) -> threading.RLock:
+        """The lock of the subscriptions; see `ops.foundation.forks`."""
+        return self._lock
+
     def _remove(self, subscription: Subscription) -> bool:
         with self._lock:
             rest = tuple(s for s in self._subscriptions if s is not subscription)
@@ -287,11 +295,12 @@ class EventEmitter:
             self._listener_errors += 1
         if self.on_error == "raise":
             raise error
+        # The error by its type only: its text may hold a secret.
         logger.error(
-            "listener %s of event %r failed",
+            "listener %s of event %r failed with %s",
             getattr(listener, "__qualname__", type(listener).__name__),
             _text(event.event_type),
-            exc_info=error,
+            described(error),
         )
 
 

@@ -1,7 +1,7 @@
-"""Is this program well? Checks that run apart from each other, each for so long and no longer.
+"""Is this program healthy? Checks that run apart from each other, each for so long and no longer.
 
-Every check runs in a thread of its own and its result is kept for a short time, so probes may ask as
-often as they like. A check that does not answer in time counts as unhealthy; its thread is left
+Every check runs in a thread of its own and its result is kept for a short time, so probes may come as
+often as they like. A check that is a coroutine function runs in an event loop of that thread. A check that does not answer in time counts as unhealthy; its thread is left
 alone, and no second one is started while it hangs, so a hung check costs one thread, not one a probe.
 
 Liveness and readiness are different questions: `is_healthy` asks whether this process can answer at
@@ -10,7 +10,9 @@ all and consults nothing outside; `is_ready` asks whether all critical checks pa
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import inspect
 import os
 import threading
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from ops.foundation.errors import ValidationError
+from ops.foundation.forks import keep_over_forks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +42,7 @@ __all__ = [
 
 
 class HealthStatus(StrEnum):
-    """How well something is, best first."""
+    """The states of health, best first."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -72,13 +75,13 @@ class CheckResult:
 
 @runtime_checkable
 class HealthCheck(Protocol):
-    """What a monitor asks: a name, and `run`, which returns status, message and details."""
+    """A check: a name, and `run` (it may be a coroutine function)."""
 
     name: str
     critical: bool
 
     def run(self) -> tuple[HealthStatus, str, Mapping[str, Any]]:
-        """Look, and say how it is; an exception counts as unhealthy."""
+        """Return status, message and details; an exception counts as unhealthy."""
         ...
 
 
@@ -91,7 +94,7 @@ class HealthReport:
 
     @property
     def overall_status(self) -> HealthStatus:
-        """UNHEALTHY when a critical check is, DEGRADED when anything else is not well."""
+        """UNHEALTHY when a critical check is, DEGRADED when any other is not healthy."""
         if any(c.critical and c.status is HealthStatus.UNHEALTHY for c in self.checks):
             return HealthStatus.UNHEALTHY
         if any(c.status is not HealthStatus.HEALTHY for c in self.checks):
@@ -128,7 +131,13 @@ class HealthMonitor:
             raise ValidationError(f"timeout must be positive, ttl not negative: {timeout}, {ttl}.")
         self._timeout, self._ttl = timeout, ttl
         self._runners: dict[str, _Runner] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        keep_over_forks(self)
+
+    @property
+    def mutex(self) -> threading.RLock:
+        """The lock of the registrations; see `ops.foundation.forks`."""
+        return self._lock
 
     def register(self, check: HealthCheck) -> None:
         """Add *check*; one of the same name is replaced."""
@@ -157,7 +166,7 @@ class HealthMonitor:
         return HealthReport(tuple(results), dt.datetime.now(dt.UTC))
 
     def is_healthy(self) -> bool:
-        """Liveness: this process answers. Nothing outside is asked."""
+        """Liveness: this process answers. Nothing outside is consulted."""
         return True
 
     def is_ready(self) -> bool:
@@ -170,11 +179,17 @@ class _Runner:
 
     def __init__(self, check: HealthCheck) -> None:
         self.check = check
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        keep_over_forks(self)
         self._running: threading.Event | None = None
         self._process = os.getpid()
         self._last: CheckResult | None = None
         self._fresh_until = 0.0
+
+    @property
+    def mutex(self) -> threading.RLock:
+        """The lock of the result; see `ops.foundation.forks`."""
+        return self._lock
 
     def start(self, ttl: float) -> threading.Event | None:
         """Begin a run unless one is under way or the last is fresh; return what to wait for."""
@@ -191,7 +206,7 @@ class _Runner:
         )
         try:
             thread.start()
-        except RuntimeError as error:  # no more threads: not well, and to be tried again
+        except RuntimeError as error:  # no more threads: unhealthy, and to be tried again
             self._keep(done, _failed(error), monotonic(), 0.0)
         return done
 
@@ -206,7 +221,7 @@ class _Runner:
     def _run(self, done: threading.Event, ttl: float) -> None:
         start = monotonic()
         try:
-            status, message, details = self.check.run()
+            status, message, details = settled(self.check.run())
             finding: _Finding = HealthStatus(status), str(message), dict(details)
         except BaseException as error:  # noqa: BLE001 - a check may fail in any way, also by sys.exit
             finding = _failed(error)
@@ -223,8 +238,19 @@ class _Runner:
         done.set()
 
 
+def settled(outcome: Any) -> Any:
+    """Return *outcome*, awaited if it is awaitable: a coroutine is true whatever it would find."""
+    if not inspect.isawaitable(outcome):
+        return outcome
+
+    async def wait() -> Any:
+        return await outcome
+
+    return asyncio.run(wait())
+
+
 def _failed(error: BaseException) -> _Finding:
-    # Only the type: the text of a foreign error may hold a secret.
+    # Only the type: the text of a third-party error may hold a secret.
     return HealthStatus.UNHEALTHY, type(error).__name__, {}
 
 

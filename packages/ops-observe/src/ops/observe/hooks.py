@@ -13,8 +13,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
+from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
-from ops.observe.errors import SignatureError
+from ops.observe.errors import SignatureError, described
 
 if TYPE_CHECKING:
     import logging
@@ -44,7 +45,9 @@ class HooksManager:
 
     def __init__(self) -> None:
         self._chains: Mapping[str, tuple[_Hook, ...]] = {}
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may register while it interrupts a registration.
+        self._lock = threading.RLock()
+        keep_over_forks(self)
         self._hook_errors = 0
 
     @overload
@@ -109,14 +112,28 @@ class HooksManager:
                 self._failed(hook_type, hook, error)
                 continue
             if result is not None:
-                data = result
+                data = _settled(hook, result)
         return data
+
+    @property
+    def mutex(self) -> threading.RLock:
+        """The lock of the registrations; see `ops.foundation.forks`."""
+        return self._lock
 
     def _failed(self, hook_type: str, hook: _Hook, error: Exception) -> None:
         with self._lock:
             self._hook_errors += 1
         name = getattr(hook.callback, "__qualname__", type(hook.callback).__name__)
-        logger.error("hook %s of %r failed", name, str.__str__(hook_type), exc_info=error)
+        # The error by its type only: its text may hold a secret.
+        logger.error("hook %s of %r failed with %s", name, str.__str__(hook_type), described(error))
+
+
+def _settled(hook: _Hook, result: Any) -> Any:
+    """Return *result*; raises SignatureError for a coroutine, which nothing here can await."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise SignatureError(f"Hook {hook.callback!r} returned a coroutine; hooks run and wait.")
+    return result
 
 
 def _takes_type(callback: Callback) -> bool:

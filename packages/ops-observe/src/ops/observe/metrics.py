@@ -1,111 +1,74 @@
 """Counters, gauges, timers and histograms that threads update without waiting for one another.
 
 `x += 1` on shared state loses updates between threads, and a lock costs more than the addition. So
-every thread counts in a shard of its own, which it alone writes, and a reader adds the shards up.
-The sums are exact once writers pause, and never go back while they run. When a thread ends, its
-`threading.local` values are dropped, a weak reference says so, and the next read folds its shard
-into the sum of the departed: no thread that still runs can be writing to it.
+every thread counts in a shard of its own (`ops.observe.shards`), and a reader adds the shards up.
 
 A fork waits for readers: the child has none of their threads, and would wait for their locks for ever.
+What the parent had counted is exported by the parent; exports of the child begin at zero, so that the
+sum over all processes counts everything once.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import itertools
 import threading
-import weakref
 from collections import deque
-from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ops.foundation.forks import keep_over_forks
-from ops.observe.errors import SignatureError
+from ops.foundation.errors import ValidationError
+from ops.foundation.forks import in_children, keep_over_forks
+from ops.foundation.logs import get_logger
+from ops.observe.errors import described
+from ops.observe.shards import Epoch, Shard, key_of, series_of
 from ops.observe.sketch import Sketch, Stats, finite, number
+from ops.observe.timing import Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ops.observe.shards import Key, Series, Tags
 
 __all__ = [
     "Counter",
+    "MetricDescription",
     "MetricsCollector",
     "MetricsSnapshot",
     "Timer",
     "get_metrics_collector",
 ]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-Tags: TypeAlias = "Mapping[str, object] | None"
-"""What tells series of one name apart; values are shown as text."""
-Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
-"""A metric's name and its sorted tags."""
-_Key: TypeAlias = "str | Series"
+_logger = get_logger("ops.observe")
 
 
-def _key(name: str, tags: Tags) -> _Key:
-    return name if not tags else (name, tuple(sorted((k, str(v)) for k, v in tags.items())))
+@dataclass(frozen=True, slots=True)
+class MetricDescription:
+    """What exporters show beside a metric: a sentence, a unit, and the upper bounds of its buckets."""
 
-
-class _Owner:
-    """Lives as long as the thread whose shard it marks."""
-
-    __slots__ = ("__weakref__",)
-
-
-class _Shard:
-    """What one thread has counted."""
-
-    __slots__ = ("counts", "owner", "sketches")
-
-    def __init__(self, owner: weakref.ref[_Owner] | None = None) -> None:
-        self.counts: dict[_Key, float] = {}
-        self.sketches: dict[tuple[str, _Key], Sketch] = {}
-        self.owner = owner
-
-    def absorb(self, other: _Shard) -> None:
-        for key, value in other.counts.copy().items():
-            self.counts[key] = self.counts.get(key, 0) + value
-        for name, sketch in other.sketches.copy().items():
-            self.sketches.setdefault(name, Sketch()).merge(sketch)
-
-
-_numbers = itertools.count()
-
-
-class _Epoch(threading.local):
-    """The shards since the last reset. `__init__` runs again in each thread that first touches it."""
-
-    counts: dict[_Key, float]
-    sketches: dict[tuple[str, _Key], Sketch]
-
-    def __init__(self, shards: dict[int, _Shard], ended: deque[int]) -> None:
-        owner = _Owner()
-        number = next(_numbers)  # not its id: that is given out again before the shard is folded
-        # The callback may run in the middle of anything, so it takes no lock: append is atomic.
-        reference = weakref.ref(owner, lambda _: ended.append(number))
-        shard = _Shard(reference)
-        self.owner = owner
-        self.counts = shard.counts
-        self.sketches = shard.sketches
-        shards[number] = shard
+    help: str = ""
+    unit: str = ""
+    buckets: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """All series at one moment; the key is the name and the sorted tags. Times in seconds."""
+    """All series at one time; the key is the name and the sorted tags. Times in seconds.
+
+    *descriptions* are by name.
+    """
 
     counters: Mapping[Series, float]
     gauges: Mapping[Series, float]
     timers: Mapping[Series, Stats]
     histograms: Mapping[Series, Stats]
+    descriptions: Mapping[str, MetricDescription] = field(default_factory=dict)
 
 
 class MetricsCollector:
     """Counts, gauges and durations of one program; every method may be called from any thread.
+
+    In a forked child `collect`, which exporters use, begins at zero; `get_counter` and the other readers
+    still include what the parent had counted.
 
     >>> metrics = MetricsCollector()
     >>> metrics.increment("requests", tags={"path": "/"})
@@ -114,105 +77,205 @@ class MetricsCollector:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may read what it interrupts.
+        self._lock = threading.RLock()
+        self._descriptions: dict[str, MetricDescription] = {}
+        self._callbacks: dict[Key, Callable[[], float]] = {}
         self.reset()
         keep_over_forks(self)
+        in_children(self, MetricsCollector._inherit)
 
     @property
-    def mutex(self) -> threading.Lock:
+    def mutex(self) -> threading.RLock:
         """The lock of those who read; see `ops.foundation.forks`."""
         return self._lock
 
     def reset(self) -> None:
-        """Forget everything; what threads are adding at this very moment may be lost."""
+        """Remove all series; what threads add at the same time may be lost.
+
+        Descriptions and callback gauges stay.
+        """
         with self._lock:
-            self._shards: dict[int, _Shard] = {}
-            self._ended: deque[int] = deque()
-            self._departed = _Shard()
-            self._gauges: dict[_Key, float] = {}
-            self._falling: set[_Key] = set()
-            self._local = _Epoch(self._shards, self._ended)
+            self._begin()
+            self._inherited = Shard()
+            self._gauges: dict[Key, float] = {}
+            self._falling: set[Key] = set()
+
+    def _begin(self) -> None:
+        self._shards: dict[int, Shard] = {}
+        self._ended: deque[int] = deque()
+        self._departed = Shard()
+        self._local = Epoch(self._shards, self._ended)
+
+    def _inherit(self) -> None:
+        """In a forked child: what was counted so far is the parent's to export."""
+        self._inherited = self._whole()
+        self._begin()
 
     # ------------------------------------------------------------------ writing
 
     def increment(self, name: str, value: float = 1, tags: Tags = None) -> None:
-        """Add *value* to a counter; raises MetricValueError for NaN and infinities."""
+        """Add *value* to a counter; raises MetricValueError for NaN and infinities.
+
+        A negative *value* is taken from it, as `decrement` does.
+        """
+        key: Key = name if not tags else key_of(name, tags)
         if value != 1:
             value = finite(value)
+            if value < 0:
+                self._falling.add(key)
         counts = self._local.counts
-        key: _Key = name if not tags else _key(name, tags)
         try:
             counts[key] += value
         except KeyError:
             counts[key] = value
 
     def decrement(self, name: str, value: float = 1, tags: Tags = None) -> None:
-        """Take *value* from a counter; it is exported as a gauge from then on."""
-        self._falling.add(_key(name, tags))
+        """Take *value* from a counter; it is exported as a gauge from then on.
+
+        Exporters promise that counters never fall.
+        """
+        key = key_of(name, tags)
+        value = finite(value)
+        self._falling.add(key)
         self.increment(name, -value, tags)
 
     def gauge(self, name: str, value: float, tags: Tags = None) -> None:
         """Set a gauge; the last value counts."""
-        self._gauges[_key(name, tags)] = number(value)
+        self._gauges[key_of(name, tags)] = number(value)
+
+    def gauge_callback(self, name: str, function: Callable[[], float], tags: Tags = None) -> None:
+        """Call *function* for the value of a gauge whenever it is read; the last one given counts.
+
+        When it raises, the gauge is left out and the type of the error is logged.
+        """
+        if not callable(function):
+            raise ValidationError(f"gauge_callback needs a function, not {function!r}.")
+        self._callbacks[key_of(name, tags)] = function
 
     def record_time(self, name: str, seconds: float, tags: Tags = None) -> None:
         """Count one duration; raises MetricValueError for NaN and infinities."""
-        self._observe("timer", _key(name, tags), seconds)
+        self._observe("timer", name if not tags else key_of(name, tags), seconds)
 
     def histogram(self, name: str, value: float, tags: Tags = None) -> None:
         """Count one observation; raises MetricValueError for NaN and infinities."""
-        self._observe("histogram", _key(name, tags), value)
+        self._observe("histogram", name if not tags else key_of(name, tags), value)
 
     def timer(self, name: str, tags: Tags = None) -> Timer:
         """Return a context manager and decorator (sync or async) that records its duration."""
         return Timer(self, name, tags)
 
-    def _observe(self, kind: str, key: _Key, value: float) -> None:
+    def _observe(self, kind: str, key: Key, value: float) -> None:
         sketches = self._local.sketches
         try:
             sketch = sketches[kind, key]
         except KeyError:
-            sketch = Sketch()
+            described = self._descriptions.get(series_of(key)[0])
+            sketch = Sketch(described.buckets if described is not None else ())
             sketch.add(value)  # first: a value that is refused makes no series
             sketches[kind, key] = sketch
         else:
             sketch.add(value)
 
+    # ------------------------------------------------------------------ descriptions and removal
+
+    def describe(
+        self,
+        name: str,
+        help: str = "",  # noqa: A002 - as in Prometheus
+        *,
+        unit: str = "",
+        buckets: Iterable[float] = (),
+    ) -> None:
+        """Describe the metric *name* for exporters.
+
+        Args:
+            name: as it is counted.
+            help: a sentence.
+            unit: such as "bytes"; OpenMetrics gives it to the name as a suffix.
+            buckets: ascending upper bounds for a timer or histogram, which is then exported with
+                buckets, beside quantiles for readers in the process. Give them before the first
+                observation.
+
+        Raises ValidationError for bounds that do not ascend, or that come too late.
+        """
+        bounds = tuple(float(bound) for bound in buckets)
+        ascending = all(a < b for a, b in itertools.pairwise(bounds))
+        if not ascending or any(not abs(bound) < float("inf") for bound in bounds):
+            raise ValidationError(f"buckets must be finite and ascend: {bounds}.")
+        with self._lock:
+            known = self._descriptions.get(name, MetricDescription())
+            if bounds != known.buckets and self._is_observed(name):
+                raise ValidationError(
+                    f"{name!r} has observations without these buckets; describe it before the first."
+                )
+            self._descriptions[name] = MetricDescription(help, unit, bounds)
+
+    def _is_observed(self, name: str) -> bool:
+        return any(series_of(key)[0] == name for _, key in self._whole().sketches)
+
+    def remove(self, name: str, tags: Tags = None) -> bool:
+        """Remove the series of *name* with these *tags*, without tags all of it; False if there is none.
+
+        A thread that counts at the same time may bring its series back.
+        """
+        key = key_of(name, tags) if tags else None
+        with self._lock:
+            self._fold()
+            shards = (self._departed, self._inherited, *self._shards.copy().values())
+            found = [shard.remove(name, key) for shard in shards]
+            stores: tuple[dict[Key, Any], ...] = (self._gauges, self._callbacks)
+            for store in stores:
+                fitting = (
+                    k for k in store.copy() if k == key or (key is None and series_of(k)[0] == name)
+                )
+                found += [store.pop(k, None) is not None for k in fitting]
+        return any(found)
+
     # ------------------------------------------------------------------ bound handles
 
     def counter(self, name: str, tags: Tags = None) -> Counter:
         """Return a counter bound to its name and tags."""
-        return Counter(self, _key(name, tags))
+        return Counter(self, key_of(name, tags))
 
     # ------------------------------------------------------------------ reading
 
     def get_counter(self, name: str, tags: Tags = None) -> float:
         """Return the sum over all threads, 0 when nothing was counted."""
-        return self._counter_value(_key(name, tags))
+        return self._counter_value(key_of(name, tags))
 
     def get_gauge(self, name: str, tags: Tags = None) -> float | None:
         """Return the last value, None when it was never set."""
-        return self._gauges.get(_key(name, tags))
+        key = key_of(name, tags)
+        return (
+            _called(name, self._callbacks[key]) if key in self._callbacks else self._gauges.get(key)
+        )
 
     def get_timer_stats(self, name: str, tags: Tags = None) -> Stats:
         """Return count, total, min, max, mean and quantiles in seconds."""
-        return self._stats("timer", _key(name, tags))
+        return self._stats("timer", key_of(name, tags))
 
     def get_histogram_stats(self, name: str, tags: Tags = None) -> Stats:
         """Return count, total, min, max, mean and quantiles."""
-        return self._stats("histogram", _key(name, tags))
+        return self._stats("histogram", key_of(name, tags))
 
     def collect(self) -> MetricsSnapshot:
-        """Return all series; what exporters read."""
-        whole = self._whole()
+        """Return all series of this process; what exporters read."""
+        whole = self._whole(inherited=False)
         falling = self._falling.copy()
-        counters = {_series(k): v for k, v in whole.counts.items() if k not in falling}
-        gauges = {_series(k): v for k, v in self._gauges.copy().items()}
-        gauges |= {_series(k): v for k, v in whole.counts.items() if k in falling}
+        counters = {series_of(k): v for k, v in whole.counts.items() if k not in falling}
+        gauges = {series_of(k): v for k, v in self._gauges.copy().items()}
+        gauges |= {series_of(k): v for k, v in whole.counts.items() if k in falling}
+        for key, function in self._callbacks.copy().items():
+            value = _called(series_of(key)[0], function)
+            if value is not None:
+                gauges[series_of(key)] = value
         sketches: dict[str, dict[Series, Stats]] = {"timer": {}, "histogram": {}}
         for (kind, key), sketch in whole.sketches.items():
-            sketches[kind][_series(key)] = sketch.stats()
-        return MetricsSnapshot(counters, gauges, sketches["timer"], sketches["histogram"])
+            sketches[kind][series_of(key)] = sketch.stats()
+        return MetricsSnapshot(
+            counters, gauges, sketches["timer"], sketches["histogram"], self._descriptions.copy()
+        )
 
     def get_summary(self) -> dict[str, dict[str, Any]]:
         """Return everything as JSON-ready values; tagged series as `name{key=value}`."""
@@ -224,22 +287,23 @@ class MetricsCollector:
             "histograms": {_shown(s): v.to_dict() for s, v in sorted(snapshot.histograms.items())},
         }
 
-    def _counter_value(self, key: _Key) -> float:
+    def _counter_value(self, key: Key) -> float:
         with self._lock:
             self._fold()
-            shards = (self._departed, *self._shards.copy().values())
+            shards = (self._inherited, self._departed, *self._shards.copy().values())
             return sum(shard.counts.get(key, 0) for shard in shards)
 
-    def _stats(self, kind: str, key: _Key) -> Stats:
+    def _stats(self, kind: str, key: Key) -> Stats:
         whole = self._whole()
         sketch = whole.sketches.get((kind, key))
         return Stats() if sketch is None else sketch.stats()
 
-    def _whole(self) -> _Shard:
-        whole = _Shard()
+    def _whole(self, *, inherited: bool = True) -> Shard:
+        whole = Shard()
         with self._lock:
             self._fold()
-            for shard in (self._departed, *self._shards.copy().values()):
+            before = (self._inherited,) if inherited else ()
+            for shard in (*before, self._departed, *self._shards.copy().values()):
                 whole.absorb(shard)
         return whole
 
@@ -254,15 +318,20 @@ class Counter:
 
     __slots__ = ("_collector", "_key")
 
-    def __init__(self, collector: MetricsCollector, key: _Key) -> None:
+    def __init__(self, collector: MetricsCollector, key: Key) -> None:
         self._collector = collector
         self._key = key
 
     def inc(self, value: float = 1) -> None:
-        """Add *value*; raises MetricValueError for NaN and infinities."""
+        """Add *value*; raises MetricValueError for NaN and infinities.
+
+        After a negative *value* the counter is exported as a gauge.
+        """
         if value != 1:
             value = finite(value)
-        counts = self._collector._local.counts  # noqa: SLF001 - one class in two halves
+            if value < 0:
+                self._collector._falling.add(self._key)  # noqa: SLF001 - one class in two halves
+        counts = self._collector._local.counts  # noqa: SLF001
         try:
             counts[self._key] += value
         except KeyError:
@@ -274,54 +343,6 @@ class Counter:
         return self._collector._counter_value(self._key)  # noqa: SLF001
 
 
-class Timer:
-    """Records how long a block or a call takes, also when it raises; re-entrant per thread."""
-
-    __slots__ = ("_collector", "_name", "_starts", "_tags")
-
-    def __init__(self, collector: MetricsCollector, name: str, tags: Tags) -> None:
-        self._collector, self._name, self._tags = collector, name, tags
-        self._starts = threading.local()
-
-    def __enter__(self) -> Self:
-        vars(self._starts).setdefault("stack", []).append(perf_counter())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        start = self._starts.stack.pop()
-        self._collector.record_time(self._name, perf_counter() - start, self._tags)
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return *function*, its calls timed; a coroutine function stays one.
-
-        Raises SignatureError for generators, whose work is done after the call.
-        """
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise SignatureError(f"{function!r} is a generator; time the loop that consumes it.")
-        record, name, tags = self._collector.record_time, self._name, self._tags
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def timed_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                start = perf_counter()
-                try:
-                    return await function(*args, **kwargs)
-                finally:
-                    record(name, perf_counter() - start, tags)
-
-            return cast("Callable[P, R]", timed_async)
-
-        @functools.wraps(function)
-        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-            start = perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                record(name, perf_counter() - start, tags)
-
-        return timed
-
-
 _collector = MetricsCollector()
 
 
@@ -330,8 +351,12 @@ def get_metrics_collector() -> MetricsCollector:
     return _collector
 
 
-def _series(key: _Key) -> Series:
-    return (key, ()) if isinstance(key, str) else key
+def _called(name: str, function: Callable[[], float]) -> float | None:
+    try:
+        return number(function())
+    except Exception as error:  # noqa: BLE001 - one gauge must not take the others away
+        _logger.error("the callback of gauge %r failed with %s", name, described(error))  # noqa: TRY400
+        return None
 
 
 def _shown(series: Series) -> str:
