@@ -147,11 +147,7 @@ EXAMPLES = {
 }
 
 # Found to hang in a child; to be mended by the package.
-OFFENDERS: dict[str, str] = {
-    "observe.EventEmitter": "its lock is not renewed in children",
-    "observe.HealthMonitor": "its lock is not renewed in children",
-    "observe.HooksManager": "its lock is not renewed in children",
-}
+OFFENDERS: dict[str, str] = {}
 
 # Has no example here: why, and where it is tried instead.
 NOT_TRIED = {

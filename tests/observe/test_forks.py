@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable
 
 import pytest
-from tests.fork_walk import classes_with_state_of_a_process, hung_children, outcome_in_child
+from tests.forked_children import hung_children, outcome_in_child
 
 from ops.observe import (
     CallableHealthCheck,
@@ -67,11 +67,6 @@ RECIPES: dict[str, Callable[[], Callable[[], object]]] = {
     "MetricsCollector": _metrics,
     "ResourceMonitor": _resources,
 }
-ELSEWHERE = {"ProbeServer"}  # below: it is stopped in children
-
-
-def test_every_class_with_a_lock_or_a_thread_has_a_recipe() -> None:
-    assert classes_with_state_of_a_process("ops.observe") <= set(RECIPES) | ELSEWHERE
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -7,7 +7,7 @@ import math
 import threading
 
 import pytest
-from tests.fork_walk import outcome_in_child
+from tests.forked_children import outcome_in_child
 
 from ops.foundation.errors import ValidationError
 from ops.observe import WINDOW_SECONDS, MetricsCollector, Sketch, prometheus_text

@@ -1,36 +1,11 @@
-"""Finds the public classes whose objects a fork could harm, and uses them in forked children.
-
-A class is found by its source: locks, threads, sockets, pools. A package's test gives a recipe for each: how
-to make one, and a use of it that takes its locks. A class that is found without a recipe fails that test.
-"""
+"""Uses objects in forked children; `tests/contracts/test_forked_objects.py` finds those to be tried."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable
-
-STATE_OF_A_PROCESS = re.compile(
-    r"\b(RLock|Lock|Condition|Event|Thread|Semaphore|Executor|socket|HTTPServer|httpx\.\w*Client)\("
-)
-
-
-def classes_with_state_of_a_process(package: str) -> set[str]:
-    """Return the names of public classes whose source makes locks, threads, sockets or pools."""
-    module = importlib.import_module(package)
-    found = set()
-    for name in module.__all__:
-        kind = getattr(module, name)
-        if not inspect.isclass(kind):
-            continue
-        sources = [inspect.getsource(c) for c in kind.__mro__ if c.__module__.startswith("ops.")]
-        if any(STATE_OF_A_PROCESS.search(source) for source in sources):
-            found.add(name)
-    return found
 
 
 def hung_children(use: Callable[[], object], forks: int = 10, seconds: float = 20.0) -> int:
