@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ops.datalog import DataLogError, DataLogger, open_log
+from ops.datalog import DataLogError, DataLogger, LogNotFoundError, open_log
 from ops.datalog.footer import is_sealed
 from ops.datalog.writer import Writer
 
@@ -151,3 +153,119 @@ def test_the_command_line_shows_the_end_follows_and_recovers(tmp_path, run_pytho
     logger.stop()
     assert "sealed" in run("recover", folder).stdout
     assert open_log(folder).verify().messages == 21
+
+
+def watch(logger, stop_behind: int):
+    """Follow a log and stop it while the message of that number is being handled."""
+    seen = []
+    for message in logger.read().follow(poll_seconds=0.001):
+        seen.append((message.source_id, message.timestamp, bytes(message.data)))
+        if len(seen) == stop_behind:
+            yield seen
+    yield seen
+
+
+def test_what_a_stop_lays_out_as_files_is_followed_to_the_end(tmp_path) -> None:
+    logger = DataLogger(tmp_path, sync="none")
+    logger.start()
+    queue = logger.input_queue
+    for number in range(3):
+        queue.log(1, number, b"early")
+    following = watch(logger, 2)
+    assert len(next(following)) == 2
+    # All of this comes while a message is handled, and the segments are gone when it is done.
+    for number in range(100):
+        queue.log(
+            1 + number % 2, number // 4, bytes([number]) * (20_000 if number % 10 == 0 else 3)
+        )
+    other = Writer(logger.output_directory)
+    other.log(1, 1, b"early")  # equal to one that was seen, of another process
+    other.close()
+    logger.stop()
+    assert not list(logger.output_directory.glob("*.seg"))
+    (seen,) = following
+    everything = [(m.source_id, m.timestamp, bytes(m.data)) for m in logger.read()]
+    assert len(everything) == 104
+    assert sorted(seen) == sorted(everything)
+
+
+def test_new_messages_alone_are_followed_over_a_layout(tmp_path) -> None:
+    logger = DataLogger(tmp_path, sync="none")
+    with logger:
+        logger.input_queue.log(1, 1, b"of the run before")
+    logger.start()
+    logger.input_queue.log(1, 1, b"before the look")
+    waits = iter(range(10))
+
+    def wait(_: float) -> None:
+        if next(waits) == 1:
+            logger.input_queue.log(1, 1, b"new")
+            logger.stop()
+
+    found = [bytes(m.data) for m in logger.read().follow(new_only=True, wait=wait)]
+    assert found == [b"new"]
+
+
+def test_a_log_that_is_archived_before_all_of_it_was_followed_says_so(tmp_path) -> None:
+    logger = DataLogger(tmp_path, layout="segments", sync="none")
+    logger.start()
+    for number in range(4):
+        logger.input_queue.log(1, number, b"x")
+    following = watch(logger, 2)
+    next(following)
+    logger.input_queue.log(1, 9, b"unseen")
+    logger.stop()
+    logger.compress_logs(remove_sources=True)
+    with pytest.raises(LogNotFoundError, match="archived"):
+        next(following)
+
+
+FOLLOWED = """
+import os, resource, sys
+import ops.datalog.follow
+from ops.datalog import open_log
+log = open_log(sys.argv[1])
+if sys.argv[2] == "other user":
+    os.setgid(65534); os.setuid(65534)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+count = 0
+for message in log.follow(new_only=sys.argv[2] == "new"):
+    count += 1
+    if sys.argv[2] == "first": break
+print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("way", ["first", "new", "all"])
+def test_following_takes_memory_for_a_few_chunks_only(logger, run_python, way) -> None:
+    rows = np.zeros((1000, 1000), np.uint8)
+    for block in range(200):  # 200 MB
+        logger.input_queue.put_many(1, np.arange(1000) + 1000 * block, rows)
+    if way != "first":
+        logger.stop()
+    words = run_python(FOLLOWED, logger.output_directory, way).communicate()[0].split()
+    count, megabytes = map(int, words)
+    assert count == {"first": 1, "new": 0, "all": 200_000}[way]
+    assert megabytes < 70
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_following_needs_no_right_to_write(logger, run_python, tmp_path) -> None:
+    for number in range(100):
+        logger.input_queue.log(1, number, b"x")
+    logger.stop()
+    for folder in (logger.output_directory, *logger.output_directory.parents[:3]):
+        if folder != Path("/tmp"):
+            folder.chmod(0o755)
+    words = run_python(FOLLOWED, logger.output_directory, "other user").communicate()[0].split()
+    assert words[0] == "100"
+
+
+def test_the_end_of_a_pipe_ends_the_command_quietly(logger) -> None:
+    logger.input_queue.put_many(1, np.arange(5000), np.zeros((5000, 8), np.uint8))
+    command = f"{sys.executable} -m ops.datalog tail {logger.output_directory} -n 5000 | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1

@@ -433,3 +433,30 @@ def test_an_interrupt_at_any_moment_loses_and_doubles_nothing(tmp_path) -> None:
     program = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.fault
+def test_an_error_of_a_full_disk_names_the_file(tmp_path) -> None:
+    program = """
+import resource, signal, sys
+from ops.datalog import DataLogger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+logger = DataLogger(sys.argv[1], layout=sys.argv[2], sync="none"); logger.start()
+logger.input_queue.log(1, 0, b"x")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    for number in range(1000):
+        logger.input_queue.log(1, number, bytes(int(sys.argv[4])))
+    logger.stop()
+except OSError as error:
+    print(error.filename)
+"""
+    for layout, limit, size, suffix in (
+        ("segments", 10, 20_000, ".seg"), ("segments", 100_000, 20_000, ".seg"),
+        ("segments", 100_000, 100, ".seg"),
+    ):  # fmt: skip
+        command = [sys.executable, "-c", program, tmp_path / f"{layout}{limit}{size}", layout]
+        done = subprocess.run(
+            [*map(str, command), str(limit), str(size)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip().endswith(suffix), (done.stdout, done.stderr)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ops.datalog.errors import ProducersLateError as ProducersLateError
     from ops.datalog.errors import SaverError as SaverError
     from ops.datalog.logger import DataLogger as DataLogger
+    from ops.datalog.mcap_files import import_mcap as import_mcap
     from ops.datalog.messages import Columns as Columns
     from ops.datalog.messages import LogReport as LogReport
     from ops.datalog.messages import Message as Message
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ops.datalog.reader import LogReader as LogReader
     from ops.datalog.reader import open_log as open_log
     from ops.datalog.recovery import Recovery as Recovery
+    from ops.datalog.schema import LogSchema as LogSchema
+    from ops.datalog.schema import LogSource as LogSource
     from ops.datalog.sink import LogSink as LogSink
 else:  # Written by `nox -s lint -- --fix` from the imports above.
     from ops.foundation.lazy import lazy_exports
@@ -37,10 +40,12 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "SaverError"
             ),
             ".logger": "DataLogger",
+            ".mcap_files": "import_mcap",
             ".messages": "Columns LogReport Message",
             ".package": "LogPackage",
             ".reader": "LogReader open_log",
             ".recovery": "Recovery",
+            ".schema": "LogSchema LogSource",
             ".sink": "LogSink",
         },
     )

@@ -5,7 +5,7 @@ Examples::
   python -m ops.datalog info DIR             sources and numbers of messages
   python -m ops.datalog verify DIR --json    what is torn, damaged or missing; exit code 1 if anything is
   python -m ops.datalog recover DIR          tidy up after a crash
-  python -m ops.datalog export DIR --to log.parquet      or .arrow, .csv, .npz, or a folder for .npy files
+  python -m ops.datalog export DIR --to log.parquet      or .arrow, .csv, .npz, .mat, .mcap, FOLDER/
   python -m ops.datalog export DIR --remove-sources      one .npz per source, in the place of what was there
   python -m ops.datalog tail DIR --follow    the last messages, then new ones as they come
 """
@@ -27,7 +27,7 @@ from ops.foundation.errors import OpsError
 from ops.foundation.formatting import create_progress_bar, format_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ops.datalog.messages import Message
     from ops.datalog.reader import LogReader
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--to",
                 help="leave the log as it is and write this: NAME.parquet, NAME.arrow, NAME.csv, NAME.npz "
-                "(of one source), or FOLDER/ for a .npy per message",
+                "(of one source), NAME.mat, NAME.mcap, or FOLDER/ for a .npy per message",
             )
             command.add_argument("--source", type=int, help="only of this source")
             command.add_argument(
@@ -149,14 +149,16 @@ def _exported(options: argparse.Namespace) -> Path:
         return log.to_npy(target, options.source, _show)
     if target.suffix == ".npz":
         return log.to_npz(target, _only_source(log, options.source), _show)
-    writers = {
+    writers: dict[str, Callable[..., Path]] = {
         ".parquet": log.to_parquet,
         ".arrow": log.to_arrow_file,
         ".csv": log.to_csv,
+        ".mat": lambda *given: log.to_mat(*given[:2]),
+        ".mcap": lambda *given: log.to_mcap(*given[:2]),
     }
     if target.suffix not in writers:
         raise _UsageError(
-            f"{options.to!r} names no format that is known: .parquet, .arrow, .csv, .npz, or a folder."
+            f"{options.to!r} names no format that is known: .parquet, .arrow, .csv, .npz, .mat, .mcap, or a folder."
         )
     return writers[target.suffix](target, options.source, _show)
 

@@ -42,6 +42,16 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+def refuse_scarce(folder: Path, size: int, min_free_bytes: int) -> None:
+    """Raise OSError (ENOSPC) when *size* bytes more would leave users less of the disk than *min_free_bytes*."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free - size < min_free_bytes:
+        raise OSError(
+            errno.ENOSPC, f"only {free} bytes are free, of which {min_free_bytes} stay", str(folder)
+        )
+
+
 class ForkedError(Exception):
     """A handler has forked while a file was being made, which is the parent's: the child makes another."""
 

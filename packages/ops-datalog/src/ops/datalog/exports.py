@@ -15,6 +15,7 @@ import numpy as np
 from ops.datalog.archive import write_columnar
 from ops.datalog.layout import Names, write_npy
 from ops.datalog.messages import Columns
+from ops.datalog.named_columns import arrow_batch, arrow_schema, csv_rows, schema_of
 from ops.foundation.files import atomic_write
 from ops.foundation.imports import LazyImport
 
@@ -32,40 +33,47 @@ parquet: Any = LazyImport("pyarrow.parquet", "ops-datalog[arrow]")
 
 
 def to_arrow(log: LogReader, source: int | None, progress: Progress | None) -> Any:
-    """Return a pyarrow.Table with the columns source, time and data."""
-    batches = [_batch(block) for block in _counted(log, source, progress)]
-    return pyarrow.Table.from_batches(batches, schema=_schema())
+    """Return a pyarrow.Table with the columns source, time and data, or those of the source's schema."""
+    arrow, batch = _batches(log, source)
+    batches = [batch(block) for block in _counted(log, source, progress)]
+    return pyarrow.Table.from_batches(batches, schema=arrow)
 
 
 def to_parquet(
     log: LogReader, path: str | os.PathLike[str], source: int | None, progress: Progress | None
 ) -> Path:
-    """Write a Parquet file with the columns source, time and data."""
+    """Write a Parquet file with the same columns as `to_arrow` gives."""
+    arrow, batch = _batches(log, source)
     with (
         atomic_write(path, "wb") as file,
-        parquet.ParquetWriter(file, _schema(), compression="zstd") as writer,
+        parquet.ParquetWriter(file, arrow, compression="zstd") as writer,
     ):
         for block in _counted(log, source, progress):
-            writer.write_batch(_batch(block))
+            writer.write_batch(batch(block))
     return Path(path)
 
 
 def to_arrow_file(
     log: LogReader, path: str | os.PathLike[str], source: int | None, progress: Progress | None
 ) -> Path:
-    """Write an Arrow IPC file with the columns source, time and data."""
-    with atomic_write(path, "wb") as file, pyarrow.ipc.new_file(file, _schema()) as writer:
+    """Write an Arrow IPC file with the same columns as `to_arrow` gives."""
+    arrow, batch = _batches(log, source)
+    with atomic_write(path, "wb") as file, pyarrow.ipc.new_file(file, arrow) as writer:
         for block in _counted(log, source, progress):
-            writer.write_batch(_batch(block))
+            writer.write_batch(batch(block))
     return Path(path)
 
 
 def to_csv(
     log: LogReader, path: str | os.PathLike[str], source: int | None, progress: Progress | None
 ) -> Path:
-    """Write lines of source, time and data in hexadecimal digits, under a line with these names."""
+    """Write lines of source, time and data in hexadecimal digits, or of the columns of the source's schema."""
+    schema = schema_of(log, source)
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
+        if schema is not None and source is not None:
+            writer.writerows(csv_rows(schema, source, _counted(log, source, progress)))
+            return Path(path)
         writer.writerow(("source", "time", "data"))
         for block in _counted(log, source, progress):
             writer.writerows(
@@ -106,6 +114,15 @@ def _counted(log: LogReader, source: int | None, progress: Progress | None) -> I
         yield block
         done += len(block.times)
         progress(done, total)
+
+
+def _batches(log: LogReader, source: int | None) -> tuple[Any, Callable[[Block], Any]]:
+    """Return the pyarrow.Schema of an export, and what makes a RecordBatch of a block."""
+    schema = schema_of(log, source)
+    if schema is None or source is None:
+        return _schema(), _batch
+    arrow = arrow_schema(schema)
+    return arrow, lambda block: arrow_batch(schema, source, block, arrow)
 
 
 def _schema() -> Any:

@@ -25,15 +25,19 @@ from ops.datalog.errors import (
 )
 from ops.datalog.layout import finish_layout, lay_out_npy
 from ops.datalog.reader import holds_log, open_log
+from ops.datalog.schema import LogSource, write_sources
 from ops.datalog.sink import LogSink
 from ops.datalog.state import OWNER_NAME, LogState
-from ops.datalog.writer import writers_of
+from ops.datalog.writer import SEGMENT_BYTES, writers_of
 from ops.foundation.errors import ValidationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ops.datalog.archive import ArchiveLayout, Progress
     from ops.datalog.checksums import ChecksumName
     from ops.datalog.reader import LogReader
+    from ops.datalog.schema import LogSchema
     from ops.datalog.sink import OnFull
 
 __all__ = ["DataLogger"]
@@ -64,6 +68,12 @@ class DataLogger:
     saver syncs at a time; *sleep_timer* how many microseconds pass between two looks at what is
     waited for: room on the disk, or puts that are under way in `stop`.
 
+    Each producer begins another segment when one has *split_bytes*, or is older than *split_seconds*
+    when it is written to. A message that would leave less than *min_free_bytes* of the disk free meets a
+    full disk, see *on_full*; what the operating system and others need stays.
+
+    *sources* describes sources, as `describe` does.
+
     Raises LogExistsError, ValidationError.
     """
 
@@ -82,6 +92,10 @@ class DataLogger:
         on_full: OnFull = "raise",
         checksum: ChecksumName | None = None,
         lay_out_ahead: bool = False,
+        split_bytes: int = SEGMENT_BYTES,
+        split_seconds: float | None = None,
+        min_free_bytes: int = 0,
+        sources: Mapping[int, LogSource] | None = None,
     ) -> None:
         if not instance_name or "/" in instance_name or "\0" in instance_name:
             raise ValidationError(f"{instance_name!r} cannot name a log.")
@@ -102,6 +116,11 @@ class DataLogger:
                 "lay_out_ahead is work of the saver for .npy files: it needs layout='npy' and "
                 f"sync='interval', not {self._layout!r} and {self._sync!r}."
             )
+        if not (split_bytes > 0 and min_free_bytes >= 0 and 0 < (split_seconds or 1) < inf):
+            raise ValidationError(
+                "split_bytes and split_seconds must be positive and min_free_bytes at least 0, "
+                f"not {split_bytes}, {split_seconds} and {min_free_bytes}."
+            )
         self._ahead = lay_out_ahead
         self._name, self._interval = instance_name, sync_interval
         self._processes, self._threads = process_count, thread_count
@@ -119,7 +138,11 @@ class DataLogger:
             sync_each=sync == "each",
             checksum=number,
             pause=self._pause,
+            segment_bytes=split_bytes,
+            segment_seconds=split_seconds,
+            min_free_bytes=min_free_bytes,
         )
+        self._described: dict[int, LogSource] = dict(sources or {})
         self._state: LogState | None = None
         self._stopping: LogState | None = None
         self._supervisor: Supervisor | None = None
@@ -190,6 +213,8 @@ class DataLogger:
 
     def _open(self) -> None:
         finish_layout(self._folder)
+        if self._described:
+            write_sources(self._folder, self._described)
         state = LogState(self._folder, create=True)
         state.forget_errors()
         state.open(npy=self._layout == "npy")
@@ -305,6 +330,25 @@ class DataLogger:
             layout=layout,
             progress=progress,
         )
+
+    def describe(
+        self,
+        source_id: int,
+        name: str = "",
+        *,
+        schema: LogSchema | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep in the log what a source is: a *name*, what its payloads hold, and *metadata* of your own.
+
+        Can be called before and after `start`; a second call for a source replaces the first. The messages
+        are the same with and without; see `LogSchema`. Raises ValidationError.
+        """
+        described = {source_id: LogSource(name, schema, metadata or {})}
+        if self._folder.is_dir():
+            with exclusively(self._folder):
+                write_sources(self._folder, described)
+        self._described |= described
 
     def read(self) -> LogReader:
         """Open the log for reading; also while it is written."""

@@ -18,6 +18,7 @@ from ops.datalog._npy_archive import DONE, npy_files, stored_runs
 from ops.datalog.errors import LogFormatError, LogNotFoundError
 from ops.datalog.merge import merged
 from ops.datalog.messages import Columns, LogReport
+from ops.datalog.named_columns import schema_of
 from ops.datalog.state import NAME as STATE
 from ops.datalog.state import layouts
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ops.datalog.exports import Progress
     from ops.datalog.messages import Block, Message
     from ops.datalog.recovery import Recovery
+    from ops.datalog.schema import LogSource
 
 __all__ = ["LogReader", "open_log"]
 
@@ -149,10 +151,57 @@ class LogReader:
 
         return recover(self.folder)
 
+    def described(self) -> dict[int, LogSource]:
+        """Return what the log knows of its sources: names, schemas, metadata (see `DataLogger.describe`).
+
+        Raises LogFormatError when that is damaged; messages are read without it.
+        """
+        from ops.datalog.schema import read_sources
+
+        return read_sources(self.folder)
+
+    def table(self, source: int, start: int = 0, stop: int | None = None) -> dict[str, np.ndarray]:
+        """Return the rows of *source* by its schema: `time` and a NumPy array for each column.
+
+        Raises LogFormatError when it has no schema, or a payload does not fit it.
+        """
+        schema = schema_of(self, source)
+        if schema is None:
+            raise LogFormatError(
+                f"Source {source} has no schema.",
+                suggestions=("Describe it with DataLogger.describe, or read `columns`.",),
+            )
+        return schema.table(source, self.columns(source, start, stop))
+
+    def to_pandas(self, source: int | None = None) -> Any:
+        """Return a DataFrame: `time` and the columns of the schema of *source*.
+
+        Without a schema, or for all sources, source, time and data as bytes. Units, rate and the unit of
+        times are in `attrs`. Needs the extra `pandas`.
+        """
+        from ops.datalog import named_columns
+
+        return named_columns.to_pandas(self, source)
+
+    def to_mat(self, path: str | os.PathLike[str], source: int | None = None) -> Path:
+        """Write a MATLAB file with a structure for each source; needs the extra `mat`."""
+        from ops.datalog import named_columns
+
+        return named_columns.to_mat(self, path, source)
+
+    def to_mcap(self, path: str | os.PathLike[str], source: int | None = None) -> Path:
+        """Write an MCAP file with a channel for each source, which Foxglove opens.
+
+        Rows of a schema become JSON messages; other payloads go over byte for byte. Needs the extra `mcap`.
+        """
+        from ops.datalog import mcap_files
+
+        return mcap_files.to_mcap(self, path, source)
+
     def to_arrow(self, source: int | None = None, progress: Progress | None = None) -> Any:
         """Return a pyarrow.Table with the columns source, time and data, in time order.
 
-        *progress* of all exports gets (messages done, messages in all). Needs the extra `arrow`.
+        Of a *source* that has a schema, `time` and its columns, with units as metadata. *progress* of all exports gets (messages done, messages in all). Needs the extra `arrow`.
         """
         from ops.datalog import exports
 

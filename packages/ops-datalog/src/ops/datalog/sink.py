@@ -39,7 +39,8 @@ class LogSink:
     `dropped`, or "block" until there is room, looking every *pause* seconds, counted in `blocked`.
     Other errors of the disk are raised whatever it says. *sync_each* returns from each put when the
     message is on the disk itself. *checksum* is a number of `checksums`; *segment_bytes* and
-    *segment_seconds* say when a segment is followed by another.
+    *segment_seconds* say when a segment is followed by another. Less than *min_free_bytes* of free
+    space counts as a full disk.
 
     `log(source_id, timestamp, data)` logs one message without a LogPackage around it.
     """
@@ -56,6 +57,7 @@ class LogSink:
         pause: float = 0.005,
         segment_bytes: int = SEGMENT_BYTES,
         segment_seconds: float | None = None,
+        min_free_bytes: int = 0,
     ) -> None:
         self._folder = Path(folder)
         self._on_full = on_full
@@ -63,6 +65,7 @@ class LogSink:
         self._options: dict[str, Any] = {
             "sync_each": sync_each, "checksum": checksum,
             "segment_bytes": segment_bytes, "segment_seconds": segment_seconds,
+            "min_free_bytes": min_free_bytes,
         }  # fmt: skip
         self._writer: Writer | None = None
         #: Messages that were lost to a full disk in this process (on_full="drop").

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ops.datalog import _writer_files
-from ops.datalog._writer_files import BUSY, TAIL_BYTES, ForkedError, Segment, Tail
+from ops.datalog._writer_files import BUSY, TAIL_BYTES, ForkedError, Segment, Tail, refuse_scarce
 from ops.datalog.checksums import checksum_of
 from ops.datalog.errors import InvalidPackageError, LoggerStopped, SaverError
 from ops.datalog.frames import (
@@ -79,14 +79,37 @@ class Writer:
 
     *sync_each* brings each message to the disk before `log` returns; *checksum* is a number of
     `checksums`. A segment that reaches *segment_bytes*, or is older than *segment_seconds* when it is
-    appended to, is followed by another. Raises LoggerStopped when the log is not open.
+    appended to, is followed by another. What would leave less than *min_free_bytes* of the disk free is
+    refused as on a full disk. Raises LoggerStopped when the log is not open.
     """
 
     __slots__ = (
         "__weakref__",
-        "_at", "_checksum", "_checksum_number", "_each", "_errors", "_folder", "_generation",
-        "_header", "_inside", "_limit", "_lock", "_map", "_number", "_pid", "_segment", "_segment_bytes",
-        "_segment_seconds", "_sequence", "_spare", "_state", "_stem", "_tail", "_token", "_words",
+        "_at",
+        "_checksum",
+        "_checksum_number",
+        "_each",
+        "_errors",
+        "_folder",
+        "_generation",
+        "_header",
+        "_inside",
+        "_limit",
+        "_lock",
+        "_map",
+        "_min_free",
+        "_number",
+        "_pid",
+        "_segment",
+        "_segment_bytes",
+        "_segment_seconds",
+        "_sequence",
+        "_spare",
+        "_state",
+        "_stem",
+        "_tail",
+        "_token",
+        "_words",
     )  # fmt: skip
 
     _at: int
@@ -108,8 +131,10 @@ class Writer:
         checksum: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
         segment_seconds: float | None = None,
+        min_free_bytes: int = 0,
     ) -> None:
         self._folder, self._each = folder, sync_each
+        self._min_free = min_free_bytes
         self._segment_bytes, self._segment_seconds = segment_bytes, segment_seconds
         self._checksum_number = checksum
         self._checksum = checksum_of(checksum, str(folder))
@@ -221,6 +246,8 @@ class Writer:
         length = len(payload)
         direct = length >= DIRECT_BYTES
         if direct or self._at + FRAME + length > self._limit:
+            if self._min_free:
+                refuse_scarce(self._folder, self._at + FRAME + length, self._min_free)
             self._flush()
         head = HEAD.pack(timestamp, self._sequence, source, flags, VERSION, self._pid, length)
         crc = self._checksum(payload, self._checksum(head))
@@ -244,6 +271,7 @@ class Writer:
                 checksum=self._checksum_number,
                 segment_bytes=self._segment_bytes,
                 segment_seconds=self._segment_seconds,
+                min_free_bytes=self._min_free,
             )
             other: Writer | None = self._spare
             if other is not None:  # of a handler that came meanwhile
