@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ops.datalog.errors import LogFormatError
+from ops.datalog.messages import Columns
 from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ops.datalog.messages import Block, Columns
+    from ops.datalog.messages import Block
 
 __all__ = ["LogSchema", "LogSource"]
 
@@ -105,7 +106,7 @@ class LogSchema:
 
         Raises LogFormatError when the payload of one is no whole number of rows.
         """
-        rows = messages.rows if hasattr(messages, "rows") else messages.data
+        rows = messages.data if isinstance(messages, Columns) else messages.rows
         times = messages.times
         if isinstance(rows, np.ndarray):
             sizes = np.full(len(times), rows.shape[1], np.int64)
