@@ -50,7 +50,9 @@ def test_without_rights_the_missing_packages_are_named_in_one_sentence(bare: pat
 
 def test_sudo_installs_them_where_it_may(bare: pathlib.Path) -> None:
     sudo = bare / "bin/sudo"
-    sudo.write_text('#!/bin/sh\n[ "$2" = true ] || { echo "sudo $*" >&2; exit 3; }\n', encoding="utf-8")
+    sudo.write_text(
+        '#!/bin/sh\n[ "$2" = true ] || { echo "sudo $*" >&2; exit 3; }\n', encoding="utf-8"
+    )
     sudo.chmod(0o755)
     (bare / "bin/sh").symlink_to("/bin/sh")
     result = run(bare)

@@ -77,7 +77,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
-    playwright.expect.set_options(timeout=20_000)  # a machine that runs other tests too may be slow
+    playwright.expect.set_options(timeout=60_000)  # a machine that runs other tests too may be slow
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("There is no Chromium: apt-get install chromium")
