@@ -296,6 +296,31 @@ def _literal_all(body: list[ast.stmt]) -> list[str]:
     return []
 
 
+def imports_that_no_extra_brings(root: pathlib.Path) -> list[str]:
+    """What an example of a README imports, the distribution or one of its extras installs."""
+    faults = []
+    for dist in libraries(root):
+        text = (dist.folder / "README.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+        brought = {canonicalize_name(r.name) for r in (*dist.hard(), *dist.optional())}
+        for block in blocks:
+            for name in sorted(_top_level_imports(block)):
+                owners = {canonicalize_name(o) for o in _owners().get(name, [name])}
+                if name not in sys.stdlib_module_names and name != "ops" and not owners & brought:
+                    faults.append(f"{dist.name}: an example imports {name}, which no extra brings")
+    return faults
+
+
+def _top_level_imports(source: str) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
 ALL = (
     stray_namespace_files,
     wrong_portions,
@@ -309,4 +334,5 @@ ALL = (
     disagreeing_facades,
     names_hidden_by_modules,
     unpromised_imports,
+    imports_that_no_extra_brings,
 )

@@ -120,6 +120,11 @@ PLANTED = [
         "'OpsError' is both exported and a module",
     ),
     (
+        guards.imports_that_no_extra_brings,
+        replace(f"{CACHE}/pyproject.toml", 'numpy = ["numpy>=1.26"]\n', ""),
+        "an example imports numpy, which no extra brings",
+    ),
+    (
         guards.unpromised_imports,
         replace("packages/ops-foundation/src/ops/foundation/files.py", '    "atomic_write",\n', ""),
         "imports atomic_write, which ops.foundation.files does not promise",
