@@ -1,9 +1,10 @@
 """Who did what to which resource, in a file that can only grow and shows when it was touched.
 
 Each entry carries a sequence number, and the SHA-256 of the entry before it followed by its own text
-(with a key: HMAC-SHA-256). Changing, removing or moving an entry breaks the chain at that place, and
-`verify` names the place. What no chain inside the file can show is a tail cut off as a whole: keep
-`head()` somewhere else and give it to `verify`.
+(with a key: HMAC-SHA-256). Changing, removing or moving an entry breaks the chain there, and `verify` names
+the entry. The chain begins with entry 1, or, where rotation has removed old segments, with an entry that
+is marked as the first of its segment. What no chain inside the file can show is a tail cut off as a
+whole: keep `head()` somewhere else and give it to `verify`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import ValidationError
 from ops.observe.errors import AuditChainError
-from ops.observe.journal import Journal, to_json
+from ops.observe.journal import Journal, segment_number, to_json
 
 if TYPE_CHECKING:
     import os
@@ -61,9 +62,19 @@ class AuditEntry:
 class AuditLogger:
     """Append-only audit log in *path*, or the last 10 000 entries in memory when that is None.
 
-    Several threads and processes may log into one file. *max_bytes* and *keep* rotate it; removing
-    old segments ends the chain there, which `verify` accepts for the oldest segment only.
-    *key* turns the chain into one that only its holders can continue.
+    Several threads and processes may log into one file, and signal handlers too.
+
+    Args:
+        path: the file; segments that were closed lie beside it.
+        key: turns the chain into one that only its holders can continue.
+        max_bytes: the size at which a segment is closed (None: never).
+        keep: how many closed segments stay (None: all); the chain begins with the oldest then.
+        fsync: whether an entry is on the disk when `log` returns.
+        clock: returns the time as an aware datetime.
+
+    >>> log = AuditLogger()
+    >>> log.log("promote", user="ann", resource="model:churn/3").sequence
+    1
     """
 
     def __init__(
@@ -73,9 +84,12 @@ class AuditLogger:
         key: bytes | None = None,
         max_bytes: int | None = None,
         keep: int | None = None,
+        fsync: bool = False,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        self._journal = None if path is None else Journal(path, max_bytes=max_bytes, keep=keep)
+        self._journal = (
+            None if path is None else Journal(path, max_bytes=max_bytes, keep=keep, fsync=fsync)
+        )
         self._memory: deque[AuditEntry] = deque(maxlen=10_000)
         self._numbers = itertools.count(1)  # of the entries in memory; threads share it
         self._key, self._clock = key, clock
@@ -90,32 +104,42 @@ class AuditLogger:
         status: str = "success",
         details: Mapping[str, Any] | None = None,
     ) -> AuditEntry:
-        """Append an entry and return it. Raises OSError when it could not be written.
+        """Append an entry and return it.
 
-        Values of *details* that JSON does not know are written as their text.
+        Args:
+            action: what was done.
+            user: by whom.
+            resource: to what.
+            status: how it ended.
+            details: what else is to be known; values that JSON does not know are written as their text.
+
+        Raises OSError when it could not be written. In a signal handler that interrupts a `log` of its
+        own thread the entry is written when that ends, and the sequence of the returned one is 0.
         """
         if not action:
             raise ValidationError("An audit entry needs an action.")
+        fields = dict(details or {})
         made: list[AuditEntry] = []
 
         def numbered(sequence: int) -> AuditEntry:
-            return AuditEntry(
-                sequence, self._clock(), action, user, resource, status, dict(details or {})
-            )
+            return AuditEntry(sequence, self._clock(), action, user, resource, status, fields)
 
-        def make(last: bytes | None) -> bytes:
+        def make(last: bytes | None, marks: Mapping[str, Any] | None = None) -> bytes:
             sequence, previous = _continue(last)
             entry = numbered(sequence)
             made.append(entry)
-            body = to_json(entry.to_dict() | {"previous": previous})
+            body = to_json(entry.to_dict() | dict(marks or {}) | {"previous": previous})
             return _sealed(body, self._hash(body))
+
+        def begin(last: bytes | None) -> bytes:
+            return make(last, {"begins_segment": True})
 
         if self._journal is None:
             made.append(numbered(next(self._numbers)))
             self._memory.append(made[0])
-        else:
-            self._journal.append(make)
-        return made[0]
+        elif not self._journal.append(make, begin):
+            return numbered(0)
+        return made[-1]
 
     def query(
         self,
@@ -161,17 +185,21 @@ class AuditLogger:
         return self._torn
 
     def head(self) -> tuple[int, str]:
-        """Return sequence number and hash of the last entry, to be kept elsewhere."""
-        last = (0, _START)
-        for line in self._lines():
-            if line.entry is not None:
-                last = (line.entry["sequence"], line.entry["hash"])
-        return last
+        """Return sequence number and hash of the last entry, to be kept elsewhere; reads only the end."""
+        last = None if self._journal is None else self._journal.last_line()
+        if last is None:
+            return (0, _START)
+        number, seal = _continue(last)
+        return number - 1, seal
 
-    def verify(self, *, head: tuple[int, str] | None = None) -> int:
+    def verify(self, *, head: tuple[int, str] | None = None, complete: bool | None = None) -> int:
         """Check the whole chain and return the number of entries.
 
-        *head* is an earlier result of `head()`, which must still be in the chain.
+        Args:
+            head: an earlier result of `head()`, which must still be in the chain.
+            complete: whether the chain must begin with entry 1. By default it must unless rotation
+                has removed old segments.
+
         Raises AuditChainError that names the first altered, missing or reordered entry.
         """
         count, sequence, previous = 0, None, None
@@ -180,6 +208,8 @@ class AuditLogger:
             if line.entry is None:
                 continue
             self._check(line, sequence, previous)
+            if sequence is None:
+                _check_beginning(line, line.entry, complete)
             sequence, previous = line.entry["sequence"], line.entry["hash"]
             heads.add((sequence, previous))
             count += 1
@@ -211,6 +241,22 @@ class AuditLogger:
         if self._key is None:
             return hashlib.sha256(body.encode()).hexdigest()
         return hmac.new(self._key, body.encode(), "sha256").hexdigest()
+
+
+def _check_beginning(line: Line, entry: dict[str, Any], complete: bool | None) -> None:  # noqa: FBT001
+    """Raise AuditChainError unless the chain may begin with *entry*."""
+    sequence = entry["sequence"]
+    if sequence == 1:
+        if entry.get("previous") != _START:
+            raise AuditChainError(f"Entry 1 ({line.path.name}) does not begin the chain.")
+        return
+    # Rotation removes whole segments, and the second is the first that can be left.
+    marked = entry.get("begins_segment") is True
+    if complete or segment_number(line.path) < 2 or not marked:
+        raise AuditChainError(
+            f"Entries 1 to {sequence - 1} are missing before {line.path.name}, line {line.number}.",
+            suggestions=("The beginning of the file was cut off, or a segment was removed.",),
+        )
 
 
 def _sealed(body: str, seal: str) -> bytes:

@@ -51,7 +51,7 @@ _RESERVED = frozenset({"quantile", "le"})
 
 
 class Source(Protocol):
-    """What can be exported: a `MetricsCollector`, or the `MultiprocessMetrics` of several processes."""
+    """What can be exported, such as a `MetricsCollector`."""
 
     def collect(self) -> MetricsSnapshot:
         """Return all series."""
