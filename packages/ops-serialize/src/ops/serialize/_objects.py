@@ -41,6 +41,8 @@ def writer_of(kind: type) -> Callable[[Canonical, Any, type], bytes]:
 
     Libraries are recognised by the modules of their classes, and not imported before.
     """
+    if issubclass(kind, type):
+        return _write_name
     for base in kind.__mro__:
         library = base.__module__.partition(".")[0]
         if library in {"numpy", "torch"}:

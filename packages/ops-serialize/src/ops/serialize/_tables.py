@@ -177,7 +177,9 @@ def _metadata(obj: Any, kind: type, *, ours: bool) -> dict[str, Any]:
 def _column(out: Canonical, values: Any) -> bytes:
     import pandas as pd
 
-    head = out.tag("values", type(values).__qualname__, values.dtype, len(values))
+    named = isinstance(values.dtype, pd.ArrowDtype)  # whose text has names that make no difference
+    described = "arrow" if named else values.dtype
+    head = out.tag("values", type(values).__qualname__, described, len(values))
     if isinstance(values, pd.Categorical):
         codes = (values.codes, values.ordered)
         return head + out.nodes(*codes) + _column(out, values.categories.array)

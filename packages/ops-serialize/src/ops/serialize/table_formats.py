@@ -1,4 +1,4 @@
-"""`.npy` for arrays, Parquet, Arrow IPC and CSV for tables, each for what it keeps in full."""
+"""`.npy` for arrays, Arrow IPC and CSV for tables (Parquet has a module of its own), each for what it keeps in full."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ops.foundation.imports import LazyImport
 from ops.serialize.formats import BuiltinFormat, SerializationFormat
-from ops.serialize.plain_formats import is_text
+from ops.serialize.parquet_format import ParquetSerializer
 
 # Typed Any: the modules are optional and mostly untyped.
 np: Any = LazyImport("numpy", extra="ops-serialize[numpy]")
@@ -40,60 +40,6 @@ class NumpySerializer(BuiltinFormat):
     def loads(self, data: Any, /) -> Any:
         """Return the array, in writable memory of its own."""
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-
-
-class ParquetSerializer(BuiltinFormat):
-    """Parquet, for frames of numbers, times and bools under plain column names."""
-
-    format = SerializationFormat.PARQUET
-
-    def holds(self, obj: Any) -> bool:
-        """Whether Parquet keeps index, names and every dtype; when in doubt, no."""
-        if (
-            not pa.is_available
-            or type(obj).__name__ != "DataFrame"
-            or type(obj) is not pd.DataFrame
-        ):
-            return False
-        names = obj.columns
-        return (
-            not obj.attrs
-            and obj.flags.allows_duplicate_labels
-            and type(obj.index) is pd.RangeIndex
-            and obj.index.name is None
-            and len(names) > 0
-            and names.name is None
-            and names.is_unique
-            and type(names) is pd.Index
-            and names.dtype == _dtype_of_names()
-            and names.hasnans is False
-            and all(map(is_text, names))
-            and all(_parquet_keeps(dtype) for dtype in obj.dtypes)
-        )
-
-    def dumps(self, obj: Any, /) -> bytes:
-        """Return the frame as a Parquet file."""
-        self.require(obj)
-        sink = io.BytesIO()
-        obj.to_parquet(sink, engine="pyarrow", compression="zstd")
-        return sink.getvalue()
-
-    def loads(self, data: Any, /) -> Any:
-        """Return the frame."""
-        return pd.read_parquet(io.BytesIO(data), engine="pyarrow")
-
-
-def _dtype_of_names() -> Any:
-    """Return the dtype that column names have after reading Parquet: object before pandas 3."""
-    return pd.Index(["name"]).dtype
-
-
-def _parquet_keeps(dtype: Any) -> bool:
-    return (
-        isinstance(dtype, np.dtype)
-        and (dtype.kind in "biu" or dtype in {np.dtype("float32"), np.dtype("float64")})
-        and dtype.isnative
-    )
 
 
 class ArrowSerializer(BuiltinFormat):
