@@ -157,6 +157,7 @@ NOT_TRIED = {
     "metrics_collect.StorageCRCMutual": "needs a server, makes its client for each call",
     "metrics_collect.StorageSegment": "needs a server, makes its client for each call",
     "observe.Journal": "its only lock is a FileLock",
+    "observe.MultiprocessMetrics": "writes from a thread; tests/observe",
     "observe.ProbeServer": "serves from a thread of the parent; tests/observe",
     "observe.ResourceMonitor": "measures in a thread; tests/observe",
     "registry.Autolog": "needs a context; tests/registry",

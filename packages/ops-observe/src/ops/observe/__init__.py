@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ops.observe.metrics import MetricsCollector as MetricsCollector
     from ops.observe.metrics import MetricsSnapshot as MetricsSnapshot
     from ops.observe.metrics import get_metrics_collector as get_metrics_collector
+    from ops.observe.multiprocess import MultiprocessMetrics as MultiprocessMetrics
     from ops.observe.otel import observe_with_opentelemetry as observe_with_opentelemetry
     from ops.observe.probes import ProbeServer as ProbeServer
     from ops.observe.probes import serve_probes as serve_probes
@@ -88,6 +89,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".metrics": (
                 "Counter MetricDescription MetricsCollector MetricsSnapshot get_metrics_collector"
             ),
+            ".multiprocess": "MultiprocessMetrics",
             ".otel": "observe_with_opentelemetry",
             ".probes": "ProbeServer serve_probes",
             ".resources": "ResourceMonitor",

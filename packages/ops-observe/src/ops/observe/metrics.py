@@ -64,6 +64,29 @@ class MetricsSnapshot:
     descriptions: Mapping[str, MetricDescription] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class MetricsState:
+    """The series of one process, or of several, before their quantiles are computed."""
+
+    shard: Shard
+    gauges: dict[Key, float]
+    falling: set[Key]
+    descriptions: dict[str, MetricDescription]
+
+    def snapshot(self) -> MetricsSnapshot:
+        """Return the series as exporters read them."""
+        counts = self.shard.counts
+        counters = {series_of(k): v for k, v in counts.items() if k not in self.falling}
+        gauges = {series_of(k): v for k, v in self.gauges.items()}
+        gauges |= {series_of(k): v for k, v in counts.items() if k in self.falling}
+        sketches: dict[str, dict[Series, Stats]] = {"timer": {}, "histogram": {}}
+        for (kind, key), sketch in self.shard.sketches.items():
+            sketches[kind][series_of(key)] = sketch.stats()
+        return MetricsSnapshot(
+            counters, gauges, sketches["timer"], sketches["histogram"], self.descriptions
+        )
+
+
 class MetricsCollector:
     """Counts, gauges and durations of one program; every method may be called from any thread.
 
@@ -261,21 +284,17 @@ class MetricsCollector:
 
     def collect(self) -> MetricsSnapshot:
         """Return all series of this process; what exporters read."""
-        whole = self._whole(inherited=False)
-        falling = self._falling.copy()
-        counters = {series_of(k): v for k, v in whole.counts.items() if k not in falling}
-        gauges = {series_of(k): v for k, v in self._gauges.copy().items()}
-        gauges |= {series_of(k): v for k, v in whole.counts.items() if k in falling}
+        return self.state().snapshot()
+
+    def state(self) -> MetricsState:
+        """Return copies of all series of this process, from which those of several can be added up."""
+        gauges = self._gauges.copy()
         for key, function in self._callbacks.copy().items():
             value = _called(series_of(key)[0], function)
             if value is not None:
-                gauges[series_of(key)] = value
-        sketches: dict[str, dict[Series, Stats]] = {"timer": {}, "histogram": {}}
-        for (kind, key), sketch in whole.sketches.items():
-            sketches[kind][series_of(key)] = sketch.stats()
-        return MetricsSnapshot(
-            counters, gauges, sketches["timer"], sketches["histogram"], self._descriptions.copy()
-        )
+                gauges[key] = value
+        whole = self._whole(inherited=False)
+        return MetricsState(whole, gauges, self._falling.copy(), self._descriptions.copy())
 
     def get_summary(self) -> dict[str, dict[str, Any]]:
         """Return everything as JSON-ready values; tagged series as `name{key=value}`."""

@@ -116,7 +116,8 @@ def serve_probes(
         port: 0 takes any free one.
         host: an address to listen on, loopback by default; "::1" and "::" are IPv6.
         monitor: whose checks `/readyz` runs; by default the process's own.
-        metrics: what `/metrics` shows; by default the collector of this process.
+        metrics: what `/metrics` shows; by default the collector of this process. A
+            `MultiprocessMetrics` shows all processes.
 
     Raises OSError when the port is taken. Start it after forking, in the process that is to answer.
     """

@@ -1,0 +1,141 @@
+"""The metrics of several processes add up, whether they live, have ended, or were killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ops.foundation.errors import ValidationError
+from ops.observe import MetricsCollector, MultiprocessMetrics, prometheus_text
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+class Workers:
+    """Forked children, each of which does *work* and then waits to be ended."""
+
+    def __init__(self) -> None:
+        self.pids: list[int] = []
+
+    def start(self, work) -> int:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            try:
+                work()
+                os.write(writer, b"x")
+                signal.pause()
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            assert pipe.read(1) == b"x"
+        self.pids.append(pid)
+        return pid
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        self.pids.remove(pid)
+
+
+@pytest.fixture
+def workers():
+    workers = Workers()
+    yield workers
+    for pid in list(workers.pids):
+        workers.kill(pid)
+
+
+@pytest.fixture
+def metrics() -> MetricsCollector:
+    return MetricsCollector()
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("sum", 6), ("max", 3), ("min", 1)])
+def test_live_processes_add_up_and_those_that_ended_keep_their_counters(
+    tmp_path: Path, metrics, workers, rule, expected
+) -> None:
+    metrics.describe("size", "Bytes.", buckets=(10,))
+    metrics.increment("requests", 5)
+    metrics.gauge("load", 1)
+    shared = MultiprocessMetrics(tmp_path / "m", metrics, interval=3600, gauges=rule)
+
+    def work(number: int) -> None:
+        metrics.increment("requests", number)
+        metrics.gauge("load", number)
+        metrics.record_time("wait", 0.5)
+        metrics.histogram("size", number * 4)
+        shared.flush()
+
+    pids = [workers.start(lambda n=n: work(n)) for n in (2, 3)]
+    text = prometheus_text(shared)
+    assert "requests_total 10" in text  # what was counted before the forks, once
+    assert f"load {expected}" in text
+    assert "wait_seconds_count 2" in text
+    assert 'size_bucket{le="10.0"} 1' in text
+    for pid in pids:
+        workers.kill(pid)
+    for _ in range(2):  # the second time from the sum of those that have ended
+        text = prometheus_text(shared)
+        assert "requests_total 10" in text
+        assert "load 1\n" in text
+        assert "wait_seconds_count 2" in text
+    assert len(list((tmp_path / "m").glob("*-*.json"))) == 1
+    shared.close()
+    assert "requests_total 10" in prometheus_text(
+        MultiprocessMetrics(tmp_path / "m", MetricsCollector())
+    )
+
+
+def test_gauges_are_kept_apart_by_process(tmp_path: Path, metrics, workers) -> None:
+    shared = MultiprocessMetrics(tmp_path, metrics, interval=3600)
+    metrics.gauge_callback("pid_gauge", os.getpid)
+    pid = workers.start(shared.flush)
+    text = prometheus_text(shared)
+    assert f'pid_gauge{{pid="{pid}"}} {pid}' in text
+    assert f'pid_gauge{{pid="{os.getpid()}"}} {os.getpid()}' in text
+    shared.close()
+
+
+def test_a_worker_writes_by_itself(tmp_path: Path, metrics, workers) -> None:
+    shared = MultiprocessMetrics(tmp_path, metrics, interval=0.01)
+    workers.start(lambda: metrics.increment("requests"))
+    end = time.monotonic() + 60
+    while "requests_total 1" not in prometheus_text(shared) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert "requests_total 1" in prometheus_text(shared)
+    shared.close()
+
+
+def test_a_crash_between_adding_and_removing_a_file_does_not_count_it_twice(
+    tmp_path: Path, metrics, workers, monkeypatch
+) -> None:
+    shared = MultiprocessMetrics(tmp_path, metrics, interval=3600)
+
+    def work() -> None:
+        metrics.increment("requests", 7)
+        shared.flush()
+
+    workers.kill(workers.start(work))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda *_, **__: None)
+        assert "requests_total 7" in prometheus_text(shared)
+    assert "requests_total 7" in prometheus_text(shared)
+    assert "requests_total 7" in prometheus_text(shared)
+    shared.close()
+
+
+@pytest.mark.parametrize("settings", [{"interval": 0}, {"gauges": "mean"}])
+def test_settings_that_make_no_sense_are_refused(tmp_path, settings) -> None:
+    with pytest.raises(ValidationError):
+        MultiprocessMetrics(tmp_path, **settings)
+    (tmp_path / "1-a.json").write_text("[]")
+    shared = MultiprocessMetrics(tmp_path, MetricsCollector())
+    with pytest.raises(ValidationError, match="empty the folder"):
+        shared.collect()
