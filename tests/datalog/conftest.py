@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,9 @@ def run_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a Python program with arguments; killed after the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+    def start(program: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", program, *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
         started.append(process)
         return process
 

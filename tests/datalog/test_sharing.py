@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -67,6 +68,49 @@ def test_sinks_of_one_process_share_a_writer_and_go_on_behind_each_others_close(
     sinks[1].log(1, 5, b"x")
     assert [m.timestamp for m in logger.read()] == list(range(6))
     assert logger.read().verify().is_whole
+
+
+def test_logs_that_are_stopped_keep_no_descriptors_of_their_process(tmp_path) -> None:
+    open_files = []
+    sinks = []
+    for number in range(12):
+        with DataLogger(tmp_path, f"log{number}", layout="segments", sync="none") as logger:
+            sinks.append(pickle.loads(pickle.dumps(logger.input_queue)))
+            sinks[-1].log(1, 1, bytes(20_000))
+        with pytest.raises(LoggerStopped):
+            sinks[-1].log(1, 2, b"late")
+        sinks.clear()
+        del logger
+        gc.collect()
+        open_files.append(len(os.listdir("/proc/self/fd")))
+    assert max(open_files[2:]) == open_files[1]
+
+
+def test_a_producer_that_finds_its_log_stopped_gives_its_tail_back(logger, run_python) -> None:
+    program = """
+import sys
+from ops.datalog import LoggerStopped
+from ops.datalog.sink import LogSink
+sink = LogSink(sys.argv[1])
+sink.log(1, 1, b"accepted")
+print("logged", flush=True)
+sys.stdin.readline()
+try:
+    sink.log(1, 2, b"refused")
+except LoggerStopped:
+    print("stopped", flush=True)
+sys.stdin.readline()
+"""
+    producer = run_python(program, logger.output_directory, stdin=subprocess.PIPE)
+    assert producer.stdout.readline() == "logged\n"
+    logger.stop()
+    assert len(list(logger.output_directory.glob("*.tail"))) == 1, "of an idle producer"
+    producer.stdin.write("\n")
+    producer.stdin.flush()
+    assert producer.stdout.readline() == "stopped\n"
+    assert not list(logger.output_directory.glob("*.tail"))
+    assert [m.timestamp for m in logger.read()] == [1]
+    producer.stdin.close()
 
 
 def test_a_sink_finds_the_log_again_that_was_removed_and_made_anew(tmp_path) -> None:

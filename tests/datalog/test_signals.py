@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from ops.datalog import DataLogger, LoggerStopped, ProducersLateError, open_log
+from ops.datalog import DataLogger, LoggerStopped, LogInUseError, ProducersLateError, open_log
 from ops.datalog._shutdown import is_busy
 
 SECONDS = 60 if os.environ.get("OPS_FAULTS") == "full" else 1
@@ -232,6 +232,8 @@ def test_stopping_with_a_paused_producer_ends_and_names_it(logger, paused) -> No
     assert late.pid == paused.pid
     assert pickle.loads(pickle.dumps(caught.value)).late == (late,)
     assert not logger.started
+    with pytest.raises(LogInUseError, match="stop"):
+        logger.start()
     with pytest.raises(LoggerStopped):
         logger.input_queue.log(2, 1, b"refused")
     before = len(list(logger.read()))

@@ -32,6 +32,7 @@ from ops.datalog.merge import merged
 from ops.datalog.messages import LogReport
 from ops.datalog.scan import Scan, header_of, scan, valid_frames
 from ops.datalog.state import GENERATION, LAYOUTS, NPY, TOKEN, words_of
+from ops.foundation.processes import full_memory_barrier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +56,8 @@ def followed(
     stopped_at: float | None = None
     while True:
         stopped = not words_of(folder)[TOKEN]
+        if stopped:
+            full_memory_barrier()  # behind it each put that missed the stop shows that it is BUSY
         # A put that was accepted before the stop may be under way still, but not for ever.
         now = time.monotonic()
         stopped_at = None if not stopped else now if stopped_at is None else stopped_at

@@ -196,6 +196,11 @@ class DataLogger:
         """
         if self._state is not None:
             return
+        if self._stopping is not None:
+            raise LogInUseError(
+                f"stop() has not finished the log {str(self._folder)!r}.",
+                suggestions=("Call stop() again, then start().",),
+            )
         self._folder.mkdir(parents=True, exist_ok=True)
         with exclusively(self._folder, timeout):
             owner = HeldFile(self._folder / OWNER_NAME)

@@ -71,6 +71,8 @@ _EXIT_SECONDS = 5.0
 
 #: The writers of this process; a child forgets what it inherits of them.
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+#: Those that have files: a task of a pool drops its sink, and the next one is to find the writer.
+_with_files: set[Writer] = set()
 _pack_head, _pack_sealed = HEAD.pack, SEALED_HEAD.pack_into
 
 
@@ -287,6 +289,7 @@ class Writer:
         words = self._words
         token = int(words[TOKEN])
         if token == 0:
+            self._close(has_turn=False)  # gives descriptors and space back
             raise self._stopped()
         if words[GENERATION] != self._generation:
             # The process that stopped it took over what the files held, and may have removed them.
@@ -342,6 +345,7 @@ class Writer:
             old_tail.release()
         if old_segment is not None:
             old_segment.close()
+        _with_files.add(self)
         _close_at_exit()
 
     def disown(self) -> None:
@@ -399,6 +403,7 @@ class Writer:
         self._at, self._limit = HEADER_SIZE, 0
         self._sequence, self._number, self._pid = 1, 0, 0
         self._generation, self._token, self._errors, self._stem = -1, -1, 0, ""
+        _with_files.discard(self)
 
     def flush(self) -> None:
         """Append what is in the tail to the segment."""
@@ -500,8 +505,8 @@ class Writer:
         return segment
 
 
-#: The one writer that this process has for each log and way of writing.
-_by_log: dict[tuple[object, ...], Writer] = {}
+#: The one writer that this process has for each log and way of writing, as long as it has files or users.
+_by_log: weakref.WeakValueDictionary[tuple[object, ...], Writer] = weakref.WeakValueDictionary()
 _opening = threading.RLock()
 
 
@@ -515,9 +520,9 @@ def writer_of(folder: Path, **options: Any) -> Writer:
         made = Writer(folder, **options)
         if _by_log.get(key) is known:
             _by_log[key] = made
-        else:  # a signal handler that came meanwhile was quicker
-            made.close()
-        return _by_log[key]
+            return made
+        made.close()  # a signal handler that came meanwhile was quicker
+        return _by_log.get(key) or writer_of(folder, **options)
 
 
 def writers_of(folder: Path) -> list[Writer]:
