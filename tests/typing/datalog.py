@@ -7,7 +7,17 @@ from typing import assert_type
 
 import numpy as np
 
-from ops.datalog import DataLogger, LogPackage, open_log
+from ops.datalog import (
+    DataLogger,
+    LateProducer,
+    LogPackage,
+    LogReader,
+    LogSchema,
+    LogSource,
+    ProducersLateError,
+    import_mcap,
+    open_log,
+)
 
 
 def log(folder: Path) -> list[int]:
@@ -17,3 +27,26 @@ def log(folder: Path) -> list[int]:
     times = [message.timestamp for message in open_log(logger.output_directory).iter(1)]
     assert_type(times, list[int])
     return times
+
+
+def describe(folder: Path) -> None:
+    schema = LogSchema("<f4", columns=("x", "y"), units={"x": "mm"}, rate=100.0, time_unit="us")
+    with DataLogger(
+        folder, sources={1: LogSource("arm", schema)}, min_free_bytes=1 << 30
+    ) as logger:
+        logger.describe(2, "raw", metadata={"serial": "A7"})
+        logger.input_queue.log(1, 1, b"\0" * 8)
+    log = open_log(logger.output_directory)
+    assert_type(log.described(), dict[int, LogSource])
+    assert_type(log.to_mcap(folder / "log.mcap"), Path)
+    assert_type(import_mcap(folder / "log.mcap", folder / "copy"), LogReader)
+    log.table(1)["x"].mean()
+
+
+def stop(logger: DataLogger) -> list[int]:
+    try:
+        logger.stop(timeout=5.0)
+    except ProducersLateError as error:
+        assert_type(error.late, tuple[LateProducer, ...])
+        return [producer.pid for producer in error.late]
+    return []
