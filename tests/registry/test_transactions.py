@@ -295,9 +295,9 @@ def test_nobody_comes_between_a_commit_that_fails_and_its_undoing(storage, monke
             raise OSError(errno.ENOSPC, "no space")
         write(path, data)
 
-    def undone(folder):
+    def undone(root, folder):
         held.append(storage.lock.is_acquired)
-        undo(folder)
+        undo(root, folder)
 
     monkeypatch.setattr(transactions, "_write", full)
     monkeypatch.setattr(transactions, "undo", undone)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
 from ops.registry.disk.artifacts import is_copy, remove
+from ops.registry.disk.checked_paths import is_id, links_below, refuse_links_below
 from ops.registry.disk.contents import ContentStore
 from ops.registry.disk.journal import canonical
 from ops.registry.errors import (
@@ -83,6 +84,12 @@ def check(
 
         check_schema(context, report, progress)
         return report
+    links = list(links_below(context.path))
+    report.problems += [
+        f"{link} is a link, which no store has; it is not followed." for link in links
+    ]
+    if links:
+        return report  # what it leads to is not the store's: nothing is made again or removed
     if repair:
         context.experiment_tracker.rebuild()
         context.model_registry.rewrite_views()
@@ -139,6 +146,7 @@ def collect(
     if context.config.backend_type == "databricks":
         parts.append(context.storage)
     else:
+        refuse_links_below(context.path, itself=False)  # what is behind one is not the store's
         found += _collect_files(context, now(), dry_run=dry_run)
     for part in parts:
         uris = part.left_over(now() - _OLD_SECONDS)
@@ -182,6 +190,9 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
         if not name.endswith(suffix):
             continue
         run_id = name.removesuffix(suffix)
+        if not is_id(run_id):
+            report.problems.append(f"{name!r:.80} is no journal that this package writes.")
+            continue
         reader = RunReader(folder, run_id)
         try:
             row = reader.poll().row
@@ -190,6 +201,10 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
             continue
         finally:
             report.torn_lines += reader.torn
+            if reader.refused:
+                report.problems.append(
+                    f"Run {run_id}: {reader.refused} of its lines are not what this package writes."
+                )
         report.runs += 1
         try:
             tracker.verify_artifacts(to_run(row, tracker.root / "artifacts"))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.registry.disk import artifacts
+from ops.registry.disk.checked_paths import refuse_links_below
 from ops.registry.disk.journal import JournalReader, encode, frame
 from ops.registry.errors import (
     AlreadyExistsError,
@@ -66,6 +67,9 @@ def copy_store(
     are_local = source.config.backend_type == target.config.backend_type == "local"
     if are_local and source.path.resolve() == target.path.resolve():
         raise InvalidValueError(f"{source.path} cannot be copied to itself.")
+    for context in (source, target):
+        if context.config.backend_type == "local":
+            refuse_links_below(context.path, itself=False)
     chosen = _experiments(source, experiments)
     names = _models(source, models)
     run_ids, copy_run, copy_model = _ways(source, target)

@@ -17,6 +17,7 @@ from ops.registry.records import ModelStage, RunStatus
 
 __all__ = [
     "ValidationMixin",
+    "check_id",
     "check_key",
     "check_mapping",
     "check_name",
@@ -74,10 +75,17 @@ def check_key(key: object) -> str:
 
 def check_run_id(run_id: object) -> str:
     """Return the id of a run, or refuse what could not be one."""
-    if isinstance(run_id, str) and _ID.fullmatch(run_id):
-        return run_id
+    return check_id("a run", run_id)
+
+
+def check_id(kind: str, value: object) -> str:
+    """Return the id of a run or an experiment, or refuse what could not be one."""
+    if isinstance(value, str) and _ID.fullmatch(value):
+        return value
+    hint = getattr(value, "run_id", None) or getattr(value, "experiment_id", None)
     raise InvalidValueError(
-        f"{run_id!r:.80} is no id of a run: it has 1 to 64 letters, digits, - and _."
+        f"{value!r:.80} is no id of {kind}: it has 1 to 64 letters, digits, - and _.",
+        suggestions=(f"Pass the id of it: {hint!r}.",) if isinstance(hint, str) else (),
     )
 
 

@@ -29,6 +29,7 @@ class WarehouseFollower(Follower):
         self._run_id = run_id
         self._settle = settle
         self._places: dict[str, int] = {}
+        self.is_behind = False
 
     def poll(self) -> tuple[list[Metric], bool]:
         """Return the points that are new, by time, and whether the run is over."""

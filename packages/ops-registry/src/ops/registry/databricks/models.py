@@ -29,6 +29,7 @@ from ops.registry.errors import (
 from ops.registry.events import EventType, HookType
 from ops.registry.models.ledger import Model
 from ops.registry.models.registry import ModelRegistry
+from ops.registry.plain_values import copied
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_name, check_stage, check_version
 
@@ -281,8 +282,11 @@ class DatabricksModelRegistry(ModelRegistry):
 
     # Reading
 
-    def _fetch(self, version: ModelVersion, target: pathlib.Path) -> pathlib.Path:
-        self._volume.download(self._files(version), target, version.checksum)
+    def _fetch(
+        self, version: ModelVersion, target: pathlib.Path, *, overwrite: bool = True
+    ) -> pathlib.Path:
+        files = self._files(version)
+        self._volume.download(files, target, version.checksum, overwrite=overwrite)
         return target
 
     @contextlib.contextmanager
@@ -306,7 +310,7 @@ class DatabricksModelRegistry(ModelRegistry):
             found = self._ledger.history(name)
         if not found:
             raise ModelNotFoundError(f"There is no model {name!r}.")
-        return list(found)
+        return [copied(frame) for frame in found]
 
     def left_over(self, before_seconds: float) -> list[str]:
         """Return the files of models in the volume that no version has, older than a time."""

@@ -196,8 +196,13 @@ class DatabricksExperimentTracker(ExperimentTracker):
 
     # Files
 
-    def download_run_artifact(self, run_id: str, path: str, destination: StrPath) -> pathlib.Path:
-        """Copy an artifact to *destination*, or into it if it is a folder, and verify it."""
+    def download_run_artifact(
+        self, run_id: str, path: str, destination: StrPath, *, overwrite: bool = False
+    ) -> pathlib.Path:
+        """Copy an artifact to *destination*, or into it if it is a folder, and verify it.
+
+        Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
+        """
         import pathlib
 
         told = self._store.row(run_id)["files"].get(path)
@@ -205,7 +210,8 @@ class DatabricksExperimentTracker(ExperimentTracker):
             raise ArtifactNotFoundError(f"Run {run_id!r} has no artifact {path!r}.")
         target = pathlib.Path(destination)
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-        self._volume.download(stored(told["files"]), target, told["checksum"])
+        files = stored(told["files"])
+        self._volume.download(files, target, told["checksum"], overwrite=overwrite)
         return target
 
     def _folder_of(self, run_id: str) -> pathlib.Path:

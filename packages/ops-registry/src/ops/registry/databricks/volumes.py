@@ -84,14 +84,21 @@ class Volume:
         names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
         return [self._put(source / name, name, f"{place}/{encoded(name)}") for name in names]
 
-    def download(self, files: Sequence[Stored], target: pathlib.Path, expected: str) -> None:
+    def download(
+        self,
+        files: Sequence[Stored],
+        target: pathlib.Path,
+        expected: str,
+        *,
+        overwrite: bool = True,
+    ) -> None:
         """Get an artifact to *target*; what is there is replaced when all of it has come."""
         with self.fetched(files) as copy:
             if copy.is_file() and files[0].size > LARGE and _is_one_disk(copy, target):
                 # It is verified, flushed and ours: a rename is all that is left to do.
-                artifacts.publish(copy, target)
+                artifacts.deliver(copy, target, expected, overwrite=overwrite)
             else:
-                artifacts.fetch(copy, target, expected)
+                artifacts.fetch(copy, target, expected, overwrite=overwrite)
 
     @contextlib.contextmanager
     def fetched(self, files: Sequence[Stored]) -> Iterator[pathlib.Path]:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import safe_join
 from ops.foundation.hashing import calculate_file_hash, calculate_hash
+from ops.registry.disk.checked_paths import is_relative, refuse_links_below
+from ops.registry.disk.journal import writing
 from ops.registry.errors import (
     AlreadyExistsError,
     ArtifactNotFoundError,
@@ -97,10 +99,42 @@ def copy_in(
 
 
 def publish(staged: pathlib.Path, target: pathlib.Path) -> None:
-    """Give a staged copy its name; what had it before is removed."""
+    """Give a staged copy its name in the store; what had it before is removed."""
     if target.is_dir() or staged.is_dir():
         remove(target)  # a rename replaces a file by a file, and nothing else
     staged.replace(target)
+
+
+def deliver(staged: pathlib.Path, target: pathlib.Path, digest: str, *, overwrite: bool) -> None:
+    """Give a copy that leaves the store the name that the caller asked for.
+
+    What is there may be the caller's own: other content is replaced only if *overwrite* says so, and is then
+    moved aside first, so that it is lost only when the copy is in its place.
+
+    Raises:
+        AlreadyExistsError: there is something else at *target*.
+    """
+    if not os.path.lexists(target):
+        staged.replace(target)
+        return
+    if not overwrite:
+        if checksum(target, stored=False) == digest and target.is_dir() == staged.is_dir():
+            return
+        raise AlreadyExistsError(
+            f"There is a {'folder' if target.is_dir() else 'file'} {str(target)!r} of other content already.",
+            suggestions=("Give another destination, or pass overwrite=True to replace it.",),
+        )
+    if not target.is_dir() and not staged.is_dir():
+        staged.replace(target)
+        return
+    aside = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    target.rename(aside)
+    try:
+        staged.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    remove(aside)
 
 
 def waiting_place(base: pathlib.Path, name: str, digest: str) -> pathlib.Path:
@@ -165,16 +199,22 @@ def fetch(
     destination: StrPath,
     expected: str,
     contents: ContentStore | None = None,
+    *,
+    overwrite: bool = True,
 ) -> pathlib.Path:
-    """Copy an artifact to *destination*, which must have the digest *expected*."""
+    """Copy an artifact to *destination*, which must have the digest *expected*; see `deliver`."""
+    refuse_links_below(stored)
     target = pathlib.Path(destination)
     staged, _, digest = stage(stored, target.absolute().parent, contents=contents)
-    if digest != expected:
+    try:
+        if digest != expected:
+            raise CorruptStoreError(
+                f"{str(stored)!r} has the SHA-256 {digest}, and {expected} was stored."
+            )
+        with writing(target):
+            deliver(staged, target, digest, overwrite=overwrite)
+    finally:
         remove(staged)
-        raise CorruptStoreError(
-            f"{str(stored)!r} has the SHA-256 {digest}, and {expected} was stored."
-        )
-    publish(staged, target)
     return target
 
 
@@ -193,8 +233,10 @@ def write_figure(folder: pathlib.Path, figure: Any, name: str) -> pathlib.Path:
     return path
 
 
-def checksum(path: pathlib.Path) -> str:
-    """Return the digest of a file or folder that is in the store."""
+def checksum(path: pathlib.Path, *, stored: bool = True) -> str:
+    """Return the digest of a file or folder; of one that is *stored* no link is followed."""
+    if stored:
+        refuse_links_below(path)
     if not path.exists():
         raise ArtifactNotFoundError(f"The artifact {str(path)!r} is not there any more.")
     if path.is_file():
@@ -254,6 +296,8 @@ def _copy_tree(
     total = 0
     parts = []
     for name in names(origin):
+        if not is_relative(name):
+            raise InvalidValueError(f"{name!r:.80} is no name for an artifact on every system.")
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         size, digest = _copy_file(origin / name, target / name, flushed=flushed, contents=contents)
         total += size

@@ -34,6 +34,8 @@ class ContentStore:
         A file system without hard links, or with no room for more of them, is no error.
         """
         digest = calculate_file_hash(origin)
+        if self._place(digest).is_symlink():  # not of ours: what it points to is not shared
+            return None
         with contextlib.suppress(OSError):
             os.link(self._place(digest), target)
             return target.stat().st_size, digest

@@ -46,7 +46,8 @@ __all__ = [
     "writing",
 ]
 
-_EXTRA = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+#: No link is followed: a store has none, and one from elsewhere must not lead to other files.
+_EXTRA = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | _EXTRA
 DURABILITIES = ("process", "interval", "commit")
 #: Ends a line that a writer found open; alone, there was nothing to be spoiled.
@@ -153,7 +154,7 @@ _flusher = Flusher()
 class JournalReader:
     """Reads what was appended since the last `poll`; *torn* counts the lines it had to skip.
 
-    *is_gone* says whether the file was missing then.
+    *is_gone* says whether the file was missing then, *has_more* whether there is more than was asked for.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -161,23 +162,29 @@ class JournalReader:
         self.offset = 0
         self.torn = 0
         self.is_gone = False
+        self.has_more = False
         self._seen = 0  # the bytes that were there, with half of a frame at the end
 
-    def poll(self) -> list[Any]:
-        """Return the records that are new; a missing file has none."""
+    def poll(self, most_bytes: int | None = None) -> list[Any]:
+        """Return the records that are new, of about *most_bytes* at most; a missing file has none."""
         try:
             size = os.stat(self.path).st_size  # noqa: PTH116 - hot path
             self.is_gone = False
             if size <= self._seen:
+                self.has_more = False
                 return []
-            data = _read(self.path, self.offset, size)
+            end = size if most_bytes is None else min(size, self.offset + most_bytes)
+            data = _read(self.path, self.offset, end)
+            if end < size and b"\n" not in data:  # a frame that is longer than that
+                end, data = size, _read(self.path, self.offset, size)
         except FileNotFoundError:
             self.is_gone = True
             return []
         except OSError as error:
             raise StorageError(f"{self.path!r} cannot be read: {error}.") from error
         records, torn, used = parse(data)
-        self._seen = self.offset + len(data)
+        self.has_more = end < size
+        self._seen = self.offset + (used if self.has_more else len(data))
         self.offset += used
         self.torn += torn
         return records

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from ops.foundation.files import safe_join
+from ops.registry.disk.checked_paths import inside
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
@@ -22,41 +22,41 @@ class PathManager:
         self.root = pathlib.Path(root).absolute()
         for part in (catalog, schema):
             if part:
-                self.root = safe_join(self.root, part)
+                self.root = inside(self.root, part)
 
     @property
     def model_registry(self) -> pathlib.Path:
         """The folder of the model registry."""
-        return self.root / "model_registry"
+        return inside(self.root, "model_registry")
 
     @property
     def experiment_tracking(self) -> pathlib.Path:
         """The folder of experiments, runs and their artifacts."""
-        return self.root / "experiment_tracking"
+        return inside(self.root, "experiment_tracking")
 
     @property
     def storage(self) -> pathlib.Path:
         """The folder of the user's own files."""
-        return self.root / "storage"
+        return inside(self.root, "storage")
 
     @property
     def contents(self) -> pathlib.Path:
         """The folder of files that several artifacts share."""
-        return self.root / "contents"
+        return inside(self.root, "contents")
 
     @property
     def audit_log(self) -> pathlib.Path:
         """The file of the audit log."""
-        return self.root / "audit.jsonl"
+        return inside(self.root, "audit.jsonl")
 
     def runs(self, experiment_id: str) -> pathlib.Path:
         """Return the folder of an experiment's runs."""
-        return safe_join(self.experiment_tracking / "runs", experiment_id)
+        return inside(self.root, "experiment_tracking", "runs", experiment_id)
 
     def run_artifacts(self, run_id: str) -> pathlib.Path:
         """Return the folder of a run's artifacts."""
-        return safe_join(self.experiment_tracking / "artifacts", run_id)
+        return inside(self.root, "experiment_tracking", "artifacts", run_id)
 
     def model_version(self, model_id: str, version: int) -> pathlib.Path:
         """Return the folder of a version's artifact."""
-        return safe_join(self.model_registry / "artifacts", f"{model_id}/v{version}")
+        return inside(self.root, "model_registry", "artifacts", model_id, f"v{version}")

@@ -20,6 +20,7 @@ from ops.foundation.errors import LockTimeout
 from ops.foundation.files import atomic_write, safe_join
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
+from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.userfiles import UserFiles, put_table, table_of
 from ops.registry.errors import ArtifactNotFoundError, InvalidValueError, StorageError
 from ops.registry.events import EventType
@@ -81,13 +82,15 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
         if not self.root.is_dir():
             return []
-        found = (p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file())
+        there = (p for p in self.root.rglob("*") if p.is_file() and not p.is_symlink())
+        found = (p.relative_to(self.root) for p in there)
         names = (p.as_posix() for p in found if not any(map(_is_reserved, p.parts)))
         return sorted(name for name in names if name.startswith(prefix))
 
     def place(self, path: str) -> pathlib.Path:
         """Return where *path* is on disk, or refuse it."""
-        place = safe_join(self.root, path)
+        safe_join(self.root, path)  # names that other systems cannot have are refused too
+        place = inside(self.root, path)
         if any(map(_is_reserved, place.relative_to(self.root).parts)):
             raise InvalidValueError(f"{path!r} is a name that the storage uses itself.")
         return place
@@ -100,11 +103,11 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         """Emit an event about several paths at once."""
         self._operations.after(event, data, resource="storage")
 
-    def _writing(self, path: str) -> pathlib.Path:
-        target = super()._writing(path)
+    def _writing(self, path: str) -> tuple[str, pathlib.Path]:
+        path, target = super()._writing(path)
         with self._translated(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        return target
+        return path, target
 
     def _is_there(self, place: pathlib.Path) -> bool:
         return os.path.exists(place)  # noqa: PTH110 - False for names that no file could have too
@@ -136,6 +139,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
 
     def _copy_in(self, source: pathlib.Path, place: pathlib.Path) -> None:
         with self._translated(place):
+            refuse_other_kind(source, place)
             artifacts.copy_in(source, place)
 
     @contextlib.contextmanager
@@ -164,6 +168,16 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"{path!r} cannot be read or written: {error}.") from error
+
+
+def refuse_other_kind(source: pathlib.Path, place: pathlib.Path) -> None:
+    """Refuse to put a file where a folder is, or the other way round: that would delete it."""
+    if place.exists() and place.is_dir() != source.is_dir():
+        kind = "folder" if place.is_dir() else "file"
+        raise StorageError(
+            f"{str(place)!r} is a {kind}, which this would replace with something else.",
+            suggestions=("Delete it first, or choose another path.",),
+        )
 
 
 def _is_reserved(part: str) -> bool:

@@ -15,6 +15,10 @@ which the lock on its folder tells: the kernel releases it. All of 2 to 4, and g
 the storage's lock. Writing a file takes no lock, so what others have put in a place since then stays: the plan
 says which files are the transaction's own.
 
+A plan names paths relative to the storage, and each is checked before it is used (`checked_paths`): a storage that
+was copied or moved after a kill is repaired where it lies now, and one of another person names nothing elsewhere.
+In a copy no file has the identity that the plan noted; there, everything in the planned places is the transaction's.
+
 Others may see some of the new files before the last one is in its place: a transaction is atomic
 against failures, not invisible while it commits. `SafeTransaction` also keeps other transactions of
 that kind, and appends to tables, waiting from its beginning to its end.
@@ -24,21 +28,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import secrets
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ops.foundation.errors import LockTimeout, OpsError
+from ops.foundation.errors import LockTimeout, OpsError, PathEscapesRootError
 from ops.foundation.files import atomic_write, sync_directory
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
-from ops.registry.disk.journal import decode, encode
+from ops.registry.disk.checked_paths import inside
+from ops.registry.disk.journal import decode, encode, writing
+from ops.registry.disk.storage import refuse_other_kind
 from ops.registry.disk.userfiles import put_table
 from ops.registry.errors import StorageError, TransactionError
 from ops.registry.events import EventType
 
 if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator, Mapping
+
     import pandas as pd
 
     from ops.foundation.files import StrPath
@@ -72,9 +80,11 @@ class Transaction:
         if self._is_open:
             raise TransactionError("The transaction has begun already.")
         self._storage.recover()
-        self._alive.acquire()
-        (self._folder / "new").mkdir()
-        (self._folder / "old").mkdir()
+        with writing(self._folder):
+            inside(self._storage.root, FOLDER, self.transaction_id)
+            self._alive.acquire()
+            (self._folder / "new").mkdir()
+            (self._folder / "old").mkdir()
         self._entries = []
         self._is_open = True
         return self
@@ -83,7 +93,7 @@ class Transaction:
         """Write a JSON value when the transaction commits."""
         body = encode(data)
         staged = self._stage(path)
-        with atomic_write(staged, "wb", durable="file") as file:
+        with writing(staged), atomic_write(staged, "wb", durable="file") as file:
             file.write(body)
 
     def write_dataframe(
@@ -92,17 +102,20 @@ class Transaction:
         """Write a table when the transaction commits; "append" adds to it as it is now."""
         table = self._storage.extended(df, path) if mode == "append" else df
         staged = self._stage(path)
-        with atomic_write(staged, "wb", durable="file") as file:
+        with writing(staged), atomic_write(staged, "wb", durable="file") as file:
             put_table(table, file)
 
     def write_artifact(self, source: StrPath, path: str) -> None:
         """Copy a file or folder in when the transaction commits; it is read now."""
-        artifacts.copy_in(source, self._stage(path))
+        staged = self._stage(path)
+        with writing(staged):
+            artifacts.copy_in(source, staged)
 
     def delete(self, path: str) -> None:
         """Delete what is at *path* when the transaction commits."""
         self._require_open()
-        self._entries.append({"path": path, "target": str(self._storage.place(path)), "new": False})
+        self._storage.place(path)
+        self._entries.append({"path": path, "new": False})
 
     def commit(self) -> None:
         """Let everything take effect; if anything fails, nothing does."""
@@ -126,7 +139,7 @@ class Transaction:
         """Go back to how everything was, and end."""
         self._require_open()
         try:
-            undo(self._folder)
+            undo(self._storage.root, self._folder)
         except OSError as error:
             # The folder stays, and with the lock released the next start tries again.
             self._end()
@@ -145,28 +158,31 @@ class Transaction:
 
     def _stage(self, path: str) -> pathlib.Path:
         self._require_open()
-        target = self._storage.place(path)
-        self._storage.announce_write(path)  # the pre-hooks may refuse
+        path = self._storage.announce_write(path)  # the pre-hooks may refuse it, or change it
+        self._storage.place(path)
         number = len(self._entries)
-        self._entries.append({"path": path, "target": str(target), "new": True})
+        self._entries.append({"path": path, "new": True})
         return self._folder / "new" / str(number)
 
     def _apply(self) -> None:
-        for number, entry in enumerate(self._entries):
-            entry["existed"] = os.path.lexists(entry["target"])
+        targets = [self._storage.place(entry["path"]) for entry in self._entries]
+        home = _stamp(self._folder)[0]
+        for number, (entry, target) in enumerate(zip(self._entries, targets, strict=True)):
+            entry["existed"] = os.path.lexists(target)
             if entry["new"]:
-                entry["stamp"] = _stamp(self._folder / "new" / str(number))
+                staged = self._folder / "new" / str(number)
+                refuse_other_kind(staged, target)
+                entry |= {"stamp": _stamp(staged), "home": home}
         for folder in ("new", "."):
             sync_directory(self._folder / folder)
         _write(self._folder / _PLAN, self._entries)
-        for number, entry in enumerate(self._entries):
-            target = pathlib.Path(entry["target"])
+        for number, (entry, target) in enumerate(zip(self._entries, targets, strict=True)):
             if os.path.lexists(target):
                 target.rename(self._folder / "old" / str(number))
             if entry["new"]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (self._folder / "new" / str(number)).rename(target)
-        for parent in {pathlib.Path(e["target"]).parent for e in self._entries}:
+        for parent in {target.parent for target in targets}:
             if parent.is_dir():
                 sync_directory(parent)
         _write(self._folder / _COMMITTED, self.transaction_id)
@@ -174,6 +190,12 @@ class Transaction:
     def _finish(self, event: EventType) -> None:
         clear(self._folder)
         self._end()
+        if event is EventType.TRANSACTION_COMMITTED:
+            for entry in self._entries:  # what a single write or deletion tells
+                if entry["new"]:
+                    self._storage.written(entry["path"])
+                elif entry["existed"]:
+                    self._storage.deleted(entry["path"])
         paths = [entry["path"] for entry in self._entries]
         self._storage.tell(event, {"transaction_id": self.transaction_id, "paths": paths})
 
@@ -208,7 +230,11 @@ class SafeTransaction(Transaction):
 def recover(root: pathlib.Path) -> int:
     """Undo or clear the transactions of processes that are gone; return how many were undone."""
     undone = 0
-    for folder in sorted((root / FOLDER).iterdir()) if (root / FOLDER).is_dir() else ():
+    above = inside(root, FOLDER)
+    for folder in sorted(above.iterdir()) if above.is_dir() else ():
+        if next(_links(folder), None) is not None:
+            logger.error("%s has links, as no transaction has, and is left alone", folder)
+            continue
         lock = FileLock(folder / "lock", timeout=0)
         try:
             lock.acquire()
@@ -218,22 +244,41 @@ def recover(root: pathlib.Path) -> int:
             if (folder / _PLAN).exists() and not (folder / _COMMITTED).exists():
                 undone += 1
                 logger.warning("transaction %s was not finished and is undone", folder.name)
-            undo(folder)
+            undo(root, folder)
             clear(folder)
+        except (PathEscapesRootError, ValueError, KeyError, TypeError) as error:
+            undone -= 1
+            logger.warning(
+                "the plan of %s is not of this package and is left alone: %s", folder, error
+            )
         finally:
             lock.release()
     return undone
 
 
-def undo(folder: pathlib.Path) -> None:
+def _links(folder: pathlib.Path) -> Iterator[str]:
+    """Yield the links at the places in a transaction's folder that are used by name."""
+    for name in ("", "lock", _PLAN, _COMMITTED, "new", "old"):
+        path = f"{folder}/{name}".rstrip("/")
+        if os.path.islink(path):  # noqa: PTH114 - strings
+            yield path
+
+
+def undo(root: pathlib.Path, folder: pathlib.Path) -> None:
     """Go back to before the plan of a transaction, however far it or an earlier undoing came."""
     if (folder / _COMMITTED).exists() or not (folder / _PLAN).exists():
         return
     entries = decode((folder / _PLAN).read_bytes())
+    targets = [
+        _checked(root, entry["path"]) for entry in entries
+    ]  # all of them, before anything is changed
     stamps = [entry.get("stamp") for entry in entries if entry["new"]]
+    was_moved = any(
+        _was_moved(entry, target, folder) for entry, target in zip(entries, targets, strict=True)
+    )
     for number, entry in reversed(list(enumerate(entries))):
-        target, old = pathlib.Path(entry["target"]), folder / "old" / str(number)
-        if not _is_own(target, stamps):
+        target, old = targets[number], folder / "old" / str(number)
+        if not was_moved and not _is_own(target, stamps):
             continue
         if os.path.lexists(old):
             artifacts.remove(target)
@@ -243,6 +288,22 @@ def undo(folder: pathlib.Path) -> None:
             was_published = not os.path.lexists(folder / "new" / str(number))
             if was_published:
                 artifacts.remove(target)
+
+
+def _checked(root: pathlib.Path, path: object) -> pathlib.Path:
+    """Return the place of a path that stands in a plan, or raise `PathEscapesRootError`."""
+    place = inside(root, str(path))
+    first = place.relative_to(root).parts[0]
+    if first in {FOLDER, ".lock"}:
+        raise PathEscapesRootError(f"{path!r:.80} is a place of the storage's own.")
+    return place
+
+
+def _was_moved(entry: Mapping[str, Any], target: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Whether the storage lies elsewhere than it did when the plan was written, by what that noted."""
+    if "target" in entry:  # of an older version: where the file was to be
+        return bool(entry["target"] != str(target))
+    return "home" in entry and bool(entry["home"] != _stamp(folder)[0])
 
 
 def _is_own(target: pathlib.Path, stamps: list[list[int] | None]) -> bool:

@@ -11,7 +11,8 @@ import pathlib
 from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from ops.registry.disk import artifacts
-from ops.registry.disk.journal import decode, encode
+from ops.registry.disk.checked_paths import refuse_links_below
+from ops.registry.disk.journal import decode, encode, writing
 from ops.registry.errors import (
     ArtifactNotFoundError,
     CorruptStoreError,
@@ -20,6 +21,7 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType, HookType
 from ops.registry.operations import Operations
+from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,16 +52,17 @@ class UserFiles(abc.ABC, Generic[Place]):
         """Write *df* as Parquet; "append" adds its rows to those that are there, by column name."""
         if mode not in {"overwrite", "append"}:
             raise InvalidValueError(f"mode={mode!r} is unknown; use 'overwrite' or 'append'.")
-        place = self._writing(path)
+        path, place = self._writing(path)
         if mode == "append":
             self._append(df, place)
         else:
             self._write(place, lambda file: put_table(df, file))
-        self._written(path)
+        self.written(path)
 
     def read_dataframe(self, path: str) -> pd.DataFrame:
         """Return a table."""
-        with self._local(self._reading(path)) as copy:
+        path, place = self._reading(path)
+        with self._local(place) as copy:
             table = table_of(copy, path)
         self._done_reading(path)
         return table
@@ -67,12 +70,14 @@ class UserFiles(abc.ABC, Generic[Place]):
     def write_json(self, data: Any, path: str) -> None:
         """Write any JSON value; NaN and infinities are kept (see `ops.registry.disk.journal`)."""
         body = encode(data)
-        self._write(self._writing(path), lambda file: file.write(body))
-        self._written(path)
+        path, place = self._writing(path)
+        self._write(place, lambda file: file.write(body))
+        self.written(path)
 
     def read_json(self, path: str) -> Any:
         """Return a JSON value; mappings come back as dicts, sequences as lists."""
-        with self._local(self._reading(path)) as copy:
+        path, place = self._reading(path)
+        with self._local(place) as copy:
             if copy.is_dir():
                 raise StorageError(f"{path!r} is a folder.")
             body = copy.read_bytes()
@@ -84,20 +89,35 @@ class UserFiles(abc.ABC, Generic[Place]):
         return value
 
     def write_artifact(self, source: StrPath, path: str) -> None:
-        """Copy a file or folder in, in place of what has this path."""
+        """Copy a file or folder in, in place of what has this path.
+
+        A folder takes the place of a folder and a file that of a file; else it is a `StorageError`.
+        """
         origin = pathlib.Path(source)
         if not origin.exists():
             raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
-        self._copy_in(origin, self._writing(path))
-        self._written(path)
+        path, place = self._writing(path)
+        self._copy_in(origin, place)
+        self.written(path)
 
-    def read_artifact(self, path: str, destination: StrPath) -> pathlib.Path:
-        """Copy a file or folder out to *destination*, or into it if it is a folder; return where."""
-        place = self._reading(path)
+    def read_artifact(
+        self, path: str, destination: StrPath, *, overwrite: bool = False
+    ) -> pathlib.Path:
+        """Copy a file or folder out to *destination*, or into it if it is a folder; return where.
+
+        Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
+        """
+        path, place = self._reading(path)
         target = pathlib.Path(destination).absolute()
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
         with self._local(place) as copy:
-            artifacts.copy_in(copy, target)
+            refuse_links_below(copy)
+            staged, _, digest = artifacts.stage(copy, target.parent)
+            try:
+                with writing(target):
+                    artifacts.deliver(staged, target, digest, overwrite=overwrite)
+            finally:
+                artifacts.remove(staged)
         self._done_reading(path)
         return target
 
@@ -109,10 +129,14 @@ class UserFiles(abc.ABC, Generic[Place]):
         """Delete a file, or a folder with all that is in it; False when there was none."""
         if not self._remove(self.place(path)):
             return False
+        self.deleted(path)
+        return True
+
+    def deleted(self, path: str) -> None:
+        """Tell that what was at *path* was deleted."""
         self._operations.after(
             EventType.STORAGE_DELETED, {"path": path}, resource=f"storage:{path}"
         )
-        return True
 
     @abc.abstractmethod
     def list_paths(self, prefix: str = "") -> list[str]:
@@ -123,9 +147,11 @@ class UserFiles(abc.ABC, Generic[Place]):
         self.list_paths()
         return True
 
-    def announce_write(self, path: str) -> None:
-        """Let the pre-hooks know of a write, and refuse it."""
-        self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": path})
+    def announce_write(self, path: str) -> str:
+        """Let the pre-hooks know of a write, and refuse it; return the path, which they may change."""
+        self.place(path)
+        asked = self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": path})
+        return check_text("path", asked["path"])
 
     # Of each storage
 
@@ -157,12 +183,12 @@ class UserFiles(abc.ABC, Generic[Place]):
 
     # What is told
 
-    def _writing(self, path: str) -> Place:
-        place = self.place(path)
-        self.announce_write(path)
-        return place
+    def _writing(self, path: str) -> tuple[str, Place]:
+        path = self.announce_write(path)
+        return path, self.place(path)
 
-    def _written(self, path: str) -> None:
+    def written(self, path: str) -> None:
+        """Tell that *path* was written: counter, event, audit and post-hooks."""
         self._operations.after(
             EventType.STORAGE_WRITTEN,
             {"path": path},
@@ -170,12 +196,14 @@ class UserFiles(abc.ABC, Generic[Place]):
             resource=f"storage:{path}",
         )
 
-    def _reading(self, path: str) -> Place:
+    def _reading(self, path: str) -> tuple[str, Place]:
+        self.place(path)
+        asked = self._operations.before(HookType.PRE_STORAGE_READ, {"path": path})
+        path = check_text("path", asked["path"])
         place = self.place(path)
-        self._operations.before(HookType.PRE_STORAGE_READ, {"path": path})
         if not self._is_there(place):
             raise ArtifactNotFoundError(f"There is nothing at {path!r} in the storage.")
-        return place
+        return path, place
 
     def _done_reading(self, path: str) -> None:
         self._operations.after(

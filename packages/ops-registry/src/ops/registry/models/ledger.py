@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
+from ops.registry.disk.checked_paths import is_part
 from ops.registry.disk.journal import JournalReader, decode, writing
 from ops.registry.errors import (
     CorruptStoreError,
@@ -22,9 +23,10 @@ from ops.registry.errors import (
     ModelVersionNotFoundError,
 )
 from ops.registry.instants import from_ns
-from ops.registry.models.model import Model
+from ops.registry.models.model import Model, own_copy
 from ops.registry.models.snapshots import Models, load, save
 from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
+from ops.registry.remote.artifacts import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -144,6 +146,7 @@ class Ledger:
     def _fold(self, records: Iterable[Mapping[str, Any]]) -> None:
         for record in records:
             self._since_snapshot += 1
+            check_frame(record)
             if record["v"] > FORMAT:
                 raise CorruptStoreError(
                     f"The registry was written in format {record['v']}; this version of "
@@ -157,6 +160,10 @@ class Ledger:
                     f"The registry's journal changes {record['name']!r}/{record['version']}, of which "
                     f"it has no {error}; {self.torn} of its lines are damaged.",
                     suggestions=("Bring the journal back from a copy.",),
+                ) from error
+            except (TypeError, ValueError, AttributeError) as error:
+                raise CorruptStoreError(
+                    f"The registry's journal has what this package does not write: {error}."
                 ) from error
 
     def model(self, name: str) -> Model:
@@ -176,7 +183,7 @@ class Ledger:
             raise ModelVersionNotFoundError(
                 f"Model {name!r} has no version {number!r}; it has {sorted(model.versions)}."
             ).with_context(resource_type="model_version", resource_id=f"{name}/{number}")
-        return self.with_aliases(model, model.versions[number])
+        return own_copy(self.with_aliases(model, model.versions[number]))
 
     @staticmethod
     def with_aliases(model: Model, version: ModelVersion) -> ModelVersion:
@@ -276,6 +283,28 @@ class Ledger:
             size=record["size"],
             metadata=ModelMetadata(**metadata),
             stage_history=(StageChange(ModelStage.NONE, when),),
+        )
+
+
+def check_frame(record: Any) -> None:
+    """Refuse a frame whose names could lead out of the folder of artifacts: anybody can write one."""
+    if not isinstance(record, dict) or not {"v", "op", "name", "version"} <= record.keys():
+        raise CorruptStoreError(
+            f"The registry's journal has a line that is no frame: {record!r:.80}."
+        )
+    wrong = []
+    if not isinstance(record["name"], str):
+        wrong.append("name")
+    if type(record["version"]) is not int or record["version"] < 0:
+        wrong.append("version")
+    wrong += [key for key in ("model_id", "file") if key in record and not is_part(record[key])]
+    if record.get("uri") is not None and not is_remote(str(record["uri"])):
+        wrong.append("uri")
+    if wrong:
+        told = {key: record[key] for key in wrong}
+        raise CorruptStoreError(
+            f"The registry's journal has a frame that this package never writes: {told!r:.200}.",
+            suggestions=("Use nothing of this store unless you know who wrote it.",),
         )
 
 

@@ -5,10 +5,26 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Self
 
+from ops.registry.plain_values import copied, copied_mapping
+
 if TYPE_CHECKING:
     from ops.registry.records import ModelVersion
 
-__all__ = ["Model"]
+__all__ = ["Model", "own_copy"]
+
+
+def own_copy(version: ModelVersion) -> ModelVersion:
+    """Return a version whose mappings are the caller's: the registry keeps its own in memory."""
+    known = version.metadata
+    metadata = dataclasses.replace(
+        known,
+        hyperparameters=copied_mapping(known.hyperparameters),
+        metrics=dict(known.metrics),
+        tags=dict(known.tags),
+        signature=copied(known.signature),
+        flavor_metadata=copied_mapping(known.flavor_metadata),
+    )
+    return dataclasses.replace(version, metadata=metadata)
 
 
 @dataclasses.dataclass(slots=True)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import temporary_directory
 from ops.foundation.forks import in_children
-from ops.registry.disk.journal import JournalReader, encode
+from ops.registry.disk.checked_paths import refuse_links
+from ops.registry.disk.journal import JournalReader, canonical, decode, encode
 from ops.registry.errors import ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.events import EventType
 from ops.registry.models.flavors import load_artifact
-from ops.registry.models.ledger import Ledger, version_record
+from ops.registry.models.ledger import Ledger, check_frame, version_record
+from ops.registry.models.model import own_copy
 from ops.registry.models.search import select
 from ops.registry.remote.artifacts import RemoteArtifacts, is_remote, name_of
 from ops.registry.validators import check_stage
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelQueries"]
 
+#: What a registry uses by name below its folder.
+_PLACES = (
+    *("models", "models/.lock", "models/journal.log", "artifacts", "metadata"),
+    *("uploads.log", "uploads.log.lock"),
+)
+
 
 class ModelQueries:
     """The models below one folder, to be read; `ModelRegistry` changes them."""
@@ -41,6 +49,7 @@ class ModelQueries:
         self, root: StrPath, operations: Operations, artifact_uri: str | None = None
     ) -> None:
         self.root = pathlib.Path(root).absolute()
+        refuse_links(self.root, *_PLACES)
         self._operations = operations
         self._journal = self.root / "models" / "journal.log"
         self._artifacts = self.root / "artifacts"
@@ -63,9 +72,11 @@ class ModelQueries:
     def get_model_by_stage(self, name: str, stage: ModelStage) -> ModelVersion:
         """Return the newest version of *name* that is in *stage*."""
         stage = check_stage(stage)
-        for version in reversed(self.list_model_versions(name)):
-            if version.stage == stage:
-                return version
+        with self._turn:
+            self._ledger.refresh()
+            for version in reversed(self._versions(self._ledger.model(name))):
+                if version.stage == stage:
+                    return own_copy(version)
         raise ModelVersionNotFoundError(f"Model {name!r} has no version in {stage}.")
 
     def get_model_by_alias(self, name: str, alias: str) -> ModelVersion:
@@ -87,7 +98,7 @@ class ModelQueries:
         """Return the versions of a model, oldest first."""
         with self._turn:
             self._ledger.refresh()
-            return self._versions(self._ledger.model(name))
+            return list(map(own_copy, self._versions(self._ledger.model(name))))
 
     def by_age(self) -> list[str]:
         """Return the names of all models that have a version, the oldest model first."""
@@ -115,16 +126,19 @@ class ModelQueries:
             self._ledger.refresh()  # once: a model that goes meanwhile is there, or not
             models = sorted(self._ledger.models.values(), key=lambda model: model.name)
             found = [v for model in models for v in self._versions(model)]
-        return select(found, filter, order_by, limit)
+        return list(map(own_copy, select(found, filter, order_by, limit)))
 
     def download_artifact(
-        self, name: str, version: int | None, destination: StrPath
+        self, name: str, version: int | None, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
-        """Copy the artifact to *destination*, or into it if it is a folder, and verify it."""
+        """Copy the artifact to *destination*, or into it if it is a folder, and verify it.
+
+        Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
+        """
         found = self.get_model_version(name, version)
         target = pathlib.Path(destination)
         target = target / self._file_name(found) if target.is_dir() else target
-        path = self._fetch(found, target)
+        path = self._fetch(found, target, overwrite=overwrite)
         data = {"name": name, "version": found.version, "path": str(path)}
         self._done(EventType.MODEL_DOWNLOADED, found, data)
         return path
@@ -153,9 +167,13 @@ class ModelQueries:
     def _file_name(self, version: ModelVersion) -> str:
         return name_of(version.artifact_uri)
 
-    def _fetch(self, version: ModelVersion, target: pathlib.Path) -> pathlib.Path:
+    def _fetch(
+        self, version: ModelVersion, target: pathlib.Path, *, overwrite: bool = True
+    ) -> pathlib.Path:
         """Copy the artifact of a version to *target*, verified."""
-        return self._remote.fetch_from(version.artifact_uri, target, version.checksum)
+        return self._remote.fetch_from(
+            version.artifact_uri, target, version.checksum, overwrite=overwrite
+        )
 
     @contextlib.contextmanager
     def _at_hand(self, version: ModelVersion) -> Iterator[pathlib.Path]:
@@ -203,12 +221,24 @@ class ModelQueries:
             found = pathlib.Path(self._view(version.model_id, version.version)).read_bytes()
         except FileNotFoundError:
             return False
-        return found == encode(version_record(version))
+        told = version_record(version)
+        if found == encode(told):
+            return True
+        try:
+            kept = decode(found)
+            place = pathlib.PurePath(str(kept["artifact_uri"]))
+        except (ValueError, KeyError, TypeError):
+            return False
+        # A store that was moved lies elsewhere, and the file says where it lay.
+        moved = self._artifacts.joinpath(*place.parts[-3:])
+        kept["artifact_uri"] = str(moved)
+        return bool(canonical(kept) == canonical(decode(encode(told))))
 
     def _histories(self) -> dict[str, list[dict[str, Any]]]:
         """Return the frames of each model by its name now; a model keeps them when it is renamed."""
         found: dict[str, list[dict[str, Any]]] = {}
         for record in JournalReader(self._journal).poll():
+            check_frame(record)
             found.setdefault(record["name"], []).append(record)
             if record["op"] == "rename":
                 found[record["to"]] = found.pop(record["name"])

@@ -17,6 +17,7 @@ from ops.foundation.ids import generate_short_id
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
+from ops.registry.disk.checked_paths import inside, is_part
 from ops.registry.disk.journal import JournalWriter, encode, writing
 from ops.registry.disk.views import write_view
 from ops.registry.errors import InvalidValueError
@@ -115,6 +116,10 @@ class ModelRegistering(ModelQueries):
         self._remote.clear(uris)
 
     def _register(self, name: str, origin: pathlib.Path, metadata: dict[str, Any]) -> ModelVersion:
+        if not is_part(origin.name):
+            raise InvalidValueError(
+                f"{origin.name!r:.80} is no name for an artifact on every system."
+            )
         if self._remote.address is not None:
             return self._register_remote(name, origin, metadata)
         staged, size, checksum = artifacts.stage(
@@ -205,7 +210,8 @@ class ModelRegistering(ModelQueries):
         self._ledger.advance(place, body)
 
     def _folder(self, model_id: str, version: int) -> pathlib.Path:
-        return self._artifacts / model_id / f"v{version}"
+        """Return where the artifact of a version is; a link on the way there is refused."""
+        return inside(self.root, "artifacts", model_id, f"v{version}")
 
     def _write_view(self, version: ModelVersion) -> None:
         path = self._view(version.model_id, version.version)

@@ -11,6 +11,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.disk import artifacts
+from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import canonical
 from ops.registry.errors import (
     AlreadyExistsError,
@@ -18,6 +19,7 @@ from ops.registry.errors import (
     ModelVersionNotFoundError,
 )
 from ops.registry.events import EventType, HookType
+from ops.registry.models.ledger import check_frame
 from ops.registry.models.registering import ModelRegistering
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_key, check_name, check_stage, check_version
@@ -129,8 +131,8 @@ class ModelRegistry(ModelRegistering):
             gone = self._ledger.version(name, None)
             versions = list(self._ledger.model(name).versions.values())
             self._append("drop", name, gone.version)
-            artifacts.remove(self._artifacts / gone.model_id)
-            artifacts.remove(self.root / "metadata" / gone.model_id)
+            artifacts.remove(inside(self.root, "artifacts", gone.model_id))
+            artifacts.remove(inside(self.root, "metadata", gone.model_id))
         self._discard(versions)
         self._done(EventType.MODEL_DELETED, gone, {"name": name})
 
@@ -186,6 +188,7 @@ class ModelRegistry(ModelRegistering):
         return len(new)
 
     def _adopt_one(self, record: dict[str, Any], origin: pathlib.Path) -> None:
+        check_frame(record)  # of another store, which may be anybody's
         version = record["version"]
         gone: list[ModelVersion] = []
         if record["op"] == "register" and "file" in record:
@@ -208,10 +211,10 @@ class ModelRegistry(ModelRegistering):
 
     def _adopt_artifact(self, record: dict[str, Any], origin: pathlib.Path) -> dict[str, Any]:
         """Bring the artifact of a version here, wherever it is there; return the frame that says so."""
-        stored = pathlib.Path(record["model_id"], f"v{record['version']}", record["file"])
-        there = record.get("uri") or str(origin / stored)
+        stored = (record["model_id"], f"v{record['version']}", record["file"])
+        there = record.get("uri") or str(inside(origin, *stored))
         here = {key: value for key, value in record.items() if key != "uri"}
-        target = self._artifacts / stored
+        target = inside(self.root, "artifacts", *stored)
         try:
             if self._remote.address is None:
                 self._remote.fetch_from(there, target, record["checksum"], self._contents)

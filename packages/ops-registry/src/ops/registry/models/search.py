@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
+from ops.registry.disk.checked_paths import refuse_link
 from ops.registry.disk.journal import encode
 from ops.registry.search import arrays
 from ops.registry.search.filters import Kind, holds, sort_key
@@ -64,6 +65,7 @@ def write_table(path: pathlib.Path, versions: Sequence[ModelVersion]) -> None:
     }
     for key in sorted({k for v in versions for k in v.metadata.metrics}):
         columns[f"metrics.{key}"] = arrays.numbers([v.metadata.metrics.get(key) for v in versions])
+    refuse_link(path)
     with atomic_write(path, "wb", durable="none") as file:
         pq.write_table(pa.table(columns), file)
 

@@ -17,8 +17,10 @@ import zlib
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ops.registry.disk.checked_paths import is_part, is_relative
 from ops.registry.disk.journal import decode, encode, frame, parse
 from ops.registry.disk.views import write_view
+from ops.registry.errors import CorruptStoreError
 from ops.registry.instants import from_ns, to_ns
 from ops.registry.models.model import Model
 from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
@@ -161,6 +163,11 @@ def _plain(version: ModelVersion, folder: str) -> list[Any]:
 
 def _version(told: list[Any], name: str, folder: str) -> ModelVersion:
     model_id, number, stage, created, place, here, checksum, size, metadata, history = told
+    if not is_part(model_id) or type(number) is not int or (here and not is_relative(place)):
+        raise CorruptStoreError(
+            f"The snapshot of the registry has a version at {place!r:.80}, which this package never writes.",
+            suggestions=("ops-registry fsck --repair makes the snapshot again.",),
+        )
     metadata["dependencies"] = tuple(metadata["dependencies"])
     return ModelVersion(
         model_id=model_id,

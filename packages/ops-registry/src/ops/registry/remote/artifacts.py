@@ -15,6 +15,7 @@ import functools
 import importlib.util
 import os
 import pathlib
+import re
 import secrets
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -44,6 +45,8 @@ T = TypeVar("T")
 logger = get_logger("ops.registry")
 
 _SCHEME = "s3://"
+#: What `send` adds to the configured address: owner, token and name.
+_OWN = re.compile(r"(?:runs|models)/[^/]+/[0-9a-f]{16}/[^/]+/?")
 
 
 class Sent(NamedTuple):
@@ -118,13 +121,15 @@ class RemoteArtifacts:
                 raise
             raise StorageError(f"{str(source)!r} cannot be stored: {error}.") from error
 
-    def fetch(self, uri: str, target: pathlib.Path, expected: str) -> pathlib.Path:
+    def fetch(
+        self, uri: str, target: pathlib.Path, expected: str, *, overwrite: bool = True
+    ) -> pathlib.Path:
         """Download an artifact to *target*, which must have the digest *expected*, and return *target*."""
         copy = target.absolute().parent / f".{secrets.token_hex(8)}.tmp"
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
             _compare(uri, self._receive(uri, copy), expected)
-            artifacts.publish(copy, target)
+            artifacts.deliver(copy, target, expected, overwrite=overwrite)
         except OSError as error:
             if isinstance(error, MLOpsException):
                 raise
@@ -139,11 +144,14 @@ class RemoteArtifacts:
         target: pathlib.Path,
         expected: str,
         contents: ContentStore | None = None,
+        *,
+        overwrite: bool = True,
     ) -> pathlib.Path:
         """Do as `fetch` from an address, and copy from a local path, sharing *contents*."""
         if is_remote(place):
-            return self.fetch(place, target, expected)
-        return artifacts.fetch(pathlib.Path(place), target, expected, contents)
+            return self.fetch(place, target, expected, overwrite=overwrite)
+        local = pathlib.Path(place)
+        return artifacts.fetch(local, target, expected, contents, overwrite=overwrite)
 
     def copy_from(self, place: str, owner: str, expected: str) -> Sent:
         """Send for *owner* what is at an address or a local path, and has the digest *expected*."""
@@ -163,6 +171,9 @@ class RemoteArtifacts:
         if not is_remote(uri):
             artifacts.remove(pathlib.Path(uri))
             return
+        if not self._is_own(uri):  # a journal says where, and may be anybody's
+            logger.warning("%s stays: it is not below %s", uri, self.address)
+            return
         try:
             self._remove(uri)
         except MLOpsException:
@@ -171,11 +182,12 @@ class RemoteArtifacts:
     def left_over(self, is_named: Callable[[str], bool], before_seconds: float) -> list[str]:
         """Return what was begun before a time, in seconds since the epoch, and no journal names."""
         # Asked after reading the notes: what was old then and is named by now is seen to be named.
-        return [uri for uri in self._uploads.before(before_seconds) if not is_named(uri)]
+        noted = self._uploads.before(before_seconds)
+        return [uri for uri in noted if self._is_own(uri) and not is_named(uri)]
 
     def clear(self, uris: Collection[str]) -> None:
         """Remove what was left over, with the parts of uploads that nobody completed."""
-        for uri in uris:
+        for uri in filter(self._is_own, uris):
             self._abort_uploads(uri)
             self._remove(uri)
         if uris:
@@ -224,6 +236,12 @@ class RemoteArtifacts:
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("wb") as file:
             return self._s3.get(bucket, key, file)
+
+    def _is_own(self, uri: str) -> bool:
+        """Whether an address is one that `send` makes, below the configured one: nothing else is removed."""
+        if self.address is None or not uri.startswith(f"{self.address}/"):
+            return False
+        return _OWN.fullmatch(uri.removeprefix(f"{self.address}/")) is not None
 
     def _abort_uploads(self, uri: str) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.foundation.locks import FileLock
+from ops.registry.disk.checked_paths import refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, frame, writing
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Uploads:
         """Drop the notes of *uris*, where nothing is any more."""
         with writing(self._path), self._lock:
             kept = [note for note in self._notes() if note["uri"] not in uris]
+            refuse_link(self._path)
             with atomic_write(self._path, "wb") as file:
                 file.write(b"".join(map(frame, kept)))
 

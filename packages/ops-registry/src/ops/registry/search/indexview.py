@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.disk.checked_paths import is_id
 from ops.registry.disk.journal import JournalReader
 from ops.registry.errors import RunNotFoundError
 from ops.registry.records import RunStatus
@@ -129,7 +130,7 @@ class View:
             except FileNotFoundError:  # deleted just now
                 self._key = None
                 return
-            self._unfinished = frozenset(self._base.unfinished())
+            self._unfinished = frozenset(filter(is_id, self._base.unfinished()))
         self._key = key
         self._forget_tail()
 
@@ -145,6 +146,8 @@ class View:
             reader = self._readers[number] = JournalReader(path)
         for record in reader.poll():
             self._snapshot = None
+            if not _names_a_run(record):
+                continue  # not of this package: the journals of runs have what is true
             if "stale" in record:
                 self._stale.add(record["stale"])
                 self._open.add(record["stale"])
@@ -175,6 +178,14 @@ class View:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+def _names_a_run(record: Any) -> bool:
+    if not isinstance(record, dict):
+        return False
+    row = record.get("row")
+    told = row.get("run_id") if isinstance(row, dict) else record.get("stale", record.get("gone"))
+    return is_id(told)
+
+
 def _has_runs(folder: pathlib.Path) -> bool:
     return bool(run_ids(folder))
 
@@ -186,7 +197,8 @@ def run_ids(folder: pathlib.Path) -> list[str]:
         names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
     except FileNotFoundError:
         return []
-    return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+    found = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
+    return [run_id for run_id in found if is_id(run_id)]
 
 
 def segment_numbers(folder: pathlib.Path) -> list[int]:

@@ -34,6 +34,7 @@ from ops.foundation.errors import LockTimeout
 from ops.foundation.files import atomic_write
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
+from ops.registry.disk.checked_paths import refuse_link
 from ops.registry.disk.journal import JournalWriter, frame, writing
 from ops.registry.errors import RunNotFoundError
 from ops.registry.search.indexview import View, run_ids, segment_numbers
@@ -159,6 +160,11 @@ class RunIndex:
         with self._writing:
             self._close_writer()
 
+    def rest(self) -> None:
+        """Close the segment that is open; the next append opens it again."""
+        with self._writing:
+            self._close_writer()
+
     def _append(self, record: dict[str, Any], *, soon: bool = False) -> None:
         data = frame(record)
         with writing(self._segments), self._writing:
@@ -237,6 +243,7 @@ class RunIndex:
         table = merged(base, rows, through, gone)
         # Its segments are deleted afterwards, so where frames are on disk the base must be too.
         durable: Durability = "none" if self._durability == "process" else "full"
+        refuse_link(self.parquet)
         with atomic_write(self.parquet, "wb", durable=durable) as file:
             pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP)
         count: int = table.num_rows

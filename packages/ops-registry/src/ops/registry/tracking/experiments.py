@@ -14,13 +14,15 @@ from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.locks import FileLock
+from ops.foundation.logs import get_logger
+from ops.registry.disk.checked_paths import is_id, refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, encode, writing
 from ops.registry.disk.views import write_view
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError
 from ops.registry.instants import from_ns
 from ops.registry.records import Experiment
 from ops.registry.search import arrays
-from ops.registry.validators import check_name
+from ops.registry.validators import check_id, check_name
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["ExperimentLedger"]
+
+logger = get_logger("ops.registry")
 
 #: As long as MLflow allows.
 _LONGEST_NAME = 500
@@ -112,6 +116,7 @@ class ExperimentLedger:
             for known in self.all():
                 if known.name == experiment.name:
                     return known
+            check_id("an experiment", experiment.experiment_id)
             record = {
                 "id": experiment.experiment_id,
                 "name": experiment.name,
@@ -152,6 +157,9 @@ class ExperimentLedger:
     def _fold(self) -> None:
         for record in self._reader.poll():
             experiment_id = record["id"]
+            if not is_id(experiment_id):  # it names folders, and this package gives no such
+                logger.warning("an experiment called %.80r is refused", experiment_id)
+                continue
             known = self._known.get(experiment_id)
             if "gone" in record:
                 self._known.pop(experiment_id, None)
@@ -191,6 +199,7 @@ class ExperimentLedger:
             "created_at": arrays.instants(created),
             "tags_json": arrays.texts([encode(dict(e.tags)).decode() for e in experiments]),
         }
+        refuse_link(self.folder / "index.parquet")
         with atomic_write(self.folder / "index.parquet", "wb", durable="none") as file:
             pq.write_table(pa.table(columns), file)
         return len(experiments)

@@ -2,6 +2,9 @@
 
 There is no channel between the processes but the journals: each round reads what was appended
 since the last one. A run that has ended, or whose processes are dead, is read once more to its end.
+
+Memory is bounded, whatever the length of a run: a round reads some megabytes at most, and what was handed out is
+not kept, but for how many points of each metric that were.
 """
 
 from __future__ import annotations
@@ -21,19 +24,42 @@ if TYPE_CHECKING:
 __all__ = ["Follower", "follow"]
 
 
+#: How much of a journal a round reads: some ten thousand points.
+MOST_BYTES = 1 << 20
+
+
 class Follower:
-    """What is new in a run each time it is asked."""
+    """What is new in a run each time it is asked; *is_behind* says whether there is more already."""
 
     def __init__(self, reader: RunReader) -> None:
         self._reader = reader
-        self._seen: dict[str, int] = {}
+        self._beginnings = reader.beginnings
+        self._read: dict[str, int] = {}  # points of each metric since reading began
+        self._given: dict[str, int] = {}  # points of each metric that were handed out
+        self.is_behind = False
 
     def poll(self) -> tuple[list[Metric], bool]:
         """Return the points that are new, by time, and whether the run is over."""
         reader = self._reader
         # The status of the round before: what a process logged just before it died is still read.
-        over = bool(reader.state.row) and _is_over(reader)
-        return _new(reader.poll(), self._seen), over
+        over = bool(reader.state.row) and not self.is_behind and _is_over(reader)
+        state = reader.poll()
+        self.is_behind = reader.has_more
+        if reader.beginnings != self._beginnings:  # an error amid reading: all is read again
+            self._beginnings, self._read = reader.beginnings, {}
+        return self._new(state), over and not self.is_behind
+
+    def _new(self, state: RunState) -> list[Metric]:
+        history, state.history = state.history, {}
+        found: list[tuple[int, Metric]] = []
+        for key, points in history.items():
+            known = self._read.get(key, 0)
+            start = max(0, self._given.get(key, 0) - known)
+            for value, step, when in points[start:]:
+                found.append((when, Metric(key, value, step, from_ns(when))))
+            self._read[key] = known + len(points)
+            self._given[key] = max(self._given.get(key, 0), self._read[key])
+        return [metric for _, metric in sorted(found, key=lambda pair: pair[0])]
 
 
 def follow(
@@ -46,19 +72,10 @@ def follow(
         yield from points
         if over:
             return
-        if not _is_over(reader):
+        if not follower.is_behind and not _is_over(reader):
             sleep(interval_seconds)
 
 
 def _is_over(reader: RunReader) -> bool:
     row = with_liveness(reader.state.row, reader.folder)
     return RunStatus(row["status"]) is not RunStatus.RUNNING
-
-
-def _new(state: RunState, seen: dict[str, int]) -> list[Metric]:
-    found: list[tuple[int, Metric]] = []
-    for key, points in state.history.items():
-        for value, step, when in points[seen.get(key, 0) :]:
-            found.append((when, Metric(key, value, step, from_ns(when))))
-        seen[key] = len(points)
-    return [metric for _, metric in sorted(found, key=lambda pair: pair[0])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ops.foundation.files import atomic_write
+from ops.registry.disk.checked_paths import refuse_link
 from ops.registry.search import arrays
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def write_points(
             "time": arrays.instants(times),
         }
     )
+    refuse_link(path)
     with atomic_write(path, "wb", durable="none") as file:
         pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
 

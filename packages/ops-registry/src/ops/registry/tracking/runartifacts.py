@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.foundation.files import temporary_directory
 from ops.registry.disk import artifacts
+from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import encode
 from ops.registry.errors import (
     ArtifactNotFoundError,
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 class RunArtifacts(RunAccess):
     """Keeps files, folders, texts, JSON and figures as artifacts of runs."""
+
+    root: pathlib.Path
 
     def log_artifact(
         self,
@@ -94,17 +97,24 @@ class RunArtifacts(RunAccess):
             source = artifacts.write_figure(folder, figure, artifact_path)
             return self._put(run_id, source, artifact_path, overwrite=overwrite)
 
-    def download_run_artifact(self, run_id: str, path: str, destination: StrPath) -> pathlib.Path:
-        """Copy an artifact to *destination*, or into it if it is a folder, and verify it."""
+    def download_run_artifact(
+        self, run_id: str, path: str, destination: StrPath, *, overwrite: bool = False
+    ) -> pathlib.Path:
+        """Copy an artifact to *destination*, or into it if it is a folder, and verify it.
+
+        Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
+        """
         run = to_run(self._store.row(run_id), self._artifacts)
         found = next((a for a in run.artifacts if a.path == path), None)
         if found is None:
             raise ArtifactNotFoundError(f"Run {run_id!r} has no artifact {path!r}.")
         target = pathlib.Path(destination)
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-        return self._whole(
-            run_id, found, lambda: self._remote.fetch_from(found.uri, target, found.checksum)
-        )
+
+        def fetch() -> pathlib.Path:
+            return self._remote.fetch_from(found.uri, target, found.checksum, overwrite=overwrite)
+
+        return self._whole(run_id, found, fetch)
 
     def verify_artifacts(self, run: Run) -> None:
         """Raise `CorruptStoreError` unless each artifact of a run is what was logged."""
@@ -125,7 +135,7 @@ class RunArtifacts(RunAccess):
         """Bring the artifacts of a run of another store here; return their addresses, if they have any."""
         places: dict[str, list[str]] = {}
         for artifact in run.artifacts:
-            here = self._artifacts / run.run_id / artifact.path
+            here = inside(self.root, "artifacts", run.run_id, artifact.path)
             if self._remote.address is None:
                 if is_remote(artifact.uri):
                     self._remote.fetch(artifact.uri, here, artifact.checksum)
@@ -152,6 +162,7 @@ class RunArtifacts(RunAccess):
     def _put(self, run_id: str, source: StrPath, name: str, *, overwrite: bool) -> Artifact:
         folder = self._folder_of(run_id)
         name = artifacts.name_below(self._artifacts / run_id, name)
+        inside(self.root, "artifacts", run_id, name)
         if self._remote.address is not None:
             return self._send(run_id, pathlib.Path(source), name, overwrite=overwrite)
         staged = artifacts.stage(
@@ -207,8 +218,10 @@ class RunArtifacts(RunAccess):
     def _send(self, run_id: str, source: pathlib.Path, name: str, *, overwrite: bool) -> Artifact:
         with self._names.deciding():
             known = self._names.known(run_id, name)
-        if known and artifacts.same(run_id, known, artifacts.checksum(source), overwrite=overwrite):
-            return known
+        if known:
+            digest = artifacts.checksum(source, stored=False)
+            if artifacts.same(run_id, known, digest, overwrite=overwrite):
+                return known
         sent = self._remote.send(source, f"runs/{run_id}", pathlib.PurePosixPath(name).name)
         kept = Artifact(name, sent.size, sent.checksum, sent.uri)
         with self._names.deciding():
@@ -232,6 +245,7 @@ class RunArtifacts(RunAccess):
         base = self._artifacts / run_id
         waiting = artifacts.waiting_place(base, artifact.path, artifact.checksum)
         if waiting.exists():
+            inside(self.root, "artifacts", run_id, artifact.path)
             with self._names.deciding():
                 if waiting.exists() and artifacts.checksum(waiting) == artifact.checksum:
                     artifacts.place(waiting, base / artifact.path)

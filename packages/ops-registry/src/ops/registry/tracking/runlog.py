@@ -22,11 +22,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
+from ops.registry.disk.checked_paths import is_id, is_relative
 from ops.registry.disk.journal import JournalReader, decode, encode
 from ops.registry.disk.views import write_view
 from ops.registry.errors import CorruptStoreError, RunNotFoundError
 from ops.registry.instants import from_ns
+from ops.registry.plain_values import copied_mapping
 from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
+from ops.registry.remote.artifacts import is_remote
 from ops.registry.tracking.histories import read_points, write_points
 
 if TYPE_CHECKING:
@@ -100,6 +103,8 @@ class RunState:
                     f"ops-registry reads up to {FORMAT}.",
                     suggestions=("Upgrade ops-registry.",),
                 )
+            if not (is_id(record["run"]) and is_id(record["exp"])):
+                raise _RefusedRecordError("a start with ids that this package does not give")
             self.row = _new_row(record)
             for key in record["tags"]:
                 self._times["tags", key] = when
@@ -112,6 +117,8 @@ class RunState:
             kept = self.row.setdefault("extra", {}).setdefault(record["k"], [])
             kept.append(record["x"])
         elif event == "writer" and record["w"] not in self.writers:
+            if not is_id(record["w"]):
+                raise _RefusedRecordError(f"a writer called {record['w']!r:.80}")
             self.writers.append(record["w"])
             self.began[record["w"]] = when
             self.row["owners"].append(record.get("o"))
@@ -159,6 +166,8 @@ class RunState:
 
     def _artifact(self, told: list[Any], when: int) -> None:
         # Path, size, checksum and, where that is not in the store, the address.
+        if not _is_artifact(told):
+            raise _RefusedRecordError(f"an artifact called {told[:1]!r:.120}")
         key = ("artifact", told[0])
         before = self._times.get(key)
         if before is not None:
@@ -179,14 +188,25 @@ class RunState:
 
 
 class RunReader:
-    """Follows the journals of one run: each `poll` reads only what is new."""
+    """Follows the journals of one run: each `poll` reads only what is new.
+
+    With *most_bytes* that is about so much of each journal at most, and `has_more` says whether there is more.
+    """
 
     def __init__(
-        self, folder: pathlib.Path, run_id: str, *, keep_history: bool | int = True
+        self,
+        folder: pathlib.Path,
+        run_id: str,
+        *,
+        keep_history: bool | int = True,
+        most_bytes: int | None = None,
     ) -> None:
         self.folder = folder
         self.run_id = run_id
         self._keep_history = keep_history
+        self._most_bytes = most_bytes
+        #: How often reading began from the start: at first, and after each error.
+        self.beginnings = 0
         self._begin()
 
     def poll(self) -> RunState:
@@ -203,16 +223,26 @@ class RunReader:
         return self.state
 
     def _apply(self, writer: str, record: Mapping[str, Any]) -> None:
-        told = record.get("t")
-        if told is not None:
-            before = self._clocks.get(writer, self.state.began.get(writer, 0))
-            told = self._clocks[writer] = max(told, before)
-        self.state.apply(record, told)
+        try:
+            told = record.get("t")
+            if told is not None:
+                before = self._clocks.get(writer, self.state.began.get(writer, 0))
+                told = self._clocks[writer] = max(told, before)
+            self.state.apply(record, told)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, CorruptStoreError):  # of a newer format
+                raise
+            # A whole line that this package did not write: as good as a torn one.
+            self.refused += 1
+            logger.warning("a record of run %s is refused: %s", self.run_id, error)
 
     def _begin(self) -> None:
         self.state = RunState(keep_history=self._keep_history)
+        self.beginnings += 1
         self._clocks: dict[str, int] = {}
         self._readers: dict[str, JournalReader] = {}
+        #: How many whole lines are not what this package writes.
+        self.refused = 0
 
     def _read_on(self) -> None:
         # The main journal first: it says which others there are.
@@ -221,11 +251,17 @@ class RunReader:
                 self._readers[writer] = JournalReader(
                     journal_path(self.folder, self.run_id, writer)
                 )
-            for record in self._readers[writer].poll():
-                if self.state.row or record.get("e") == "start":
+            for record in self._readers[writer].poll(self._most_bytes):
+                if self._counts(record):
                     self._apply(writer, record)
             if not self.state.row:
                 raise RunNotFoundError(f"Run {self.run_id!r} has no readable start.")
+
+    def _counts(self, record: Any) -> bool:
+        """Whether a record is about this run: nothing before its start is, and no start of another one."""
+        if isinstance(record, dict) and record.get("e") == "start":
+            return bool(record.get("run") == self.run_id)
+        return bool(self.state.row)
 
     def advance(self, path: str, place: tuple[int, int], records: Iterable[Any]) -> None:
         """Fold in *records* that this process has appended to a journal, *place* being where.
@@ -247,6 +283,11 @@ class RunReader:
     def torn(self) -> int:
         """How many lines were damaged."""
         return sum(reader.torn for reader in self._readers.values())
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a journal had more than the last poll was to read."""
+        return any(reader.has_more for reader in self._readers.values())
 
     @property
     def through(self) -> dict[str, int]:
@@ -307,6 +348,8 @@ def _current_view(folder: pathlib.Path, run_id: str) -> dict[str, Any] | None:
         view: dict[str, Any] = decode((folder / f"{run_id}.json").read_bytes())
         if view["format"] != FORMAT or not isinstance(view["parquet"], bool):
             return None
+        if view["row"]["run_id"] != run_id or not all(map(is_id, view["through"])):
+            return None
         for writer, size in view["through"].items():
             if os.stat(journal_path(folder, run_id, writer)).st_size != size:  # noqa: PTH116 - strings
                 return None
@@ -325,7 +368,15 @@ def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
 
 
 def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
-    """Return a row as the public record; *artifacts* is the folder of all runs' artifacts."""
+    """Return a row as the public record; *artifacts* is the folder of all runs' artifacts.
+
+    An artifact whose name would lead out of that folder is left out.
+    """
+    if not is_id(row["run_id"]):
+        raise CorruptStoreError(
+            f"{row['run_id']!r:.80} is no id of a run: the index is damaged.",
+            suggestions=("Rebuild it from the journals: ops-registry fsck --repair.",),
+        )
     folder = artifacts / row["run_id"]
     return Run(
         run_id=row["run_id"],
@@ -336,12 +387,21 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
         end_time=None if row["end"] is None else from_ns(row["end"]),
         parent_run_id=row["parent"],
         error=row["error"],
-        parameters=dict(row["params"]),
+        parameters=copied_mapping(row["params"]),
         metrics={k: s[0] for k, s in row["metrics"].items()},
-        metric_summaries=_Summaries(dict(row["metrics"])),
+        metric_summaries=_Summaries({k: tuple(s) for k, s in row["metrics"].items()}),
         tags=dict(row["tags"]),
-        artifacts=tuple(to_artifact(one, folder) for one in row["artifacts"]),
+        artifacts=tuple(to_artifact(one, folder) for one in row["artifacts"] if _is_artifact(one)),
     )
+
+
+def _is_artifact(told: Sequence[Any]) -> bool:
+    """Whether a name and an address are such as this package writes: below the run, or in a bucket."""
+    return is_relative(told[0]) and (len(told) == 3 or (len(told) == 4 and is_remote(str(told[3]))))
+
+
+class _RefusedRecordError(ValueError):
+    """A record says what this package never writes."""
 
 
 def to_artifact(told: Sequence[Any], folder: pathlib.Path) -> Artifact:
@@ -358,7 +418,7 @@ class _Summaries(Mapping[str, MetricSummary]):
 
     __slots__ = ("_found",)
 
-    def __init__(self, found: dict[str, list[Any]]) -> None:
+    def __init__(self, found: dict[str, tuple[Any, ...]]) -> None:
         self._found = found
 
     def __getitem__(self, key: str) -> MetricSummary:

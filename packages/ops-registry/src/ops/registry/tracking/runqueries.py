@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ops.registry.search.runsearch import Query, to_table
-from ops.registry.tracking.following import Follower, follow
+from ops.registry.tracking.following import MOST_BYTES, Follower, follow
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.tracking.runlog import RunReader, metric_history, to_run
 
@@ -43,14 +43,15 @@ class RunQueries(RunAccess):
 
         It starts with those that are there. A run whose processes have died (STALE) is over too.
         """
-        return follow(self._reader(run_id), interval_seconds, sleep)
+        return follow(self._follow_reader(run_id), interval_seconds, sleep)
 
     def follower(self, run_id: str) -> Follower:
         """Return what says, whenever it is asked, which points of a run are new: for event loops."""
-        return Follower(self._reader(run_id))
+        return Follower(self._follow_reader(run_id))
 
-    def _reader(self, run_id: str) -> RunReader:
-        return RunReader(self._store.folder(self._store.home(run_id)), run_id)
+    def _follow_reader(self, run_id: str) -> RunReader:
+        folder = self._store.folder(self._store.home(run_id))
+        return RunReader(folder, run_id, most_bytes=MOST_BYTES)
 
     def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
         """Return the runs of an experiment, oldest first."""

@@ -1,10 +1,12 @@
 """Where the runs of one tracker are on disk, and which journal this process appends to for which.
 
-Who logged to a run and whether they still live is `liveness`.
+Who logged to a run and whether they still live is `liveness`. A process may log to any number of runs and keeps
+few files open: journals and indexes that were not used for the longest time are closed, and opened again when needed.
 """
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import re
@@ -14,12 +16,14 @@ import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation.forks import in_children
+from ops.registry.disk.checked_paths import inside, refuse_links
 from ops.registry.disk.journal import JournalWriter, encode, framed, writing
 from ops.registry.errors import RunNotFoundError, StorageError
-from ops.registry.records import RunStatus
+from ops.registry.records import Run, RunStatus
 from ops.registry.search.runindex import RunIndex
 from ops.registry.tracking.liveness import Heart, owner, with_liveness
 from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, load_state
+from ops.registry.validators import check_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["CachedRun", "RunStore"]
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+#: How many journals of runs, and how many indexes of experiments, one process keeps open.
+MOST_JOURNALS, MOST_INDEXES = 64, 64
 
 
 class _Writer:
@@ -48,6 +54,7 @@ class _Writer:
         "main_size",
         "process",
         "reader",
+        "used",
     )
 
     def __init__(
@@ -66,6 +73,7 @@ class _Writer:
         self.reader = reader
         self.looking = threading.Lock()
         self.main_size = -1
+        self.used = True  # since it was last considered for closing
 
 
 class RunStore:
@@ -86,9 +94,11 @@ class RunStore:
         self.durability = durability
         self._experiments = experiments
         self._cache = cache
-        self._indexes: dict[str, RunIndex] = {}
+        self._indexes: dict[str, RunIndex] = {}  # those used last come last
         self._writers: dict[str, _Writer] = {}
+        self._opened: collections.OrderedDict[str, _Writer] = collections.OrderedDict()
         self._homes: dict[str, str] = {}
+        self._checked: set[str] = set()
         self._lock = threading.RLock()
         in_children(self, RunStore.begin_in_child)
 
@@ -96,16 +106,25 @@ class RunStore:
         """Begin anew in a forked child, where nobody lets go of a lock that another thread had."""
         self._lock = threading.RLock()
         self._indexes = {}
+        self._opened = collections.OrderedDict()
 
     def folder(self, experiment_id: str) -> pathlib.Path:
-        """Return where the runs of an experiment are."""
-        return self.root / "runs" / experiment_id
+        """Return where the runs of an experiment are; links on the way there are refused, once."""
+        folder = self.root / "runs" / experiment_id
+        if experiment_id not in self._checked:
+            refuse_links(
+                inside(self.root, "runs", experiment_id), "index", "index/.lock", "index/.compact"
+            )
+            self._checked.add(experiment_id)
+        return folder
 
     def home(self, run_id: str) -> str:
         """Return the experiment of a run: one `stat` per experiment, once."""
         home = self._homes.get(run_id)
         if home is not None:
             return home
+        if isinstance(run_id, Run):
+            check_run_id(run_id)
         if _ID.fullmatch(str(run_id)):
             for experiment in self._experiments.all():
                 path = journal_path(self.folder(experiment.experiment_id), run_id, MAIN)
@@ -117,10 +136,13 @@ class RunStore:
     def index(self, experiment_id: str) -> RunIndex:
         """Return the index of an experiment's runs."""
         with self._lock:
-            index = self._indexes.get(experiment_id)
+            index = self._indexes.pop(experiment_id, None)
             if index is None:
                 index = RunIndex(self.folder(experiment_id), durability=self.durability)
-                self._indexes[experiment_id] = index
+                while len(self._indexes) >= MOST_INDEXES:
+                    # A thread that uses it still goes on: to an index it is one more process.
+                    self._indexes.pop(next(iter(self._indexes))).rest()
+            self._indexes[experiment_id] = index
             return index
 
     def known_index(self, experiment_id: str) -> RunIndex:
@@ -153,7 +175,8 @@ class RunStore:
     def started(self, run_id: str, experiment_id: str, journal: JournalWriter) -> None:
         """Take over the main journal of a run that this process has started."""
         with self._lock:
-            self._writers[run_id] = _Writer(experiment_id, journal)
+            writer = self._writers[run_id] = _Writer(experiment_id, journal)
+            self._note_open(run_id, writer)
             self._homes[run_id] = experiment_id
         self.heart.start()
 
@@ -170,12 +193,15 @@ class RunStore:
         writer = self._writers.get(run_id)
         if writer is None or writer.process != os.getpid():
             writer = self._writer(run_id)
+        writer.used = True
         try:
             place = writer.journal.append_frames(data)
         except StorageError:
             if not writer.journal.is_closed:
                 raise
-            return self.append_frames(run_id, data)  # another thread has ended the run meanwhile
+            # Another thread has ended the run meanwhile, or it was closed in favour of others.
+            self._reopen(run_id, writer)
+            return self.append_frames(run_id, data)
         if writer.reader is not None:
             self._look_for_the_end(run_id, writer, writer.reader)
         if writer.ended:
@@ -207,6 +233,7 @@ class RunStore:
         """Close this process's journal of a run."""
         with self._lock:
             writer = self._writers.pop(run_id, None)
+            self._opened.pop(run_id, None)
         if writer is not None:
             writer.journal.close()
 
@@ -249,12 +276,40 @@ class RunStore:
                 main.append({"e": "writer", "w": name, "o": owner(), "t": now})
             journal = JournalWriter(journal_path(folder, run_id, name), durability=self.durability)
             writer = self._writers[run_id] = _Writer(home, journal, main=path, reader=reader)
+            self._note_open(run_id, writer)
             self.heart.start()
             return writer
 
+    def _note_open(self, run_id: str, writer: _Writer) -> None:
+        """Note a journal that was opened; with too many, close one that was not used lately."""
+        self._opened[run_id] = writer
+        self._opened.move_to_end(run_id)
+        while len(self._opened) > MOST_JOURNALS:
+            oldest, known = self._opened.popitem(last=False)
+            if known.used:
+                known.used = False
+                self._opened[oldest] = known  # once more round
+                continue
+            if known.ended:  # nothing more is expected, and no heartbeat is needed
+                self._writers.pop(oldest, None)
+            known.journal.close()
+
+    def _reopen(self, run_id: str, writer: _Writer) -> None:
+        """Open the journal of a run again that is still written to."""
+        with self._lock:
+            if self._writers.get(run_id) is not writer or not writer.journal.is_closed:
+                return
+            path = writer.journal.path
+            if not pathlib.Path(path).exists():
+                self._writers.pop(run_id)
+                raise RunNotFoundError(f"Run {run_id!r} was erased.")
+            writer.journal = JournalWriter(path, durability=self.durability)
+            self._note_open(run_id, writer)
+
     def _open_journals(self) -> list[str]:
         with self._lock:
-            return [w.journal.path for w in self._writers.values() if w.process == os.getpid()]
+            own = [w for w in self._writers.values() if w.process == os.getpid() and not w.ended]
+            return [writer.journal.path for writer in own]
 
     @staticmethod
     def _look_for_the_end(run_id: str, writer: _Writer, reader: RunReader) -> None:

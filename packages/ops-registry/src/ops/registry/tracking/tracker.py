@@ -9,16 +9,19 @@ searching, comparing and compacting, never by logging.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.logs import get_logger
+from ops.registry.disk.checked_paths import inside, refuse_links
 from ops.registry.disk.journal import DURABILITIES, JournalWriter, frame
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
 from ops.registry.events import EventType, HookType
 from ops.registry.operations import Operations
+from ops.registry.plain_values import copied
 from ops.registry.records import RunStatus
 from ops.registry.remote.artifacts import RemoteArtifacts
 from ops.registry.tracking.experiments import ExperimentLedger
@@ -51,6 +54,12 @@ __all__ = ["ExperimentTracker"]
 
 logger = get_logger("ops.registry")
 
+#: What a tracker uses by name below its folder.
+_PLACES = (
+    *("runs", "artifacts", "artifacts.lock", "uploads.log", "uploads.log.lock"),
+    *("experiments", "experiments/.lock", "experiments/journal.log"),
+)
+
 
 class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     """Experiments and runs below one folder; threads and processes may share the folder.
@@ -78,6 +87,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
                 f"durability={durability!r} is unknown; use one of {list(DURABILITIES)}."
             )
         self.root = pathlib.Path(root).absolute()
+        refuse_links(self.root, *_PLACES)
         self._durability = durability
         self._experiments = ExperimentLedger(self.root / "experiments", durability=durability)
         store = RunStore(
@@ -105,30 +115,30 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self._operations.after(
             EventType.EXPERIMENT_CREATED, data, resource=f"experiment:{made.experiment_id}"
         )
-        return made
+        return _own(made)
 
     def get_or_create_experiment(
         self, name: str, description: str = "", tags: Mapping[str, str] | None = None
     ) -> Experiment:
         """Return the experiment *name*, created now if need be, also when others try the same."""
         try:
-            return self._experiments.named(name)
+            return _own(self._experiments.named(name))
         except ExperimentNotFoundError:
             with contextlib.suppress(AlreadyExistsError):
                 return self.create_experiment(name, description, tags)
-            return self._experiments.named(name)
+            return _own(self._experiments.named(name))
 
     def get_experiment(self, experiment_id: str) -> Experiment:
         """Return an experiment by its id."""
-        return self._experiments.get(experiment_id)
+        return _own(self._experiments.get(experiment_id))
 
     def get_experiment_by_name(self, name: str) -> Experiment:
         """Return an experiment by its name."""
-        return self._experiments.named(name)
+        return _own(self._experiments.named(name))
 
     def list_experiments(self) -> list[Experiment]:
         """Return all experiments, oldest first."""
-        return self._experiments.all()
+        return list(map(_own, self._experiments.all()))
 
     # The life of a run
 
@@ -141,7 +151,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         parameters: Mapping[str, Any] | None = None,
     ) -> Run:
         """Start a run, which others see at once; end it with `end_run`, or use `run_context`."""
-        self.get_experiment(experiment_id)
+        self._experiments.get(experiment_id)
         if parent_run_id is not None:
             self._store.home(parent_run_id)
         asked: dict[str, Any] = {
@@ -230,7 +240,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
 
     def adopt_experiment(self, experiment: Experiment) -> Experiment:
         """Return the experiment of that name, which is *experiment* itself if it is new here."""
-        return self._experiments.adopt(experiment)
+        return _own(self._experiments.adopt(experiment))
 
     def expect_run(self, experiment_id: str, run_id: str) -> None:
         """Let the journals of a run that is here have the last word: `adopt_run` comes when they are replaced."""
@@ -249,7 +259,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
 
     def artifact_folder(self, run_id: str) -> pathlib.Path:
         """Return where the artifacts of a run are."""
-        return self._artifacts / check_run_id(run_id)
+        return inside(self.root, "artifacts", check_run_id(run_id))
 
     def compact(self) -> int:
         """Fold the journals of all indexes into Parquet and return the number of runs."""
@@ -262,7 +272,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
 
     def index_rows(self, experiment_id: str) -> list[dict[str, Any]]:
         """Return what the index says of an experiment's runs, for `fsck`."""
-        return self._store.index(experiment_id).rows()
+        return [copied(row) for row in self._store.index(experiment_id).rows()]
 
     def rebuild(self) -> int:
         """Make all indexes again from the runs' journals and return the number of runs."""
@@ -314,3 +324,8 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             raise
         self._store.started(run_id, experiment_id, journal)
         return state.row
+
+
+def _own(experiment: Experiment) -> Experiment:
+    """Return an experiment whose tags are the caller's."""
+    return dataclasses.replace(experiment, tags=dict(experiment.tags))

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
 from ops.foundation.files import safe_join
+from ops.registry.disk.checked_paths import inside, refuse_links_below
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -36,7 +37,9 @@ def download(tracker: ExperimentTracker, run: Run, asked: str, *, is_local: bool
 
     Raises HTTPException (404), PathEscapesRootError, and what fetching raises.
     """
-    path = safe_join(tracker.artifact_folder(run.run_id), asked) if is_local else None
+    path = inside(tracker.artifact_folder(run.run_id), asked) if is_local else None
+    if path is not None:
+        refuse_links_below(path)
     if path is not None and path.is_file():
         return _sent(path)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ops-registry-ui-"))

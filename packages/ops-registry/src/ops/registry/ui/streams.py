@@ -37,7 +37,7 @@ async def live_points(
 ) -> AsyncIterator[str]:
     """Yield the events of a run until it is over, or erased.
 
-    The first one has all points so far, without *history* the latest of each metric.
+    The first ones have all points so far, some ten thousand each; without *history* the latest of each metric.
     """
     follower = await run_in_threadpool(tracker.follower, run_id)
     quiet = 0
@@ -49,12 +49,14 @@ async def live_points(
             points, over, status = [], True, "ERASED"
         if points:
             shown = points if history else {point.key: point for point in points}.values()
-            history = True
+            history = history or not follower.is_behind
             yield f"data: {json.dumps(list(map(_shown, shown)), allow_nan=False)}\n\n"
             quiet = 0
         if over:
             yield f"event: end\ndata: {json.dumps(status)}\n\n"
             return
+        if follower.is_behind:
+            continue
         quiet += 1
         if quiet % _QUIET_ROUNDS == 0:
             yield ": nothing new\n\n"
