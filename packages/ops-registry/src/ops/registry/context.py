@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ops.foundation.files import StrPath
-    from ops.observe.audit import AuditLogger
     from ops.observe.health import HealthMonitor
     from ops.registry.disk.storage import LocalStorageBackend
     from ops.registry.models.registry import ModelRegistry
@@ -62,7 +61,7 @@ class MLOpsContext:
         self.config = dataclasses.replace(self.config, storage_path=absolute)
         self.paths = paths_of(self.config)
         self.path = self.paths.root
-        self.operations = operations or Operations(audit=self._audit())
+        self.operations = operations or self._wiring()
         # The local backend's types, so that users see all of its methods; others promise protocols.
         parts: tuple[Any, ...] = (
             ExperimentTrackerFactory.create(self.config, self.operations),
@@ -137,12 +136,17 @@ class MLOpsContext:
     def __exit__(self, *exc: object) -> None:
         self.cleanup()
 
-    def _audit(self) -> AuditLogger | None:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as the configuration, from which that makes its own context."""
+        return type(self), (self.config,)
+
+    def _wiring(self) -> Operations:
         if not self.config.audit:
-            return None
+            return Operations()
         from ops.observe.audit import AuditLogger
 
-        return AuditLogger(self.paths.audit_log)
+        path = str(self.paths.audit_log)
+        return Operations(audit=AuditLogger(path), audit_path=path)
 
 
 _lock, _making = threading.Lock(), threading.Lock()

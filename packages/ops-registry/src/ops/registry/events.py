@@ -19,6 +19,7 @@ class EventType(StrEnum):
     RUN_ENDED = "run_ended"
     RUN_COMPLETED = "run_completed"
     RUN_FAILED = "run_failed"
+    RUN_CANCELLED = "run_cancelled"
     METRIC_LOGGED = "metric_logged"
     PARAMETER_LOGGED = "parameter_logged"
     TAG_SET = "tag_set"

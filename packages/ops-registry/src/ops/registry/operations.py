@@ -7,14 +7,18 @@ done and acknowledged: post-hooks and listeners that fail are logged, never undo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
 from ops.observe.events import get_event_emitter
 from ops.observe.hooks import get_hooks_manager
+from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ops.observe.audit import AuditLogger
     from ops.observe.events import EventEmitterProtocol
     from ops.observe.hooks import HooksManager
@@ -32,7 +36,8 @@ _COUNTERS = {event: f"ops_registry_{event}" for event in EventType}
 class Operations:
     """The emitter, hooks, metrics collector and audit log that one context uses.
 
-    What is not given is the one the process shares; without *audit* nothing is audited.
+    What is not given is the one the process shares; without *audit* nothing is audited. *audit_path* is the file
+    of *audit*, which another process opens too when this is sent there (pickle).
     """
 
     def __init__(
@@ -42,11 +47,17 @@ class Operations:
         hooks: HooksManager | None = None,
         metrics: MetricsCollector | None = None,
         audit: AuditLogger | None = None,
+        audit_path: str | None = None,
     ) -> None:
         self.emitter = get_event_emitter() if emitter is None else emitter
         self.hooks = get_hooks_manager() if hooks is None else hooks
         self._metrics = metrics
         self.audit = audit
+        self.audit_path = audit_path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Arrive in another process with what that shares; hooks and subscribers are functions of this one."""
+        return _arrived, (None if self.audit is None else self.audit_path,)
 
     @property
     def metrics(self) -> MetricsCollector:
@@ -57,16 +68,41 @@ class Operations:
             self._metrics = get_metrics_collector()
         return self._metrics
 
-    def before(self, hook: HookType, data: dict[str, Any]) -> dict[str, Any]:
-        """Return *data* as the pre-hooks leave it; what one of them raises is the veto."""
-        changed: dict[str, Any] = self.hooks.execute(hook, data)
-        return changed
+    def before(
+        self, hook: HookType, data: dict[str, Any], *, fixed: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return *data* as the pre-hooks leave it; what one of them raises is the veto.
 
-    def before_each(self, hook: HookType, many: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        What comes back is what is done and reported: the caller uses it and nothing else. A hook that leaves a
+        key out has not changed it. *fixed* keys say what the operation is about.
+
+        Raises:
+            InvalidValueError: a hook returned no mapping, or changed a fixed key.
+        """
+        if not self.hooks.hook_count(hook):
+            return data
+        before = dict(data)
+        changed = self.hooks.execute(hook, data)
+        if not isinstance(changed, Mapping):
+            raise InvalidValueError(
+                f"A hook of {hook} returned {changed!r:.80}; it must be a mapping or nothing."
+            )
+        found = {**before, **changed}
+        for key in fixed:
+            if found[key] != before[key]:
+                raise InvalidValueError(
+                    f"A hook of {hook} changed {key!r} from {before[key]!r:.80} to {found[key]!r:.80}, "
+                    "which it may not: refuse the operation by raising instead."
+                )
+        return found
+
+    def before_each(
+        self, hook: HookType, many: list[dict[str, Any]], *, fixed: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
         """Do as `before` for each of *many*."""
         if not self.hooks.hook_count(hook):
             return many
-        return [self.before(hook, data) for data in many]
+        return [self.before(hook, data, fixed=fixed) for data in many]
 
     def after_each(self, event: EventType, many: list[dict[str, Any]], *, hook: HookType) -> None:
         """Do as `after`, without audit, for each of *many*."""
@@ -96,3 +132,12 @@ class Operations:
                 logger.exception("%s of %s could not be audited", event.value, resource)
         if hook is not None:
             self.hooks.execute(hook, data, on_error="log")
+
+
+def _arrived(audit_path: str | None) -> Operations:
+    """Return the wiring of this process, with the audit log that the other one had."""
+    if audit_path is None:
+        return Operations()
+    from ops.observe.audit import AuditLogger
+
+    return Operations(audit=AuditLogger(audit_path), audit_path=audit_path)

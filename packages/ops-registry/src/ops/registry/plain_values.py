@@ -1,4 +1,9 @@
-"""Values as JSON has them: copies of what the store keeps in memory.
+"""Values as JSON has them: what parameters become, and copies of what the store keeps in memory.
+
+Parameters are any JSON value, and what has a usual text form: an `enum.Enum` is its value, dates and times are ISO
+texts, `decimal.Decimal`, `uuid.UUID` and paths are texts, NumPy scalars and arrays are numbers and lists. Estimators,
+functions and classes, which stand in ``pipeline.get_params()``, are kept as ``repr:`` and their repr, so that nobody
+takes that text for a value. Everything else is refused, with the key it has.
 
 What is returned is the caller's own. A caller that changes a dictionary it was given must not change what others
 read, so every mapping that leaves the store is copied, with all that is in it.
@@ -6,12 +11,87 @@ read, so every mapping that leaves the store is copied, with all that is in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import datetime as dt
+import decimal
+import enum
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from ops.registry.errors import InvalidValueError
+from ops.registry.validators import check_key, check_mapping
 
-__all__ = ["copied", "copied_mapping"]
+__all__ = ["copied", "copied_mapping", "plain_parameters"]
+
+#: How much of a repr is kept.
+_LONGEST_REPR = 1000
+_REPR_MARK = "repr:"
+_TEXTS = (decimal.Decimal, uuid.UUID)
+_TIMES = (dt.date, dt.time)  # a datetime is a date
+
+
+def plain_parameters(what: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return parameters as JSON has them, or refuse the one that cannot be kept, by its key.
+
+    Raises:
+        InvalidValueError: a key is no key, or a value has no form that is kept.
+    """
+    found = {}
+    for key, value in check_mapping(what, values).items():
+        try:
+            found[check_key(key)] = _plain(key, value)
+        except RecursionError:
+            raise InvalidValueError(f"Parameter {key!r:.80} contains itself.") from None
+    return found
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return one value, which is at *key*, as JSON has it."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, Mapping):
+        return {_name(key, k): _plain(f"{key}.{k}", v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(f"{key}[{i}]", v) for i, v in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return [_plain(key, v) for v in sorted(value, key=repr)]
+    return _in_its_form(key, value)
+
+
+def _in_its_form(key: str, value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return _plain(key, value.value)
+    if isinstance(value, _TIMES):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, _TEXTS):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    is_estimator = hasattr(value, "get_params")
+    if hasattr(value, "tolist") and not is_estimator:
+        return _plain(key, value.tolist())
+    if is_estimator or callable(value):
+        # The repr of a function has its address, which says nothing to another process.
+        name = getattr(value, "__qualname__", None)
+        text = repr(value) if name is None else f"{value.__module__}.{name}"
+        return _REPR_MARK + text[:_LONGEST_REPR]
+    raise InvalidValueError(
+        f"Parameter {key!r:.120} cannot be kept: {type(value).__name__} is no JSON value: {value!r:.100}.",
+        suggestions=("Log str(value) or repr(value) where the text is enough.",),
+    )
+
+
+def _name(key: str, name: Any) -> str:
+    if isinstance(name, str):
+        return name
+    if name is None or isinstance(name, bool):  # as in JSON
+        return {None: "null", True: "true", False: "false"}[name]
+    if isinstance(name, (int, float)):
+        return str(name)
+    raise InvalidValueError(f"Parameter {key!r:.120} has a key that is no text: {name!r:.80}.")
 
 
 def copied(value: Any) -> Any:

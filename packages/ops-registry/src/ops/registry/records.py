@@ -126,7 +126,9 @@ class Run:
     @property
     def duration_seconds(self) -> float | None:
         """How long it ran; None while it runs."""
-        return None if self.end_time is None else (self.end_time - self.start_time).total_seconds()
+        if self.end_time is None:
+            return None
+        return max(0.0, (self.end_time - self.start_time).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from ops.registry.records import ModelStage
 from ops.registry.validators import check_name, check_stage, check_version
 
 if TYPE_CHECKING:
+    import functools
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ops.registry.databricks.volumes import Stored
@@ -52,6 +53,13 @@ class DatabricksModelRegistry(ModelRegistry):
     """Models in the tables of a schema and its volume; threads and processes may share them."""
 
     root: VolumePath  # type: ignore[assignment]  # a place in the volume, with / and exists()
+    made_again: functools.partial[Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as the configuration; see `ops.registry.databricks.parts.sent`."""
+        from ops.registry.databricks.parts import sent
+
+        return sent(self, self.made_again)
 
     def __init__(
         self,
@@ -77,9 +85,7 @@ class DatabricksModelRegistry(ModelRegistry):
             self._ledger.refresh()
             number = self._holder_before(name, stage)
         # The hooks once, with what is known now; the frame is decided anew at every attempt.
-        self._operations.before(
-            HookType.PRE_MODEL_PROMOTE, {"name": name, "version": number, "stage": str(stage)}
-        )
+        self._asked_to_promote(name, number, stage, is_rollback=True)
 
         def decide(_: Model | None) -> Mapping[str, Any]:
             return self._entering(name, self._holder_before(name, stage), stage) | {
@@ -97,9 +103,7 @@ class DatabricksModelRegistry(ModelRegistry):
         archive_existing: bool,
         **_: Any,
     ) -> ModelVersion:
-        self._operations.before(
-            HookType.PRE_MODEL_PROMOTE, {"name": name, "version": version, "stage": str(stage)}
-        )
+        version, stage = self._asked_to_promote(name, version, stage, is_rollback=False)
 
         def decide(_: Model | None) -> Mapping[str, Any]:
             return self._entering(name, version, stage, archives=archive_existing)

@@ -5,9 +5,10 @@ Nothing is contacted here: missing credentials are said at once, all else at the
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ops.registry.databricks.access import WarehouseAccess
 from ops.registry.databricks.models import DatabricksModelRegistry
@@ -30,7 +31,7 @@ _turn = threading.Lock()
 
 def make_tracker(config: MLOpsConfig, operations: Operations) -> DatabricksExperimentTracker:
     """Return the tracker of a context."""
-    return DatabricksExperimentTracker(
+    made = DatabricksExperimentTracker(
         _warehouse(config, config.tracking, operations),
         paths_of(config, config.tracking).experiment_tracking,
         operations=operations,
@@ -38,20 +39,39 @@ def make_tracker(config: MLOpsConfig, operations: Operations) -> DatabricksExper
         catalog_tags=config.catalog_tags,
         heartbeat_seconds=config.heartbeat_seconds,
     )
+    made.made_again = functools.partial(make_tracker, config, operations)
+    return made
 
 
 def make_registry(config: MLOpsConfig, operations: Operations) -> DatabricksModelRegistry:
     """Return the model registry of a context."""
-    return DatabricksModelRegistry(
+    made = DatabricksModelRegistry(
         _warehouse(config, config.model_registry, operations),
         operations=operations,
         catalog_tags=config.catalog_tags,
     )
+    made.made_again = functools.partial(make_registry, config, operations)
+    return made
 
 
 def make_storage(config: MLOpsConfig, operations: Operations) -> DatabricksStorageBackend:
     """Return the storage of a context."""
-    return DatabricksStorageBackend(_warehouse(config, None, operations), operations=operations)
+    made = DatabricksStorageBackend(_warehouse(config, None, operations), operations=operations)
+    made.made_again = functools.partial(make_storage, config, operations)
+    return made
+
+
+def sent(part: object, made_again: functools.partial[Any] | None) -> tuple[Any, ...]:
+    """Return how a part is made in the process that it is sent to: from its configuration.
+
+    Credentials are not sent: they come from the environment there, as they did here.
+    """
+    if made_again is None:
+        raise TypeError(
+            f"{type(part).__name__} that was made from a warehouse cannot be pickled; "
+            "make a context from a configuration, which can."
+        )
+    return made_again, ()
 
 
 def _warehouse(config: MLOpsConfig, own: PlaceOptions | None, operations: Operations) -> Warehouse:

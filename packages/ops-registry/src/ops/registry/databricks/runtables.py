@@ -26,7 +26,7 @@ from ops.registry.instants import from_ns
 from ops.registry.records import Experiment
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.runstore import RunStore
-from ops.registry.validators import check_name
+from ops.registry.validators import check_id, check_name, check_run_id
 
 if TYPE_CHECKING:
     import pathlib
@@ -97,6 +97,8 @@ class ExperimentTable(ExperimentLedger):
 
     def get(self, experiment_id: str) -> Experiment:
         """Return one by its id; what was found once is remembered, since experiments do not change."""
+        if not isinstance(experiment_id, str):
+            check_id("an experiment", experiment_id)
         found = self._found.get(experiment_id)
         if found is None:
             rows = self._select("WHERE experiment_id = :id", id=experiment_id)
@@ -158,6 +160,7 @@ class RunTables(RunStore):
         self._warehouse = warehouse
         self._known: dict[str, str] = {}
         self._open: set[str] = set()  # runs that were started here and not ended here
+        self._latest = 0
         self._recovering = threading.Lock()
         self._recovered = False
 
@@ -167,6 +170,8 @@ class RunTables(RunStore):
 
     def home(self, run_id: str) -> str:
         """Return the experiment of a run, asked for once."""
+        if not isinstance(run_id, str):
+            check_run_id(run_id)
         found = self._known.get(run_id)
         if found is None:
             found = self._known[run_id] = self.reading.home(run_id)
@@ -198,6 +203,12 @@ class RunTables(RunStore):
         )
         self._known[start["run"]] = start["exp"]
         self._open.add(start["run"])
+
+    def now(self, run_id: str) -> int:
+        """Return the time for what is logged now, in nanoseconds, later than what was logged here before."""
+        self.home(run_id)
+        self._latest = max(time_ns(), self._latest + 1)
+        return self._latest
 
     def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
         """Keep what `encode` made of a record; the network is not waited for."""

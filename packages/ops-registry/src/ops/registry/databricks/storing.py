@@ -22,6 +22,7 @@ from ops.registry.disk.userfiles import UserFiles, put_table, table_of
 from ops.registry.errors import ArtifactNotFoundError, MLOpsException, StorageError
 
 if TYPE_CHECKING:
+    import functools
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     import pandas as pd
@@ -44,6 +45,14 @@ class DatabricksStorageBackend(UserFiles[str]):
     Missing paths are an `ArtifactNotFoundError`, unreadable content a `CorruptStoreError`, paths
     that leave the storage `ops.foundation.PathEscapesRootError`.
     """
+
+    made_again: functools.partial[Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as the configuration; see `ops.registry.databricks.parts.sent`."""
+        from ops.registry.databricks.parts import sent
+
+        return sent(self, self.made_again)
 
     def __init__(self, warehouse: Warehouse, *, operations: Operations | None = None) -> None:
         super().__init__(operations)

@@ -22,9 +22,11 @@ from ops.registry.errors import (
 from ops.registry.events import EventType
 from ops.registry.search.runsearch import Query, to_table
 from ops.registry.tracking.runlog import RunState
+from ops.registry.tracking.runqueries import experiment_ids
 from ops.registry.tracking.tracker import ExperimentTracker
 
 if TYPE_CHECKING:
+    import functools
     import pathlib
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -47,6 +49,14 @@ class DatabricksExperimentTracker(ExperimentTracker):
     Logging appends to a spool below *root* and does not wait for the network; starting and ending a
     run and all reading talk to the warehouse.
     """
+
+    made_again: functools.partial[Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as the configuration; see `ops.registry.databricks.parts.sent`."""
+        from ops.registry.databricks.parts import sent
+
+        return sent(self, self.made_again)
 
     def __init__(
         self,
@@ -161,7 +171,7 @@ class DatabricksExperimentTracker(ExperimentTracker):
 
     def _search(self, experiment_id: str | Sequence[str], query: Query) -> RunSearch | None:
         """Return the search in experiments that are there, with all that was logged before it sent."""
-        wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
+        wanted = experiment_ids(experiment_id)
         for one in wanted:
             self._experiments.get(one)
         if not wanted:

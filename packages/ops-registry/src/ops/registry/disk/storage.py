@@ -12,6 +12,7 @@ temporary files and of the lock are refused too.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -49,10 +50,18 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         self, root: StrPath, *, operations: Operations | None = None, durability: str = "process"
     ) -> None:
         super().__init__(operations)
+        self._durability = durability
         self.root = pathlib.Path(root).absolute()
         self._durable: Literal["none", "full"] = "full" if durability == "commit" else "none"
         self.lock = FileLock(self.root / _LOCK, timeout=60)
         self.recover()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as where it is, and opened anew there."""
+        made = functools.partial(
+            type(self), self.root, operations=self._operations, durability=self._durability
+        )
+        return made, ()
 
     def recover(self) -> None:
         """Undo the transactions of processes that are gone; who has the lock has done so."""

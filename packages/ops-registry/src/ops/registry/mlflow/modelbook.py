@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_short_id
 from ops.registry.errors import AlreadyExistsError, ModelNotFoundError
+from ops.registry.events import EventType, HookType
+from ops.registry.models.registering import checked_metadata
 from ops.registry.models.registry import ModelRegistry
 
 if TYPE_CHECKING:
@@ -83,14 +85,20 @@ class ModelBook(ModelRegistry):
         self.delete_model(name)
 
     def register_elsewhere(self, name: str, source: str, metadata: Mapping[str, Any]) -> int:
-        """Add a version whose files stay at *source*, and return its number."""
+        """Add a version whose files stay at *source*, and return its number; hooks may refuse it."""
+        asked: dict[str, Any] = {"name": name, "artifact_path": source, **metadata}
+        asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked, fixed=("name",))
+        source, metadata = str(asked["artifact_path"]), checked_metadata(asked)
         with self._turn, self._changing():
             model = self.model(name)
             number = model.highest + 1
             place = {"model_id": model.model_id, "source": source, "size": 0, "checksum": ""}
             self._append("register", name, number, **place, metadata=dict(metadata))
-            self._write_views([self.get_model_version(name, number)])
-            return number
+            made = self.get_model_version(name, number)
+            self._write_views([made])
+        data = asked | {"version": number, "model_id": made.model_id}
+        self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
+        return number
 
     def untag(self, name: str, version: int, key: str) -> None:
         """Remove one tag of a version."""

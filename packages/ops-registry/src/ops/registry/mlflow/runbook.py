@@ -27,7 +27,9 @@ from ops.registry.errors import (
     ExperimentNotFoundError,
     RunNotFoundError,
 )
+from ops.registry.events import EventType, HookType
 from ops.registry.instants import from_ns, to_ns
+from ops.registry.operations import Operations
 from ops.registry.records import Experiment, RunStatus
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner, with_liveness
@@ -40,6 +42,7 @@ from ops.registry.tracking.runlog import (
     metric_history,
 )
 from ops.registry.tracking.runstore import RunStore
+from ops.registry.tracking.tracker import ENDS, final_status
 
 if TYPE_CHECKING:
     import pathlib
@@ -67,8 +70,11 @@ class RunBook:
         *,
         owned: bool = True,
         artifact_root: str | None = None,
+        operations: Operations | None = None,
     ) -> None:
         self.root = root
+        #: Hooks and events of this process: the same that the tracker of a context asks and tells.
+        self.operations = operations or Operations()
         self.artifacts = (root / "artifacts").as_uri()
         self.turn = threading.RLock()
         self._durability = durability
@@ -119,7 +125,11 @@ class RunBook:
             number = str(max(numbers, default=0) + 1)
             return {"id": number, "artifact_uri": artifact_uri or self._artifact_uri(number)}
 
-        return self._ledger.create(name, "", tags, numbered)
+        made = self._ledger.create(name, "", tags, numbered)
+        data = {"experiment_id": made.experiment_id, "name": name}
+        resource = f"experiment:{made.experiment_id}"
+        self.operations.after(EventType.EXPERIMENT_CREATED, data, resource=resource)
+        return made
 
     def change_experiment(self, experiment_id: str, **changes: Any) -> Experiment:
         """Change name, tags or deletion, as `ExperimentLedger.change` does."""
@@ -165,8 +175,19 @@ class RunBook:
         user: str | None = None,
         run_id: str | None = None,
     ) -> dict[str, Any]:
-        """Start a run that began at *start*, in nanoseconds, and return its row."""
+        """Start a run that began at *start*, in nanoseconds, and return its row; hooks may refuse it."""
         home = experiment.experiment_id
+        asked: dict[str, Any] = {
+            "experiment_id": home,
+            "name": name,
+            "parent_run_id": parent,
+            "tags": dict(tags),
+            "parameters": {},
+        }
+        asked = self.operations.before(
+            HookType.PRE_RUN_START, asked, fixed=("experiment_id", "parent_run_id", "parameters")
+        )
+        name, tags = asked["name"], {str(k): str(v) for k, v in asked["tags"].items()}
         self._materialize(home)
         run_id = run_id or generate_uuid7().replace("-", "")
         folder = self._store.folder(home)
@@ -203,7 +224,31 @@ class RunBook:
         self._store.started(run_id, home, journal)
         with self.turn:
             self._keep(reader)
+        data = {"run_id": run_id, "experiment_id": home, "name": name}
+        self._done(EventType.RUN_STARTED, data, HookType.POST_RUN_START)
         return row
+
+    def asked_to_end(self, run_id: str, experiment_id: str, status: RunStatus) -> dict[str, Any]:
+        """Return what ends a run, as the hooks leave it."""
+        asked = {
+            "run_id": run_id,
+            "experiment_id": experiment_id,
+            "status": str(status),
+            "error": None,
+        }
+        asked = self.operations.before(
+            HookType.PRE_RUN_END, asked, fixed=("run_id", "experiment_id")
+        )
+        asked["status"] = str(final_status(asked["status"]))
+        return asked
+
+    def ended(self, data: dict[str, Any]) -> None:
+        """Tell that a run has ended."""
+        self._done(EventType.RUN_ENDED, data, HookType.POST_RUN_END)
+        self._done(ENDS[RunStatus(data["status"])], data)
+
+    def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
+        self.operations.after(event, data, hook=hook, resource=f"run:{data['run_id']}")
 
     def row(self, run_id: str) -> dict[str, Any]:
         """Return what a run comes to now, to be read only; raises `RunNotFoundError`.

@@ -33,6 +33,7 @@ from mlflow.utils.validation import (
 
 from ops.registry.disk.journal import frame, framed
 from ops.registry.errors import InvalidValueError, RunNotFoundError
+from ops.registry.events import EventType, HookType
 from ops.registry.mlflow.entities import Seen, to_info, to_run, to_status
 from ops.registry.mlflow.experimentcalls import ExperimentCalls
 from ops.registry.mlflow.failures import invalid, missing
@@ -108,8 +109,9 @@ class RunCalls(ExperimentCalls):
         run_name: str | None,
     ) -> RunInfo:
         """Change the status, the end and the name, whichever are given."""
-        self._active_row(run_id)
+        row = self._active_row(run_id)
         fields: dict[str, Any] = {}
+        end: dict[str, Any] | None = None
         tags = []
         if run_name:
             tags.append({"g": {MLFLOW_RUN_NAME: run_name}, "t": time_ns()})
@@ -119,8 +121,14 @@ class RunCalls(ExperimentCalls):
         if run_status is not None:
             status = to_status(RunStatus.to_string(run_status))
             fields["status"] = str(status)
+            if status.is_final:
+                end = self.book.asked_to_end(run_id, row["experiment_id"], status)
+                fields["status"] = end["status"]
+                fields |= {} if end["error"] is None else {"error": str(end["error"])}
         if fields:
             self.book.change(run_id, *tags, **fields)
+        if end is not None:
+            self.book.ended(end)
         with self.book.turn:
             return to_info(self._seen(run_id))
 
@@ -137,21 +145,25 @@ class RunCalls(ExperimentCalls):
     def log_metric(self, run_id: str, metric: Metric) -> None:
         """Log one value; when this returns, a kill of the process cannot lose it."""
         row = self._active_row(run_id)
+        (metric,) = self._asked_to_log(run_id, [metric])
         if not _is_plain(metric, row["metrics"]):
             _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
         self._append(run_id, _of_metrics([metric]))
+        self._logged(run_id, [metric])
         self._log_of_models(run_id, [metric])
 
     def log_param(self, run_id: str, param: Param) -> None:
         """Log one parameter; another value for it is refused."""
         param = _validate_param(param.key, param.value)
         self._append(run_id, _of_params([param], self._active_row(run_id)))
+        self._told(EventType.PARAMETER_LOGGED, run_id, parameters={param.key: param.value})
 
     def set_tag(self, run_id: str, tag: RunTag) -> None:
         """Set one tag."""
         tag = _validate_tag(tag.key, tag.value)
         self._active_row(run_id)
         self._append(run_id, *_of_tags([tag]))
+        self._told(EventType.TAG_SET, run_id, tags={tag.key: str(tag.value)})
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove one tag."""
@@ -168,6 +180,7 @@ class RunCalls(ExperimentCalls):
     ) -> None:
         """Log metrics, parameters and tags with one write, so all are there or none."""
         row = self._active_row(run_id)
+        metrics = self._asked_to_log(run_id, metrics)
         odd = [metric for metric in metrics if not _is_plain(metric, row["metrics"])]
         _, params, tags = _validate_batch_log_data(metrics if odd else [], params, tags)
         _validate_batch_log_limits(metrics, params, tags)
@@ -177,6 +190,12 @@ class RunCalls(ExperimentCalls):
         made += _of_tags(tags) if tags else []
         if made:
             self._append(run_id, *made)
+        self._logged(run_id, metrics)
+        if params:
+            values = {param.key: param.value for param in params}
+            self._told(EventType.PARAMETER_LOGGED, run_id, parameters=values)
+        if tags:
+            self._told(EventType.TAG_SET, run_id, tags={tag.key: str(tag.value) for tag in tags})
         self._log_of_models(run_id, metrics)
 
     def get_metric_history(
@@ -251,6 +270,25 @@ class RunCalls(ExperimentCalls):
             run_id, b"".join(data for _, data in made), [record for record, _ in made]
         )
 
+    def _asked_to_log(self, run_id: str, metrics: Sequence[Metric]) -> Sequence[Metric]:
+        """Return points as the hooks leave them; what one of them raises reaches MLflow's caller."""
+        operations = self.book.operations
+        if not operations.hooks.hook_count(HookType.PRE_METRIC_LOG):
+            return metrics
+        asked = [_as_data(run_id, metric) for metric in metrics]
+        asked = operations.before_each(HookType.PRE_METRIC_LOG, asked, fixed=("run_id",))
+        return [_changed(m, data) for m, data in zip(metrics, asked, strict=True)]
+
+    def _logged(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        told = [_as_data(run_id, metric) for metric in metrics]
+        self.book.operations.after_each(
+            EventType.METRIC_LOGGED, told, hook=HookType.POST_METRIC_LOG
+        )
+
+    def _told(self, event: EventType, run_id: str, **data: Any) -> None:
+        resource = None if event is EventType.PARAMETER_LOGGED else f"run:{run_id}"
+        self.book.operations.after(event, {"run_id": run_id, **data}, resource=resource)
+
     def _log_of_models(self, run_id: str, metrics: Iterable[Metric]) -> None:
         measured = [metric for metric in metrics if metric.model_id is not None]
         if measured:
@@ -278,6 +316,24 @@ class RunCalls(ExperimentCalls):
     def _seen(self, run_id: str) -> Seen:
         row = self._found(self.book.row, run_id)
         return Seen(row, self.book.experiment(row["experiment_id"]), self.book.artifacts)
+
+
+def _as_data(run_id: str, metric: Metric) -> dict[str, Any]:
+    """Return a point as hooks and events have it."""
+    return {"run_id": run_id, "key": metric.key, "value": metric.value, "step": metric.step or 0}
+
+
+def _changed(metric: Metric, data: Mapping[str, Any]) -> Metric:
+    return Metric(
+        data["key"],
+        data["value"],
+        metric.timestamp,
+        data["step"],
+        metric.model_id,
+        metric.dataset_name,
+        metric.dataset_digest,
+        metric.run_id,
+    )
 
 
 def _is_plain(metric: Metric, known: Mapping[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from ops.registry.events import EventType, HookType
 from ops.registry.models.ledger import FORMAT, Changing, version_record
 from ops.registry.models.queries import ModelQueries
 from ops.registry.operations import Operations
+from ops.registry.plain_values import plain_parameters
 from ops.registry.remote.artifacts import is_remote
 from ops.registry.validators import (
     check_key,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from ops.registry.disk.contents import ContentStore
     from ops.registry.records import ModelVersion
 
-__all__ = ["ModelRegistering"]
+__all__ = ["ModelRegistering", "checked_metadata"]
 
 logger = get_logger("ops.registry")
 
@@ -63,6 +64,18 @@ class ModelRegistering(ModelQueries):
         self._contents = contents
         self._durability = durability
         self._lock = FileLock(self.root / "models" / ".lock", timeout=60)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as where it is, and opened anew there."""
+        made = functools.partial(
+            type(self),
+            self.root,
+            operations=self._operations,
+            durability=self._durability,
+            artifact_uri=self._remote.address,
+            contents=self._contents,
+        )
+        return made, ()
 
     def register_model(
         self,
@@ -87,7 +100,7 @@ class ModelRegistering(ModelQueries):
             "artifact_type": artifact_type,
             "framework": framework,
             "description": description,
-            "hyperparameters": dict(check_mapping("hyperparameters", hyperparameters)),
+            "hyperparameters": plain_parameters("hyperparameters", hyperparameters),
             "metrics": dict(check_mapping("metrics", metrics)),
             "tags": dict(check_mapping("tags", tags)),
             "dependencies": _several(dependencies),
@@ -96,7 +109,7 @@ class ModelRegistering(ModelQueries):
             "flavor_metadata": dict(check_mapping("flavor_metadata", flavor_metadata)),
         }
         asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
-        metadata = _checked_metadata(asked)
+        metadata = checked_metadata(asked)
         made = self._register(asked["name"], artifacts.origin_of(asked["artifact_path"]), metadata)
         data = asked | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
@@ -222,7 +235,7 @@ class ModelRegistering(ModelQueries):
             logger.warning("%s could not be written; fsck --repair does", path, exc_info=True)
 
 
-def _checked_metadata(asked: Mapping[str, Any]) -> dict[str, Any]:
+def checked_metadata(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is kept of a registration besides its artifact, or refuse it."""
     metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
     metadata["metrics"] = check_values(asked["metrics"])
@@ -233,8 +246,7 @@ def _checked_metadata(asked: Mapping[str, Any]) -> dict[str, Any]:
         check_text("experiment_run_id", asked["experiment_run_id"])
     if asked["signature"] is not None:
         check_mapping("signature", asked["signature"])
-    for key in asked["hyperparameters"]:
-        check_key(key)
+    metadata["hyperparameters"] = plain_parameters("hyperparameters", asked["hyperparameters"])
     metadata["tags"] = {check_key(key): str(value) for key, value in asked["tags"].items()}
     encode(metadata)  # refuses what JSON cannot hold
     return metadata

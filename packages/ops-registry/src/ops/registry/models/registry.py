@@ -59,11 +59,20 @@ class ModelRegistry(ModelRegistering):
                 )
             return self._move(name, holders[-2], stage, archive_existing=True, rollback=True)
 
+    def _asked_to_promote(
+        self, name: str, version: int, stage: ModelStage, *, is_rollback: bool
+    ) -> tuple[int, ModelStage]:
+        """Return version and stage as the hooks leave them; a rollback is about the ones it has."""
+        fixed = ("name", "version", "stage") if is_rollback else ("name",)
+        asked = {"name": name, "version": version, "stage": str(stage)}
+        asked = self._operations.before(HookType.PRE_MODEL_PROMOTE, asked, fixed=fixed)
+        return check_version(asked["version"]), check_stage(asked["stage"])
+
     def _move(
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool, **more: Any
     ) -> ModelVersion:
+        version, stage = self._asked_to_promote(name, version, stage, is_rollback=bool(more))
         asked = {"name": name, "version": version, "stage": str(stage)}
-        self._operations.before(HookType.PRE_MODEL_PROMOTE, asked)
         with self._turn, self._changing():
             self._ledger.version(name, version)
             others = self._ledger.model(name).versions.values()

@@ -14,6 +14,7 @@ from ops.registry.search.filters import Both, Kind, comparison, holds, kind_of, 
 from ops.registry.search.parser import parse_filter, parse_order
 from ops.registry.search.runtable import FIELDS
 from ops.registry.tracking.liveness import with_liveness
+from ops.registry.validators import check_key, check_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,11 +46,12 @@ class Query:
         offset: int = 0,
     ) -> None:
         for name, number in (("limit", limit), ("offset", offset)):
-            if number is not None and number < 0:
-                raise InvalidValueError(f"{name} is 0 or more, not {number}.")
+            if number is not None and (not isinstance(number, int) or number < 0):
+                raise InvalidValueError(f"{name} is 0 or more, not {number!r:.80}.")
+        wanted = _metric_tests(metric_filter)
         parts: list[Node] = [
             comparison(f"metrics.{key}", kind_of(f"metrics.{key}", KINDS), sign, value)
-            for key, (sign, value) in (metric_filter or {}).items()
+            for key, sign, value in wanted
         ]
         parsed = parse_filter(text, KINDS)
         parts += [] if parsed is None else [parsed]
@@ -57,8 +59,7 @@ class Query:
         self.order = parse_order(order_by, KINDS)
         self.limit, self.offset = limit, offset
         self._end = None if limit is None else offset + limit
-        filters = tuple(sorted((metric_filter or {}).items()))
-        self._key = (text, filters, order_by, self._end)
+        self._key = (text, tuple(wanted), order_by, self._end)
 
     def rows(self, indexes: Sequence[RunIndex]) -> list[dict[str, Any]]:
         """Return the rows that are asked for; those of dead runs as STALE."""
@@ -113,6 +114,21 @@ class Query:
 
     def _holds(self, row: Mapping[str, Any]) -> bool:
         return self.node is None or holds(self.node, lookup(row))
+
+
+def _metric_tests(metric_filter: Mapping[str, Any] | None) -> list[tuple[str, str, float | str]]:
+    """Return (metric, sign, value) triples, sorted by metric, or say which of them is none."""
+    found = []
+    for key, asked in check_mapping("metric_filter", metric_filter).items():
+        match asked:
+            case (str(sign), (int() | float() | str()) as value) if not isinstance(value, bool):
+                found.append((check_key(key), sign, value))
+            case _:
+                raise InvalidValueError(
+                    f"metric_filter[{key!r:.80}] must be a sign and a number, such as ('>', 0.9), "
+                    f"not {asked!r:.80}."
+                )
+    return sorted(found, key=lambda one: one[0])
 
 
 def _living(snapshot: Snapshot, index: RunIndex) -> Iterable[dict[str, Any]]:

@@ -143,6 +143,8 @@ class ExperimentLedger:
 
     def find(self, experiment_id: str) -> Experiment | None:
         """Return one as it is now, None when there is none."""
+        if not isinstance(experiment_id, str):
+            check_id("an experiment", experiment_id)
         with self._turn:
             self._read_on()
             return self._known.get(experiment_id)

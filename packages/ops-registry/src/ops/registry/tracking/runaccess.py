@@ -17,10 +17,26 @@ if TYPE_CHECKING:
     from ops.registry.remote.artifacts import RemoteArtifacts
     from ops.registry.tracking.runstore import RunStore
 
-__all__ = ["CURRENT_RUN", "RunAccess", "current_run_id"]
+__all__ = ["CURRENT_RUN", "RunAccess", "RunBlock", "current_block", "current_run_id"]
 
-#: The run of the innermost `run_context` that this thread, or this task, is in.
-CURRENT_RUN: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+
+class RunBlock:
+    """A `run_context` that was entered, and the one around it.
+
+    A block may be left in another context of `contextvars` than it was entered in (async fixtures, generators in
+    a pool of threads). Its variable cannot be reset there, so it is marked as over, and counts no more anywhere.
+    """
+
+    __slots__ = ("is_over", "outer", "run_id")
+
+    def __init__(self, run_id: str, outer: RunBlock | None) -> None:
+        self.run_id = run_id
+        self.outer = outer
+        self.is_over = False
+
+
+#: The innermost `run_context` that this thread, or this task, is in.
+CURRENT_RUN: contextvars.ContextVar[RunBlock | None] = contextvars.ContextVar(
     "ops_registry_run", default=None
 )
 _PER_POINT = {EventType.METRIC_LOGGED, EventType.PARAMETER_LOGGED}  # too many to audit
@@ -51,4 +67,13 @@ class RunAccess:
 
 def current_run_id() -> str | None:
     """Return the id of the run whose `run_context` this thread or task is in."""
-    return CURRENT_RUN.get()
+    block = current_block()
+    return None if block is None else block.run_id
+
+
+def current_block() -> RunBlock | None:
+    """Return the innermost block that is not over."""
+    block = CURRENT_RUN.get()
+    while block is not None and block.is_over:
+        block = block.outer
+    return block

@@ -79,6 +79,11 @@ class RunState:
         """When the latest of the records was written that count by their time, in nanoseconds; 0 if never."""
         return max(self._times.values(), default=0)
 
+    @property
+    def latest_point(self) -> int:
+        """When the latest last value of a metric was logged, in nanoseconds; 0 if none was."""
+        return max((summary[2] for summary in self.row.get("metrics", {}).values()), default=0)
+
     def apply(self, record: Mapping[str, Any], when: int | None = None) -> None:
         """Fold one record in, as of its time or of *when*."""
         at: int = record.get("t", 0) if when is None else when
@@ -384,7 +389,8 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
         name=row["name"],
         status=_STATUSES[row["status"]],
         start_time=from_ns(row["start"]),
-        end_time=None if row["end"] is None else from_ns(row["end"]),
+        # A clock may have been set back while it ran: no run ends before it starts.
+        end_time=None if row["end"] is None else from_ns(max(row["end"], row["start"])),
         parent_run_id=row["parent"],
         error=row["error"],
         parameters=copied_mapping(row["params"]),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
 from ops.registry.instants import to_ns
+from ops.registry.plain_values import plain_parameters
 from ops.registry.tracking.points import point, points_body
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.validators import check_key, check_mapping
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from ops.registry.tracking.sysmetrics import SystemMetrics
 
 __all__ = ["RunLogger"]
+
+
+#: What hooks of a metric may not change: another run is another call.
+_FIXED = ("run_id",)
 
 
 class RunLogger(RunAccess):
@@ -41,8 +46,8 @@ class RunLogger(RunAccess):
         """
         operations = self._operations
         data: dict[str, Any] = {"run_id": run_id, "key": key, "value": value, "step": step}
-        data = operations.before(HookType.PRE_METRIC_LOG, data)
-        when = time_ns() if timestamp is None else _nanoseconds(timestamp)
+        data = operations.before(HookType.PRE_METRIC_LOG, data, fixed=_FIXED)
+        when = self._store.now(run_id) if timestamp is None else _nanoseconds(timestamp)
         made = point(data["key"], data["value"], data["step"], when)
         self._store.append_body(run_id, points_body((made,)))
         operations.after(EventType.METRIC_LOGGED, data, hook=HookType.POST_METRIC_LOG)
@@ -60,9 +65,9 @@ class RunLogger(RunAccess):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log ``(key, value, step)`` triples in one frame, and parameters and tags in one each."""
-        when = str(time_ns())  # the same for all, so written out once
+        when = str(self._store.now(run_id))  # the same for all, so written out once
         asked = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
-        points = self._operations.before_each(HookType.PRE_METRIC_LOG, asked)
+        points = self._operations.before_each(HookType.PRE_METRIC_LOG, asked, fixed=_FIXED)
         if points:
             made = [point(p["key"], p["value"], p["step"], when) for p in points]
             self._store.append_body(run_id, points_body(made))
@@ -74,12 +79,12 @@ class RunLogger(RunAccess):
             self.set_tags(run_id, tags)
 
     def log_parameter(self, run_id: str, key: str, value: Any) -> None:
-        """Log one parameter, any JSON value; logged again, the later one counts."""
+        """Log one parameter, any JSON value (see `ops.registry.plain_values`); logged again, the later one counts."""
         self.log_parameters(run_id, {key: value})
 
     def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Log parameters in one frame."""
-        given = {check_key(k): v for k, v in check_mapping("parameters", parameters).items()}
+        given = plain_parameters("parameters", parameters)
         self._store.append(run_id, {"p": given, "t": time_ns()})
         data = {"run_id": run_id, "parameters": given}
         self._done(EventType.PARAMETER_LOGGED, data)

@@ -7,12 +7,14 @@ which runs there are from the index (`runindex`).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ops.registry.search.runsearch import Query, to_table
 from ops.registry.tracking.following import MOST_BYTES, Follower, follow
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.tracking.runlog import RunReader, metric_history, to_run
+from ops.registry.validators import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +24,16 @@ if TYPE_CHECKING:
     from ops.registry.records import Metric, Run, RunStatus
     from ops.registry.search.runindex import RunIndex
 
-__all__ = ["RunQueries"]
+__all__ = ["RunQueries", "experiment_ids"]
+
+
+def experiment_ids(given: str | Sequence[str]) -> list[str]:
+    """Return the ids of experiments that are asked for: one, or several."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Iterable):
+        check_id("an experiment", given)
+    return [check_id("an experiment", one) for one in given]
 
 
 class RunQueries(RunAccess):
@@ -95,7 +106,7 @@ class RunQueries(RunAccess):
         return Query(filter, metric_filter).count(self._indexes(experiment_id))
 
     def _indexes(self, experiment_id: str | Sequence[str]) -> list[RunIndex]:
-        wanted = [experiment_id] if isinstance(experiment_id, str) else list(experiment_id)
+        wanted = experiment_ids(experiment_id)
         return [self._store.known_index(one) for one in wanted]
 
     def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:

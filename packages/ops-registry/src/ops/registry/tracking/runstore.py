@@ -19,7 +19,7 @@ from ops.foundation.forks import in_children
 from ops.registry.disk.checked_paths import inside, refuse_links
 from ops.registry.disk.journal import JournalWriter, encode, framed, writing
 from ops.registry.errors import RunNotFoundError, StorageError
-from ops.registry.records import Run, RunStatus
+from ops.registry.records import RunStatus
 from ops.registry.search.runindex import RunIndex
 from ops.registry.tracking.liveness import Heart, owner, with_liveness
 from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, load_state
@@ -49,6 +49,7 @@ class _Writer:
         "ended",
         "experiment_id",
         "journal",
+        "latest",
         "looking",
         "main",
         "main_size",
@@ -73,6 +74,7 @@ class _Writer:
         self.reader = reader
         self.looking = threading.Lock()
         self.main_size = -1
+        self.latest = 0  # when it logged last, in nanoseconds
         self.used = True  # since it was last considered for closing
 
 
@@ -120,11 +122,11 @@ class RunStore:
 
     def home(self, run_id: str) -> str:
         """Return the experiment of a run: one `stat` per experiment, once."""
+        if not isinstance(run_id, str):
+            check_run_id(run_id)
         home = self._homes.get(run_id)
         if home is not None:
             return home
-        if isinstance(run_id, Run):
-            check_run_id(run_id)
         if _ID.fullmatch(str(run_id)):
             for experiment in self._experiments.all():
                 path = journal_path(self.folder(experiment.experiment_id), run_id, MAIN)
@@ -180,6 +182,20 @@ class RunStore:
             self._homes[run_id] = experiment_id
         self.heart.start()
 
+    def now(self, run_id: str) -> int:
+        """Return the time for what is logged now, in nanoseconds: later than all that this process logged before.
+
+        A clock may be set back, and of two values at one step the one that was logged later must count.
+        """
+        try:
+            writer = self._writers.get(run_id)
+        except TypeError:  # a Run in place of its id
+            writer = None
+        if writer is None or writer.process != os.getpid():
+            writer = self._writer(run_id)
+        when = writer.latest = max(time.time_ns(), writer.latest + 1)
+        return when
+
     def append(self, run_id: str, record: dict[str, Any]) -> None:
         """Append a record to this process's journal of a run."""
         self.append_body(run_id, encode(record))
@@ -190,7 +206,10 @@ class RunStore:
 
     def append_frames(self, run_id: str, data: bytes) -> tuple[str, tuple[int, int]]:
         """Append what `frame` made of records; return to which file, and where they are there."""
-        writer = self._writers.get(run_id)
+        try:
+            writer = self._writers.get(run_id)
+        except TypeError:  # a Run in place of its id
+            writer = None
         if writer is None or writer.process != os.getpid():
             writer = self._writer(run_id)
         writer.used = True
@@ -262,6 +281,8 @@ class RunStore:
 
     def _writer(self, run_id: str) -> _Writer:
         """Return this process's journal of a run that it, or another process, started."""
+        if not isinstance(run_id, str):
+            check_run_id(run_id)
         with self._lock:
             writer = self._writers.get(run_id)
             if writer is not None and writer.process == os.getpid():
@@ -276,6 +297,7 @@ class RunStore:
                 main.append({"e": "writer", "w": name, "o": owner(), "t": now})
             journal = JournalWriter(journal_path(folder, run_id, name), durability=self.durability)
             writer = self._writers[run_id] = _Writer(home, journal, main=path, reader=reader)
+            writer.latest = reader.state.latest_point
             self._note_open(run_id, writer)
             self.heart.start()
             return writer

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,20 @@ from ops.foundation.ids import generate_uuid7
 from ops.foundation.logs import get_logger
 from ops.registry.disk.checked_paths import inside, refuse_links
 from ops.registry.disk.journal import DURABILITIES, JournalWriter, frame
-from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
+from ops.registry.errors import (
+    AlreadyExistsError,
+    ExperimentNotFoundError,
+    InvalidValueError,
+    RunNotFoundError,
+)
 from ops.registry.events import EventType, HookType
 from ops.registry.operations import Operations
-from ops.registry.plain_values import copied
+from ops.registry.plain_values import copied, plain_parameters
 from ops.registry.records import RunStatus
 from ops.registry.remote.artifacts import RemoteArtifacts
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner
-from ops.registry.tracking.runaccess import CURRENT_RUN
+from ops.registry.tracking.runaccess import CURRENT_RUN, RunBlock, current_block
 from ops.registry.tracking.runartifacts import RunArtifacts
 from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path, to_run
 from ops.registry.tracking.runlogger import RunLogger
@@ -50,7 +56,7 @@ if TYPE_CHECKING:
     from ops.registry.records import Experiment, Run
     from ops.registry.tracking.runstore import CachedRun
 
-__all__ = ["ExperimentTracker"]
+__all__ = ["ENDS", "ExperimentTracker", "final_status"]
 
 logger = get_logger("ops.registry")
 
@@ -89,6 +95,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self.root = pathlib.Path(root).absolute()
         refuse_links(self.root, *_PLACES)
         self._durability = durability
+        self._cache = cache
         self._experiments = ExperimentLedger(self.root / "experiments", durability=durability)
         store = RunStore(
             self.root,
@@ -101,6 +108,22 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         super().__init__(
             store, operations or Operations(), self.root / "artifacts", remote, contents
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as where it is, and opened anew there."""
+        cache = self._cache
+        made = functools.partial(
+            _opened,
+            type(self),
+            self.root,
+            None if cache is None else cache.get_stats().max_size,
+            operations=self._operations,
+            durability=self._durability,
+            heartbeat_seconds=self._store.heartbeat_seconds,
+            artifact_uri=self._remote.address,
+            contents=self._contents,
+        )
+        return made, ()
 
     # Experiments
 
@@ -159,15 +182,20 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             "name": name,
             "parent_run_id": parent_run_id,
             "tags": dict(check_mapping("tags", tags)),
+            "parameters": plain_parameters("parameters", parameters),
         }
-        parameters = check_mapping("parameters", parameters)
         asked = self._operations.before(HookType.PRE_RUN_START, asked)
+        if asked["experiment_id"] != experiment_id:
+            experiment_id = self._experiments.get(asked["experiment_id"]).experiment_id
+        if asked["parent_run_id"] != parent_run_id and asked["parent_run_id"] is not None:
+            self._store.home(asked["parent_run_id"])
+        parent_run_id = asked["parent_run_id"]
         run_id = generate_uuid7().replace("-", "")
         title = f"run-{run_id[-8:]}" if asked["name"] is None else asked["name"]
         check_name("a run", title)
         folder = self._store.folder(experiment_id)
         texts = {check_key(k): str(v) for k, v in asked["tags"].items()}
-        given = {check_key(k): v for k, v in parameters.items()}
+        given = plain_parameters("parameters", asked["parameters"])
         start = {
             "e": "start",
             "v": FORMAT,
@@ -189,20 +217,21 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self, run_id: str, status: RunStatus = RunStatus.COMPLETED, error: str | None = None
     ) -> Run:
         """End a run with a final status."""
-        status = check_status(status)
-        if not status.is_final:
-            raise InvalidValueError(f"A run cannot end as {status}.")
+        status = final_status(status)
         asked = {
             "run_id": run_id,
             "experiment_id": self._store.home(run_id),
             "status": str(status),
             "error": error,
         }
-        asked = self._operations.before(HookType.PRE_RUN_END, asked)
+        asked = self._operations.before(
+            HookType.PRE_RUN_END, asked, fixed=("run_id", "experiment_id")
+        )
+        status, error = final_status(asked["status"]), asked["error"]
+        asked["status"] = str(status)
         ended = self._end(run_id, status, error)
-        failed = status is RunStatus.FAILED
         self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
-        self._done(EventType.RUN_FAILED if failed else EventType.RUN_COMPLETED, asked)
+        self._done(ENDS[status], asked)
         return ended
 
     @contextlib.contextmanager
@@ -216,10 +245,15 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     ) -> Iterator[Run]:
         """Start a run for a block: COMPLETED at its end, FAILED with the error when it raises.
 
-        A run that the block has ended itself stays as that says.
+        A run that the block has ended itself stays as that says. Inside of another block of the same experiment
+        the run is a child of that one's, unless *parent_run_id* names another.
         """
+        outer = current_block()
+        if parent_run_id is None and outer is not None:
+            parent_run_id = self._parent(outer.run_id, experiment_id)
         run = self.start_run(experiment_id, name, parent_run_id, tags, parameters)
-        token = CURRENT_RUN.set(run.run_id)
+        block = RunBlock(run.run_id, outer)
+        token = CURRENT_RUN.set(block)
         try:
             yield run
         except BaseException as error:
@@ -234,7 +268,16 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             if not self._has_ended(run.run_id):
                 self.end_run(run.run_id)
         finally:
-            CURRENT_RUN.reset(token)
+            block.is_over = True
+            with contextlib.suppress(ValueError):  # left in another context than it was entered in
+                CURRENT_RUN.reset(token)
+
+    def _parent(self, run_id: str, experiment_id: str) -> str | None:
+        """Return a run that blocks of its experiment are children of; None for one of another store."""
+        try:
+            return run_id if self._store.home(run_id) == experiment_id else None
+        except RunNotFoundError:
+            return None
 
     # Maintenance
 
@@ -324,6 +367,32 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
             raise
         self._store.started(run_id, experiment_id, journal)
         return state.row
+
+
+def _opened(
+    kind: type[ExperimentTracker], root: StrPath, cache_size: int | None, **options: Any
+) -> ExperimentTracker:
+    """Return a tracker in the process that it was sent to, with an empty cache of the same size."""
+    from ops.cache.lru import LRUCache
+
+    cache = None if cache_size is None else LRUCache[str, Any](cache_size)
+    return kind(root, cache=cache, **options)
+
+
+#: What is told besides RUN_ENDED.
+ENDS = {
+    RunStatus.COMPLETED: EventType.RUN_COMPLETED,
+    RunStatus.FAILED: EventType.RUN_FAILED,
+    RunStatus.CANCELLED: EventType.RUN_CANCELLED,
+}
+
+
+def final_status(status: object) -> RunStatus:
+    """Return the status that a run ends with, or refuse one that is not final."""
+    known = check_status(status)
+    if not known.is_final:
+        raise InvalidValueError(f"A run cannot end as {known}.")
+    return known
 
 
 def _own(experiment: Experiment) -> Experiment:
