@@ -237,7 +237,8 @@ def test_an_artifact_that_is_elsewhere_is_still_the_one_of_its_name(
     gone = tmp_path / "out"
     assert tracker.download_run_artifact(run.run_id, "model.bin", gone).read_bytes() == b"others"
     assert not list(first.path.rglob("model.bin")) or places[1] is None
-    assert len(keys()) == 1
+    # A store that no longer has the address removes nothing there: a journal alone names no bucket.
+    assert len(keys()) == (1 if places[1] else 2)
 
 
 def test_of_two_who_upload_at_once_the_first_to_have_arrived_counts(

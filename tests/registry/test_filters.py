@@ -79,6 +79,8 @@ def value_of(row, field):
         return row["metrics"].get(key, [None])[0]
     if group == "metrics_max":
         return row["metrics"].get(key, [None] * 5)[4]
+    if group == "params" and key in row[group] and row[group][key] is None:
+        return "null"  # it was logged, as None
     return row[group].get(key) if key else row[group]
 
 

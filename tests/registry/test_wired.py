@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import pathlib
 
+import pandas as pd
 import pytest
 
+from ops.foundation import LockTimeout
 from ops.registry import (
+    CircuitBreaker,
     ConfigurationError,
     EventType,
+    FileLock,
     HookType,
     LocalStorageBackend,
     MLOpsConfig,
     MLOpsContext,
+    ModelNotFoundError,
     ModelStage,
     RunStatus,
+    SafeTransaction,
     Transaction,
     init_mlops,
     register_flavor,
 )
+from ops.registry.disk import artifacts
 from ops.registry.fsck import collect
 from ops.registry.models import flavors as flavors_module
 from ops.registry.transfer import copy_store
@@ -35,6 +45,13 @@ def do_everything(context, other, artifact):
         tracker.log_artifact(run.run_id, artifact)
     failed = tracker.start_run(experiment.experiment_id)
     tracker.end_run(failed.run_id, RunStatus.FAILED)
+    tracker.end_run(tracker.start_run(experiment.experiment_id).run_id, RunStatus.CANCELLED)
+    tracker.delete_tag(failed.run_id, "t")
+    tracker.delete_run(failed.run_id)
+    tracker.restore_run(failed.run_id)
+    tracker.rename_experiment(experiment.experiment_id, "renamed")
+    tracker.delete_experiment(experiment.experiment_id)
+    tracker.restore_experiment(experiment.experiment_id)
     tracker.compact()
     tracker.rebuild()
     for _ in range(2):
@@ -63,11 +80,61 @@ def do_everything(context, other, artifact):
     copy_store(context, other)
     collect(context)
     registry.delete_model("m")
+    with pytest.raises(ModelNotFoundError):
+        registry.promote_model("m", 1, ModelStage.PRODUCTION)
+    with SafeTransaction(storage):
+        pass
+    time_out(storage)
+    break_circuit(context.operations)
+
+
+def time_out(storage):
+    """Let an append wait for a lock that another process has, in vain."""
+    storage.lock = FileLock(storage.lock.path, timeout=0)
+    descriptor = os.open(storage.lock.path, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(LockTimeout):
+            storage.write_dataframe(pd.DataFrame({"a": [1]}), "t", mode="append")
+    finally:
+        os.close(descriptor)
+
+
+def break_circuit(operations):
+    now = [0.0]
+    breaker = CircuitBreaker(
+        failure_threshold=1,
+        recovery_timeout=1,
+        on_state_change=operations.circuit_observer("warehouse"),
+        clock=lambda: now[0],
+    )
+    with pytest.raises(OSError, match="no"):
+        breaker.call(raise_error)
+    now[0] = 2.0
+    breaker.call(int)
+
+
+def raise_error():
+    raise OSError("no")
+
+
+def once_busy(monkeypatch):
+    """Let the first file that is copied meet a busy file system."""
+    copy, failed = artifacts._copy_file, []
+
+    def copy_file(origin, target, **options):
+        if not failed:
+            failed.append(origin)
+            raise OSError(errno.EAGAIN, "busy")
+        return copy(origin, target, **options)
+
+    monkeypatch.setattr(artifacts, "_copy_file", copy_file)
 
 
 def test_all_of_them_fire(context, tmp_path, operations, artifact, monkeypatch):
     monkeypatch.setattr(flavors_module, "_loaders", {})
     register_flavor("loadable", pathlib.Path.read_bytes)
+    once_busy(monkeypatch)
     events, hooks = set(), set()
     operations.emitter.subscribe("*", lambda event: events.add(event.event_type))
     for hook in HookType:

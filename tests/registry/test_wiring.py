@@ -33,7 +33,7 @@ def test_a_pre_hook_vetoes_before_anything_is_written(registry, operations, arti
 def test_operations_are_told_counted_and_audited(new_context, artifact):
     context = new_context()
     operations, registry = context.operations, context.model_registry
-    operations.audit = new_context(audit=True)._audit()
+    operations.audit = new_context(audit=True)._wiring().audit
     registry.register_model("m", artifact, "binary", "mine")
     (event,) = operations.emitter.get_history(EventType.MODEL_REGISTERED)
     assert (event.data["name"], event.data["version"]) == ("m", 1)

@@ -70,7 +70,7 @@ def test_a_large_file_is_not_copied_once_more_on_its_own_disk(
     registry.register_model("m", large, "binary", "mine")
     (tmp_path / "out").write_bytes(b"old")
     monkeypatch.setattr("ops.registry.disk.artifacts.fetch", None)
-    out = registry.download_artifact("m", 1, tmp_path / "out")
+    out = registry.download_artifact("m", 1, tmp_path / "out", overwrite=True)
     assert out.read_bytes() == large.read_bytes()
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ops.cache import TwoLevelCache as TwoLevelCache
     from ops.foundation.errors import ErrorContext as ErrorContext
     from ops.foundation.errors import create_error_response as create_error_response
-    from ops.foundation.errors import wrap_exception as wrap_exception
     from ops.foundation.locks import FileLock as FileLock
     from ops.foundation.locks import LockProtocol as LockProtocol
     from ops.foundation.locks import ReadWriteLock as ReadWriteLock
@@ -77,6 +76,7 @@ if TYPE_CHECKING:
     from ops.registry.errors import RunNotFoundError as RunNotFoundError
     from ops.registry.errors import StorageError as StorageError
     from ops.registry.errors import TransactionError as TransactionError
+    from ops.registry.errors import wrap_exception as wrap_exception
     from ops.registry.events import EventType as EventType
     from ops.registry.events import HookType as HookType
     from ops.registry.factories import ExperimentTrackerFactory as ExperimentTrackerFactory
@@ -131,7 +131,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "ComponentStateError ConfigurationError CorruptStoreError ErrorCode "
                 "ExperimentNotFoundError FilterError InvalidValueError MLOpsException "
                 "ModelNotFoundError ModelVersionNotFoundError NotFoundError RunNotFoundError "
-                "StorageError TransactionError"
+                "StorageError TransactionError wrap_exception"
             ),
             ".events": "EventType HookType",
             ".factories": "ExperimentTrackerFactory ModelRegistryFactory StorageBackendFactory",
@@ -151,7 +151,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             "ops.cache": (
                 "BatchOperation BatchProcessor CacheKeyBuilder CachedStorage LRUCache TwoLevelCache"
             ),
-            "ops.foundation.errors": "ErrorContext create_error_response wrap_exception",
+            "ops.foundation.errors": "ErrorContext create_error_response",
             "ops.foundation.locks": "FileLock LockProtocol ReadWriteLock",
             "ops.foundation.optimistic": "OptimisticLock",
             "ops.observe.audit": "AuditLogger",

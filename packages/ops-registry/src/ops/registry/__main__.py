@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
+from ops.registry import _commands as commands
 from ops.registry.configuration import MLOpsConfig
 from ops.registry.context import MLOpsContext
 
@@ -31,6 +32,9 @@ _EXAMPLES = """examples:
   ops-registry export ./backup --experiment tuning --path ./mlops_data
   ops-registry ui --path ./mlops_data
   ops-registry fsck --repair --path ./mlops_data
+  ops-registry --json runs show RUN_ID
+  ops-registry artifacts get RUN_ID model/weights.bin ./downloads
+  ops-registry models alias credit_risk champion 3
   OPS_MLOPS_BACKEND=databricks OPS_MLOPS_CATALOG=main OPS_MLOPS_SCHEMA=mlops ops-registry runs
 
 exit codes: 0 all is well, 1 a check found damage, 2 the request was wrong, 130 interrupted
@@ -143,6 +147,7 @@ def _runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
         filter=asked.filter,
         order_by=asked.order or "start_time DESC",
         limit=asked.limit,
+        include_deleted=asked.deleted,
     )
     return [
         {"run_id": r.run_id, "name": r.name, "status": str(r.status)}
@@ -232,7 +237,7 @@ def _fsck(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
 def _gc(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.fsck import collect
 
-    found = collect(context, dry_run=asked.dry_run)
+    found = collect(context, dry_run=asked.dry_run, deleted_days=asked.deleted_days)
     return {"dry_run": asked.dry_run, "removed": [str(path) for path in found]}, 0
 
 
@@ -272,19 +277,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--path", help="the folder of the store (default: OPS_MLOPS_PATH)")
-    shared.add_argument("--json", action="store_true", help="print JSON")
+    _add_shared(parser)
+    # Again after the verb; suppressed there, so that what stands before it is not overwritten.
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_shared(shared)
     search = argparse.ArgumentParser(add_help=False)
     search.add_argument("--filter", help='such as "metrics.auc > 0.9"')
     search.add_argument("--order", help='such as "metrics.auc DESC"')
     search.add_argument("--limit", type=int)
-    commands = parser.add_subparsers(dest="command", required=True)
+    verbs = parser.add_subparsers(dest="command", required=True)
 
     def command(
         name: str, run: Callable[..., Any], text: str, *parents: argparse.ArgumentParser
     ) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, parents=[shared, *parents], help=text, description=text)
+        made = verbs.add_parser(name, parents=[shared, *parents], help=text, description=text)
         made.set_defaults(run=run)
         return made
 
@@ -294,13 +300,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--path", help="the folder of the store (default: OPS_MLOPS_PATH)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _add_reading(command: Command, search: argparse.ArgumentParser) -> None:
     runs = command("runs", _runs, "list or search runs, the newest first", search)
     runs.add_argument("--experiment", help="only of the experiment with this name")
+    runs.add_argument("--deleted", action="store_true", help="also those that were deleted")
+    commands.add_run_actions(runs)
+    commands.add_experiments(command("experiments", commands.list_experiments, "list experiments"))
+    commands.add_artifacts(command("artifacts", commands.list_artifacts, "the files of a run"))
     compare = command("compare", _compare, "show runs side by side")
     compare.add_argument("run_id", nargs="+")
     compare.add_argument("--differing", action="store_true", help="only what is not the same")
-    command("models", _models, "list or search model versions", search)
+    models = command("models", _models, "list or search model versions", search)
+    commands.add_model_actions(models)
     command("page", _page, "write the store as one HTML file").add_argument("output")
 
 
@@ -326,6 +342,12 @@ def _add_changing(command: Command) -> None:
     fsck.add_argument("--repair", action="store_true", help="make the views again first")
     gc = command("gc", _gc, "remove artifacts that nothing refers to, older than a day")
     gc.add_argument("--dry-run", action="store_true", help="only list them")
+    gc.add_argument(
+        "--deleted-days",
+        type=float,
+        metavar="DAYS",
+        help="erase runs too that were deleted at least so many days ago",
+    )
 
 
 def _port(text: str) -> int:

@@ -27,6 +27,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from ops.foundation.errors import ConflictError, OpsError, ValidationError
+from ops.foundation.errors import wrap_exception as _wrapped
 
 __all__ = [
     "AlreadyExistsError",
@@ -46,6 +47,9 @@ __all__ = [
     "RunNotFoundError",
     "StorageError",
     "TransactionError",
+    "no_experiment",
+    "no_run",
+    "wrap_exception",
 ]
 
 
@@ -174,3 +178,36 @@ class TransactionError(MLOpsException, RuntimeError):
     """A transaction was used after its end, or could not be undone (and will be at the next start)."""
 
     default_code = ErrorCode.TRANSACTION_ERROR
+
+
+def wrap_exception(
+    exc: BaseException, code: StrEnum = ErrorCode.MLOPS_ERROR, message: str = "", **context: Any
+) -> MLOpsException:
+    """Return an `MLOpsException` that carries *message* and whose cause is *exc*, for `raise`.
+
+    *code* stands in its `error_code`; *context* says more about what was worked on.
+    """
+    made = _wrapped(exc, code, message, **context)
+    error = MLOpsException(made.message, code=code, context=made.context)
+    error.__cause__ = exc
+    return error
+
+
+def no_run(value: object) -> RunNotFoundError:
+    """Return what to raise for an id that no run has; a whole run in its place has one."""
+    return RunNotFoundError(
+        f"There is no run {value!r:.120}.", suggestions=_id_of(value, "run_id", "run")
+    )
+
+
+def no_experiment(value: object) -> ExperimentNotFoundError:
+    """Return what to raise for an id that no experiment has; a whole experiment in its place has one."""
+    return ExperimentNotFoundError(
+        f"There is no experiment with the id {value!r:.120}.",
+        suggestions=_id_of(value, "experiment_id", "experiment"),
+    )
+
+
+def _id_of(value: object, field: str, kind: str) -> tuple[str, ...]:
+    known = getattr(value, field, None)
+    return () if known is None else (f"Pass the id of the {kind}: {known!r}.",)

@@ -46,10 +46,31 @@ class EventType(StrEnum):
     STORE_EXPORTED = "store_exported"
     STORE_IMPORTED = "store_imported"
     STORE_COLLECTED = "store_collected"
+    RUN_DELETED = "run_deleted"
+    RUN_RESTORED = "run_restored"
+    TAG_DELETED = "tag_deleted"
+    EXPERIMENT_CHANGED = "experiment_changed"
+    EXPERIMENT_DELETED = "experiment_deleted"
+    EXPERIMENT_RESTORED = "experiment_restored"
+    OPERATION_FAILED = "operation_failed"
+    OPERATION_RETRIED = "operation_retried"
+    #: A `SafeTransaction` has the lock of its storage, and has released it.
+    LOCK_ACQUIRED = "lock_acquired"
+    LOCK_RELEASED = "lock_released"
+    #: An operation has waited for a lock in vain.
+    LOCK_TIMEOUT = "lock_timeout"
+    #: A circuit breaker that reports to `Operations.circuit_observer` has changed its state.
+    CIRCUIT_OPENED = "circuit_opened"
+    CIRCUIT_HALF_OPENED = "circuit_half_opened"
+    CIRCUIT_CLOSED = "circuit_closed"
 
 
 class HookType(StrEnum):
-    """Where hooks run: `PRE_` may change the data or veto by raising, `POST_` sees what was done."""
+    """Where hooks run: `PRE_` may change the data or veto by raising, `POST_` sees what was done.
+
+    What a `PRE_` hook returns is what is written and reported. What an operation is about (the run of a metric, the
+    model of a promotion) cannot be changed: that is refused.
+    """
 
     PRE_RUN_START = "pre_run_start"
     POST_RUN_START = "post_run_start"
@@ -65,3 +86,7 @@ class HookType(StrEnum):
     POST_STORAGE_WRITE = "post_storage_write"
     PRE_STORAGE_READ = "pre_storage_read"
     POST_STORAGE_READ = "post_storage_read"
+    #: An operation of a tracker, registry or storage raises: its name, and the type and text of the error.
+    ON_ERROR = "on_error"
+    #: What may pass is tried again: which operation, after which error, and how often it was tried.
+    ON_RETRY = "on_retry"

@@ -96,7 +96,7 @@ def check(
         report.removed_copies = len(_half_made(context, now(), remove_them=True))
         for damaged in ContentStore(context.paths.contents).damaged():
             remove(damaged)
-    experiments = context.experiment_tracker.list_experiments()
+    experiments = context.experiment_tracker.list_experiments(include_deleted=True)
     for done, experiment in enumerate(experiments, 1):
         _check_runs(context, experiment.experiment_id, report)
         if progress is not None:
@@ -135,13 +135,20 @@ def _as_it_is_now(registry: ModelRegistry, version: ModelVersion) -> ModelVersio
 
 
 def collect(
-    context: MLOpsContext, *, dry_run: bool = False, now: Callable[[], float] = time.time
+    context: MLOpsContext,
+    *,
+    dry_run: bool = False,
+    now: Callable[[], float] = time.time,
+    deleted_days: float | None = None,
 ) -> list[StrPath]:
     """Remove what nothing refers to, older than a day, and return it; with *dry_run* only list it.
 
-    Those are local paths, and addresses in a bucket or a volume.
+    Those are local paths, and addresses in a bucket or a volume. With *deleted_days* runs that were deleted at least
+    so many days ago are erased for ever first, those of deleted experiments too.
     """
     found: list[StrPath] = []
+    if deleted_days is not None:
+        found += _erase_deleted(context, now() - deleted_days * 24 * 3600, dry_run=dry_run)
     parts: list[Any] = [context.experiment_tracker, context.model_registry]
     if context.config.backend_type == "databricks":
         parts.append(context.storage)
@@ -156,6 +163,22 @@ def collect(
     if not dry_run:
         told = {"paths": [str(path) for path in found]}
         context.operations.after(EventType.STORE_COLLECTED, told, resource=f"store:{context.path}")
+    return found
+
+
+def _erase_deleted(
+    context: MLOpsContext, before_seconds: float, *, dry_run: bool
+) -> list[pathlib.Path]:
+    """Erase runs that were deleted before a time, and return the folders of their artifacts."""
+    tracker = context.experiment_tracker
+    found = []
+    for experiment in tracker.list_experiments(include_deleted=True):
+        for run in tracker.list_runs(experiment.experiment_id, include_deleted=True):
+            since = [at for at in (run.deleted_at, experiment.deleted_at) if at is not None]
+            if since and min(since).timestamp() <= before_seconds:
+                found.append(tracker.artifact_folder(run.run_id))
+                if not dry_run:
+                    tracker.erase_run(run.run_id)
     return found
 
 
@@ -275,7 +298,7 @@ def _unknown(context: MLOpsContext) -> list[pathlib.Path]:
     tracker, registry = context.experiment_tracker, context.model_registry
     runs = {
         run_id
-        for experiment in tracker.list_experiments()
+        for experiment in tracker.list_experiments(include_deleted=True)
         for run_id in run_ids(tracker.root / "runs" / experiment.experiment_id)
     }
     folders = tracker.root.glob("artifacts/[!.]*")

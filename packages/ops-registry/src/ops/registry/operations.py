@@ -7,30 +7,68 @@ done and acknowledged: post-hooks and listeners that fail are logged, never undo
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ops.foundation.errors import LockTimeout
 from ops.foundation.logs import get_logger
 from ops.observe.events import get_event_emitter
 from ops.observe.hooks import get_hooks_manager
 from ops.registry.errors import InvalidValueError
-from ops.registry.events import EventType
+from ops.registry.events import EventType, HookType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ops.observe.audit import AuditLogger
     from ops.observe.events import EventEmitterProtocol
     from ops.observe.hooks import HooksManager
     from ops.observe.metrics import MetricsCollector
-    from ops.registry.events import HookType
 
-__all__ = ["Operations"]
+__all__ = ["Operations", "reported", "retried"]
 
 logger = get_logger("ops.registry")
 
 _SOURCE = "ops.registry"
 _COUNTERS = {event: f"ops_registry_{event}" for event in EventType}
+_REPORTED = "_ops_registry_reported"
+_CIRCUITS = {
+    "open": EventType.CIRCUIT_OPENED,
+    "half_open": EventType.CIRCUIT_HALF_OPENED,
+    "closed": EventType.CIRCUIT_CLOSED,
+}
+#: The wiring of the operation that this thread, or this task, is in.
+_current: contextvars.ContextVar[Operations | None] = contextvars.ContextVar(
+    "ops_registry_operations", default=None
+)
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def reported(method: F) -> F:
+    """Let errors and retries of a method be told by the `_operations` of its object."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _current.set(self._operations)
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            self._operations.failed(method.__name__, error)
+            raise
+        finally:
+            _current.reset(token)
+
+    return cast("F", call)
+
+
+def retried(error: BaseException, attempt: int) -> None:
+    """Tell that what may pass is tried again after *error*, which attempt number *attempt* raised."""
+    operations = _current.get() or Operations()
+    data = {"error_type": type(error).__name__, "error": str(error), "attempt": attempt}
+    operations.after(EventType.OPERATION_RETRIED, data, hook=HookType.ON_RETRY)
 
 
 class Operations:
@@ -103,6 +141,32 @@ class Operations:
         if not self.hooks.hook_count(hook):
             return many
         return [self.before(hook, data, fixed=fixed) for data in many]
+
+    def failed(self, operation: str, error: BaseException) -> None:
+        """Tell that an operation raises: hooks, event; a lock that it waited for in vain is told too."""
+        if getattr(error, _REPORTED, False):  # by an operation inside of this one
+            return
+        with contextlib.suppress(AttributeError):  # some errors take no attributes
+            setattr(error, _REPORTED, True)
+        data = {
+            "operation": operation,
+            "error_type": type(error).__name__,
+            "error": str(error),
+            "code": str(getattr(error, "error_code", "")) or None,
+        }
+        if isinstance(error, LockTimeout):
+            self.after(EventType.LOCK_TIMEOUT, data)
+        self.after(EventType.OPERATION_FAILED, data, hook=HookType.ON_ERROR)
+
+    def circuit_observer(self, name: str) -> Callable[[Any, Any], None]:
+        """Return what a `CircuitBreaker` takes as *on_state_change*, so that its changes are events here."""
+
+        def observe(before: Any, after: Any) -> None:
+            event = _CIRCUITS.get(str(after).lower().replace("-", "_"))
+            if event is not None:
+                self.after(event, {"circuit": name, "before": str(before), "after": str(after)})
+
+        return observe
 
     def after_each(self, event: EventType, many: list[dict[str, Any]], *, hook: HookType) -> None:
         """Do as `after`, without audit, for each of *many*."""

@@ -122,6 +122,7 @@ class Run:
     metric_summaries: Mapping[str, MetricSummary] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
+    deleted_at: dt.datetime | None = None
 
     @property
     def duration_seconds(self) -> float | None:

@@ -115,7 +115,7 @@ def _counter(progress: Callable[[int, int], object] | None, total: int) -> Calla
 
 
 def _experiments(source: MLOpsContext, names: Sequence[str] | None) -> list[Experiment]:
-    every = {e.name: e for e in source.experiment_tracker.list_experiments()}
+    every = {e.name: e for e in source.experiment_tracker.list_experiments(include_deleted=True)}
     for name in names or ():
         if name not in every:
             raise ExperimentNotFoundError(f"There is no experiment {name!r}.")

@@ -82,10 +82,8 @@ def check_id(kind: str, value: object) -> str:
     """Return the id of a run or an experiment, or refuse what could not be one."""
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
-    hint = getattr(value, "run_id", None) or getattr(value, "experiment_id", None)
     raise InvalidValueError(
-        f"{value!r:.80} is no id of {kind}: it has 1 to 64 letters, digits, - and _.",
-        suggestions=(f"Pass the id of it: {hint!r}.",) if isinstance(hint, str) else (),
+        f"{value!r:.80} is no id of {kind}: it has 1 to 64 letters, digits, - and _."
     )
 
 

@@ -44,7 +44,7 @@ def check_schema(
         )
         report.problems += [f"{kind} {row['name']!r} is there more than once." for row in twice]
     report.unstarted += _runs_without_a_row(warehouse)
-    experiments = tracker.list_experiments()
+    experiments = tracker.list_experiments(include_deleted=True)
     for done, experiment in enumerate(experiments, 1):
         _check_runs(context, experiment.experiment_id, report)
         if progress is not None:

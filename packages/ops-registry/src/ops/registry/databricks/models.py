@@ -12,7 +12,6 @@ import secrets
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.ids import generate_short_id
 from ops.foundation.logs import get_logger
 from ops.registry.databricks.catalogtags import CatalogTags
 from ops.registry.databricks.modellog import ModelLog, plain_frames
@@ -28,7 +27,9 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType, HookType
 from ops.registry.models.ledger import Model
+from ops.registry.models.registering import new_model_id
 from ops.registry.models.registry import ModelRegistry
+from ops.registry.operations import reported
 from ops.registry.plain_values import copied
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_name, check_stage, check_version
@@ -78,6 +79,7 @@ class DatabricksModelRegistry(ModelRegistry):
 
     # Changing
 
+    @reported
     def rollback(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
         """Give *stage* back to the version that had it before the last one that entered it."""
         stage = check_stage(stage)
@@ -125,6 +127,7 @@ class DatabricksModelRegistry(ModelRegistry):
             self._done(EventType.MODEL_ARCHIVED, made, {"name": name, "version": number})
         return made
 
+    @reported
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
         """Let *alias* point to a version, wherever it pointed before."""
         check_name("an alias", alias)
@@ -134,6 +137,7 @@ class DatabricksModelRegistry(ModelRegistry):
         self._done(EventType.MODEL_ALIAS_SET, made, data)
         return made
 
+    @reported
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias; the version stays."""
 
@@ -153,6 +157,7 @@ class DatabricksModelRegistry(ModelRegistry):
         self._done(EventType.MODEL_DESCRIBED, made, {"name": name, "version": version, **more})
         return made
 
+    @reported
     def delete_model(self, name: str) -> None:
         """Delete a model with all versions; the numbers of its versions are not given again."""
         gone: list[ModelVersion] = []
@@ -168,6 +173,7 @@ class DatabricksModelRegistry(ModelRegistry):
         self._mirror_tags()
         self._done(EventType.MODEL_DELETED, gone[-1], {"name": name})
 
+    @reported
     def delete_model_version(self, name: str, version: int) -> None:
         """Delete a version and its artifact; its number is not given again."""
         version = check_version(version)
@@ -197,8 +203,7 @@ class DatabricksModelRegistry(ModelRegistry):
         with self._turn:
             self._ledger.refresh()
             known = self._ledger.models.get(name)
-        slug = encoded(name.lower().replace(" ", "-"))[:40].replace("%", "")
-        model_id = known.model_id if known else f"{slug}-{generate_short_id(8)}"
+        model_id = known.model_id if known else new_model_id(name)
         upload = secrets.token_hex(4)
         place = f"artifacts/{model_id}/{upload}/{encoded(origin.name)}"
         try:

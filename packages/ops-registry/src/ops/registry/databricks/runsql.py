@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.registry.databricks.beats import living
 from ops.registry.search.filters import Both, Inverse, Kind, Test, as_number
+from ops.registry.search.parser import pattern_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ class RunSearch:
         self,
         experiments: Sequence[str],
         node: Node | None,
-        order: Order | None,
+        orders: Sequence[Order],
         limit: int | None,
         offset: int = 0,
     ) -> None:
@@ -55,7 +56,7 @@ class RunSearch:
         # Distinct: a start whose answer was lost is there twice until the run ends.
         self._source = f"SELECT DISTINCT * FROM @ops_runs WHERE experiment_id IN ({self._among})"  # noqa: S608 - literals of this package, values are parameters
         holds = "" if node is None else f" AND {self._condition(node)}"
-        ordering = [] if order is None else self._ordering(order)
+        ordering = [part for order in orders for part in self._ordering(order)]
         by = ", ".join([*ordering, "r.started_at", "r.run_id"])
         meant = (
             f"FROM ({self._source}) r {' '.join(self._joins.values())} "
@@ -86,10 +87,12 @@ class RunSearch:
         there = f"{text} IS NOT NULL"
         if test.question == "null":
             return there if test.negated else f"{text} IS NULL"
-        if test.question == "like":
-            # Our patterns have no escape, SQL's do.
-            pattern = str(test.operands[0]).replace("\\", "\\\\")
-            asked = f"{text} LIKE {self._value(pattern)}"
+        if test.question in {"like", "ilike"}:
+            pattern = _pattern(str(test.operands[0]))
+            if test.question == "like":
+                asked = f"{text} LIKE {self._value(pattern)}"
+            else:
+                asked = f"lower({text}) LIKE lower({self._value(pattern)})"
         elif test.question == "in":
             parts = [self._compared(test.kind, "=", v, text, number) for v in test.operands]
             asked = f"({' OR '.join(parts)})"
@@ -161,3 +164,14 @@ class RunSearch:
             f"WHERE experiment_id IN ({self._among}) AND {asked} GROUP BY run_id) {name} "
             f"ON {name}.run_id = r.run_id"
         )
+
+
+def _pattern(pattern: str) -> str:
+    """Return a pattern of the language as one of SQL, where every backslash escapes."""
+    signs = {None: "%", "": "_"}
+    return "".join(
+        signs[part]
+        if not part
+        else part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        for part in pattern_parts(pattern)
+    )

@@ -21,12 +21,14 @@ from ops.registry.errors import (
     AlreadyExistsError,
     BackendUnavailableError,
     ExperimentNotFoundError,
+    no_experiment,
+    no_run,
 )
 from ops.registry.instants import from_ns
 from ops.registry.records import Experiment
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.runstore import RunStore
-from ops.registry.validators import check_id, check_name, check_run_id
+from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
     import pathlib
@@ -98,14 +100,12 @@ class ExperimentTable(ExperimentLedger):
     def get(self, experiment_id: str) -> Experiment:
         """Return one by its id; what was found once is remembered, since experiments do not change."""
         if not isinstance(experiment_id, str):
-            check_id("an experiment", experiment_id)
+            raise no_experiment(experiment_id)
         found = self._found.get(experiment_id)
         if found is None:
             rows = self._select("WHERE experiment_id = :id", id=experiment_id)
             if not rows:
-                raise ExperimentNotFoundError(
-                    f"There is no experiment with the id {experiment_id!r}."
-                )
+                raise no_experiment(experiment_id)
             found = self._found[experiment_id] = rows[0]
         return found
 
@@ -171,7 +171,7 @@ class RunTables(RunStore):
     def home(self, run_id: str) -> str:
         """Return the experiment of a run, asked for once."""
         if not isinstance(run_id, str):
-            check_run_id(run_id)
+            raise no_run(run_id)
         found = self._known.get(run_id)
         if found is None:
             found = self._known[run_id] = self.reading.home(run_id)

@@ -20,6 +20,7 @@ from ops.registry.errors import (
     StorageError,
 )
 from ops.registry.events import EventType
+from ops.registry.operations import reported
 from ops.registry.search.runsearch import Query, to_table
 from ops.registry.tracking.runlog import RunState
 from ops.registry.tracking.runqueries import experiment_ids
@@ -123,7 +124,13 @@ class DatabricksExperimentTracker(ExperimentTracker):
         """Return the run as the warehouse has it now, with all that this process logged."""
         return public(self._store.row(run_id), self._volume.uri)
 
-    def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
+    def list_runs(
+        self,
+        experiment_id: str,
+        status: RunStatus | None = None,
+        *,
+        include_deleted: bool = False,  # noqa: ARG002 - there are none
+    ) -> list[Run]:
         """Return the runs of an experiment, oldest first."""
         runs = [public(row, self._volume.uri) for row in self._store.rows(experiment_id)]
         return [run for run in runs if status is None or run.status == status]
@@ -144,12 +151,17 @@ class DatabricksExperimentTracker(ExperimentTracker):
         experiment_id: str | Sequence[str],
         metric_filter: Mapping[str, tuple[str, float]] | None = None,
         filter: str | None = None,  # noqa: A002 - the published name
-        order_by: str | None = None,
+        order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
         offset: int = 0,
+        *,
+        include_deleted: bool = True,
     ) -> list[Run]:
-        """Return the runs for which both filters hold; the warehouse searches."""
-        search = self._search(experiment_id, Query(filter, metric_filter, order_by, limit, offset))
+        """Return the runs for which both filters hold; the warehouse searches, which has no deleted runs."""
+        query = Query(
+            filter, metric_filter, order_by, limit, offset, include_deleted=include_deleted
+        )
+        search = self._search(experiment_id, query)
         if search is None:
             return []
         found = self.warehouse.rows(search.statement, **search.parameters)
@@ -161,9 +173,12 @@ class DatabricksExperimentTracker(ExperimentTracker):
         experiment_id: str | Sequence[str],
         metric_filter: Mapping[str, tuple[str, float]] | None = None,
         filter: str | None = None,  # noqa: A002 - as in search_runs
+        *,
+        include_deleted: bool = True,
     ) -> int:
         """Return how many runs `search_runs` would find without a limit."""
-        search = self._search(experiment_id, Query(filter, metric_filter))
+        query = Query(filter, metric_filter, include_deleted=include_deleted)
+        search = self._search(experiment_id, query)
         if search is None:
             return 0
         found = self.warehouse.rows(search.counting, **search.parameters)
@@ -177,7 +192,7 @@ class DatabricksExperimentTracker(ExperimentTracker):
         if not wanted:
             return None
         self.flush()
-        return RunSearch(wanted, query.node, query.order, query.limit, query.offset)
+        return RunSearch(wanted, query.node, query.orders, query.limit, query.offset)
 
     def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Return a table with one row per run: name, status, duration, params.*, metrics.*."""
@@ -206,6 +221,7 @@ class DatabricksExperimentTracker(ExperimentTracker):
 
     # Files
 
+    @reported
     def download_run_artifact(
         self, run_id: str, path: str, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
@@ -267,7 +283,9 @@ class DatabricksExperimentTracker(ExperimentTracker):
 
         def named() -> set[str]:
             rows = (
-                row for e in self.list_experiments() for row in self.index_rows(e.experiment_id)
+                row
+                for e in self.list_experiments(include_deleted=True)
+                for row in self.index_rows(e.experiment_id)
             )
             told = (told for row in rows for told in row["files"].values())
             return {file.place for one in told for file in stored(one["files"])}

@@ -29,6 +29,7 @@ from ops.registry.errors import (
     InvalidValueError,
     StorageError,
 )
+from ops.registry.operations import retried
 
 if TYPE_CHECKING:
     import io
@@ -218,8 +219,13 @@ def fetch(
     return target
 
 
-def write_figure(folder: pathlib.Path, figure: Any, name: str) -> pathlib.Path:
-    """Write *figure* into *folder*, in the format that the suffix of *name* says; return where."""
+def write_figure(folder: pathlib.Path, figure: Any, name: str) -> tuple[pathlib.Path, str]:
+    """Write *figure* into *folder*, in the format that the suffix of *name* says; return where, and its name.
+
+    Without a suffix it is a .png of matplotlib or an .html of plotly, and the name gets that suffix.
+    """
+    if not pathlib.PurePath(name).suffix:
+        name += ".png" if hasattr(figure, "savefig") else ".html"
     path = folder / f"figure{pathlib.PurePath(name).suffix}"
     if path.suffix == ".html" and hasattr(figure, "write_html"):
         figure.write_html(path)
@@ -230,7 +236,7 @@ def write_figure(folder: pathlib.Path, figure: Any, name: str) -> pathlib.Path:
             f"{type(figure).__name__} cannot be written as {name!r}: it has no savefig, "
             "and write_html makes .html files only."
         )
-    return path
+    return path, name
 
 
 def checksum(path: pathlib.Path, *, stored: bool = True) -> str:
@@ -261,7 +267,7 @@ def _copier() -> Callable[..., tuple[int, str]]:
     from ops.resilience.retrying import with_retry
 
     policy = RetryConfig(max_attempts=4, initial_delay=0.1, exceptions=_PassingError, reraise=True)
-    return with_retry(policy)(_copy)
+    return with_retry(policy, on_retry=retried)(_copy)
 
 
 def _copy(

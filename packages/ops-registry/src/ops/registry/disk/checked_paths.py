@@ -6,7 +6,8 @@ only here: it must be relative, lead to a place inside of the store, and meet no
 makes links inside a store, so one that is met was put there by other means.
 
 `is_id`, `is_part` and `is_relative` look at the text alone and cost little: readers use them to leave out frames that
-this package cannot have written. `inside` asks the file system too, and is what comes before each use of a path.
+this package cannot have written. `inside`, which is `ops.foundation.RelativePath`, asks the file system too, and is
+what comes before each use of a path.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-import stat
 from typing import TYPE_CHECKING
 
-from ops.foundation.errors import PathEscapesRootError
+from ops.foundation.paths import RelativePath
 from ops.registry.errors import CorruptStoreError
 
 if TYPE_CHECKING:
@@ -66,25 +66,11 @@ def inside(root: StrPath, *names: str) -> pathlib.Path:
     Raises:
         PathEscapesRootError: a name is absolute, has ``..``, NUL or a drive, or a link was met.
     """
-    name = "/".join(names)
-    if not is_relative(name):
-        raise PathEscapesRootError(
-            f"{name!r:.200} is refused as a name below {os.fspath(root)!r}: "
-            "it must be relative, without '..', NUL or a drive."
-        )
-    path = pathlib.Path(root, name)
-    met = os.fspath(root)
-    for part in path.relative_to(root).parts:
-        met = f"{met}/{part}"
-        try:
-            found = os.lstat(met)
-        except (FileNotFoundError, NotADirectoryError):
-            break
-        if stat.S_ISLNK(found.st_mode):
-            raise PathEscapesRootError(
-                f"{met!r} is a link, which no store has: what it points to is not used."
-            )
-    return path
+    name = RelativePath("/".join(names))
+    try:
+        return name.below(root)
+    except OSError:  # longer than any name of a file: what uses the path says so
+        return pathlib.Path(root, str(name))
 
 
 def refuse_link(path: StrPath) -> None:

@@ -214,6 +214,8 @@ class SafeTransaction(Transaction):
     def begin(self) -> Self:
         """Wait for the lock and begin."""
         self._storage.lock.acquire()
+        told = {"lock": str(self._storage.lock.path), "transaction_id": self.transaction_id}
+        self._storage.tell(EventType.LOCK_ACQUIRED, told)
         try:
             return super().begin()
         except BaseException:
@@ -225,6 +227,8 @@ class SafeTransaction(Transaction):
             super()._end()
         finally:
             self._storage.lock.release()
+        told = {"lock": str(self._storage.lock.path), "transaction_id": self.transaction_id}
+        self._storage.tell(EventType.LOCK_RELEASED, told)
 
 
 def recover(root: pathlib.Path) -> int:

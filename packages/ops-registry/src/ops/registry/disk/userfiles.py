@@ -20,7 +20,7 @@ from ops.registry.errors import (
     StorageError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.operations import Operations
+from ops.registry.operations import Operations, reported
 from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class UserFiles(abc.ABC, Generic[Place]):
     def __init__(self, operations: Operations | None = None) -> None:
         self._operations = operations or Operations()
 
+    @reported
     def write_dataframe(
         self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
     ) -> None:
@@ -59,6 +60,7 @@ class UserFiles(abc.ABC, Generic[Place]):
             self._write(place, lambda file: put_table(df, file))
         self.written(path)
 
+    @reported
     def read_dataframe(self, path: str) -> pd.DataFrame:
         """Return a table."""
         path, place = self._reading(path)
@@ -67,6 +69,7 @@ class UserFiles(abc.ABC, Generic[Place]):
         self._done_reading(path)
         return table
 
+    @reported
     def write_json(self, data: Any, path: str) -> None:
         """Write any JSON value; NaN and infinities are kept (see `ops.registry.disk.journal`)."""
         body = encode(data)
@@ -74,6 +77,7 @@ class UserFiles(abc.ABC, Generic[Place]):
         self._write(place, lambda file: file.write(body))
         self.written(path)
 
+    @reported
     def read_json(self, path: str) -> Any:
         """Return a JSON value; mappings come back as dicts, sequences as lists."""
         path, place = self._reading(path)
@@ -88,6 +92,7 @@ class UserFiles(abc.ABC, Generic[Place]):
         self._done_reading(path)
         return value
 
+    @reported
     def write_artifact(self, source: StrPath, path: str) -> None:
         """Copy a file or folder in, in place of what has this path.
 
@@ -100,6 +105,7 @@ class UserFiles(abc.ABC, Generic[Place]):
         self._copy_in(origin, place)
         self.written(path)
 
+    @reported
     def read_artifact(
         self, path: str, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
@@ -125,6 +131,7 @@ class UserFiles(abc.ABC, Generic[Place]):
         """Whether there is a file or folder at *path*."""
         return self._is_there(self.place(path))
 
+    @reported
     def delete(self, path: str) -> bool:
         """Delete a file, or a folder with all that is in it; False when there was none."""
         if not self._remove(self.place(path)):

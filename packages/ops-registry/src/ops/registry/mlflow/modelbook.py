@@ -86,7 +86,16 @@ class ModelBook(ModelRegistry):
 
     def register_elsewhere(self, name: str, source: str, metadata: Mapping[str, Any]) -> int:
         """Add a version whose files stay at *source*, and return its number; hooks may refuse it."""
-        asked: dict[str, Any] = {"name": name, "artifact_path": source, **metadata}
+        asked: dict[str, Any] = {
+            "name": name,
+            "artifact_path": source,
+            "description": "",
+            **{key: {} for key in ("hyperparameters", "metrics", "tags", "flavor_metadata")},
+            "dependencies": [],
+            "signature": None,
+            "experiment_run_id": None,
+            **metadata,
+        }
         asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked, fixed=("name",))
         source, metadata = str(asked["artifact_path"]), checked_metadata(asked)
         with self._turn, self._changing():

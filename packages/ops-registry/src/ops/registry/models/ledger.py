@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
-from ops.registry.disk.checked_paths import is_part
+from ops.registry.disk.checked_paths import is_part, is_relative
 from ops.registry.disk.journal import JournalReader, decode, writing
 from ops.registry.errors import (
     CorruptStoreError,
@@ -297,7 +297,11 @@ def check_frame(record: Any) -> None:
         wrong.append("name")
     if type(record["version"]) is not int or record["version"] < 0:
         wrong.append("version")
-    wrong += [key for key in ("model_id", "file") if key in record and not is_part(record[key])]
+    if "file" in record and not is_part(record["file"]):
+        wrong.append("file")
+    # Ids of older versions on Databricks may have a slash.
+    if "model_id" in record and not is_relative(record["model_id"]):
+        wrong.append("model_id")
     if record.get("uri") is not None and not is_remote(str(record["uri"])):
         wrong.append("uri")
     if wrong:

@@ -19,12 +19,13 @@ from ops.registry.events import EventType
 from ops.registry.models.flavors import load_artifact
 from ops.registry.models.ledger import Ledger, check_frame, version_record
 from ops.registry.models.model import own_copy
-from ops.registry.models.search import select
+from ops.registry.models.search import select_versions
+from ops.registry.operations import reported
 from ops.registry.remote.artifacts import RemoteArtifacts, is_remote, name_of
 from ops.registry.validators import check_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ops.foundation.files import StrPath
     from ops.registry.events import HookType
@@ -118,16 +119,20 @@ class ModelQueries:
     def search_models(
         self,
         filter: str | None = None,  # noqa: A002 - the published name
-        order_by: str | None = None,
+        order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
     ) -> list[ModelVersion]:
-        """Return the versions for which *filter* holds, by name and version unless ordered."""
+        """Return the versions for which *filter* holds, by name and version unless ordered.
+
+        *order_by* is one field and ASC or DESC, or several: a list, or a text with commas.
+        """
         with self._turn:
             self._ledger.refresh()  # once: a model that goes meanwhile is there, or not
             models = sorted(self._ledger.models.values(), key=lambda model: model.name)
             found = [v for model in models for v in self._versions(model)]
-        return list(map(own_copy, select(found, filter, order_by, limit)))
+        return list(map(own_copy, select_versions(found, filter, order_by, limit)))
 
+    @reported
     def download_artifact(
         self, name: str, version: int | None, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
@@ -143,6 +148,7 @@ class ModelQueries:
         self._done(EventType.MODEL_DOWNLOADED, found, data)
         return path
 
+    @reported
     def load_model(
         self,
         name: str,

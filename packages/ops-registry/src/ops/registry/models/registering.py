@@ -24,7 +24,7 @@ from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
 from ops.registry.models.ledger import FORMAT, Changing, version_record
 from ops.registry.models.queries import ModelQueries
-from ops.registry.operations import Operations
+from ops.registry.operations import Operations, reported
 from ops.registry.plain_values import plain_parameters
 from ops.registry.remote.artifacts import is_remote
 from ops.registry.validators import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ops.registry.disk.contents import ContentStore
     from ops.registry.records import ModelVersion
 
-__all__ = ["ModelRegistering", "checked_metadata"]
+__all__ = ["ModelRegistering", "checked_metadata", "new_model_id"]
 
 logger = get_logger("ops.registry")
 
@@ -77,6 +77,7 @@ class ModelRegistering(ModelQueries):
         )
         return made, ()
 
+    @reported
     def register_model(
         self,
         name: str,
@@ -184,7 +185,7 @@ class ModelRegistering(ModelQueries):
         """Return the id of a model, a new one if need be, and the number of its next version."""
         model = self._ledger.models.get(name)
         if model is None:
-            return f"{_slug(name)}-{generate_short_id(8)}", 1
+            return new_model_id(name), 1
         return model.model_id, model.highest + 1
 
     def _add(
@@ -268,5 +269,7 @@ def _make_anew(folder: pathlib.Path) -> None:
         folder.mkdir()
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "model"
+def new_model_id(name: str) -> str:
+    """Return an id for a new model: what its name says in letters and digits, and what no other has."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "model"
+    return f"{slug}-{generate_short_id(8)}"

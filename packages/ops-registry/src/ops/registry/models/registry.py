@@ -21,6 +21,7 @@ from ops.registry.errors import (
 from ops.registry.events import EventType, HookType
 from ops.registry.models.ledger import check_frame
 from ops.registry.models.registering import ModelRegistering
+from ops.registry.operations import reported
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_key, check_name, check_stage, check_version
 
@@ -38,6 +39,7 @@ class ModelRegistry(ModelRegistering):
     Artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``).
     """
 
+    @reported
     def promote_model(
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
     ) -> ModelVersion:
@@ -45,6 +47,7 @@ class ModelRegistry(ModelRegistering):
         stage, version = check_stage(stage), check_version(version)
         return self._move(name, version, stage, archive_existing=archive_existing)
 
+    @reported
     def rollback(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
         """Give *stage* back to the version that had it before the last one that entered it.
 
@@ -90,6 +93,7 @@ class ModelRegistry(ModelRegistering):
             self._done(EventType.MODEL_ARCHIVED, made, {"name": name, "version": number})
         return made
 
+    @reported
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
         """Let *alias* point to a version, wherever it pointed before."""
         check_name("an alias", alias)
@@ -106,6 +110,7 @@ class ModelRegistry(ModelRegistering):
         self._done(EventType.MODEL_ALIAS_SET, made, data)
         return made
 
+    @reported
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias; the version stays."""
         with self._turn, self._changing():
@@ -114,11 +119,13 @@ class ModelRegistry(ModelRegistering):
             self._write_view(self._ledger.version(name, made.version))
         self._done(EventType.MODEL_ALIAS_DELETED, made, {"name": name, "alias": alias})
 
+    @reported
     def set_tag(self, name: str, version: int, key: str, value: object) -> ModelVersion:
         """Set one tag of a version."""
         version = check_version(version)
         return self._describe("tag", name, version, tags={check_key(key): str(value)})
 
+    @reported
     def annotate(self, name: str, version: int, description: str) -> ModelVersion:
         """Replace the description of a version."""
         return self._describe(
@@ -134,6 +141,7 @@ class ModelRegistry(ModelRegistering):
         self._done(EventType.MODEL_DESCRIBED, made, {"name": name, "version": version, **more})
         return made
 
+    @reported
     def delete_model(self, name: str) -> None:
         """Delete a model with all versions; the numbers of its versions are not given again."""
         with self._turn, self._changing():
@@ -145,6 +153,7 @@ class ModelRegistry(ModelRegistering):
         self._discard(versions)
         self._done(EventType.MODEL_DELETED, gone, {"name": name})
 
+    @reported
     def delete_model_version(self, name: str, version: int) -> None:
         """Delete a version and its artifact; its number is not given again."""
         version = check_version(version)

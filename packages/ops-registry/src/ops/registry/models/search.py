@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.registry.disk.checked_paths import refuse_link
 from ops.registry.disk.journal import encode
 from ops.registry.search import arrays
-from ops.registry.search.filters import Kind, holds, sort_key
-from ops.registry.search.parser import parse_filter, parse_order
+from ops.registry.search.filters import Kind, param_value
+from ops.registry.search.selection import select
 
 if TYPE_CHECKING:
     import pathlib
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from ops.registry.records import ModelVersion
     from ops.registry.search.filters import Lookup
 
-__all__ = ["FIELDS", "select", "write_table"]
+__all__ = ["FIELDS", "select_versions", "write_table"]
 
 #: The fields of a version without a group, in filters and orders.
 FIELDS = {
@@ -33,19 +32,14 @@ FIELDS = {
 }
 
 
-def select(
-    versions: Sequence[ModelVersion], text: str | None, order_by: str | None, limit: int | None
+def select_versions(
+    versions: Sequence[ModelVersion],
+    text: str | None,
+    order_by: str | Sequence[str] | None,
+    limit: int | None,
 ) -> list[ModelVersion]:
     """Return the versions for which *text* holds, ordered, at most *limit*."""
-    node = parse_filter(text, FIELDS)
-    order = parse_order(order_by, FIELDS)
-    found = [v for v in versions if node is None or holds(node, _lookup(v))]
-    if order is not None:
-        valued = [(_lookup(v)(order.field), v) for v in found]
-        there = [(sort_key(order.kind, value), v) for value, v in valued if not _absent(value)]
-        there.sort(key=lambda pair: pair[0], reverse=order.descending)
-        found = [*(v for _, v in there), *(v for value, v in valued if _absent(value))]
-    return found[:limit]
+    return select(versions, FIELDS, _lookup, text, order_by, limit)
 
 
 def write_table(path: pathlib.Path, versions: Sequence[ModelVersion]) -> None:
@@ -70,10 +64,6 @@ def write_table(path: pathlib.Path, versions: Sequence[ModelVersion]) -> None:
         pq.write_table(pa.table(columns), file)
 
 
-def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
 def _lookup(version: ModelVersion) -> Lookup:
     metadata = version.metadata
     plain = {
@@ -89,12 +79,13 @@ def _lookup(version: ModelVersion) -> Lookup:
         "metrics": metadata.metrics,
         "metrics_min": metadata.metrics,  # a version has one value of each
         "metrics_max": metadata.metrics,
-        "params": metadata.hyperparameters,
         "tags": metadata.tags,
     }
 
     def find(field: str) -> Any:
         group, dot, key = field.partition(".")
+        if group == "params" and dot:
+            return param_value(metadata.hyperparameters, key)
         return groups[group].get(key) if dot else plain[field]
 
     return find

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ops.registry.disk.checked_paths import is_part, is_relative
+from ops.registry.disk.checked_paths import is_relative
 from ops.registry.disk.journal import decode, encode, frame, parse
 from ops.registry.disk.views import write_view
 from ops.registry.errors import CorruptStoreError
@@ -163,7 +163,7 @@ def _plain(version: ModelVersion, folder: str) -> list[Any]:
 
 def _version(told: list[Any], name: str, folder: str) -> ModelVersion:
     model_id, number, stage, created, place, here, checksum, size, metadata, history = told
-    if not is_part(model_id) or type(number) is not int or (here and not is_relative(place)):
+    if not is_relative(model_id) or type(number) is not int or (here and not is_relative(place)):
         raise CorruptStoreError(
             f"The snapshot of the registry has a version at {place!r:.80}, which this package never writes.",
             suggestions=("ops-registry fsck --repair makes the snapshot again.",),

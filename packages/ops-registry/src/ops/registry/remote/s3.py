@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ops.foundation.helpers import LazyImport
 from ops.registry.errors import ArtifactNotFoundError, InvalidValueError, StorageError
+from ops.registry.operations import retried
 from ops.resilience.backoff import RetryConfig
 from ops.resilience.retrying import with_retry
 
@@ -195,7 +196,7 @@ class S3:
                 _refuse(operation, where, error)
 
         try:
-            return with_retry(_retrying(self._retry))(attempt)()
+            return with_retry(_retrying(self._retry), on_retry=retried)(attempt)()
         except _Passing as error:
             raise StorageError(
                 f"{operation} of {where!r} was tried again and again, and failed: {error}."

@@ -1,10 +1,11 @@
-"""The language of searches: ``metrics.auc > 0.9 and (params.depth = 3 or tags.team like 'ds%')``.
+r"""The language of searches: ``metrics.auc > 0.9 and (params.depth = 3 or tags.team like 'ds%')``.
 
     expression := term (OR term)*          term := factor (AND factor)*
     factor     := NOT factor | '(' expression ')' | comparison
     comparison := field (= | == | != | <> | < | <= | > | >=) value
-                | field [NOT] LIKE 'text with % and _' | field [NOT] IN (value, ...)
+                | field [NOT] (LIKE | ILIKE) 'text with % and _' | field [NOT] IN (value, ...)
                 | field IS [NOT] NULL
+    value      := number | 'text' | "text" | null | None    (a quote in a text is doubled)
     field      := name | group '.' name   (a name may stand in "" or ``)
     group      := metrics | metrics_min | metrics_max | params | tags
 
@@ -16,7 +17,10 @@ makes it true. What is compared depends on the field, never on the row:
 - texts (name, status, run_id): compared as texts;
 - parameters and tags: as numbers where both sides read as one (``params.depth = '3'``), else as
   texts; what is no number is unequal to every number and neither less nor greater. A parameter
-  that is no text counts as its JSON: ``params.flag = 'true'``.
+  that is no text counts as its JSON: ``params.flag = 'true'``. So ``params.depth = None`` (or ``= null``) finds
+  a depth that was logged as None, and ``IS NULL`` those that were not logged.
+
+In a pattern ``\%``, ``\_`` and ``\\`` are these characters themselves; ILIKE takes small and capital letters alike.
 
 `ops.registry.search.parser.parse_filter` gives a tree of `Test`, `Both`, `Either` and `Inverse` that any backend can evaluate its
 own way: a `Test` asks one field one question. What is wrong raises `FilterError` with the position.
@@ -53,6 +57,7 @@ __all__ = [
     "comparison",
     "holds",
     "kind_of",
+    "param_value",
     "sort_key",
 ]
 
@@ -74,8 +79,8 @@ class Test:
     """Whether *accepts* says yes to a field's value; without a value the answer is *if_absent*.
 
     A comparison of numbers also says its *sign* and *bound*, for those who compare whole columns. For
-    those who ask elsewhere (SQL) *question* is what is asked: a sign, "like", "in" or "null", and
-    *operands* what with; *negated* turns "like", "in" and "null" round where there is a value.
+    those who ask elsewhere (SQL) *question* is what is asked: a sign, "like", "ilike", "in" or "null", and
+    *operands* what with; *negated* turns all but the signs round where there is a value.
     """
 
     field: str
@@ -201,6 +206,12 @@ def as_text(value: Any) -> str:
     from ops.registry.disk.journal import encode
 
     return encode(value).decode()
+
+
+def param_value(parameters: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a parameter; None when it was not logged, "null" when it was logged as None."""
+    value = parameters.get(key)
+    return "null" if value is None and key in parameters else value
 
 
 def as_number(text: str) -> float | None:

@@ -29,25 +29,26 @@ from ops.registry.search.filters import (
 from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ops.registry.search.filters import Node
 
     #: What says yes to a value, and what was asked with.
     _Accepting: TypeAlias = tuple[Callable[[Any], bool], tuple[float | str, ...]]
 
-__all__ = ["parse_filter", "parse_order"]
+__all__ = ["parse_filter", "parse_order", "parse_orders", "pattern_parts"]
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
-    |(?P<text>'(?:[^']|'')*')
+    |(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
     |(?P<field>[A-Za-z_]\w*(?:\.(?:[\w./:-]*[\w/]|"[^"]+"|`[^`]+`))*)
     |(?P<operator><=|>=|!=|<>|==|=|<|>|\(|\)|,))""",
     re.VERBOSE,
 )
 #: Far from where the parser, or what evaluates its tree, would run out of stack.
 _DEEPEST = 50
-_WORDS = {"and", "or", "not", "like", "in", "is", "null"}
+_WORDS = {"and", "or", "not", "like", "ilike", "in", "is", "null"}
+_NULLS = {"null", "none"}
 
 
 class _Token(NamedTuple):
@@ -63,10 +64,25 @@ def parse_filter(text: str | None, fields: Mapping[str, Kind]) -> Node | None:
     return _Parser(text, fields).parse()
 
 
-def parse_order(text: str | None, fields: Mapping[str, Kind]) -> Order | None:
-    """Return what ``"metrics.auc DESC"`` asks for; None stays None."""
-    if text is None:
-        return None
+def parse_orders(
+    asked: str | Sequence[str] | None, fields: Mapping[str, Kind]
+) -> tuple[Order, ...]:
+    """Return what ``"metrics.auc DESC, start_time"``, or a list of such parts, asks for; None is no order."""
+    if asked is None:
+        return ()
+    texts = _split(check_text("an order", asked)) if isinstance(asked, str) else list(asked)
+    return tuple(parse_order(text, fields) for text in texts)
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas, but for those in a quoted name."""
+    return [part.strip() for part in re.findall(r"""(?:[^,"`]|"[^"]*"|`[^`]*`|["`])+""", text)] or [
+        text
+    ]
+
+
+def parse_order(text: str, fields: Mapping[str, Kind]) -> Order:
+    """Return what ``"metrics.auc DESC"`` asks for."""
     parts = check_text("an order", text).rsplit(None, 1)
     directed = len(parts) == 2 and parts[1].upper() in {"ASC", "DESC"}
     parser = _Parser(parts[0] if directed else text, fields)
@@ -188,14 +204,14 @@ class _Parser:
             self.index += 1
             return self._compared(field, kind, sign)
         negated = self._accept("not")
-        if self._accept("like"):
-            accepts, operands = self._pattern(field, kind)
-            question = "like"
+        if self._accept("like") or self._accept("ilike"):
+            question = self.tokens[self.index - 1].value.lower()
+            accepts, operands = self._pattern(field, kind, ignores_case=question == "ilike")
         elif self._accept("in"):
             accepts, operands = self._membership(field, kind)
             question = "in"
         else:
-            self._fail("Here should be a comparison (=, !=, <, <=, >, >=, LIKE, IN or IS).")
+            self._fail("Here should be a comparison (=, !=, <, <=, >, >=, LIKE, ILIKE, IN or IS).")
         asked: dict[str, Any] = {"question": question, "operands": operands, "negated": negated}
         if not negated:
             return Test(field, kind, accepts, **asked)
@@ -221,34 +237,54 @@ class _Parser:
         operands = tuple(test.operands[0] for test in tests)
         return (lambda value: any(test.accepts(value) for test in tests)), operands
 
-    def _pattern(self, field: str, kind: Kind) -> _Accepting:
+    def _pattern(self, field: str, kind: Kind, *, ignores_case: bool) -> _Accepting:
         if kind in {Kind.NUMBER, Kind.TIME}:
             self._fail(f"{field} is a {kind.value}, which has no LIKE.")
         pattern = str(self._value(Kind.TEXT))
-        matches = _like(pattern).fullmatch
+        matches = _like(pattern, ignores_case=ignores_case).fullmatch
         return (lambda value: matches(as_text(value)) is not None), (pattern,)
 
     def _value(self, kind: Kind) -> float | str:
         token = self._token
-        if token.kind not in {"number", "text"}:
+        is_null = token.kind == "field" and token.value.lower() in _NULLS and kind is Kind.MIXED
+        if token.kind not in {"number", "text"} and not is_null:
             self._fail("Here should be a number or a 'text'.")
         self.index += 1
+        if is_null:
+            return "null"  # as a parameter that is None counts
         if token.kind == "text":
-            return token.value[1:-1].replace("''", "'")
+            quote = token.value[0]
+            return token.value[1:-1].replace(quote * 2, quote)
         if kind in {Kind.NUMBER, Kind.TIME}:
             number = as_number(token.value)
             return math.inf if number is None else number  # 1e999
         return token.value
 
 
-def _like(pattern: str) -> re.Pattern[str]:
+def pattern_parts(pattern: str) -> list[str | None]:
+    r"""Return the literal texts of a pattern, None for each ``%``, and "" for each ``_``."""
+    found: list[str | None] = []
+    for escaped, sign, text in re.findall(r"\\([%_\\])|([%_])|(\\|[^%_\\]+)", pattern):
+        if sign:
+            found.append(None if sign == "%" else "")
+        else:
+            found.append(escaped or text)
+    return found
+
+
+def _like(pattern: str, *, ignores_case: bool = False) -> re.Pattern[str]:
     """Return what a whole text must match.
 
     What stands between two ``%`` is looked for once, from left to right, and never again further on (an atomic
     group): the first place is as good as any, and the time stays that of one pass for each.
     """
-    first, *others = (
-        "".join("." if c == "_" else re.escape(c) for c in part) for part in pattern.split("%")
-    )
+    parts = [""]
+    for part in pattern_parts(pattern):
+        if part is None:
+            parts.append("")
+        else:
+            parts[-1] += re.escape(part) or "."
+    first, *others = parts
     between = "".join(f"(?>.*?{part})" for part in others[:-1] if part)
-    return re.compile(first + between + (f".*{others[-1]}" if others else ""), re.DOTALL)
+    flags = re.DOTALL | (re.IGNORECASE if ignores_case else re.NOFLAG)
+    return re.compile(first + between + (f".*{others[-1]}" if others else ""), flags)

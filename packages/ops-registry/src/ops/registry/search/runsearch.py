@@ -10,8 +10,17 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.errors import InvalidValueError
-from ops.registry.search.filters import Both, Kind, comparison, holds, kind_of, sort_key
-from ops.registry.search.parser import parse_filter, parse_order
+from ops.registry.search.filters import (
+    Both,
+    Kind,
+    Test,
+    comparison,
+    holds,
+    kind_of,
+    param_value,
+    sort_key,
+)
+from ops.registry.search.parser import parse_filter, parse_orders
 from ops.registry.search.runtable import FIELDS
 from ops.registry.tracking.liveness import with_liveness
 from ops.registry.validators import check_key, check_mapping
@@ -31,6 +40,10 @@ __all__ = ["Query", "lookup", "to_table"]
 KINDS = {name: kind for name, (kind, _) in FIELDS.items()}
 #: Answers that are kept while an index stays as it is, and how long they may be.
 _KEPT_ANSWERS, _KEPT_ROWS = 64, 1000
+#: Deleted runs are found only by those who ask for them.
+_NOT_DELETED = Test(
+    "deleted_at", Kind.TIME, lambda _: False, if_absent=True, question="null", negated=False
+)
 _SUMMARY = {"metrics": 0, "metrics_min": 3, "metrics_max": 4}
 
 
@@ -41,9 +54,11 @@ class Query:
         self,
         text: str | None = None,
         metric_filter: Mapping[str, tuple[str, float]] | None = None,
-        order_by: str | None = None,
+        order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
         offset: int = 0,
+        *,
+        include_deleted: bool = False,
     ) -> None:
         for name, number in (("limit", limit), ("offset", offset)):
             if number is not None and (not isinstance(number, int) or number < 0):
@@ -55,11 +70,13 @@ class Query:
         ]
         parsed = parse_filter(text, KINDS)
         parts += [] if parsed is None else [parsed]
+        if not include_deleted and (text is None or "deleted_at" not in text):
+            parts.append(_NOT_DELETED)
         self.node: Node | None = Both(tuple(parts)) if parts else None
-        self.order = parse_order(order_by, KINDS)
+        self.orders = parse_orders(order_by, KINDS)
         self.limit, self.offset = limit, offset
         self._end = None if limit is None else offset + limit
-        self._key = (text, tuple(wanted), order_by, self._end)
+        self._key = (text, tuple(wanted), self.orders, self._end, include_deleted)
 
     def rows(self, indexes: Sequence[RunIndex]) -> list[dict[str, Any]]:
         """Return the rows that are asked for; those of dead runs as STALE."""
@@ -101,15 +118,15 @@ class Query:
         """Return what is found among the rows that no journal changes any more."""
         found = [row for row in snapshot.settled.values() if self._holds(row)]
         if snapshot.base is not None:
-            places = snapshot.base.positions(self.node, self.order, self._end, snapshot.hidden)
+            places = snapshot.base.positions(self.node, self.orders, self._end, snapshot.hidden)
             found += snapshot.base.rows(places[passed:])
         return self._cut(found, passed)
 
     def _cut(self, rows: Iterable[dict[str, Any]], passed: int) -> list[dict[str, Any]]:
         """Return rows in the order that is asked for, or oldest first, up to the limit."""
         found = sorted(rows, key=lambda row: (row["start"], row["run_id"]))
-        if self.order is not None:
-            found = ordered(found, self.order)
+        for order in reversed(self.orders):  # sorting is stable
+            found = ordered(found, order)
         return found if self._end is None else found[: self._end - passed]
 
     def _holds(self, row: Mapping[str, Any]) -> bool:
@@ -159,7 +176,7 @@ def lookup(row: Mapping[str, Any]) -> Lookup:
         if group in _SUMMARY:
             summary = row["metrics"].get(key)
             return None if summary is None else summary[_SUMMARY[group]]
-        return row[group].get(key)
+        return param_value(row[group], key) if group == "params" else row[group].get(key)
 
     return find
 

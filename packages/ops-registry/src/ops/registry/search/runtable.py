@@ -67,6 +67,8 @@ class RunTable:
             metadata = self._schema.metadata or {}
             self.through = int(metadata[b"through"])
             self.has_rare_keys = metadata[b"rare"] == b"1"
+            #: The first format had null for a parameter that was logged as None, as for one that was not logged.
+            self._has_null_parameters = metadata.get(b"format", b"1") == b"1"
         except FileNotFoundError:
             raise
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
@@ -96,12 +98,16 @@ class RunTable:
         return pc.is_in(self.column("run_id"), value_set=arrays.texts(run_ids))
 
     def positions(
-        self, node: Node | None, order: Order | None, limit: int | None, hidden: Any | None
+        self,
+        node: Node | None,
+        orders: tuple[Order, ...],
+        limit: int | None,
+        hidden: Any | None,
     ) -> list[int]:
-        """Return where the rows are for which *node* holds, in *order*, without those *hidden*."""
-        if order is None:
+        """Return where the rows are for which *node* holds, in *orders*, without those *hidden*."""
+        if not orders:
             return self._first(self._meant(node, hidden), limit)
-        return self.among(self._order(order), node, limit, hidden)
+        return self.among(self._order(orders), node, limit, hidden)
 
     def among(
         self, places: Any, node: Node | None, limit: int | None, hidden: Any | None
@@ -129,6 +135,17 @@ class RunTable:
     def read(self) -> Any:
         """Return the whole table."""
         return self._read(None)
+
+    def current(self) -> Any:
+        """Return the whole table as this version writes it."""
+        table = self.read().replace_schema_metadata(None)
+        if not self._has_null_parameters:
+            return table
+        for position, name in enumerate(table.schema.names):
+            if name.startswith("params.") and table.column(position).null_count:
+                values = self.texts(name).values
+                table = table.set_column(position, table.schema.field(position), values)
+        return table
 
     def _meant(self, node: Node | None, hidden: Any | None) -> Any | None:
         pc = arrays.compute()
@@ -181,9 +198,9 @@ class RunTable:
         bound = made([test.bound])[0]  # type: ignore[list-item]  # a time's bound is whole
         return arrays.filled(getattr(pc, _SIGNS[test.sign])(values, bound), test.if_absent)
 
-    def _order(self, order: Order) -> Any:
-        """Return all positions in *order*; rows without a value, and NaN, come last."""
-        return self.kept(order, lambda: self._ordered(order))
+    def _order(self, orders: tuple[Order, ...]) -> Any:
+        """Return all positions in *orders*; rows without a value, and NaN, come last."""
+        return self.kept(orders, lambda: self._ordered(orders))
 
     def kept(self, what: Hashable, make: Callable[[], Any]) -> Any:
         """Return what *make* gave for *what* before: the table does not change."""
@@ -194,21 +211,35 @@ class RunTable:
             found = self._answers[what] = make()
         return found
 
-    def _ordered(self, order: Order) -> Any:
+    def _ordered(self, orders: tuple[Order, ...]) -> Any:
         import pyarrow as pa
 
         pc = arrays.compute()
 
-        field, kind, descending = order
-        direction = "descending" if descending else "ascending"
+        directions = ["descending" if order.descending else "ascending" for order in orders]
+        # Stable, so that equal values stay in the order of the table: by start, oldest first.
+        if len(orders) == 1:
+            ranks = self._ranks(orders[0])
+            return pc.array_sort_indices(ranks, order=directions[0], null_placement="at_end")
+        names = [str(number) for number in range(len(orders))]
+        table = pa.table([self._ranks(order) for order in orders], names=names)
+        keys = list(zip(names, directions, strict=True))
+        return pc.sort_indices(table, sort_keys=keys, null_placement="at_end")
+
+    def _ranks(self, order: Order) -> Any:
+        """Return what orders the rows by one field, null where there is no value."""
+        import pyarrow as pa
+
+        pc = arrays.compute()
+
+        field, kind, _ = order
         if kind in {Kind.TEXT, Kind.MIXED}:
             ranks = self.texts(field).ranks(kind)
         else:
             ranks = self.numbers(field)
             if pa.types.is_floating(ranks.type):
                 ranks = pc.if_else(pc.is_nan(ranks), arrays.null(ranks.type), ranks)
-        # Stable, so that equal values stay in the order of the table: by start, oldest first.
-        return pc.array_sort_indices(ranks, order=direction, null_placement="at_end")
+        return ranks
 
     def numbers(self, field: str) -> Any:
         """Return a column of numbers, times as nanoseconds."""
@@ -233,6 +264,8 @@ class RunTable:
         if column is None:
             if field in self._names:
                 values = self.column(field)
+                if values.null_count and self._has_null_parameters and field.startswith("params."):
+                    values = self._from_rows(field, arrays.texts)
             elif self.has_rare_keys:
                 values = self._kept(field, arrays.texts)
             else:
@@ -244,11 +277,12 @@ class RunTable:
         """Return a column, made from the JSON of the rows when it is asked for the first time."""
         column = self._columns.get(field)
         if column is None:
-            group, _, key = field.partition(".")
-            column = self._columns[field] = made(
-                [value_of(r, group, key) for r in self.with_key(key)]
-            )
+            column = self._columns[field] = self._from_rows(field, made)
         return column
+
+    def _from_rows(self, field: str, made: Any) -> Any:
+        group, _, key = field.partition(".")
+        return made([value_of(r, group, key) for r in self.with_key(key)])
 
     def with_key(self, key: str) -> Iterable[dict[str, Any] | None]:
         """Yield the rows that may have *key* anywhere, None for the others."""
@@ -288,6 +322,7 @@ class Texts:
     """A column of texts as its distinct values and, per row, which of them it has."""
 
     def __init__(self, values: Any) -> None:
+        self.values = values
         coded = values.dictionary_encode()
         self.distinct: list[str] = coded.dictionary.to_pylist()
         self._codes = coded.indices
@@ -321,7 +356,7 @@ def merged(
     if base is None:
         table, rare = wide(rows)
     else:
-        old = base.read().replace_schema_metadata(None)
+        old = base.current()
         table, rare = wide(rows, frozenset(old.schema.names))
         old = old.filter(pc.invert(base.places([*gone, *(r["run_id"] for r in rows)])))
         table = pa.concat_tables([old, table], promote_options="default")
@@ -329,7 +364,7 @@ def merged(
     table = table.take(
         pc.sort_indices(table, [("start_time", "ascending"), ("run_id", "ascending")])
     )
-    metadata = {"through": str(through), "format": "1", "rare": str(int(rare))}
+    metadata = {"through": str(through), "format": "2", "rare": str(int(rare))}
     return table.replace_schema_metadata(metadata)
 
 

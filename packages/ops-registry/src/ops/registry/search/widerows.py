@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.registry.disk.journal import encode
 from ops.registry.search import arrays
-from ops.registry.search.filters import as_text
+from ops.registry.search.filters import as_text, param_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +57,9 @@ def wide(
         keys, more = _chosen(rows, kind, known)
         rare |= more
         for key in keys:
-            columns[f"{kind}.{key}"] = arrays.texts([_text(r[kind].get(key)) for r in rows])
+            columns[f"{kind}.{key}"] = arrays.texts(
+                [_text(param_value(r[kind], key)) for r in rows]
+            )
     columns["row_json"] = arrays.texts([encode(r).decode() for r in rows])
     return pa.table(columns), rare
 
@@ -83,7 +85,7 @@ def value_of(row: Mapping[str, Any] | None, group: str, key: str) -> Any:
     if group in _SUMMARY:
         summary = row["metrics"].get(key)
         return None if summary is None else summary[_SUMMARY[group]]
-    return _text(row[group].get(key))
+    return _text(param_value(row[group], key))
 
 
 def _text(value: Any) -> str | None:

@@ -18,7 +18,7 @@ from ops.foundation.logs import get_logger
 from ops.registry.disk.checked_paths import is_id, refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, encode, writing
 from ops.registry.disk.views import write_view
-from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError
+from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, no_experiment
 from ops.registry.instants import from_ns
 from ops.registry.records import Experiment
 from ops.registry.search import arrays
@@ -144,7 +144,7 @@ class ExperimentLedger:
     def find(self, experiment_id: str) -> Experiment | None:
         """Return one as it is now, None when there is none."""
         if not isinstance(experiment_id, str):
-            check_id("an experiment", experiment_id)
+            raise no_experiment(experiment_id)
         with self._turn:
             self._read_on()
             return self._known.get(experiment_id)
@@ -175,7 +175,7 @@ class ExperimentLedger:
         """Return one by its id."""
         found = self.find(experiment_id)
         if found is None:
-            raise ExperimentNotFoundError(f"There is no experiment with the id {experiment_id!r}.")
+            raise no_experiment(experiment_id)
         return found
 
     def named(self, name: str) -> Experiment:

@@ -18,6 +18,7 @@ from ops.registry.errors import (
     RunNotFoundError,
 )
 from ops.registry.events import EventType
+from ops.registry.operations import reported
 from ops.registry.records import Artifact
 from ops.registry.remote.artifacts import is_remote, owner_of
 from ops.registry.tracking.runaccess import RunAccess
@@ -40,6 +41,7 @@ class RunArtifacts(RunAccess):
 
     root: pathlib.Path
 
+    @reported
     def log_artifact(
         self,
         run_id: str,
@@ -57,6 +59,7 @@ class RunArtifacts(RunAccess):
         below = "" if artifact_path is None else f"{artifact_path.rstrip('/')}/"
         return self._put(run_id, source, f"{below}{source.name}", overwrite=overwrite)
 
+    @reported
     def log_artifacts(
         self,
         run_id: str,
@@ -74,6 +77,7 @@ class RunArtifacts(RunAccess):
             for path in sorted(source.iterdir())
         ]
 
+    @reported
     def log_text(
         self, run_id: str, text: str, artifact_path: str, *, overwrite: bool = False
     ) -> Artifact:
@@ -89,14 +93,19 @@ class RunArtifacts(RunAccess):
         """Keep *data* as a JSON artifact."""
         return self.log_text(run_id, encode(data).decode(), artifact_path, overwrite=overwrite)
 
+    @reported
     def log_figure(
         self, run_id: str, figure: Any, artifact_path: str, *, overwrite: bool = False
     ) -> Artifact:
-        """Keep a figure of matplotlib (`savefig`) or plotly (`write_html`); the suffix is the format."""
-        with temporary_directory() as folder:
-            source = artifacts.write_figure(folder, figure, artifact_path)
-            return self._put(run_id, source, artifact_path, overwrite=overwrite)
+        """Keep a figure of matplotlib (`savefig`) or plotly (`write_html`); the suffix is the format.
 
+        Without a suffix the name gets .png or .html.
+        """
+        with temporary_directory() as folder:
+            source, name = artifacts.write_figure(folder, figure, artifact_path)
+            return self._put(run_id, source, name, overwrite=overwrite)
+
+    @reported
     def download_run_artifact(
         self, run_id: str, path: str, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:

@@ -398,6 +398,7 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
         metric_summaries=_Summaries({k: tuple(s) for k, s in row["metrics"].items()}),
         tags=dict(row["tags"]),
         artifacts=tuple(to_artifact(one, folder) for one in row["artifacts"] if _is_artifact(one)),
+        deleted_at=None if row.get("deleted") is None else from_ns(row["deleted"]),
     )
 
 

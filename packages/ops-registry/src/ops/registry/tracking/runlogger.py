@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
 from ops.registry.instants import to_ns
+from ops.registry.operations import reported
 from ops.registry.plain_values import plain_parameters
 from ops.registry.tracking.points import point, points_body
 from ops.registry.tracking.runaccess import RunAccess
@@ -46,10 +47,14 @@ class RunLogger(RunAccess):
         """
         operations = self._operations
         data: dict[str, Any] = {"run_id": run_id, "key": key, "value": value, "step": step}
-        data = operations.before(HookType.PRE_METRIC_LOG, data, fixed=_FIXED)
-        when = self._store.now(run_id) if timestamp is None else _nanoseconds(timestamp)
-        made = point(data["key"], data["value"], data["step"], when)
-        self._store.append_body(run_id, points_body((made,)))
+        try:
+            data = operations.before(HookType.PRE_METRIC_LOG, data, fixed=_FIXED)
+            when = self._store.now(run_id) if timestamp is None else _nanoseconds(timestamp)
+            made = point(data["key"], data["value"], data["step"], when)
+            self._store.append_body(run_id, points_body((made,)))
+        except Exception as error:
+            operations.failed("log_metric", error)  # not `reported`: training loops wait for this
+            raise
         operations.after(EventType.METRIC_LOGGED, data, hook=HookType.POST_METRIC_LOG)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -57,6 +62,7 @@ class RunLogger(RunAccess):
         found = check_mapping("metrics", metrics).items()
         self.log_batch(run_id, metrics=[(key, value, step) for key, value in found])
 
+    @reported
     def log_batch(
         self,
         run_id: str,
@@ -82,6 +88,7 @@ class RunLogger(RunAccess):
         """Log one parameter, any JSON value (see `ops.registry.plain_values`); logged again, the later one counts."""
         self.log_parameters(run_id, {key: value})
 
+    @reported
     def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Log parameters in one frame."""
         given = plain_parameters("parameters", parameters)
@@ -93,11 +100,18 @@ class RunLogger(RunAccess):
         """Set one tag, also of a run that has ended."""
         self.set_tags(run_id, {key: value})
 
+    @reported
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags in one frame."""
         texts = {check_key(k): str(v) for k, v in check_mapping("tags", tags).items()}
         self._store.append(run_id, {"g": texts, "t": time_ns()})
         self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})
+
+    @reported
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove one tag of a run, also of one that has ended; one that is not there is no error."""
+        self._store.append(run_id, {"g": {check_key(key): None}, "t": time_ns()})
+        self._done(EventType.TAG_DELETED, {"run_id": run_id, "key": key})
 
     def log_system_metrics(self, run_id: str, *, interval_seconds: float = 10.0) -> SystemMetrics:
         """Return what logs CPU and memory in the background while its ``with`` block runs."""

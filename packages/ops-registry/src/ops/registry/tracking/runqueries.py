@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ops.registry.errors import no_experiment
 from ops.registry.search.runsearch import Query, to_table
 from ops.registry.tracking.following import MOST_BYTES, Follower, follow
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.tracking.runlog import RunReader, metric_history, to_run
-from ops.registry.validators import check_id
+from ops.registry.validators import check_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,8 +33,8 @@ def experiment_ids(given: str | Sequence[str]) -> list[str]:
     if isinstance(given, str):
         return [given]
     if not isinstance(given, Iterable):
-        check_id("an experiment", given)
-    return [check_id("an experiment", one) for one in given]
+        raise no_experiment(given)
+    return list(given)
 
 
 class RunQueries(RunAccess):
@@ -64,15 +65,30 @@ class RunQueries(RunAccess):
         folder = self._store.folder(self._store.home(run_id))
         return RunReader(folder, run_id, most_bytes=MOST_BYTES)
 
-    def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
+    def list_runs(
+        self,
+        experiment_id: str,
+        status: RunStatus | None = None,
+        *,
+        include_deleted: bool = False,
+    ) -> list[Run]:
         """Return the runs of an experiment, oldest first."""
-        runs = [to_run(row, self._artifacts) for row in self._store.rows(experiment_id)]
-        return [r for r in runs if status is None or r.status == status]
+        wanted = None if status is None else check_status(status)
+        return [
+            to_run(row, self._artifacts)
+            for row in self._store.rows(experiment_id)
+            if (wanted is None or row["status"] == wanted)
+            and (include_deleted or row.get("deleted") is None)
+        ]
 
     def list_child_runs(self, run_id: str) -> list[Run]:
         """Return the runs that were started with this one as their parent."""
         rows = self._store.rows(self._store.home(run_id))
-        return [to_run(row, self._artifacts) for row in rows if row["parent"] == run_id]
+        return [
+            to_run(row, self._artifacts)
+            for row in rows
+            if row["parent"] == run_id and row.get("deleted") is None
+        ]
 
     def get_metric_history(self, run_id: str, key: str) -> list[Metric]:
         """Return all points of one metric by step, then time."""
@@ -83,16 +99,22 @@ class RunQueries(RunAccess):
         experiment_id: str | Sequence[str],
         metric_filter: Mapping[str, tuple[str, float]] | None = None,
         filter: str | None = None,  # noqa: A002 - the published name
-        order_by: str | None = None,
+        order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
         offset: int = 0,
+        *,
+        include_deleted: bool = False,
     ) -> list[Run]:
         """Return the runs for which both filters hold, at most *limit* after the first *offset*.
 
         *metric_filter* is ``{"auc": (">", 0.9)}``; *filter* is in the language of
-        `ops.registry.search.filters`; *order_by* is a field and ASC or DESC; runs without it come last.
+        `ops.registry.search.filters`; *order_by* is a field and ASC or DESC, or several in a list or a text with
+        commas; runs without it come last. Deleted runs are found with *include_deleted*, or by a filter that
+        names ``deleted_at``.
         """
-        query = Query(filter, metric_filter, order_by, limit, offset)
+        query = Query(
+            filter, metric_filter, order_by, limit, offset, include_deleted=include_deleted
+        )
         rows = query.rows(self._indexes(experiment_id))
         return [to_run(row, self._artifacts) for row in rows]
 
@@ -101,9 +123,12 @@ class RunQueries(RunAccess):
         experiment_id: str | Sequence[str],
         metric_filter: Mapping[str, tuple[str, float]] | None = None,
         filter: str | None = None,  # noqa: A002 - as in search_runs
+        *,
+        include_deleted: bool = False,
     ) -> int:
         """Return how many runs `search_runs` would find without a limit."""
-        return Query(filter, metric_filter).count(self._indexes(experiment_id))
+        query = Query(filter, metric_filter, include_deleted=include_deleted)
+        return query.count(self._indexes(experiment_id))
 
     def _indexes(self, experiment_id: str | Sequence[str]) -> list[RunIndex]:
         wanted = experiment_ids(experiment_id)

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ops.foundation.forks import in_children
 from ops.registry.disk.checked_paths import inside, refuse_links
 from ops.registry.disk.journal import JournalWriter, encode, framed, writing
-from ops.registry.errors import RunNotFoundError, StorageError
+from ops.registry.errors import RunNotFoundError, StorageError, no_run
 from ops.registry.records import RunStatus
 from ops.registry.search.runindex import RunIndex
 from ops.registry.tracking.liveness import Heart, owner, with_liveness
 from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, load_state
-from ops.registry.validators import check_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,7 +122,7 @@ class RunStore:
     def home(self, run_id: str) -> str:
         """Return the experiment of a run: one `stat` per experiment, once."""
         if not isinstance(run_id, str):
-            check_run_id(run_id)
+            raise no_run(run_id)
         home = self._homes.get(run_id)
         if home is not None:
             return home
@@ -133,7 +132,7 @@ class RunStore:
                 if pathlib.Path(path).exists():
                     self._homes[run_id] = experiment.experiment_id
                     return experiment.experiment_id
-        raise RunNotFoundError(f"There is no run {run_id!r}.")
+        raise no_run(run_id)
 
     def index(self, experiment_id: str) -> RunIndex:
         """Return the index of an experiment's runs."""
@@ -282,7 +281,7 @@ class RunStore:
     def _writer(self, run_id: str) -> _Writer:
         """Return this process's journal of a run that it, or another process, started."""
         if not isinstance(run_id, str):
-            check_run_id(run_id)
+            raise no_run(run_id)
         with self._lock:
             writer = self._writers.get(run_id)
             if writer is not None and writer.process == os.getpid():

@@ -1,7 +1,7 @@
 """Experiment tracking: every call is on disk when it returns, and reading needs no running writer.
 
-This module has experiments and the life of runs. Logging to runs, their files, and reading them are
-rooms of their own: `runlogger`, `runartifacts` and `runqueries`. The tracker keeps almost nothing in
+This module has the life of runs. Experiments, logging to runs, their files, and reading them are modules of their
+own: `experiment_calls`, `runlogger`, `runartifacts` and `runqueries`. The tracker keeps almost nothing in
 memory: which journal this process appends to for which run. pandas and pyarrow are loaded by
 searching, comparing and compacting, never by logging.
 """
@@ -9,7 +9,6 @@ searching, comparing and compacting, never by logging.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import pathlib
 from time import time_ns
@@ -17,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
 from ops.foundation.logs import get_logger
+from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, refuse_links
 from ops.registry.disk.journal import DURABILITIES, JournalWriter, frame
 from ops.registry.errors import (
-    AlreadyExistsError,
-    ExperimentNotFoundError,
     InvalidValueError,
     RunNotFoundError,
 )
 from ops.registry.events import EventType, HookType
-from ops.registry.operations import Operations
+from ops.registry.operations import Operations, reported
 from ops.registry.plain_values import copied, plain_parameters
 from ops.registry.records import RunStatus
 from ops.registry.remote.artifacts import RemoteArtifacts
+from ops.registry.tracking.experiment_calls import Experiments, own_experiment
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner
 from ops.registry.tracking.runaccess import CURRENT_RUN, RunBlock, current_block
@@ -44,7 +43,6 @@ from ops.registry.validators import (
     check_name,
     check_run_id,
     check_status,
-    check_text,
 )
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ _PLACES = (
 )
 
 
-class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
+class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     """Experiments and runs below one folder; threads and processes may share the folder.
 
     *durability* "process" survives the death of the process but not of the machine; "interval" also
@@ -125,46 +123,9 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         )
         return made, ()
 
-    # Experiments
-
-    def create_experiment(
-        self, name: str, description: str = "", tags: Mapping[str, str] | None = None
-    ) -> Experiment:
-        """Create an experiment; a name that is taken is an `AlreadyExistsError`."""
-        made = self._experiments.create(
-            name, check_text("description", description), check_mapping("tags", tags)
-        )
-        data = {"experiment_id": made.experiment_id, "name": name}
-        self._operations.after(
-            EventType.EXPERIMENT_CREATED, data, resource=f"experiment:{made.experiment_id}"
-        )
-        return _own(made)
-
-    def get_or_create_experiment(
-        self, name: str, description: str = "", tags: Mapping[str, str] | None = None
-    ) -> Experiment:
-        """Return the experiment *name*, created now if need be, also when others try the same."""
-        try:
-            return _own(self._experiments.named(name))
-        except ExperimentNotFoundError:
-            with contextlib.suppress(AlreadyExistsError):
-                return self.create_experiment(name, description, tags)
-            return _own(self._experiments.named(name))
-
-    def get_experiment(self, experiment_id: str) -> Experiment:
-        """Return an experiment by its id."""
-        return _own(self._experiments.get(experiment_id))
-
-    def get_experiment_by_name(self, name: str) -> Experiment:
-        """Return an experiment by its name."""
-        return _own(self._experiments.named(name))
-
-    def list_experiments(self) -> list[Experiment]:
-        """Return all experiments, oldest first."""
-        return list(map(_own, self._experiments.all()))
-
     # The life of a run
 
+    @reported
     def start_run(
         self,
         experiment_id: str,
@@ -174,7 +135,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         parameters: Mapping[str, Any] | None = None,
     ) -> Run:
         """Start a run, which others see at once; end it with `end_run`, or use `run_context`."""
-        self._experiments.get(experiment_id)
+        self._active_experiment(experiment_id)
         if parent_run_id is not None:
             self._store.home(parent_run_id)
         asked: dict[str, Any] = {
@@ -186,7 +147,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         }
         asked = self._operations.before(HookType.PRE_RUN_START, asked)
         if asked["experiment_id"] != experiment_id:
-            experiment_id = self._experiments.get(asked["experiment_id"]).experiment_id
+            experiment_id = self._active_experiment(asked["experiment_id"]).experiment_id
         if asked["parent_run_id"] != parent_run_id and asked["parent_run_id"] is not None:
             self._store.home(asked["parent_run_id"])
         parent_run_id = asked["parent_run_id"]
@@ -213,6 +174,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self._done(EventType.RUN_STARTED, data, HookType.POST_RUN_START)
         return to_run(row, self._artifacts)
 
+    @reported
     def end_run(
         self, run_id: str, status: RunStatus = RunStatus.COMPLETED, error: str | None = None
     ) -> Run:
@@ -233,6 +195,22 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
         self._done(ENDS[status], asked)
         return ended
+
+    @reported
+    def delete_run(self, run_id: str) -> None:
+        """Hide a run from lists and searches until `restore_run`; `ops-registry gc --deleted` erases it for ever."""
+        now = time_ns()
+        self._store.append(run_id, {"e": "change", "c": {"deleted": now}, "t": now})
+        self._changed(run_id)
+        self._done(EventType.RUN_DELETED, {"run_id": run_id})
+
+    @reported
+    def restore_run(self, run_id: str) -> Run:
+        """Take back that a run was deleted."""
+        self._store.append(run_id, {"e": "change", "c": {"deleted": None}, "t": time_ns()})
+        self._changed(run_id)
+        self._done(EventType.RUN_RESTORED, {"run_id": run_id})
+        return self.get_run(run_id)
 
     @contextlib.contextmanager
     def run_context(
@@ -279,11 +257,25 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
         except RunNotFoundError:
             return None
 
+    def _changed(self, run_id: str) -> None:
+        """Let a run that has ended and was changed since be read anew by what lists runs."""
+        if not self._store.is_open(run_id):
+            self._store.index(self._store.home(run_id)).mark_stale(run_id)
+
     # Maintenance
+
+    def erase_run(self, run_id: str) -> None:
+        """Delete a run with its journals and artifacts, for ever."""
+        folder = self.artifact_folder(run_id)
+        gone = self.get_run(run_id).artifacts
+        self._store.erase(run_id)
+        for artifact in gone:
+            self._remote.discard(artifact.uri)
+        artifacts.remove(folder)
 
     def adopt_experiment(self, experiment: Experiment) -> Experiment:
         """Return the experiment of that name, which is *experiment* itself if it is new here."""
-        return _own(self._experiments.adopt(experiment))
+        return own_experiment(self._experiments.adopt(experiment))
 
     def expect_run(self, experiment_id: str, run_id: str) -> None:
         """Let the journals of a run that is here have the last word: `adopt_run` comes when they are replaced."""
@@ -307,7 +299,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
     def compact(self) -> int:
         """Fold the journals of all indexes into Parquet and return the number of runs."""
         total = 0
-        for experiment in self.list_experiments():
+        for experiment in self._experiments.all():
             total += self._store.index(experiment.experiment_id).compact()
         if self._experiments.write_view():
             self._done(EventType.INDEX_COMPACTED, {"runs": total})
@@ -319,7 +311,7 @@ class ExperimentTracker(RunLogger, RunArtifacts, RunQueries):
 
     def rebuild(self) -> int:
         """Make all indexes again from the runs' journals and return the number of runs."""
-        found = self.list_experiments()
+        found = self._experiments.all()
         total = sum(self._store.index(e.experiment_id).rebuild() for e in found)
         self._done(EventType.INDEX_REBUILT, {"runs": total})
         return total
@@ -393,8 +385,3 @@ def final_status(status: object) -> RunStatus:
     if not known.is_final:
         raise InvalidValueError(f"A run cannot end as {known}.")
     return known
-
-
-def _own(experiment: Experiment) -> Experiment:
-    """Return an experiment whose tags are the caller's."""
-    return dataclasses.replace(experiment, tags=dict(experiment.tags))
