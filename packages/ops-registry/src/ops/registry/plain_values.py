@@ -84,11 +84,13 @@ def _in_its_form(key: str, value: Any) -> Any:
     )
 
 
-def _name(key: str, name: Any) -> str:
+def _name(key: str, name: object) -> str:
     if isinstance(name, str):
         return name
-    if name is None or isinstance(name, bool):  # as in JSON
-        return {None: "null", True: "true", False: "false"}[name]
+    if name is None:
+        return "null"
+    if isinstance(name, bool):  # as in JSON
+        return "true" if name else "false"
     if isinstance(name, (int, float)):
         return str(name)
     raise InvalidValueError(f"Parameter {key!r:.120} has a key that is no text: {name!r:.80}.")

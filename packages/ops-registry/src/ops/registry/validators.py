@@ -17,6 +17,7 @@ from ops.registry.records import ModelStage, RunStatus
 
 __all__ = [
     "ValidationMixin",
+    "check_count",
     "check_id",
     "check_key",
     "check_mapping",
@@ -111,6 +112,13 @@ def check_version(version: Any) -> int:
             f"{version!r:.80} is no version: it must be named by its number, such as 1."
         )
     return operator.index(version)
+
+
+def check_count(what: str, value: object) -> int:
+    """Return a whole number of 0 or more, or refuse what is none."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise InvalidValueError(f"{what} is 0 or more, not {value!r:.80}.")
 
 
 def check_values(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -146,7 +146,7 @@ class _Part:
         base = self._snapshot.base
         places = None if base is None else self._asked.order.places(base)
         if base is not None and places is None:  # the columns cannot tell the order
-            everything = base.positions(self._node, None, None, self._snapshot.hidden)
+            everything = base.positions(self._node, (), None, self._snapshot.hidden)
             yield self._ordered(base.rows(everything))[passed:]
         elif base is not None:
             enough = passed + most if self._is_exact and most is not None else None

@@ -23,7 +23,7 @@ from ops.registry.search.filters import (
 from ops.registry.search.parser import parse_filter, parse_orders
 from ops.registry.search.runtable import FIELDS
 from ops.registry.tracking.liveness import with_liveness
-from ops.registry.validators import check_key, check_mapping
+from ops.registry.validators import check_count, check_key, check_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,8 +61,8 @@ class Query:
         include_deleted: bool = False,
     ) -> None:
         for name, number in (("limit", limit), ("offset", offset)):
-            if number is not None and (not isinstance(number, int) or number < 0):
-                raise InvalidValueError(f"{name} is 0 or more, not {number!r:.80}.")
+            if number is not None:
+                check_count(name, number)
         wanted = _metric_tests(metric_filter)
         parts: list[Node] = [
             comparison(f"metrics.{key}", kind_of(f"metrics.{key}", KINDS), sign, value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ops.registry.errors import InvalidValueError
 from ops.registry.search.filters import holds, sort_key
 from ops.registry.search.parser import parse_filter, parse_orders
+from ops.registry.validators import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +32,8 @@ def select(
     *fields* are the names without a group, *lookup* returns what finds the fields of a record. Records without
     a value come last in either direction.
     """
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
-        raise InvalidValueError(f"limit is 0 or more, not {limit!r:.80}.")
+    if limit is not None:
+        check_count("limit", limit)
     node = parse_filter(text, fields)
     found = [one for one in records if node is None or holds(node, lookup(one))]
     for order in reversed(parse_orders(order_by, fields)):

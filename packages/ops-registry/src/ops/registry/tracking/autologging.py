@@ -2,11 +2,14 @@
 
 No library is imported for it. The ``fit`` of every estimator class of scikit-learn that is loaded is
 wrapped, and that of classes defined later as they appear; the estimators of XGBoost and LightGBM are
-such classes. ``xgboost.train`` and ``lightgbm.train`` are wrapped where their packages are loaded.
+such classes. ``xgboost.train`` and ``lightgbm.train`` are wrapped too. What is imported only after autologging
+began is wrapped as soon as its module has been loaded.
 
-Only the outermost call of a thread is logged: a pipeline is one run, not one per step. Inside a
-`run_context` it goes to that run, else to a new one in the context's experiment. What cannot be
-logged is a warning in the log; a fit never fails because of its logging.
+Only the outermost call is logged: a pipeline is one run, not one per step, and a search one, whatever joblib runs its
+fits on (threads of joblib belong to the search that waits for them; its processes have no autologging). *children*
+adds a run for each candidate of a search, from its ``cv_results_``. Inside a `run_context` a fit goes to that run,
+else to a new one in the context's experiment; one that raises is a FAILED run. What cannot be logged is a warning in
+the log; a fit never fails because of its logging.
 """
 
 from __future__ import annotations
@@ -22,10 +25,11 @@ from ops.foundation.logs import get_logger
 from ops.registry.components import BaseMLOpsComponent
 from ops.registry.disk.journal import encode
 from ops.registry.errors import InvalidValueError
+from ops.registry.records import RunStatus
 from ops.registry.tracking.runaccess import current_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ops.registry.context import MLOpsContext
 
@@ -35,36 +39,54 @@ logger = get_logger("ops.registry")
 _depth = threading.local()
 
 
-def autolog(context: MLOpsContext | None = None) -> Autolog:
-    """Log fits to *context* (the current one without it) until the result's `stop` is called."""
+#: Modules whose classes or functions are wrapped.
+_WATCHED = ("sklearn.base", "xgboost", "lightgbm")
+#: How many outermost calls are at work in this process, whose threads of joblib are theirs.
+_outermost: set[object] = set()
+
+
+def autolog(context: MLOpsContext | None = None, *, children: bool = False) -> Autolog:
+    """Log fits to *context* (the current one without it) until the result's `stop` is called.
+
+    With *children* each candidate of a search is a run of its own below that of the search.
+    """
     if context is None:
         from ops.registry.context import get_mlops_context
 
         context = get_mlops_context()
-    return Autolog(context).start()
+    return Autolog(context, children=children).start()
 
 
 class Autolog(BaseMLOpsComponent):
-    """Wraps the training functions of the libraries that are loaded while it runs."""
+    """Wraps the training functions of the libraries that are loaded, or will be while it runs."""
 
-    def __init__(self, context: MLOpsContext) -> None:
+    def __init__(self, context: MLOpsContext, *, children: bool = False) -> None:
         super().__init__("autologging")
         self._context = context
+        self._children = children
+        self._finder = _Finder(self._wrap_module)
         self._originals: list[tuple[Any, str, Any]] = []
 
     def _on_start(self) -> None:
-        base = sys.modules.get("sklearn.base")
-        if base is not None:
-            root = base.BaseEstimator
-            for kind in {root, *_subclasses(root)}:
-                self._wrap_estimator(kind)
-            self._watch_for_classes(root)
-        for name in ("xgboost", "lightgbm"):
+        for name in _WATCHED:
             module = sys.modules.get(name)
             if module is not None:
-                self._replace(module, "train", self._wrapped_train(module.train, name))
+                self._wrap_module(module)
+        sys.meta_path.insert(0, self._finder)
+
+    def _wrap_module(self, module: Any) -> None:
+        name = module.__name__
+        if name != "sklearn.base":
+            self._replace(module, "train", self._wrapped_train(module.train, name))
+            return
+        root = module.BaseEstimator
+        for kind in {root, *_subclasses(root)}:
+            self._wrap_estimator(kind)
+        self._watch_for_classes(root)
 
     def _on_stop(self) -> None:
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self._finder)
         while self._originals:
             owner, name, original = self._originals.pop()
             if original is None:
@@ -93,13 +115,22 @@ class Autolog(BaseMLOpsComponent):
     def _wrapped_fit(self, fit: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(fit)
         def logged(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+            kind = type(estimator)
             with _nesting() as is_outermost:
                 began = time.monotonic()
-                result = fit(estimator, *args, **kwargs)
+                try:
+                    result = fit(estimator, *args, **kwargs)
+                except BaseException as error:
+                    if is_outermost:
+                        seconds = time.monotonic() - began
+                        told = functools.partial(_parameters, estimator)
+                        self._log(kind.__name__, kind.__module__, told, seconds, error=error)
+                    raise
                 if is_outermost:
                     seconds = time.monotonic() - began
-                    kind = type(estimator)
-                    self._log(kind.__name__, kind.__module__, lambda: _told(estimator), seconds)
+                    told = functools.partial(_told, estimator)
+                    found = _candidates(estimator) if self._children else []
+                    self._log(kind.__name__, kind.__module__, told, seconds, candidates=found)
                 return result
 
         return logged
@@ -112,7 +143,14 @@ class Autolog(BaseMLOpsComponent):
                 if is_outermost and library == "xgboost":
                     history = kwargs.setdefault("evals_result", {})
                 began = time.monotonic()
-                booster = train(params, *args, **kwargs)
+                try:
+                    booster = train(params, *args, **kwargs)
+                except BaseException as error:
+                    if is_outermost:
+                        seconds = time.monotonic() - began
+                        name = f"{library}.train"
+                        self._log(name, library, lambda: (params, {}), seconds, error=error)
+                    raise
                 if is_outermost:
                     seconds = time.monotonic() - began
                     self._log(f"{library}.train", library, lambda: (params, history), seconds)
@@ -126,13 +164,19 @@ class Autolog(BaseMLOpsComponent):
         module: str,
         tell: Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]],
         seconds: float,
+        *,
+        error: BaseException | None = None,
+        candidates: Sequence[tuple[dict[str, Any], dict[str, float]]] = (),
     ) -> None:
         try:
             with self.operation():
                 parameters, history = tell()
                 known = {str(k): _plain(v) for k, v in parameters.items() if v is not None}
                 tags = {"autolog": "true", "library": module.partition(".")[0]}
-                self._write(name, known, tags, [("fit_seconds", seconds, 0), *_points(history)])
+                points = [("fit_seconds", seconds, 0), *_points(history)]
+                run_id = self._write(name, known, tags, points, error)
+                for number, (tried, metrics) in enumerate(candidates):
+                    self._write_candidate(run_id, f"{name}-{number}", tried, metrics)
         except Exception:
             logger.warning("a fit of %s could not be logged", name, exc_info=True)
 
@@ -142,26 +186,106 @@ class Autolog(BaseMLOpsComponent):
         parameters: dict[str, Any],
         tags: dict[str, str],
         points: list[tuple[str, float, int]],
-    ) -> None:
+        error: BaseException | None,
+    ) -> str:
         tracker = self._context.experiment_tracker
+        failed = None if error is None else f"{type(error).__name__}: {error}"
         run_id = current_run_id()
         if run_id is not None:
+            if failed is not None:
+                tags = tags | {"autolog_error": failed}
             tracker.log_batch(run_id, points, parameters, tags)
-            return
+            return run_id
         experiment = self._context.experiment.experiment_id
-        with tracker.run_context(experiment, name, tags=tags, parameters=parameters) as run:
-            tracker.log_batch(run.run_id, points)
+        run = tracker.start_run(experiment, name, tags=tags, parameters=parameters)
+        tracker.log_batch(run.run_id, points)
+        tracker.end_run(
+            run.run_id, RunStatus.COMPLETED if failed is None else RunStatus.FAILED, failed
+        )
+        return run.run_id
+
+    def _write_candidate(
+        self, parent: str, name: str, parameters: dict[str, Any], metrics: dict[str, float]
+    ) -> None:
+        tracker = self._context.experiment_tracker
+        known = {str(k): _plain(v) for k, v in parameters.items()}
+        home = tracker.get_run(parent).experiment_id
+        run = tracker.start_run(home, name, parent, {"autolog": "true"}, known)
+        tracker.log_metrics(run.run_id, metrics)
+        tracker.end_run(run.run_id)
 
 
 @contextlib.contextmanager
 def _nesting() -> Iterator[bool]:
-    """Tell whether this call is not inside another one of this thread."""
+    """Tell whether this call is not inside another one, of this thread or of the search it works for."""
     depth = getattr(_depth, "value", 0)
+    if depth == 0 and _outermost and _is_of_a_pool():
+        yield False
+        return
+    mark = object()
+    if depth == 0:
+        _outermost.add(mark)
     _depth.value = depth + 1
     try:
         yield depth == 0
     finally:
         _depth.value = depth
+        _outermost.discard(mark)
+
+
+def _is_of_a_pool() -> bool:
+    """Whether this thread is one of a `multiprocessing.pool.ThreadPool`, as joblib's are."""
+    dummy = sys.modules.get("multiprocessing.dummy")
+    return dummy is not None and isinstance(threading.current_thread(), dummy.DummyProcess)
+
+
+class _Finder:
+    """Calls *loaded* with each watched module when it was imported; on `sys.meta_path`."""
+
+    def __init__(self, loaded: Callable[[Any], None]) -> None:
+        self._loaded = loaded
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return the spec that the other finders have, whose loader also tells when it is done."""
+        if name not in _WATCHED:
+            return None
+        for finder in sys.meta_path:
+            if isinstance(finder, _Finder):
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                self._tell_when_loaded(spec.loader)
+                return spec
+        return None
+
+    def _tell_when_loaded(self, loader: Any) -> None:
+        load = loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            load(module)
+            try:
+                self._loaded(module)
+            except Exception:
+                logger.warning("fits of %s are not logged", module.__name__, exc_info=True)
+
+        loader.exec_module = exec_module
+
+
+def _parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parameters of an estimator whose fit failed."""
+    return estimator.get_params(deep=False), {}
+
+
+def _candidates(estimator: Any) -> list[tuple[dict[str, Any], dict[str, float]]]:
+    """Return the parameters and mean scores of all that a search has tried."""
+    results = getattr(estimator, "cv_results_", None)
+    if not isinstance(results, dict) or "params" not in results:
+        return []
+    means = {key: values for key, values in results.items() if key.startswith("mean_")}
+    return [
+        (dict(tried), {key: float(values[number]) for key, values in means.items()})
+        for number, tried in enumerate(results["params"])
+    ]
 
 
 def _told(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
