@@ -370,7 +370,7 @@ def test_a_large_upload_is_tried_again_part_by_part(registry, tmp_path, troubled
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(registry, artifact, tmp_path, s3):
     made = registry.register_model("m", artifact, "binary", "mine")
-    real = registry._remote._s3._client.get_object
+    real = registry._artifacts.remote._s3._client.get_object
     spans = []
 
     class Broken:
@@ -391,7 +391,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(registry, artifact, tmp
         reply = real(**asked)
         return reply if len(spans) > 1 else {"Body": Broken(reply["Body"])}
 
-    registry._remote._s3._client.get_object = get
+    registry._artifacts.remote._s3._client.get_object = get
     with testing(attempts=2):
         registry.verify(made)
     assert spans == [None, "bytes=3-"]

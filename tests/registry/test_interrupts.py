@@ -6,7 +6,7 @@ import pytest
 
 from ops.registry import CorruptStoreError, RunStatus
 from ops.registry.disk.journal import JournalReader, frame
-from ops.registry.models.ledger import Ledger
+from ops.registry.models.state import ModelState
 from ops.registry.tracking import experiments
 from ops.registry.tracking.runlog import RunReader, RunState
 
@@ -39,7 +39,7 @@ def test_numbers_of_versions_are_not_given_again(monkeypatch, registry, new_cont
         registry.register_model("m", artifact, "binary", "mine")
     registry.annotate("m", 3, "the third")
     other = new_context().model_registry
-    interrupting = Interrupting(monkeypatch, Ledger, "_apply", at)
+    interrupting = Interrupting(monkeypatch, ModelState, "_apply", at)
     with pytest.raises(KeyboardInterrupt):
         other.list_models()
     assert interrupting.was_reached
@@ -51,7 +51,7 @@ def test_a_frame_that_was_appended_is_folded_in_though_that_was_interrupted(
     monkeypatch, registry, artifact
 ):
     registry.register_model("m", artifact, "binary", "mine")
-    Interrupting(monkeypatch, Ledger, "_apply", 1)
+    Interrupting(monkeypatch, ModelState, "_apply", 1)
     with pytest.raises(KeyboardInterrupt):
         registry.register_model("m", artifact, "binary", "mine")
     assert registry.register_model("m", artifact, "binary", "mine").version == 3

@@ -15,8 +15,8 @@ from ops.registry import (
 )
 from ops.registry.conformance import RegistryBehaviour
 from ops.registry.fsck import check
+from ops.registry.local.model_views import LocalModelViews
 from ops.registry.mlflow.modelbook import ModelBook
-from ops.registry.models.registry import ModelRegistry
 from ops.serialize import Safe, Signed, UntrustedDataError, dump
 
 
@@ -124,14 +124,14 @@ def test_a_search_is_not_stopped_by_a_model_that_goes_meanwhile(
     other = new_context().model_registry
     register("credit")
     register("fraud")
-    refresh = registry._ledger.refresh
+    refresh = registry._events.refresh
 
     def refresh_and_lose_one():
         refresh()
         monkeypatch.undo()
         other.delete_model("credit")
 
-    monkeypatch.setattr(registry._ledger, "refresh", refresh_and_lose_one)
+    monkeypatch.setattr(registry._events, "refresh", refresh_and_lose_one)
     assert [v.name for v in registry.search_models()] == ["credit", "fraud"]
     assert [v.name for v in registry.search_models()] == ["fraud"]
 
@@ -141,16 +141,16 @@ def test_views_that_are_written_again_say_what_others_changed_meanwhile(
 ):
     other = new_context().model_registry
     register()
-    write = ModelRegistry._write_view
+    write = LocalModelViews.write
     changing = threading.Thread(target=other.annotate, args=("credit", 1, "by another"))
 
-    def write_later(self, version):
-        if self is registry and not changing.ident:
+    def write_later(self, versions, **options):
+        if self is registry._views and not changing.ident:
             changing.start()  # it waits, or it would be overwritten by what was known before
             changing.join(0.2)
-        write(self, version)
+        write(self, versions, **options)
 
-    monkeypatch.setattr(ModelRegistry, "_write_view", write_later)
+    monkeypatch.setattr(LocalModelViews, "write", write_later)
     registry.rewrite_views()
     changing.join()
     assert registry.has_current_view(registry.get_model_version("credit", 1))

@@ -14,14 +14,14 @@ import pytest
 from ops.registry import MLOpsConfig, MLOpsContext, ModelNotFoundError, ModelStage
 from ops.registry.disk.journal import frame, parse
 from ops.registry.fsck import check
+from ops.registry.local import model_event_store
 from ops.registry.mlflow.modelbook import ModelBook
-from ops.registry.models import ledger
 
 
 @pytest.fixture
 def often(monkeypatch):
     """Lets every third frame make a snapshot."""
-    monkeypatch.setattr(ledger, "SNAPSHOT_FRAMES", 3)
+    monkeypatch.setattr(model_event_store, "SNAPSHOT_FRAMES", 3)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_damaged_lines_before_a_snapshot_are_still_counted(filled, new_context):
     filled.close()
     registry = new_context().model_registry
     registry.list_models()
-    assert registry._ledger.torn == 1
+    assert registry._events.torn == 1
 
 
 def test_who_cannot_write_a_snapshot_goes_on_without(often, registry, artifact):
@@ -183,11 +183,11 @@ KILLED = """
 import os, pathlib, signal, sys
 from ops.registry.context import MLOpsConfig, MLOpsContext
 from ops.registry.disk import views
-from ops.registry.models import ledger
+from ops.registry.local import model_event_store
 from ops.registry import ModelStage
 
 step, store = sys.argv[1:]
-ledger.SNAPSHOT_FRAMES = 4
+model_event_store.SNAPSHOT_FRAMES = 4
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 put, replace = views._put, os.replace
 countdown = iter(range(2))  # the first snapshot is whole, the second one is not

@@ -100,7 +100,7 @@ def test_what_was_left_unfinished_is_counted_and_no_problem(filled):
 
 
 def test_only_files_that_nobody_names_are_collected_and_only_old_ones(filled, warehouse, artifact):
-    volume = filled.model_registry._volume
+    volume = filled.model_registry._artifacts.volume
     for place in ("artifacts/m/1/x", "runs/r/1/x", "storage/1/x"):
         volume.upload(artifact, place)
     tomorrow = time.time() + 25 * 3600

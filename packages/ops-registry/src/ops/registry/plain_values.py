@@ -48,8 +48,10 @@ def plain_parameters(what: str, values: Mapping[str, Any] | None) -> dict[str, A
 
 def _plain(key: str, value: Any) -> Any:
     """Return one value, which is at *key*, as JSON has it."""
+    if isinstance(value, enum.Enum):
+        return _plain(key, value.value)
     if value is None or isinstance(value, (str, int, float)):
-        return value.value if isinstance(value, enum.Enum) else value
+        return value
     if isinstance(value, Mapping):
         return {_name(key, k): _plain(f"{key}.{k}", v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -60,8 +62,6 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def _in_its_form(key: str, value: Any) -> Any:
-    if isinstance(value, enum.Enum):
-        return _plain(key, value.value)
     if isinstance(value, _TIMES):
         return value.isoformat()
     if isinstance(value, dt.timedelta):

@@ -5,27 +5,28 @@ yet. Then the model's row, whose head was that one, is given the new head: UPDAT
 for a model that is there, MERGE for a new one. That is the commit, and only one of several can make it, so
 versions are dense and unique, and a promotion with its archiving is one step. The others have left a
 frame that no chain reaches, read on, and decide again. A commit whose answer was lost is found in
-the chain. The frames are those of the local journal, folded by the same `Ledger`.
+the chain. The frames are those of the local journal, folded by the same `ModelState`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import pathlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
 from ops.registry.databricks.runrows import stored
 from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import CorruptStoreError, StorageError
-from ops.registry.models.ledger import FORMAT, Ledger
+from ops.registry.models.state import FORMAT, ModelState
+from ops.registry.plain_values import copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ops.registry.databricks.volumes import Stored, Volume
     from ops.registry.databricks.warehouse import Warehouse
-    from ops.registry.models.ledger import Model
+    from ops.registry.models.ports import Decide
 
 __all__ = ["ModelLog", "plain_frames"]
 
@@ -34,12 +35,11 @@ _ATTEMPTS = 50
 _PLACES = ("files", "source", "uri")
 
 
-class ModelLog(Ledger):
-    """The models of a schema; the caller excludes other threads."""
+class ModelLog:
+    """The event store of a schema; the caller excludes other threads."""
 
     def __init__(self, warehouse: Warehouse, volume: Volume) -> None:
-        # There is no journal: `refresh` asks the warehouse.
-        super().__init__(warehouse.staging / "no.log", pathlib.Path(volume.uri("models")))
+        self.state = ModelState(volume.uri("models"))
         self._warehouse = warehouse
         self._heads: dict[str, tuple[str, int]] = {}
         self._places: dict[str, int] = {}
@@ -63,35 +63,60 @@ class ModelLog(Ledger):
                 self._follow(name, heads[name][0], events.get(name, {}))
                 self._heads[name] = heads[name]
             except BaseException:  # an interrupt too: what is half folded in is read anew
-                for known in (self._heads, self._places, self._frames, self.models):
+                for known in (self._heads, self._places, self._frames, self.state.models):
                     known.pop(name, None)
                 raise
 
-    def commit(self, name: str, decide: Callable[[Model | None], Mapping[str, Any]]) -> None:
-        """Append the frame that *decide* makes of the model as it is; asked again when it lost."""
+    def commit(
+        self, name: str, decide: Decide, then: Callable[[], object] | None = None
+    ) -> Mapping[str, Any]:
+        """Append the frame that *decide* makes of the model as it is; decided again when another was faster."""
         for attempt in range(_ATTEMPTS):
             self.refresh()
-            frame = decide(self.models.get(name))
+            frame = decide(self.state.models.get(name))
             event = generate_uuid7()
             self._write(name, event, frame)
             self.refresh()
             if event in self._folded:
-                return
+                if then is not None:
+                    then()
+                return frame
             self._warehouse.wait(min(attempt, 4))
         raise StorageError(f"Model {name!r} was changed by others {_ATTEMPTS} times in a row.")
 
     def begin_anew(self) -> None:
         """Forget what was read: it may be half done."""
-        for known in (self._heads, self._places, self._frames, self.models, self._folded):
+        for known in (self._heads, self._places, self._frames, self.state.models, self._folded):
             known.clear()
+
+    def excluding(self) -> contextlib.AbstractContextManager[None]:
+        """Exclude nobody: there is no lock in a warehouse; what was committed before is folded in."""
+        self.refresh()
+        return contextlib.nullcontext()
+
+    def is_sound(self) -> bool:
+        """Return True: nothing is kept besides the tables."""
+        return True
+
+    def rebuild(self) -> None:
+        """Read everything from its beginning."""
+        self.begin_anew()
+        self.refresh()
+
+    def close(self) -> None:
+        """Do nothing: the connection is the tracker's."""
 
     def history(self, name: str) -> list[dict[str, Any]]:
         """Return the frames of a model, oldest first."""
-        return self._frames.get(name, [])
+        return [copied(frame) for frame in self._frames.get(name, [])]
+
+    def history_like(self, name: str, first: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ARG002 - there are no other names
+        """Return the frames of a model as other stores have them: under its name, without its places."""
+        return plain_frames(self.history(name), name)
 
     def files(self, name: str, version: int) -> list[Stored]:
         """Return the files of a version's artifact."""
-        for frame in self.history(name):
+        for frame in self._frames.get(name, []):
             if frame["op"] == "register" and frame["version"] == version:
                 return stored(frame["files"])
         return []
@@ -157,13 +182,7 @@ class ModelLog(Ledger):
             raise CorruptStoreError(f"The history of model {name!r} has lost its beginning.")
         for event in reversed(chain):
             frame = decode(event["frame"].encode())
-            if frame["v"] > FORMAT:
-                raise CorruptStoreError(
-                    f"Model {name!r} was written in format {frame['v']}; this version of "
-                    f"ops-registry reads up to {FORMAT}.",
-                    suggestions=("Upgrade ops-registry.",),
-                )
-            self._apply(frame)
+            self.state.apply(frame)
             self._frames.setdefault(name, []).append(frame)
             self._folded.add(event["event_id"])
             self._places[name] = event["place"]

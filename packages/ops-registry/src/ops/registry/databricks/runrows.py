@@ -138,7 +138,10 @@ class RunRows:
             if found["kind"] == "metric":
                 row["metrics"][found["name"]] = _summary(found)
             else:
-                row[_GROUPS[found["kind"]]][found["name"]] = decode(found["body"].encode())
+                value = decode(found["body"].encode())
+                row[_GROUPS[found["kind"]]][found["name"]] = value
+                if value is None and found["kind"] == "tag":  # it was removed
+                    del row["tags"][found["name"]]
         return list(rows.values())
 
 

@@ -235,7 +235,9 @@ def _rows(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for kind, field in (("param", "p"), ("tag", "g"), ("artifact", "files")):
         for key, value in record.get(field, {}).items():
             # What is None is absent in searches, as is what no search asks for.
-            text = None if value is None or kind == "artifact" else as_text(value)
+            # A parameter that is None counts as its JSON; a tag that is None was removed.
+            is_text = kind == "param" or (kind == "tag" and value is not None)
+            text = as_text(value) if is_text else None
             yield (
                 kind,
                 {

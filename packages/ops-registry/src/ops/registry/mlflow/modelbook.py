@@ -16,9 +16,9 @@ from ops.registry.models.registering import checked_metadata
 from ops.registry.models.registry import ModelRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from ops.registry.models.ledger import Model
+    from ops.registry.models.state import Model
     from ops.registry.records import ModelVersion
 
 __all__ = ["ModelBook"]
@@ -30,14 +30,18 @@ class ModelBook(ModelRegistry):
     def models(self) -> list[Model]:
         """Return all models that were not deleted."""
         with self._turn:
-            self._ledger.refresh()
-            return [model for model in self._ledger.models.values() if model.created is not None]
+            self._events.refresh()
+            found = self._events.state.models.values()
+            return [model for model in found if model.created is not None]
 
     def model(self, name: str) -> Model:
         """Return one by its name, or raise `ModelNotFoundError`."""
         with self._turn:
-            self._ledger.refresh()
-            found = self._ledger.models.get(name)
+            self._events.refresh()
+            return self._there(name)
+
+    def _there(self, name: str) -> Model:
+        found = self._events.state.models.get(name)
         if found is None or found.created is None:
             raise ModelNotFoundError(f"There is no model {name!r}.")
         return found
@@ -45,44 +49,63 @@ class ModelBook(ModelRegistry):
     def versions_of(self, model: Model) -> list[ModelVersion]:
         """Return the versions of a model with their aliases, oldest first."""
         with self._turn:
-            return self._versions(model)
+            return self._events.state.versions(model)
 
     def create_model(self, name: str, description: str, tags: Mapping[str, str]) -> Model:
         """Add a model without versions; a name that is taken is an `AlreadyExistsError`."""
-        with self._turn, self._changing():
-            known = self._ledger.models.get(name)
+
+        def decide(known: Model | None) -> Mapping[str, Any]:
             if known is not None and known.created is not None:
                 raise AlreadyExistsError(f"There is a model {name!r} already.")
             model_id = known.model_id if known else f"model-{generate_short_id(12)}"
             told = {"model_id": model_id, "description": description, "tags": dict(tags)}
-            self._append("create", name, 0, **told)
-            return self.model(name)
+            return self._frame("create", name, 0, **told)
+
+        with self._turn:
+            self._events.commit(name, decide)
+            return self._there(name)
 
     def describe_model(self, name: str, **changes: Any) -> Model:
         """Change *description* or *tags*, of which a None removes one."""
-        with self._turn, self._changing():
-            self.model(name)
-            self._append("model", name, 0, **changes)
-            return self.model(name)
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            self._there(name)
+            return self._frame("model", name, 0, **changes)
+
+        with self._turn:
+            self._events.commit(name, decide)
+            return self._there(name)
 
     def rename_model(self, name: str, new_name: str) -> Model:
         """Give a model with all its versions another name, which must be free."""
-        with self._turn, self._changing():
-            model = self.model(name)
-            taken = self._ledger.models.get(new_name)
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            self._there(name)
+            taken = self._events.state.models.get(new_name)
             if taken is not None and taken.created is not None:
                 raise AlreadyExistsError(f"There is a model {new_name!r} already.")
-            self._append("rename", name, 0, to=new_name)
-            self._write_views(self.versions_of(model))
-            return self.model(new_name)
+            return self._frame("rename", name, 0, to=new_name)
+
+        def show() -> None:
+            self._views.write(self._events.state.versions(self._there(new_name)))
+
+        with self._turn:
+            self._events.commit(name, decide, show)
+            return self._there(new_name)
 
     def drop_model(self, name: str) -> None:
         """Delete a model, with or without versions."""
-        with self._turn, self._changing():
-            if not self.model(name).versions:
-                self._append("drop", name, 0)
-                return
-        self.delete_model(name)
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            if self._there(name).versions:
+                raise _HasVersionsError
+            return self._frame("drop", name, 0)
+
+        with self._turn:
+            try:
+                self._events.commit(name, decide)
+            except _HasVersionsError:
+                self.delete_model(name)
 
     def register_elsewhere(self, name: str, source: str, metadata: Mapping[str, Any]) -> int:
         """Add a version whose files stay at *source*, and return its number; hooks may refuse it."""
@@ -98,21 +121,23 @@ class ModelBook(ModelRegistry):
         }
         asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked, fixed=("name",))
         source, metadata = str(asked["artifact_path"]), checked_metadata(asked)
-        with self._turn, self._changing():
-            model = self.model(name)
-            number = model.highest + 1
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            model = self._there(name)
             place = {"model_id": model.model_id, "source": source, "size": 0, "checksum": ""}
-            self._append("register", name, number, **place, metadata=dict(metadata))
-            made = self.get_model_version(name, number)
-            self._write_views([made])
-        data = asked | {"version": number, "model_id": made.model_id}
+            return self._frame(
+                "register", name, model.highest + 1, **place, metadata=dict(metadata)
+            )
+
+        _, made = self._commit(name, decide)
+        data = asked | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
-        return number
+        return made.version
 
     def untag(self, name: str, version: int, key: str) -> None:
         """Remove one tag of a version."""
-        self._describe("tag", name, version, tags={key: None})
+        self.delete_tag(name, version, key)
 
-    def _write_views(self, versions: Iterable[ModelVersion]) -> None:
-        for version in versions:
-            self._write_view(version)
+
+class _HasVersionsError(Exception):
+    """A model that was to be dropped has versions, whose files go too."""

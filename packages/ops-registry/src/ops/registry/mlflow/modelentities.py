@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ops.registry import records
-    from ops.registry.models.ledger import Model
+    from ops.registry.models.state import Model
 
 __all__ = ["model_tags", "to_model", "to_version"]
 

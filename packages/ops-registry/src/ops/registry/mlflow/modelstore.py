@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from mlflow.entities.webhook import Webhook, WebhookEvent
 
     from ops.registry import records
-    from ops.registry.models.ledger import Model
+    from ops.registry.models.state import Model
 
 __all__ = ["OpsModelStore"]
 

@@ -1,69 +1,124 @@
 """The model registry: versions with their artifacts, stages, aliases; no server.
 
-This module is what changes models that are there. Registering them is `registering`, reading and loading
-them `queries`. Every change is one frame in the journal, appended under the registry's lock (`ledger`);
-``metadata/{model_id}/vN.json`` and ``models/index.parquet`` are views for people and tools.
+This module is what changes models that are there. Registering them is `registering`, reading and loading them
+`queries`. Every change is one frame, decided on the model as it is and committed to the event store of the backend
+(`ports`): which one that is makes no difference to the rules.
 """
 
 from __future__ import annotations
 
-import pathlib
+import functools
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk import artifacts
-from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import canonical
-from ops.registry.errors import (
-    AlreadyExistsError,
-    ArtifactNotFoundError,
-    ModelVersionNotFoundError,
-)
+from ops.registry.errors import AlreadyExistsError, ModelVersionNotFoundError, StorageError
 from ops.registry.events import EventType, HookType
-from ops.registry.models.ledger import check_frame
 from ops.registry.models.registering import ModelRegistering
-from ops.registry.operations import reported
+from ops.registry.models.state import check_frame
+from ops.registry.operations import Operations, reported
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_key, check_name, check_stage, check_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ops.foundation.files import StrPath
+    from ops.registry.disk.contents import ContentStore
+    from ops.registry.models.ports import ModelBackend
+    from ops.registry.models.state import Model
     from ops.registry.records import ModelVersion
 
 __all__ = ["ModelRegistry"]
 
+_EXCLUSIVE = {ModelStage.PRODUCTION, ModelStage.STAGING}
+#: How often a rollback is decided anew because others promoted meanwhile.
+_ATTEMPTS = 50
+#: What a frame says of where an artifact is, which is each store's own affair.
+_PLACES = ("files", "source", "uri")
+
 
 class ModelRegistry(ModelRegistering):
-    """Models below one folder; threads and processes may share the folder.
+    """Models below one folder, or in another *backend*; threads and processes may share them.
 
-    Artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``).
+    On local files artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``). *durability* is as
+    in `ExperimentTracker`; files that *contents* has are not copied into the folder.
     """
+
+    def __init__(
+        self,
+        root: StrPath | None = None,
+        *,
+        operations: Operations | None = None,
+        durability: str = "process",
+        artifact_uri: str | None = None,
+        contents: ContentStore | None = None,
+        backend: ModelBackend | None = None,
+    ) -> None:
+        #: How another process makes the same registry; None where it cannot.
+        self.made_again: functools.partial[Any] | None = None
+        if backend is None:
+            from ops.registry.local.models import local_models
+
+            options: dict[str, Any] = {
+                "durability": durability,
+                "artifact_uri": artifact_uri,
+                "contents": contents,
+            }
+            backend = local_models("." if root is None else root, **options)
+            self.made_again = functools.partial(
+                type(self), backend.root, operations=operations, **options
+            )
+        super().__init__(backend, operations or Operations())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to another process as where it is, and opened anew there."""
+        if self.made_again is None:
+            raise TypeError(
+                "This registry was made over a backend that does not say how another process makes it; "
+                "send a context, or the configuration of one."
+            )
+        return self.made_again, ()
 
     @reported
     def promote_model(
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
     ) -> ModelVersion:
         """Move a version to *stage*; the versions that were there are archived in the same step."""
-        stage, version = check_stage(stage), check_version(version)
-        return self._move(name, version, stage, archive_existing=archive_existing)
+        number, wanted = self._asked_to_promote(name, check_version(version), check_stage(stage))
+
+        def decide(model: Model | None) -> Mapping[str, Any]:
+            return self._entering(name, model, number, wanted, archives=archive_existing)
+
+        frame, made = self._commit(name, decide)
+        return self._promoted(EventType.MODEL_PROMOTED, frame, made)
 
     @reported
     def rollback(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
-        """Give *stage* back to the version that had it before the last one that entered it.
+        """Roll *stage* back to the version that had it before the last one that entered it.
 
-        Called again, it goes one further back. The hooks of a promotion run, under the lock.
+        Called again, it goes one further back. The hooks of a promotion run, with the version that gets the stage.
         """
         stage = check_stage(stage)
-        with self._turn, self._changing():
-            holders = self._ledger.model(name).holders.get(str(stage), [])
-            if len(holders) < 2:
-                raise ModelVersionNotFoundError(
-                    f"Model {name!r} has no earlier version in {stage} to go back to."
-                )
-            return self._move(name, holders[-2], stage, archive_existing=True, rollback=True)
+        for _ in range(_ATTEMPTS):
+            with self._turn:
+                self._events.refresh()
+                number = _holder_before(name, self._events.state.model(name), stage)
+            self._asked_to_promote(name, number, stage, is_rollback=True)
+
+            def decide(model: Model | None, number: int = number) -> Mapping[str, Any]:
+                if model is None or _holder_before(name, model, stage) != number:
+                    raise _ChangedError
+                return self._entering(name, model, number, stage) | {"rollback": True}
+
+            try:
+                frame, made = self._commit(name, decide)
+            except _ChangedError:
+                continue  # others have promoted meanwhile: the hooks are to see what is done
+            return self._promoted(EventType.MODEL_ROLLED_BACK, frame, made)
+        raise StorageError(f"Model {name!r} was changed by others {_ATTEMPTS} times in a row.")
 
     def _asked_to_promote(
-        self, name: str, version: int, stage: ModelStage, *, is_rollback: bool
+        self, name: str, version: int, stage: ModelStage, *, is_rollback: bool = False
     ) -> tuple[int, ModelStage]:
         """Return version and stage as the hooks leave them; a rollback is about the ones it has."""
         fixed = ("name", "version", "stage") if is_rollback else ("name",)
@@ -71,26 +126,30 @@ class ModelRegistry(ModelRegistering):
         asked = self._operations.before(HookType.PRE_MODEL_PROMOTE, asked, fixed=fixed)
         return check_version(asked["version"]), check_stage(asked["stage"])
 
-    def _move(
-        self, name: str, version: int, stage: ModelStage, *, archive_existing: bool, **more: Any
-    ) -> ModelVersion:
-        version, stage = self._asked_to_promote(name, version, stage, is_rollback=bool(more))
-        asked = {"name": name, "version": version, "stage": str(stage)}
-        with self._turn, self._changing():
-            self._ledger.version(name, version)
-            others = self._ledger.model(name).versions.values()
+    def _entering(
+        self,
+        name: str,
+        model: Model | None,
+        version: int,
+        stage: ModelStage,
+        *,
+        archives: bool = True,
+    ) -> dict[str, Any]:
+        self._events.state.version(name, version)  # raises when it is not there
+        archived: list[int] = []
+        if model is not None and archives and stage in _EXCLUSIVE:
+            others = model.versions.values()
             archived = [v.version for v in others if v.stage == stage and v.version != version]
-            exclusive = archive_existing and stage in {ModelStage.PRODUCTION, ModelStage.STAGING}
-            archived = archived if exclusive else []
-            self._append("stage", name, version, stage=str(stage), archived=archived, **more)
-            made = self._ledger.version(name, version)
-            for number in (*archived, version):
-                self._write_view(self._ledger.version(name, number))
-        data = asked | {"archived": archived}
-        event = EventType.MODEL_ROLLED_BACK if more else EventType.MODEL_PROMOTED
+        return self._frame("stage", name, version, stage=str(stage), archived=archived)
+
+    def _promoted(
+        self, event: EventType, frame: Mapping[str, Any], made: ModelVersion
+    ) -> ModelVersion:
+        data = {key: frame[key] for key in ("name", "version", "stage", "archived")}
         self._done(event, made, data, HookType.POST_MODEL_PROMOTE)
-        for number in archived:
-            self._done(EventType.MODEL_ARCHIVED, made, {"name": name, "version": number})
+        for number in frame["archived"]:
+            archived = {"name": frame["name"], "version": number}
+            self._done(EventType.MODEL_ARCHIVED, made, archived)
         return made
 
     @reported
@@ -98,14 +157,7 @@ class ModelRegistry(ModelRegistering):
         """Let *alias* point to a version, wherever it pointed before."""
         check_name("an alias", alias)
         version = check_version(version)
-        with self._turn, self._changing():
-            self._ledger.version(name, version)
-            before = self._ledger.model(name).aliases.get(alias)
-            self._append("alias", name, version, alias=alias)
-            made = self._ledger.version(name, version)
-            self._write_view(made)
-            if before not in {None, version}:
-                self._write_view(self._ledger.version(name, before))
+        made = self._change("alias", name, version, alias=alias)
         data = {"name": name, "version": version, "alias": alias}
         self._done(EventType.MODEL_ALIAS_SET, made, data)
         return made
@@ -113,10 +165,13 @@ class ModelRegistry(ModelRegistering):
     @reported
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias; the version stays."""
-        with self._turn, self._changing():
-            made = self.get_model_by_alias(name, alias)
-            self._append("unalias", name, made.version, alias=alias)
-            self._write_view(self._ledger.version(name, made.version))
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            return self._frame(
+                "unalias", name, self._events.state.aliased(name, alias), alias=alias
+            )
+
+        _, made = self._commit(name, decide)
         self._done(EventType.MODEL_ALIAS_DELETED, made, {"name": name, "alias": alias})
 
     @reported
@@ -126,6 +181,11 @@ class ModelRegistry(ModelRegistering):
         return self._describe("tag", name, version, tags={check_key(key): str(value)})
 
     @reported
+    def delete_tag(self, name: str, version: int, key: str) -> ModelVersion:
+        """Remove one tag of a version; one that is not there is no error."""
+        return self._describe("tag", name, check_version(version), tags={check_key(key): None})
+
+    @reported
     def annotate(self, name: str, version: int, description: str) -> ModelVersion:
         """Replace the description of a version."""
         return self._describe(
@@ -133,115 +193,140 @@ class ModelRegistry(ModelRegistering):
         )
 
     def _describe(self, operation: str, name: str, version: int, **more: Any) -> ModelVersion:
-        with self._turn, self._changing():
-            self._ledger.version(name, version)
-            self._append(operation, name, version, **more)
-            made = self._ledger.version(name, version)
-            self._write_view(made)
+        made = self._change(operation, name, version, **more)
         self._done(EventType.MODEL_DESCRIBED, made, {"name": name, "version": version, **more})
         return made
+
+    def _change(self, operation: str, name: str, version: int, **more: Any) -> ModelVersion:
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            self._events.state.version(name, version)  # raises when it is not there
+            return self._frame(operation, name, version, **more)
+
+        return self._commit(name, decide, tags="tags" in more)[1]
 
     @reported
     def delete_model(self, name: str) -> None:
         """Delete a model with all versions; the numbers of its versions are not given again."""
-        with self._turn, self._changing():
-            gone = self._ledger.version(name, None)
-            versions = list(self._ledger.model(name).versions.values())
-            self._append("drop", name, gone.version)
-            artifacts.remove(inside(self.root, "artifacts", gone.model_id))
-            artifacts.remove(inside(self.root, "metadata", gone.model_id))
-        self._discard(versions)
-        self._done(EventType.MODEL_DELETED, gone, {"name": name})
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            state = self._events.state
+            gone[:] = state.versions(state.model(name))
+            return self._frame("drop", name, gone[-1].version)
+
+        gone: list[ModelVersion] = []
+        self._delete(name, decide, gone)
+        self._done(EventType.MODEL_DELETED, gone[-1], {"name": name})
 
     @reported
     def delete_model_version(self, name: str, version: int) -> None:
         """Delete a version and its artifact; its number is not given again."""
         version = check_version(version)
-        with self._turn, self._changing():
-            gone = self._ledger.version(name, version)
-            self._append("delete", name, version)  # first: a listed version always has its files
-            artifacts.remove(self._folder(gone.model_id, version))
-            artifacts.remove(pathlib.Path(self._view(gone.model_id, version)))
-        self._discard([gone])
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            gone[:] = [self._events.state.version(name, version)]
+            return self._frame("delete", name, version)
+
+        gone: list[ModelVersion] = []
+        self._delete(name, decide, gone)
         data = {"name": name, "version": version}
-        self._done(EventType.MODEL_VERSION_DELETED, gone, data)
+        self._done(EventType.MODEL_VERSION_DELETED, gone[0], data)
+
+    def _delete(self, name: str, decide: Any, gone: list[ModelVersion]) -> None:
+        """Commit a deletion first, so that a listed version always has its files; then remove those."""
+        with self._turn:
+            self._events.commit(name, decide, lambda: self._views.drop(gone))
+        self._artifacts.remove(gone)
 
     def compact(self) -> int:
-        """Write ``models/index.parquet`` and return the number of versions in it."""
+        """Write the table of all versions, where the backend has one, and return their number."""
         versions = self.search_models()
         if versions:
-            from ops.registry.models.search import write_table
-
-            write_table(self.root / "models" / "index.parquet", versions)
+            self._views.write_table(versions)
         return len(versions)
 
     def rewrite_views(self) -> None:
-        """Write the metadata files of all versions, and the snapshot of the journal, again."""
+        """Write what is shown of all versions, and the snapshot of the history, again."""
         with self._turn:
-            self._ledger.rebuild()
+            self._events.rebuild()
         for name in self.list_models():
-            with self._turn, self._changing():  # or what is written is not what others change it to
-                for version in self._known_versions(name):
-                    self._write_view(version)
+            # Or what is written is not what others change it to.
+            with self._turn, self._events.excluding():
+                model = self._events.state.models.get(name)
+                if model is not None:
+                    self._views.write(self._events.state.versions(model))
 
-    def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: pathlib.Path) -> int:
+    def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: StrPath) -> int:
         """Take over the history of a model of another registry; return how many frames were new.
 
         *origin* is that registry's folder of artifacts. A model of the same name must be the
-        beginning of the same history.
+        beginning of the same history. Where artifacts are does not count.
         """
-        with self._turn, self._changing():
-            here = self._histories()
-            # It may have another name here, if it was renamed since the last copy.
-            same = [found for found in here.values() if not _differ(found[0], records[0])]
-            known = same[0] if same else here.get(name, [])
-            if any(map(_differ, known, records)):
-                raise _another(name)
-            new = records[len(known) :]
-            for record in new:
-                self._adopt_one(record, origin)
-            if new:
-                for version in self._known_versions(name):
-                    self._write_view(version)
-        return len(new)
+        for record in records:
+            check_frame(record)  # of another store, which may be anybody's
+        with self._turn:
+            self._events.refresh()
+            count = len(self._known(name, records, len(records)))
+            for position in range(count, len(records)):
+                self._adopt_one(name, records, position, origin)
+        return max(0, len(records) - count)
 
-    def _adopt_one(self, record: dict[str, Any], origin: pathlib.Path) -> None:
-        check_frame(record)  # of another store, which may be anybody's
-        version = record["version"]
+    def _known(
+        self, name: str, records: Sequence[Mapping[str, Any]], most: int
+    ) -> list[dict[str, Any]]:
+        """Return the history that is here, or refuse one that is not the beginning of *records*."""
+        # It may have another name here, if it was renamed since the last copy.
+        here = self._events.history_like(name, records[0])
+        shared = min(len(here), most)
+        if any(map(_differ, here[:shared], records[:shared])):
+            raise _another(name)
+        return here
+
+    def _adopt_one(
+        self, name: str, records: Sequence[dict[str, Any]], position: int, origin: StrPath
+    ) -> None:
+        record = records[position]
+        state = self._events.state
         gone: list[ModelVersion] = []
         if record["op"] == "register" and "file" in record:
-            record = self._adopt_artifact(record, origin)
-        elif record["op"] == "rename":
-            self._require_free(record["to"])
+            record = self._artifacts.adopted(record, origin)
         elif record["op"] in {"delete", "drop"}:
-            known = self._known_versions(record["name"])
-            gone = [v for v in known if record["op"] == "drop" or v.version == version]
-        self._append_record(record)  # first: a listed version always has its files
-        for one in gone:
-            artifacts.remove(self._folder(one.model_id, one.version))
-            artifacts.remove(pathlib.Path(self._view(one.model_id, one.version)))
-        self._discard(gone)
+            model = state.models.get(record["name"])
+            known = [] if model is None else state.versions(model)
+            gone = [v for v in known if record["op"] == "drop" or v.version == record["version"]]
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            if len(self._known(name, records, position)) > position:
+                raise _another(name)  # another process has added to it meanwhile
+            if record["op"] == "rename":
+                self._require_free(record["to"])
+            return {key: value for key, value in record.items() if key != "v"}
+
+        def show() -> None:
+            self._views.drop(gone)
+            now = self._events.state.models.get(record.get("to", record["name"]))
+            if now is not None:
+                self._views.write(self._events.state.versions(now), tags=True)
+
+        self._events.commit(record["name"], decide, show)
+        self._artifacts.remove(gone)
 
     def _require_free(self, name: str) -> None:
-        taken = self._ledger.models.get(name)
+        taken = self._events.state.models.get(name)
         if taken is not None and taken.created is not None:
             raise _another(name)
 
-    def _adopt_artifact(self, record: dict[str, Any], origin: pathlib.Path) -> dict[str, Any]:
-        """Bring the artifact of a version here, wherever it is there; return the frame that says so."""
-        stored = (record["model_id"], f"v{record['version']}", record["file"])
-        there = record.get("uri") or str(inside(origin, *stored))
-        here = {key: value for key, value in record.items() if key != "uri"}
-        target = inside(self.root, "artifacts", *stored)
-        try:
-            if self._remote.address is None:
-                self._remote.fetch_from(there, target, record["checksum"], self._contents)
-            else:
-                owner = f"models/{record['model_id']}"
-                here["uri"] = self._remote.copy_from(there, owner, record["checksum"]).uri
-        except ArtifactNotFoundError:
-            pass  # it is deleted by a later frame
-        return here
+
+class _ChangedError(Exception):
+    """Others have changed what a decision was about."""
+
+
+def _holder_before(name: str, model: Model, stage: ModelStage) -> int:
+    holders = model.holders.get(str(stage), [])
+    if len(holders) < 2:
+        raise ModelVersionNotFoundError(
+            f"Model {name!r} has no earlier version in {stage} to go back to."
+        )
+    return holders[-2]
 
 
 def _another(name: str) -> AlreadyExistsError:
@@ -253,4 +338,12 @@ def _another(name: str) -> AlreadyExistsError:
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two frames tell different things; each store has a place of its own for artifacts."""
-    return canonical({**one, "uri": None}) != canonical({**other, "uri": None})
+    return canonical(_placeless(one)) != canonical(_placeless(other))
+
+
+def _placeless(frame: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in frame.items()
+        if key not in _PLACES or (key == "source" and "file" not in frame)
+    }

@@ -1,22 +1,11 @@
-"""The state of the model registry: one journal, folded into memory, read on from where it was.
-
-Every change is one frame that is appended under the registry's lock, so a promotion and the
-archiving of the version before it are visible together or not at all. A version number is given in
-the frame that registers it; numbers of deleted versions are not given again. A process that begins
-takes what the first frames came to from a snapshot (`snapshots`), if there is one.
-"""
+"""The models that frames come to: folding is the same whichever backend keeps the frames."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import pathlib
-import threading
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.logs import get_logger
 from ops.registry.disk.checked_paths import is_part, is_relative
-from ops.registry.disk.journal import JournalReader, decode, writing
 from ops.registry.errors import (
     CorruptStoreError,
     ModelNotFoundError,
@@ -24,147 +13,54 @@ from ops.registry.errors import (
 )
 from ops.registry.instants import from_ns
 from ops.registry.models.model import Model, own_copy
-from ops.registry.models.snapshots import Models, load, save
+from ops.registry.models.snapshots import Models
 from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageChange
 from ops.registry.remote.artifacts import is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
-    from ops.foundation.locks import FileLock
-
-__all__ = ["FORMAT", "Changing", "Ledger", "Model", "version_record"]
-
-logger = get_logger("ops.registry")
+__all__ = ["FORMAT", "Model", "ModelState", "check_frame", "version_record"]
 
 FORMAT = 1
 
 
-#: After so many frames that are in no snapshot one is written: reading them takes about 20 ms.
-SNAPSHOT_FRAMES = 1_000
+class ModelState:
+    """Models by name, folded from frames; *artifacts* is the folder, or the address, that files are below."""
 
-
-class Ledger:
-    """The models in one journal; the caller excludes other threads."""
-
-    def __init__(self, journal: pathlib.Path, artifacts: pathlib.Path) -> None:
-        self._reader = JournalReader(journal)
+    def __init__(self, artifacts: str) -> None:
         self._artifacts = artifacts
-        self._snapshot = f"{journal}.snapshot"
-        self._has_begun = False
-        self._since_snapshot = 0
-        self._background: threading.Thread | None = None
-        self.models = Models(str(artifacts))
+        self.models = Models(artifacts)
 
-    @property
-    def torn(self) -> int:
-        """How many lines were damaged."""
-        return self._reader.torn
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Fold one frame in, or refuse one that this package never writes.
 
-    def refresh(self) -> None:
-        """Fold in what was appended since the last time."""
-        with self._in_whole():
-            if not self._has_begun:
-                self._begin()
-            self._fold(self._reader.poll())
-        if self._since_snapshot >= SNAPSHOT_FRAMES:
-            self._save_in_background()
-
-    def advance(self, place: tuple[int, int], body: bytes) -> None:
-        """Fold in the frame that was just appended at *place*, without reading it, if it is the next one."""
-        with self._in_whole():
-            if self._reader.skip(*place):
-                self._fold([decode(body)])
-        self.refresh()
-
-    def is_as_read_anew(self) -> bool:
-        """Whether the journal, read from its beginning, says the same."""
-        self.refresh()
-        if not self._has_begun:  # it does not come from the journal
-            return True
-        return dict(self._read_anew().models.lines()) == dict(self.models.lines())
-
-    def rebuild(self) -> None:
-        """Read the journal from its beginning, and write the snapshot again if there was one."""
-        anew = self._read_anew()
-        self._reader, self.models = anew._reader, anew.models  # noqa: SLF001 - the same class
-        if pathlib.Path(self._snapshot).exists():
-            self._save_in_background()
-
-    def close(self) -> None:
-        """Wait for a snapshot that is being written."""
-        if self._background is not None:
-            self._background.join()
-
-    def begin_anew(self) -> None:
-        """Forget what was read, and a snapshot that is being written: both may be half done."""
-        self._has_begun = False
-        self._background = None
-
-    @contextlib.contextmanager
-    def _in_whole(self) -> Iterator[None]:
-        """Begin anew after an error or an interrupt amid folding: what was read is not read again."""
+        Raises:
+            CorruptStoreError: its format is newer, its names lead elsewhere, or it changes what is not there.
+        """
+        check_frame(record)
+        if record["v"] > FORMAT:
+            raise CorruptStoreError(
+                f"The registry was written in format {record['v']}; this version of "
+                f"ops-registry reads up to {FORMAT}.",
+                suggestions=("Upgrade ops-registry.",),
+            )
         try:
-            yield
-        except BaseException:
-            self._has_begun = False
-            raise
+            self._apply(record)
+        except KeyError as error:
+            raise CorruptStoreError(
+                f"The registry's journal changes {record['name']!r}/{record['version']}, of which "
+                f"it has no {error}: lines of it are missing or damaged.",
+                suggestions=("Bring the journal back from a copy.",),
+            ) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise CorruptStoreError(
+                f"The registry's journal has what this package does not write: {error}."
+            ) from error
 
-    def _begin(self) -> None:
-        self._reader, self.models = JournalReader(self._reader.path), Models(str(self._artifacts))
-        self._since_snapshot = 0
-        found = load(self._snapshot, self._reader.path)
-        if found is not None and self._reader.skip(0, found.offset):
-            self._reader.torn = found.torn
-            self.models.restore(found.lines)
-        self._has_begun = True
-
-    def _read_anew(self) -> Ledger:
-        anew = Ledger(pathlib.Path(self._reader.path), self._artifacts)
-        anew._has_begun = True
-        anew._fold(anew._reader.poll())
-        return anew
-
-    def _save_in_background(self) -> None:
-        if self._background is not None and self._background.is_alive():
-            return
-        self._since_snapshot = 0
-        told = self._reader.offset, self._reader.torn, self.models.copy()
-        # Not a daemon: an interpreter that ends waits for it, some tenths of a second at most.
-        self._background = threading.Thread(
-            target=self._save, args=told, name="ops-registry-snapshot"
-        )
-        self._background.start()
-
-    def _save(self, offset: int, torn: int, models: Models) -> None:
-        try:
-            save(self._snapshot, self._reader.path, offset, torn, models)
-        except (OSError, ValueError):
-            # It is a view, and perhaps one who may not write reads: the journal has everything.
-            logger.debug("%s could not be written", self._snapshot, exc_info=True)
-
-    def _fold(self, records: Iterable[Mapping[str, Any]]) -> None:
-        for record in records:
-            self._since_snapshot += 1
-            check_frame(record)
-            if record["v"] > FORMAT:
-                raise CorruptStoreError(
-                    f"The registry was written in format {record['v']}; this version of "
-                    f"ops-registry reads up to {FORMAT}.",
-                    suggestions=("Upgrade ops-registry.",),
-                )
-            try:
-                self._apply(record)
-            except KeyError as error:
-                raise CorruptStoreError(
-                    f"The registry's journal changes {record['name']!r}/{record['version']}, of which "
-                    f"it has no {error}; {self.torn} of its lines are damaged.",
-                    suggestions=("Bring the journal back from a copy.",),
-                ) from error
-            except (TypeError, ValueError, AttributeError) as error:
-                raise CorruptStoreError(
-                    f"The registry's journal has what this package does not write: {error}."
-                ) from error
+    def versions(self, model: Model) -> list[ModelVersion]:
+        """Return the versions of a model with their aliases, oldest first; they are the state's own."""
+        return [self.with_aliases(model, v) for _, v in sorted(model.versions.items())]
 
     def model(self, name: str) -> Model:
         """Return a model that has versions, or raise `ModelNotFoundError`."""
@@ -184,6 +80,13 @@ class Ledger:
                 f"Model {name!r} has no version {number!r}; it has {sorted(model.versions)}."
             ).with_context(resource_type="model_version", resource_id=f"{name}/{number}")
         return own_copy(self.with_aliases(model, model.versions[number]))
+
+    def aliased(self, name: str, alias: str) -> int:
+        """Return the number of the version that *alias* points to."""
+        aliases = self.model(name).aliases
+        if alias not in aliases:
+            raise ModelVersionNotFoundError(f"Model {name!r} has no alias {alias!r}.")
+        return aliases[alias]
 
     @staticmethod
     def with_aliases(model: Model, version: ModelVersion) -> ModelVersion:
@@ -310,26 +213,6 @@ def check_frame(record: Any) -> None:
             f"The registry's journal has a frame that this package never writes: {told!r:.200}.",
             suggestions=("Use nothing of this store unless you know who wrote it.",),
         )
-
-
-class Changing:
-    """Holds the lock between processes and has read what others appended before it was taken."""
-
-    def __init__(self, lock: FileLock, ledger: Ledger) -> None:
-        self._lock = lock
-        self._ledger = ledger
-
-    def __enter__(self) -> None:
-        with writing(self._lock.path):
-            self._lock.acquire()
-        try:
-            self._ledger.refresh()
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
 
 
 def _merged(old: Mapping[str, str], new: Mapping[str, str | None]) -> dict[str, str]:

@@ -1,0 +1,79 @@
+"""Views of models on local files: ``metadata/{model_id}/vN.json`` and ``models/index.parquet``."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from typing import TYPE_CHECKING
+
+from ops.foundation.logs import get_logger
+from ops.registry.disk import artifacts
+from ops.registry.disk.checked_paths import inside
+from ops.registry.disk.journal import canonical, decode, encode
+from ops.registry.disk.views import write_view
+from ops.registry.models.state import version_record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ops.registry.records import ModelVersion
+
+__all__ = ["LocalModelViews"]
+
+logger = get_logger("ops.registry")
+
+
+class LocalModelViews:
+    """The views below *root*, the folder of a registry."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+
+    def write(self, versions: Sequence[ModelVersion], *, tags: bool = False) -> None:  # noqa: ARG002 - the same call
+        """Write the metadata files of versions."""
+        for version in versions:
+            path = self._path(version)
+            # The change is in the journal already: a view that cannot be written must not deny it.
+            try:
+                write_view(str(path), encode(version_record(version)))
+            except OSError:
+                logger.warning("%s could not be written; fsck --repair does", path, exc_info=True)
+
+    def drop(self, versions: Sequence[ModelVersion]) -> None:
+        """Remove the metadata files of versions."""
+        for version in versions:
+            artifacts.remove(inside(self._root, "metadata", *_names(version)))
+        for model_id in {version.model_id for version in versions}:
+            with contextlib.suppress(OSError):  # it has other versions, or is not there
+                inside(self._root, "metadata", model_id).rmdir()
+
+    def is_current(self, version: ModelVersion) -> bool:
+        """Whether the metadata file of a version says what its journal does."""
+        try:
+            found = self._path(version).read_bytes()
+        except FileNotFoundError:
+            return False
+        record = version_record(version)
+        if found == encode(record):
+            return True
+        try:
+            kept = decode(found)
+            place = pathlib.PurePath(str(kept["artifact_uri"]))
+        except (ValueError, KeyError, TypeError):
+            return False
+        # A store that was moved lies elsewhere, and the file says where it lay.
+        kept["artifact_uri"] = str(self._root.joinpath("artifacts", *place.parts[-3:]))
+        return bool(canonical(kept) == canonical(decode(encode(record))))
+
+    def write_table(self, versions: Sequence[ModelVersion]) -> None:
+        """Write ``models/index.parquet``."""
+        from ops.registry.models.search import write_table
+
+        write_table(self._root / "models" / "index.parquet", versions)
+
+    def _path(self, version: ModelVersion) -> pathlib.Path:
+        return self._root.joinpath("metadata", *_names(version))
+
+
+def _names(version: ModelVersion) -> tuple[str, str]:
+    return version.model_id, f"v{version.version}.json"
