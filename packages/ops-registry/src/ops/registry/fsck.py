@@ -79,10 +79,8 @@ def check(
     make again.
     """
     report = Report()
-    if context.config.backend_type == "databricks":
-        from ops.registry.databricks.checking import check_schema
-
-        check_schema(context, report, progress)
+    if context.config.backend_type != "local":
+        _check_another(context, report, progress)
         return report
     links = list(links_below(context.path))
     report.problems += [
@@ -103,6 +101,33 @@ def check(
             progress(done, len(experiments))
     _check_models(context.model_registry, report)
     return report
+
+
+def _check_another(
+    context: MLOpsContext, report: Report, progress: Callable[[int, int], object] | None
+) -> None:
+    """Check a backend that is not on local files: by its own check if it has one, else each file by its digest."""
+    own = getattr(context.experiment_tracker, "check_store", None)
+    if own is not None:
+        own(context, report, progress)
+        return
+    tracker, registry = context.experiment_tracker, context.model_registry
+    experiments = tracker.list_experiments(include_deleted=True)
+    for done, experiment in enumerate(experiments, 1):
+        for run in tracker.list_runs(experiment.experiment_id, include_deleted=True):
+            report.runs += 1
+            try:
+                tracker.verify_artifacts(run)
+            except OpsError as error:
+                report.problems.append(f"Run {run.run_id}: {error}")
+        if progress is not None:
+            progress(done, len(experiments))
+    for version in registry.search_models():
+        report.versions += 1
+        try:
+            registry.verify(version)
+        except OpsError as error:
+            report.problems.append(f"{version.name}/{version.version}: {error}")
 
 
 def _check_models(registry: ModelRegistry, report: Report) -> None:
@@ -150,13 +175,13 @@ def collect(
     if deleted_days is not None:
         found += _erase_deleted(context, now() - deleted_days * 24 * 3600, dry_run=dry_run)
     parts: list[Any] = [context.experiment_tracker, context.model_registry]
-    if context.config.backend_type == "databricks":
-        parts.append(context.storage)
+    if context.config.backend_type != "local":
+        parts += [context.storage] if hasattr(context.storage, "left_over") else []
     else:
         refuse_links_below(context.path, itself=False)  # what is behind one is not the store's
         found += _collect_files(context, now(), dry_run=dry_run)
     for part in parts:
-        uris = part.left_over(now() - _OLD_SECONDS)
+        uris = list(part.left_over(now() - _OLD_SECONDS))
         if not dry_run:
             part.clear(uris)
         found += uris
@@ -166,17 +191,15 @@ def collect(
     return found
 
 
-def _erase_deleted(
-    context: MLOpsContext, before_seconds: float, *, dry_run: bool
-) -> list[pathlib.Path]:
-    """Erase runs that were deleted before a time, and return the folders of their artifacts."""
+def _erase_deleted(context: MLOpsContext, before_seconds: float, *, dry_run: bool) -> list[StrPath]:
+    """Erase runs that were deleted before a time, and return which."""
     tracker = context.experiment_tracker
-    found = []
+    found: list[StrPath] = []
     for experiment in tracker.list_experiments(include_deleted=True):
         for run in tracker.list_runs(experiment.experiment_id, include_deleted=True):
             since = [at for at in (run.deleted_at, experiment.deleted_at) if at is not None]
             if since and min(since).timestamp() <= before_seconds:
-                found.append(tracker.artifact_folder(run.run_id))
+                found.append(f"run {run.run_id}")
                 if not dry_run:
                     tracker.erase_run(run.run_id)
     return found

@@ -13,7 +13,7 @@ from ops.observe.events import EventEmitterProtocol
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import pandas as pd
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Run,
         RunStatus,
     )
+    from ops.registry.run_copies import RunCopy
 
 __all__ = [
     "EventEmitterProtocol",
@@ -83,12 +84,51 @@ class StorageBackendProtocol(Protocol):
 
 @runtime_checkable
 class ExperimentTrackerProtocol(Protocol):
-    """Experiments, runs and what runs log."""
+    """Experiments, runs and what runs log: all that commands, pages, checks and copies ask of a tracker."""
 
     def create_experiment(
         self, name: str, description: str = "", tags: Mapping[str, str] | None = None
     ) -> Experiment:
         """Create an experiment with a name of its own."""
+        ...
+
+    def get_or_create_experiment(
+        self, name: str, description: str = "", tags: Mapping[str, str] | None = None
+    ) -> Experiment:
+        """Return the experiment of that name, created now if need be."""
+        ...
+
+    def get_experiment(self, experiment_id: str) -> Experiment:
+        """Return an experiment by its id."""
+        ...
+
+    def get_experiment_by_name(self, name: str) -> Experiment:
+        """Return an experiment by its name."""
+        ...
+
+    def list_experiments(self, *, include_deleted: bool = False) -> list[Experiment]:
+        """Return all experiments, oldest first."""
+        ...
+
+    def search_experiments(
+        self,
+        filter: str | None = None,  # noqa: A002 - the published name
+        order_by: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> list[Experiment]:
+        """Return the experiments for which *filter* holds."""
+        ...
+
+    def rename_experiment(self, experiment_id: str, name: str) -> Experiment:
+        """Give an experiment a name that is free."""
+        ...
+
+    def delete_experiment(self, experiment_id: str) -> None:
+        """Hide an experiment with its runs."""
+        ...
+
+    def restore_experiment(self, experiment_id: str) -> Experiment:
+        """Take back that an experiment was deleted."""
         ...
 
     def start_run(
@@ -115,18 +155,63 @@ class ExperimentTrackerProtocol(Protocol):
         """Start a run for a block."""
         ...
 
+    def delete_run(self, run_id: str) -> None:
+        """Hide a run."""
+        ...
+
+    def restore_run(self, run_id: str) -> Run:
+        """Take back that a run was deleted."""
+        ...
+
     def log_metric(self, run_id: str, key: str, value: float, step: int = 0) -> None:
         """Log one value."""
+        ...
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log several values of one step."""
+        ...
+
+    def log_batch(
+        self,
+        run_id: str,
+        metrics: Iterable[tuple[str, float, int]] = (),
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log (key, value, step) triples, parameters and tags."""
         ...
 
     def log_parameter(self, run_id: str, key: str, value: Any) -> None:
         """Log one parameter."""
         ...
 
+    def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
+        """Log several parameters."""
+        ...
+
+    def set_tag(self, run_id: str, key: str, value: object) -> None:
+        """Set one tag."""
+        ...
+
     def log_artifact(
-        self, run_id: str, path: StrPath, artifact_path: str | None = None
+        self,
+        run_id: str,
+        path: StrPath,
+        artifact_path: str | None = None,
+        *,
+        overwrite: bool = False,
     ) -> Artifact:
         """Keep a file or folder."""
+        ...
+
+    def download_run_artifact(
+        self, run_id: str, path: str, destination: StrPath, *, overwrite: bool = False
+    ) -> pathlib.Path:
+        """Copy an artifact out, verified."""
+        ...
+
+    def verify_artifacts(self, run: Run) -> None:
+        """Raise `CorruptStoreError` unless each artifact of a run is what was logged."""
         ...
 
     def get_run(self, run_id: str) -> Run:
@@ -137,14 +222,82 @@ class ExperimentTrackerProtocol(Protocol):
         """Return all points of a metric."""
         ...
 
-    def list_runs(self, experiment_id: str, status: RunStatus | None = None) -> list[Run]:
+    def list_runs(
+        self,
+        experiment_id: str,
+        status: RunStatus | None = None,
+        *,
+        include_deleted: bool = False,
+    ) -> list[Run]:
         """Return the runs of an experiment."""
+        ...
+
+    def list_child_runs(self, run_id: str) -> list[Run]:
+        """Return the runs that have this one as their parent."""
+        ...
+
+    def search_runs(
+        self,
+        experiment_id: str | Sequence[str],
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        filter: str | None = None,  # noqa: A002 - the published name
+        order_by: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        include_deleted: bool = False,
+    ) -> list[Run]:
+        """Return the runs for which both filters hold."""
+        ...
+
+    def count_runs(
+        self,
+        experiment_id: str | Sequence[str],
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        filter: str | None = None,  # noqa: A002 - the published name
+        *,
+        include_deleted: bool = False,
+    ) -> int:
+        """Return how many runs `search_runs` would find without a limit."""
+        ...
+
+    def adopt_experiment(self, experiment: Experiment) -> Experiment:
+        """Return the experiment of that name, which is *experiment* itself if it is new here."""
+        ...
+
+    def export_run(self, run_id: str) -> RunCopy:
+        """Return all that a run comes to, for another store."""
+        ...
+
+    def import_run(
+        self,
+        copy: RunCopy,
+        experiment_id: str,
+        fetch: Callable[[str, pathlib.Path], pathlib.Path],
+    ) -> None:
+        """Write a run of another store here; *fetch* brings an artifact of it to a path."""
+        ...
+
+    def left_over(self, before_seconds: float) -> list[str]:
+        """Return addresses of what was kept since before a time and belongs to no run."""
+        ...
+
+    def clear(self, uris: Collection[str]) -> None:
+        """Remove what `left_over` returned."""
+        ...
+
+    def compact(self) -> int:
+        """Tidy up what makes reading fast, and return the number of runs."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open; the tracker can be used again afterwards."""
         ...
 
 
 @runtime_checkable
 class ModelRegistryProtocol(Protocol):
-    """Versions of models, their stages and artifacts."""
+    """Versions of models, their stages and artifacts: all that commands, pages, checks and copies ask."""
 
     def register_model(
         self,
@@ -170,6 +323,10 @@ class ModelRegistryProtocol(Protocol):
         """Return the newest version in a stage."""
         ...
 
+    def get_model_by_alias(self, name: str, alias: str) -> ModelVersion:
+        """Return the version that an alias points to."""
+        ...
+
     def list_models(self) -> list[str]:
         """Return the names of all models."""
         ...
@@ -178,14 +335,83 @@ class ModelRegistryProtocol(Protocol):
         """Return the versions of a model."""
         ...
 
+    def by_age(self) -> list[str]:
+        """Return the names of all models, the oldest model first."""
+        ...
+
+    def search_models(
+        self,
+        filter: str | None = None,  # noqa: A002 - the published name
+        order_by: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> list[ModelVersion]:
+        """Return the versions for which *filter* holds."""
+        ...
+
     def promote_model(
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
     ) -> ModelVersion:
         """Move a version to a stage."""
         ...
 
+    def rollback(self, name: str, stage: ModelStage = ...) -> ModelVersion:
+        """Roll a stage back to the version before."""
+        ...
+
+    def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
+        """Let an alias point to a version."""
+        ...
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias."""
+        ...
+
+    def set_tag(self, name: str, version: int, key: str, value: object) -> ModelVersion:
+        """Set one tag of a version."""
+        ...
+
+    def annotate(self, name: str, version: int, description: str) -> ModelVersion:
+        """Replace the description of a version."""
+        ...
+
+    def delete_model(self, name: str) -> None:
+        """Delete a model with all versions."""
+        ...
+
+    def delete_model_version(self, name: str, version: int) -> None:
+        """Delete a version."""
+        ...
+
     def download_artifact(
-        self, name: str, version: int | None, destination: StrPath
+        self, name: str, version: int | None, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
         """Copy a version's artifact out."""
+        ...
+
+    def verify(self, version: ModelVersion) -> None:
+        """Raise `CorruptStoreError` unless the artifact is what was registered."""
+        ...
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """Return the frames about a model, oldest first."""
+        ...
+
+    def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: StrPath) -> int:
+        """Take over the history of a model of another registry; return how many frames were new."""
+        ...
+
+    def left_over(self, before_seconds: float) -> list[str]:
+        """Return addresses of what was kept since before a time and belongs to no version."""
+        ...
+
+    def clear(self, uris: Collection[str]) -> None:
+        """Remove what `left_over` returned."""
+        ...
+
+    def compact(self) -> int:
+        """Write the table of all versions, where there is one, and return their number."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open; the registry can be used again afterwards."""
         ...

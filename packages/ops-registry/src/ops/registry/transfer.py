@@ -13,27 +13,30 @@ that was interrupted can be started again, and one that is complete changes noth
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import atomic_write
+from ops.foundation.files import atomic_write, temporary_directory
 from ops.registry.disk import artifacts
-from ops.registry.disk.checked_paths import refuse_links_below
+from ops.registry.disk.checked_paths import inside, refuse_links_below
 from ops.registry.disk.journal import JournalReader, encode, frame
 from ops.registry.errors import (
     AlreadyExistsError,
     ExperimentNotFoundError,
     InvalidValueError,
     ModelNotFoundError,
+    RunNotFoundError,
 )
 from ops.registry.events import EventType
 from ops.registry.factories import contents_of
+from ops.registry.models.state import plain_frames
 from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, to_run
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ops.registry.context import MLOpsContext
     from ops.registry.records import Experiment
@@ -64,8 +67,7 @@ def copy_store(
 
     *progress* is told how many runs and models are done, of how many.
     """
-    are_local = source.config.backend_type == target.config.backend_type == "local"
-    if are_local and source.path.resolve() == target.path.resolve():
+    if _are_local(source, target) and source.path.resolve() == target.path.resolve():
         raise InvalidValueError(f"{source.path} cannot be copied to itself.")
     for context in (source, target):
         if context.config.backend_type == "local":
@@ -77,11 +79,11 @@ def copy_store(
     copied = Copied(experiments=len(chosen), models=len(names))
     tell = _counter(progress, len(runs) + len(names))
     homes = {e.experiment_id: target.experiment_tracker.adopt_experiment(e) for e in chosen}
-    listed = {home.experiment_id: _listed(target, home) for home in homes.values()}
+    listed = _listed(source, target, homes.values())
     for experiment, run_id in runs:
         home = homes[experiment.experiment_id]
         is_new = copy_run(source, target, experiment, run_id, home)
-        if not is_new and run_id not in listed[home.experiment_id]:
+        if not is_new and run_id not in listed.get(home.experiment_id, {run_id}):
             target.experiment_tracker.adopt_run(home.experiment_id, run_id)
         copied.runs += is_new
         copied.runs_there += not is_new
@@ -97,11 +99,67 @@ def copy_store(
 
 def _ways(source: MLOpsContext, target: MLOpsContext) -> tuple[Any, Any, Any]:
     """Return what lists runs, and what copies a run and a model, between these two."""
-    if source.config.backend_type == target.config.backend_type == "local":
+    if _are_local(source, target):
         return _run_ids, _copy_run, _copy_model
-    from ops.registry.databricks import copying
+    return _listed_ids, _copy_as_record, _copy_frames
 
-    return copying.run_ids, copying.copy_run, copying.copy_model
+
+def _are_local(source: MLOpsContext, target: MLOpsContext) -> bool:
+    return source.config.backend_type == target.config.backend_type == "local"
+
+
+def _listed_ids(context: MLOpsContext, experiment: Experiment) -> list[str]:
+    tracker = context.experiment_tracker
+    found = tracker.list_runs(experiment.experiment_id, include_deleted=True)
+    return [run.run_id for run in found]
+
+
+def _copy_as_record(
+    source: MLOpsContext,
+    target: MLOpsContext,
+    experiment: Experiment,  # noqa: ARG001 - the same call as for journals
+    run_id: str,
+    home: Experiment,
+) -> bool:
+    """Copy what a run comes to, whatever the backends are; a run that tells the same is there."""
+    copy = source.experiment_tracker.export_run(run_id)
+    with contextlib.suppress(RunNotFoundError):
+        there = target.experiment_tracker.export_run(run_id)
+        # Not every backend can say that a run was deleted.
+        if dataclasses.replace(there, deleted=copy.deleted).told() == copy.told():
+            return False
+
+    def fetch(name: str, path: pathlib.Path) -> pathlib.Path:
+        return source.experiment_tracker.download_run_artifact(run_id, name, path, overwrite=True)
+
+    target.experiment_tracker.import_run(copy, home.experiment_id, fetch)
+    return True
+
+
+def _copy_frames(source: MLOpsContext, target: MLOpsContext, name: str) -> int:
+    """Copy the frames of a model that the other side lacks, and its artifacts; return how many there were."""
+    records = plain_frames(source.model_registry.history(name), name)
+    known: Sequence[object] = ()
+    with contextlib.suppress(ModelNotFoundError):
+        known = target.model_registry.history(name)
+    with _artifacts_of(source, name, records[len(known) :]) as folder:
+        return target.model_registry.adopt(name, records, folder)
+
+
+@contextlib.contextmanager
+def _artifacts_of(
+    source: MLOpsContext, name: str, records: Sequence[Mapping[str, Any]]
+) -> Iterator[pathlib.Path]:
+    """Give a folder that has the artifacts which *records* register, as far as they are there."""
+    registry = source.model_registry
+    there = {version.version for version in registry.list_model_versions(name)}
+    wanted = [r for r in records if r["op"] == "register" and "file" in r and r["version"] in there]
+    with temporary_directory() as folder:
+        for record in wanted:
+            target = inside(folder, record["model_id"], f"v{record['version']}", record["file"])
+            target.parent.mkdir(parents=True)
+            registry.download_artifact(name, record["version"], target)
+        yield folder
 
 
 def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], None]:
@@ -131,9 +189,15 @@ def _models(source: MLOpsContext, names: Sequence[str] | None) -> list[str]:
     return [name for name in every if names is None or name in names]
 
 
-def _listed(target: MLOpsContext, home: Experiment) -> set[str]:
-    """Return the runs that the target knows without looking at journals."""
-    return {row["run_id"] for row in target.experiment_tracker.index_rows(home.experiment_id)}
+def _listed(
+    source: MLOpsContext, target: MLOpsContext, homes: Iterable[Experiment]
+) -> dict[str, set[str]]:
+    """Return per experiment the runs that indexes of a local target know without looking at journals."""
+    if not _are_local(source, target):
+        return {}
+    tracker = target.experiment_tracker
+    ids = [home.experiment_id for home in homes]
+    return {one: {row["run_id"] for row in tracker.index_rows(one)} for one in ids}
 
 
 def _run_ids(source: MLOpsContext, experiment: Experiment) -> list[str]:

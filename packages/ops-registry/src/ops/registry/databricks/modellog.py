@@ -18,21 +18,19 @@ from ops.foundation.ids import generate_uuid7
 from ops.registry.databricks.runrows import stored
 from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import CorruptStoreError, StorageError
-from ops.registry.models.state import FORMAT, ModelState
+from ops.registry.models.state import FORMAT, ModelState, plain_frames
 from ops.registry.plain_values import copied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from ops.registry.databricks.volumes import Stored, Volume
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.models.ports import Decide
 
-__all__ = ["ModelLog", "plain_frames"]
+__all__ = ["ModelLog"]
 
 _ATTEMPTS = 50
-#: What a frame says of where an artifact is.
-_PLACES = ("files", "source", "uri")
 
 
 class ModelLog:
@@ -186,17 +184,3 @@ class ModelLog:
             self._frames.setdefault(name, []).append(frame)
             self._folded.add(event["event_id"])
             self._places[name] = event["place"]
-
-
-def plain_frames(records: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Return the frames of a model under its name now, without where its artifacts are."""
-    return [
-        {
-            k: v
-            for k, v in record.items()
-            if k not in _PLACES or (k == "source" and "file" not in record)
-        }
-        | {"name": name}
-        for record in records
-        if record["op"] != "rename"
-    ]

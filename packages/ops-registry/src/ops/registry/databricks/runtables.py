@@ -11,6 +11,7 @@ import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.forks import in_children
 from ops.foundation.ids import generate_uuid7
 from ops.registry.databricks.beats import WarehouseHeart
 from ops.registry.databricks.catalogtags import CatalogTags
@@ -26,8 +27,6 @@ from ops.registry.errors import (
 )
 from ops.registry.instants import from_ns
 from ops.registry.records import Experiment
-from ops.registry.tracking.experiments import ExperimentLedger
-from ops.registry.tracking.runstore import RunStore
 from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
@@ -36,16 +35,19 @@ if TYPE_CHECKING:
 
     from ops.registry.databricks.warehouse import Warehouse
 
-__all__ = ["ExperimentTable", "RunTables"]
+__all__ = ["ExperimentTable", "RunTables", "unsupported"]
 
 
-class ExperimentTable(ExperimentLedger):
+class ExperimentTable:
     """The experiments of a schema."""
 
     def __init__(
-        self, warehouse: Warehouse, folder: pathlib.Path, *, catalog_tags: bool = True
+        self,
+        warehouse: Warehouse,
+        folder: pathlib.Path | None = None,  # noqa: ARG002 - nothing is kept on this machine
+        *,
+        catalog_tags: bool = True,
     ) -> None:
-        super().__init__(folder)  # which it never makes
         self._tags = CatalogTags(warehouse, "TABLE", "ops_runs", enabled=catalog_tags)
         self._warehouse = warehouse
         self._found: dict[str, Experiment] = {}
@@ -56,7 +58,7 @@ class ExperimentTable(ExperimentLedger):
         """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
         check_name("experiment", name)
         if more is not None:
-            raise _unsupported("experiments with an id or a time that is given")
+            raise unsupported("experiments with an id or a time that is given")
         made = generate_uuid7().replace("-", "")
         found = self._taken(Experiment(made, name, from_ns(time_ns()), description, dict(tags)))
         if found.experiment_id != made:
@@ -91,7 +93,20 @@ class ExperimentTable(ExperimentLedger):
 
     def change(self, experiment_id: str, **changes: Any) -> Experiment:
         """Refuse: nothing of this backend changes experiments."""
-        raise _unsupported(f"changing {sorted(changes)} of experiment {experiment_id!r}")
+        raise unsupported(f"changing {sorted(changes)} of experiment {experiment_id!r}")
+
+    def drop(self, experiment_id: str) -> None:
+        """Forget an experiment for ever; its runs are no longer found."""
+        self.get(experiment_id)
+        self._warehouse.change(
+            "DELETE FROM @ops_experiments WHERE experiment_id = :id", id=experiment_id
+        )
+        self._found.pop(experiment_id, None)
+
+    def find(self, experiment_id: str) -> Experiment | None:
+        """Return one as it is now, None when there is none."""
+        rows = self._select("WHERE experiment_id = :id", id=experiment_id)
+        return rows[0] if rows else None
 
     def all(self) -> list[Experiment]:
         """Return all experiments in the order they were created."""
@@ -139,8 +154,11 @@ class ExperimentTable(ExperimentLedger):
         ]
 
 
-class RunTables(RunStore):
-    """The runs of a schema; what is logged goes through the spool below *folder*."""
+class RunTables:
+    """The runs of a schema; what is logged goes through the spool below *folder*.
+
+    It has what the tracker asks of where runs are kept; there is no index, as the tables are one.
+    """
 
     def __init__(
         self,
@@ -151,10 +169,11 @@ class RunTables(RunStore):
         durability: str = "process",
         heartbeat_seconds: float = 30.0,
     ) -> None:
-        super().__init__(
-            folder, experiments, durability=durability, heartbeat_seconds=heartbeat_seconds
-        )
-        self.heart: WarehouseHeart = WarehouseHeart(warehouse, heartbeat_seconds)
+        self.root = folder
+        self.durability = durability
+        self.heartbeat_seconds = heartbeat_seconds
+        self._experiments = experiments
+        self.heart = WarehouseHeart(warehouse, heartbeat_seconds)
         self.spool = Spool(folder, warehouse, durability=durability)
         self.reading = RunRows(warehouse)
         self._warehouse = warehouse
@@ -163,6 +182,16 @@ class RunTables(RunStore):
         self._latest = 0
         self._recovering = threading.Lock()
         self._recovered = False
+        in_children(self, RunTables.begin_in_child)
+
+    def begin_in_child(self) -> None:
+        """Begin anew in a forked child, where nobody releases a lock that another thread had."""
+        self._recovering = threading.Lock()
+
+    def index(self, experiment_id: str) -> TableIndex:
+        """Return what stands for an index: the tables have every row already."""
+        self._experiments.get(experiment_id)
+        return TableIndex()
 
     def folder(self, experiment_id: str) -> pathlib.Path:  # noqa: ARG002 - one spool for all
         """Return where this process keeps what was not sent yet."""
@@ -210,6 +239,10 @@ class RunTables(RunStore):
         self._latest = max(time_ns(), self._latest + 1)
         return self._latest
 
+    def append(self, run_id: str, record: dict[str, Any]) -> None:
+        """Keep a record, which is sent with the next batch."""
+        self.append_body(run_id, encode(record))
+
     def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
         """Keep what `encode` made of a record; the network is not waited for."""
         home = self.home(run_id)
@@ -241,5 +274,19 @@ class RunTables(RunStore):
         self.spool.close()
 
 
-def _unsupported(what: str) -> BackendUnavailableError:
+class TableIndex:
+    """An index that needs nothing put into it: rows are in the tables as soon as they are sent."""
+
+    def put(self, row: dict[str, Any], *, soon: bool = False) -> None:
+        """Do nothing."""
+
+    def mark_stale(self, run_id: str) -> None:
+        """Do nothing."""
+
+    def drop(self, run_id: str) -> None:
+        """Do nothing."""
+
+
+def unsupported(what: str) -> BackendUnavailableError:
+    """Return what to raise for what the tables have no place for."""
     return BackendUnavailableError(f"The Databricks backend has no {what}.")

@@ -234,7 +234,6 @@ def _rows(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "point", {"k": key, "v": _said(value), "s": step, "t": when}
     for kind, field in (("param", "p"), ("tag", "g"), ("artifact", "files")):
         for key, value in record.get(field, {}).items():
-            # What is None is absent in searches, as is what no search asks for.
             # A parameter that is None counts as its JSON; a tag that is None was removed.
             is_text = kind == "param" or (kind == "tag" and value is not None)
             text = as_text(value) if is_text else None

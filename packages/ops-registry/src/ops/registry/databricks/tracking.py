@@ -7,10 +7,11 @@ import time
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.databricks.copying import export_run, import_run
 from ops.registry.databricks.following import WarehouseFollower
 from ops.registry.databricks.runrows import artifact, public, stored
 from ops.registry.databricks.runsql import RunSearch
-from ops.registry.databricks.runtables import ExperimentTable, RunTables
+from ops.registry.databricks.runtables import ExperimentTable, RunTables, unsupported
 from ops.registry.databricks.volumes import Volume, encoded
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import encode
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.operations import Operations
     from ops.registry.records import Artifact, Experiment, Metric, Run, RunStatus
+    from ops.registry.run_copies import RunCopy
     from ops.registry.tracking.following import Follower
 
 __all__ = ["DatabricksExperimentTracker"]
@@ -70,12 +72,13 @@ class DatabricksExperimentTracker(ExperimentTracker):
         heartbeat_seconds: float = 30.0,
     ) -> None:
         super().__init__(root, operations=operations, durability=durability, heartbeat_seconds=0)
+        # The rules of the tracker are the same; only where runs are kept is another.
         self.warehouse = warehouse
         self._volume = Volume(warehouse)
-        self._experiments: ExperimentTable = ExperimentTable(
-            warehouse, self.root, catalog_tags=catalog_tags
+        self._experiments: ExperimentTable = ExperimentTable(  # type: ignore[assignment]  # the same calls
+            warehouse, catalog_tags=catalog_tags
         )
-        self._store: RunTables = RunTables(
+        self._store: RunTables = RunTables(  # type: ignore[assignment]  # the same calls
             warehouse,
             self._experiments,
             self.root / "spool",
@@ -117,6 +120,18 @@ class DatabricksExperimentTracker(ExperimentTracker):
         state.apply(start)
         state.apply(record)
         return state.row
+
+    def delete_run(self, run_id: str) -> None:
+        """Refuse: the tables have no place for it."""
+        raise unsupported(f"deletion of runs, such as {run_id!r}")
+
+    def restore_run(self, run_id: str) -> Run:
+        """Refuse: runs are not deleted here."""
+        raise unsupported(f"deletion of runs, such as {run_id!r}")
+
+    def erase_run(self, run_id: str) -> None:
+        """Refuse: runs are not deleted here."""
+        raise unsupported(f"deletion of runs, such as {run_id!r}")
 
     # Reading
 
@@ -307,6 +322,26 @@ class DatabricksExperimentTracker(ExperimentTracker):
     def adopt_experiment(self, experiment: Experiment) -> Experiment:
         """Return the experiment of that name, which is *experiment* itself if it is new here."""
         return self._experiments.adopt(experiment)
+
+    def check_store(self, context: Any, report: Any, progress: Any) -> None:
+        """Check the schema for `fsck`: rows, histories and files."""
+        from ops.registry.databricks.checking import check_schema
+
+        check_schema(context, report, progress)
+
+    def export_run(self, run_id: str) -> RunCopy:
+        """Return all that a run comes to, for another store."""
+        self.flush()
+        return export_run(self._store.reading, run_id)
+
+    def import_run(
+        self,
+        copy: RunCopy,
+        experiment_id: str,
+        fetch: Callable[[str, pathlib.Path], pathlib.Path],
+    ) -> None:
+        """Write a run of another store here; *fetch* brings an artifact of it to a path."""
+        import_run(self.warehouse, copy, experiment_id, fetch)
 
     def compact(self) -> int:
         """Send what is in the spool and delete signs of life of runs that have ended.

@@ -14,7 +14,7 @@ from ops.registry.disk.journal import canonical
 from ops.registry.errors import AlreadyExistsError, ModelVersionNotFoundError, StorageError
 from ops.registry.events import EventType, HookType
 from ops.registry.models.registering import ModelRegistering
-from ops.registry.models.state import check_frame
+from ops.registry.models.state import PLACES, check_frame
 from ops.registry.operations import Operations, reported
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_key, check_name, check_stage, check_version
@@ -33,8 +33,6 @@ __all__ = ["ModelRegistry"]
 _EXCLUSIVE = {ModelStage.PRODUCTION, ModelStage.STAGING}
 #: How often a rollback is decided anew because others promoted meanwhile.
 _ATTEMPTS = 50
-#: What a frame says of where an artifact is, which is each store's own affair.
-_PLACES = ("files", "source", "uri")
 
 
 class ModelRegistry(ModelRegistering):
@@ -345,5 +343,5 @@ def _placeless(frame: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in frame.items()
-        if key not in _PLACES or (key == "source" and "file" not in frame)
+        if key not in PLACES or (key == "source" and "file" not in frame)
     }

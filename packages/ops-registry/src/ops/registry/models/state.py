@@ -18,11 +18,13 @@ from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageC
 from ops.registry.remote.artifacts import is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["FORMAT", "Model", "ModelState", "check_frame", "version_record"]
+__all__ = ["FORMAT", "Model", "ModelState", "check_frame", "plain_frames", "version_record"]
 
 FORMAT = 1
+#: What a frame says of where an artifact is, which is each store's own affair.
+PLACES = ("files", "source", "uri")
 
 
 class ModelState:
@@ -242,3 +244,17 @@ def version_record(version: ModelVersion) -> dict[str, Any]:
 def _fields(record: ModelVersion | ModelMetadata) -> dict[str, Any]:
     """Return the fields as they are: `dataclasses.asdict` copies all that is in them too."""
     return {name: getattr(record, name) for name in record.__slots__}
+
+
+def plain_frames(records: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return the frames of a model under its name now, without where its artifacts are."""
+    return [
+        {
+            k: v
+            for k, v in record.items()
+            if k not in PLACES or (k == "source" and "file" not in record)
+        }
+        | {"name": name}
+        for record in records
+        if record["op"] != "rename"
+    ]

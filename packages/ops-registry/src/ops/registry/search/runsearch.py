@@ -93,10 +93,10 @@ class Query:
     def _counted(self, index: RunIndex) -> int:
         with index.turn:
             snapshot = index.snapshot()
-            found = sum(map(self._holds, snapshot.settled.values()))
+            found = sum(map(self.holds, snapshot.settled.values()))
             if snapshot.base is not None:
                 found += snapshot.base.matching(self.node, snapshot.hidden)
-        return found + sum(map(self._holds, _living(snapshot, index)))
+        return found + sum(map(self.holds, _living(snapshot, index)))
 
     def _matching(self, index: RunIndex, offset: int = 0) -> tuple[int, list[dict[str, Any]]]:
         """Return how many rows before *offset* were passed over, and those found after them."""
@@ -112,11 +112,11 @@ class Query:
                     if len(snapshot.memo) >= _KEPT_ANSWERS:
                         snapshot.memo.clear()
                     snapshot.memo[key] = found
-        return passed, [*found, *filter(self._holds, _living(snapshot, index))]
+        return passed, [*found, *filter(self.holds, _living(snapshot, index))]
 
     def _resting(self, snapshot: Snapshot, passed: int) -> list[dict[str, Any]]:
         """Return what is found among the rows that no journal changes any more."""
-        found = [row for row in snapshot.settled.values() if self._holds(row)]
+        found = [row for row in snapshot.settled.values() if self.holds(row)]
         if snapshot.base is not None:
             places = snapshot.base.positions(self.node, self.orders, self._end, snapshot.hidden)
             found += snapshot.base.rows(places[passed:])
@@ -129,7 +129,8 @@ class Query:
             found = ordered(found, order)
         return found if self._end is None else found[: self._end - passed]
 
-    def _holds(self, row: Mapping[str, Any]) -> bool:
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is one that is asked for."""
         return self.node is None or holds(self.node, lookup(row))
 
 

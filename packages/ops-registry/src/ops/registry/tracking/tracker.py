@@ -46,12 +46,13 @@ from ops.registry.validators import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ops.cache.lru import LRUCache
     from ops.foundation.files import StrPath
     from ops.registry.disk.contents import ContentStore
     from ops.registry.records import Experiment, Run
+    from ops.registry.run_copies import RunCopy
     from ops.registry.tracking.runstore import CachedRun
 
 __all__ = ["ENDS", "ExperimentTracker", "final_status"]
@@ -276,6 +277,23 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     def adopt_experiment(self, experiment: Experiment) -> Experiment:
         """Return the experiment of that name, which is *experiment* itself if it is new here."""
         return own_experiment(self._experiments.adopt(experiment))
+
+    def export_run(self, run_id: str) -> RunCopy:
+        """Return all that a run comes to, for another store."""
+        from ops.registry.local.run_copies import export_run
+
+        return export_run(self._store.folder(self._store.home(run_id)), run_id)
+
+    def import_run(
+        self,
+        copy: RunCopy,
+        experiment_id: str,
+        fetch: Callable[[str, pathlib.Path], pathlib.Path],
+    ) -> None:
+        """Write a run of another store here; *fetch* brings an artifact of it to a path."""
+        from ops.registry.local.run_copies import import_run
+
+        import_run(self, self._store.folder(experiment_id), copy, experiment_id, fetch)
 
     def expect_run(self, experiment_id: str, run_id: str) -> None:
         """Let the journals of a run that is here have the last word: `adopt_run` comes when they are replaced."""
