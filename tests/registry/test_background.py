@@ -55,7 +55,7 @@ def test_a_fit_never_fails_because_of_its_logging(context, monkeypatch, caplog):
         raise OSError("disk full")
 
     with autolog(context):
-        monkeypatch.setattr(context.experiment_tracker, "run_context", broken)
+        monkeypatch.setattr(context.experiment_tracker, "start_run", broken)
         model = linear.Ridge().fit([[0.0], [1.0]], [0.0, 1.0])
     assert model.coef_.shape == (1,)
     assert "could not be logged" in caplog.text

@@ -341,7 +341,7 @@ def test_gc_does_without_the_permission_to_list_uploads(
 ):
     monkeypatch.setattr(S3, "abort_uploads", refuse)
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_append_record", refuse)
+        patch.setattr(registry._events, "commit", refuse)
         with pytest.raises(StorageError):
             registry.register_model("m", artifact, "binary", "mine")
     assert len(keys()) == 1

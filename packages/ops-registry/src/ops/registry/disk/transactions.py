@@ -92,8 +92,7 @@ class Transaction:
     def write_json(self, data: Any, path: str) -> None:
         """Write a JSON value when the transaction commits."""
         body = encode(data)
-        staged = self._stage(path)
-        with writing(staged), atomic_write(staged, "wb", durable="file") as file:
+        with self._staging(path) as staged, atomic_write(staged, "wb", durable="file") as file:
             file.write(body)
 
     def write_dataframe(
@@ -101,14 +100,12 @@ class Transaction:
     ) -> None:
         """Write a table when the transaction commits; "append" adds to it as it is now."""
         table = self._storage.extended(df, path) if mode == "append" else df
-        staged = self._stage(path)
-        with writing(staged), atomic_write(staged, "wb", durable="file") as file:
+        with self._staging(path) as staged, atomic_write(staged, "wb", durable="file") as file:
             put_table(table, file)
 
     def write_artifact(self, source: StrPath, path: str) -> None:
         """Copy a file or folder in when the transaction commits; it is read now."""
-        staged = self._stage(path)
-        with writing(staged):
+        with self._staging(path) as staged:
             artifacts.copy_in(source, staged)
 
     def delete(self, path: str) -> None:
@@ -156,13 +153,20 @@ class Transaction:
             else:
                 self.rollback()
 
-    def _stage(self, path: str) -> pathlib.Path:
+    @contextlib.contextmanager
+    def _staging(self, path: str) -> Iterator[pathlib.Path]:
+        """Give the place for what will be at *path*; it is part of the transaction when the block is over."""
         self._require_open()
         path = self._storage.announce_write(path)  # the pre-hooks may refuse it, or change it
         self._storage.place(path)
-        number = len(self._entries)
+        staged = self._folder / "new" / str(len(self._entries))
+        try:
+            with writing(staged):
+                yield staged
+        except BaseException:
+            artifacts.remove(staged)
+            raise
         self._entries.append({"path": path, "new": True})
-        return self._folder / "new" / str(number)
 
     def _apply(self) -> None:
         targets = [self._storage.place(entry["path"]) for entry in self._entries]

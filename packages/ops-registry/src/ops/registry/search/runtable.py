@@ -224,7 +224,7 @@ class RunTable:
         names = [str(number) for number in range(len(orders))]
         table = pa.table([self._ranks(order) for order in orders], names=names)
         keys = list(zip(names, directions, strict=True))
-        return pc.sort_indices(table, sort_keys=keys, null_placement="at_end")
+        return pc.sort_indices(table, sort_keys=keys)  # nulls come last unless told otherwise
 
     def _ranks(self, order: Order) -> Any:
         """Return what orders the rows by one field, null where there is no value."""

@@ -41,6 +41,7 @@ __all__ = [
     "MAIN",
     "RunReader",
     "RunState",
+    "current_state",
     "journal_path",
     "load_state",
     "metric_history",
@@ -325,9 +326,15 @@ class RunReader:
 
 def load_state(folder: pathlib.Path, run_id: str, *, history: bool = False) -> RunState:
     """Return the state of a run, from its view when that is current, else from the journals."""
+    state = current_state(folder, run_id, history=history)
+    return RunReader(folder, run_id, keep_history=history).poll() if state is None else state
+
+
+def current_state(folder: pathlib.Path, run_id: str, *, history: bool = False) -> RunState | None:
+    """Return the state of a run from its view; None when there is none that is current, or has the *history*."""
     view = _current_view(folder, run_id)
     if view is None or (history and view["history"] is None):
-        return RunReader(folder, run_id, keep_history=history).poll()
+        return None
     state = RunState()
     state.row = view["row"]
     state.history = {k: [tuple(p) for p in v] for k, v in (view["history"] or {}).items()}

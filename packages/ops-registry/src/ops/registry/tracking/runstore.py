@@ -22,7 +22,13 @@ from ops.registry.errors import RunNotFoundError, StorageError, no_run
 from ops.registry.records import RunStatus
 from ops.registry.search.runindex import RunIndex
 from ops.registry.tracking.liveness import Heart, owner, with_liveness
-from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, load_state
+from ops.registry.tracking.runlog import (
+    MAIN,
+    RunReader,
+    current_state,
+    journal_path,
+    load_state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,11 +107,15 @@ class RunStore:
         self._homes: dict[str, str] = {}
         self._checked: set[str] = set()
         self._lock = threading.RLock()
+        self._reading = threading.Lock()
         in_children(self, RunStore.begin_in_child)
 
     def begin_in_child(self) -> None:
         """Begin anew in a forked child, where nobody lets go of a lock that another thread had."""
         self._lock = threading.RLock()
+        self._reading = threading.Lock()
+        if self._cache is not None:
+            self._cache.clear()  # another thread may have been in the middle of reading
         self._indexes = {}
         self._opened = collections.OrderedDict()
 
@@ -126,13 +136,23 @@ class RunStore:
         home = self._homes.get(run_id)
         if home is not None:
             return home
-        if _ID.fullmatch(str(run_id)):
-            for experiment in self._experiments.all():
-                path = journal_path(self.folder(experiment.experiment_id), run_id, MAIN)
-                if pathlib.Path(path).exists():
-                    self._homes[run_id] = experiment.experiment_id
-                    return experiment.experiment_id
+        if _ID.fullmatch(run_id):
+            for experiment_id in self._folders():
+                # Strings: a store has thousands of experiments, and the first answer waits for this.
+                if os.path.exists(f"{self.root}/runs/{experiment_id}/{run_id}.{MAIN}.log"):  # noqa: PTH110
+                    self.folder(experiment_id)
+                    self._homes[run_id] = experiment_id
+                    return experiment_id
         raise no_run(run_id)
+
+    def _folders(self) -> list[str]:
+        """Return the experiments that have runs, without reading what else is known of them."""
+        try:
+            names = os.listdir(self.root / "runs")  # noqa: PTH208 - names are all that is needed
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        # Ids begin with their time: the newest experiment is the likeliest one.
+        return sorted(filter(_ID.fullmatch, names), reverse=True)
 
     def index(self, experiment_id: str) -> RunIndex:
         """Return the index of an experiment's runs."""
@@ -162,16 +182,31 @@ class RunStore:
         if self._cache is None:
             return with_liveness(load_state(folder, run_id).row, folder)
         kept = self._cache.get(run_id)
+        if isinstance(kept, _Reading):
+            return self._live_row(run_id, kept, folder)
         if kept is None or kept[0] != _signature(folder, run_id, kept[0]):
             # Taken before reading: what is appended meanwhile changes it.
             before = _signature(folder, run_id, kept[0] if kept else (MAIN,))
-            state = load_state(folder, run_id)
+            state = current_state(folder, run_id)
+            if state is None:
+                return self._live_row(run_id, _Reading(folder, run_id), folder)
             if before.keys() != set(state.writers):
                 # Kept so that the next one looks at all of them, and never found to fit.
                 before = dict.fromkeys(state.writers)
             kept = before, state.row
             self._cache.set(run_id, kept)
         return with_liveness(kept[1], folder)
+
+    def _live_row(self, run_id: str, reading: _Reading, folder: pathlib.Path) -> dict[str, Any]:
+        """Return the row of a run without a view: only what was appended since the last time is read."""
+        with self._reading:  # a reader is for one thread at a time
+            row = reading.poll()
+            kept = row | {key: dict(row[key]) for key in ("params", "tags")}
+            kept["metrics"] = {key: tuple(summary) for key, summary in row["metrics"].items()}
+            kept["artifacts"] = list(row["artifacts"])
+        if self._cache is not None:
+            self._cache.set(run_id, reading)
+        return with_liveness(kept, folder)
 
     def started(self, run_id: str, experiment_id: str, journal: JournalWriter) -> None:
         """Take over the main journal of a run that this process has started."""
@@ -344,18 +379,41 @@ class RunStore:
                 writer.main_size = size
 
 
-#: Per journal its size, time of change and inode when it was read; and what the run came to.
-Signature: TypeAlias = "dict[str, tuple[int, int, int] | None]"
-CachedRun: TypeAlias = "tuple[Signature, dict[str, Any]]"
+#: Per journal its size and inode when it was read, and what the run came to; or what reads it on. Journals only
+#: grow, and a heartbeat changes nothing but their time.
+Signature: TypeAlias = "dict[str, tuple[int, int] | None]"
+CachedRun: TypeAlias = "tuple[Signature, dict[str, Any]] | _Reading"
+
+
+class _Reading:
+    """A run that is read on from where it was, unless its journal was replaced, as copies of stores do."""
+
+    def __init__(self, folder: pathlib.Path, run_id: str) -> None:
+        self._folder = folder
+        self._run_id = run_id
+        self._main = journal_path(folder, run_id, MAIN)
+        self._reader = RunReader(folder, run_id, keep_history=False)
+        self._inode = -1
+
+    def poll(self) -> dict[str, Any]:
+        """Return the row as of now."""
+        try:
+            inode = os.stat(self._main).st_ino  # noqa: PTH116 - strings
+        except FileNotFoundError:
+            inode = -1
+        if inode != self._inode:
+            self._reader = RunReader(self._folder, self._run_id, keep_history=False)
+            self._inode = inode
+        return self._reader.poll().row
 
 
 def _signature(folder: pathlib.Path, run_id: str, writers: Iterable[str]) -> Signature:
     return {writer: _status(folder, run_id, writer) for writer in writers}
 
 
-def _status(folder: pathlib.Path, run_id: str, writer: str) -> tuple[int, int, int] | None:
+def _status(folder: pathlib.Path, run_id: str, writer: str) -> tuple[int, int] | None:
     try:
         found = os.stat(journal_path(folder, run_id, writer))  # noqa: PTH116 - strings
     except FileNotFoundError:
         return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return found.st_size, found.st_ino

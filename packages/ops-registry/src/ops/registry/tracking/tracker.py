@@ -33,7 +33,14 @@ from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner
 from ops.registry.tracking.runaccess import CURRENT_RUN, RunBlock, current_block
 from ops.registry.tracking.runartifacts import RunArtifacts
-from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path, to_run
+from ops.registry.tracking.runlog import (
+    FORMAT,
+    MAIN,
+    RunReader,
+    RunState,
+    journal_path,
+    to_run,
+)
 from ops.registry.tracking.runlogger import RunLogger
 from ops.registry.tracking.runqueries import RunQueries
 from ops.registry.tracking.runstore import RunStore
