@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from ops.cache import (
@@ -25,6 +26,12 @@ class Storage:
 
     def write_json(self, path: str, value: Any) -> None:
         self.files[path] = value
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+    def locked(self) -> None:
+        """Do what a caller of a storage may do, and a cache cannot know."""
 
 
 def test_the_seed_example_of_two_levels_and_a_storage_runs() -> None:
@@ -162,3 +169,44 @@ def test_callbacks_run_without_the_lock_also_for_operations_of_two_steps() -> No
     now[0] = 2
     assert timed.get_with_ttl(1) == (None, None)
     assert seen == [1, 0]
+
+
+def test_a_change_is_seen_below_it_and_in_the_folders_around_it() -> None:
+    """What a read returned is gone when anything that it may depend on was changed through the cache."""
+    storage = Storage()
+    storage.files = {"a": 0, "a/b": 0, "a/b/x": 0, "a/c": 0, "d": 0}
+    cached = CachedStorage(storage, LRUCache(100))
+
+    def changed_by(call: Callable[[], object]) -> set[str]:
+        for path in storage.files:
+            storage.files[path] = 0
+        cached.write_json("a", 0)
+        cached.write_json("d", 0)
+        for path in storage.files:
+            cached.read_json(path)
+        for path in storage.files:
+            storage.files[path] = 1  # behind its back: only what was invalidated is read anew
+        call()
+        return {path for path in storage.files if cached.read_json(path) == 1}
+
+    assert changed_by(lambda: cached.write_json("a/b", 1)) == {"a", "a/b", "a/b/x"}
+    assert changed_by(lambda: cached.write_json("d", 1)) == {"d"}
+    assert changed_by(cached.locked) == set(storage.files)
+    assert changed_by(lambda: cached.exists("a")) == set()
+
+
+def test_what_a_signature_hides_is_not_cached() -> None:
+    """A read whose path cannot be told from its signature is passed on."""
+    storage = Storage()
+    storage.files = {"a": 0}
+
+    class Hidden:
+        def __getattr__(self, name: str) -> Any:
+            member = getattr(storage, name)
+            return lambda *args, **kwargs: member(*args, **kwargs)  # noqa: PLW0108 - its signature hides the path
+
+    for inner in (Hidden(), CachedStorage(storage, LRUCache(9))):
+        cached = CachedStorage(inner, LRUCache(9))
+        for value in (1, 2):
+            cached.write_json("a", value)
+            assert cached.read_json("a") == value
