@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     130 says that it was interrupted, as shells do.
     """
-    asked = _parser().parse_args(argv)
+    arguments = _parser().parse_args(argv)
     try:
-        return _run(asked)
+        return _run(arguments)
     except KeyboardInterrupt:
         print("ops-registry: interrupted", file=sys.stderr)
         return 130
@@ -59,22 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(asked: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     try:
         config = MLOpsConfig.from_env()
-        if asked.path is not None:
-            config = dataclasses.replace(config, storage_path=asked.path)
+        if arguments.path is not None:
+            config = dataclasses.replace(config, storage_path=arguments.path)
         with MLOpsContext(config) as context:
-            if not _is_there(context) and asked.command not in _STARTING:
+            if not _is_there(context) and arguments.command not in _STARTING:
                 print(f"ops-registry: there is no store at {context.path}", file=sys.stderr)
                 return 2
-            result, code = asked.run(context, asked)
+            result, code = arguments.run(context, arguments)
     except BrokenPipeError:
         raise
     except (OpsError, OSError) as error:
         print(f"ops-registry: {error}", file=sys.stderr)
         return 2
-    _print(result, as_json=asked.json)
+    _print(result, as_json=arguments.json)
     sys.stdout.flush()
     return int(code)
 
@@ -127,27 +127,27 @@ def _progress(what: str) -> Callable[[int, int], None] | None:
     return show
 
 
-def _init(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _init(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     tracker = context.experiment_tracker
     experiment = (
         context.experiment
-        if asked.experiment is None
-        else tracker.get_or_create_experiment(asked.experiment)
+        if arguments.experiment is None
+        else tracker.get_or_create_experiment(arguments.experiment)
     )
     return {"path": str(context.path), "experiment": experiment.name}, 0
 
 
-def _runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _runs(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     tracker = context.experiment_tracker
     chosen = tracker.list_experiments()
-    if asked.experiment is not None:
-        chosen = [tracker.get_experiment_by_name(asked.experiment)]
+    if arguments.experiment is not None:
+        chosen = [tracker.get_experiment_by_name(arguments.experiment)]
     found = tracker.search_runs(
         [e.experiment_id for e in chosen],
-        filter=asked.filter,
-        order_by=asked.order or "start_time DESC",
-        limit=asked.limit,
-        include_deleted=asked.deleted,
+        filter=arguments.filter,
+        order_by=arguments.order or "start_time DESC",
+        limit=arguments.limit,
+        include_deleted=arguments.deleted,
     )
     return [
         {"run_id": r.run_id, "name": r.name, "status": str(r.status)}
@@ -158,8 +158,8 @@ def _runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     ], 0
 
 
-def _compare(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    runs = [context.experiment_tracker.get_run(run_id) for run_id in asked.run_id]
+def _compare(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
+    runs = [context.experiment_tracker.get_run(run_id) for run_id in arguments.run_id]
     values = {
         run.run_id: {"name": run.name, "status": str(run.status)}
         | {f"params.{k}": v for k, v in run.parameters.items()}
@@ -168,13 +168,13 @@ def _compare(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int
     }
     fields = dict.fromkeys(field for found in values.values() for field in found)
     rows = [{"field": f} | {i: found.get(f, "") for i, found in values.items()} for f in fields]
-    if asked.differing:
+    if arguments.differing:
         rows = [row for row in rows if len({str(row[i]) for i in values}) > 1]
     return rows, 0
 
 
-def _models(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    found = context.model_registry.search_models(asked.filter, asked.order, asked.limit)
+def _models(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
+    found = context.model_registry.search_models(arguments.filter, arguments.order, arguments.limit)
     return [
         {"name": v.name, "version": v.version, "stage": str(v.stage), "aliases": list(v.aliases)}
         | {f"metrics.{k}": m for k, m in v.metadata.metrics.items()}
@@ -182,66 +182,70 @@ def _models(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]
     ], 0
 
 
-def _promote(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    return _version(context.model_registry.promote_model(asked.name, asked.version, asked.stage))
+def _promote(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
+    return _version(
+        context.model_registry.promote_model(arguments.name, arguments.version, arguments.stage)
+    )
 
 
-def _rollback(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    return _version(context.model_registry.rollback(asked.name, asked.stage))
+def _rollback(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
+    return _version(context.model_registry.rollback(arguments.name, arguments.stage))
 
 
 def _version(made: ModelVersion) -> tuple[Any, int]:
     return {"name": made.name, "version": made.version, "stage": str(made.stage)}, 0
 
 
-def _export(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    return _copy(context, asked, outwards=True)
+def _export(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
+    return _copy(context, arguments, outwards=True)
 
 
-def _import(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    return _copy(context, asked, outwards=False)
+def _import(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
+    return _copy(context, arguments, outwards=False)
 
 
-def _copy(context: MLOpsContext, asked: argparse.Namespace, *, outwards: bool) -> tuple[Any, int]:
+def _copy(
+    context: MLOpsContext, arguments: argparse.Namespace, *, outwards: bool
+) -> tuple[Any, int]:
     from ops.registry.transfer import copy_store
 
-    with MLOpsContext(MLOpsConfig(storage_path=asked.other)) as other:
+    with MLOpsContext(MLOpsConfig(storage_path=arguments.other)) as other:
         source, target = (context, other) if outwards else (other, context)
         if not _is_there(source):
             raise FileNotFoundError(f"There is no store at {source.path}.")
         # Naming experiments or models means those and nothing else.
-        some = asked.experiment is not None or asked.model is not None
+        some = arguments.experiment is not None or arguments.model is not None
         copied = copy_store(
             source,
             target,
-            experiments=asked.experiment or [] if some else None,
-            models=asked.model or [] if some else None,
+            experiments=arguments.experiment or [] if some else None,
+            models=arguments.model or [] if some else None,
             progress=_progress("copied"),
         )
     return dataclasses.asdict(copied), 0
 
 
-def _page(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _page(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.page import write_page
 
-    return {"page": str(write_page(context, asked.output).absolute())}, 0
+    return {"page": str(write_page(context, arguments.output).absolute())}, 0
 
 
-def _fsck(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _fsck(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.fsck import check
 
-    report = check(context, repair=asked.repair, progress=_progress("checked"))
+    report = check(context, repair=arguments.repair, progress=_progress("checked"))
     return report.to_dict(), 0 if report.is_sound else 1
 
 
-def _gc(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _gc(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.fsck import collect
 
-    found = collect(context, dry_run=asked.dry_run, deleted_days=asked.deleted_days)
-    return {"dry_run": asked.dry_run, "removed": [str(path) for path in found]}, 0
+    found = collect(context, dry_run=arguments.dry_run, deleted_days=arguments.deleted_days)
+    return {"dry_run": arguments.dry_run, "removed": [str(path) for path in found]}, 0
 
 
-def _serve_probes(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _serve_probes(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     import signal
     import threading
 
@@ -250,21 +254,21 @@ def _serve_probes(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
-    with serve_probes(asked.port, host=asked.host, monitor=context.health) as server:
+    with serve_probes(arguments.port, host=arguments.host, monitor=context.health) as server:
         print(f"{server.url} has /livez, /readyz and /metrics", file=sys.stderr, flush=True)
         done.wait()
     return {"stopped": server.url}, 0
 
 
-def _ui(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _ui(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.ui.server import serve
 
     serve(
         context,
-        host=asked.host,
-        port=asked.port,
-        token=asked.token,
-        allow_writes=asked.allow_writes,
+        host=arguments.host,
+        port=arguments.port,
+        token=arguments.token,
+        allow_writes=arguments.allow_writes,
         ready=lambda address: print(f"Open {address}", file=sys.stderr, flush=True),
     )
     return {"stopped": "ui"}, 0

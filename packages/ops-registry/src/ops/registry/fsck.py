@@ -186,8 +186,10 @@ def collect(
             part.clear(uris)
         found += uris
     if not dry_run:
-        told = {"paths": [str(path) for path in found]}
-        context.operations.after(EventType.STORE_COLLECTED, told, resource=f"store:{context.path}")
+        recorded = {"paths": [str(path) for path in found]}
+        context.operations.after(
+            EventType.STORE_COLLECTED, recorded, resource=f"store:{context.path}"
+        )
     return found
 
 
@@ -286,8 +288,8 @@ def _still_differing(
     indexed = {row["run_id"]: canonical(row) for row in tracker.index_rows(experiment_id)}
     return [
         run_id
-        for run_id, told in before.items()
-        if indexed.get(run_id) != told and _told(folder, run_id) == told
+        for run_id, recorded in before.items()
+        if indexed.get(run_id) != recorded and _told(folder, run_id) == recorded
     ]
 
 

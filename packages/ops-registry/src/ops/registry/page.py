@@ -87,11 +87,11 @@ def _experiment(context: MLOpsContext, experiment: Experiment, limit: int) -> st
     rows = [_run_row(run, params, best) for run in reversed(runs)]
     count = f"{len(every)} run{'' if len(every) == 1 else 's'}"
     note = f"{count}, the last {limit} of them shown" if len(every) > limit else count
-    told = [text for text in (experiment.description, note) if text]
+    recorded = [text for text in (experiment.description, note) if text]
     return "\n".join(
         [
             f"<h2>{_text(experiment.name)}</h2>",
-            f'<p class="soft">{_text(" · ".join(told))}</p>',
+            f'<p class="soft">{_text(" · ".join(recorded))}</p>',
             _table(["run", "status", "duration", *params, *metrics], rows),
             *(_curves(context, run) for run in reversed(runs)),
         ]

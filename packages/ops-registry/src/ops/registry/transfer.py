@@ -91,9 +91,9 @@ def copy_store(
     for name in names:
         copied.changes += copy_model(source, target, name)
         tell()
-    told = dataclasses.asdict(copied)
-    source.operations.after(EventType.STORE_EXPORTED, told, resource=f"store:{target.path}")
-    target.operations.after(EventType.STORE_IMPORTED, told, resource=f"store:{source.path}")
+    recorded = dataclasses.asdict(copied)
+    source.operations.after(EventType.STORE_EXPORTED, recorded, resource=f"store:{target.path}")
+    target.operations.after(EventType.STORE_IMPORTED, recorded, resource=f"store:{source.path}")
     return copied
 
 

@@ -74,9 +74,9 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
         return
     for row in rows:
         report.runs += 1
-        for name, told in row["files"].items():
+        for name, recorded in row["files"].items():
             what = f"Run {row['run_id']}, artifact {name!r}"
-            _try(report, what, functools.partial(_fetch, volume, stored(told["files"])))
+            _try(report, what, functools.partial(_fetch, volume, stored(recorded["files"])))
 
 
 def _runs_without_a_row(warehouse: Warehouse) -> int:

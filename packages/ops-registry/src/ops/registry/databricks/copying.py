@@ -43,7 +43,7 @@ def export_run(reading: RunRows, run_id: str) -> RunCopy:
         row["params"],
         row["tags"],
         [(p["metric"], p["value"], p["step"], p["logged_at"]) for p in reading.point_rows(run_id)],
-        [(name, told["size"], told["checksum"]) for name, told in row["files"].items()],
+        [(name, recorded["size"], recorded["checksum"]) for name, recorded in row["files"].items()],
     )
 
 
@@ -98,5 +98,5 @@ def _uploaded(
             file = fetch(name, folder / "artifact")
             place = f"runs/{copy.run_id}/{secrets.token_hex(4)}/{encoded(name)}"
             files = volume.upload(file, place)
-        told = {"size": size, "checksum": checksum, "place": place, "files": files}
-        yield {"files": {name: told}, "t": copy.start}
+        recorded = {"size": size, "checksum": checksum, "place": place, "files": files}
+        yield {"files": {name: recorded}, "t": copy.start}

@@ -168,13 +168,13 @@ def _everything(where: str) -> str:
 def public(row: Mapping[str, Any], uri: Callable[[str], str]) -> Run:
     """Return a row as the public record; *uri* says where a place of the volume is."""
     run = to_run(row, pathlib.Path())
-    kept = (artifact(name, told, uri) for name, told in row["files"].items())
+    kept = (artifact(name, recorded, uri) for name, recorded in row["files"].items())
     return dataclasses.replace(run, artifacts=tuple(kept))
 
 
-def artifact(name: str, told: Mapping[str, Any], uri: Callable[[str], str]) -> Artifact:
+def artifact(name: str, recorded: Mapping[str, Any], uri: Callable[[str], str]) -> Artifact:
     """Return an artifact as it was told."""
-    return Artifact(name, told["size"], told["checksum"], uri(told["place"]))
+    return Artifact(name, recorded["size"], recorded["checksum"], uri(recorded["place"]))
 
 
 def stored(files: Sequence[Sequence[Any]]) -> list[Stored]:

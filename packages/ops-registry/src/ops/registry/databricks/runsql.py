@@ -90,16 +90,16 @@ class RunSearch:
         if test.question in {"like", "ilike"}:
             pattern = _pattern(str(test.operands[0]))
             if test.question == "like":
-                asked = f"{text} LIKE {self._value(pattern)}"
+                requested = f"{text} LIKE {self._value(pattern)}"
             else:
-                asked = f"lower({text}) LIKE lower({self._value(pattern)})"
+                requested = f"lower({text}) LIKE lower({self._value(pattern)})"
         elif test.question == "in":
             parts = [self._compared(test.kind, "=", v, text, number) for v in test.operands]
-            asked = f"({' OR '.join(parts)})"
+            requested = f"({' OR '.join(parts)})"
         else:
-            asked = self._compared(test.kind, test.question, test.operands[0], text, number)
-        asked = f"COALESCE({asked}, FALSE)"
-        return f"({there} AND NOT {asked})" if test.negated else asked
+            requested = self._compared(test.kind, test.question, test.operands[0], text, number)
+        requested = f"COALESCE({requested}, FALSE)"
+        return f"({there} AND NOT {requested})" if test.negated else requested
 
     def _compared(self, kind: Kind, sign: str, value: float | str, text: str, number: str) -> str:
         sign = "<>" if sign == "!=" else sign
@@ -153,15 +153,15 @@ class RunSearch:
         if group in _METRICS:
             source = f"({POINTS} @ops_run_metrics)"
             columns = f"{_METRICS[group]} AS v"
-            asked = f"metric = {self._value(key)}"
+            requested = f"metric = {self._value(key)}"
         else:
             source = "@ops_run_facts"
             last = "struct(logged_at, place)"
             columns = f"max_by(text, {last}) AS t, max_by(number, {last}) AS n"
-            asked = f"kind = {self._value(_KINDS[group])} AND name = {self._value(key)}"
+            requested = f"kind = {self._value(_KINDS[group])} AND name = {self._value(key)}"
         return (
             f"LEFT JOIN (SELECT run_id, {columns} FROM {source} "  # noqa: S608 - literals of this package, values are parameters
-            f"WHERE experiment_id IN ({self._among}) AND {asked} GROUP BY run_id) {name} "
+            f"WHERE experiment_id IN ({self._among}) AND {requested} GROUP BY run_id) {name} "
             f"ON {name}.run_id = r.run_id"
         )
 

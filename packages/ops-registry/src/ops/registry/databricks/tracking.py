@@ -246,13 +246,13 @@ class DatabricksExperimentTracker(ExperimentTracker):
         """
         import pathlib
 
-        told = self._store.row(run_id)["files"].get(path)
-        if told is None:
+        recorded = self._store.row(run_id)["files"].get(path)
+        if recorded is None:
             raise ArtifactNotFoundError(f"Run {run_id!r} has no artifact {path!r}.")
         target = pathlib.Path(destination)
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-        files = stored(told["files"])
-        self._volume.download(files, target, told["checksum"], overwrite=overwrite)
+        files = stored(recorded["files"])
+        self._volume.download(files, target, recorded["checksum"], overwrite=overwrite)
         return target
 
     def _folder_of(self, run_id: str) -> pathlib.Path:
@@ -279,18 +279,18 @@ class DatabricksExperimentTracker(ExperimentTracker):
             files = self._volume.upload(copy, place)
         finally:
             artifacts.remove(copy)
-        told = {"size": size, "checksum": digest, "place": place, "files": files}
-        self._store.append_body(run_id, encode({"files": {name: told}, "t": time_ns()}))
+        recorded = {"size": size, "checksum": digest, "place": place, "files": files}
+        self._store.append_body(run_id, encode({"files": {name: recorded}, "t": time_ns()}))
         self.flush()
         self._done(EventType.ARTIFACT_LOGGED, {"run_id": run_id, "path": name, "size": size})
-        return artifact(name, told, self._volume.uri)
+        return artifact(name, recorded, self._volume.uri)
 
     # Maintenance
 
     def verify_artifacts(self, run: Run) -> None:
         """Raise `CorruptStoreError` unless each artifact of a run is what was logged."""
-        for told in self._store.row(run.run_id)["files"].values():
-            with self._volume.fetched(stored(told["files"])):
+        for recorded in self._store.row(run.run_id)["files"].values():
+            with self._volume.fetched(stored(recorded["files"])):
                 pass
 
     def left_over(self, before_seconds: float) -> list[str]:
@@ -302,8 +302,8 @@ class DatabricksExperimentTracker(ExperimentTracker):
                 for e in self.list_experiments(include_deleted=True)
                 for row in self.index_rows(e.experiment_id)
             )
-            told = (told for row in rows for told in row["files"].values())
-            return {file.place for one in told for file in stored(one["files"])}
+            recorded = (recorded for row in rows for recorded in row["files"].values())
+            return {file.place for one in recorded for file in stored(one["files"])}
 
         return self._volume.left_over("runs", before_seconds, named)
 

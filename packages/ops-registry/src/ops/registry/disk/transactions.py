@@ -218,8 +218,8 @@ class SafeTransaction(Transaction):
     def begin(self) -> Self:
         """Wait for the lock and begin."""
         self._storage.lock.acquire()
-        told = {"lock": str(self._storage.lock.path), "transaction_id": self.transaction_id}
-        self._storage.tell(EventType.LOCK_ACQUIRED, told)
+        recorded = {"lock": str(self._storage.lock.path), "transaction_id": self.transaction_id}
+        self._storage.tell(EventType.LOCK_ACQUIRED, recorded)
         try:
             return super().begin()
         except BaseException:
@@ -231,8 +231,8 @@ class SafeTransaction(Transaction):
             super()._end()
         finally:
             self._storage.lock.release()
-        told = {"lock": str(self._storage.lock.path), "transaction_id": self.transaction_id}
-        self._storage.tell(EventType.LOCK_RELEASED, told)
+        recorded = {"lock": str(self._storage.lock.path), "transaction_id": self.transaction_id}
+        self._storage.tell(EventType.LOCK_RELEASED, recorded)
 
 
 def recover(root: pathlib.Path) -> int:

@@ -157,8 +157,8 @@ class UserFiles(abc.ABC, Generic[Place]):
     def announce_write(self, path: str) -> str:
         """Let the pre-hooks know of a write, and refuse it; return the path, which they may change."""
         self.place(path)
-        asked = self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": path})
-        return check_text("path", asked["path"])
+        requested = self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": path})
+        return check_text("path", requested["path"])
 
     # Of each storage
 
@@ -205,8 +205,8 @@ class UserFiles(abc.ABC, Generic[Place]):
 
     def _reading(self, path: str) -> tuple[str, Place]:
         self.place(path)
-        asked = self._operations.before(HookType.PRE_STORAGE_READ, {"path": path})
-        path = check_text("path", asked["path"])
+        requested = self._operations.before(HookType.PRE_STORAGE_READ, {"path": path})
+        path = check_text("path", requested["path"])
         place = self.place(path)
         if not self._is_there(place):
             raise ArtifactNotFoundError(f"There is nothing at {path!r} in the storage.")

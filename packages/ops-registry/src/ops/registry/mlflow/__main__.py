@@ -28,24 +28,24 @@ exit codes: 0 all is copied, 2 the request was wrong or an end could not be reac
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a copy; 0 when all is copied, 2 when it could not be."""
-    asked = _parser().parse_args(argv)
-    copy = import_mlflow if asked.command == "import" else export_mlflow
+    arguments = _parser().parse_args(argv)
+    copy = import_mlflow if arguments.command == "import" else export_mlflow
     try:
         done = copy(
-            asked.uri,
-            asked.path,
-            experiments=asked.experiment,
-            models=asked.model,
+            arguments.uri,
+            arguments.path,
+            experiments=arguments.experiment,
+            models=arguments.model,
             progress=_show if sys.stderr.isatty() else None,
         )
     except (OpsError, MlflowException, OSError) as error:
         print(f"ops.registry.mlflow: {error}", file=sys.stderr)
         return 2
-    told = dataclasses.asdict(done)
-    if asked.json:
-        print(json.dumps(told))
+    recorded = dataclasses.asdict(done)
+    if arguments.json:
+        print(json.dumps(recorded))
     else:
-        print("\n".join(f"{key}: {value}" for key, value in told.items() if value != []))
+        print("\n".join(f"{key}: {value}" for key, value in recorded.items() if value != []))
     return 0
 
 

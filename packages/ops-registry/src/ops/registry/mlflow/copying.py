@@ -87,8 +87,8 @@ def _copy(
     return report
 
 
-def _refuse_unknown(kind: str, asked: Sequence[str] | None, found: Sequence[str]) -> None:
-    missing: list[Any] = sorted(set(asked or ()) - set(found))
+def _refuse_unknown(kind: str, requested: Sequence[str] | None, found: Sequence[str]) -> None:
+    missing: list[Any] = sorted(set(requested or ()) - set(found))
     if missing:
         from ops.registry.errors import InvalidValueError
 

@@ -116,9 +116,9 @@ class ExperimentCopy:
             tags[ORIGIN] = run.info.run_id
             made = self._target.client.create_run(self._home, run.info.start_time, tags, name)
         else:
-            told = [RunTag(key, value) for key, value in tags.items()]
+            recorded = [RunTag(key, value) for key, value in tags.items()]
             made = self._target.ours.create_run(
-                self._home, run.info.user_id, run.info.start_time, told, name, run.info.run_id
+                self._home, run.info.user_id, run.info.start_time, recorded, name, run.info.run_id
             )
         self.runs[run.info.run_id] = made.info.run_id
         self._report.runs += 1
@@ -145,9 +145,9 @@ class ExperimentCopy:
     def _fill(self, run: Run, of_models: dict[Any, Any]) -> None:
         """Bring what a run lacks, end it and mark it as complete."""
         copy = self._target.client.get_run(self.runs[run.info.run_id])
-        told = copy.data
-        params = [Param(k, v) for k, v in run.data.params.items() if k not in told.params]
-        known = {*told.tags, COMPLETE, ORIGIN}
+        recorded = copy.data
+        params = [Param(k, v) for k, v in run.data.params.items() if k not in recorded.params]
+        known = {*recorded.tags, COMPLETE, ORIGIN}
         tags = [RunTag(k, v) for k, v in run.data.tags.items() if k not in known]
         self._log(copy.info.run_id, params=params, tags=tags)
         for key in run.data.metrics:

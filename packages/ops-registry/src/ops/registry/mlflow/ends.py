@@ -131,11 +131,11 @@ class End:
         return get_artifact_repository(str(uri), tracking_uri=self.uri)
 
     @staticmethod
-    def _all(search: Callable[..., Any], **asked: Any) -> list[Any]:
+    def _all(search: Callable[..., Any], **requested: Any) -> list[Any]:
         found: list[Any] = []
         token = None
         while True:
-            page = search(page_token=token, max_results=_PAGE, **asked)
+            page = search(page_token=token, max_results=_PAGE, **requested)
             found += page
             token = page.token
             if not token:

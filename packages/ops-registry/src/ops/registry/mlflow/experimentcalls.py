@@ -131,12 +131,12 @@ class ExperimentCalls:
         self.book.change_experiment(known.experiment_id, tags={key: None})
 
     def _experiment(self, experiment_id: Any) -> records.Experiment:
-        asked = DEFAULT_ID if experiment_id is None else str(experiment_id)
-        _validate_experiment_id(asked)
+        requested = DEFAULT_ID if experiment_id is None else str(experiment_id)
+        _validate_experiment_id(requested)
         try:
-            return self.book.experiment(asked)
+            return self.book.experiment(requested)
         except ExperimentNotFoundError as error:
-            raise missing(f"No Experiment with id={asked} exists") from error
+            raise missing(f"No Experiment with id={requested} exists") from error
 
     def _active(self, experiment_id: Any) -> records.Experiment:
         known = self._experiment(experiment_id)

@@ -91,10 +91,10 @@ class MLflowHelper:
     ) -> Run | None:
         """Return the finished run with the best last value of *metric*, None when none has it."""
         experiment_id = self.get_or_create_experiment(experiment)
-        asked = "attributes.status = 'FINISHED'"
-        asked = f"{asked} and {filter_string}" if filter_string else asked
+        requested = "attributes.status = 'FINISHED'"
+        requested = f"{requested} and {filter_string}" if filter_string else requested
         order = f"metrics.`{metric}` {'DESC' if maximize else 'ASC'}"
-        found = self.client.search_runs([experiment_id], asked, order_by=[order], max_results=1)
+        found = self.client.search_runs([experiment_id], requested, order_by=[order], max_results=1)
         return found[0] if found and metric in found[0].data.metrics else None
 
     def register(

@@ -66,9 +66,9 @@ class LoggedModelCalls(RunSearching):
 
     def log_logged_model_params(self, model_id: str, params: list[LoggedModelParameter]) -> None:
         """Add parameters to a model."""
-        told = _params(params)
+        recorded = _params(params)
         self._model(model_id)
-        self.models.change(model_id, more_params=told)
+        self.models.change(model_id, more_params=recorded)
 
     def finalize_logged_model(self, model_id: str, status: LoggedModelStatus) -> LoggedModel:
         """Give a model its final status."""
@@ -143,10 +143,10 @@ class _Search(SearchLoggedModelsUtils):
     def parse_order_by_for_logged_models(cls, order_by: Any) -> Any:
         """Return what one clause says."""
         digest = order_by.get("dataset_digest") if isinstance(order_by, dict) else None
-        asked = order_by if digest is None else order_by | {"dataset_digest": None}
-        told = super().parse_order_by_for_logged_models(asked)
-        told.dataset_digest = digest
-        return told
+        requested = order_by if digest is None else order_by | {"dataset_digest": None}
+        recorded = super().parse_order_by_for_logged_models(requested)
+        recorded.dataset_digest = digest
+        return recorded
 
 
 def _tags(tags: list[Any] | None) -> dict[str, str]:

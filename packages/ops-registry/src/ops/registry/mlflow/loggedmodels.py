@@ -58,12 +58,12 @@ class LoggedModelBook:
 
     def log_metrics(self, run_id: str, metrics: Iterable[Metric]) -> None:
         """Log values that *run_id* has measured of their ``model_id``, with one write."""
-        told = []
+        recorded = []
         for one in metrics:
             point = [one.key, one.value, int(one.timestamp), one.step or 0]
             measured = [*point, run_id, one.dataset_name, one.dataset_digest]
-            told.append({"op": "metric", "id": one.model_id, "m": measured})
-        self._append(*told)
+            recorded.append({"op": "metric", "id": one.model_id, "m": measured})
+        self._append(*recorded)
 
     def all(self) -> list[dict[str, Any]]:
         """Return all models, deleted ones too, oldest first."""

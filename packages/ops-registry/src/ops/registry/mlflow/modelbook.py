@@ -58,8 +58,8 @@ class ModelBook(ModelRegistry):
             if known is not None and known.created is not None:
                 raise AlreadyExistsError(f"There is a model {name!r} already.")
             model_id = known.model_id if known else f"model-{generate_short_id(12)}"
-            told = {"model_id": model_id, "description": description, "tags": dict(tags)}
-            return self._frame("create", name, 0, **told)
+            recorded = {"model_id": model_id, "description": description, "tags": dict(tags)}
+            return self._frame("create", name, 0, **recorded)
 
         with self._turn:
             self._events.commit(name, decide)
@@ -109,7 +109,7 @@ class ModelBook(ModelRegistry):
 
     def register_elsewhere(self, name: str, source: str, metadata: Mapping[str, Any]) -> int:
         """Add a version whose files stay at *source*, and return its number; hooks may refuse it."""
-        asked: dict[str, Any] = {
+        requested: dict[str, Any] = {
             "name": name,
             "artifact_path": source,
             "description": "",
@@ -119,8 +119,8 @@ class ModelBook(ModelRegistry):
             "experiment_run_id": None,
             **metadata,
         }
-        asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked, fixed=("name",))
-        source, metadata = str(asked["artifact_path"]), checked_metadata(asked)
+        requested = self._operations.before(HookType.PRE_MODEL_REGISTER, requested, fixed=("name",))
+        source, metadata = str(requested["artifact_path"]), checked_metadata(requested)
 
         def decide(_: Model | None) -> Mapping[str, Any]:
             model = self._there(name)
@@ -130,7 +130,7 @@ class ModelBook(ModelRegistry):
             )
 
         _, made = self._commit(name, decide)
-        data = asked | {"version": made.version, "model_id": made.model_id}
+        data = requested | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
         return made.version
 

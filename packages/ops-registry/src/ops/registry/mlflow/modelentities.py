@@ -43,7 +43,7 @@ def to_model(model: Model, versions: Iterable[records.ModelVersion]) -> Register
 
 def to_version(model: Model, version: records.ModelVersion) -> ModelVersion:
     """Return a version as MLflow's."""
-    told = version.metadata.flavor_metadata.get("mlflow", {})
+    recorded = version.metadata.flavor_metadata.get("mlflow", {})
     created = millis(version.created_at)
     changed = model.changed.get(version.version)
     return ModelVersion(
@@ -53,12 +53,12 @@ def to_version(model: Model, version: records.ModelVersion) -> ModelVersion:
         last_updated_timestamp=created if changed is None else changed // _NS_PER_MS,
         description=version.metadata.description or None,
         current_stage=str(version.stage),
-        source=told.get("source", version.artifact_uri),
+        source=recorded.get("source", version.artifact_uri),
         run_id=version.metadata.experiment_run_id,
         tags=[ModelVersionTag(k, v) for k, v in version.metadata.tags.items()],
-        run_link=told.get("run_link"),
+        run_link=recorded.get("run_link"),
         aliases=list(version.aliases),
-        model_id=told.get("model_id"),
+        model_id=recorded.get("model_id"),
     )
 
 

@@ -132,10 +132,10 @@ class OpsModelStore(AbstractStore):
     ) -> PagedList[RegisteredModel]:
         """Return the models that MLflow's filter finds."""
         _check_page(max_results, SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD)
-        asked = add_prompt_filter_string(filter_string, is_prompt=False)
+        requested = add_prompt_filter_string(filter_string, is_prompt=False)
         order = _model_order(order_by)
         found = [self._shown(model) for model in self.book.models()]
-        found = SearchModelUtils.sort(SearchModelUtils.filter(found, asked), order)
+        found = SearchModelUtils.sort(SearchModelUtils.filter(found, requested), order)
         return PagedList(*SearchModelUtils.paginate(found, page_token, max_results))
 
     def get_latest_versions(self, name: str, stages: list[str] | None = None) -> list[ModelVersion]:
@@ -175,7 +175,7 @@ class OpsModelStore(AbstractStore):
         for tag in tags or []:
             _validate_model_version_tag(tag.key, tag.value)
         location, run_id = self._resolved(source, run_id, model_id)
-        told = {
+        recorded = {
             "source": source,
             "location": location,
             "run_link": run_link,
@@ -191,7 +191,7 @@ class OpsModelStore(AbstractStore):
             "dependencies": [],
             "signature": None,
             "experiment_run_id": run_id,
-            "flavor_metadata": {"mlflow": told},
+            "flavor_metadata": {"mlflow": recorded},
         }
         number = self.book.register_elsewhere(name, _local(location), metadata)
         return self.get_model_version(name, number)
@@ -240,8 +240,8 @@ class OpsModelStore(AbstractStore):
     def get_model_version_download_uri(self, name: str, version: Any) -> str:
         """Return where the files of a version are."""
         known = self._version(name, version)
-        told = known.metadata.flavor_metadata.get("mlflow", {})
-        return str(told.get("location") or known.artifact_uri)
+        recorded = known.metadata.flavor_metadata.get("mlflow", {})
+        return str(recorded.get("location") or known.artifact_uri)
 
     def search_model_versions(
         self,
@@ -252,14 +252,16 @@ class OpsModelStore(AbstractStore):
     ) -> PagedList[ModelVersion]:
         """Return the versions that MLflow's filter finds, those changed last first unless ordered."""
         _check_page(max_results, SEARCH_MODEL_VERSION_MAX_RESULTS_THRESHOLD)
-        asked = add_prompt_filter_string(filter_string, is_prompt=False)
+        requested = add_prompt_filter_string(filter_string, is_prompt=False)
         found = [
             to_version(model, version)
             for model in self.book.models()
             for version in self.book.versions_of(model)
         ]
         order = order_by or ["last_updated_timestamp DESC", "name ASC", "version_number DESC"]
-        found = SearchModelVersionUtils.sort(SearchModelVersionUtils.filter(found, asked), order)
+        found = SearchModelVersionUtils.sort(
+            SearchModelVersionUtils.filter(found, requested), order
+        )
         return PagedList(*SearchModelVersionUtils.paginate(found, page_token, max_results))
 
     def set_model_version_tag(self, name: str, version: Any, tag: ModelVersionTag) -> None:
@@ -335,12 +337,14 @@ class OpsModelStore(AbstractStore):
         location = source
         if urllib.parse.urlparse(source).scheme == "models":
             try:
-                asked = _parse_model_uri(source)
-                if asked.model_id is not None:
-                    logged = MlflowClient().get_logged_model(asked.model_id)
+                requested = _parse_model_uri(source)
+                if requested.model_id is not None:
+                    logged = MlflowClient().get_logged_model(requested.model_id)
                     location, run_id = logged.artifact_location, run_id or logged.source_run_id
                 else:
-                    location = self.get_model_version_download_uri(str(asked.name), asked.version)
+                    location = self.get_model_version_download_uri(
+                        str(requested.name), requested.version
+                    )
             except Exception as error:
                 raise MlflowException(
                     f"Unable to fetch model from model URI source artifact location '{source}'. "

@@ -96,8 +96,8 @@ class MLflowPipelineTracker:
     ) -> TrackedRun:
         """Start a run that `end` ends, for those who cannot use a block."""
         experiment = self.helper.get_or_create_experiment(self.experiment_name)
-        told = {**self._tags, **(tags or {})}
-        made = self.helper.client.create_run(experiment, tags=told, run_name=name)
+        recorded = {**self._tags, **(tags or {})}
+        made = self.helper.client.create_run(experiment, tags=recorded, run_name=name)
         run = TrackedRun(self.helper, made.info.run_id, name)
         if parameters:
             run.log_params(parameters)

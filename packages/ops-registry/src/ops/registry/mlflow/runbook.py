@@ -177,17 +177,19 @@ class RunBook:
     ) -> dict[str, Any]:
         """Start a run that began at *start*, in nanoseconds, and return its row; hooks may refuse it."""
         home = experiment.experiment_id
-        asked: dict[str, Any] = {
+        requested: dict[str, Any] = {
             "experiment_id": home,
             "name": name,
             "parent_run_id": parent,
             "tags": dict(tags),
             "parameters": {},
         }
-        asked = self.operations.before(
-            HookType.PRE_RUN_START, asked, fixed=("experiment_id", "parent_run_id", "parameters")
+        requested = self.operations.before(
+            HookType.PRE_RUN_START,
+            requested,
+            fixed=("experiment_id", "parent_run_id", "parameters"),
         )
-        name, tags = asked["name"], {str(k): str(v) for k, v in asked["tags"].items()}
+        name, tags = requested["name"], {str(k): str(v) for k, v in requested["tags"].items()}
         self._materialize(home)
         run_id = run_id or generate_uuid7().replace("-", "")
         folder = self._store.folder(home)
@@ -230,17 +232,17 @@ class RunBook:
 
     def asked_to_end(self, run_id: str, experiment_id: str, status: RunStatus) -> dict[str, Any]:
         """Return what ends a run, as the hooks leave it."""
-        asked = {
+        requested = {
             "run_id": run_id,
             "experiment_id": experiment_id,
             "status": str(status),
             "error": None,
         }
-        asked = self.operations.before(
-            HookType.PRE_RUN_END, asked, fixed=("run_id", "experiment_id")
+        requested = self.operations.before(
+            HookType.PRE_RUN_END, requested, fixed=("run_id", "experiment_id")
         )
-        asked["status"] = str(final_status(asked["status"]))
-        return asked
+        requested["status"] = str(final_status(requested["status"]))
+        return requested
 
     def ended(self, data: dict[str, Any]) -> None:
         """Tell that a run has ended."""

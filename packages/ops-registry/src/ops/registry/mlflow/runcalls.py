@@ -234,19 +234,19 @@ class RunCalls(ExperimentCalls):
         kept = row.get("extra", {}).get("datasets", [])
         known = {(one["name"], one["digest"]) for one in kept}
         # Logged again, a dataset keeps the tags that it was logged with first.
-        told: list[tuple[str, Any]] = [
+        recorded: list[tuple[str, Any]] = [
             ("datasets", _dataset_record(one))
             for one in datasets or []
             if (one.dataset.name, one.dataset.digest) not in known
         ]
-        told += [("models_in", [model.model_id]) for model in models or []]
-        self._append_extras(run_id, told)
+        recorded += [("models_in", [model.model_id]) for model in models or []]
+        self._append_extras(run_id, recorded)
 
     def log_outputs(self, run_id: str, models: list[LoggedModelOutput]) -> None:
         """Log the models that a run has made."""
         self._active_row(run_id)
-        told = [("models_out", [model.model_id, model.step]) for model in models]
-        self._append_extras(run_id, told)
+        recorded = [("models_out", [model.model_id, model.step]) for model in models]
+        self._append_extras(run_id, recorded)
 
     def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
         """Add a model to the tag in which MLflow 2 lists the models of a run."""
@@ -257,11 +257,11 @@ class RunCalls(ExperimentCalls):
                 f"Argument 'mlflow_model' should be mlflow.models.Model, got '{type(mlflow_model)}'"
             )
         before = json.loads(self._active_row(run_id)["tags"].get(MLFLOW_LOGGED_MODELS, "[]"))
-        told = json.dumps([*before, mlflow_model.get_tags_dict()])
-        self.set_tag(run_id, RunTag(MLFLOW_LOGGED_MODELS, told))
+        recorded = json.dumps([*before, mlflow_model.get_tags_dict()])
+        self.set_tag(run_id, RunTag(MLFLOW_LOGGED_MODELS, recorded))
 
-    def _append_extras(self, run_id: str, told: Iterable[tuple[str, Any]]) -> None:
-        records = [{"e": "extra", "k": kind, "x": x, "t": time_ns()} for kind, x in told]
+    def _append_extras(self, run_id: str, recorded: Iterable[tuple[str, Any]]) -> None:
+        records = [{"e": "extra", "k": kind, "x": x, "t": time_ns()} for kind, x in recorded]
         if records:
             self._append(run_id, *((record, frame(record)) for record in records))
 
@@ -275,14 +275,14 @@ class RunCalls(ExperimentCalls):
         operations = self.book.operations
         if not operations.hooks.hook_count(HookType.PRE_METRIC_LOG):
             return metrics
-        asked = [_as_data(run_id, metric) for metric in metrics]
-        asked = operations.before_each(HookType.PRE_METRIC_LOG, asked, fixed=("run_id",))
-        return [_changed(m, data) for m, data in zip(metrics, asked, strict=True)]
+        requested = [_as_data(run_id, metric) for metric in metrics]
+        requested = operations.before_each(HookType.PRE_METRIC_LOG, requested, fixed=("run_id",))
+        return [_changed(m, data) for m, data in zip(metrics, requested, strict=True)]
 
     def _logged(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        told = [_as_data(run_id, metric) for metric in metrics]
+        recorded = [_as_data(run_id, metric) for metric in metrics]
         self.book.operations.after_each(
-            EventType.METRIC_LOGGED, told, hook=HookType.POST_METRIC_LOG
+            EventType.METRIC_LOGGED, recorded, hook=HookType.POST_METRIC_LOG
         )
 
     def _told(self, event: EventType, run_id: str, **data: Any) -> None:
@@ -385,5 +385,5 @@ def _of_tags(tags: Iterable[RunTag]) -> list[tuple[dict[str, Any], bytes]]:
 
 def _dataset_record(one: DatasetInput) -> dict[str, Any]:
     fields = ("name", "digest", "source_type", "source", "schema", "profile")
-    told = {field: getattr(one.dataset, field) for field in fields}
-    return told | {"tags": {tag.key: tag.value for tag in one.tags or []}}
+    recorded = {field: getattr(one.dataset, field) for field in fields}
+    return recorded | {"tags": {tag.key: tag.value for tag in one.tags or []}}

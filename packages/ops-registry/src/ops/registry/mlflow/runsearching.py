@@ -62,7 +62,7 @@ class RunSearching(RunCalls):
         page_token: str | None,
     ) -> tuple[list[Run], Any]:
         check_max_results(max_results, optional=True)
-        asked = _Asked(
+        requested = _Asked(
             _parsed(filter_string or ""),
             tuple(LifecycleStage.view_type_to_stages(run_view_type)),
             parse_order(order_by),
@@ -72,14 +72,16 @@ class RunSearching(RunCalls):
         known = sorted(self.book.known(experiment_ids), key=lambda e: e.experiment_id)
         with contextlib.ExitStack() as held:
             parts = [
-                _Part(asked, one, held.enter_context(self.book.snapshot(one.experiment_id)), self)
+                _Part(
+                    requested, one, held.enter_context(self.book.snapshot(one.experiment_id)), self
+                )
                 for one in known
             ]
             passed = parts[0].passed(start) if len(parts) == 1 else 0
             # One more tells whether there is another page.
             most = None if end is None else end - passed + 1
             streams = [stream for part in parts for stream in part.streams(passed, most)]
-            found = heapq.merge(*streams, key=asked.order.key)
+            found = heapq.merge(*streams, key=requested.order.key)
             page = list(itertools.islice(found, start - passed, most))
             more = end is not None and len(page) > end - start
             runs = [to_run(one) for one in page[: end - start if end is not None else None]]
@@ -87,9 +89,11 @@ class RunSearching(RunCalls):
 
     def _all_of(self, experiment: Experiment, view_type: int) -> list[Seen]:
         """Return all runs of an experiment in these stages of life."""
-        asked = _Asked((), tuple(LifecycleStage.view_type_to_stages(view_type)), parse_order(None))
+        requested = _Asked(
+            (), tuple(LifecycleStage.view_type_to_stages(view_type)), parse_order(None)
+        )
         with self.book.snapshot(experiment.experiment_id) as snapshot:
-            part = _Part(asked, experiment, snapshot, self)
+            part = _Part(requested, experiment, snapshot, self)
             return list(itertools.chain(*part.streams(0, None)))
 
     def _search_datasets(self, experiment_ids: list[str]) -> list[_DatasetSummary]:
@@ -121,14 +125,14 @@ class _Part:
     """What a search finds in one experiment."""
 
     def __init__(
-        self, asked: _Asked, experiment: Experiment, snapshot: Snapshot, store: RunSearching
+        self, requested: _Asked, experiment: Experiment, snapshot: Snapshot, store: RunSearching
     ) -> None:
-        self._asked = asked
+        self._asked = requested
         self._snapshot = snapshot
         self._seen = functools.partial(Seen, experiment=experiment, artifacts=store.book.artifacts)
-        tests, self._is_exact = _tests(asked.comparisons)
-        if experiment.deleted_at is None and len(asked.stages) == 1:
-            tests.append(_of_stage(asked.stages[0]))
+        tests, self._is_exact = _tests(requested.comparisons)
+        if experiment.deleted_at is None and len(requested.stages) == 1:
+            tests.append(_of_stage(requested.stages[0]))
         self._node = Both(tuple(tests)) if tests else None
 
     def passed(self, start: int) -> int:

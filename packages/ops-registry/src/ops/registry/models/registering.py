@@ -59,7 +59,7 @@ class ModelRegistering(ModelQueries):
         flavor_metadata: Mapping[str, Any] | None = None,
     ) -> ModelVersion:
         """Copy an artifact in as the next version of *name*; any *framework* text is allowed."""
-        asked: dict[str, Any] = {
+        requested: dict[str, Any] = {
             "name": name,
             "artifact_path": str(artifact_path),
             "artifact_type": artifact_type,
@@ -73,10 +73,12 @@ class ModelRegistering(ModelQueries):
             "experiment_run_id": experiment_run_id,
             "flavor_metadata": dict(check_mapping("flavor_metadata", flavor_metadata)),
         }
-        asked = self._operations.before(HookType.PRE_MODEL_REGISTER, asked)
-        metadata = checked_metadata(asked)
-        made = self._register(asked["name"], artifacts.origin_of(asked["artifact_path"]), metadata)
-        data = asked | {"version": made.version, "model_id": made.model_id}
+        requested = self._operations.before(HookType.PRE_MODEL_REGISTER, requested)
+        metadata = checked_metadata(requested)
+        made = self._register(
+            requested["name"], artifacts.origin_of(requested["artifact_path"]), metadata
+        )
+        data = requested | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
         return made
 
@@ -154,19 +156,19 @@ def _next(name: str, model: Model | None, new_id: str | None = None) -> tuple[st
     return model.model_id, model.highest + 1
 
 
-def checked_metadata(asked: Mapping[str, Any]) -> dict[str, Any]:
+def checked_metadata(requested: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is kept of a registration besides its artifact, or refuse it."""
-    metadata = {k: v for k, v in asked.items() if k not in {"name", "artifact_path"}}
-    metadata["metrics"] = check_values(asked["metrics"])
-    check_name("a model", asked["name"])
+    metadata = {k: v for k, v in requested.items() if k not in {"name", "artifact_path"}}
+    metadata["metrics"] = check_values(requested["metrics"])
+    check_name("a model", requested["name"])
     for what in ("artifact_type", "framework", "description"):
-        check_text(what, asked[what])
-    if asked["experiment_run_id"] is not None:
-        check_text("experiment_run_id", asked["experiment_run_id"])
-    if asked["signature"] is not None:
-        check_mapping("signature", asked["signature"])
-    metadata["hyperparameters"] = plain_parameters("hyperparameters", asked["hyperparameters"])
-    metadata["tags"] = {check_key(key): str(value) for key, value in asked["tags"].items()}
+        check_text(what, requested[what])
+    if requested["experiment_run_id"] is not None:
+        check_text("experiment_run_id", requested["experiment_run_id"])
+    if requested["signature"] is not None:
+        check_mapping("signature", requested["signature"])
+    metadata["hyperparameters"] = plain_parameters("hyperparameters", requested["hyperparameters"])
+    metadata["tags"] = {check_key(key): str(value) for key, value in requested["tags"].items()}
     encode(metadata)  # refuses what JSON cannot hold
     return metadata
 

@@ -120,9 +120,9 @@ class ModelRegistry(ModelRegistering):
     ) -> tuple[int, ModelStage]:
         """Return version and stage as the hooks leave them; a rollback is about the ones it has."""
         fixed = ("name", "version", "stage") if is_rollback else ("name",)
-        asked = {"name": name, "version": version, "stage": str(stage)}
-        asked = self._operations.before(HookType.PRE_MODEL_PROMOTE, asked, fixed=fixed)
-        return check_version(asked["version"]), check_stage(asked["stage"])
+        requested = {"name": name, "version": version, "stage": str(stage)}
+        requested = self._operations.before(HookType.PRE_MODEL_PROMOTE, requested, fixed=fixed)
+        return check_version(requested["version"]), check_stage(requested["stage"])
 
     def _entering(
         self,

@@ -140,7 +140,7 @@ def _line(model: Model, folder: str) -> bytes:
 def _model(line: bytes, folder: str) -> Model:
     plain = decode(line)
     plain["changed"] = dict(map(tuple, plain["changed"]))
-    versions = (_version(told, plain["name"], folder) for told in plain["versions"])
+    versions = (_version(recorded, plain["name"], folder) for recorded in plain["versions"])
     return Model(**plain | {"versions": {version.version: version for version in versions}})
 
 
@@ -161,8 +161,8 @@ def _plain(version: ModelVersion, folder: str) -> list[Any]:
     ]
 
 
-def _version(told: list[Any], name: str, folder: str) -> ModelVersion:
-    model_id, number, stage, created, place, here, checksum, size, metadata, history = told
+def _version(recorded: list[Any], name: str, folder: str) -> ModelVersion:
+    model_id, number, stage, created, place, here, checksum, size, metadata, history = recorded
     if not is_relative(model_id) or type(number) is not int or (here and not is_relative(place)):
         raise CorruptStoreError(
             f"The snapshot of the registry has a version at {place!r:.80}, which this package never writes.",

@@ -210,9 +210,9 @@ def check_frame(record: Any) -> None:
     if record.get("uri") is not None and not is_remote(str(record["uri"])):
         wrong.append("uri")
     if wrong:
-        told = {key: record[key] for key in wrong}
+        recorded = {key: record[key] for key in wrong}
         raise CorruptStoreError(
-            f"The registry's journal has a frame that this package never writes: {told!r:.200}.",
+            f"The registry's journal has a frame that this package never writes: {recorded!r:.200}.",
             suggestions=("Use nothing of this store unless you know who wrote it.",),
         )
 

@@ -212,9 +212,9 @@ class RemoteArtifacts:
 
     def _send_folder(self, source: pathlib.Path, bucket: str, key: str) -> tuple[int, str]:
         names = artifacts.names(source)
-        told = _each(names, lambda name: self._send_file(source / name, bucket, key + name))
-        digests = [(name, digest) for name, (_, digest) in zip(names, told, strict=True)]
-        return sum(size for size, _ in told), artifacts.tree_digest(digests)
+        recorded = _each(names, lambda name: self._send_file(source / name, bucket, key + name))
+        digests = [(name, digest) for name, (_, digest) in zip(names, recorded, strict=True)]
+        return sum(size for size, _ in recorded), artifacts.tree_digest(digests)
 
     def _receive(self, uri: str, target: pathlib.Path | None) -> str:
         """Write what is at *uri* to *target*, if one is given, and return its digest."""

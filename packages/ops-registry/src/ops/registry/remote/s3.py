@@ -165,9 +165,9 @@ class S3:
     def _complete(
         self, bucket: str, key: str, upload: str, parts: list[dict[str, Any]], size: int
     ) -> None:
-        told = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
+        recorded = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
         try:
-            self._call("complete_multipart_upload", bucket, key, **told)
+            self._call("complete_multipart_upload", bucket, key, **recorded)
         except (ArtifactNotFoundError, StorageError):
             # An attempt may have arrived whose answer has not: the upload is gone then, and the object there.
             if self.size(bucket, key) != size:

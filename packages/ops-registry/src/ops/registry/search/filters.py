@@ -163,16 +163,16 @@ def comparison(field: str, kind: Kind, sign: str, value: float | str) -> Test:
             operands=(number,),
         )
     text = as_text(value)
-    asked: dict[str, Any] = {"question": sign, "operands": (text,)}
+    requested: dict[str, Any] = {"question": sign, "operands": (text,)}
     wanted = as_number(text) if kind is Kind.MIXED else None
     if wanted is None:
-        return Test(field, kind, lambda v: bool(compare(as_text(v), text)), **asked)
+        return Test(field, kind, lambda v: bool(compare(as_text(v), text)), **requested)
 
     def numeric(found: Any) -> bool:
         number = as_number(as_text(found))
         return sign == "!=" if number is None else bool(compare(number, wanted))
 
-    return Test(field, kind, numeric, **asked)
+    return Test(field, kind, numeric, **requested)
 
 
 def holds(node: Node, lookup: Lookup) -> bool:

@@ -182,8 +182,10 @@ def _names_a_run(record: Any) -> bool:
     if not isinstance(record, dict):
         return False
     row = record.get("row")
-    told = row.get("run_id") if isinstance(row, dict) else record.get("stale", record.get("gone"))
-    return is_id(told)
+    recorded = (
+        row.get("run_id") if isinstance(row, dict) else record.get("stale", record.get("gone"))
+    )
+    return is_id(recorded)
 
 
 def _has_runs(folder: pathlib.Path) -> bool:

@@ -65,12 +65,14 @@ def parse_filter(text: str | None, fields: Mapping[str, Kind]) -> Node | None:
 
 
 def parse_orders(
-    asked: str | Sequence[str] | None, fields: Mapping[str, Kind]
+    requested: str | Sequence[str] | None, fields: Mapping[str, Kind]
 ) -> tuple[Order, ...]:
     """Return what ``"metrics.auc DESC, start_time"``, or a list of such parts, asks for; None is no order."""
-    if asked is None:
+    if requested is None:
         return ()
-    texts = _split(check_text("an order", asked)) if isinstance(asked, str) else list(asked)
+    texts = (
+        _split(check_text("an order", requested)) if isinstance(requested, str) else list(requested)
+    )
     return tuple(parse_order(text, fields) for text in texts)
 
 
@@ -212,10 +214,10 @@ class _Parser:
             question = "in"
         else:
             self._fail("Here should be a comparison (=, !=, <, <=, >, >=, LIKE, ILIKE, IN or IS).")
-        asked: dict[str, Any] = {"question": question, "operands": operands, "negated": negated}
+        requested: dict[str, Any] = {"question": question, "operands": operands, "negated": negated}
         if not negated:
-            return Test(field, kind, accepts, **asked)
-        return Test(field, kind, lambda value: not accepts(value), **asked)
+            return Test(field, kind, accepts, **requested)
+        return Test(field, kind, lambda value: not accepts(value), **requested)
 
     def _compared(self, field: str, kind: Kind, sign: str) -> Test:
         position = self.index

@@ -137,14 +137,14 @@ class Query:
 def _metric_tests(metric_filter: Mapping[str, Any] | None) -> list[tuple[str, str, float | str]]:
     """Return (metric, sign, value) triples, sorted by metric, or say which of them is none."""
     found = []
-    for key, asked in check_mapping("metric_filter", metric_filter).items():
-        match asked:
+    for key, requested in check_mapping("metric_filter", metric_filter).items():
+        match requested:
             case (str(sign), (int() | float() | str()) as value) if not isinstance(value, bool):
                 found.append((check_key(key), sign, value))
             case _:
                 raise InvalidValueError(
                     f"metric_filter[{key!r:.80}] must be a sign and a number, such as ('>', 0.9), "
-                    f"not {asked!r:.80}."
+                    f"not {requested!r:.80}."
                 )
     return sorted(found, key=lambda one: one[0])
 

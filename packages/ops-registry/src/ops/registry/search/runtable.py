@@ -192,8 +192,10 @@ class RunTable:
             return column.spread([test.accepts(v) for v in column.distinct], test.if_absent)
         values = self.numbers(test.field)
         if test.sign is None:
-            asked = [test.if_absent if v is None else test.accepts(v) for v in values.to_pylist()]
-            return arrays.flags(asked)
+            requested = [
+                test.if_absent if v is None else test.accepts(v) for v in values.to_pylist()
+            ]
+            return arrays.flags(requested)
         made = arrays.wholes if pa.types.is_integer(values.type) else arrays.numbers
         bound = made([test.bound])[0]  # type: ignore[list-item]  # a time's bound is whole
         return arrays.filled(getattr(pc, _SIGNS[test.sign])(values, bound), test.if_absent)

@@ -55,9 +55,9 @@ class ArtifactNames:
         """Return the artifact of that name, and refuse a name inside or around another one's."""
         if not self._may_be_known(run_id, name):
             return None
-        told = self._reader(run_id).poll().row["artifacts"]
-        artifacts.check_apart(run_id, name, (path for path, *_ in told))
-        found = next((one for one in told if one[0] == name), None)
+        recorded = self._reader(run_id).poll().row["artifacts"]
+        artifacts.check_apart(run_id, name, (path for path, *_ in recorded))
+        found = next((one for one in recorded if one[0] == name), None)
         return None if found is None else to_artifact(found, self._folder / run_id)
 
     def tell(self, run_id: str, kept: Artifact, place: list[str]) -> None:

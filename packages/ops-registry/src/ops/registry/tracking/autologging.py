@@ -123,14 +123,14 @@ class Autolog(BaseMLOpsComponent):
                 except BaseException as error:
                     if is_outermost:
                         seconds = time.monotonic() - began
-                        told = functools.partial(_parameters, estimator)
-                        self._log(kind.__name__, kind.__module__, told, seconds, error=error)
+                        recorded = functools.partial(_parameters, estimator)
+                        self._log(kind.__name__, kind.__module__, recorded, seconds, error=error)
                     raise
                 if is_outermost:
                     seconds = time.monotonic() - began
-                    told = functools.partial(_told, estimator)
+                    recorded = functools.partial(_told, estimator)
                     found = _candidates(estimator) if self._children else []
-                    self._log(kind.__name__, kind.__module__, told, seconds, candidates=found)
+                    self._log(kind.__name__, kind.__module__, recorded, seconds, candidates=found)
                 return result
 
         return logged

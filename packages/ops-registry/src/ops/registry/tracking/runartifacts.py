@@ -135,10 +135,10 @@ class RunArtifacts(RunAccess):
         """Return the copies that a journal says have a name, and that a kill may have kept from it."""
         base = self._artifacts / run_id
         try:
-            told = to_run(self._store.row(run_id), self._artifacts).artifacts
+            recorded = to_run(self._store.row(run_id), self._artifacts).artifacts
         except RunNotFoundError:
             return set()
-        return {artifacts.waiting_place(base, one.path, one.checksum) for one in told}
+        return {artifacts.waiting_place(base, one.path, one.checksum) for one in recorded}
 
     def adopt_artifacts(self, run: Run) -> dict[str, list[str]]:
         """Bring the artifacts of a run of another store here; return their addresses, if they have any."""

@@ -161,8 +161,8 @@ class RunState:
         if self._room < 0:
             self.keeps_history, self.history = False, {}
 
-    def _latest(self, kind: str, told: Mapping[str, Any], when: int) -> None:
-        for key, value in told.items():
+    def _latest(self, kind: str, recorded: Mapping[str, Any], when: int) -> None:
+        for key, value in recorded.items():
             if when >= self._times.get((kind, key), when):
                 self._times[kind, key] = when
                 if value is None and kind == "tags":  # it was removed
@@ -170,18 +170,18 @@ class RunState:
                 else:
                     self.row[kind][key] = value
 
-    def _artifact(self, told: list[Any], when: int) -> None:
+    def _artifact(self, recorded: list[Any], when: int) -> None:
         # Path, size, checksum and, where that is not in the store, the address.
-        if not _is_artifact(told):
-            raise _RefusedRecordError(f"an artifact called {told[:1]!r:.120}")
-        key = ("artifact", told[0])
+        if not _is_artifact(recorded):
+            raise _RefusedRecordError(f"an artifact called {recorded[:1]!r:.120}")
+        key = ("artifact", recorded[0])
         before = self._times.get(key)
         if before is not None:
             if when < before:
                 return
-            self.row["artifacts"] = [one for one in self.row["artifacts"] if one[0] != told[0]]
+            self.row["artifacts"] = [one for one in self.row["artifacts"] if one[0] != recorded[0]]
         self._times[key] = when
-        self.row["artifacts"].append(told)
+        self.row["artifacts"].append(recorded)
 
     def artifact_time(self, path: str) -> int:
         """Return when the artifact of that name was logged, in nanoseconds since the epoch; 0 if never."""
@@ -230,11 +230,11 @@ class RunReader:
 
     def _apply(self, writer: str, record: Mapping[str, Any]) -> None:
         try:
-            told = record.get("t")
-            if told is not None:
+            recorded = record.get("t")
+            if recorded is not None:
                 before = self._clocks.get(writer, self.state.began.get(writer, 0))
-                told = self._clocks[writer] = max(told, before)
-            self.state.apply(record, told)
+                recorded = self._clocks[writer] = max(recorded, before)
+            self.state.apply(record, recorded)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, CorruptStoreError):  # of a newer format
                 raise
@@ -409,18 +409,20 @@ def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
     )
 
 
-def _is_artifact(told: Sequence[Any]) -> bool:
+def _is_artifact(recorded: Sequence[Any]) -> bool:
     """Whether a name and an address are such as this package writes: below the run, or in a bucket."""
-    return is_relative(told[0]) and (len(told) == 3 or (len(told) == 4 and is_remote(str(told[3]))))
+    return is_relative(recorded[0]) and (
+        len(recorded) == 3 or (len(recorded) == 4 and is_remote(str(recorded[3])))
+    )
 
 
 class _RefusedRecordError(ValueError):
     """A record says what this package never writes."""
 
 
-def to_artifact(told: Sequence[Any], folder: pathlib.Path) -> Artifact:
+def to_artifact(recorded: Sequence[Any], folder: pathlib.Path) -> Artifact:
     """Return what a row says of an artifact as the public record; *folder* is that of the run's."""
-    path, size, checksum, *place = told
+    path, size, checksum, *place = recorded
     return Artifact(path, size, checksum, *(place or [str(folder / path)]))
 
 

@@ -72,8 +72,8 @@ class RunLogger(RunAccess):
     ) -> None:
         """Log ``(key, value, step)`` triples in one frame, and parameters and tags in one each."""
         when = str(self._store.now(run_id))  # the same for all, so written out once
-        asked = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
-        points = self._operations.before_each(HookType.PRE_METRIC_LOG, asked, fixed=_FIXED)
+        requested = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
+        points = self._operations.before_each(HookType.PRE_METRIC_LOG, requested, fixed=_FIXED)
         if points:
             made = [point(p["key"], p["value"], p["step"], when) for p in points]
             self._store.append_body(run_id, points_body(made))

@@ -146,25 +146,25 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         self._active_experiment(experiment_id)
         if parent_run_id is not None:
             self._store.home(parent_run_id)
-        asked: dict[str, Any] = {
+        requested: dict[str, Any] = {
             "experiment_id": experiment_id,
             "name": name,
             "parent_run_id": parent_run_id,
             "tags": dict(check_mapping("tags", tags)),
             "parameters": plain_parameters("parameters", parameters),
         }
-        asked = self._operations.before(HookType.PRE_RUN_START, asked)
-        if asked["experiment_id"] != experiment_id:
-            experiment_id = self._active_experiment(asked["experiment_id"]).experiment_id
-        if asked["parent_run_id"] != parent_run_id and asked["parent_run_id"] is not None:
-            self._store.home(asked["parent_run_id"])
-        parent_run_id = asked["parent_run_id"]
+        requested = self._operations.before(HookType.PRE_RUN_START, requested)
+        if requested["experiment_id"] != experiment_id:
+            experiment_id = self._active_experiment(requested["experiment_id"]).experiment_id
+        if requested["parent_run_id"] != parent_run_id and requested["parent_run_id"] is not None:
+            self._store.home(requested["parent_run_id"])
+        parent_run_id = requested["parent_run_id"]
         run_id = generate_uuid7().replace("-", "")
-        title = f"run-{run_id[-8:]}" if asked["name"] is None else asked["name"]
+        title = f"run-{run_id[-8:]}" if requested["name"] is None else requested["name"]
         check_name("a run", title)
         folder = self._store.folder(experiment_id)
-        texts = {check_key(k): str(v) for k, v in asked["tags"].items()}
-        given = plain_parameters("parameters", asked["parameters"])
+        texts = {check_key(k): str(v) for k, v in requested["tags"].items()}
+        given = plain_parameters("parameters", requested["parameters"])
         start = {
             "e": "start",
             "v": FORMAT,
@@ -188,20 +188,20 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     ) -> Run:
         """End a run with a final status."""
         status = final_status(status)
-        asked = {
+        requested = {
             "run_id": run_id,
             "experiment_id": self._store.home(run_id),
             "status": str(status),
             "error": error,
         }
-        asked = self._operations.before(
-            HookType.PRE_RUN_END, asked, fixed=("run_id", "experiment_id")
+        requested = self._operations.before(
+            HookType.PRE_RUN_END, requested, fixed=("run_id", "experiment_id")
         )
-        status, error = final_status(asked["status"]), asked["error"]
-        asked["status"] = str(status)
+        status, error = final_status(requested["status"]), requested["error"]
+        requested["status"] = str(status)
         ended = self._end(run_id, status, error)
-        self._done(EventType.RUN_ENDED, asked, HookType.POST_RUN_END)
-        self._done(ENDS[status], asked)
+        self._done(EventType.RUN_ENDED, requested, HookType.POST_RUN_END)
+        self._done(ENDS[status], requested)
         return ended
 
     @reported

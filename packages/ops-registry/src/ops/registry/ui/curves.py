@@ -33,14 +33,14 @@ class Curves:
 
     def get(self, run_id: str, key: str, *, by_time: bool, most: int) -> dict[str, Any]:
         """Return what `curve` makes of the history of a metric."""
-        asked = run_id, key, by_time, most
-        kept = self._kept.get(asked)
+        requested = run_id, key, by_time, most
+        kept = self._kept.get(requested)
         if kept is not None and kept["points"] == self._count(run_id, key):
             return kept
         history = self._tracker.get_metric_history(run_id, key)
         made = curve(history, by_time=by_time, most=most)
         if made["points"] >= _LONG:
-            self._kept.set(asked, made)
+            self._kept.set(requested, made)
         return made
 
     def _count(self, run_id: str, key: str) -> int:

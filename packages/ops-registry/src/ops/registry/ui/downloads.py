@@ -32,12 +32,12 @@ _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".svg"
 _MOST_PICTURES, _LARGEST_PICTURE = 48, 16 << 20
 
 
-def download(tracker: ExperimentTracker, run: Run, asked: str, *, is_local: bool) -> Response:
+def download(tracker: ExperimentTracker, run: Run, requested: str, *, is_local: bool) -> Response:
     """Return the answer with the artifact *asked* of *run*, or a file of one.
 
     Raises HTTPException (404), PathEscapesRootError, and what fetching raises.
     """
-    path = inside(tracker.artifact_folder(run.run_id), asked) if is_local else None
+    path = inside(tracker.artifact_folder(run.run_id), requested) if is_local else None
     if path is not None:
         refuse_links_below(path)
     if path is not None and path.is_file():
@@ -45,7 +45,7 @@ def download(tracker: ExperimentTracker, run: Run, asked: str, *, is_local: bool
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ops-registry-ui-"))
     try:
         if path is None or not path.exists():
-            path = _fetched(tracker, run, asked, folder)
+            path = _fetched(tracker, run, requested, folder)
         if path.is_dir():
             path = pathlib.Path(shutil.make_archive(str(folder / path.name), "zip", path))
         return _sent(path, BackgroundTask(shutil.rmtree, folder, ignore_errors=True))
@@ -66,18 +66,18 @@ def pictures_of(run: Run) -> list[Artifact]:
 
 
 def _fetched(
-    tracker: ExperimentTracker, run: Run, asked: str, folder: pathlib.Path
+    tracker: ExperimentTracker, run: Run, requested: str, folder: pathlib.Path
 ) -> pathlib.Path:
     """Fetch the artifact that *asked* is, or is in, and return the path of *asked* in the copy."""
     for artifact in run.artifacts:
-        if asked == artifact.path or asked.startswith(f"{artifact.path}/"):
+        if requested == artifact.path or requested.startswith(f"{artifact.path}/"):
             copy = safe_join(folder / "copy", artifact.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             tracker.download_run_artifact(run.run_id, artifact.path, copy)
-            found = safe_join(folder / "copy", asked)
+            found = safe_join(folder / "copy", requested)
             if found.exists():
                 return found
-    raise HTTPException(404, f"The run has no file {asked!r}.")
+    raise HTTPException(404, f"The run has no file {requested!r}.")
 
 
 def _sent(path: pathlib.Path, afterwards: BackgroundTask | None = None) -> Response:

@@ -88,8 +88,8 @@ class Gate:
             return PlainTextResponse(f"This server is not called {host!r}.", 421)
         if self._token is None:
             return None
-        asked = request.query_params.get("token")
-        if asked is not None and hmac.compare_digest(asked.encode(), self._token.encode()):
+        requested = request.query_params.get("token")
+        if requested is not None and hmac.compare_digest(requested.encode(), self._token.encode()):
             rest = [(k, v) for k, v in request.query_params.multi_items() if k != "token"]
             query = f"?{urlencode(rest)}" if rest else ""
             answer = RedirectResponse(request.url.path + query, 303)
