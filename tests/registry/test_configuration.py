@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ops.foundation import PathEscapesRootError
@@ -185,17 +187,20 @@ def test_a_backend_of_others_is_made_by_its_name(tmp_path, operations, monkeypat
 
 
 def test_a_read_run_is_kept_until_one_of_its_files_changes(new_context, monkeypatch):
-    from ops.registry.tracking import runstore
+    from ops.registry.disk import journal
 
     tracker = new_context().experiment_tracker
     experiment = tracker.create_experiment("e").experiment_id
     run = tracker.start_run(experiment)
     tracker.log_metric(run.run_id, "m", 1.0)
-    loads = []
-    real = runstore.load_state
-    monkeypatch.setattr(runstore, "load_state", lambda *a, **k: (loads.append(a), real(*a, **k))[1])
-    assert [tracker.get_run(run.run_id).metrics for _ in range(3)] == [{"m": 1.0}] * 3
-    assert len(loads) == 1
+    parsed = []
+    real = journal.parse
+    monkeypatch.setattr(journal, "parse", lambda data: (parsed.append(len(data)), real(data))[1])
+    main = next(tracker.root.glob(f"runs/*/{run.run_id}.main.log"))
+    for beat in range(3):
+        assert tracker.get_run(run.run_id).metrics == {"m": 1.0}
+        os.utime(main, (beat, beat))  # a heartbeat changes nothing that is read
+    assert len(parsed) == 1
     other = new_context().experiment_tracker
     other.log_metric(run.run_id, "m", 2.0, step=1)  # a journal of its own, told in the main one
     assert tracker.get_run(run.run_id).metrics == {"m": 2.0}
