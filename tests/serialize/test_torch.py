@@ -95,3 +95,27 @@ def test_digests_are_of_the_elements_and_not_of_the_storage() -> None:
     tensors = [whole, whole.double(), whole.reshape(4, 3), whole + 1, whole.requires_grad_()]
     assert len({digest(t) for t in tensors}) == 4  # the first has become the last
     assert digest(torch.nn.Linear(2, 2).state_dict()) != digest(torch.nn.Linear(2, 2).state_dict())
+
+
+def test_views_of_large_tensors_write_only_what_they_show() -> None:
+    large = torch.arange(1_000_000)
+    state = OrderedDict(part=large[5:8], grid=large[:100].reshape(10, 10).T)
+    state._metadata = {"": {"version": 1}}  # type: ignore[attr-defined]
+    alone = {"rows": torch.randn(1000, 1000, requires_grad=True)[:2]}
+    weights = torch.nn.Parameter(torch.zeros(1_000_000)[:4], requires_grad=False)
+    for tree in ({"a": [large[:3]]}, alone, large[::100_000], weights, [torch.zeros(1 << 20)[:0]]):
+        data = serialize_data(tree, compression=None)
+        assert len(data) < 20_000
+        assert digest(deserialize_data(data)) == digest(tree)
+    back = deserialize_data(serialize_data(state))
+    assert back._metadata == state._metadata
+    assert torch.equal(back["grid"], state["grid"])
+
+
+def test_tensors_that_share_memory_still_do() -> None:
+    weight = torch.zeros(10)
+    tied = {"a": weight, "b": weight[:5], "c": [weight]}
+    back = deserialize_data(serialize_data(tied))
+    back["a"][0] = 7
+    assert back["b"][0] == 7
+    assert back["c"][0] is back["a"]
