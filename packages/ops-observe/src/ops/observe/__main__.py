@@ -89,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     topics = parser.add_subparsers(dest="topic", required=True)
-    audit = topics.add_parser("audit", help="read and check audit logs")
+    audit = topics.add_parser(
+        "audit",
+        help="read and check audit logs",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = audit.add_subparsers(dest="command", required=True)
     verify = commands.add_parser("verify", help="check the hash chain")
     verify.add_argument("--head", help="a file with an earlier output of `head`")
