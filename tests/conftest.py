@@ -50,6 +50,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _key_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let what tests sign be signed with a key of theirs, and not with that of their user."""
+    name = "OPS_SERIALIZE_USER_KEY_FILE"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, str(tmp_path_factory.mktemp("key") / "serialize.key"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def fault_records() -> Iterator[dict[str, dict[str, Any]]]:
     """What fault tests found, by package; a full run writes it beside the benchmarks."""

@@ -22,7 +22,14 @@ from ops.cache import (
     InvalidKeyError,
     ValueTooLargeError,
 )
-from ops.serialize import Safe, SignatureError, Signed, UntrustedDataError
+from ops.cache.disk.keys import encode_key
+from ops.serialize import (
+    Safe,
+    SignatureError,
+    Signed,
+    UnsupportedTypeError,
+    UntrustedDataError,
+)
 
 KIB = 1024
 
@@ -155,27 +162,98 @@ class Custom:
 
 
 @pytest.mark.parametrize("filler", [b"", bytes(300 * KIB)])
-def test_only_allowed_classes_are_rebuilt(tmp_path: Path, filler: bytes) -> None:
+def test_under_safe_only_allowed_classes_are_stored_and_rebuilt(
+    tmp_path: Path, filler: bytes
+) -> None:
     name = f"{Custom.__module__}.{Custom.__qualname__}"
     sys.modules.setdefault(Custom.__module__, sys.modules[__name__])
-    with DiskCache(tmp_path) as cache:
-        cache.set("k", [Custom(), filler])
-        with pytest.raises(UntrustedDataError, match="Custom"):
-            cache.get("k")
+    with DiskCache(tmp_path, trust="safe") as cache:
+        with pytest.raises(UnsupportedTypeError, match="Custom"):
+            cache.set("k", [Custom(), filler])
+        assert "k" not in cache
     with DiskCache(tmp_path, trust=Safe(allow=(name,))) as cache:
+        cache.set("k", [Custom(), filler])
         assert cache["k"] == [Custom(), filler]
+    with (
+        DiskCache(tmp_path, trust="safe") as cache,
+        pytest.raises(UntrustedDataError, match="Custom"),
+    ):
+        cache.get("k")
 
 
-def test_numpy_is_told_nothing_that_a_record_made_up(tmp_path: Path, monkeypatch: Any) -> None:
-    array = np.arange(3.0)
+class Runs:
+    """Something that leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("size", [0, 300 * KIB])
+@pytest.mark.parametrize("by", ["all", "another user"])
+def test_an_object_that_this_user_did_not_sign_is_missing_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, size: int
+) -> None:
+    sys.modules.setdefault(Runs.__module__, sys.modules[__name__])
+    with monkeypatch.context() as attacker:
+        if by == "another user":
+            attacker.setenv("OPS_SERIALIZE_USER_KEY_FILE", str(tmp_path / "theirs"))
+        with DiskCache(tmp_path / "c", trust="all" if by == "all" else "user") as cache:
+            cache.set("k", [Runs(tmp_path / "RAN"), "x" * size])
+    with DiskCache(tmp_path / "c") as cache:
+        with pytest.warns(CorruptEntryWarning, match=r"vouches|signed"):
+            assert cache.get("k", "miss") == "miss"
+        with pytest.warns(CorruptEntryWarning):
+            assert cache.get_or_compute("k", lambda: "mine") == "mine"
+    assert not (tmp_path / "RAN").exists()
+
+
+@pytest.mark.parametrize("size", [0, 300 * KIB])
+def test_this_user_caches_objects_of_any_class_without_more_ado(tmp_path: Path, size: int) -> None:
+    sys.modules.setdefault(Custom.__module__, sys.modules[__name__])
     with DiskCache(tmp_path) as cache:
-        cache.set("ours", {"a": array})
-        assert cache["ours"]["a"].tolist() == [0.0, 1.0, 2.0]
-        # A pickle of NumPy's own could be a forged one: nothing in it tells.
-        monkeypatch.setattr("ops.cache.disk.values.pickled", pickle.dumps)
-        cache.set("theirs", array)
-        with pytest.raises(UntrustedDataError, match=r"numpy\.(ndarray|dtype)"):
-            cache.get("theirs")
+        cache.set("k", (Custom(), b"x" * size))
+    with DiskCache(tmp_path) as cache:
+        assert cache["k"] == (Custom(), b"x" * size)
+
+
+KEY = Signed(b"k" * 32)
+VALUES = {"bytes": b"admin", "text": "admin", "plain": ["admin"], "object": {"role": ("admin",)}}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("size", [0, 300 * KIB])
+def test_no_value_of_a_signed_cache_can_be_made_without_the_key(
+    tmp_path: Path, kind: str, size: int
+) -> None:
+    value: Any = VALUES[kind]
+    large = value if not size else {"bytes": b"x", "text": "x"}.get(kind, [0]) * size
+    with DiskCache(tmp_path) as attacker:  # who has the folder, but not the key
+        attacker.set("role", large)
+    with DiskCache(tmp_path, trust=KEY) as cache, pytest.raises(SignatureError):
+        cache.get("role")
+
+
+@pytest.mark.parametrize("size", [0, 300 * KIB])
+def test_a_signed_value_counts_under_its_own_key_and_in_its_own_cache_only(
+    tmp_path: Path, size: int
+) -> None:
+    good, bad = ["good", "x" * size], ["bad", "x" * size]
+    with DiskCache(tmp_path / "a", trust=KEY) as cache:
+        cache.set("good", good)
+        cache.set("bad", bad)
+        flags, _, data = cache._log.find(encode_key(b"", "bad"))
+        cache._log.append((flags, encode_key(b"", "good"), data, 0.0, b""))
+        with pytest.raises(SignatureError):
+            cache.get("good")
+        assert cache["bad"] == bad
+    if not size:
+        with DiskCache(tmp_path / "b", trust=KEY) as other:
+            other._log.append((flags, encode_key(b"", "bad"), data, 0.0, b""))
+            with pytest.raises(SignatureError):
+                other.get("bad")
 
 
 @pytest.mark.parametrize("size", [10, 300 * KIB])

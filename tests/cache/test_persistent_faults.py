@@ -13,6 +13,7 @@ import pytest
 
 from ops.cache import cache, configure, parameter
 from ops.foundation import ValidationError
+from ops.serialize import SmartSerializer
 
 Child = Callable[..., "subprocess.Popen[str]"]
 
@@ -206,13 +207,13 @@ def test_what_another_process_clears_while_it_is_read_is_no_damage(
         return [x]
 
     f(1)
-    real = f._serializer.load
+    real = SmartSerializer.load
 
     def cleared(*args: Any, **options: Any) -> Any:
         monkeypatch.undo()
         f.clear()
         return real(*args, **options)
 
-    monkeypatch.setattr(f._serializer, "load", cleared)
+    monkeypatch.setattr(SmartSerializer, "load", cleared)
     assert f(1) == [1]
     assert calls == [1, 1]

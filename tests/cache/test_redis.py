@@ -17,7 +17,7 @@ from tests.cache.redis_server import RedisServer
 
 from ops.cache import CacheUnavailableError, CorruptEntryWarning, RedisCache, ValueTooLargeError
 from ops.foundation import ValidationError
-from ops.serialize import SignatureError, Signed, UntrustedDataError
+from ops.serialize import SignatureError, Signed, UnsupportedTypeError, UntrustedDataError
 
 pytestmark = pytest.mark.service
 Child = Callable[..., "subprocess.Popen[str]"]
@@ -104,10 +104,18 @@ def test_only_allowed_classes_and_signed_values_are_rebuilt(
         with pytest.raises(SignatureError):
             other.get("k")
         other.set("plain", [1])
-    with RedisCache(redis_server.url, name) as safe:
-        safe.set("k", Custom())
+    with RedisCache(redis_server.url, name, trust="all") as attacker:
+        attacker.set("k", Custom())
+    with RedisCache(redis_server.url, name, trust="safe") as safe:
         with pytest.raises(UntrustedDataError, match="Custom"):
             safe.get("k")
+        with pytest.raises(UnsupportedTypeError, match="Custom"):
+            safe.set("k", Custom())
+    with RedisCache(redis_server.url, name) as mine:
+        with pytest.warns(CorruptEntryWarning, match="vouches"):
+            assert mine.get("k", "miss") == "miss"
+        mine.set("k", Custom())
+        assert isinstance(mine["k"], Custom)
 
 
 def test_garbage_in_the_place_of_a_value_is_a_miss(cache: RedisCache) -> None:

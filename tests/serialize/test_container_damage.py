@@ -51,9 +51,9 @@ def test_a_future_version_says_so():
     import hashlib
 
     data = bytearray(serialize_data([1]))
-    data[8] = 2
+    data[8] = 3
     data[56:64] = hashlib.blake2b(bytes(data[:56]) + bytes(data[64:]), digest_size=8).digest()
-    with pytest.raises(FutureVersionError, match="version 2"):
+    with pytest.raises(FutureVersionError, match="version 3"):
         deserialize_data(data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import pytest
 
 from ops.serialize import (
+    Safe,
     SerializationFormat,
     SmartSerializer,
     dump,
@@ -44,12 +46,12 @@ def test_inspecting_tells_format_and_sizes(tmp_path) -> None:
     assert info.stored_size < 10_000 < info.raw_size
 
 
+@dataclasses.dataclass
+class Report:
+    score: float
+
+
 def test_scanning_names_what_would_be_imported_and_runs_nothing(tmp_path) -> None:
-    dump(
-        {"when": dt.datetime(2026, 1, 1, tzinfo=dt.UTC), "many": [dt.timedelta(1)] * 3},
-        tmp_path / "a",
-    )
-    assert scan(tmp_path / "a") == ["datetime.datetime", "datetime.timedelta", "datetime.timezone"]
     dump([Evil(), Evil()], tmp_path / "evil", trust="all")
     assert [name for name in scan(tmp_path / "evil") if "system" in name]
     assert not os.path.exists("/tmp/ops-serialize-was-here")
@@ -57,10 +59,20 @@ def test_scanning_names_what_would_be_imported_and_runs_nothing(tmp_path) -> Non
     assert scan(tmp_path / "json") == []
 
 
+def test_scanning_data_names_the_classes_that_its_reader_must_allow(tmp_path) -> None:
+    dump(
+        {"when": dt.datetime(2026, 1, 1, tzinfo=dt.UTC), "many": [dt.timedelta(1)] * 3},
+        tmp_path / "a",
+    )
+    assert scan(tmp_path / "a") == []
+    dump([Report(0.5)], tmp_path / "b", trust=Safe(allow=(Report,)))
+    assert scan(tmp_path / "b") == [f"{__name__}.Report"]
+
+
 def test_the_command_line(tmp_path, run) -> None:
     dump(list(range(5000)), tmp_path / "x.opsf")
     assert "format" in run("inspect", tmp_path / "x.opsf").stdout
-    assert json.loads(run("inspect", tmp_path / "x.opsf", "--json").stdout)["version"] == 1
+    assert json.loads(run("inspect", tmp_path / "x.opsf", "--json").stdout)["version"] == 2
     assert (
         run("convert", tmp_path / "x.opsf", tmp_path / "y.opsf", "--compression", "zlib").returncode
         == 0
@@ -73,16 +85,17 @@ def test_the_command_line(tmp_path, run) -> None:
 
 
 def test_what_is_refused_is_marked_and_can_be_allowed_by_name(tmp_path, run) -> None:
-    dump([dt.timedelta(1), argparse.Namespace(a=1)], tmp_path / "x.opsf")
-    assert run("scan", tmp_path / "x.opsf").stdout.splitlines() == [
-        "argparse.Namespace  (refused unless you allow it)",
-        "datetime.timedelta",
-    ]
+    name = "argparse.Namespace"
+    value = [dt.timedelta(1), argparse.Namespace(a=1)]
+    dump(value, tmp_path / "x.opsf", trust=Safe(allow=(name,)))
+    scanned = run("scan", tmp_path / "x.opsf")
+    assert scanned.stdout.splitlines() == [f"{name}  (refused unless you allow it)"]
+    assert scanned.returncode == 1
     refused = run("convert", tmp_path / "x.opsf", tmp_path / "y.opsf")
     assert refused.returncode == 1
-    assert "argparse.Namespace" in refused.stderr
-    allowed = ["--allow", "argparse.Namespace"]
-    assert run("convert", tmp_path / "x.opsf", tmp_path / "y.opsf", *allowed).returncode == 0
+    assert name in refused.stderr
+    assert run("convert", tmp_path / "x.opsf", tmp_path / "y.opsf", "--allow", name).returncode == 0
+    assert load(tmp_path / "y.opsf", trust=Safe(allow=(argparse.Namespace,))) == value
 
 
 def test_the_examples_of_the_documents() -> None:

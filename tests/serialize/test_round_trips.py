@@ -59,12 +59,13 @@ def test_nested_python_values_come_back(tree, compress):
 
 @given(plain, st.sampled_from(["json", "msgpack", "yaml", "frame", "pickle"]))
 def test_each_text_format_gives_plain_data_back_or_refuses(tree, name):
+    trust = "all" if name == "pickle" else "safe"
     try:
-        data = serialize_data(tree, name)
+        data = serialize_data(tree, name, trust=trust)
     except UnsupportedTypeError:
         assert name == "yaml"
         return
-    assert digest(deserialize_data(data)) == digest(tree)
+    assert digest(deserialize_data(data, trust=trust)) == digest(tree)
 
 
 @given(
@@ -235,9 +236,8 @@ ARRAYS = [
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
-@pytest.mark.parametrize("format", ["frame", "pickle"])
-def test_every_kind_of_array_comes_back_inside_of_something(array, format):  # noqa: A002
-    back = deserialize_data(serialize_data([array, array], format))
+def test_every_kind_of_array_comes_back_inside_of_something(array):
+    back = deserialize_data(serialize_data([array, array]))
     assert back[0] is back[1]
     assert digest(back[0]) == digest(array)
     assert back[0].flags.f_contiguous == array.flags.f_contiguous or not array.flags.contiguous

@@ -16,6 +16,7 @@ import sys
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from ops.cache.own_files import open_own
 from ops.foundation.locks import FileLock
 
 if sys.platform == "linux":
@@ -68,7 +69,7 @@ class KeyLocks:
 
     def _open(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return open_own(self._path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             if error.errno in _NO_LOCK:
                 return -1

@@ -48,6 +48,7 @@ from ops.cache.identity.identity import Identity, described_argument
 from ops.cache.identity.reach import IMMUTABLE
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING, MemoryCache
+from ops.cache.own_files import can_be_mapped, refuse_key_inside
 from ops.cache.sources import as_names, refuse_generators
 from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
@@ -56,11 +57,13 @@ from ops.foundation.logs import get_logger
 from ops.serialize.digests import digest
 from ops.serialize.errors import UnsupportedTypeError
 from ops.serialize.smart import SmartSerializer
+from ops.serialize.trust import check_trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ops.cache.explanation import Explanation
+    from ops.serialize.trust import Trust
 
 __all__ = ["CacheWrapper", "cache"]
 
@@ -87,7 +90,7 @@ class CacheWrapper(Generic[P, R]):
         code: bool = True,
         ttl: float | dt.timedelta | None = None,
         compress: Literal["auto"] | bool = "auto",
-        trust: Any = "safe",
+        trust: Trust = "user",
     ) -> None:
         _refuse_one_shot(func)
         functools.update_wrapper(self, func)
@@ -113,7 +116,8 @@ class CacheWrapper(Generic[P, R]):
         self._prefix: tuple[pathlib.Path | None, str] = (None, "")
         self._ttl = check_ttl(ttl)
         self._compress = compress
-        self._serializer = SmartSerializer(trust=trust)
+        check_trust(trust)
+        self._trust = trust
         self._flights: SingleFlight[str] = SingleFlight()
         self._memory: MemoryCache[str, Any] = MemoryCache(256, max_memory=64 << 20)
 
@@ -309,7 +313,8 @@ class CacheWrapper(Generic[P, R]):
             return kept[1]
         path = pathlib.Path(stem + ".pkl")
         try:
-            result = self._serializer.load(path, mmap="c")
+            mapped: Any = "c" if can_be_mapped(path) else None
+            result = self._serializer(key).load(path, mmap=mapped)
         except Exception as error:  # noqa: BLE001 - any damage means the same: compute again
             if not os.path.exists(stem + ".yaml"):  # noqa: PTH110 - a string, as above
                 return MISSING  # another process has cleared it meanwhile
@@ -319,12 +324,19 @@ class CacheWrapper(Generic[P, R]):
         self._keep(stem, stamp, result)
         return result
 
+    def _serializer(self, key: str) -> SmartSerializer:
+        # What a signature is for: the result of one call of one function.
+        name = f"{self._identity.module}.{self._identity.qualname}"
+        if self._trust == "user":
+            refuse_key_inside(cache_folder() / "cache")
+        return SmartSerializer(trust=self._trust, context=("ops.cache.result", name, key))
+
     def _write(self, key: str, bound: Mapping[str, Any], result: Any, seconds: float) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # "auto" probes each buffer: one that does not shrink stays raw, and is mapped when read.
         compression: Any = None if self._compress is False else "auto"
-        self._serializer.dump(result, path, compression=compression)
+        self._serializer(key).dump(result, path, compression=compression)
         size = path.stat().st_size
         record = {
             "function": self._identity.qualname,
@@ -366,7 +378,7 @@ def cache(
     code: bool = True,
     ttl: float | dt.timedelta | None = None,
     compress: Literal["auto"] | bool = "auto",
-    trust: Any = "safe",
+    trust: Trust = "user",
 ) -> Callable[[Callable[P, R]], CacheWrapper[P, R]]: ...
 def cache(
     func: Callable[..., Any] | None = None,
@@ -378,7 +390,7 @@ def cache(
     code: bool = True,
     ttl: float | dt.timedelta | None = None,
     compress: Literal["auto"] | bool = "auto",
-    trust: Any = "safe",
+    trust: Trust = "user",
 ) -> Any:
     """Store the results of a function on disk, until its source or its dependencies change.
 
@@ -396,7 +408,9 @@ def cache(
         code: with False neither the code nor what it reaches counts, only arguments and *version*.
         ttl: seconds, or a timedelta, for which a result counts; None is for ever.
         compress: False keeps large results raw, so that they are mapped when they are read.
-        trust: what a stored result may import when it is read (see `ops.serialize`).
+        trust: what is stored and read (see `ops.serialize`). "user" signs what is no plain data with a
+            key of this user, and computes again whatever else lies there; `Signed(key)` signs every
+            result, for this call of this function.
 
     Raises:
         ValidationError: a name in *ignore* or *depends_on* names nothing, or *func* yields or is

@@ -61,15 +61,16 @@ return count
 class RedisCache:
     """A dictionary on a Redis server, under one namespace.
 
-    Keys and values are as in `DiskCache`: plain keys that count by type; values of plain types and
-    arrays unless *trust* allows more.
+    Keys and values are as in `DiskCache`: plain keys that count by type, values under *trust*.
 
     Args:
         url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads it.
         namespace: What stands before every key; caches with other namespaces are separate.
         default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
         serializer: Encodes every value, instead of the built-in way.
-        trust: What a stored value may import (see `ops.serialize`).
+        trust: What is stored and read, as in `DiskCache`. Under "user" an object that is no plain data is
+            read only by this user on this machine, and counts as missing elsewhere: programs that share
+            such objects share a key, with `Signed(key)`.
         on_error: With "miss" a server that cannot be reached counts as a miss, writes are dropped,
             and one warning is logged per outage; with "raise" it is a `CacheUnavailableError`.
         timeout: Seconds for one call to the server, which is tried again once.
@@ -83,7 +84,7 @@ class RedisCache:
         *,
         default_ttl: float | None = None,
         serializer: Serializer | None = None,
-        trust: Trust = "safe",
+        trust: Trust = "user",
         on_error: Literal["miss", "raise"] = "miss",
         timeout: float = 5.0,
         lock_timeout: float = 30.0,
@@ -107,7 +108,7 @@ class RedisCache:
         self._url, self._root = url, namespace
         self._prefix = b""
         self._default_ttl = check_ttl(default_ttl)
-        self._codec = ValueCodec(trust, serializer, _LARGEST)
+        self._codec = ValueCodec(trust, serializer, _LARGEST, ("ops.cache.redis", namespace))
         milliseconds = max(int(lock_timeout * 1000), 1)
         self._leases = Leases(
             self._client, self._name(b"n", b""), milliseconds, self._server.unreachable
@@ -131,7 +132,8 @@ class RedisCache:
     def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the value of *key*, or *default*. A stored None is a hit.
 
-        Raises `UntrustedDataError` when the value would import what *trust* does not allow.
+        Raises `UntrustedDataError` or `SignatureError` when *trust* does not read the value; under
+        "user" such a value counts as missing.
         """
         value = self.peek(key, MISSING)
         self._counts.count(hit=value is not MISSING)

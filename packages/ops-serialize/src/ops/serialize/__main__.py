@@ -1,11 +1,15 @@
 """`python -m ops.serialize inspect|scan|convert`: look into files without running anything in them.
 
+`scan` reads containers of ops.serialize, plain pickles, and files of joblib, torch and NumPy; it exits 1 when
+a file would import anything but plain values, and so would be refused.
+
 Examples::
 
   python -m ops.serialize inspect model.opsf             format, codec, sizes, signature
-  python -m ops.serialize scan model.opsf                what its stream would import
+  python -m ops.serialize scan model.pkl                 what loading it would import
   python -m ops.serialize convert data.opsf out.opsf --compression zstd
-  python -m ops.serialize convert model.opsf out.opsf --allow sklearn.tree._tree.Tree
+  python -m ops.serialize convert report.opsf out.opsf --allow my_package.Report
+  python -m ops.serialize convert old.opsf new.opsf --trust all     a file of format 1 that you trust
 """
 
 from __future__ import annotations
@@ -18,12 +22,14 @@ from typing import TYPE_CHECKING
 
 from ops.foundation.errors import OpsError
 from ops.foundation.formatting import format_bytes
-from ops.serialize.inspection import inspect, scan
+from ops.serialize.inspection import inspect, is_harmless, scan
 from ops.serialize.smart import dump, load
-from ops.serialize.trust import Safe, is_allowed
+from ops.serialize.trust import Safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ops.serialize.trust import Trust
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--compression", default="auto", choices=["auto", "none", "zlib", "lz4", "zstd"]
     )
     convert.add_argument(
-        "--allow", action="append", default=[], metavar="NAME", help="let the file import this, too"
+        "--allow",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="let the file hold this class, too",
+    )
+    convert.add_argument(
+        "--trust",
+        default="safe",
+        choices=["safe", "user", "all"],
+        help="what FILE may hold; with all, a pickle in it is run",
     )
     options = parser.parse_args(arguments)
     try:
@@ -67,23 +83,22 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _scan(options: argparse.Namespace) -> int:
     names = scan(options.file)
+    refused = [name for name in names if not is_harmless(name)]
     if options.json:
         print(json.dumps(names))
     else:
         for name in names:
-            print(name + _note(name))
-    return 0
-
-
-def _note(name: str) -> str:
-    if name == "builtins.getattr":
-        return "  (refused, except for time zones)"
-    return "" if is_allowed(name) else "  (refused unless you allow it)"
+            print(name + ("  (refused unless you allow it)" if name in refused else ""))
+    return 1 if refused else 0
 
 
 def _convert(options: argparse.Namespace) -> int:
-    value = load(options.file, trust=Safe(tuple(options.allow)))
-    dump(value, options.target, compression=options.compression)
+    if options.trust != "safe" and options.allow:
+        print("ops-serialize: --allow goes with --trust safe.", file=sys.stderr)
+        return 2
+    trust: Trust = Safe(tuple(options.allow)) if options.allow else options.trust
+    value = load(options.file, trust=trust)
+    dump(value, options.target, compression=options.compression, trust=trust)
     return 0
 
 

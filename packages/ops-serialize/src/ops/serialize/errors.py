@@ -4,7 +4,7 @@ OpsError
 └── SerializeError (ValueError)
     ├── CorruptDataError                         bytes are damaged, cut off or not ours
     ├── FutureVersionError                       written by a newer ops-serialize
-    ├── UntrustedDataError (UnpicklingError)     the stream names something not on the allow-list
+    ├── UntrustedDataError (UnpicklingError)     a pickle that nothing vouches for, or a class not allowed
     ├── SignatureError                           no signature, or one made with another key
     ├── TooLargeError                            the data would unpack to more than `max_size`
     ├── UnsupportedTypeError (TypeError)         the object has no lossless form here
@@ -64,21 +64,35 @@ class FutureVersionError(SerializeError):
 
 
 class UntrustedDataError(SerializeError, pickle.UnpicklingError):
-    """The stream would import something that the trust policy does not allow; nothing ran."""
+    """The data is a pickle that nothing vouches for, or holds a class that is not allowed; nothing ran."""
 
     default_code: StrEnum = SerializeErrorCode.UNTRUSTED_DATA
 
-    def __init__(self, module: str, name: str, **kwargs: Any) -> None:
-        super().__init__(
-            f"The data would import {module}.{name}, which is not allowed here.",
-            suggestions=(
-                (
-                    f'If you know it, load with trust=Safe(allow=("{module}.{name}",)), with '
-                    'trust=Signed(key) for data signed by you, or with trust="all".'
-                ),
-            ),
-            **kwargs,
-        )
+    def __init__(
+        self,
+        module: str,
+        name: str,
+        *,
+        pickled: bool = False,
+        reason: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        full = f"{module}.{name}"
+        if pickled:
+            what = f", which would import {full}" if name else ""
+            message = (
+                f"The data is a pickle{what}. A pickle is a program, and nothing vouches for this one, "
+                "so nothing of it was run."
+            )
+            hint = (
+                'Load it with trust=Signed(key) or trust="user" if it was signed so, or with '
+                'trust="all" if only you can have written it.'
+            )
+        else:
+            message = f"The data holds a {full}, which is not allowed here."
+            hint = f'If you know it, load with trust=Safe(allow=("{full}",)), or use allow_type.'
+        kwargs.setdefault("suggestions", (hint,))
+        super().__init__(reason or message, **kwargs)
         self.module = module
         self.name = name
 

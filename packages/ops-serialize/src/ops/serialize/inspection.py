@@ -1,23 +1,46 @@
-"""Looking into a file without loading it: what it is, and what its stream would import."""
+"""Looking into a file without loading it: what it is, and what loading it would import.
+
+`scan` reads containers of ops.serialize, plain pickles (also compressed), files of joblib and of torch, and
+NumPy's `.npy` and `.npz`.
+"""
 
 from __future__ import annotations
 
-import pickletools
+import ast
+import bz2
+import gzip
+import io
+import lzma
+import pathlib
+import re
+import struct
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ops.serialize.container import open_container
+from ops.serialize.errors import CorruptDataError, SerializeError, TooLargeError
 from ops.serialize.formats import SerializationFormat
+from ops.serialize.layout import MAGIC
+from ops.serialize.nodes.parts import registered
+from ops.serialize.pickle_scan import names_in
 from ops.serialize.smart import FORMATS_BY_ID
+from ops.serialize.tree import is_tree
+from ops.serialize.tree_reader import names_of_instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ops.foundation.files import StrPath
 
-__all__ = ["FileInfo", "inspect", "scan"]
+__all__ = ["FileInfo", "inspect", "is_harmless", "scan"]
 
 _PICKLED = {SerializationFormat.FRAME, SerializationFormat.PICKLE}
+_ZIP = b"PK\x03\x04"
+_NPY = b"\x93NUMPY"
+_MOST_UNPACKED = 1 << 30
+_PICKLE_NAMES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".dat", ".data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +81,162 @@ def inspect(path: StrPath) -> FileInfo:
 def scan(path: StrPath) -> list[str]:
     """Return the names `module.attribute` that loading *path* would import, without running it.
 
-    Empty for formats that hold no pickle stream. Raises CorruptDataError.
+    For a tree of data these are the classes that its reader would have to allow. Raises
+    `CorruptDataError` for a file of none of the formats, or `TooLargeError` for one that unpacks to more
+    than 1 GiB.
     """
+    file = pathlib.Path(path)
+    with file.open("rb") as opened:
+        head = opened.read(16)
+    if head.startswith(MAGIC):
+        return sorted(set(_names_in_container(path)))
+    try:
+        return sorted(set(_names_in_data(file.read_bytes(), 0)))
+    except (SerializeError, ImportError):
+        raise
+    except Exception as error:  # each kind of archive has errors of its own
+        raise CorruptDataError(f"{file} cannot be read: {error}"[:1000]) from error
+
+
+def is_harmless(name: str) -> bool:
+    """Say whether *name* only makes plain values, or is a class that this process allows."""
+    module, _, attribute = name.rpartition(".")
+    return attribute in _HARMLESS.get(module, ()) or registered(name)
+
+
+# Of what pickles of plain values, arrays and frames import; for reports alone: no pickle is run for it.
+_HARMLESS: dict[str, frozenset[str]] = {
+    module: frozenset(names.split())
+    for module, names in {
+        "builtins": "object int float complex bool str bytes bytearray list tuple dict set frozenset "
+        "slice range Ellipsis NotImplemented",
+        "collections": "OrderedDict deque Counter",
+        "datetime": "date datetime time timedelta timezone",
+        "decimal": "Decimal",
+        "fractions": "Fraction",
+        "uuid": "UUID SafeUUID",
+        "copyreg": "_reconstructor __newobj__",
+        "_codecs": "encode",
+        "pathlib": "PurePosixPath PureWindowsPath PosixPath WindowsPath Path",
+        "pathlib._local": "PurePosixPath PureWindowsPath PosixPath WindowsPath Path",
+        "numpy": "dtype ndarray",
+        **{f"numpy.{core}.multiarray": "_reconstruct scalar" for core in ("core", "_core")},
+        **{f"numpy.{core}.numeric": "_frombuffer" for core in ("core", "_core")},
+        "joblib.numpy_pickle": "NumpyArrayWrapper",
+        "torch._utils": "_rebuild_tensor_v2 _rebuild_parameter",
+        "torch": "FloatStorage DoubleStorage HalfStorage LongStorage IntStorage ShortStorage "
+        "CharStorage ByteStorage BoolStorage BFloat16Storage",
+        "torch.serialization": "_get_layout",
+    }.items()
+}
+
+
+def _names_in_container(path: StrPath) -> list[str]:
     contents = open_container(path, mmap="r", verify=False)
-    if _name(contents.format) not in _PICKLED:
-        return []
-    return sorted(set(_imports(bytes(contents.stream))))
+    if is_tree(contents.stream):
+        return names_of_instances(contents.stream)
+    if _name(contents.format) in _PICKLED:
+        return names_in(bytes(contents.stream))
+    if _name(contents.format) == SerializationFormat.TORCH:
+        return list(_names_in_data(bytes(contents.stream), 0))
+    return []
 
 
-def _imports(stream: bytes) -> Iterator[str]:
-    """Yield what the GLOBAL opcodes of a pickle name; follows the memo, where names are kept."""
-    texts: list[str] = []
-    memo: dict[int, str] = {}
-    top: str | None = None  # the text that the last opcode pushed
-    for opcode, argument, _ in pickletools.genops(stream):
-        pushed: str | None = None
-        if opcode.name in {"GLOBAL", "INST"}:
-            yield str(argument).replace(" ", ".")
-        elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(texts[-2:])
-        elif opcode.name == "MEMOIZE":
-            memo[len(memo)] = top if top is not None else "?"
-            pushed = top
-        elif opcode.name in {"BINGET", "LONG_BINGET", "GET"} and isinstance(argument, int):
-            pushed = memo.get(argument, "?")
-            texts.append(pushed)
-        elif isinstance(argument, str):
-            pushed = argument
-            texts.append(pushed)
-        top = pushed
+def _names_in_data(data: bytes, depth: int) -> Iterator[str]:
+    if depth > 3:
+        raise CorruptDataError("Archives are nested deeper than 3 levels.")
+    if data.startswith(MAGIC):
+        contents = open_container(data, verify=False)
+        yield from [] if is_tree(contents.stream) else names_in(bytes(contents.stream))
+    elif data.startswith(_ZIP):
+        yield from _names_in_zip(data, depth)
+    elif data.startswith(_NPY):
+        yield from _names_in_npy(data)
+    else:
+        unpacked = _unpacked(data)
+        if unpacked is None:
+            yield from names_in(data)
+        else:
+            yield from _names_in_data(unpacked, depth + 1)
+
+
+def _unpacked(data: bytes) -> bytes | None:
+    """Return *data* decompressed, as far as it can be, or None when it is not compressed."""
+    if data.startswith(b"\x1f\x8b"):
+        return _limited(gzip.GzipFile(fileobj=io.BytesIO(data)))
+    if data.startswith(b"BZh"):
+        return _limited(bz2.BZ2File(io.BytesIO(data)))
+    if data.startswith((b"\xfd7zXZ", b"\x5d\x00\x00")):
+        return _limited(lzma.LZMAFile(io.BytesIO(data)))
+    if data[:1] == b"\x78" and len(data) > 1 and int.from_bytes(data[:2], "big") % 31 == 0:
+        unpacker = zlib.decompressobj()
+        unpacked = unpacker.decompress(data, _MOST_UNPACKED)
+        if unpacker.unconsumed_tail:
+            raise _too_large()
+        return unpacked
+    return None
+
+
+def _limited(file: Any) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            part = file.read(1 << 20)
+        except (OSError, EOFError, lzma.LZMAError, zlib.error):
+            if not parts:
+                raise
+            break  # cut off: what is there would be run
+        if not part:
+            break
+        size += len(part)
+        if size > _MOST_UNPACKED:
+            raise _too_large()
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large() -> TooLargeError:
+    return TooLargeError(f"The file unpacks to more than {_MOST_UNPACKED} bytes.")
+
+
+def _names_in_zip(data: bytes, depth: int) -> Iterator[str]:
+    """Yield the names in the members of an archive that are, or may be, pickles."""
+    size = 0
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as opened:
+                head = opened.read(16)
+            is_pickle = member.filename.lower().endswith(_PICKLE_NAMES) or _may_be_pickle(head)
+            if "/code/" in member.filename and member.filename.endswith(".py"):
+                yield f"torch.jit:{member.filename}"
+            if not is_pickle and not head.startswith((_NPY, _ZIP)):
+                continue
+            with archive.open(member) as opened:
+                content = opened.read(_MOST_UNPACKED - size + 1)
+            size += len(content)
+            if size > _MOST_UNPACKED:
+                raise _too_large()
+            try:
+                yield from _names_in_data(content, depth + 1)
+            except CorruptDataError:  # tensors that look like the start of a pickle
+                if member.filename.lower().endswith((".pkl", ".pickle")):
+                    raise
+
+
+def _may_be_pickle(head: bytes) -> bool:
+    return len(head) > 1 and head[0] == 0x80 and head[1] in range(2, 6)
+
+
+def _names_in_npy(data: bytes) -> Iterator[str]:
+    """Yield what the pickle of an array of objects would import."""
+    wide = data[6] > 1
+    (size,) = struct.unpack_from("<I" if wide else "<H", data, 8)
+    start = (12 if wide else 10) + size
+    header = data[start - size : start].decode("latin-1")
+    if re.search(r"'descr':\s*'\|?O'", header) or "'|O'" in header or "'O'" in header:
+        ast.literal_eval(header.strip())
+        yield from names_in(data[start:])
 
 
 def _name(number: int) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import io
 import os
 import pickle
 from typing import TYPE_CHECKING, Any
@@ -26,27 +25,29 @@ from ops.serialize.codecs import (
 from ops.serialize.errors import UnsupportedTypeError
 from ops.serialize.layout import (
     ALIGNMENT,
-    ENTRY,
     HEADER,
     MAGIC,
     NO_MAC,
     SIGNED,
+    TABLE_ENTRY,
     VERSION,
-    checksum,
+    best_algorithm,
+    digest_of,
     head_checksum,
 )
-from ops.serialize.rebuilding import reducers
+from ops.serialize.limits import default_limit
+from ops.serialize.tree_writer import INLINE, encode_tree
+from ops.serialize.trust import allowed_by, may_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ops.foundation.files import Durability, StrPath
     from ops.serialize.codecs import Compression
-    from ops.serialize.trust import Signed
+    from ops.serialize.trust import Signed, Trust
 
-__all__ = ["Packed", "pack", "pickle_parts", "pickled"]
+__all__ = ["Packed", "frame_parts", "pack", "pickle_parts", "pickled"]
 
-INLINE = 2048
 STREAM_THRESHOLD = 256
 
 
@@ -74,20 +75,10 @@ class Packed:
 def pickled(
     obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None
 ) -> bytes:
-    """Return the pickle-5 stream of *obj*, arrays in the terms of `rebuilding`.
-
-    Raises `UnsupportedTypeError`.
-    """
-    table = reducers()
+    """Return the pickle-5 stream of *obj*. Raises `UnsupportedTypeError`."""
     try:
-        if table is None:
-            return pickle.dumps(obj, 5, buffer_callback=buffer_callback)
-        sink = io.BytesIO()
-        pickler = pickle.Pickler(sink, 5, buffer_callback=buffer_callback)
-        pickler.dispatch_table = table
-        pickler.dump(obj)
-        return sink.getvalue()
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        return pickle.dumps(obj, 5, buffer_callback=buffer_callback)
+    except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as error:
         raise UnsupportedTypeError(
             f"A {type(obj).__module__}.{type(obj).__qualname__} cannot be pickled: {error}"
         ) from error
@@ -110,6 +101,20 @@ def pickle_parts(obj: Any) -> tuple[bytes, list[tuple[memoryview, int]]]:
     return pickled(obj, keep_in_band), buffers
 
 
+def frame_parts(obj: Any, trust: Trust) -> tuple[bytes, list[tuple[memoryview, int]], bool]:
+    """Return stream and buffers of *obj*, and whether the stream is a pickle.
+
+    It is a tree of data if *obj* is data, else a pickle if *trust* could read one again. Raises
+    `UnsupportedTypeError`.
+    """
+    try:
+        return *encode_tree(obj, allowed_by(trust)), False
+    except UnsupportedTypeError:
+        if not may_pickle(trust):
+            raise
+    return *pickle_parts(obj), True
+
+
 def pack(
     stream: Any,
     buffers: Sequence[tuple[memoryview, int]] = (),
@@ -125,15 +130,20 @@ def pack(
     encoded = spread(
         lambda item: _encode_buffer(item[0], item[1], codec), buffers, parallel=bool(codec)
     )
-    position = HEADER.size + ENTRY.size * len(encoded) + memoryview(stored).nbytes
+    size = memoryview(stored).nbytes + sum(data.nbytes for data, _, _ in encoded)
+    if codec and raw_size + sum(raw.nbytes for raw, _ in buffers) > default_limit(size):
+        # It shrinks so much that a reader would take it for a bomb.
+        return pack(stream, buffers, format_id=format_id, compression=None, key=key)
+    position = HEADER.size + TABLE_ENTRY.size * len(encoded) + memoryview(stored).nbytes
+    algorithm = best_algorithm(signed=key is not None)
     table, tail = [], []
     for (data, used, itemsize), (raw, _) in zip(encoded, buffers, strict=True):
         gap = -position % ALIGNMENT
         tail += [bytes(gap), data]
         position += gap
-        algorithm, number = checksum(data)
+        found = digest_of(data, algorithm)
         table.append(
-            ENTRY.pack(position, data.nbytes, raw.nbytes, number, used, itemsize, algorithm)
+            TABLE_ENTRY.pack(position, data.nbytes, raw.nbytes, used, itemsize, algorithm, found)
         )
         position += data.nbytes
     head = _seal(

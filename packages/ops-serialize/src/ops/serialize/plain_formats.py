@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ops.foundation.imports import LazyImport
+from ops.serialize.errors import CorruptDataError
 from ops.serialize.formats import BuiltinFormat, SerializationFormat
 from ops.serialize.packing import pickled
 
@@ -23,30 +24,55 @@ __all__ = [
     "is_text",
 ]
 
-_INT64 = range(-(2**63), 2**63)
 _MAX_DEPTH = 64
 
 
-def is_plain(obj: Any, depth: int = 0) -> bool:
-    """Whether JSON, MessagePack and YAML give *obj* back equal in value and type."""
+_LEAVES = frozenset((str, int, float, bool, type(None)))
+
+
+def is_plain(obj: Any) -> bool:
+    """Whether JSON, MessagePack and YAML give *obj* back equal in value and type.
+
+    A list or dict that is there twice would come back as two, so it is not plain either.
+    """
     kind = type(obj)
-    if kind is str:
-        return obj.isascii() or is_text(obj)
-    if kind is int:
-        return obj in _INT64
-    if kind is float:
-        return math.isfinite(obj)
-    if kind is bool or obj is None:
-        return True
-    if depth >= _MAX_DEPTH:
+    if kind in _LEAVES:
+        return _are_plain_leaves(kind, (obj,))
+    return kind in {list, dict} and _is_plain_tree(obj, set(), 0)
+
+
+def _is_plain_tree(obj: Any, seen: set[int], depth: int) -> bool:
+    if depth >= _MAX_DEPTH or id(obj) in seen:
         return False
-    if kind is list:
-        return all(is_plain(item, depth + 1) for item in obj)
-    if kind is dict:
-        return all(type(k) is str and is_text(k) for k in obj) and all(
-            is_plain(v, depth + 1) for v in obj.values()
-        )
-    return False
+    seen.add(id(obj))
+    items: Any = obj
+    if type(obj) is dict:
+        if not {str}.issuperset(map(type, obj)) or not is_text("".join(obj)):
+            return False
+        items = obj.values()
+    kinds = set(map(type, items))
+    for kind in kinds:
+        if kind is list or kind is dict:
+            if not all(
+                _is_plain_tree(item, seen, depth + 1) for item in items if type(item) is kind
+            ):
+                return False
+        elif kind not in _LEAVES:
+            return False
+        elif kind is not bool and kind is not type(None):
+            chosen = items if len(kinds) == 1 else [item for item in items if type(item) is kind]
+            if not _are_plain_leaves(kind, chosen):
+                return False
+    return True
+
+
+def _are_plain_leaves(kind: type, items: Any) -> bool:
+    """Whether *items*, all of the leaf type *kind*, have a form in JSON."""
+    if kind is str:
+        return is_text("".join(items))
+    if kind is int:
+        return bool(min(items) >= -(2**63) and max(items) < 2**63)
+    return kind is not float or all(map(math.isfinite, items))
 
 
 def is_text(text: str) -> bool:
@@ -70,13 +96,23 @@ class JsonSerializer(BuiltinFormat):
     def dumps(self, obj: Any, /) -> bytes:
         """Return *obj* as UTF-8 JSON."""
         self.require(obj)
+        return self.write(obj)
+
+    def write(self, obj: Any) -> bytes:
+        """Return *obj*, which is known to be plain, as UTF-8 JSON."""
         if msgspec.is_available:
             return bytes(msgspec.json.encode(obj))
         return json.dumps(obj, ensure_ascii=False, separators=(",", ":")).encode()
 
     def loads(self, data: Any, /) -> Any:
         """Return what the JSON text says."""
-        return msgspec.json.decode(data) if msgspec.is_available else json.loads(bytes(data))
+        if msgspec.is_available:
+            return msgspec.json.decode(data)
+        return json.loads(bytes(data), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(text: str) -> None:
+    raise CorruptDataError(f"{text} is no JSON.")
 
 
 class MsgpackSerializer(BuiltinFormat):
@@ -122,7 +158,7 @@ class YamlSerializer(BuiltinFormat):
 
 
 class PickleSerializer(BuiltinFormat):
-    """The in-band pickle stream; loading goes through the trust gate in `smart`."""
+    """The in-band pickle stream; `smart` loads it where something vouches for it."""
 
     format = SerializationFormat.PICKLE
 

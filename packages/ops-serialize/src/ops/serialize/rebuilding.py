@@ -1,74 +1,17 @@
-"""NumPy's arrays and dtypes in streams, in terms that cannot be made to lie.
+"""What pickles in containers of format 1 name for NumPy's arrays and dtypes.
 
-NumPy's own pickles hand `dtype.__setstate__` the flags and offsets of fields, and `ndarray` a buffer
-for any dtype, and NumPy believes them: a stream of 60 bytes could have arbitrary memory read, or taken
-for Python objects. So streams name the functions below, which go through NumPy's checked constructors,
-and `trust="safe"` knows neither `numpy.dtype` nor `numpy.ndarray`. Their names stand in files: they
-stay as they are.
+Nothing writes these names any more. They stay where they are, since they stand in files, which are read
+where the caller vouches for them (`trust="all"`).
 """
 
 from __future__ import annotations
 
-import copyreg
-import functools
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["array_dtype", "blank_array", "reducers", "structured_dtype", "text_dtype"]
-
-
-def reducers() -> dict[type, Callable[[Any], Any]] | None:
-    """Return how a pickler is to take things apart, None when its own ways will do."""
-    if "numpy" not in sys.modules:
-        return None
-    return {**copyreg.dispatch_table, **_numpy_reducers()}
-
-
-@functools.cache
-def _numpy_reducers() -> dict[type, Callable[[Any], Any]]:
-    import numpy as np
-
-    kinds: list[Any] = [np.dtype]
-    found: dict[type, Any] = {}
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-        found[kind] = _reduced_dtype
-    return {**found, np.ndarray: _reduced_array}
-
-
-def _reduced_array(array: Any) -> Any:
-    make, arguments, *state = array.__reduce_ex__(5)
-    if make.__name__ == "_reconstruct":
-        make, arguments = blank_array, ()
-    return make, arguments, *state
-
-
-def _reduced_dtype(dtype: Any) -> Any:
-    import numpy as np
-
-    metadata = dict(dtype.metadata or {})
-    if dtype.fields is not None:
-        parts = [dtype.fields[name] for name in dtype.names]
-        return structured_dtype, (
-            dtype.names,
-            [part[0] for part in parts],
-            [part[1] for part in parts],
-            [part[2] if len(part) > 2 else None for part in parts],
-            dtype.itemsize,
-            dtype.isalignedstruct,
-            metadata,
-        )
-    if dtype.subdtype is not None:
-        return array_dtype, (*dtype.subdtype, metadata)
-    try:
-        if np.dtype(dtype.str) == dtype:
-            return text_dtype, (dtype.str, metadata)
-    except TypeError:
-        pass
-    return dtype.__reduce__()  # of another library, or with settings that its text does not have
+__all__ = ["array_dtype", "blank_array", "structured_dtype", "text_dtype"]
 
 
 def blank_array() -> Any:

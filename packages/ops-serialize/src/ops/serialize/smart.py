@@ -11,12 +11,20 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
-from ops.serialize.container import open_container, read_frame
+from ops.serialize.container import check_version, open_container, read_frame
+from ops.serialize.content_limits import check_content
 from ops.serialize.detection import FORMATS, format_of_plain_type, holds_tensors
-from ops.serialize.errors import CorruptDataError, SerializeError
+from ops.serialize.errors import (
+    CorruptDataError,
+    SerializeError,
+    TooLargeError,
+    UnsupportedTypeError,
+)
 from ops.serialize.formats import CUSTOM_ID, FORMAT_IDS, SerializationFormat
-from ops.serialize.packing import pack, pickle_parts
-from ops.serialize.trust import Signed, unpickle
+from ops.serialize.packing import frame_parts, pack
+from ops.serialize.tensor_formats import with_shared_storages
+from ops.serialize.tree import is_tree
+from ops.serialize.trust import check_trust, may_pickle, signing_key, unpickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from ops.serialize.container import Contents, Mmap
     from ops.serialize.formats import Serializer
     from ops.serialize.packing import Packed
-    from ops.serialize.trust import Trust
+    from ops.serialize.trust import Signed, Trust
 
 __all__ = [
     "SerializationResult",
@@ -61,9 +69,17 @@ class SmartSerializer:
     """Serializes any object in the smallest format that gives it back unchanged.
 
     *compression* "auto" compresses bytes from 4 KiB on and leaves files raw, so that they can be
-    mapped. *trust* decides what loading may import, and signs what is written when it is `Signed`.
-    *formats* adds serializers by type. *max_size* refuses data that unpacks to more bytes, before it
-    does (a Parquet or Arrow content has codecs of its own, which this does not see).
+    mapped.
+
+    Args:
+        compression: "auto", or the name of a codec, or None.
+        trust: What may be read, and so what is written (see `ops.serialize.trust`): under "safe" data
+            only; under "user", `Signed` and "all" other objects too, as pickles, which the first two sign.
+        formats: Serializers by type, before the built-in ones.
+        max_size: The most bytes that a load may allocate; beyond it is `TooLargeError`. By default what
+            the data holds uncompressed, and 1 GiB or 64 times the data's size, whichever is more, for
+            what it unpacks to.
+        context: What signatures are for, beside the context of the key (see `Signed.bound`).
     """
 
     def __init__(
@@ -72,10 +88,13 @@ class SmartSerializer:
         trust: Trust = "safe",
         formats: Mapping[type, Serializer] | None = None,
         max_size: int | None = None,
+        context: tuple[str | bytes, ...] = (),
     ) -> None:
         self.compression: Compression | None = compression
+        check_trust(trust)
         self.trust: Trust = trust
-        self.max_size = max_size
+        self.max_size: int | None = max_size
+        self._context = context
         self._custom: list[tuple[Callable[[Any], bool], Serializer]] = []
         for kind, serializer in (formats or {}).items():
             self.register_serializer(kind, serializer)
@@ -108,13 +127,16 @@ class SmartSerializer:
         source = data.data if isinstance(data, SerializationResult) else data
         if isinstance(source, str | os.PathLike):
             raise TypeError(f"deserialize takes bytes, not {source!r}; load(path) reads a file.")
-        contents = open_container(source, key=self._key, max_size=self.max_size)
+        contents = open_container(
+            source, trust=self.trust, context=self._context, max_size=self.max_size
+        )
         return self._read(contents, format, copy=True)
 
     def dump(self, obj: Any, path: StrPath, compression: Compression | None = None) -> None:
         """Write *obj* to *path*, whole or not at all, as a FRAME without copying its buffers.
 
-        Tensors, and trees with tensors in them, are written as TORCH.
+        Tensors, and trees with tensors in them, are written as TORCH. Raises `UnsupportedTypeError` for
+        an object that is no data when the trust could not read it again.
         """
         own: Compression | None = None if self.compression == "auto" else self.compression
         chosen: Compression | None = compression or own
@@ -124,16 +146,28 @@ class SmartSerializer:
         self._pack(obj, name, chosen, compress=None)[0].write(path)
 
     def load(self, path: StrPath, mmap: Mmap | None = None, *, verify: bool | None = None) -> Any:
-        """Read *path*; everything is verified unless *mmap* asks for lazy, zero-copy buffers.
+        """Read *path* into memory of its own, verify it, and return the object.
 
-        *mmap* is "r" (read-only) or "c" (writes stay private). *verify* overrides whether the
-        buffers are checked; header, table and stream always are.
+        Args:
+            path: What `dump` wrote.
+            mmap: "r" (read-only) or "c" (writes stay private) maps the buffers instead of reading them:
+                nothing is copied, but the arrays are the file. Who writes to it changes them, and who
+                cuts it kills this process with SIGBUS, so map only files that nobody writes to. They are
+                not verified unless *verify* is True. Signed files are read all the same.
+            verify: Whether the buffers are checked; header, table and stream always are.
+
+        Raises `CorruptDataError`, `UntrustedDataError`, `SignatureError`, or `TooLargeError`.
         """
         if mmap not in {None, "r", "c"}:
             raise ValueError(f"mmap={mmap!r} is unknown; use 'r' (read-only), 'c' or None.")
         check = mmap is None if verify is None else verify
         contents = open_container(
-            os.fspath(path), mmap=mmap, key=self._key, verify=check, max_size=self.max_size
+            os.fspath(path),
+            mmap=mmap,
+            trust=self.trust,
+            context=self._context,
+            verify=check,
+            max_size=self.max_size,
         )
         return self._read(contents, None, copy=False)
 
@@ -152,9 +186,9 @@ class SmartSerializer:
         else:
             self._custom.insert(0, (kind, serializer))
 
-    @property
-    def _key(self) -> Signed | None:
-        return self.trust if isinstance(self.trust, Signed) else None
+    def _key(self, *, pickled: bool) -> Signed | None:
+        key = signing_key(self.trust, pickled=pickled)
+        return key if key is None or not self._context else key.bound(*self._context)
 
     def _custom_for(self, obj: Any) -> Serializer | None:
         for accepts, serializer in (*self._custom, *_global_custom):
@@ -182,21 +216,35 @@ class SmartSerializer:
             name = serializer.format.encode()
             if not 0 < len(name) < 256:
                 raise ValueError(f"The format name {serializer.format!r} has not 1 to 255 bytes.")
-            stream = bytes([len(name)]) + name + serializer.dumps(obj)
-            codec = self._threshold(len(stream), compression, compress=compress)
-            packed = pack(stream, format_id=CUSTOM_ID, compression=codec, key=self._key)
-            return packed, serializer.format
+            content = bytes([len(name)]) + name + serializer.dumps(obj)
+            codec = self._threshold(len(content), compression, compress=compress)
+            key = self._key(pickled=False)
+            return pack(content, format_id=CUSTOM_ID, compression=codec, key=key), serializer.format
         chosen = SerializationFormat(forced) if forced else format_of_plain_type(obj)
+        is_pickle = chosen is SerializationFormat.PICKLE
+        if is_pickle and not may_pickle(self.trust):
+            raise UnsupportedTypeError(
+                "A PICKLE is a program, and this trust reads data only.",
+                suggestions=(
+                    'Give no format, or use trust="user", trust=Signed(key) or trust="all".',
+                ),
+            )
+        stream: Any
+        buffers: list[tuple[memoryview, int]] = []
         if chosen is SerializationFormat.FRAME:
-            stream, buffers = pickle_parts(obj)
+            stream, buffers, is_pickle = frame_parts(obj, self.trust)
+        elif chosen is SerializationFormat.TORCH:
+            FORMATS[chosen].require(obj)
+            stream, buffers, is_pickle = frame_parts(with_shared_storages(obj), "safe")
         else:
-            stream, buffers = FORMATS[chosen].dumps(obj), []
+            stream = FORMATS[chosen].dumps(obj)
         if chosen in _PACKED_ALREADY and not compress:
             compression = None
         size = len(stream) + sum(raw.nbytes for raw, _ in buffers)
         codec = self._threshold(size, compression, compress=compress)
+        key = self._key(pickled=is_pickle)
         number = FORMAT_IDS[chosen]
-        return pack(stream, buffers, format_id=number, compression=codec, key=self._key), chosen
+        return pack(stream, buffers, format_id=number, compression=codec, key=key), chosen
 
     @staticmethod
     def _threshold(
@@ -219,9 +267,13 @@ class SmartSerializer:
         )
 
     def _read(self, contents: Contents, expected: str | None, *, copy: bool) -> Any:
+        check_version(contents, self.trust)
         if contents.format == CUSTOM_ID:
-            length = contents.stream[0]
-            name = str(contents.stream[1 : 1 + length], "utf-8")
+            length = contents.stream[0] if len(contents.stream) else 0
+            try:
+                name = str(contents.stream[1 : 1 + length], "utf-8")
+            except UnicodeDecodeError as error:
+                raise CorruptDataError(f"The name of the format is no text: {error}.") from error
         else:
             length = 0
             if contents.format not in FORMATS_BY_ID:
@@ -237,17 +289,28 @@ class SmartSerializer:
         if name == SerializationFormat.FRAME:
             return read_frame(contents, self.trust, copy=copy)
         if name == SerializationFormat.PICKLE:
-            return unpickle(contents.stream, (), self.trust)
-        return _read_format(SerializationFormat(name), contents.stream)
+            return unpickle(contents.stream, (), self.trust, vouched=contents.vouched)
+        if name == SerializationFormat.TORCH and is_tree(contents.stream):
+            return read_frame(contents, self.trust, copy=copy)
+        is_trusted = self.trust == "all"
+        return _read_format(SerializationFormat(name), contents, is_trusted=is_trusted)
 
 
-def _read_format(name: SerializationFormat, stream: memoryview) -> Any:
+def _read_format(name: SerializationFormat, contents: Contents, *, is_trusted: bool) -> Any:
+    if contents.entries:
+        raise CorruptDataError(f"A container of {name.name} has no buffers.")
     try:
-        return FORMATS[name].loads(stream)
-    except (OpsError, MemoryError):
+        if not is_trusted:
+            check_content(name, contents.stream, contents.budget)
+        return FORMATS[name].loads(contents.stream)
+    except (OpsError, ImportError):
         raise
+    except MemoryError as error:
+        raise TooLargeError("There is not enough memory for what the data claims.") from error
     except Exception as error:  # each parser has errors of its own
-        raise CorruptDataError(f"The {name.name} content could not be read: {error}") from error
+        raise CorruptDataError(
+            f"The {name.name} content could not be read: {error}"[:1000]
+        ) from error
 
 
 _global_custom: list[tuple[Callable[[Any], bool], Serializer]] = []

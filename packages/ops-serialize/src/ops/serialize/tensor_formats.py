@@ -1,4 +1,4 @@
-"""`torch.save` for tensors and trees of them, read with `weights_only`, so nothing executes."""
+"""Tensors and trees of them, as a tree of data whose buffers are their elements."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.imports import LazyImport
+from ops.serialize.errors import UnsupportedTypeError
 from ops.serialize.formats import BuiltinFormat, SerializationFormat
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _MAX_DEPTH = 64
 
 
 class TorchSerializer(BuiltinFormat):
-    """`torch.save`, read with `weights_only`, so nothing executes."""
+    """A tree of data with tensors in it; before format 2 a file of `torch.save`."""
 
     format = SerializationFormat.TORCH
 
@@ -50,36 +51,38 @@ class TorchSerializer(BuiltinFormat):
             return True
         return False
 
-    def dumps(self, obj: Any, /) -> bytes:
-        """Return the tensors as `torch.save` writes them."""
-        self.require(obj)
-        sink = io.BytesIO()
-        torch.save(_without_hidden(obj), sink)
-        return sink.getvalue()
+    def dumps(self, obj: Any, /) -> bytes:  # noqa: ARG002 - the shared shape
+        """Refuse: `smart` writes the tree, whose buffers belong to the container."""
+        raise UnsupportedTypeError("TORCH is written by SmartSerializer alone.")
 
     def loads(self, data: Any, /) -> Any:
-        """Return the tensors."""
+        """Return the tensors of a file of `torch.save`, as containers of format 1 have them."""
         return torch.load(io.BytesIO(data), weights_only=True)
 
 
-def _without_hidden(obj: Any) -> Any:
-    """Return *obj* with copies of those tensors that show only a part of their storage.
+def with_shared_storages(obj: Any) -> Any:
+    """Return *obj* with views in the stead of those tensors that look at the storage of another one.
 
-    `torch.save` writes storages whole: ten rows of a large tensor would take all of it along, and what
-    it holds. Storages that several tensors of the tree look at stay shared, and whole.
+    A tensor alone is written as the elements that it shows. Several that share a storage must do so
+    again, and so the whole storage is written, once.
     """
+    from ops.serialize.nodes.torch_nodes import View
+
     tensors = {id(tensor): tensor for tensor in _tensors(obj)}
     users: dict[int, int] = {}
     for tensor in tensors.values():
-        if tensor.layout == torch.strided:
+        if tensor.layout == torch.strided and tensor.numel():
             users[_storage(tensor)] = users.get(_storage(tensor), 0) + 1
     made: dict[int, Any] = {}
+    storages: dict[int, Any] = {}
     for key, tensor in tensors.items():
-        if tensor.layout == torch.strided and users[_storage(tensor)] == 1 and _hides(tensor):
-            shown = tensor.detach().clone()
-            is_parameter = isinstance(tensor, torch.nn.Parameter)
-            made[key] = torch.nn.Parameter(shown) if is_parameter else shown
-            made[key].requires_grad_(tensor.requires_grad)
+        if tensor.layout == torch.strided and tensor.numel() and users[_storage(tensor)] > 1:
+            whole = tensor.detach().untyped_storage()
+            storage = storages.setdefault(
+                _storage(tensor),
+                torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(whole),
+            )
+            made[key] = View(tensor, storage)
     return _replaced(obj, made, {}) if made else obj
 
 
@@ -96,11 +99,6 @@ def _tensors(obj: Any) -> Iterator[Any]:
 
 def _storage(tensor: Any) -> int:
     return int(tensor.untyped_storage().data_ptr())
-
-
-def _hides(tensor: Any) -> bool:
-    shown = tensor.numel() * tensor.element_size()
-    return bool(shown < tensor.untyped_storage().nbytes()) and not getattr(tensor, "__dict__", None)
 
 
 def _replaced(obj: Any, made: dict[int, Any], seen: dict[int, Any]) -> Any:

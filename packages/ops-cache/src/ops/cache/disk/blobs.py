@@ -12,7 +12,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-from ops.cache.disk.index import BlobRef
+from ops.cache.disk.index import BlobRef, is_blob_name
+from ops.cache.own_files import refuse_link
 
 if TYPE_CHECKING:
     import pathlib
@@ -28,15 +29,19 @@ class BlobFolder:
 
     def __init__(self, root: pathlib.Path) -> None:
         self._root = root
+        self._looked_at: set[str] = set()
 
     def path(self, name: str) -> str:
-        """Return the path of the file called *name*."""
+        """Return the path of the file called *name*; raises `ValueError` for any other name."""
+        if not is_blob_name(name):
+            raise ValueError(f"{name[:80]!r} is no name of a blob.")
         return f"{self._root}/{name[:2]}/{name}"
 
     def write(self, packed: Packed) -> BlobRef:
         """Write a container as a new file."""
         name = secrets.token_hex(12)
         path = self.path(name)
+        self._refuse_links(name)
         try:
             packed.write(path, durable="none")
         except FileNotFoundError:
@@ -48,9 +53,19 @@ class BlobFolder:
     def remove(self, blob: BlobRef) -> None:
         """Remove a file; whoever has mapped it keeps it until then."""
         with contextlib.suppress(FileNotFoundError):
+            self._refuse_links(blob.name)
             os.unlink(self.path(blob.name))  # noqa: PTH108 - hot path
+
+    def _refuse_links(self, name: str) -> None:
+        """Refuse subfolders that lead elsewhere; each is looked at once."""
+        part = name[:2]
+        if part not in self._looked_at:
+            refuse_link(self._root)
+            refuse_link(self._root / part)
+            self._looked_at.add(part)
 
     def files(self) -> Iterator[pathlib.Path]:
         """Yield the files there are, also those that a killed writer left unfinished."""
         for folder in self._root.glob("??"):
-            yield from folder.iterdir()
+            if folder.is_dir() and not folder.is_symlink():
+                yield from folder.iterdir()

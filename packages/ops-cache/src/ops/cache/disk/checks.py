@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ops.cache.disk.records import scan
+from ops.cache.own_files import open_own_to_read
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError
 
@@ -70,7 +71,7 @@ def _is_whole(log: Log, key: bytes) -> bool:
     if blob is None:
         return True
     try:
-        open_container(log.blobs.path(blob.name), verify=True)
+        open_container(log.blobs.path(blob.name), verify=True, opener=open_own_to_read)
     except (SerializeError, OSError):
         return False
     return True
@@ -79,7 +80,7 @@ def _is_whole(log: Log, key: bytes) -> bool:
 def _gaps(log: Log, number: int) -> int:
     """Return how many bytes of a segment make no whole record."""
     try:
-        data = log.segments.path(number).read_bytes()
+        data = log.segments.content(number)
     except FileNotFoundError:
         return 0
     return len(data) - sum(r.end - r.start for r in scan(data, log.segments.seed(number)))

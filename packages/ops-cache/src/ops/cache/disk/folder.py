@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ops.cache.errors import CacheError, UnsuitableFolderError
+from ops.cache.own_files import open_own_to_read
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _log = get_logger("ops.cache")
 MARKER = "cache.json"
 _FORMAT = "ops-cache log"
 _VERSION = 1
+_MOST_MARKER = 4096
 _SEGMENT = re.compile(r"\d{8,}\.(seg|hint)")
 _REMOTE = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "fuse.s3fs")
@@ -63,7 +65,8 @@ def open_folder(folder: pathlib.Path) -> tuple[bytes, bool]:
 def _read_marker(path: pathlib.Path) -> bytes | None:
     """Return the salt; None when there is no marker, or a damaged one, which is removed."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with open(open_own_to_read(path), encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+            record = json.loads(file.read(_MOST_MARKER))
         if record.get("format") != _FORMAT:
             raise UnsuitableFolderError(
                 f"{path} was not made by ops-cache; nothing in {path.parent} was touched.",
@@ -72,7 +75,7 @@ def _read_marker(path: pathlib.Path) -> bytes | None:
         version, salt = int(record["version"]), bytes.fromhex(record["salt"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         # Without the salt no record can be checked, so none of them counts any more.
         _log.warning("%s is damaged (%s): the cache starts empty", path, error)
         ours = [old for old in path.parent.iterdir() if _SEGMENT.fullmatch(old.name)]

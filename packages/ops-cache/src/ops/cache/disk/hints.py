@@ -69,43 +69,66 @@ def write_hint(path: pathlib.Path, index: Index, segment: int, deletions: Deleti
         file.write(body)
 
 
-def apply_hint(path: pathlib.Path, index: Index, segment: int) -> bool:
-    """Bring *index* from before *segment* to after it; False when the hint is of no use."""
+def apply_hint(data: bytes, index: Index, segment: int) -> bool:
+    """Bring *index* from before *segment* to after it; False when the hint in *data* is of no use."""
     try:
-        data = path.read_bytes()
-        magic, version, crc, escaped, count, key_size, rest_size = _HEADER.unpack_from(data)
-    except (OSError, struct.error):
+        hint = _parse(data)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False  # anyone who may write here can have made it
+    if hint is None:
         return False
+    for kind, name in hint.bulk:
+        index.discard_all(index.with_tag(name) if kind == "tag" else index.below(name))
+    index.discard_all(hint.deleted)
+    # Unseen positions are stored inverted; -1 - (base + offset) is ~(base + offset).
+    base = -1 - (segment << OFFSET_BITS)
+    placed = zip(hint.keys, [base - offset for offset in hint.offsets], strict=True)
+    if index.blobs or index.tag_of or hint.blobs or hint.tags:
+        for key, position in placed:
+            index.set(key, position, hint.tags.get(key, b""), hint.blobs.get(key))
+    else:
+        index.positions.update(placed)
+    return True
+
+
+@dataclasses.dataclass(slots=True)
+class _Hint:
+    """The content of a hint, each part of the type that it must have."""
+
+    keys: list[bytes]
+    offsets: array.array[int]
+    deleted: list[bytes]
+    bulk: list[tuple[str, bytes]]
+    tags: dict[bytes, bytes]
+    blobs: dict[bytes, BlobRef]
+
+
+def _parse(data: bytes) -> _Hint | None:
+    magic, version, crc, escaped, count, key_size, rest_size = _HEADER.unpack_from(data)
     head = _HEADER.pack(magic, version, 0, escaped, count, key_size, rest_size)
     if magic != _MAGIC or version != _VERSION:
-        return False
+        return None
     middle = _HEADER.size + 8 * count
     end = middle + key_size
     if end + rest_size != len(data) or zlib.crc32(data[_HEADER.size :], zlib.crc32(head)) != crc:
-        return False
+        return None
     offsets = array.array("Q", data[_HEADER.size : middle])
     if sys.byteorder == "big":
         offsets.byteswap()
     keys = data[middle:end].split(b"\n") if count else []
     if escaped:
         keys = [_ESCAPE.sub(_unescape, key) for key in keys]
+    if len(keys) != len(offsets) or max(offsets, default=0) > OFFSET_MASK:
+        return None
     rest = json.loads(data[end:])
-    for kind, what in rest["bulk"]:
-        name = _bytes(what)
-        index.discard_all(index.with_tag(name) if kind == "tag" else index.below(name))
-    index.discard_all(map(_bytes, rest["deleted"]))
-    # Unseen positions are stored inverted; -1 - (base + offset) is ~(base + offset).
-    base = -1 - (segment << OFFSET_BITS)
-    placed = zip(keys, [base - offset for offset in offsets], strict=True)
-    if index.blobs or index.tag_of or rest["blobs"] or rest["tags"]:
-        tags, blobs = rest["tags"], rest["blobs"]
-        for key, position in placed:
-            text = _text(key)
-            blob = BlobRef(*blobs[text]) if text in blobs else None
-            index.set(key, position, _bytes(tags.get(text, "")), blob)
-    else:
-        index.positions.update(placed)
-    return True
+    return _Hint(
+        keys=keys,
+        offsets=offsets,
+        deleted=[_bytes(key) for key in rest["deleted"]],
+        bulk=[(str(kind), _bytes(what)) for kind, what in rest["bulk"]],
+        tags={_bytes(key): _bytes(tag) for key, tag in rest["tags"].items()},
+        blobs={_bytes(key): BlobRef.checked(*blob) for key, blob in rest["blobs"].items()},
+    )
 
 
 _ESCAPE = re.compile(rb"\\(.)")

@@ -7,17 +7,24 @@ process that has read the same records has the same index.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["OFFSET_BITS", "OFFSET_MASK", "BlobRef", "Index"]
+__all__ = ["OFFSET_BITS", "OFFSET_MASK", "BlobRef", "Index", "is_blob_name"]
 
 _REFERENCE = struct.Struct("<12sQ")
+_BLOB_NAME = re.compile(r"[0-9a-f]{24}", re.ASCII)
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
+
+
+def is_blob_name(name: str) -> bool:
+    """Say whether *name* is 24 hex digits, as the names of all large values are."""
+    return _BLOB_NAME.fullmatch(name) is not None
 
 
 class BlobRef(NamedTuple):
@@ -29,6 +36,15 @@ class BlobRef(NamedTuple):
     def pack(self) -> bytes:
         """Return the value of a record that refers to this file."""
         return _REFERENCE.pack(bytes.fromhex(self.name), self.size)
+
+    @classmethod
+    def checked(cls, name: object, size: object) -> BlobRef:
+        """Return the reference that a file of hints holds; raises `ValueError` for any other name."""
+        if type(name) is not str or not is_blob_name(name):
+            raise ValueError(f"{str(name)[:80]!r} is no name of a blob.")
+        if type(size) is not int or not 0 <= size < 1 << 62:
+            raise ValueError(f"{str(size)[:80]} is no size of a blob.")
+        return cls(name, size)
 
     @classmethod
     def unpack(cls, value: bytes) -> BlobRef:

@@ -33,6 +33,7 @@ from ops.cache.disk.records import HEADER, NO_VALUE, Flag, pack, scan
 from ops.cache.disk.segments import FULL, Segments
 from ops.cache.disk.space import drop_oldest, look_at_space
 from ops.cache.errors import CacheFullError, ReadOnlyCacheError
+from ops.cache.own_files import refuse_link
 from ops.foundation.forks import in_children, keep_over_forks
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
@@ -76,6 +77,8 @@ class Log:
         self.hits = self.misses = self.damaged = self.evicted = self.damaged_bytes = 0
         salt, read_only = open_folder(folder)
         self.segments: Segments = Segments(folder, salt, read_only=read_only)
+        for name in ("evict.lock", "keys.lock", "blobs"):
+            refuse_link(folder / name)
         self.evicting: FileLock = FileLock(folder / "evict.lock", timeout=0)
         self._load()
         keep_over_forks(self)
@@ -100,14 +103,20 @@ class Log:
         self.oldest = numbers[0]
         for number in numbers[:-1]:
             self._enter(number)
-            if not apply_hint(self.segments.path(number, ".hint"), self.index, number):
-                with contextlib.suppress(FileNotFoundError):  # dropped by another process
-                    data = self.segments.path(number).read_bytes()
+            with contextlib.suppress(FileNotFoundError):  # dropped by another process
+                if not self._apply_hint(number):
+                    data = self.segments.content(number)
                     self._apply_all(scan(data, self._seed))
         self._enter(numbers[-1])
         self._open(numbers[-1])
         self.refresh()
         look_at_space(self)
+
+    def _apply_hint(self, number: int) -> bool:
+        try:
+            return apply_hint(self.segments.content(number, ".hint"), self.index, number)
+        except OSError:  # there is none, or none that we may read
+            return False
 
     def _open(self, number: int) -> None:
         """Follow and append to segment *number*, or to a later one when others have dropped it."""

@@ -42,6 +42,7 @@ MAX_KEY = 65536
 MAX_TAG = 65535
 _MAX_VALUE = 1 << 32
 _COPIED_AT_ONCE = 4096  # copying a smaller value twice takes less than two checksums
+_LEAST_OF_BLOB = 20  # its name and size
 MOVED_FROM = 8  # bytes of the offset in front of a moved value
 
 
@@ -103,6 +104,9 @@ def read_record(buffer: Any, start: int, seed: int, base: int = 0) -> Record | N
     tag_start = key_start + key_size
     value_start = tag_start + tag_size
     end = value_start + value_size
+    least = _LEAST_OF_BLOB * bool(flags & Flag.BLOB) + MOVED_FROM * bool(flags & Flag.MOVED)
+    if value_size < least:  # no writer makes it
+        return None
     if end > len(buffer) or zlib.crc32(buffer[start + 8 : end], seed) != crc:
         return None
     return Record(

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import mmap
 import os
+import re
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK
 from ops.cache.disk.records import HEADER, KNOWN, read_record
 from ops.cache.errors import CacheClosedError, CacheFullError, ReadOnlyCacheError
+from ops.cache.own_files import open_own, open_own_to_read
 
 if TYPE_CHECKING:
     import pathlib
@@ -29,6 +31,7 @@ Found = tuple[int, float, bytes]  # flags, expires, value
 _REMAP_AFTER = 16 << 10
 _MOST_TAIL_READS = 32  # a read costs a third of a microsecond more than the map, a new map ten
 _PAGE = 4096
+_SEGMENT = re.compile(r"0*[1-9][0-9]{0,11}\.seg", re.ASCII)
 HEADER_SIZE = HEADER.size
 _unpack_known = KNOWN.unpack_from
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -44,15 +47,15 @@ class Segments:
         self.folder = folder
         self.read_only = read_only
         self.current: int = 0
-        self._salt = salt
+        self.salt = salt
         self.writer = self.reader = -1
         self._maps: dict[int, mmap.mmap] = {}
         self._tail_reads = 0
 
     def numbers(self) -> list[int]:
         """Return the numbers of the segments there are, oldest first."""
-        names = [name for name in os.listdir(self.folder) if name.endswith(".seg")]  # noqa: PTH208
-        return sorted(int(name[:-4]) for name in names if name[:-4].isdigit())
+        names = os.listdir(self.folder)  # noqa: PTH208
+        return sorted(int(name[:-4]) for name in names if _SEGMENT.fullmatch(name))
 
     def path(self, number: int, suffix: str = ".seg") -> pathlib.Path:
         """Return the path of segment *number*, or of its hint."""
@@ -60,12 +63,18 @@ class Segments:
 
     def seed(self, number: int) -> int:
         """Return what the checksums of segment *number* start from."""
-        return zlib.crc32(self._salt + number.to_bytes(8, "little"))
+        return zlib.crc32(self.salt + number.to_bytes(8, "little"))
+
+    def content(self, number: int, suffix: str = ".seg") -> bytes:
+        """Return all bytes of segment *number*, or of its hint; raises `FileNotFoundError`."""
+        descriptor = open_own_to_read(self.path(number, suffix))
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            return file.read()
 
     def size(self, number: int) -> int:
         """Return the bytes of segment *number*, 0 when it is gone."""
         try:
-            return self.path(number).stat().st_size
+            return self.path(number).lstat().st_size
         except FileNotFoundError:
             return 0
 
@@ -77,10 +86,9 @@ class Segments:
         self.close()
         self.current = number
         if not self.read_only:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self.writer = os.open(self.path(number), flags, 0o600)
+            self.writer = open_own(self.path(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         with contextlib.suppress(FileNotFoundError):  # read-only, and nothing was written yet
-            self.reader = os.open(self.path(number), os.O_RDONLY | os.O_CLOEXEC)
+            self.reader = open_own_to_read(self.path(number))
         # In this order: a segment has its SEAL before there is a later one.
         is_last = self.numbers()[-1:] <= [number]
         return is_last or self.end() > 0
@@ -190,8 +198,11 @@ class Segments:
         data = self._maps.get(number)
         if data is None:
             try:
-                with self.path(number).open("rb") as file:
-                    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                descriptor = open_own_to_read(self.path(number))
+                try:
+                    data = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+                finally:
+                    os.close(descriptor)
             except (FileNotFoundError, ValueError):  # dropped by another process, or empty
                 return None
             self._maps[number] = data

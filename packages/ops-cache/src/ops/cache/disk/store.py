@@ -13,7 +13,7 @@ from ops.cache.disk.log import Log
 from ops.cache.disk.records import MOVED_FROM, Flag
 from ops.cache.disk.space import bytes_on_disk, look_at_space
 from ops.cache.disk.stats import DiskCacheStats
-from ops.cache.disk.values import Encoding, ValueCodec
+from ops.cache.disk.values import ValueCodec
 from ops.cache.errors import (
     CacheFullError,
     CorruptEntryWarning,
@@ -24,6 +24,7 @@ from ops.cache.expiry import Ttl, check_ttl
 from ops.cache.flights import SingleFlight
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING
+from ops.cache.own_files import refuse_key_inside
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
 from ops.serialize.errors import CorruptDataError
@@ -59,7 +60,10 @@ class DiskCache:
         max_bytes: The most bytes on disk; beyond it the oldest entries go, except those read lately.
         default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
         serializer: Encodes every value, instead of the built-in way.
-        trust: What a stored value may import (see `ops.serialize`): "safe", `Safe`, `Signed`, "all".
+        trust: What is stored and read (see `ops.serialize`). "user": plain data as it is, other objects
+            as pickles that are signed with the key of this user, and not read when they are not;
+            `Signed(key)`: everything is signed, so that nobody without the key can change a value;
+            "safe" or `Safe`: plain data only; "all": anything that lies in the folder is run.
         clock: Seconds since the epoch.
     """
 
@@ -70,7 +74,7 @@ class DiskCache:
         max_bytes: int = 1 << 30,
         default_ttl: float | None = None,
         serializer: Serializer | None = None,
-        trust: Trust = "safe",
+        trust: Trust = "user",
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not max_bytes >= _LEAST_BYTES:  # NaN too
@@ -83,9 +87,17 @@ class DiskCache:
             "trust": trust,
             "clock": clock,
         }
+        if trust == "user":
+            refuse_key_inside(self.directory)
         segment_bytes = min(max_bytes // 16, _LARGEST_SEGMENT)
         self._log = Log(self.directory, max_bytes, segment_bytes)
-        self._codec = ValueCodec(trust, serializer, min(_BLOB_FROM, segment_bytes // 2))
+        self._codec = ValueCodec(
+            trust,
+            serializer,
+            min(_BLOB_FROM, segment_bytes // 2),
+            ("ops.cache.disk", self._log.segments.salt),
+        )
+        self._as_stored = self._codec.as_stored
         self._largest = max_bytes * 7 // 8
         self._default_ttl = check_ttl(default_ttl)
         self._clock = clock
@@ -105,13 +117,14 @@ class DiskCache:
     def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the value of *key*, or *default*. A stored None is a hit.
 
-        Raises `UntrustedDataError` when the value would import what *trust* does not allow.
+        Raises `UntrustedDataError` or `SignatureError` when *trust* does not read the value; under
+        "user" such a value counts as missing.
         """
         name = encode_key(self._prefix, key)
         found = self._log.find(name)
         if found is None:
             return default
-        if found[0] == Encoding.BYTES and not found[1]:  # as most are, and for ever
+        if found[0] == self._as_stored and not found[1]:  # as most are, and for ever
             return found[2]
         return self._value_or(name, found, default)
 
@@ -141,7 +154,8 @@ class DiskCache:
             return self._codec.decode(key, flags, data)
         name, _ = BlobRef.unpack(data)
         seen = self._log.seen_blobs
-        value = self._codec.load(flags, self._log.blobs.path(name), verify=name not in seen)
+        path = self._log.blobs.path(name)
+        value = self._codec.load(key, flags, path, verify=name not in seen)
         seen.add(name)
         return value
 
@@ -212,7 +226,12 @@ class DiskCache:
         """Yield the keys of this namespace that have a value, as of the start."""
         for key in self._own_keys():
             if self._is_alive(key):
-                yield decode_key(key[len(self._prefix) :])
+                try:
+                    decoded = decode_key(key[len(self._prefix) :])
+                except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+                    self._tell_of_damage(CorruptDataError(f"A key cannot be read: {error}"))
+                    continue
+                yield decoded
 
     def keys(self) -> Iterator[Any]:
         """Yield the keys, as iterating over the cache does."""

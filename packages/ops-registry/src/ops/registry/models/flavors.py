@@ -2,12 +2,11 @@
 
 A loader that was registered for the artifact type comes first. Then the formats of their libraries,
 which hold numbers and no code: XGBoost (.json, .ubj), LightGBM (.txt), ONNX (.onnx), and PyTorch's
-.pt and .pth, which are read with ``weights_only`` unless *trust* is "all".
+.pt and .pth, which are read with ``weights_only`` (torch 2.6 or later) unless *trust* is "all".
 
-Otherwise the file decides. What `ops.serialize.dump` wrote is read by `ops.serialize.load`, and a raw
-pickle only through the gate of ops.serialize: ``trust="safe"`` builds plain values and nothing else,
-``Safe(allow=(...))`` names what else may be built, ``"all"`` runs whatever the file says. A joblib file
-is pickle with arrays in between, which that gate cannot read: it takes ``trust="all"``.
+Otherwise the file decides. What `ops.serialize.dump` wrote is read by `ops.serialize.load`: data under any
+trust, anything else where it was signed (``Signed(key)``, or ``"user"`` for what this user wrote) or with
+``"all"``. A raw pickle and a file of joblib are programs that nobody has signed: they take ``"all"``.
 """
 
 from __future__ import annotations
@@ -80,7 +79,16 @@ def _load_onnx(path: pathlib.Path, trust: Trust) -> Any:  # noqa: ARG001 - the s
 
 def _load_torch(path: pathlib.Path, trust: Trust) -> Any:
     torch = _library("torch", "torch")
+    if trust != "all" and _version(torch.__version__) < (2, 6):
+        raise InvalidValueError(
+            f"torch {torch.__version__} runs code from files also with weights_only (CVE-2025-32434).",
+            suggestions=('Upgrade torch to 2.6, or pass trust="all" if you trust who wrote it.',),
+        )
     return torch.load(path, map_location="cpu", weights_only=trust != "all")
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.partition("+")[0].split(".")[:2] if part.isdigit())
 
 
 def _library(module: str, extra: str) -> Any:
@@ -109,12 +117,11 @@ def _load_pickle(path: pathlib.Path, trust: Trust) -> Any:
     from ops.serialize.trust import Signed, unpickle
 
     if isinstance(trust, Signed):
-        # unpickle takes Signed to mean that a signature was checked; a raw pickle has none.
         raise InvalidValueError(
             f"{str(path)!r} is a raw pickle without a signature.",
             suggestions=("Write the model with ops.serialize.dump(..., trust=Signed(key)).",),
         )
-    return unpickle(path.read_bytes(), (), trust, foreign=True)
+    return unpickle(path.read_bytes(), (), trust)
 
 
 def _load_joblib(path: pathlib.Path, trust: Trust) -> Any:

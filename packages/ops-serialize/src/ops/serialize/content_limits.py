@@ -1,0 +1,132 @@
+"""What the content of JSON, Parquet and other formats may claim, before its parser believes it.
+
+The parsers of these formats run nothing, but allocate what their input says. So what they will allocate is
+estimated first, from what is there, and compared with the limit of the load.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.imports import LazyImport
+from ops.serialize.errors import CorruptDataError, UntrustedDataError
+from ops.serialize.formats import SerializationFormat
+from ops.serialize.tree import is_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ops.serialize.limits import Budget
+
+np: Any = LazyImport("numpy", extra="ops-serialize[numpy]")
+pa: Any = LazyImport("pyarrow", extra="ops-serialize[arrow]")
+
+__all__ = ["check_content"]
+
+_ALIAS = re.compile(rb"(?:^|[\s\[{,:-])[*&][^\s,\[\]{}]", re.MULTILINE)
+
+
+def check_content(name: SerializationFormat, stream: memoryview, budget: Budget) -> None:
+    """Raise `TooLargeError` or `CorruptDataError` for content that would make its parser allocate more.
+
+    Raises `UntrustedDataError` for files of `torch.save`, whose content is a pickle.
+    """
+    check = _CHECKS.get(name)
+    if check is not None:
+        check(stream, budget)
+
+
+def _json(stream: memoryview, budget: Budget) -> None:
+    data = bytes(stream)
+    budget.take(80 * (data.count(b"[") + data.count(b"{")) + 48 * data.count(b",") + 2 * len(data))
+
+
+def _msgpack(stream: memoryview, budget: Budget) -> None:
+    # Every byte may be an empty array or map.
+    data = bytes(stream)
+    containers = sum(data.count(code) for code in range(0x80, 0xA0))
+    budget.take(72 * containers + 40 * len(data))
+
+
+def _yaml(stream: memoryview, budget: Budget) -> None:
+    data = bytes(stream)
+    if b"&" in data and b"*" in data and _ALIAS.search(data):
+        _refuse_aliases(data)
+    budget.take(100 * (data.count(b"\n") + data.count(b",") + data.count(b"[")) + 4 * len(data))
+
+
+def _refuse_aliases(data: bytes) -> None:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    for event in yaml.parse(data, loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise CorruptDataError("YAML data has an alias, which the writer never makes.")
+
+
+def _numpy(stream: memoryview, _budget: Budget) -> None:
+    """Check that the array has as many bytes as its header claims."""
+    file = io.BytesIO(stream)
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:  # 3.0 is 2.0 with names that are no Latin-1
+        read = np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise CorruptDataError("An array of objects is no NUMPY content.")
+    wanted = math.prod(shape) * dtype.itemsize
+    if len(stream) - file.tell() != wanted or any(length < 0 for length in shape):
+        raise CorruptDataError(
+            f"An array of shape {shape} needs {wanted} bytes, which are not there."
+        )
+    if not dtype.itemsize and math.prod(shape) > 1 << 24:
+        raise CorruptDataError("An array has too many items of no bytes.")
+
+
+def _arrow(stream: memoryview, _budget: Budget) -> None:
+    from ops.serialize.nodes.arrow_nodes import refuse_compressed
+
+    refuse_compressed(stream)
+
+
+def _parquet(stream: memoryview, budget: Budget) -> None:
+    """Count what the pages of each column claim to unpack to, and the rows of each column."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.ParquetFile(pa.BufferReader(pa.py_buffer(stream))).metadata
+    total = 0
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        for at in range(row_group.num_columns):
+            column = row_group.column(at)
+            total += max(column.total_uncompressed_size, 0) + 16 * max(column.num_values, 0)
+    if metadata.num_rows < 0 or metadata.num_rows > 1 << 40:
+        raise CorruptDataError("The number of rows is not possible.")
+    budget.take(total + 8 * metadata.num_rows)
+
+
+def _torch(stream: memoryview, _budget: Budget) -> None:
+    if not is_tree(stream):
+        raise UntrustedDataError(
+            "torch",
+            "load",
+            reason="The data is a file of torch.save, whose content is a pickle.",
+            suggestions=("Load it with torch.load(weights_only=True), and dump what it holds.",),
+        )
+
+
+_CHECKS: dict[SerializationFormat, Callable[[memoryview, Budget], None]] = {
+    SerializationFormat.JSON: _json,
+    SerializationFormat.MSGPACK: _msgpack,
+    SerializationFormat.YAML: _yaml,
+    SerializationFormat.NUMPY: _numpy,
+    SerializationFormat.ARROW: _arrow,
+    SerializationFormat.PARQUET: _parquet,
+    SerializationFormat.TORCH: _torch,
+}

@@ -1,0 +1,255 @@
+"""Nodes of pyarrow: tables, arrays, scalars, types and schemas, as messages of Arrow's IPC format.
+
+Arrow's reader checks the structure of messages; offsets and texts within their buffers are checked by
+`validate(full=True)` before anything uses them. Messages whose bodies are compressed are refused: a writer
+here makes none, and they would unpack to whatever they claim.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.imports import LazyImport
+from ops.serialize.errors import CorruptDataError, UnsupportedTypeError
+from ops.serialize.nodes.parts import Raw, expect, int_between
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ops.serialize.nodes.parts import Reading
+
+# Typed Any: the stubs know no internals, and differ between versions.
+pa: Any = LazyImport("pyarrow", "ops-serialize[arrow]").import_module()
+
+__all__ = ["BUILDERS", "array_parts", "encoder_of", "read_array", "refuse_compressed"]
+
+_CONTINUATION = 0xFFFFFFFF
+_RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
+_MOST_METADATA = 1 << 26
+
+
+def encoder_of(kind: type) -> Callable[[Any], tuple[str, tuple[Any, ...]]] | None:
+    """Return the encoder of exactly this type or, for arrays and scalars, of its base."""
+    found: Any = _exact().get(kind)
+    if found is not None:
+        return found  # type: ignore[no-any-return] # an encoder
+    if issubclass(kind, pa.ExtensionArray) and kind.__module__ != "pyarrow.lib":
+        return None
+    for base, encoder in (
+        (pa.Array, _array),
+        (pa.Scalar, _scalar),
+        (pa.DataType, lambda value: ("pa.type", (_schema_bytes(_one_field(value)),))),
+    ):
+        if issubclass(kind, base):
+            return encoder
+    return None
+
+
+@functools.cache
+def _exact() -> dict[type, Any]:
+    return {
+        pa.Table: lambda value: ("pa.table", _table_parts(value)),
+        pa.RecordBatch: lambda value: ("pa.batch", _table_parts(pa.Table.from_batches([value]))),
+        pa.ChunkedArray: lambda value: ("pa.chunked", array_parts(value)),
+        pa.Schema: lambda value: ("pa.schema", (_schema_bytes(value),)),
+        pa.Field: lambda value: ("pa.field", (_schema_bytes(pa.schema([value])),)),
+        pa.Buffer: lambda value: ("pa.buffer", (Raw(memoryview(value)),)),
+    }
+
+
+def _one_field(kind: Any) -> Any:
+    return pa.schema([pa.field("", kind)])
+
+
+def _schema_bytes(schema: Any) -> bytes:
+    data = bytes(schema.serialize())
+    if not _same_schema(pa.ipc.read_schema(pa.py_buffer(data)), schema):
+        raise UnsupportedTypeError(f"The schema {str(schema)[:200]} is not kept by Arrow's format.")
+    return data
+
+
+def _same_schema(one: Any, other: Any) -> bool:
+    return bool(one.equals(other, check_metadata=True)) and _details(one) == _details(other)
+
+
+def _details(schema: Any) -> list[Any]:
+    """Return what types do not compare: names within maps, and whether their keys are sorted."""
+    found: list[Any] = []
+    pending = [field.type for field in schema]
+    while pending:
+        kind = pending.pop()
+        if pa.types.is_map(kind):
+            found.append((kind.keys_sorted, kind.key_field.name, kind.item_field.name))
+        pending += [kind.field(at).type for at in range(kind.num_fields)]
+    return found
+
+
+def _table_parts(table: Any) -> tuple[Any, ...]:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = sink.getvalue()
+    if _details(_open(data).schema) != _details(table.schema):
+        raise UnsupportedTypeError("Names or order of a map are not kept by Arrow's format.")
+    return Raw(memoryview(data), 1), table.num_rows
+
+
+def array_parts(values: Any) -> tuple[Any, ...]:
+    """Return the parts of an array, or of a chunked array."""
+    chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    table = pa.Table.from_arrays([chunked], schema=_one_field(values.type))
+    return *_table_parts(table), chunked.num_chunks
+
+
+def _array(values: Any) -> tuple[str, tuple[Any, ...]]:
+    return "pa.array", array_parts(values)
+
+
+def _scalar(value: Any) -> tuple[str, tuple[Any, ...]]:
+    array = pa.repeat(value, 1) if value.is_valid else pa.nulls(1, value.type)
+    if array.type != value.type:
+        raise UnsupportedTypeError(f"A scalar of {value.type} is not kept by Arrow's format.")
+    return "pa.scalar", array_parts(array)
+
+
+# Reading
+
+
+def _open(data: Any) -> Any:
+    return pa.ipc.open_stream(pa.py_buffer(data))
+
+
+def read_table(reading: Reading, content: Any, rows: Any) -> Any:
+    """Return the table in *content*, of which everything has been validated."""
+    data = memoryview(content).cast("B")
+    refuse_compressed(data)
+    reader = _open(data)
+    table = reader.read_all()
+    if table.num_rows != int_between(rows, 0, (1 << 62)):
+        raise CorruptDataError("A table has another number of rows than it had.")
+    reading.budget.take(64 * sum(column.num_chunks for column in table.columns))
+    table.validate(full=True)
+    return table
+
+
+def read_array(reading: Reading, content: Any, rows: Any, chunks: Any) -> Any:
+    """Return the chunked array in *content*, in as many chunks as it had."""
+    table = read_table(reading, content, rows)
+    if table.num_columns != 1:
+        raise CorruptDataError("An array has not one column.")
+    column = table.column(0)
+    wanted = int_between(chunks, 0, 1 << 31)
+    if column.num_chunks == wanted:
+        return column
+    if (not column.num_chunks and wanted <= 1) or not column.length():
+        return pa.chunked_array([pa.nulls(0, column.type)][:wanted], column.type)
+    raise CorruptDataError("An array has another number of chunks than it had.")
+
+
+def _build_array(reading: Reading, *parts: Any) -> Any:
+    column = read_array(reading, *parts)
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    if column.length():
+        raise CorruptDataError("An array has several chunks.")
+    return pa.nulls(0, column.type)
+
+
+def _build_scalar(reading: Reading, *parts: Any) -> Any:
+    array = _build_array(reading, *parts)
+    if len(array) != 1:
+        raise CorruptDataError("A scalar is not one.")
+    return array[0]
+
+
+def _build_batch(reading: Reading, content: Any, rows: Any) -> Any:
+    table = read_table(reading, content, rows)
+    batches = table.to_batches()
+    if len(batches) > 1:
+        raise CorruptDataError("A batch is several.")
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _build_schema(_: Reading, data: Any) -> Any:
+    if len(expect(data, bytes, bytearray, memoryview)) > _MOST_METADATA:
+        raise CorruptDataError("A schema is too large.")
+    return pa.ipc.read_schema(pa.py_buffer(bytes(data)))
+
+
+def _build_field(reading: Reading, data: Any) -> Any:
+    schema = _build_schema(reading, data)
+    if len(schema) != 1:
+        raise CorruptDataError("A field is not one.")
+    return schema.field(0)
+
+
+def _build_buffer(reading: Reading, data: Any) -> Any:
+    reading.budget.take(len(data))
+    return pa.py_buffer(bytes(data))
+
+
+def refuse_compressed(data: memoryview) -> None:
+    """Raise `CorruptDataError` when a message of the IPC stream *data* has a compressed body."""
+    at, end = 0, data.nbytes
+    while at + 8 <= end:
+        mark, size = struct.unpack_from("<Ii", data, at)
+        if mark != _CONTINUATION:
+            raise CorruptDataError("A message of Arrow does not start like one.")
+        if not size:
+            return
+        if size < 0 or at + 8 + size > end:
+            raise CorruptDataError("A message of Arrow is cut off.")
+        body = _body_size(data[at + 8 : at + 8 + size])
+        if body < 0 or at + 8 + size + body > end:
+            raise CorruptDataError("The body of a message of Arrow is cut off.")
+        at += 8 + size + body
+
+
+def _body_size(message: memoryview) -> int:
+    table = struct.unpack_from("<I", message)[0]
+    kind_at = _field(message, table, 1)
+    kind = message[kind_at] if kind_at else 0
+    body_at = _field(message, table, 3)
+    body = struct.unpack_from("<q", message, body_at)[0] if body_at else 0
+    if kind in {_RECORD_BATCH, _DICTIONARY_BATCH}:
+        batch = _follow(message, _field(message, table, 2))
+        if kind == _DICTIONARY_BATCH:
+            batch = _follow(message, _field(message, batch, 1))
+        if _field(message, batch, 3):
+            raise CorruptDataError("A message of Arrow is compressed.")
+    return int(body)
+
+
+def _field(message: memoryview, table: int, number: int) -> int:
+    """Return where the field *number* of a flatbuffers table is, 0 when it is absent."""
+    (back,) = struct.unpack_from("<i", message, table)
+    fields = table - back
+    if fields < 0:
+        raise CorruptDataError("A message of Arrow points outside of itself.")
+    (size,) = struct.unpack_from("<H", message, fields)
+    where = 4 + 2 * number
+    if where + 2 > size:
+        return 0
+    (offset,) = struct.unpack_from("<H", message, fields + where)
+    return table + offset if offset else 0
+
+
+def _follow(message: memoryview, at: int) -> int:
+    if not at:
+        raise CorruptDataError("A message of Arrow has no content.")
+    return at + int(struct.unpack_from("<I", message, at)[0])
+
+
+BUILDERS: dict[str, Any] = {
+    "pa.table": read_table,
+    "pa.batch": _build_batch,
+    "pa.chunked": read_array,
+    "pa.array": _build_array,
+    "pa.scalar": _build_scalar,
+    "pa.type": lambda reading, data: _build_field(reading, data).type,
+    "pa.schema": _build_schema,
+    "pa.field": _build_field,
+    "pa.buffer": _build_buffer,
+}
