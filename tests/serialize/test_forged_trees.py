@@ -203,7 +203,7 @@ def test_a_table_with_buffers_that_overlap_is_refused() -> None:
     head = HEADER.pack(MAGIC, 2, 7, 0, 0, 2, len(stream), len(stream), NO_MAC, total, bytes(8))
     head = head[:-8] + head_checksum(head[:-8], table, stream)
     data = head + table + stream + bytes(offset - start) + content
-    with pytest.raises(CorruptDataError, match="Buffer 1 is not where"):
+    with pytest.raises(CorruptDataError, match="Buffer 1 is not at"):
         deserialize_data(data)
 
 

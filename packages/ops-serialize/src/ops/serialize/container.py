@@ -63,7 +63,7 @@ _MOST_TIMES = {Codec.LZ4: 256, Codec.ZLIB: 1100, Codec.ZSTD: 1 << 16}
 class Contents:
     """A container whose header, table and stream have been verified.
 
-    *vouched* says that its signature was verified, and all its buffers with it.
+    With *vouched* its signature was verified, and all its buffers with it.
     """
 
     format: int
@@ -301,7 +301,7 @@ def _check_entries(entries: tuple[Entry, ...], end: int, total: int) -> None:
     """Check that the buffers lie one behind the other, each at the first aligned offset."""
     for number, entry in enumerate(entries):
         if entry.offset != end + -end % ALIGNMENT:
-            raise CorruptDataError(f"Buffer {number} is not where the table says.")
+            raise CorruptDataError(f"Buffer {number} is not at the offset of the table.")
         end = entry.offset + entry.stored
         _check_claim(_codec(entry.codec), entry.stored, entry.raw)
         if entry.itemsize and (entry.itemsize > 16 or entry.raw % entry.itemsize):
@@ -330,7 +330,7 @@ def read_frame(contents: Contents, trust: Trust, *, copy: bool) -> Any:
     check_version(contents, trust)
     is_data = is_tree(contents.stream)
     if not is_data and not contents.vouched and trust != "all":
-        unpickle(contents.stream, (), trust)  # says what it would import
+        unpickle(contents.stream, (), trust)  # refuses, naming what it would import
 
     def buffer(entry: Entry) -> Any:
         data = contents.data[entry.offset : entry.offset + entry.stored]

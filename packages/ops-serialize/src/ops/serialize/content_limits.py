@@ -1,6 +1,6 @@
 """What the content of JSON, Parquet and other formats may claim, before its parser believes it.
 
-The parsers of these formats run nothing, but allocate what their input says. So what they will allocate is
+The parsers of these formats run nothing, but allocate what their input claims. So what they will allocate is
 estimated first, from what is there, and compared with the limit of the load.
 """
 

@@ -152,7 +152,7 @@ class SmartSerializer:
             path: What `dump` wrote.
             mmap: "r" (read-only) or "c" (writes stay private) maps the buffers instead of reading them:
                 nothing is copied, but the arrays are the file. Who writes to it changes them, and who
-                cuts it kills this process with SIGBUS, so map only files that nobody writes to. They are
+                cuts it kills this process with SIGBUS, so map only files that are not written to. They are
                 not verified unless *verify* is True. Signed files are read all the same.
             verify: Whether the buffers are checked; header, table and stream always are.
 

@@ -65,7 +65,7 @@ class Safe:
 class Signed:
     """Read only what was signed with *key* (16 to 64 bytes), which may then be a pickle.
 
-    *context* says what the signature is for; use `bound` to set it.
+    *context* is what the signature is for; use `bound` to set it.
     """
 
     key: bytes = dataclasses.field(repr=False)
@@ -159,7 +159,7 @@ def signing_key(trust: Trust, *, pickled: bool) -> Signed | None:
 def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust, *, vouched: bool = False) -> Any:
     """Run the pickle in *stream*, if it is vouched for, and return its object.
 
-    *vouched* says that a MAC of all of it was verified; otherwise only `trust="all"` will do. Raises
+    With *vouched* a MAC of all of it was verified; otherwise only `trust="all"` will do. Raises
     `UntrustedDataError`, naming what it would import, before anything of it is looked at, or
     `CorruptDataError` when it makes no object.
     """

@@ -3,7 +3,7 @@
 An encoder returns the name of a node and its parts, which are written like any other value. A builder gets
 these parts back from a file that anyone may have written, so it checks each of them before a constructor
 that would believe them. Nodes of a library live in the module named for it, which is imported when an
-object of that library is met, or a file names one of its nodes (`"np.array"`: the prefix says which).
+object of that library is met, or a file names one of its nodes (`"np.array"`: the prefix is the library's).
 """
 
 from __future__ import annotations

@@ -339,7 +339,7 @@ def _build_arrow_texts(_: Reading, values: Any, dtype: Any) -> Any:
     cls: Any = dtype.construct_array_type()
     try:
         return cls(values, dtype=dtype)
-    except TypeError:  # pandas 2: the class says which
+    except TypeError:  # pandas 2: the class decides
         return cls(values)
 
 

@@ -56,13 +56,13 @@ def _encoders() -> dict[type, Any]:
 def _frame(frame: Any) -> tuple[str, tuple[Any, ...]]:
     blocks: list[Any] = []
     for block in frame._mgr.blocks:  # noqa: SLF001 - whole blocks, so that nothing is copied
-        places = np.asarray(block.mgr_locs.as_array, np.int64)
+        positions = np.asarray(block.mgr_locs.as_array, np.int64)
         values = block.values
         if not isinstance(values, np.ndarray) and getattr(values, "ndim", 1) == 2:
-            for row, place in enumerate(places.tolist()):
-                blocks += [np.array([place]), values[row]]
+            for row, position in enumerate(positions.tolist()):
+                blocks += [np.array([position]), values[row]]
         else:
-            blocks += [places, values]
+            blocks += [positions, values]
     return "pd.frame", (
         frame.index,
         frame.columns,
@@ -81,7 +81,7 @@ def _build_frame(
     rows, width = len(index), len(columns)
     if not all(type(at) is np.ndarray and at.dtype.kind == "i" and at.ndim == 1 for at, _ in parts):
         raise CorruptDataError("The positions of a frame's columns are no integers.")
-    positions = [int(at) for places, _ in parts for at in places]
+    positions = [int(at) for columns_at, _ in parts for at in columns_at]
     reading.budget.take(200 * len(positions))
     if sorted(positions) != list(range(width)):
         raise CorruptDataError("The columns of a frame are not each there once.")
@@ -93,15 +93,15 @@ def _build_frame(
             made = pd.DataFrame(block.T, index=index, columns=columns, copy=False)
             return _finished(made, attrs, duplicates)
     found: dict[int, Any] = {}
-    for places, values in parts:
+    for columns_at, values in parts:
         if type(values) is np.ndarray:
-            if values.shape != (len(places), rows):
+            if values.shape != (len(columns_at), rows):
                 raise CorruptDataError("The values of a frame have another shape than its labels.")
-            found.update(zip(map(int, places), values, strict=True))
+            found.update(zip(map(int, columns_at), values, strict=True))
         else:
-            if len(places) != 1 or len(values) != rows:
+            if len(columns_at) != 1 or len(values) != rows:
                 raise CorruptDataError("The values of a frame have another shape than its labels.")
-            found[int(places[0])] = values
+            found[int(columns_at[0])] = values
     ordered = {at: _column(found[at], index) for at in range(width)}
     made = pd.DataFrame(ordered, index=index, copy=False)
     made.columns = columns
