@@ -25,7 +25,7 @@ class Budget:
     """The bytes that one load may still allocate."""
 
     def __init__(self, stored: int, max_size: int | None = None) -> None:
-        self.limit = default_limit(stored) if max_size is None else max_size
+        self.limit: int = default_limit(stored) if max_size is None else max_size
         # Small trees of data pass under any limit: their objects take less than importing them did.
         self._left = self.limit + (64 << 10) if max_size is not None else self.limit
         self._steps = _STEPS + stored
