@@ -70,6 +70,7 @@ def test_a_slice_that_fails_stays_a_gap_and_is_filled_later(chain):
 
     class Flaky:
         key, version, primary_key, has_interval = "runs", "1.0", "id", True
+        every = dt.timedelta(days=1)
 
         def __call__(self, *, since, until):
             work = healthy(since=since, until=until)

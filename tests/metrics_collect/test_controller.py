@@ -1,10 +1,13 @@
 """The controller collectors on a real database, against plain computations from its tables."""
 
+import contextlib
 import csv
 import datetime as dt
 import json
 import os
 import re
+import socket
+import threading
 
 import pytest
 from tests.metrics_collect.services import controller_sql
@@ -398,3 +401,97 @@ def test_a_bad_connection_raises(controller_dsn):
     db.close()
     with pytest.raises(psycopg.OperationalError):
         controller.main_host(db=db).gather()
+
+
+@pytest.mark.service
+def test_a_server_that_stops_responding_in_a_copy_ends_the_wait(postgres, controller_dsn, tmp_path):
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    from ops.metrics_collect.collectors import _watchdog
+    from ops.metrics_collect.collectors._copy import copy_to_parts
+
+    known = conninfo_to_dict(controller_dsn)
+    with SilentRelay((known["host"], int(known["port"])), after=200_000) as relay:
+        address = make_conninfo(
+            controller_dsn, host="127.0.0.1", port=relay.port, sslmode="disable"
+        )
+        grace, _watchdog._GRACE_SECONDS = _watchdog._GRACE_SECONDS, 0.1
+        try:
+            db = psycopg.connect(address, autocommit=True)
+            with pytest.raises(psycopg.OperationalError):
+                copy_to_parts(
+                    db,
+                    "big",
+                    "select repeat('x', 1000) from generate_series(1, 100000)",
+                    folder=tmp_path,
+                    timeout_seconds=1,
+                )
+            db.close()
+        finally:
+            _watchdog._GRACE_SECONDS = grace
+    assert list(tmp_path.iterdir()) == []
+
+
+class SilentRelay:
+    """Passes bytes between its own port and *target*, until *after* bytes came from there: then none."""
+
+    def __init__(self, target, after):
+        self._target, self._left = target, after
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._ended = threading.Event()
+        self._sockets = []
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        for end in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._sockets += [client, server]
+                for pump in (
+                    lambda c=client, s=server: self._pump(c, s, None),
+                    lambda c=client, s=server: self._pump(s, c, self._left),
+                ):
+                    threading.Thread(target=pump, daemon=True).start()
+
+    def _pump(self, source, target, left):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if left is not None:
+                    left -= len(data)
+                    if left < 0:
+                        self._ended.wait(60)
+                        return
+                target.sendall(data)
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        (
+            "ansible_host: 10.1.1.1\nansible_password: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  61\n",
+            "10.1.1.1",
+        ),
+        ("ansible_host: !unsafe 10.1.1.2\n", "10.1.1.2"),
+        ("ansible_host: 2026-10-01\n", "2026-10-01"),
+        ("ansible_host: 2026-10-01 12:00:00\n", "2026-10-01 12:00:00"),
+        ("other: !seq [1]\nansible_host: web\n", "web"),
+    ],
+)
+def test_host_variables_are_read_as_people_write_them(variables, address):
+    from ops.metrics_collect.collectors.controller._variables import connection_fields
+
+    fields = connection_fields(variables.encode().hex().encode()).decode()
+    assert fields.split(",")[0] == address

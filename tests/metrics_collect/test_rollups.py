@@ -98,11 +98,9 @@ def of_ids(*ids, source):
     return DataframeActivity("runs", by=["name"]).add_csv(table, source=source)
 
 
-def test_rollups_that_share_rows_are_not_merged():
-    rollup = of_ids(1, 2, source="one")
-    with pytest.raises(StateError, match="rows of 'runs' are in both"):
-        rollup.merge(of_ids(2, 3, source="two"))
-    assert rollup.group()["count"].to_pylist() == [2]
+def test_rows_that_two_merged_rollups_share_count_once():
+    rollup = of_ids(1, 2, source="one").merge(of_ids(2, 3, source="two"))
+    assert rollup.group()["count"].to_pylist() == [3]
 
 
 def test_rows_of_a_merged_rollup_count_once_when_they_come_again():

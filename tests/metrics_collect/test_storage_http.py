@@ -14,6 +14,7 @@ from tests.metrics_collect.scripted import scripted_server
 
 from ops.foundation.errors import PathEscapesRootError
 from ops.metrics_collect import (
+    Package,
     ParameterError,
     PutOnlyError,
     Storage,
@@ -21,6 +22,7 @@ from ops.metrics_collect import (
     StorageCRCMutual,
     StorageError,
     StorageSegment,
+    collector,
 )
 from ops.resilience import RetryConfig
 
@@ -324,3 +326,21 @@ def test_certificates_that_are_no_use_are_named(server):
     storage = StorageCRCMutual(server.url, None, ("/none.pem", "/none.key"), None, retry=QUICK)
     with pytest.raises(StorageError, match=r"/none\.pem"):
         storage.put("a", dict={})
+
+
+def test_segment_gets_the_rows_of_a_tarball(server, tmp_path):
+    @collector
+    def runs():
+        path = tmp_path / "runs.csv"
+        path.write_text("id,name\n" + "".join(f"{n},web\n" for n in range(1500)))
+        return [path]
+
+    [path] = Package([runs()], {"install_uuid": "u1"}, directory=tmp_path, keep=True)
+    storage = segment(server)
+    storage.put(path.name, filename=path)
+    storage.close()
+    sent = [message["properties"] for batch in batches(server) for message in batch]
+    rows = [row for p in sent if p.get("collection") == "runs" for row in p["rows"]]
+    rows += [row for p in sent if "collection" not in p for row in p.get("rows", [])]
+    assert sorted(int(row["id"]) for row in rows) == list(range(1500))
+    assert {p["install_uuid"] for p in sent if "install_uuid" in p} == {"u1"}

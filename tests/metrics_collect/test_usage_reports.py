@@ -157,7 +157,7 @@ def test_what_ccsp_charges_and_shows_is_right(dataframes, tmp_path):
     assert [r[:4] for r in indirect] == [(f"vm{n}", 1, 1, 1) for n in range(3)]
     assert rows_of(book, "Inventory Scope")[0] == ("h0", "O", "I", "S", "m", None)
     assert rows_of(book, "Usage by collections") == [("a.b", 1, 3, 4.5), ("d.e", 1, 3, 4.5)]
-    assert rows_of(book, "Usage by roles") == [("r", 2, 2, 3)]
+    assert rows_of(book, "Usage by roles") == [("No role used", 2, 4, 6), ("r", 2, 2, 3)]
     assert rows_of(book, "Usage by modules") == [("a.b.c", 1, 3, 4.5), ("d.e.f", 1, 3, 4.5)]
 
 
@@ -281,7 +281,7 @@ def test_tables_are_to_be_had_as_parquet_csv_and_json_too(dataframes, tmp_path):
     assert managed["First automation"].to_pylist()[0] == DAY
     report.to_json(tmp_path / "r.json")
     tables = json.loads((tmp_path / "r.json").read_text())
-    assert tables["Usage Reporting"][-1]["Extended fee"] == 120
+    assert tables["Usage Reporting"][-1]["Extended fee"] == 40  # each of four nodes once
 
 
 def test_reports_of_nothing_can_be_opened(tmp_path):

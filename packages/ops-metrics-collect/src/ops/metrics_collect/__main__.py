@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.errors import OpsError
 from ops.foundation.instants import require_aware
 from ops.metrics_collect import commands
+from ops.metrics_collect.errors import ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,13 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _unwound_by_sigterm():
             result = options.command(options)
+    except ParameterError as error:
+        return _reported(error, options, 2)
     except (OpsError, OSError, ValueError, OverflowError, sqlite3.Error) as error:
-        return _told(error)
+        return _reported(error, options, 1)
     except Exception as error:
         # psycopg's errors, which cannot be named without loading it.
         if not type(error).__module__.startswith("psycopg"):
             raise
-        return _told(error)
+        return _reported(error, options, 1)
     if options.json:
         print(json.dumps(result, indent=1))
     else:
@@ -61,12 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if result.get("failed") else 0
 
 
-def _told(error: Exception) -> int:
+def _reported(error: Exception, options: argparse.Namespace, code: int) -> int:
     text = str(error)
     # It may quote a value of any length.
     shown = text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…"
+    if options.json:
+        name = str(getattr(error, "code", None) or type(error).__name__)
+        print(json.dumps({"error": {"code": name, "message": shown}}, indent=1))
     print(f"ops-metrics-collect: {shown}", file=sys.stderr)
-    return 1
+    return code
 
 
 @contextlib.contextmanager
@@ -144,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     for each in (gather, backfill):
         _add_source(each)
     ship = command("ship", "send the outbox")
-    replay = command("replay", "send again what was put aside as failed")
+    replay = command("replay", "send the failed queue again")
     rollup = command("rollup", "aggregate shipped rows into .parquet, .csv or .json")
     rollup.add_argument("--dataframe", choices=_DATAFRAMES, default="activity")
     report = command("report", "write an XLSX report of shipped rows")
@@ -191,10 +197,22 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         help="collect the rows of a query, which names :since and :until; may be given again",
     )
     parser.add_argument(
-        "--collect", metavar="NAME,…", help="controller collectors (default: all, from PostgreSQL)"
+        "--collect",
+        metavar="NAME,…",
+        help="controller collectors (default, from PostgreSQL: all but _service)",
     )
     parser.add_argument(
         "--primary-key", metavar="COLUMN", help="column that identifies a row of the queries"
+    )
+    parser.add_argument(
+        "--version-column",
+        metavar="COLUMN",
+        help="column that tells the later of two versions of a row (default: the later slice)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("ops", "controller"),
+        help="of the tarballs (default: controller for crc: and crc-mutual:, else ops)",
     )
     parser.add_argument("--lag-hours", type=_amount, default=0, help="leave out the newest hours")
     parser.add_argument("--lookback-days", type=_amount, default=0, help="search for late rows")
@@ -207,6 +225,13 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sum", default="", metavar="COLUMN,…", help="for an activity: add up")
     parser.add_argument(
         "--time", metavar="COLUMN", help="for an activity: moments, for first and last"
+    )
+    parser.add_argument(
+        "--row-id",
+        default="",
+        metavar="COLUMN",
+        help="for an activity: column that identifies a row, or none (default: the --primary-key "
+        "that the rows were gathered with)",
     )
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
     _add_interval(parser)

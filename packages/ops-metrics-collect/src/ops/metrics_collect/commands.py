@@ -45,6 +45,7 @@ def gather(options: argparse.Namespace) -> dict[str, Any]:
             outbox=_outbox(options),
             config=config,
             report=Progress(len(plan)),
+            layout=_layout(options),
             **_window(options),
         )
     return {"gathered": result.gathered, "failed": result.failed}
@@ -78,13 +79,14 @@ def backfill(options: argparse.Namespace) -> dict[str, Any]:
             outbox=outbox,
             config=config,
             report=Progress(2 * len(plan) + len(outbox.parcels("sending", "new"))),
+            layout=_layout(options),
             **window,
         )
     return {"gathered": result.gathered, "shipped": result.shipped, "failed": result.failed}
 
 
 def replay(options: argparse.Namespace) -> dict[str, Any]:
-    """Send again what was put aside as failed."""
+    """Send the failed queue again."""
     outbox = _outbox(options)
     failed = [p.name for p in outbox.parcels("failed")]
     if options.dry_run:
@@ -96,26 +98,44 @@ def replay(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def status(options: argparse.Namespace) -> dict[str, Any]:
-    """Show outbox, closed slices, gaps and failures."""
-    ledger = _ledger(options)
-    closed = {c: ledger.closed(c) for c in ledger.collectors()}
+    """Show outbox, closed slices, gaps, failures and the failed queue.
+
+    Raises `ParameterError` when there is no such state.
+    """
+    if not pathlib.Path(options.state).is_dir():
+        raise ParameterError(
+            f"There is no folder {options.state!r}.",
+            suggestions=("Give the --state that gather or backfill were given.",),
+        )
+    ledger, outbox = _ledger(options), _outbox(options)
+    failed = outbox.parcels("failed")
+    named = {c for c, _, _ in ledger.failures()} | {str(p.meta["collector"]) for p in failed}
+    closed = {c: ledger.closed(c) for c in sorted({*ledger.collectors(), *named})}
     gaps = {}
     for collector, done in closed.items():
-        since = options.since or min(i.since for i in done)
-        until = options.until or max(i.until for i in done)
-        gaps[collector] = ledger.gaps(collector, Interval(since, until))
+        waiting = [_interval(p.meta) for p in failed if p.meta["collector"] == collector]
+        known = [*done, *waiting, *(i for c, i, _ in ledger.failures() if c == collector)]
+        since = options.since or min(i.since for i in known)
+        until = options.until or max(i.until for i in known)
+        if since < until:
+            gaps[collector] = ledger.gaps(collector, Interval(since, until))
     failures = [
         {"collector": c, "since": iso(i.since), "until": iso(i.until), "error": e}
         for c, i, e in ledger.failures()
     ]
     return {
-        "outbox": _outbox(options).counts(),
+        "outbox": outbox.counts(),
         "closed": {
             c: _pairs(done if options.json else _joined(done)) for c, done in closed.items()
         },
         "gaps": {c: _pairs(missing) for c, missing in gaps.items()},
         "failures": failures,
+        "failed": {p.name: f"is in the failed queue: {p.error()}" for p in failed},
     }
+
+
+def _interval(meta: Mapping[str, Any]) -> Interval:
+    return Interval(*(dt.datetime.fromisoformat(meta[k]) for k in ("since", "until")))
 
 
 def rollup(options: argparse.Namespace) -> dict[str, Any]:
@@ -188,14 +208,22 @@ def _collecting(
         queries = []
         for name, file in options.query or ():
             sql = pathlib.Path(file).read_text("utf-8")
-            queries.append(query_collector(name, sql, primary_key=options.primary_key).bind(db=db))
+            query = query_collector(
+                name,
+                sql,
+                primary_key=options.primary_key,
+                version_column=options.version_column,
+            )
+            queries.append(query.bind(db=db))
         config = None
         if is_dsn(options.db) and (options.collect or not queries):
             from ops.metrics_collect.collectors import controller
 
             config = controller.config(db=db)
             known = [name for name in controller.__all__ if name != "config"]
-            names = options.collect.split(",") if options.collect else known
+            # The twins have the same rows by another time: shipping both counts nothing twice, and costs.
+            usual = [name for name in known if not name.endswith("_service")]
+            names = _list(options.collect) or usual
             if unknown := sorted(set(names) - set(known)):
                 raise ParameterError(f"There are no collectors {unknown}; there are {known}.")
             queries += [getattr(controller, name).bind(db=db) for name in names]
@@ -204,6 +232,12 @@ def _collecting(
                 "Nothing to collect: give --query (or --collect, from PostgreSQL)."
             )
         yield queries, config
+
+
+def _layout(options: argparse.Namespace) -> str:
+    """Return the layout of tarballs: what was asked for, else what the destination takes."""
+    to_receiver = getattr(options, "ship", "").startswith(("crc:", "crc-mutual:"))
+    return options.layout or ("controller" if to_receiver else "ops")
 
 
 def _window(options: argparse.Namespace) -> dict[str, Any]:
@@ -226,9 +260,10 @@ def _made(options: argparse.Namespace, name: str) -> Rollup:
             raise ParameterError("An activity needs --collection and --by.")
         return rollups.DataframeActivity(
             options.collection,
-            by=options.by.split(","),
-            sums=options.sum.split(",") if options.sum else (),
+            by=_list(options.by),
+            sums=_list(options.sum),
             time=options.time,
+            row_id={"": ..., "none": None}.get(options.row_id, options.row_id),
         )
     kinds: Mapping[str, Callable[[], Rollup]] = {
         "job_host_summary": rollups.DataframeJobHostSummary,
@@ -238,6 +273,11 @@ def _made(options: argparse.Namespace, name: str) -> Rollup:
         "host_metric": rollups.DataframeHostMetric,
     }
     return kinds[name]()
+
+
+def _list(text: str | None) -> list[str]:
+    """Return the items of a list with commas, without the spaces around them."""
+    return [item.strip() for item in (text or "").split(",") if item.strip()]
 
 
 def _fill(options: argparse.Namespace, made: Sequence[Rollup]) -> None:

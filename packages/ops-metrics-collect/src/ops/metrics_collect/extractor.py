@@ -8,6 +8,7 @@ whole before its first row is given, so a broken one gives none.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import datetime as dt
@@ -24,7 +25,7 @@ from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import require_aware
 from ops.metrics_collect.errors import BrokenTarballError
 from ops.metrics_collect.rows import SUFFIXES, count_rows, read_batches
-from ops.metrics_collect.tarballs import CONFIG, FORMAT, MANIFEST, STATUS
+from ops.metrics_collect.tarballs import CONFIG, FORMAT, MANIFEST, STATUS, converted_manifest
 from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = ["Extractor", "Limits", "Payload"]
 _PART_NUMBER = re.compile(r"-\d{6}$")
 
 
+_ALWAYS = {CONFIG, MANIFEST, STATUS}
 _LONGEST_NAME = 255
 _LONGEST_HEADER = 1 << 20
 #: What reading a tarball can raise when it is damaged or made up; not errors of our own disk.
@@ -53,6 +55,7 @@ _DAMAGE = (
     TypeError,
     AttributeError,
     RecursionError,
+    UnicodeError,
     FileExistsError,
     NotADirectoryError,
 )
@@ -88,20 +91,41 @@ class Limits:
 class Payload:
     """A part of the rows of one member: all columns are text, NULL is null.
 
-    `source` is the digest of the tarball, the same wherever the tarball lies.
+    Attributes:
+        source: the digest of the tarball, the same wherever the tarball lies.
+        collection: the key of the collector.
+        config: the configuration in the tarball; `install_uuid` is the origin where it has none.
+        batch: the rows.
+        primary_key: the column that identifies a row, None when there is none, and the empty text
+            when the tarball is of a version that did not say.
+        version_column: the column that tells the later of two versions of a row.
+        slice: the end of the slice in microseconds since 1970, 0 when it has none.
+        since: the beginning of the slice.
     """
 
     source: str
     collection: str
     config: Mapping[str, Any]
     batch: pa.RecordBatch
+    primary_key: str | None = ""
+    version_column: str | None = None
+    slice: int = 0
+    since: dt.datetime | None = None
 
 
 class Extractor:
-    """Reads tarballs; *collections* and the interval [start, end) select what is read.
+    """Reads tarballs.
 
-    With *skip_broken*, broken tarballs are left out and listed in `broken` with the reason;
-    otherwise the first one raises `BrokenTarballError`.
+    Args:
+        files: their paths.
+        collections: keys of collectors; others are not read.
+        start: with *end*, the period [start, end): tarballs whose slice has nothing of it are not
+            read. Of the others `payloads` gives all rows; a rollup counts those whose time is in
+            the period, or, where it knows no time, the rows of slices that begin in it.
+        end: see *start*.
+        limits: of members and bytes.
+        skip_broken: leave broken tarballs out and list them in `broken` with the reason; otherwise
+            the first one raises `BrokenTarballError`.
     """
 
     def __init__(
@@ -127,6 +151,11 @@ class Extractor:
         if self._collections is None or set(collections) <= set(self._collections):
             return None
         return set(collections) & set(self._collections)
+
+    @property
+    def period(self) -> tuple[dt.datetime | None, dt.datetime | None]:
+        """The interval [start, end) of which rows are wanted."""
+        return self._start, self._end
 
     def split(self) -> list[Extractor]:
         """Return an extractor for each tarball."""
@@ -155,7 +184,7 @@ class Extractor:
                         for payload in self._read(file, folder, manifest, wanted, columns):
                             given = True
                             yield payload
-                except _DAMAGE as error:
+                except (*_DAMAGE, _UnreadableError) as error:
                     reason = str(error) or type(error).__name__
                     self.broken[str(file)] = reason
                     # Rows that do not parse, behind some that did and are given already, are no
@@ -181,15 +210,16 @@ class Extractor:
             for info in tar:
                 if not info.isreg() or info.issparse():
                     raise BrokenTarballError(f"member {info.name!r} is no plain file.")
-                if info.name in names:
-                    raise BrokenTarballError(f"member {info.name!r} is there twice.")
-                if any(len(part.encode()) > _LONGEST_NAME for part in info.name.split("/")):
-                    raise BrokenTarballError(f"member {info.name[:40]!r}… has too long a name.")
-                names.add(info.name)
+                name = info.name.removeprefix("./")
+                if name in names:
+                    raise BrokenTarballError(f"member {name!r} is there twice.")
+                if any(len(part.encode()) > _LONGEST_NAME for part in name.split("/")):
+                    raise BrokenTarballError(f"member {name[:40]!r}… has too long a name.")
+                names.add(name)
                 left -= info.size
                 if len(names) > self._limits.members or left < 0:
                     raise BrokenTarballError(f"it is over the limits ({self._limits}).")
-                path = safe_join(folder, info.name)
+                path = safe_join(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 content = tar.extractfile(info)
                 if content is not None:
@@ -217,16 +247,58 @@ class Extractor:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         if not isinstance(config, dict):
             raise BrokenTarballError(f"{CONFIG} holds no JSON object.")
+        if not config.get("install_uuid") and manifest.get("origin"):
+            config["install_uuid"] = str(manifest["origin"])
+        begin, until = manifest["since"], manifest["until"]
+        begin = dt.datetime.fromisoformat(begin) if begin else None
+        moment = dt.datetime.fromisoformat(until) if until else None
+        slice_ = 0 if moment is None else int(moment.timestamp() * 1_000_000)
         for name in manifest["members"]:
             if name.endswith(".parquet"):
-                count_rows(folder / name)  # reads the footer
+                with _damage_named():
+                    count_rows(folder / name)  # reads the footer
         # The parts of a collection differ by "-000001": the shorter name is the first part.
         for name, entry in sorted(manifest["members"].items(), key=lambda m: (len(m[0]), m[0])):
             collection = entry.get("collector") or _PART_NUMBER.sub("", name.rpartition(".")[0])
             wanted = collections is None or collection in collections
-            if wanted and name.endswith(SUFFIXES):
-                for batch in read_batches(folder / name, columns):
-                    yield Payload(source, collection, config, batch)
+            if not wanted or name == CONFIG or not name.endswith(SUFFIXES):
+                continue
+            key, version = entry.get("primary_key", ""), entry.get("version_column")
+            read = columns
+            if columns is not None:
+                read = {*columns, *(c for c in (key, version) if c)}
+            for batch in _readable(folder / name, read):
+                yield Payload(source, collection, config, batch, key, version, slice_, begin)
+
+
+def _readable(path: pathlib.Path, columns: Collection[str] | None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a member; what cannot be decoded is damage, not an error of our disk."""
+    batches = read_batches(path, columns)
+    while True:
+        with _damage_named():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+    """Turn what pyarrow raises for damaged pages, footers and encryption into an error of ours."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except ArrowException as error:
+        raise _UnreadableError(str(error).splitlines()[0]) from error
+    except OSError as error:
+        if error.errno is not None:  # of the operating system
+            raise
+        raise _UnreadableError(str(error).splitlines()[0]) from error
+
+
+class _UnreadableError(Exception):
+    pass
 
 
 def _both(one: Collection[str] | None, other: Collection[str] | None) -> Collection[str] | None:
@@ -249,6 +321,12 @@ def _verified_manifest(folder: pathlib.Path, names: set[str]) -> dict[str, Any]:
     if missing := {CONFIG, MANIFEST, STATUS} - names:
         raise BrokenTarballError(f"it has no {', '.join(sorted(missing))}.")
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+    converted = converted_manifest(manifest, (folder / STATUS).read_bytes())
+    if converted is not None:
+        # Some programs do not list the files that every tarball has.
+        if set(converted["members"]) - names or names - set(converted["members"]) - _ALWAYS:
+            raise BrokenTarballError("its members are not those of its manifest.")
+        return converted
     if manifest.get("format") != FORMAT:
         raise BrokenTarballError(
             f"its format is {manifest.get('format')!r}, this program knows {FORMAT!r}."

@@ -37,6 +37,7 @@ class FreshCollector:
     ) -> None:
         self.key: str = collector.key
         self.version: str = collector.version
+        self.version_column: str | None = collector.version_column
         self.primary_key = primary_key
         self.kwargs: dict[str, Any] = collector.kwargs
         self.since: dt.datetime | None = collector.since

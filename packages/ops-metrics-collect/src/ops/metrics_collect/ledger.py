@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 
     from ops.metrics_collect.storage import Storage
 
-__all__ = ["AnyLedger", "Interval", "Ledger", "LedgerStorage", "daily_slices", "mark_of_keys"]
+__all__ = [
+    "AnyLedger",
+    "Interval",
+    "Ledger",
+    "LedgerStorage",
+    "daily_slices",
+    "mark_of_keys",
+    "slices",
+]
 
 _FORMAT = 1
 _SCHEMA = f"""
@@ -344,6 +352,24 @@ def daily_slices(interval: Interval) -> Iterator[Interval]:
         stop = end if end.date() == day.date() else min(day + dt.timedelta(days=1), end)
         yield Interval(start, stop)
         start = stop
+
+
+def slices(interval: Interval, every: dt.timedelta) -> Iterator[Interval]:
+    """Cut an interval at midnight, UTC, and each day into parts of *every*.
+
+    Of days the first and the last may be short; of shorter parts only whole ones are given: what is
+    measured for an hour cannot be had for a half of it.
+    """
+    for day in daily_slices(interval):
+        if every >= dt.timedelta(days=1):
+            yield day
+            continue
+        start = this_day(day.since)
+        while start < day.since:
+            start += every
+        while start + every <= day.until:
+            yield Interval(start, start + every)
+            start += every
 
 
 def mark_of_keys(column: str | None) -> str:

@@ -55,12 +55,18 @@ class Parcel:
             return int(json.loads((self.path / _ERROR).read_text("utf-8"))["attempts"])
         return 0
 
+    def error(self) -> str:
+        """Return why sending it failed the last time; empty when it did not."""
+        with contextlib.suppress(FileNotFoundError, ValueError, LookupError):
+            return str(json.loads((self.path / _ERROR).read_text("utf-8"))["error"])
+        return ""
+
 
 class Outbox:
     """The parcels below *path*.
 
-    A parcel that failed *max_attempts* times, or has waited longer than *max_age*, is put aside as
-    failed. When what waits has reached *max_bytes*, nothing is staged: `OutboxFull`.
+    A parcel that failed *max_attempts* times, or has waited longer than *max_age*, is moved to the
+    failed queue. When what waits has reached *max_bytes*, nothing is staged: `OutboxFull`.
     """
 
     def __init__(
@@ -146,7 +152,7 @@ class Outbox:
                 path.unlink()
 
     def fail(self, parcel: Parcel, error: str, *, final: bool = False) -> bool:
-        """Record a failure; True if the parcel was put aside, as it is at once when *final*."""
+        """Record a failure; True if the parcel was moved to the failed queue, as it is at once when *final*."""
         attempts = parcel.attempts() + 1
         with atomic_write(parcel.path / _ERROR, durable="full") as file:
             json.dump({"attempts": attempts, "error": error}, file)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
+    from ops.metrics_collect.tarballs import Layout
+
 __all__ = ["CollectionStatus", "Package", "parse_size"]
 
 _log = get_logger("ops.metrics_collect")
@@ -75,8 +77,10 @@ class Package:
     """An iterable of tarball paths; iterating runs the collectors, one after the other.
 
     *max_size* bounds the payload of a tarball before compression ("200M" or bytes); a single file
-    that is larger travels alone. *uuid* names the origin in file names; by default it is the
-    `install_uuid` of the configuration, else derived from the collectors' keys. With *keep*,
+    that is larger travels alone. *uuid* names the installation, in file names and manifests; by default
+    it is the `install_uuid` of the configuration, else derived from the collectors' keys: give it
+    when several installations ship to one storage without a configuration. *layout* "controller" is what
+    the receiver of console.redhat.com takes (docs/metrics-collect.md). With *keep*,
     tarballs stay in *directory*. After iteration `statuses` tells how each collector ended.
     """
 
@@ -89,6 +93,7 @@ class Package:
         payload_format: str = "{key}.{type}",
         *,
         uuid: str | None = None,
+        layout: Layout = "ops",
         directory: str | os.PathLike[str] | None = None,
         keep: bool = False,
         clock: Callable[[], dt.datetime] = now,
@@ -103,6 +108,7 @@ class Package:
         self._tarball_format = _checked_format(tarball_format, _TARBALL_FIELDS)
         self._payload_format = _checked_format(payload_format, _PAYLOAD_FIELDS)
         self._uuid = uuid
+        self._layout: Layout = layout
         self._directory = directory
         self._keep = keep
         self._clock = clock
@@ -195,7 +201,14 @@ class Package:
         if number and any(m.name == name for m in others):
             stem, dot, suffix = name.rpartition(".")
             name = f"{stem}-{number:06}{dot}{suffix}"
-        return Member(name, path, collector.key, collector.version)
+        return Member(
+            name,
+            path,
+            collector.key,
+            collector.version,
+            collector.primary_key,
+            collector.version_column,
+        )
 
     def _write(
         self,
@@ -206,7 +219,9 @@ class Package:
         statuses: list[CollectionStatus],
     ) -> pathlib.Path:
         path = safe_join(folder, self._name(config, index))  # an uuid may be any text
-        write_tarball(path, config, _status_csv(statuses, members), members, self._interval())
+        status = _status_csv(statuses, members, self._layout)
+        origin = self._origin(config)
+        write_tarball(path, config, status, members, self._interval(), origin, self._layout)
         for member in members:
             member.path.unlink(missing_ok=True)
         return path
@@ -214,14 +229,19 @@ class Package:
     def _name(self, config: Mapping[str, Any], index: int) -> str:
         since, until = self._interval()
         keys = [c.key for c in self._collectors]
-        origin = self._uuid or config.get("install_uuid")
         return self._tarball_format.format(
-            uuid=origin or uuids.uuid5(uuids.NAMESPACE_OID, ",".join(keys)),
+            uuid=self._origin(config),
             since=compact(since),
             until=compact(until),
             key=keys[0] if len(set(keys)) == 1 else "package",
             index=index,
         )
+
+    def _origin(self, config: Mapping[str, Any]) -> str:
+        """Return what names the installation: rows of two installations are never the same row."""
+        keys = ",".join(c.key for c in self._collectors)
+        named = self._uuid or config.get("install_uuid")
+        return str(named or uuids.uuid5(uuids.NAMESPACE_OID, keys))
 
     def _interval(self) -> tuple[dt.datetime | None, dt.datetime | None]:
         since = [c.since for c in self._collectors if c.since]
@@ -280,8 +300,10 @@ def compact(moment: dt.datetime | None) -> str:
     return f"{utc:%Y%m%dT%H%M%S}{f'.{utc.microsecond:06}' if utc.microsecond else ''}Z"
 
 
-def _status_csv(statuses: list[CollectionStatus], members: list[Member]) -> bytes:
-    lines = [encode_row(_STATUS_COLUMNS)]
+def _status_csv(statuses: list[CollectionStatus], members: list[Member], layout: Layout) -> bytes:
+    # The receiver of the other layout knows six columns.
+    width = 6 if layout == "controller" else len(_STATUS_COLUMNS)
+    lines = [encode_row(_STATUS_COLUMNS[:width])]
     for s in statuses:
         names = [m.name for m in members if m.collector == s.collector]
         interval = [iso(m) if m else None for m in (s.since, s.until)]
@@ -295,7 +317,7 @@ def _status_csv(statuses: list[CollectionStatus], members: list[Member]) -> byte
                     s.elapsed,
                     s.collector,
                     s.error or None,
-                ]
+                ][:width]
             )
             for name in (names or [""])
         ]

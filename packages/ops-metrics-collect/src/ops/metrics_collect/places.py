@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.helpers import LazyImport
-from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.errors import ParameterError, StorageError
+from ops.metrics_collect.secrets import libpq_dsn, redacted, secrets_in
 from ops.metrics_collect.storage import (
     StorageCRC,
     StorageCRCMutual,
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["is_dsn", "opened_source", "storage_of"]
 
 psycopg: Any = LazyImport("psycopg", "ops-metrics-collect[postgres]")
+
+# A URL, also with SQLAlchemy's driver in it, or keywords of libpq.
+_DSN = re.compile(
+    r"postgres(ql)?(\+\w+)?://|\s*(host|hostaddr|port|dbname|user|password|service|passfile)\s*=",
+    re.IGNORECASE,
+)
 
 _SERVICES: dict[str, Callable[[], Storage]] = {
     "crc": lambda: StorageCRC(),  # noqa: PLW0108 - loads on use
@@ -59,18 +67,24 @@ def storage_of(place: str) -> Storage:
 
 def is_dsn(source: str) -> bool:
     """Say whether *source* names a PostgreSQL database: a URL, or "host=… dbname=…"."""
-    return source.startswith(("postgresql://", "postgres://")) or "dbname=" in source
+    return bool(_DSN.match(source))
 
 
 @contextlib.contextmanager
 def opened_source(source: str) -> Iterator[Any]:
     """Give a connection to a source that belongs to somebody else: it is only read."""
     if is_dsn(source):
-        with psycopg.connect(source, autocommit=True) as db:
+        try:
+            connection = psycopg.connect(libpq_dsn(source), autocommit=True)
+        except psycopg.Error as error:  # it quotes an address that it cannot read
+            message = redacted(str(error), secrets_in(source))
+            raise StorageError(f"The database cannot be opened: {message}") from None
+        with connection as db:
             yield db
         return
     if not pathlib.Path(source).is_file():  # a wrong name must not create one
-        raise ParameterError(f"There is no database file {source!r}.")
+        shown = redacted(source, secrets_in(source))
+        raise ParameterError(f"There is no database file {shown!r}.")
     uri = pathlib.Path(source).absolute().as_uri()
     with contextlib.closing(sqlite3.connect(f"{uri}?mode=ro", uri=True)) as db:
         yield db

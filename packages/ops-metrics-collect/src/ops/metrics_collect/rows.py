@@ -6,6 +6,7 @@ All columns are text, so that both formats look the same to whoever reads them; 
 from __future__ import annotations
 
 import csv
+import json
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ _LARGEST_BLOCK = (1 << 31) - 1  # of the reader
 _BATCH_BYTES = 16 << 20
 
 #: Of files that hold rows.
-SUFFIXES = (".csv", ".parquet")
+SUFFIXES = (".csv", ".parquet", ".json")
 
 
 def count_rows(path: str | os.PathLike[str]) -> int:
@@ -42,15 +43,48 @@ def count_rows(path: str | os.PathLike[str]) -> int:
 def read_batches(
     path: str | os.PathLike[str], columns: Collection[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a CSV or Parquet file as batches of text columns: those of *columns*."""
-    if pathlib.Path(path).suffix == ".parquet":
+    """Yield the rows of a CSV, Parquet or JSON file as batches of text columns: those of *columns*.
+
+    A JSON document is one row: its fields are the columns, and what is no text in it is JSON text.
+    """
+    suffix = pathlib.Path(path).suffix
+    if suffix == ".parquet":
         from pyarrow import parquet
 
         with parquet.ParquetFile(path) as file:
             names = _chosen(file.schema_arrow.names, columns)
-            yield from (b for b in file.iter_batches(columns=names) if b.num_rows)
+            for batch in file.iter_batches(columns=names):
+                if batch.num_rows:
+                    # Without a column the reader forgets how many rows there were.
+                    yield batch if names else _bare(batch.num_rows)
+    elif suffix == ".json":
+        yield _document(path, columns)
     else:
         yield from read_csv_batches(path, columns)
+
+
+def _bare(count: int) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    rows = pa.array([{}] * count, pa.struct([]))
+    return pa.RecordBatch.from_struct_array(rows)
+
+
+def _document(path: str | os.PathLike[str], columns: Collection[str] | None) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    found = json.loads(pathlib.Path(path).read_text("utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{pathlib.Path(path).name} holds no JSON object.")  # noqa: TRY004 - of a file
+    names = _chosen(list(found), columns)
+    texts = [pa.array([_text(found[name])], pa.string()) for name in names]
+    return pa.RecordBatch.from_arrays(texts, names=names) if names else _bare(1)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def read_csv_batches(
@@ -64,6 +98,10 @@ def read_csv_batches(
     if not header:
         return
     names = _chosen(next(csv.reader([header])), columns)
+    if not names:  # the reader would give all columns, of types that it guesses
+        if rows := count_rows(path):
+            yield _bare(rows)
+        return
     convert = arrow_csv.ConvertOptions(
         column_types=dict.fromkeys(names, string()),
         include_columns=names,

@@ -13,7 +13,7 @@ by *lookback*: the slice is gathered again, rows whose primary keys have arrived
 rest travels as the next revision of the slice. A slice of which other keys have arrived, or none, since the
 collector had another primary key then, is left alone: nobody can tell which of its rows are late.
 
-A collector without an interval (what there is now) is gathered once a day.
+A collector without an interval (what there is now) is gathered once a day, as that of today.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import iso, now, require_aware, this_day
 from ops.metrics_collect.errors import ObjectExists, OutboxFull, ParameterError, ShipConflict
 from ops.metrics_collect.late import FreshCollector
-from ops.metrics_collect.ledger import Interval, daily_slices, mark_of_keys
+from ops.metrics_collect.ledger import Interval, mark_of_keys, slices
 from ops.metrics_collect.package import Package, compact
+from ops.metrics_collect.tarballs import payload_digests
 
 if TYPE_CHECKING:
     import pathlib
@@ -76,7 +77,7 @@ def run(
     """Ship what waits, gather the gaps of [since, until - lag) and ship them.
 
     *collectors* are factories to which everything but the interval is bound; those without an interval
-    are gathered for the day of *until*, once. *lookback* says how far
+    are gathered for today, once a day, whatever the window is. *lookback* says how far
     back closed slices are searched for late rows (of collectors with a primary key). Further keywords
     go to `Package`. Failures are in the result, not raised: the next run tries again.
 
@@ -89,6 +90,7 @@ def run(
         _ship(storage, ledger, outbox, result, report)
         _gather(collectors, ledger, outbox, window, config, lookback, result, report, package)
         _ship(storage, ledger, outbox, result, report)
+        _name_failed(outbox, result)
         return result
 
 
@@ -110,6 +112,7 @@ def gather(
     with outbox.lock():
         result = RunResult()
         _gather(collectors, ledger, outbox, window, config, lookback, result, report, package)
+        _name_failed(outbox, result)
         return result
 
 
@@ -124,7 +127,16 @@ def ship(
     with outbox.lock():
         result = RunResult()
         _ship(storage, ledger, outbox, result, report)
+        _name_failed(outbox, result)
         return result
+
+
+def _name_failed(outbox: Outbox, result: RunResult) -> None:
+    """Report what is in the failed queue, in this run and every later one: it never ships by itself."""
+    for parcel in outbox.parcels("failed"):
+        result.failed.setdefault(
+            parcel.name, f"is in the failed queue ({parcel.error()}); replay sends it again"
+        )
 
 
 def planned(
@@ -215,10 +227,12 @@ def _pieces(
     factory: CollectorFactory, ledger: AnyLedger, window: Interval, lookback: dt.timedelta
 ) -> list[Interval]:
     if not factory.has_interval:
-        # What there is now cannot be had for other days: once a day, while that day lasts.
-        today = Interval(this_day(window.until), this_day(window.until) + dt.timedelta(days=1))
+        # What there is now cannot be had for other days, whichever the window is: it is today's.
+        today = Interval(this_day(), this_day() + dt.timedelta(days=1))
         return ledger.gaps(factory.key, today) and [today]
-    pieces = [piece for gap in ledger.gaps(factory.key, window) for piece in daily_slices(gap)]
+    pieces = [
+        piece for gap in ledger.gaps(factory.key, window) for piece in slices(gap, factory.every)
+    ]
     if lookback and factory.primary_key:
         horizon = window.until - lookback
         pieces += [
@@ -281,7 +295,11 @@ def _stage(
             parcel = Package(
                 [collector],
                 config,
-                **{"tarball_format": name + "-{index:06}.tar.gz", **package},
+                **{
+                    "tarball_format": name + "-{index:06}.tar.gz",
+                    "uuid": ledger.origin,
+                    **package,
+                },
                 directory=folder,
                 keep=True,
             )
@@ -333,11 +351,14 @@ def _put_once(storage: Storage, path: pathlib.Path) -> None:
     try:
         storage.put(path.name, filename=path, overwrite=False)
     except ObjectExists as error:
-        # Ours from before a crash, or somebody else's? The content tells.
+        # Ours from before a crash, or of another worker? The rows tell; the status file has times.
         with storage.get(path.name) as there:
-            if calculate_file_hash(there) != calculate_file_hash(path):
+            if calculate_file_hash(there) == calculate_file_hash(path):
+                return
+            found = payload_digests(there)
+            if found is None or found != payload_digests(path):
                 raise ShipConflict(
-                    f"{path.name!r} at the destination differs from ours.",
+                    f"{path.name!r} at the destination has other rows than ours.",
                     suggestions=("Has another outbox shipped this slice?",),
                 ) from error
 

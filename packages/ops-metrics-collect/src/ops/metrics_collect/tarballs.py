@@ -6,12 +6,15 @@ lists rows, bytes and SHA-256 of every other member; the extractor checks them.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import gzip
+import hashlib
 import io
 import json
 import tarfile
-from typing import IO, TYPE_CHECKING, Any
+import zlib
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ops.foundation.hashing import calculate_file_hash, calculate_hash
 from ops.foundation.instants import iso
@@ -19,10 +22,20 @@ from ops.metrics_collect.rows import count_rows
 
 if TYPE_CHECKING:
     import datetime as dt
+    import os
     import pathlib
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "Member", "write_tarball"]
+__all__ = [
+    "FORMAT",
+    "Layout",
+    "Member",
+    "converted_manifest",
+    "payload_digests",
+    "write_tarball",
+]
+
+Layout: TypeAlias = Literal["ops", "controller"]
 
 FORMAT = "ops-metrics-collect/1"
 CONFIG = "config.json"
@@ -38,6 +51,8 @@ class Member:
     path: pathlib.Path
     collector: str
     version: str
+    primary_key: str | None = None
+    version_column: str | None = None
 
     @property
     def size(self) -> int:
@@ -49,6 +64,8 @@ class Member:
         return {
             "collector": self.collector,
             "version": self.version,
+            "primary_key": self.primary_key,
+            "version_column": self.version_column,
             "rows": count_rows(self.path),
             "bytes": self.size,
             "sha256": calculate_file_hash(self.path, "sha256"),
@@ -61,11 +78,42 @@ def write_tarball(
     status: bytes,
     members: list[Member],
     interval: tuple[dt.datetime | None, dt.datetime | None],
+    origin: str = "",
+    layout: Layout = "ops",
 ) -> None:
-    """Write a tarball with its configuration, manifest, status and payload."""
+    """Write a tarball with its configuration, manifest, status and payload.
+
+    *origin* names the installation whose rows these are. The layout "controller" is the one that the
+    receiver of console.redhat.com takes: names begin with "./", the manifest maps files to versions.
+    """
     config_bytes = _json(config)
+    if layout == "controller":
+        versions = {m.name: m.version for m in members}
+        manifest: dict[str, Any] = {CONFIG: "1.0", STATUS: "1.0", **versions}
+    else:
+        manifest = _manifest(config_bytes, status, members, interval, origin)
+    prefix = "./" if layout == "controller" else ""
+    with (
+        path.open("xb") as file,
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name, data in ((CONFIG, config_bytes), (MANIFEST, _json(manifest)), (STATUS, status)):
+            _add(tar, prefix + name, len(data), io.BytesIO(data))
+        for member in members:
+            with member.path.open("rb") as source:
+                _add(tar, prefix + member.name, member.size, source)
+
+
+def _manifest(
+    config: bytes,
+    status: bytes,
+    members: list[Member],
+    interval: tuple[dt.datetime | None, dt.datetime | None],
+    origin: str,
+) -> dict[str, Any]:
     described = {m.name: m.describe() for m in members}
-    for name, data in ((CONFIG, config_bytes), (STATUS, status)):
+    for name, data in ((CONFIG, config), (STATUS, status)):
         rows = status.count(b"\n") - 1 if name == STATUS else 1
         described[name] = {
             "rows": rows,
@@ -73,23 +121,53 @@ def write_tarball(
             "sha256": calculate_hash(data, "sha256"),
         }
     since, until = (iso(m) if m else None for m in interval)
-    manifest = {
+    return {
         "format": FORMAT,
+        "origin": origin,
         "since": since,
         "until": until,
         "collectors": {m.collector: m.version for m in members},
         "members": described,
     }
-    with (
-        path.open("xb") as file,
-        gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed,
-        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        for name, data in ((CONFIG, config_bytes), (MANIFEST, _json(manifest)), (STATUS, status)):
-            _add(tar, name, len(data), io.BytesIO(data))
-        for member in members:
-            with member.path.open("rb") as source:
-                _add(tar, member.name, member.size, source)
+
+
+def payload_digests(path: str | os.PathLike[str]) -> dict[str, str] | None:
+    """Return the SHA-256 of each member that holds rows; None when the tarball cannot be read."""
+    found: dict[str, str] = {}
+    try:
+        with tarfile.open(path, "r|gz") as tar:
+            for info in tar:
+                name = info.name.removeprefix("./")
+                content = tar.extractfile(info) if info.isreg() else None
+                if content is None or name in {CONFIG, MANIFEST, STATUS}:
+                    continue
+                digest = hashlib.sha256()
+                while piece := content.read(1 << 20):
+                    digest.update(piece)
+                found[name] = digest.hexdigest()
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError):
+        return None
+    return found
+
+
+def converted_manifest(manifest: Mapping[str, Any], status: bytes) -> dict[str, Any] | None:
+    """Return the manifest of a tarball in the layout "controller" as one of ours, else None.
+
+    What it does not have stays out: digests, and the declared keys. The interval is that of *status*.
+    """
+    if not manifest or not all(isinstance(version, str) for version in manifest.values()):
+        return None
+    if "format" in manifest or not all("." in name for name in manifest):
+        return None
+    rows = list(csv.DictReader(io.StringIO(status.decode("utf-8-sig"))))
+    since = [row["since"] for row in rows if row.get("since")]
+    until = [row["until"] for row in rows if row.get("until")]
+    return {
+        "format": FORMAT,
+        "since": min(since, default=None),
+        "until": max(until, default=None),
+        "members": {name.removeprefix("./"): {"version": v} for name, v in manifest.items()},
+    }
 
 
 def _add(tar: tarfile.TarFile, name: str, size: int, source: IO[bytes]) -> None:

@@ -57,6 +57,11 @@ class Collector:
         return self._factory.primary_key
 
     @property
+    def version_column(self) -> str | None:
+        """The column that tells the later of two versions of a row."""
+        return self._factory.version_column
+
+    @property
     def since(self) -> dt.datetime | None:
         """The first moment of the interval, if there is one."""
         return self.kwargs.get("since")
@@ -93,17 +98,23 @@ class CollectorFactory:
         key: str,
         version: str,
         primary_key: str | None = None,
+        version_column: str | None = None,
+        every: dt.timedelta = dt.timedelta(days=1),
         bound: Mapping[str, Any] | None = None,
     ) -> None:
         if not _KEY.fullmatch(key):
             raise ParameterError(
                 f"{key!r} cannot be the key of a collector: use letters, digits, '_', '.' and '-'."
             )
+        if every <= dt.timedelta(0) or dt.timedelta(days=1) % every:
+            raise ParameterError(f"Collector {key!r}: every={every} does not divide a day.")
         functools.update_wrapper(self, function)
         self.__wrapped__ = function
         self.key = key
         self.version = version
         self.primary_key = primary_key
+        self.version_column = version_column
+        self.every = every
         self._bound = dict(bound or {})
         self._parameters = inspect.signature(function).parameters
 
@@ -126,6 +137,8 @@ class CollectorFactory:
             key=self.key,
             version=self.version,
             primary_key=self.primary_key,
+            version_column=self.version_column,
+            every=self.every,
             bound=self._checked({**self._bound, **kwargs}),
         )
 
@@ -174,7 +187,12 @@ class CollectorFactory:
 def collector(function: Callable[..., Gathered], /) -> CollectorFactory: ...
 @overload
 def collector(
-    *, key: str | None = None, version: str = "1.0", primary_key: str | None = None
+    *,
+    key: str | None = None,
+    version: str = "1.0",
+    primary_key: str | None = None,
+    version_column: str | None = None,
+    every: dt.timedelta = dt.timedelta(days=1),
 ) -> Callable[[Callable[..., Gathered]], CollectorFactory]: ...
 def collector(
     function: Callable[..., Gathered] | None = None,
@@ -183,12 +201,32 @@ def collector(
     key: str | None = None,
     version: str = "1.0",
     primary_key: str | None = None,
+    version_column: str | None = None,
+    every: dt.timedelta = dt.timedelta(days=1),
 ) -> CollectorFactory | Callable[[Callable[..., Gathered]], CollectorFactory]:
-    """Turn a function into a factory of collectors; its name is the key unless one is given."""
+    """Turn a function into a factory of collectors.
+
+    Args:
+        function: gathers the data; see the module.
+        key: the name of the data (default: that of the function).
+        version: the version of the data's shape.
+        primary_key: the column that identifies a row for ever; it travels with the data, so that a
+            row that is delivered twice counts once.
+        version_column: the column, of times or integers, that tells the later of two versions of a
+            row; without it the version of the later slice counts.
+        every: the length of the slices that a run gathers; it divides a day.
+    """
 
     def decorate(function: Callable[..., Gathered]) -> CollectorFactory:
         name = key or str(getattr(function, "__name__", ""))
-        return CollectorFactory(function, key=name, version=version, primary_key=primary_key)
+        return CollectorFactory(
+            function,
+            key=name,
+            version=version,
+            primary_key=primary_key,
+            version_column=version_column,
+            every=every,
+        )
 
     return decorate if function is None else decorate(function)
 

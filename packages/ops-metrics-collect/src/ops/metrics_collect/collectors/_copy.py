@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ops.metrics_collect.collectors._watchdog import watched
 from ops.metrics_collect.csv_parts import CsvParts, encode_row, part_path
 from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.rows import csv_to_parquet
@@ -46,7 +47,9 @@ def copy_to_parts(
 
     With *decode*, the first column of the query is not for the files: its bytes (hex on the wire,
     nothing for NULL) are turned into fields of CSV that stand at the end of the row; *columns* are
-    the names of all columns of the files then.
+    the names of all columns of the files then. The server ends a statement after *timeout_seconds*; when
+    it stops responding for longer than that, the connection is closed here, which raises psycopg's
+    OperationalError.
     """
     if output_format not in {"csv", "parquet"}:
         raise ParameterError(f"output_format is csv or parquet, not {output_format!r}.")
@@ -56,12 +59,17 @@ def copy_to_parts(
         names = columns or _columns(cursor, query, parameters)
         with CsvParts(encode_row(names), path, max_bytes=max_bytes) as parts:
             statement = f"copy ({query}\n) to stdout with (format csv, encoding 'UTF8')"
-            with cursor.copy(statement, parameters) as rows:
+            with (
+                watched(db, timeout_seconds) as progress,
+                cursor.copy(statement, parameters) as rows,
+            ):
                 if decode is None:
                     for row in rows:
+                        progress.note()
                         parts.write(row)
                 else:
                     for row in rows:
+                        progress.note()
                         raw, _, rest = bytes(row).partition(b",")
                         parts.write(rest[:-1] + b"," + decode(raw) + b"\n")
     if output_format == "parquet":

@@ -45,6 +45,7 @@ def query_collector(
     *,
     version: str = "1.0",
     primary_key: str | None = None,
+    version_column: str | None = None,
     max_part_bytes: int = _PART_BYTES,
     moment: Callable[[dt.datetime], Any] | None = None,
 ) -> CollectorFactory:
@@ -76,7 +77,9 @@ def query_collector(
             inspect.Parameter("output_dir", inspect.Parameter.KEYWORD_ONLY, default=None),
         ]
     )
-    return CollectorFactory(query, key=name, version=version, primary_key=primary_key)
+    return CollectorFactory(
+        query, key=name, version=version, primary_key=primary_key, version_column=version_column
+    )
 
 
 def _gather(

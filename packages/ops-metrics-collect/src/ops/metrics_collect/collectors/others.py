@@ -22,7 +22,7 @@ httpx: Any = LazyImport("httpx", "ops-metrics-collect[http]")
 _QUERY = "max_over_time(sum(machine_cpu_cores)[1h:5m] @ {end})"
 
 
-@collector(version="1.0")
+@collector(version="1.0", every=dt.timedelta(hours=1))
 def total_workers_vcpu(
     *,
     cluster_name: str,
@@ -30,14 +30,21 @@ def total_workers_vcpu(
     prometheus_url: str | None = None,
     ca_cert_path: str | os.PathLike[str] | None = None,
     token: str | None = None,
+    since: dt.datetime | None = None,
     until: dt.datetime | None = None,
 ) -> dict[str, Any]:
     """Collect the most CPU cores that a cluster's workers had within an hour, from Prometheus.
 
-    The hour is the one before *until* (default: the last full hour). Without metering Prometheus is
-    not asked, and the total is None.
+    The hour is the one before *until* (default: the last full hour), and *since* its beginning, as a
+    run gives both, hour by hour. Without metering Prometheus is not asked, and the total is None.
+
+    Raises:
+        ParameterError: *since* is not an hour before *until*, or the address is missing.
+        StorageError: Prometheus does not answer, or with an error.
     """
     end = until or this_hour()
+    if since is not None and end - since != dt.timedelta(hours=1):
+        raise ParameterError(f"total_workers_vcpu: [{since}, {end}) is no hour.")
     found: dict[str, Any] = {
         "cluster_name": cluster_name,
         "metering_enabled": metering_enabled,

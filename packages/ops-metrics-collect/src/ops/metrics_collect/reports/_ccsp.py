@@ -30,6 +30,8 @@ class ReportCCSP(Report):
     "renewal", with main_host). A sheet whose dataframe is not given is left out.
     """
 
+    _charges_once = False
+
     def __init__(self, dataframes: Mapping[str, Rollup], config: Mapping[str, Any]) -> None:
         self._tables = Tables(dataframes, ["job_host_summary"], type(self).__name__)
         self._config = config
@@ -39,7 +41,7 @@ class ReportCCSP(Report):
         """Return the sheets in order."""
         usage = self._usage
         return [
-            usage.charges(),
+            usage.charges(once=self._charges_once),
             usage.summary(),
             usage.managed("Managed nodes", "direct"),
             usage.managed("Indirectly Managed nodes", "indirect"),
@@ -57,8 +59,11 @@ class ReportCCSPv2(ReportCCSP):
     "data_collection_status", what was collected and what is missing.
 
     *config* may say the period, `since` and `until`, as aware moments or as ISO 8601 text (without
-    offset, UTC): what of it was not collected is a gap.
+    offset, UTC): what of it was not collected is a gap. A node is charged once, however many
+    organizations automated it.
     """  # noqa: D205 - one sentence
+
+    _charges_once = True
 
     def sheets(self) -> list[Sheet]:
         """Return the sheets in order."""

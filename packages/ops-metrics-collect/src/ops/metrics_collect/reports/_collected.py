@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from ops.metrics_collect.reports._usage import Tables
 
-__all__ = ["collection_status"]
+__all__ = ["collection_status", "moment_of"]
 
 _Bounds: TypeAlias = tuple[dt.datetime | None, dt.datetime | None]
 
 
 def collection_status(tables: Tables, config: Mapping[str, Any]) -> Sheet:
     """Return 'Data collection status', of the time from *config*'s `since` to its `until`."""
-    bounds = (_moment(config, "since"), _moment(config, "until"))
+    bounds = (moment_of(config, "since"), moment_of(config, "until"))
     columns = (
         Column("Collector", width=34),
         Column("Installation", width=38),
@@ -34,7 +34,7 @@ def collection_status(tables: Tables, config: Mapping[str, Any]) -> Sheet:
     return Sheet("Data collection status", columns, lambda: _rows(tables, bounds))
 
 
-def _moment(config: Mapping[str, Any], name: str) -> dt.datetime | None:
+def moment_of(config: Mapping[str, Any], name: str) -> dt.datetime | None:
     """Return a moment that may be given as text, as in a file of JSON."""
     given = config.get(name)
     if given is None:

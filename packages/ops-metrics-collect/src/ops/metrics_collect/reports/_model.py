@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from ops.foundation.files import atomic_write
+from ops.metrics_collect.rollups._json import finite
 
 if TYPE_CHECKING:
     import os
@@ -131,13 +132,20 @@ class Report:
         """Write the tables as one JSON object: titles of sheets to lists of rows by column title."""
         tables = {
             sheet.title: [
-                dict(zip((c.title for c in sheet.columns), row, strict=True))
+                {c.title: finite(v) for c, v in zip(sheet.columns, row, strict=True)}
                 for row in _plain(sheet)
             ]
             for sheet in self.sheets()
         }
         with atomic_write(path) as file:
-            json.dump(tables, file, indent=1, ensure_ascii=False, default=lambda v: v.isoformat())
+            json.dump(
+                tables,
+                file,
+                indent=1,
+                ensure_ascii=False,
+                allow_nan=False,
+                default=lambda v: v.isoformat(),
+            )
 
 
 def _arrow(name: str, *arguments: str) -> Callable[[], Any]:

@@ -1,8 +1,8 @@
 """Guidance for renewing a subscription: how many nodes there are, and which come and go.
 
-It reads the controller's own counters of hosts (the rollup of main_hostmetric). A node whose whole
-automation fits into `ephemeral_days` is ephemeral; a node that was deleted after its last automation is
-deleted; the others are managed nodes.
+It reads the controller's own counters of hosts (the rollup of main_hostmetric). A node that every
+installation has deleted is deleted. A node whose whole automation fits into `ephemeral_days`, and began
+longer ago than these, is ephemeral; the others are managed nodes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute
 
-from ops.foundation.instants import this_day
+from ops.foundation.instants import now, this_day
+from ops.metrics_collect.reports._collected import moment_of
 from ops.metrics_collect.reports._model import Chart, Column, Report, Sheet, table_rows
 from ops.metrics_collect.reports._usage import Tables, Usage
+from ops.metrics_collect.rollups._columns import MOMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,12 +50,14 @@ _COLUMNS = (
 class ReportRenewalGuidance(Report):
     """*dataframes* holds "host_metric", and may hold "main_host" for `deduplicate`.
 
-    *config*: `company`, `sku`, `sku_description`, `period`, `deduplicate` and `ephemeral_days` (30).
+    *config*: `company`, `sku`, `sku_description`, `period`, `deduplicate`, `ephemeral_days` (30) and
+    `reference_date` (now), from which the age of nodes is counted.
     """
 
     def __init__(self, dataframes: Mapping[str, Rollup], config: Mapping[str, Any]) -> None:
         self._tables = Tables(dataframes, ["host_metric"], type(self).__name__)
         self._usage = Usage(self._tables, config)
+        self._reference = moment_of(config, "reference_date") or now()
         self._ephemeral = dt.timedelta(days=float(config.get("ephemeral_days", 30)))
         self._kinds: dict[str, pa.Table] = {}
 
@@ -89,7 +93,8 @@ class ReportRenewalGuidance(Report):
     def _per_day(self) -> list[Sequence[Any]]:
         """Return (day, nodes in use) from the first day of an ephemeral node to the last."""
         changes: dict[dt.datetime, int] = {}
-        moments = table_rows(self._kind("ephemeral"), ["first_automation", "last_automation"])
+        # Those that were deleted since were in use as well.
+        moments = table_rows(self._kind("used"), ["first_automation", "last_automation"])
         for first, last in moments:
             begin, end = this_day(first), this_day(last) + dt.timedelta(days=1)
             changes[begin] = changes.get(begin, 0) + 1
@@ -106,24 +111,38 @@ class ReportRenewalGuidance(Report):
     def _kind(self, kind: str) -> pa.Table:
         if not self._kinds:
             nodes = self._merged()
-            last, deleted_at = nodes["last_automation"], nodes["last_deleted"]
-            deleted = pc.fill_null(pc.greater(deleted_at, last), False)  # noqa: FBT003 - a value
-            lasted = pc.subtract(last, nodes["first_automation"])
+            lasted = pc.subtract(nodes["last_automation"], nodes["first_automation"])
             limit = pa.scalar(self._ephemeral, pa.duration("us"))
-            short = pc.fill_null(pc.less_equal(lasted, limit), False)  # noqa: FBT003 - a value
+            # What is younger than the limit cannot be known to be ephemeral yet.
+            begun = pa.scalar(self._reference - self._ephemeral, MOMENT)
+            short = pc.and_(
+                pc.fill_null(pc.less_equal(lasted, limit), False),  # noqa: FBT003 - a value
+                pc.fill_null(pc.less(nodes["first_automation"], begun), False),  # noqa: FBT003 - a value
+            )
+            deleted = nodes["deleted"]
             there = pc.invert(deleted)
             self._kinds = {
                 "deleted": nodes.filter(deleted),
                 "ephemeral": nodes.filter(pc.and_(there, short)),
                 "managed": nodes.filter(pc.and_not(there, short)),
+                "used": nodes.filter(short),
             }
         return self._kinds[kind]
 
     def _merged(self) -> pa.Table:
-        """Return one row per machine, whatever installations and names it was counted under."""
-        hows = ("min", "max", "sum", "sum", "max")
-        wanted = list(zip(_NAMES[1:], hows, strict=True))
-        table = self._usage.machines(self._tables["host_metric"])
+        """Return one row per machine, whatever installations and names it was counted under.
+
+        A machine is deleted when every installation that counted it has deleted it.
+        """
+        table = self._usage.machines_of_inventories(self._tables["host_metric"])
+        deleted = pc.and_(
+            pc.is_valid(table["deleted_at"]),
+            pc.fill_null(pc.greater_equal(table["deleted_at"], table["there_at"]), True),  # noqa: FBT003 - a value
+        )
+        table = table.append_column("deleted", deleted)
+        hows = ("min", "max", "sum", "sum", "max", "min")
+        names = [*_NAMES[1:], "deleted"]
+        wanted = list(zip(names, hows, strict=True))
         merged = table.group_by("host_name", use_threads=False).aggregate(wanted)
         merged = merged.select(["host_name", *(f"{n}_{how}" for n, how in wanted)])
-        return merged.rename_columns(list(_NAMES)).sort_by("host_name")
+        return merged.rename_columns(["host_name", *names]).sort_by("host_name")

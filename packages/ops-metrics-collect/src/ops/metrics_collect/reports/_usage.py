@@ -110,13 +110,43 @@ class Usage:
         position = table.column_names.index("host_name")
         return table.set_column(position, "host_name", texts.take(chunk.indices))
 
+    def machines_of_inventories(self, table: pa.Table) -> pa.Table:
+        """Do as `machines` does for a table whose hosts have the names of their inventories."""
+        mode = self._config.get("deduplicate")
+        if mode is None or "main_host" not in self._tables:
+            return self.machines(table)
+        hosts = self._tables["main_host"].to_pylist()
+        machines = host_identities(hosts, mode)
+        known = {
+            (host["install_uuid"], name): machines[host["host_name"]]
+            for host in hosts
+            for name in host["names"]
+        }
+        names = [
+            known.get((install, name), machines.get(name, name))
+            for install, name in table_rows(table, ["install_uuid", "host_name"])
+        ]
+        position = table.column_names.index("host_name")
+        return table.set_column(position, "host_name", pa.array(names, pa.string()))
+
     def header(self) -> list[list[Any]]:
         """Return the lines above the first table."""
         lines = [[title, self._config.get(name, "")] for name, title in _HEADER.items()]
         return [*lines, []]
 
-    def charges(self) -> Sheet:
-        """Return 'Usage Reporting': nodes by organization, with unit price, fee and sum."""
+    def charges(self, *, once: bool = False) -> Sheet:
+        """Return 'Usage Reporting': nodes by organization, with unit price, fee and sum.
+
+        With *once*, a node is charged once however many organizations automated it: one line.
+        """
+        if once:
+            columns = (
+                Column("Nodes", width=40),
+                Column("Quantity", "integer"),
+                Column("Unit price", "money"),
+                Column("Extended fee", "money"),
+            )
+            return Sheet("Usage Reporting", columns, self._charged_once, self.header())
         columns = (
             Column("Organization", width=40),
             Column("Quantity", "integer"),
@@ -124,6 +154,13 @@ class Usage:
             Column("Extended fee", "money"),
         )
         return Sheet("Usage Reporting", columns, self._charge_rows, self.header())
+
+    def _charged_once(self) -> Iterator[list[Any]]:
+        hosts = len(pc.unique(self.nodes("direct")["host_name"]))
+        if hosts:
+            fee = hosts * self._price
+            yield ["Managed nodes", hosts, self._price, Formula("=B{row}*C{row}", fee)]
+            yield ["Sum", None, None, Formula("=SUM(D{first}:D{above})", fee)]
 
     def _charge_rows(self) -> Iterator[list[Any]]:
         counted = _distinct(self.nodes("direct"), "organization_name", "host_name")
@@ -210,8 +247,10 @@ class Usage:
 
     def events(self, title: str, key: str, label: str) -> Sheet:
         """Return the usage of modules, collections or roles (the column *key*)."""
-        table = self.machines(self._tables["main_jobevent"])
-        table = table.filter(pc.not_equal(table[key], ""))
+        table = self.machines(self._addressed(self._tables["main_jobevent"]))
+        unused = f"No {label.lower()} used"  # its own row, so that the sheets add up
+        named = pc.if_else(pc.equal(table[key], ""), unused, table[key])
+        table = table.set_column(table.column_names.index(key), key, named)
         grouped = table.group_by(key, use_threads=False).aggregate(
             [("host_name", "count_distinct"), ("task_runs", "sum"), ("duration", "sum")]
         )
@@ -222,6 +261,34 @@ class Usage:
             _Field("duration_sum", "Duration (seconds)", "number"),
         ]
         return _sheet(title, grouped.sort_by(key), fields)
+
+    def _addressed(self, table: pa.Table) -> pa.Table:
+        """Return *table* with hosts named as job_host_summary names them: by ansible_host, if set.
+
+        Events know the name in the inventory only; the summaries of the same job know both.
+        """
+        summaries = self._tables["job_host_summary"]
+        keys = ["install_uuid", "job_remote_id", "original_host_name"]
+        renamed = summaries.filter(
+            pc.not_equal(summaries["host_name"], summaries["original_host_name"])
+        )
+        if not renamed.num_rows:
+            return table
+        of_jobs = renamed.group_by(keys, use_threads=False).aggregate([("host_name", "min")])
+        of_jobs = of_jobs.rename_columns([*keys, "address"])
+        columns = ["install_uuid", "job_remote_id", "host_name"]
+        count = pa.array(range(table.num_rows), pa.int64())
+        plain = table.select(columns).append_column("at", count)
+        for name in columns:
+            position = plain.column_names.index(name)
+            plain = plain.set_column(position, name, plain[name].cast(pa.string()))
+        for name in keys:
+            position = of_jobs.column_names.index(name)
+            of_jobs = of_jobs.set_column(position, name, of_jobs[name].cast(pa.string()))
+        joined = plain.join(of_jobs, columns, keys).sort_by("at")
+        address = joined["address"].cast(pa.string())
+        names = pc.if_else(pc.is_null(address), joined["host_name"], address)
+        return table.set_column(table.column_names.index("host_name"), "host_name", names)
 
     def jobs(self) -> Sheet:
         """Return 'Jobs'."""

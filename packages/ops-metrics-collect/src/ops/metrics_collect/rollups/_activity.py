@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +23,17 @@ class DataframeActivity(Rollup):
     """Rollup of *collection* by the columns *by*.
 
     Gives `count`, the sum of each column in *sums* as `<name>_total` (64-bit floats) and, when
-    *time* names a column of moments, `first` and `last`. Rows with an id in the column *row_id* that
-    was seen before count once.
+    *time* is given, `first` and `last`.
+
+    Args:
+        collection: the key of a collector.
+        by: columns; the result has a row for each combination of their values.
+        sums: columns of numbers that are added up.
+        time: a column of times; with it, a period selects rows by this column.
+        row_id: the column that identifies a row: of rows with one id the last version counts. By
+            default the primary key that was declared when they were gathered (for tarballs of
+            earlier versions, which do not say, the column "id"); None for rows without one.
+        options: `engine` and `memory_bytes`, see `Rollup`.
     """
 
     def __init__(
@@ -33,17 +43,17 @@ class DataframeActivity(Rollup):
         by: Sequence[str],
         sums: Sequence[str] = (),
         time: str | None = None,
-        row_id: str | None = "id",
+        row_id: str | EllipsisType | None = ...,
         **options: Any,
     ) -> None:
         if not by:
             raise ParameterError("DataframeActivity needs at least one column in by=.")
         self.collections: tuple[str, ...] = (collection,)
         self.keys: Mapping[str, pa.DataType] = dict.fromkeys(by, pa.string())
-        self.row_ids: Mapping[str, tuple[str, str]] = (
-            {collection: (collection, row_id)} if row_id else {}
-        )
-        self.columns: frozenset[str] | None = frozenset(c for c in (*by, *sums, time, row_id) if c)
+        self._row_id = row_id
+        self.times: Mapping[str, str] = {collection: time} if time else {}
+        ids = "id" if isinstance(row_id, EllipsisType) else row_id
+        self.columns: frozenset[str] | None = frozenset(c for c in (*by, *sums, time, ids) if c)
         self._sums = tuple(sums)
         self._time = time
         spans = (Measure("first", "min", MOMENT), Measure("last", "max", MOMENT))
@@ -56,6 +66,12 @@ class DataframeActivity(Rollup):
         if len(set(names)) != len(names):
             raise ParameterError(f"Columns of the result must differ: {names}.")
         super().__init__(**options)
+
+    def row_id(self, collection: str, primary_key: str | None) -> tuple[str, str | None]:
+        """Return the space of the ids and the column that holds them, if any."""
+        if not isinstance(self._row_id, EllipsisType):
+            return collection, self._row_id
+        return collection, "id" if primary_key == "" else primary_key
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
         """Pick the key columns and turn the measured ones into numbers and moments."""

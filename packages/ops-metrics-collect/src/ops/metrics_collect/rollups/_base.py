@@ -5,8 +5,9 @@ Sums, minima, maxima and unions of sets are associative and commutative, counts 
 any order and any nesting of rollups gives one result (floating-point sums up to rounding). When the
 state outgrows *memory_bytes* it goes to disk, cut by a hash of the keys, and is grouped part by part.
 
-What was added is remembered: sources (the digest of a tarball, or the name the caller gives) and,
-for data with a row id, the ids. Adding a source again changes nothing. Two stored rollups that share
+What was added is remembered: sources (the digest of a tarball, or the name the caller gives).
+Adding a source again changes nothing. Rows with an id are kept, and of each id the last version counts (see
+`_latest`). Two stored rollups that share
 some but not all sources cannot be added, since aggregates cannot be taken apart: that is an error. So is
 adding a tarball of which an extractor had selected other collections before.
 A rollup whose `add` raised has an unknown part of that source in it and is to be thrown away.
@@ -18,11 +19,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from ops.foundation.files import atomic_write
-from ops.metrics_collect.errors import ParameterError, StateError
+from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.rollups._columns import MOMENT, moment, number
 from ops.metrics_collect.rollups._engine import (
     KEY,
     Measure,
@@ -31,21 +35,26 @@ from ops.metrics_collect.rollups._engine import (
     encoded,
     ordered,
 )
-from ops.metrics_collect.rollups._seen import SeenIds
+from ops.metrics_collect.rollups._json import write_json
+from ops.metrics_collect.rollups._latest import COUNTED, LatestRows, Version
 from ops.metrics_collect.rollups._sources import Sources, name_of
 from ops.metrics_collect.rollups._spill import Spill
 from ops.metrics_collect.rows import read_batches
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator, Mapping
     from concurrent.futures import Executor
 
     import pandas as pd
 
-    from ops.metrics_collect.extractor import Extractor
+    from ops.metrics_collect.extractor import Extractor, Payload
     from ops.metrics_collect.rollups._engine import Engine
 
 __all__ = ["Measure", "Rollup"]
+
+# Its functions are made when it is imported, so that no static tool knows them.
+pc: Any = pyarrow.compute
 
 _METADATA = b"ops.metrics_collect"
 _MEMORY_BYTES = 200_000_000
@@ -55,9 +64,14 @@ class Rollup:
     """Aggregates of one or more collections.
 
     Subclasses set `collections`, `keys` (all text), `measures` and `schema_version`, may set `row_ids`
-    (by collection: the name of the ids' space and the column) and `columns` (those that `prepare`
-    reads), and define `prepare`, which turns raw rows (text columns) into rows with the columns of
-    `fields`. *engine* groups by "arrow" or by "duckdb" (extra `duckdb`).
+    (by collection: the name of the ids' space and the column), `times` (by collection: the column of
+    times that says in which period a row is) and `columns` (those that `prepare` reads), and define
+    `prepare`, which turns raw rows (text columns) into rows with the columns of `fields`, and may add a
+    column `COUNTED` that is false for rows that do not count.
+
+    Args:
+        engine: groups by "arrow" or by "duckdb" (extra `duckdb`).
+        memory_bytes: what the state may take in memory before it goes to disk.
     """
 
     collections: tuple[str, ...] = ()
@@ -65,6 +79,7 @@ class Rollup:
     keys: Mapping[str, pa.DataType] = {}
     measures: tuple[Measure, ...] = ()
     row_ids: Mapping[str, tuple[str, str]] = {}
+    times: Mapping[str, str] = {}
     columns: frozenset[str] | None = None
 
     def __init__(self, *, engine: Engine = "arrow", memory_bytes: int = _MEMORY_BYTES) -> None:
@@ -77,7 +92,7 @@ class Rollup:
         self._pending_bytes = 0
         self._spill: Spill | None = None
         self._sources = Sources()
-        self._seen: dict[str, SeenIds] = {}
+        self._latest = LatestRows(self._schema, memory_bytes)
 
     @property
     def collection(self) -> str:
@@ -124,8 +139,10 @@ class Rollup:
                     if not self._sources.are_new([source]):
                         break
                     self._sources.add([source])
+                raw = _within(payload, self.times.get(payload.collection), extractor.period)
+                version = Version(payload.version_column, payload.slice)
                 self._add_rows(
-                    pa.Table.from_batches([payload.batch]), payload.config, payload.collection
+                    raw, payload.config, payload.collection, payload.primary_key, version
                 )
             extractor.broken |= part.broken
         return self
@@ -184,29 +201,18 @@ class Rollup:
         return self
 
     def merge(self, other: Rollup) -> Self:
-        """Add another rollup of the same shape, and remember what it has seen.
-
-        Raises StateError when some rows, by their ids, have been added to both.
-        """
+        """Add another rollup of the same shape; rows that were added to both count once."""
         if (other.collections, other.fields) != (self.collections, self.fields):
             raise ParameterError("Only rollups of one collection and shape can be merged.")
         if self._sources.are_new(other.sources):
-            for space, ids in other._seen.items():
-                if space in self._seen and self._seen[space].intersection(ids):
-                    raise StateError(
-                        f"Some rows of {space.rpartition('/')[2]!r} are in both rollups, "
-                        "and aggregates cannot be taken apart.",
-                        suggestions=("Roll the sources up again into one.",),
-                    )
             self._take_over(other)
         return self
 
     def _take_over(self, other: Rollup) -> None:
-        for table in other.batches():
-            self._append(table)
+        for table in other._aggregated():
+            self._append(table.cast(other.fields))
+        self._latest.update(other._latest)
         self._sources.add(other.sources)
-        for space, ids in other._seen.items():
-            self._seen.setdefault(space, SeenIds()).update(ids)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the result with its sources and schema version in the metadata."""
@@ -234,9 +240,9 @@ class Rollup:
             csv.write_csv(_with_json_sets(self.group()), file)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the result as a JSON list of objects; moments as ISO 8601 text."""
+        """Write the result as a JSON list of objects; times as ISO 8601 text, NaN and infinity as null."""
         with atomic_write(path) as file:
-            json.dump(self.group().to_pylist(), file, indent=1, default=lambda v: v.isoformat())
+            write_json(self.group().to_pylist(), file)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the result as a frame with `index` as its index."""
@@ -250,14 +256,43 @@ class Rollup:
             [*((k, KEY) for k in self.keys), *((m.name, m.type) for m in self.measures)]
         )
 
-    def _add_rows(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> None:
+    def row_id(self, collection: str, primary_key: str | None) -> tuple[str, str | None]:  # noqa: ARG002
+        """Return the space of the ids of a collection and the column that holds them, if any.
+
+        *primary_key* is what was declared when the rows were gathered: None for no key, the empty
+        text when nothing is known.
+        """
         space, column = self.row_ids.get(collection, ("", ""))
-        if column in raw.column_names:
-            key = f"{config.get('install_uuid', '')}/{space}"
-            mask = self._seen.setdefault(key, SeenIds()).add(raw.column(column))
-            raw = raw if mask is None else raw.filter(mask)
-        if raw.num_rows:
-            self._append(self.prepare(raw, config, collection).select(self.fields.names))
+        return space, column or None
+
+    def _add_rows(
+        self,
+        raw: pa.Table,
+        config: Mapping[str, Any],
+        collection: str,
+        primary_key: str | None = "",
+        version: Version | None = None,
+    ) -> None:
+        if not raw.num_rows:
+            return
+        rows = self.prepare(raw, config, collection)
+        space, column = self.row_id(collection, primary_key)
+        if column is not None and column in raw.column_names:
+            ids = raw.column(column).cast(pa.string())
+            known = ids.is_valid()
+            version = version or Version()
+            self._latest.add(
+                encoded(rows.filter(known), self.index),
+                f"{config.get('install_uuid', '')}/{space}",
+                ids.filter(known),
+                _versions(raw, version.column).filter(known),
+                version.slice,
+            )
+            rows = rows.filter(ids.is_null())
+        if COUNTED in rows.column_names:
+            rows = rows.filter(rows.column(COUNTED))
+        if rows.num_rows:
+            self._append(rows.select(self.fields.names))
 
     def _append(self, rows: pa.Table) -> None:
         rows = encoded(rows, self.index).cast(self._schema)
@@ -285,6 +320,29 @@ class Rollup:
 
     def _tables(self) -> Iterator[pa.Table]:
         """Yield the grouped result, whole or by partition; each key is in one table only."""
+        if not self._latest:
+            yield from self._aggregated()
+            return
+        # Into a rollup that is thrown away: the next row may replace one that counts now.
+        result = self._emptied()
+        for table in self._aggregated():
+            result._append(table.cast(self.fields))  # noqa: SLF001 - of this class
+        for rows in self._latest.winners():
+            result._append(rows)  # noqa: SLF001 - as above
+        yield from result._aggregated()  # noqa: SLF001 - as above
+
+    def _emptied(self) -> Self:
+        """Return a rollup of this shape without rows."""
+        blank = object.__new__(type(self))
+        vars(blank).update(vars(self))
+        blank._table = self._schema.empty_table()
+        blank._pending, blank._pending_bytes, blank._spill = [], 0, None
+        blank._sources = Sources()
+        blank._latest = LatestRows(self._schema, self._memory_bytes)
+        return blank
+
+    def _aggregated(self) -> Iterator[pa.Table]:
+        """Yield what is grouped of rows without ids, as `_tables` does."""
         self._compact()
         if self._spill is None:
             yield self._table
@@ -308,8 +366,42 @@ class Rollup:
     def __getstate__(self) -> dict[str, Any]:
         # On its way to another process: the spilled part must travel, its files cannot.
         state = dict(self.__dict__)
-        state |= {"_table": self.group(sort=False).cast(self._schema), "_spill": None}
+        tables = [table.cast(self._schema) for table in self._aggregated()]
+        state |= {"_table": pa.concat_tables(tables), "_spill": None}
         return {**state, "_pending": [], "_pending_bytes": 0}
+
+
+def _within(
+    payload: Payload, column: str | None, period: tuple[dt.datetime | None, dt.datetime | None]
+) -> pa.Table:
+    """Return the rows of *payload* that are in the period by their time, else by their slice."""
+    raw = pa.Table.from_batches([payload.batch])
+    start, end = period
+    if start is None and end is None:
+        return raw
+    since = payload.since
+    by_slice = since is None or not (
+        (start is not None and since < start) or (end is not None and since >= end)
+    )
+    if column is None or column not in raw.column_names:
+        return raw if by_slice else raw.slice(0, 0)
+    times = moment(raw, column)
+    mask = pa.array(np.ones(raw.num_rows, np.bool_))
+    if start is not None:
+        mask = pc.and_(mask, pc.greater_equal(times, pa.scalar(start, MOMENT)))
+    if end is not None:
+        mask = pc.and_(mask, pc.less(times, pa.scalar(end, MOMENT)))
+    return raw.filter(pc.fill_null(mask, by_slice))
+
+
+def _versions(raw: pa.Table, column: str | None) -> Any:
+    """Return the versions of rows as integers: times in microseconds, 0 where there is none."""
+    if column is None or column not in raw.column_names:
+        return pa.array(np.zeros(raw.num_rows, np.int64))
+    try:
+        return number(raw, column)
+    except pa.ArrowInvalid:
+        return pc.fill_null(moment(raw, column).cast(pa.int64()), 0)
 
 
 def _with_json_sets(table: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute
@@ -32,7 +32,12 @@ _FACTS = {"serials": "ansible_product_serial", "machine_ids": "ansible_machine_i
 
 
 class DataframeMainHost(Rollup):
-    """Rollup of `main_host`: each host once, with all that was known of it at any time."""
+    """Rollup of `main_host`: each host once, with all that was known of it at any time.
+
+    A host is named by its `ansible_host_variable` when that is set; `names` are those in inventories.
+    """
+
+    schema_version: ClassVar[int] = 3
 
     collections: tuple[str, ...] = ("main_host",)
     columns: frozenset[str] | None = frozenset(
@@ -48,6 +53,7 @@ class DataframeMainHost(Rollup):
         Measure("inventories", "set", SET),
         Measure("serials", "set", SET),
         Measure("machine_ids", "set", SET),
+        Measure("names", "set", SET),
     )
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
@@ -61,12 +67,20 @@ class DataframeMainHost(Rollup):
                 "organizations": sets_of(text(raw, "organization_name")),
                 "inventories": sets_of(text(raw, "inventory_name")),
                 **{name: pa.array(_one_each(facts, key), SET) for name, key in _FACTS.items()},
+                "names": sets_of(text(raw, "host_name")),
             }
         )
 
 
 class DataframeHostMetric(Rollup):
-    """Rollup of `main_hostmetric`, the controller's counters, which only grow: the highest count."""
+    """Rollup of `main_hostmetric`, the controller's counters, which only grow: the highest count.
+
+    `deleted_at` is the last time at which the host was seen deleted, and `there_at` the last automation
+    with which it was seen not deleted. Where the flag `deleted` is missing, a deletion after the last
+    automation stands for it.
+    """
+
+    schema_version: ClassVar[int] = 3
 
     collections: tuple[str, ...] = ("main_hostmetric",)
     keys: Mapping[str, pa.DataType] = {"host_name": pa.string(), "install_uuid": pa.string()}
@@ -76,12 +90,22 @@ class DataframeHostMetric(Rollup):
         Measure("last_deleted", "max", MOMENT),
         Measure("automated_counter", "max", pa.int64()),
         Measure("deleted_counter", "max", pa.int64()),
+        Measure("deleted_at", "max", MOMENT),
+        Measure("there_at", "max", MOMENT),
     )
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
-        """Turn texts into moments and numbers."""
+        """Turn texts into times and numbers."""
+        last, deleted_at = moment(raw, "last_automation"), moment(raw, "last_deleted")
+        after = pc.fill_null(pc.greater(deleted_at, last), False)  # noqa: FBT003 - a value
+        flag = text(raw, "deleted")
+        is_set = pc.is_in(flag, pa.array(["t", "true", "True", "1"]))
+        deleted = pc.if_else(pc.equal(flag, ""), after, is_set)
+        nothing = pa.scalar(None, MOMENT)
         return pa.table(
             {
+                "deleted_at": pc.if_else(deleted, pc.coalesce(deleted_at, last), nothing),
+                "there_at": pc.if_else(deleted, nothing, last),
                 "host_name": text(raw, "hostname"),
                 "install_uuid": constant(str(config.get("install_uuid", "")), raw.num_rows),
                 **{

@@ -21,6 +21,7 @@ from ops.metrics_collect.rollups._columns import (
     text,
 )
 from ops.metrics_collect.rollups._engine import SET, Measure
+from ops.metrics_collect.rollups._latest import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,11 @@ class DataframeJobHostSummary(Rollup):
         "job_host_summary": ("job_host_summary", "id"),
         "job_host_summary_service": ("job_host_summary", "id"),
         _INDIRECT: (_INDIRECT, "id"),
+    }
+    times: Mapping[str, str] = {
+        "job_host_summary": "modified",
+        "job_host_summary_service": "modified",
+        _INDIRECT: "created",
     }
     columns: frozenset[str] | None = frozenset(
         {
@@ -118,4 +124,4 @@ class DataframeJobHostSummary(Rollup):
             "last_automation": moment(raw, "modified"),
             **dict.fromkeys(("events", "names", "facts"), no_sets(size)),
         }
-        return pa.table(columns).filter(pc.greater(ran, 0))
+        return pa.table({**columns, COUNTED: pc.greater(ran, 0)})

@@ -36,8 +36,10 @@ class DataframeJobevent(Rollup):
         "main_jobevent": ("main_jobevent", "id"),
         "main_jobevent_service": ("main_jobevent", "id"),
     }
+    times: Mapping[str, str] = dict.fromkeys(("main_jobevent", "main_jobevent_service"), "created")
     columns: frozenset[str] | None = frozenset(
         {
+            *("created",),
             *("id", "host_name", "task_action", "resolved_action", "resolved_role", "role"),
             *("duration", "job_remote_id"),
         }

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from ops.metrics_collect.rollups._base import Rollup
-from ops.metrics_collect.rollups._columns import MOMENT, constant, moment, number, text
+from ops.metrics_collect.rollups._columns import MOMENT, constant, first_of, moment, number, text
 from ops.metrics_collect.rollups._engine import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Its functions are made when it is imported, so that no static tool knows them.
+pc: Any = pyarrow.compute
 
 __all__ = ["DataframeDataCollectionStatus"]
 
@@ -40,9 +44,14 @@ class DataframeDataCollectionStatus(Rollup):
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
         """Turn texts into moments and numbers."""
-        names = ("collector", "since", "until", "status")
+        names = ("since", "until", "status")
+        # Other programs write no column for it: the collector is what the file is named after.
+        files = pc.replace_substring_regex(
+            text(raw, "file_name").cast(pa.string()), r"(-\d{6})?\.[^.]*$", ""
+        )
         return pa.table(
             {
+                "collector": first_of(text(raw, "collector"), files),
                 **{name: text(raw, name) for name in names},
                 "install_uuid": constant(str(config.get("install_uuid", "")), raw.num_rows),
                 "collection_start_timestamp": moment(raw, "collection_start_timestamp"),

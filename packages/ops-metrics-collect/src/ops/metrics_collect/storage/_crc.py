@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.errors import ParameterError, StorageError
 from ops.metrics_collect.storage._base import setting
 from ops.metrics_collect.storage._http import RETRY, HTTPStorage
 from ops.resilience import HTTPStatusError
@@ -63,6 +63,7 @@ class StorageCRC(HTTPStorage):
         self._ingress_url = setting(ingress_url, "CRC_INGRESS_URL") or INGRESS_URL
         self._sso_url = setting(sso_url, "CRC_SSO_URL") or SSO_URL
         self._clock = clock
+        self._given = list(self._secrets)
         self._token = ""
         self._expires = 0.0
 
@@ -84,12 +85,25 @@ class StorageCRC(HTTPStorage):
                 "client_secret": self._client_secret,
                 "scope": "api.console",
             }
-            reply = self.client.request("POST", self._sso_url, data=asked, retry=True).json()
-            self._token = str(reply["access_token"])
-            self._secrets = [str(self._client_secret), self._token]
-            lifetime = float(reply.get("expires_in", 300))
+            reply = self.client.request("POST", self._sso_url, data=asked, retry=True)
+            self._token, lifetime = self._read(reply)
+            self._secrets = [*self._given, self._token]
             self._expires = self._clock() + max(lifetime - _EARLY_SECONDS, lifetime / 2)
         return {"Authorization": f"Bearer {self._token}"}
+
+    def _read(self, reply: Any) -> tuple[str, float]:
+        """Return the token of a reply and its lifetime in seconds."""
+        try:
+            found = reply.json()
+            token, lifetime = found["access_token"], found.get("expires_in")
+            if not isinstance(token, str) or not token:
+                raise TypeError("access_token is no text")  # noqa: TRY301 - as the others
+            return token, 300.0 if lifetime is None else float(lifetime)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise StorageError(
+                f"{self!r}: the SSO at {self._sso_url} gave no token: {self._redacted(str(error))}.",
+                suggestions=("Check the address of the SSO; a login page is no token service.",),
+            ) from None
 
 
 class StorageCRCMutual(HTTPStorage):

@@ -12,7 +12,8 @@ import ssl
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ops.foundation.helpers import LazyImport
-from ops.metrics_collect.errors import PutOnlyError, StorageError
+from ops.metrics_collect.errors import ParameterError, PutOnlyError, StorageError
+from ops.metrics_collect.secrets import redacted, secrets_in
 from ops.metrics_collect.storage._base import BaseStorage, seekable
 from ops.resilience import HTTPClient, HTTPError, RetryConfig
 
@@ -41,12 +42,14 @@ class HTTPStorage(BaseStorage):
         retry: RetryConfig = RETRY,
         secrets: tuple[str | None, ...] = (),
     ) -> None:
-        self._proxy_url = proxy_url
+        # A proxy may be written without its scheme, as curl takes it.
+        has_scheme = proxy_url is None or "://" in proxy_url
+        self._proxy_url = proxy_url if has_scheme else f"http://{proxy_url}"
         self._verify_cert_path = verify_cert_path
         self._session_cert = session_cert
         self._timeout_seconds = timeout_seconds
         self._retry_config = retry
-        self._secrets = [s for s in secrets if s]
+        self._secrets = [s for s in (*secrets, *secrets_in(self._proxy_url)) if s]
 
     def _put(
         self,
@@ -100,7 +103,12 @@ class HTTPStorage(BaseStorage):
         except OSError as error:
             paths = [p for p in (self._verify_cert_path, *(self._session_cert or ())) if p]
             raise StorageError(f"{self!r}: certificates {paths} are no use: {error}") from error
-        client = httpx.Client(proxy=self._proxy_url, verify=context, timeout=self._timeout_seconds)
+        try:
+            client = httpx.Client(
+                proxy=self._proxy_url, verify=context, timeout=self._timeout_seconds
+            )
+        except (ValueError, httpx.InvalidURL) as error:  # it quotes the proxy
+            raise ParameterError(f"{self!r}: {self._redacted(str(error))}") from None
         return HTTPClient(client=client, retries=self._retry_config), client
 
     @property
@@ -114,9 +122,7 @@ class HTTPStorage(BaseStorage):
         )
 
     def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return redacted(text, self._secrets)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

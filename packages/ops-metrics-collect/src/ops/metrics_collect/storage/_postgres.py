@@ -18,6 +18,7 @@ from ops.metrics_collect.errors import (
     ParameterError,
     StorageError,
 )
+from ops.metrics_collect.secrets import libpq_dsn, redacted, secrets_in
 from ops.metrics_collect.storage._base import (
     BaseStorage,
     checked_name,
@@ -55,7 +56,7 @@ class StoragePostgres(BaseStorage):
         found = setting(dsn, "DSN")
         if found is None:
             raise ParameterError("StoragePostgres needs a dsn= (or OPS_METRICS_DSN).")
-        self._dsn = found
+        self._dsn = libpq_dsn(found)
         self.table = table
         self._config = retry
         self._ready = False
@@ -150,12 +151,15 @@ class StoragePostgres(BaseStorage):
         try:
             result = with_retry(config)(attempt)()
         except RetryError as error:
-            # libpq's messages name hosts and users; passwords are in none of them.
-            raise StorageError(f"{self!r}: {error.last_exception}") from error.last_exception
+            # libpq quotes an address that it cannot read, with the password in it.
+            raise StorageError(f"{self!r}: {self._redacted(error.last_exception)}") from None
         except psycopg.Error as error:
-            raise StorageError(f"{self!r}: {error}") from error
+            raise StorageError(f"{self!r}: {self._redacted(error)}") from None
         self._ready = True
         return result
+
+    def _redacted(self, error: object) -> str:
+        return redacted(str(error), secrets_in(self._dsn))
 
     def _create(self, db: Any) -> None:
         # "if not exists" alone is no match for two first writers.

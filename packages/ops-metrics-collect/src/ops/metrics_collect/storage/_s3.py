@@ -24,6 +24,7 @@ from ops.metrics_collect.errors import (
     ParameterError,
     StorageError,
 )
+from ops.metrics_collect.secrets import redacted, secrets_in
 from ops.metrics_collect.storage._base import (
     BaseStorage,
     checked_name,
@@ -44,7 +45,37 @@ botocore_errors: Any = LazyImport("botocore.exceptions", "ops-metrics-collect[s3
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _TAKEN = {"412", "PreconditionFailed"}
-_PASSING = {"429", "SlowDown", "RequestTimeout", "ConditionalRequestConflict", "BadDigest"}
+#: Errors that pass, by the names that vendors give them (botocore's retry handler has the same).
+_PASSING = frozenset(
+    [
+        "429",
+        "BadDigest",
+        "BandwidthLimitExceeded",
+        "ConditionalRequestConflict",
+        "EC2ThrottledException",
+        "IncompleteBody",
+        "InternalError",
+        "LimitExceededException",
+        "OperationAborted",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "SlowDownRead",
+        "SlowDownWrite",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    ]
+)
 _RETRY = RetryConfig(max_attempts=6, initial_delay=0.5, max_delay=20.0, timeout=300.0)
 
 
@@ -89,8 +120,8 @@ class StorageS3(BaseStorage):
             RetryConfig(**{**_fields(retry), "exceptions": _Passing, "reraise": False})
         )
         self._endpoint = setting(endpoint, "BUCKET_ENDPOINT")
-        self._client = boto3.client(
-            "s3",
+        self._secrets = secrets_in(self._endpoint)
+        self._client = self._connected(
             endpoint_url=self._endpoint,
             region_name=setting(region, "BUCKET_REGION"),
             aws_access_key_id=setting(access_key, "BUCKET_ACCESS_KEY"),
@@ -105,6 +136,12 @@ class StorageS3(BaseStorage):
                 s3={"addressing_style": "path" if self._endpoint else "auto"},
             ),
         )
+
+    def _connected(self, **options: Any) -> Any:
+        try:
+            return boto3.client("s3", **options)
+        except ValueError as error:  # it quotes the endpoint, which may hold a password
+            raise ParameterError(f"{self!r}: {redacted(str(error), self._secrets)}") from None
 
     def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:
         key = self._key(name)
@@ -289,7 +326,11 @@ class StorageS3(BaseStorage):
                 return function(**options)
             except botocore_errors.ClientError as error:
                 raise _classified(error) from error
-            except (botocore_errors.HTTPClientError, botocore_errors.ConnectionError) as error:
+            except (
+                botocore_errors.HTTPClientError,
+                botocore_errors.ConnectionError,
+                botocore_errors.IncompleteReadError,  # the body ended early
+            ) as error:
                 raise _Passing(error) from error
             except botocore_errors.BotoCoreError as error:
                 raise StorageError(f"{self!r}: {type(error).__name__}: {error}") from error
@@ -297,6 +338,8 @@ class StorageS3(BaseStorage):
         try:
             return self._retry(attempt)()
         except RetryError as error:
+            if self._secrets:
+                raise StorageError(f"{self!r}: {redacted(str(error), self._secrets)}") from None
             raise StorageError(f"{self!r}: {error}") from error
         except _Refused as error:
             raise StorageError(f"{self!r}: {error}") from error.__cause__
@@ -305,7 +348,7 @@ class StorageS3(BaseStorage):
         return self.prefix + checked_name(name)
 
     def __repr__(self) -> str:
-        at = f" at {self._endpoint}" if self._endpoint else ""
+        at = f" at {redacted(self._endpoint, self._secrets)}" if self._endpoint else ""
         return f"<StorageS3 {self.bucket}/{self.prefix}{at}>"
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
+import tempfile
 from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
@@ -18,7 +20,7 @@ from ops.metrics_collect.storage._base import setting
 from ops.metrics_collect.storage._http import RETRY, HTTPStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ops.resilience import RetryConfig
 
@@ -29,11 +31,12 @@ _log = get_logger("ops.metrics_collect")
 HOST = "https://api.segment.io"
 MESSAGE_BYTES = 32 * 1024
 BATCH_BYTES = 475 * 1024
+_ROWS = 1000  # of a tarball in one document
 _ENVELOPE_BYTES = 1024  # of a message, beside its properties
 
 
 class StorageSegment(HTTPStorage):
-    """Sends dicts, and JSON files of a dict or of a list of dicts, as events of *user_id*.
+    """Sends dicts, JSON files of a dict or of a list of dicts, and the rows of tarballs, as events of *user_id*.
 
     The event's name is the name of the object. With *debug*, each batch is logged by its size. What is
     not given is taken from OPS_METRICS_SEGMENT_USER_ID, _SEGMENT_WRITE_KEY and _SEGMENT_HOST.
@@ -74,7 +77,7 @@ class StorageSegment(HTTPStorage):
                 retry=True,
             )
 
-    def _messages(self, name: str, documents: list[Mapping[str, Any]]) -> Iterator[bytes]:
+    def _messages(self, name: str, documents: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         limit = MESSAGE_BYTES - _ENVELOPE_BYTES - 4 * len(name) - 4 * len(self._user_id)
         for document in documents:
             parts = _split(document, limit)
@@ -90,7 +93,9 @@ class StorageSegment(HTTPStorage):
                 yield _json(message)
 
 
-def _documents(name: str, source: IO[bytes]) -> list[Mapping[str, Any]]:
+def _documents(name: str, source: IO[bytes]) -> Iterable[Mapping[str, Any]]:
+    if name.endswith(".tar.gz"):
+        return _tarball(source)
     try:
         parsed = json.load(source)
     except ValueError as error:
@@ -101,6 +106,20 @@ def _documents(name: str, source: IO[bytes]) -> list[Mapping[str, Any]]:
     if not all(isinstance(d, dict) for d in documents):
         raise ParameterError(f"{name!r} must hold a JSON object, or a list of objects.")
     return documents
+
+
+def _tarball(source: IO[bytes]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a tarball of ours, some in a document, with what they are rows of."""
+    from ops.metrics_collect.extractor import Extractor
+
+    with tempfile.NamedTemporaryFile(suffix=".tar.gz") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+        copy.flush()
+        for payload in Extractor([copy.name]).payloads():
+            origin = payload.config.get("install_uuid", "")
+            for start in range(0, payload.batch.num_rows, _ROWS):
+                rows = payload.batch.slice(start, _ROWS).to_pylist()
+                yield {"collection": payload.collection, "install_uuid": origin, "rows": rows}
 
 
 def _split(document: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from ops.metrics_collect.collectors.controller._hosts import (
     job_host_summary,
     job_host_summary_service,
     main_host,
+    main_hostmetric,
     main_indirectmanagednodeaudit,
 )
 from ops.metrics_collect.collectors.controller._jobs import execution_environments, unified_jobs
@@ -20,6 +21,7 @@ __all__ = [
     "job_host_summary",
     "job_host_summary_service",
     "main_host",
+    "main_hostmetric",
     "main_indirectmanagednodeaudit",
     "main_jobevent",
     "main_jobevent_service",

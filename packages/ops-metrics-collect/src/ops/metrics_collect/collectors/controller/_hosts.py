@@ -132,6 +132,14 @@ main_host: CollectorFactory = CopyCollector(
     doc="Collect the enabled hosts of all inventories as they are now.",
 ).current()
 
+main_hostmetric: CollectorFactory = CopyCollector(
+    key="main_hostmetric",
+    query="""
+    select id, hostname, first_automation, last_automation, last_deleted, automated_counter,
+    deleted_counter, deleted, used_in_inventories from main_hostmetric""",
+    doc="Collect the controller's counters of hosts as they are now.",
+).current()
+
 _INDIRECT_TABLES = job_tables(
     job="a.job_id",
     inventory="coalesce(a.inventory_id, j.inventory_id)",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar
 
 from ops.foundation.helpers import LazyImport
 from ops.metrics_collect.csv_parts import encode_row
@@ -70,7 +70,25 @@ def _parse_yaml(text: str) -> Any:
 @functools.cache
 def _loader() -> Any:
     # The C loader, where PyYAML has it, is 8 times as fast.
-    return getattr(_yaml, "CSafeLoader", _yaml.SafeLoader)
+    base = getattr(_yaml, "CSafeLoader", _yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc,valid-type]  # chosen above
+        """Takes values with unknown tags, as !vault, for text, and dates for what they look like."""
+
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+            first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+            for first, known in base.yaml_implicit_resolvers.items()
+        }
+
+    def tagged(loader: Any, _suffix: str, node: Any) -> Any:
+        return (
+            loader.construct_scalar(node)
+            if hasattr(node, "value") and isinstance(node.value, str)
+            else None
+        )
+
+    Loader.add_multi_constructor("!", tagged)
+    return Loader
 
 
 def _setting(value: Any) -> str | None:

@@ -1,0 +1,229 @@
+"""Rows that can be told apart: of each the last version counts, in whatever order they come.
+
+An aggregate cannot be taken apart again, so rows with an id are kept as they are until the result is
+asked for. Then of each id one row is chosen: that of the greatest version (the declared version column,
+else the slice that the row came with), and among equal versions always the same one, by content. So
+adding is associative, commutative and idempotent, also for rows that change.
+
+What outgrows the memory goes to disk, cut by a hash of the ids, and is chosen from part by part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from ops.metrics_collect.rollups._columns import constant
+from ops.metrics_collect.rollups._engine import KEY
+from ops.metrics_collect.workspaces import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+# Its functions are made when it is imported, so that no static tool knows them.
+pc: Any = pyarrow.compute
+
+__all__ = ["COUNTED", "LatestRows", "Version"]
+
+#: Column of prepared rows: whether a row counts; one that does not still replaces an older version.
+COUNTED = "__counted"
+_SPACE, _ID, _VERSION, _SLICE = "__space", "__id", "__version", "__slice"
+_PARTITIONS = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Version:
+    """How new rows are: the name of the column that says so, if any, and their slice.
+
+    Attributes:
+        column: a column of times or integers of the raw rows.
+        slice: the end of the slice, as microseconds since 1970; 0 when there is none.
+    """
+
+    column: str | None = None
+    slice: int = 0
+
+
+class LatestRows:
+    """Rows of *schema* with ids; see the module."""
+
+    def __init__(self, schema: pa.Schema, memory_bytes: int) -> None:
+        self._schema = pa.schema(
+            [
+                *schema,
+                (COUNTED, pa.bool_()),
+                (_SPACE, KEY),
+                (_ID, pa.string()),
+                (_VERSION, pa.int64()),
+                (_SLICE, pa.int64()),
+            ]
+        )
+        self._memory_bytes = memory_bytes
+        self._held: list[pa.Table] = []
+        self._bytes = 0
+        self._folder: Any = None
+        self._files = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._held or self._files)
+
+    def add(self, rows: pa.Table, space: str, ids: Any, versions: Any, slice_: int) -> None:
+        """Add prepared *rows*; *ids* are texts without nulls, *versions* integers, both by row."""
+        count = rows.num_rows
+        if COUNTED not in rows.column_names:
+            rows = rows.append_column(COUNTED, pa.array(np.ones(count, np.bool_)))
+        columns = {name: rows.column(name) for name in self._schema.names[:-4]}
+        columns |= {
+            _SPACE: constant(space, count),
+            _ID: ids,
+            _VERSION: versions,
+            _SLICE: pa.array(np.full(count, slice_, np.int64)),
+        }
+        self._append(pa.table(columns).cast(self._schema))
+
+    def update(self, other: LatestRows) -> None:
+        """Add all rows of another one."""
+        for tables in other._parts():
+            for table in tables:
+                self._append(table)
+
+    def winners(self) -> Iterator[pa.Table]:
+        """Yield the rows that count, in tables of bounded size."""
+        width = len(self._schema) - 5
+        for tables in self._parts():
+            whole = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+            chosen = _latest(whole)
+            if chosen is not None:
+                whole = whole.take(pa.array(chosen))
+            whole = whole.filter(whole.column(COUNTED))
+            yield whole.select(range(width))
+
+    def _append(self, table: pa.Table) -> None:
+        self._held.append(table)
+        self._bytes += table.nbytes
+        if self._bytes > self._memory_bytes:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self._folder is None:
+            workspace = Workspace("metrics-rows-")
+            self._folder = workspace.path
+            weakref.finalize(self, workspace.close)
+        whole = pa.concat_tables(self._held).unify_dictionaries().combine_chunks()
+        self._held, self._bytes = [], 0
+        numbers = _hashes(whole.column(_ID)) % np.uint64(_PARTITIONS)
+        order = np.argsort(numbers, kind="stable")
+        bounds = np.searchsorted(numbers[order], np.arange(_PARTITIONS + 1))
+        whole = whole.take(pa.array(order))
+        for number in range(_PARTITIONS):
+            start, end = int(bounds[number]), int(bounds[number + 1])
+            if end > start:
+                path = self._folder / f"{number:03}-{self._files:06}.arrows"
+                with (
+                    pa.OSFile(str(path), "wb") as sink,
+                    pa.ipc.new_stream(sink, self._schema) as to,
+                ):
+                    to.write_table(whole.slice(start, end - start).combine_chunks())
+        self._files += 1
+
+    def _parts(self) -> Iterator[list[pa.Table]]:
+        """Yield tables such that all rows of one id are in one of the lists."""
+        if not self._files:
+            if self._held:
+                yield list(self._held)
+            return
+        if self._held:
+            self._spill()
+        for number in range(_PARTITIONS):
+            paths = sorted(self._folder.glob(f"{number:03}-*.arrows"))
+            if paths:
+                yield [_read(path) for path in paths]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # On its way to another process: the spilled part must travel, its files cannot.
+        held = [table for tables in self._parts() for table in tables]
+        state = {**self.__dict__, "_held": held, "_folder": None, "_files": 0}
+        return {**state, "_bytes": sum(table.nbytes for table in held)}
+
+
+def _latest(table: pa.Table) -> npt.NDArray[np.int64] | None:
+    """Return the positions of the rows that count, or None when all of them do."""
+    codes = _codes(table)
+    if bool((codes[1:] > codes[:-1]).all()):  # as they mostly come from a database
+        return None
+    order = np.argsort(codes, kind="stable")
+    ranked = codes[order]
+    repeated = ranked[1:] == ranked[:-1]
+    if not bool(repeated.any()):
+        return None
+    # Only among rows that come more than once is there anything to choose.
+    in_group = np.zeros(len(ranked), np.bool_)
+    in_group[1:] |= repeated
+    in_group[:-1] |= repeated
+    rivals = order[in_group]
+    versions = np.asarray(table.column(_VERSION))[rivals]
+    slices = np.asarray(table.column(_SLICE))[rivals]
+    ties = _content(table.take(pa.array(rivals)))
+    best = np.lexsort((ties, slices, versions, codes[rivals]))
+    rivals = rivals[best]
+    last = np.ones(len(rivals), np.bool_)
+    last[:-1] = codes[rivals][1:] != codes[rivals][:-1]
+    return np.sort(np.concatenate([order[~in_group], rivals[last]]))
+
+
+def _codes(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return a number for each row, equal for equal ids of one space."""
+    spaces = _whole(table.column(_SPACE))
+    ids = _whole(table.column(_ID))
+    if len(spaces.dictionary) == 1:
+        integers = _integers(ids)
+        if integers is not None:
+            return integers
+    codes = _whole(pc.dictionary_encode(ids))
+    count = max(len(codes.dictionary), 1)
+    found: npt.NDArray[np.int64] = np.asarray(spaces.indices, np.int64) * count
+    return found + np.asarray(codes.indices, np.int64)
+
+
+def _whole(column: Any) -> Any:
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _integers(ids: Any) -> npt.NDArray[np.int64] | None:
+    """Return ids as integers, None when some are not the usual text of one ("007" is not)."""
+    try:
+        integers = ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return None
+    return np.asarray(integers) if integers.cast(pa.string()).equals(ids) else None
+
+
+def _content(table: pa.Table) -> npt.NDArray[np.uint64]:
+    mixed = np.zeros(table.num_rows, np.uint64)
+    for name in table.column_names:
+        texts = np.array([repr(value) for value in table.column(name).to_pylist()], dtype=object)
+        mixed = mixed * np.uint64(31) + _hashed(texts)
+    return mixed
+
+
+def _hashes(column: Any) -> npt.NDArray[np.uint64]:
+    return _hashed(np.array(column.to_pylist(), dtype=object))
+
+
+def _hashed(texts: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    from pandas.util import hash_array
+
+    return np.asarray(hash_array(texts, categorize=False), np.uint64)
+
+
+def _read(path: Any) -> pa.Table:
+    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_stream(source) as stream:
+        return stream.read_all()

@@ -1,0 +1,122 @@
+"""No message, repr or file shows a secret, in whatever form its address was written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import pytest
+
+from ops.metrics_collect import StorageCRC, StorageError, StoragePostgres, StorageS3
+from ops.metrics_collect.__main__ import main
+from ops.metrics_collect.places import is_dsn
+from ops.metrics_collect.secrets import libpq_dsn, redacted, secrets_in
+from ops.resilience import RetryConfig
+
+ONCE = RetryConfig(max_attempts=1, timeout=5)
+CANARY = "hunter2"
+
+ADDRESSES = [
+    f"postgresql://u:{CANARY}@127.0.0.1:9/x",
+    f"postgres://u:{CANARY}@127.0.0.1:9/x?sslmode=disable",
+    f"postgresql+psycopg://u:{CANARY}@127.0.0.1:9/x",
+    f"postgresql://u:{CANARY}%zz@127.0.0.1:9/x",
+    f"postgresql://u:{CANARY}@more@127.0.0.1:9/x",
+    f"postgresql://127.0.0.1:9/x?user=u&password={CANARY}",
+    f"host=127.0.0.1 port=9 user=u password={CANARY}",
+    f"host=127.0.0.1 port=9 user=u password='{CANARY} x'",
+    f"host=127.0.0.1 port=9 user=u password = {CANARY}",
+    f"password={CANARY} host=127.0.0.1 port=9",
+]
+
+
+def shown(work):
+    try:
+        return repr(work())
+    except Exception as error:
+        chain, texts = error, []
+        while chain is not None:
+            texts.append(f"{chain} {chain!r}")
+            chain = chain.__cause__
+        return " ".join(texts)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_the_command_line_shows_no_password_of_a_database(address, monkeypatch, tmp_path):
+    pytest.importorskip("psycopg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPS_METRICS_DB", address)
+    assert is_dsn(address)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["gather", "--since", "2026-10-01", "--until", "2026-10-02", "--json"])
+    assert code == 1
+    assert CANARY not in out.getvalue() + err.getvalue()
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_storage_in_a_database_shows_no_password(address):
+    pytest.importorskip("psycopg")
+    storage = StoragePostgres(address, retry=ONCE)
+    assert CANARY not in shown(lambda: storage.exists("a")) + repr(storage)
+
+
+@pytest.mark.parametrize("proxy", [f"u:{CANARY}@127.0.0.1:9", f"http://u:{CANARY}@127.0.0.1:9"])
+def test_a_proxy_may_lack_its_scheme_and_shows_no_password(proxy):
+    pytest.importorskip("httpx")
+    url = "http://127.0.0.1:9"
+    storage = StorageCRC("id", "secret", url, proxy, url, None, retry=ONCE)
+    text = shown(lambda: storage.put("x", dict={}))
+    assert "StorageError" in text
+    assert CANARY not in text
+
+
+def test_the_endpoint_of_a_bucket_shows_no_password():
+    pytest.importorskip("boto3")
+    make = lambda: StorageS3("b", f"http://u:{CANARY}@127.0.0.1:9", "r", "AK", "SK", retry=ONCE)  # noqa: E731
+    assert CANARY not in shown(make)
+
+
+def test_secrets_are_found_as_written_and_decoded():
+    assert secrets_in("postgresql://u:a%40b@h/x") == ["a%40b", "a@b"]
+    assert secrets_in(r"password='it\'s'") == [r"it\'s", "it's"]
+    assert secrets_in("postgresql://h/x") == secrets_in("app.db") == secrets_in(None) == []
+    assert redacted("a abc ab", ["ab", "abc", None, ""]) == "a *** ***"
+    assert libpq_dsn("postgresql+psycopg2://u@h/x") == "postgresql://u@h/x"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"<html>please log in</html>",
+        b"{}",
+        b'{"access_token": 5}',
+        b'{"access_token": "t", "expires_in": "soon"}',
+        b'["t"]',
+        b"",
+    ],
+)
+def test_an_sso_that_answers_with_something_else_is_an_error_of_the_storage(reply):
+    pytest.importorskip("httpx")
+    import http.server
+    import threading
+
+    class SSO(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SSO) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        storage = StorageCRC("id", "secret", url, None, url, None, retry=ONCE)
+        with pytest.raises(StorageError, match="gave no token"):
+            storage.put("x", fileobj=io.BytesIO(b"x"))
+        storage.close()
+        server.shutdown()
