@@ -341,9 +341,9 @@ def test_a_drive_letter_is_refused_wherever_windows_would_see_it(tmp_path, name)
 def test_a_killed_copy_of_a_private_file_is_private(tmp_path):
     program = """
 import os, sys
-from ops.foundation import listings
-listings.shutil.copystat = lambda *_: os.kill(os.getpid(), 9)
-listings.copy_with_progress(*sys.argv[1:])
+from ops.foundation import file_listing
+file_listing.shutil.copystat = lambda *_: os.kill(os.getpid(), 9)
+file_listing.copy_with_progress(*sys.argv[1:])
 """
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_text("secret")

@@ -10,9 +10,9 @@ import threading
 import pytest
 from tests.interrupts import at_each_line
 
-from ops.foundation import FileLock, LockTimeout, ReadWriteLock, _flock, locks, readwrite
+from ops.foundation import FileLock, LockTimeout, ReadWriteLock, _flock, file_lock, readwrite
 
-FILES = {locks.__file__, _flock.__file__, readwrite.__file__}
+FILES = {file_lock.__file__, _flock.__file__, readwrite.__file__}
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs flock")
 

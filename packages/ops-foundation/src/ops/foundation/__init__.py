@@ -7,7 +7,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ops.foundation.async_locks import AsyncFileLock as AsyncFileLock
+    from ops.foundation.atomic_files import Durability as Durability
+    from ops.foundation.atomic_files import atomic_write as atomic_write
+    from ops.foundation.atomic_files import safe_file_write as safe_file_write
     from ops.foundation.canonical import calculate_content_hash as calculate_content_hash
+    from ops.foundation.checks.config_schema import ConfigValidator as ConfigValidator
+    from ops.foundation.checks.config_schema import Field as Field
+    from ops.foundation.checks.environment_checks import (
+        validate_cloud_credentials as validate_cloud_credentials,
+    )
+    from ops.foundation.checks.environment_checks import (
+        validate_docker_environment as validate_docker_environment,
+    )
+    from ops.foundation.checks.pipeline_checks import PipelineValidator as PipelineValidator
+    from ops.foundation.checks.pipeline_checks import (
+        validate_pipeline_config as validate_pipeline_config,
+    )
+    from ops.foundation.checks.pipeline_checks import (
+        validate_python_version as validate_python_version,
+    )
+    from ops.foundation.checks.pipeline_checks import (
+        validate_resource_requirements as validate_resource_requirements,
+    )
+    from ops.foundation.checks.step_checks import validate_step_function as validate_step_function
+    from ops.foundation.checks.validation_result import ValidationIssue as ValidationIssue
+    from ops.foundation.checks.validation_result import ValidationLevel as ValidationLevel
+    from ops.foundation.checks.validation_result import ValidationResult as ValidationResult
     from ops.foundation.collections import chunk_list as chunk_list
     from ops.foundation.collections import ensure_list as ensure_list
     from ops.foundation.collections import first_not_none as first_not_none
@@ -16,7 +41,6 @@ if TYPE_CHECKING:
     from ops.foundation.collections import safe_get as safe_get
     from ops.foundation.colors import Color as Color
     from ops.foundation.colors import colorize_text as colorize_text
-    from ops.foundation.concurrency import parallel_map as parallel_map
     from ops.foundation.concurrency import run_async as run_async
     from ops.foundation.concurrency import run_in_thread as run_in_thread
     from ops.foundation.concurrency import synchronized as synchronized
@@ -27,6 +51,8 @@ if TYPE_CHECKING:
     from ops.foundation.decorators import deprecated as deprecated
     from ops.foundation.decorators import lazy_property as lazy_property
     from ops.foundation.decorators import singleton as singleton
+    from ops.foundation.directories import ensure_directory as ensure_directory
+    from ops.foundation.directories import temporary_directory as temporary_directory
     from ops.foundation.errors import ConflictError as ConflictError
     from ops.foundation.errors import DeadlineExceededError as DeadlineExceededError
     from ops.foundation.errors import ErrorCode as ErrorCode
@@ -42,14 +68,13 @@ if TYPE_CHECKING:
     from ops.foundation.errors import ValidationError as ValidationError
     from ops.foundation.errors import create_error_response as create_error_response
     from ops.foundation.errors import wrap_exception as wrap_exception
-    from ops.foundation.files import Durability as Durability
-    from ops.foundation.files import atomic_write as atomic_write
-    from ops.foundation.files import ensure_directory as ensure_directory
-    from ops.foundation.files import safe_file_write as safe_file_write
-    from ops.foundation.files import temporary_directory as temporary_directory
-    from ops.foundation.findings import ValidationIssue as ValidationIssue
-    from ops.foundation.findings import ValidationLevel as ValidationLevel
-    from ops.foundation.findings import ValidationResult as ValidationResult
+    from ops.foundation.file_listing import FileInfo as FileInfo
+    from ops.foundation.file_listing import cleanup_old_files as cleanup_old_files
+    from ops.foundation.file_listing import copy_with_progress as copy_with_progress
+    from ops.foundation.file_listing import find_files as find_files
+    from ops.foundation.file_listing import get_file_info as get_file_info
+    from ops.foundation.file_lock import FileLock as FileLock
+    from ops.foundation.file_lock import LockProtocol as LockProtocol
     from ops.foundation.formatting import create_progress_bar as create_progress_bar
     from ops.foundation.formatting import format_bytes as format_bytes
     from ops.foundation.formatting import format_diff as format_diff
@@ -88,16 +113,10 @@ if TYPE_CHECKING:
     from ops.foundation.instants import this_week as this_week
     from ops.foundation.instants import weeks_ago as weeks_ago
     from ops.foundation.lazy import lazy_exports as lazy_exports
-    from ops.foundation.listings import FileInfo as FileInfo
-    from ops.foundation.listings import cleanup_old_files as cleanup_old_files
-    from ops.foundation.listings import copy_with_progress as copy_with_progress
-    from ops.foundation.listings import find_files as find_files
-    from ops.foundation.listings import get_file_info as get_file_info
-    from ops.foundation.locks import FileLock as FileLock
-    from ops.foundation.locks import LockProtocol as LockProtocol
     from ops.foundation.logs import get_logger as get_logger
     from ops.foundation.logs import setup_logging as setup_logging
     from ops.foundation.optimistic import OptimisticLock as OptimisticLock
+    from ops.foundation.parallel import parallel_map as parallel_map
     from ops.foundation.passwords import hash_password as hash_password
     from ops.foundation.passwords import needs_rehash as needs_rehash
     from ops.foundation.passwords import verify_password as verify_password
@@ -107,24 +126,11 @@ if TYPE_CHECKING:
     from ops.foundation.pools import PoolStats as PoolStats
     from ops.foundation.pools import ThreadPoolManager as ThreadPoolManager
     from ops.foundation.readwrite import ReadWriteLock as ReadWriteLock
-    from ops.foundation.schemas import ConfigValidator as ConfigValidator
-    from ops.foundation.schemas import Field as Field
-    from ops.foundation.steps import validate_step_function as validate_step_function
-    from ops.foundation.surroundings import validate_cloud_credentials as validate_cloud_credentials
-    from ops.foundation.surroundings import (
-        validate_docker_environment as validate_docker_environment,
-    )
     from ops.foundation.tables import Alignment as Alignment
     from ops.foundation.tables import display_width as display_width
     from ops.foundation.tables import format_table as format_table
     from ops.foundation.timers import Timer as Timer
     from ops.foundation.timers import timer as timer
-    from ops.foundation.validation import PipelineValidator as PipelineValidator
-    from ops.foundation.validation import validate_pipeline_config as validate_pipeline_config
-    from ops.foundation.validation import validate_python_version as validate_python_version
-    from ops.foundation.validation import (
-        validate_resource_requirements as validate_resource_requirements,
-    )
     from ops.foundation.watching import ChangeKind as ChangeKind
     from ops.foundation.watching import DirectoryWatch as DirectoryWatch
     from ops.foundation.watching import FileChange as FileChange
@@ -136,24 +142,34 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
         __name__,
         {
             ".async_locks": "AsyncFileLock",
+            ".atomic_files": "Durability atomic_write safe_file_write",
             ".canonical": "calculate_content_hash",
+            ".checks.config_schema": "ConfigValidator Field",
+            ".checks.environment_checks": "validate_cloud_credentials validate_docker_environment",
+            ".checks.pipeline_checks": (
+                "PipelineValidator validate_pipeline_config validate_python_version "
+                "validate_resource_requirements"
+            ),
+            ".checks.step_checks": "validate_step_function",
+            ".checks.validation_result": "ValidationIssue ValidationLevel ValidationResult",
             ".collections": (
                 "chunk_list ensure_list first_not_none flatten_dict merge_dicts safe_get"
             ),
             ".colors": "Color colorize_text",
-            ".concurrency": "parallel_map run_async run_in_thread synchronized",
+            ".concurrency": "run_async run_in_thread synchronized",
             ".deadlines": "Deadline DeadlineInterrupt current_deadline timeout_context",
             ".decorators": "deprecated lazy_property singleton",
+            ".directories": "ensure_directory temporary_directory",
             ".errors": (
                 "ConflictError DeadlineExceededError ErrorCode ErrorContext LockCancelled "
                 "LockTimeout LockUnsupportedError MissingExtraError OpsError PathEscapesRootError "
                 "ResourceError SelfDeadlockError ValidationError create_error_response "
                 "wrap_exception"
             ),
-            ".files": (
-                "Durability atomic_write ensure_directory safe_file_write temporary_directory"
+            ".file_listing": (
+                "FileInfo cleanup_old_files copy_with_progress find_files get_file_info"
             ),
-            ".findings": "ValidationIssue ValidationLevel ValidationResult",
+            ".file_lock": "FileLock LockProtocol",
             ".formatting": (
                 "create_progress_bar format_bytes format_diff format_duration format_timestamp "
                 "humanize_number truncate_string"
@@ -173,23 +189,15 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "weeks_ago"
             ),
             ".lazy": "lazy_exports",
-            ".listings": "FileInfo cleanup_old_files copy_with_progress find_files get_file_info",
-            ".locks": "FileLock LockProtocol",
             ".logs": "get_logger setup_logging",
             ".optimistic": "OptimisticLock",
+            ".parallel": "parallel_map",
             ".passwords": "hash_password needs_rehash verify_password",
             ".paths": "RelativePath StrPath safe_join",
             ".pools": "PoolStats ThreadPoolManager",
             ".readwrite": "ReadWriteLock",
-            ".schemas": "ConfigValidator Field",
-            ".steps": "validate_step_function",
-            ".surroundings": "validate_cloud_credentials validate_docker_environment",
             ".tables": "Alignment display_width format_table",
             ".timers": "Timer timer",
-            ".validation": (
-                "PipelineValidator validate_pipeline_config validate_python_version "
-                "validate_resource_requirements"
-            ),
             ".watching": "ChangeKind DirectoryWatch FileChange watch_directory",
         },
     )

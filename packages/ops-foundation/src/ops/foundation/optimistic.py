@@ -83,7 +83,7 @@ class OptimisticLock:
     def _exclusive(self) -> contextlib.AbstractContextManager[Any]:
         if self.path is None:
             return self.mutex
-        from ops.foundation.locks import FileLock
+        from ops.foundation.file_lock import FileLock
 
         return FileLock(f"{self.path}.lock")
 
@@ -103,7 +103,7 @@ class OptimisticLock:
         if self.path is None:
             self._value, self._version = value, version
             return
-        from ops.foundation.files import atomic_write
+        from ops.foundation.atomic_files import atomic_write
 
         # The version first: a crash in between makes a reader's commit fail, never succeed wrongly.
         with atomic_write(self._version_file, "w") as text:

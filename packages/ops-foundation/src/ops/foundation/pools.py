@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from ops.foundation.forks import in_children
+from ops.foundation.parallel import parallel_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -92,7 +93,6 @@ class ThreadPoolManager:
 
     def map(self, func: Callable[[T], R], items: Iterable[T], **options: Any) -> list[R]:
         """Run `parallel_map` on this pool; its errors and its options are the same."""
-        from ops.foundation.concurrency import parallel_map
 
         def counted(item: T) -> R:
             with self._lock:

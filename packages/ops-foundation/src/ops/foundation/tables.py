@@ -28,7 +28,8 @@ def format_table(
     Raises TypeError for a row that is text otherwise: each letter would be a cell.
     """
     if headers is not None and _are_texts(rows) and _are_rows(headers):
-        rows, headers = headers, rows
+        given: tuple[Any, Any] = headers, rows
+        rows, headers = given
     if any(isinstance(row, str | bytes) for row in rows):
         raise TypeError(
             "A row is a sequence of cells or a mapping, and one here is text; "

@@ -237,15 +237,16 @@ def _mark(entry: os.DirEntry[str]) -> Mark | None:
     """Return what tells versions of a file apart; None for a link to a folder, and for what is gone."""
     try:
         status = entry.stat(follow_symlinks=False)
-        own = status.st_mtime_ns, status.st_size, status.st_ino
-        if not entry.is_symlink():
-            return own
+    except FileNotFoundError:
+        return None
+    own = status.st_mtime_ns, status.st_size, status.st_ino
+    if not entry.is_symlink():
+        return own
+    try:
         if entry.is_dir():
             return None
         # What the link leads to as well: Kubernetes swaps a folder behind links that stay as they are.
         behind = entry.stat()
-    except FileNotFoundError:
-        return own if entry.is_symlink() else None  # a link that leads nowhere is a file of its own
     except OSError:
-        return own  # a circle of links, or a folder on the way that this user may not enter
+        return own  # it leads nowhere, in a circle, or where this user may not look
     return *own, behind.st_mtime_ns, behind.st_size, behind.st_ino

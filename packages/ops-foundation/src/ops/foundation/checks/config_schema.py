@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ops.foundation.findings import ValidationResult, failure
+from ops.foundation.checks.validation_result import ValidationResult, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ops.foundation.findings import ValidationIssue
+    from ops.foundation.checks.validation_result import ValidationIssue
 
 __all__ = ["ConfigValidator", "Field", "Schema"]
 

@@ -14,7 +14,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.findings import (
+from ops.foundation.checks.validation_result import (
     ValidationLevel,
     ValidationResult,
     failure,
@@ -24,7 +24,7 @@ from ops.foundation.findings import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ops.foundation.findings import (
+    from ops.foundation.checks.validation_result import (
         ValidationIssue,
     )
 

@@ -9,9 +9,9 @@ from ops.foundation import (
     atomic_write,
     cleanup_old_files,
     copy_with_progress,
+    file_listing,
     find_files,
     get_file_info,
-    listings,
 )
 
 NOW = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
@@ -67,7 +67,7 @@ def test_a_naive_moment_is_refused(aged):
 
 
 def test_a_file_that_somebody_else_removes_meanwhile_is_no_error(aged, monkeypatch):
-    monkeypatch.setattr(listings, "find_files", lambda *_, **__: [aged / "gone"])
+    monkeypatch.setattr(file_listing, "find_files", lambda *_, **__: [aged / "gone"])
     assert cleanup_old_files(aged, days=1) == []
 
 

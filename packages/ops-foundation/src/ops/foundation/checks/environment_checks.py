@@ -17,7 +17,7 @@ import stat
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ops.foundation.findings import (
+from ops.foundation.checks.validation_result import (
     ValidationLevel,
     ValidationResult,
     failure,
@@ -27,7 +27,7 @@ from ops.foundation.findings import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ops.foundation.findings import (
+    from ops.foundation.checks.validation_result import (
         ValidationIssue,
     )
 

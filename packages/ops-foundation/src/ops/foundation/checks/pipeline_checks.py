@@ -1,8 +1,8 @@
 """Checks that report every issue they find, not the first.
 
 A check returns a `ValidationResult`; it raises only when asked to. Checks of Python versions,
-pipelines and resource requirements are here; functions are checked in `ops.foundation.steps`, the
-surroundings in `ops.foundation.surroundings`, configurations in `ops.foundation.schemas`. All names
+pipelines and resource requirements are here; functions are checked in `ops.foundation.checks.step_checks`, the
+surroundings in `ops.foundation.checks.environment_checks`, configurations in `ops.foundation.checks.config_schema`. All names
 are importable from here too.
 """
 
@@ -13,15 +13,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.findings import (
+from ops.foundation.checks.config_schema import ConfigValidator, Field
+from ops.foundation.checks.environment_checks import (
+    validate_cloud_credentials,
+    validate_docker_environment,
+)
+from ops.foundation.checks.step_checks import validate_step_function
+from ops.foundation.checks.validation_result import (
     ValidationIssue,
     ValidationLevel,
     ValidationResult,
     failure,
 )
-from ops.foundation.schemas import ConfigValidator, Field
-from ops.foundation.steps import validate_step_function
-from ops.foundation.surroundings import validate_cloud_credentials, validate_docker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
