@@ -73,3 +73,12 @@ def test_a_registered_loader_comes_first(registry, keep, artifact, monkeypatch):
     register_flavor("binary", lambda path: path.read_bytes().decode())
     keep(artifact, "binary")
     assert registry.load_model("m") == "weights"
+
+
+def test_a_joblib_file_without_its_suffix_is_loaded_by_its_artifact_type(registry, keep, tmp_path):
+    joblib = pytest.importorskip("joblib")
+    joblib.dump({"weights": [1.0, 2.0]}, tmp_path / "model")
+    keep(tmp_path / "model", "joblib")
+    with pytest.raises(InvalidValueError, match="joblib"):
+        registry.load_model("m")
+    assert registry.load_model("m", trust="all") == {"weights": [1.0, 2.0]}

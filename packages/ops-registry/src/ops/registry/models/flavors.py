@@ -4,7 +4,8 @@ A loader that was registered for the artifact type comes first. Then the formats
 which hold numbers and no code: XGBoost (.json, .ubj), LightGBM (.txt), ONNX (.onnx), and PyTorch's
 .pt and .pth, which are read with ``weights_only`` (torch 2.6 or later) unless *trust* is "all".
 
-Otherwise the file decides. What `ops.serialize.dump` wrote is read by `ops.serialize.load`: data under any
+An artifact type of "joblib" is read as a joblib file, whatever its suffix is. Otherwise the
+file decides. What `ops.serialize.dump` wrote is read by `ops.serialize.load`: data under any
 trust, anything else where it was signed (``Signed(key)``, or ``"user"`` for what this user wrote) or with
 ``"all"``. A raw pickle and a file of joblib are programs that nobody has signed: they take ``"all"``.
 """
@@ -41,6 +42,8 @@ def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe")
     native = _NATIVE.get((_family(artifact_type), path.suffix.lower()))
     if native is not None:
         return native(path, trust)
+    if artifact_type.lower() == "joblib" and path.is_file():
+        return _load_joblib(path, trust)
     if path.is_dir():
         raise InvalidValueError(
             f"{str(path)!r} is a folder, and no loader is registered for {artifact_type!r}.",
