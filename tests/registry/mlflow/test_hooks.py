@@ -8,7 +8,6 @@ from ops.observe.events import get_event_emitter
 from ops.observe.hooks import get_hooks_manager
 from ops.registry import HookType
 
-
 # MLflow calls its own stages deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
 

@@ -62,9 +62,11 @@ class ModelQueries:
         with self._turn:
             self._events.refresh()
             state = self._events.state
-            for version in reversed(state.versions(state.model(name))):
+            model = state.model(name)
+            for number in sorted(model.versions, reverse=True):
+                version = model.versions[number]
                 if version.stage == stage:
-                    return own_copy(version)
+                    return own_copy(state.with_aliases(model, version))
         raise ModelVersionNotFoundError(f"Model {name!r} has no version in {stage}.")
 
     def get_model_by_alias(self, name: str, alias: str) -> ModelVersion:

@@ -124,9 +124,9 @@ class ModelRegistering(ModelQueries):
                 frame = frames[-1]
                 made.append(state.version(frame.get("to", name), frame["version"]))
                 numbers = {frame["version"], *frame.get("archived", ()), *before}
-                shown = [
-                    v for v in state.versions(state.model(made[0].name)) if v.version in numbers
-                ]
+                model = state.model(made[0].name)
+                known = (model.versions.get(number) for number in sorted(numbers))
+                shown = [state.with_aliases(model, one) for one in known if one is not None]
                 self._views.write(shown, tags=tags)
 
             frames: list[Mapping[str, Any]] = []
