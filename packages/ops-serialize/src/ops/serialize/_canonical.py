@@ -209,48 +209,53 @@ def short_bytes(obj: Any, kind: type) -> bytes | None:
     One call of marshal writes it, so the time is bounded however often its parts occur.
     """
     seen: list[Any] = []
-    try:
-        tree = _short_tree(obj, kind, seen)
-    except (_NotShortError, TypeError):  # TypeError: keys that cannot be sorted
-        return None
-    if not _all_scalars(map(type, seen)):
+    tree = _short_tree(obj, kind, seen)
+    if tree is None or not _all_scalars(map(type, seen)):
         return None
     data = _dumps(tree, 0)
     return data if len(data) <= LIMIT else None  # and so no part of it is longer
 
 
-class _NotShortError(Exception):
-    """The tree is not made of a few builtins, and is written the general way."""
-
-
 def _short_tree(obj: Any, kind: type, seen: list[Any]) -> Any:
-    """Return *obj* with dicts as `(..., keys, values)`; adds to *seen* what must be scalars."""
-    keys: list[Any] = []
+    """Return *obj* with dicts as `(..., keys, values)`, or None; adds to *seen* what must be scalars."""
+    values: list[Any] = []
     if kind is dict:
-        if not obj:
-            return (..., [], [])
-        keys = sorted(obj)
-        if type(keys[0]) is not str:  # else all are, or they are no scalars, or not sortable
-            raise _NotShortError
+        try:
+            keys = sorted(obj)
+        except TypeError:  # keys of several types
+            return None
+        if not keys or type(keys[0]) is not str:  # else all are, or they are no scalars
+            return None
         seen += keys
-        values = [*map(obj.__getitem__, keys)]
-    else:
-        values = obj
-    for i, value in enumerate(values):
-        item = type(value)
-        if item in SCALARS:
-            continue
-        if item not in CONTAINERS or len(value) > SHORT or len(seen) > 4 * SHORT:
-            raise _NotShortError
-        if item is dict:
-            if values is obj:
-                values = list(obj)
-            values[i] = _short_tree(value, dict, seen)
-        else:
-            seen += value
-    if kind is dict:
+        for key in keys:
+            value = obj[key]
+            item = type(value)
+            if item not in SCALARS:
+                if (item is list or item is tuple) and len(value) <= SHORT:
+                    seen += value
+                else:
+                    value = _short_part(value, item, seen)
+                    if value is None:
+                        return None
+            values.append(value)
         return (..., keys, values)
-    return values if kind is list or values is obj else tuple(values)
+    for value in obj:
+        item = type(value)
+        if item not in SCALARS:
+            if (item is list or item is tuple) and len(value) <= SHORT:
+                seen += value
+            else:
+                value = _short_part(value, item, seen)  # noqa: PLW2901 - as it is written
+                if value is None:
+                    return None
+        values.append(value)
+    return values if kind is list else tuple(values)
+
+
+def _short_part(value: Any, kind: type, seen: list[Any]) -> Any:
+    if kind is dict and len(value) <= SHORT and len(seen) <= 4 * SHORT:
+        return _short_tree(value, dict, seen)
+    return None
 
 
 def _first(pair: tuple[bytes, Any]) -> bytes:
