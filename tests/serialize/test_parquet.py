@@ -138,6 +138,7 @@ LOST_INDICES: dict[str, Any] = {
     "a frequency": pd.date_range("2020", periods=2),
     "numbers and text": pd.Index([1, "a"]),
     "categories": pd.CategoricalIndex(["a", "b"]),
+    "objects": pd.Index([1, 2], dtype=object),
 }
 LABELS: dict[str, Any] = {
     "numbers": pd.Index([1, 2]),
@@ -205,11 +206,22 @@ def test_attributes_and_flags_are_not_lost() -> None:
     assert detect_serialization_format(unique) == SerializationFormat.FRAME
 
 
+@pytest.mark.parametrize("values", [["a"], [1], [None], [True], [dt.date(2020, 1, 1)]])
+def test_an_index_of_objects_comes_back_or_is_written_otherwise(values: list[Any]) -> None:
+    for index in (
+        pd.Index(values, dtype=object),
+        pd.MultiIndex.from_arrays([pd.Index(values, dtype=object), [1]], names=["x", "y"]),
+    ):
+        frame = pd.DataFrame({"a": [1]}, index=index)
+        for part in (frame, frame.iloc[:0]):
+            assert not PARQUET.holds(part) or comes_back(part)
+
+
 EVERYTHING = {**KEPT, **LOST}
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=100)
 def test_whatever_parquet_accepts_comes_back(data: Any) -> None:
     names = data.draw(st.lists(st.sampled_from(sorted(EVERYTHING)), min_size=1, unique=True))
     frame = pd.DataFrame({name: EVERYTHING[name] for name in names})

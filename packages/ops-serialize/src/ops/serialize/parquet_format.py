@@ -189,7 +189,8 @@ def _index_keeps(index: Any, level: int) -> bool:
         return False
     values = index.get_level_values(level)
     if _is_of_objects(values.dtype):
-        return {*map(type, values)} == {str} and _is_utf8(values.tolist())
+        comes_back = _is_of_objects(_dtype_of_texts())  # from pandas 3 on, texts become `str`
+        return comes_back and {*map(type, values)} == {str} and _is_utf8(values.tolist())
     if isinstance(values.dtype, pd.CategoricalDtype | pd.IntervalDtype | pd.PeriodDtype):
         return False
     return _keeps_values(values.dtype, values.array)
