@@ -85,3 +85,24 @@ def test_a_forked_child_watches_itself():
             is_own = monitor._process.pid == os.getpid()
             os._exit(0 if is_own and monitor.stop()["samples"] == 2 else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_child_processes_count_when_that_is_wanted() -> None:
+    program = (
+        "x = bytearray(80_000_000)\nsum(range(3_000_000))\nprint('ready', flush=True)\ninput()"
+    )
+    with ResourceMonitor(interval=1000, children=True) as monitor, ResourceMonitor(1000) as alone:
+        child = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout.readline() == "ready\n"
+        together, own = monitor.get_stats(), alone.get_stats()
+        child.communicate("\n")
+        ended = monitor.get_stats()
+    assert together["memory_peak_bytes"] >= own["memory_peak_bytes"] + 80_000_000
+    assert together["cpu_average_percent"] > 0
+    seconds = ended["cpu_average_percent"] * ended["duration_seconds"]
+    assert seconds >= together["cpu_average_percent"] * together["duration_seconds"] * 0.999

@@ -1,7 +1,8 @@
-"""What a stretch of work cost: memory and CPU of this process, sampled in the background."""
+"""What a block of work costs: memory and CPU of this process, and of its children, sampled in the background."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +21,13 @@ __all__ = ["ResourceMonitor"]
 class ResourceMonitor:
     """Samples this process every *interval* seconds, and at start and stop, so that short work counts.
 
-    *io* adds bytes read and written, *gpu* the peak of GPU memory.
+    Args:
+        interval: seconds between two samples.
+        io: adds bytes read and written by this process.
+        gpu: adds the peak of GPU memory.
+        children: adds the memory and CPU time of all processes below this one, so that a pool of
+            workers counts. Memory that forked processes share counts in each of them.
+        clock: seconds that never go back.
 
     >>> with ResourceMonitor() as monitor:
     ...     _ = sum(range(1000))
@@ -34,11 +41,13 @@ class ResourceMonitor:
         *,
         io: bool = False,
         gpu: bool = False,
+        children: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         if not 0 < interval <= threading.TIMEOUT_MAX:
             raise ValidationError(f"interval must be positive, not {interval}.")
         self._interval, self._io, self._gpu, self._clock = interval, io, gpu, clock
+        self._children = children
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -67,7 +76,7 @@ class ResourceMonitor:
         return self
 
     def stop(self) -> dict[str, Any]:
-        """Take the last sample and return the figures; does not wait for the interval."""
+        """Take the last sample and return the measurements; does not wait for the interval."""
         if self._thread is not None:
             self._wake.set()
             self._thread.join()
@@ -82,9 +91,9 @@ class ResourceMonitor:
         self.stop()
 
     def get_stats(self) -> dict[str, Any]:
-        """Return the figures so far.
+        """Return the measurements so far.
 
-        `memory_peak_bytes` is of this process, `memory_peak_percent` of what may be used;
+        `memory_peak_bytes` is of this process (with *children*, of all below it as well), `memory_peak_percent` of what may be used;
         `cpu_average_percent` and `cpu_peak_percent` are of one CPU, so 200 is two busy ones.
         """
         if self._thread is not None:
@@ -117,7 +126,7 @@ class ResourceMonitor:
     def _sample(self) -> None:
         with self._lock:
             now, cpu = self._clock(), self._cpu_seconds()
-            resident = self._process.memory_info().rss
+            resident = sum(self._resident(process) for process in self._processes())
             self._samples += 1
             self._peak_bytes = max(self._peak_bytes, resident)
             percent = 100 * resident / cgroups.memory_usage()[1]
@@ -134,6 +143,24 @@ class ResourceMonitor:
                 used = sum(gpu["memory_used_bytes"] for gpu in get_gpu_info())
                 self._gpu_peak = max(self._gpu_peak, used)
 
+    def _processes(self) -> list[Any]:
+        return [self._process, *(self._process.children(recursive=True) if self._children else ())]
+
+    def _resident(self, process: Any) -> int:
+        try:
+            return int(process.memory_info().rss)
+        except psutil.Error:  # it has ended meanwhile
+            return 0
+
     def _cpu_seconds(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+        if not self._children:
+            times = self._process.cpu_times()
+            return float(times.user + times.system)
+        total = 0.0
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                # Those that have ended count for the parent that has waited for them.
+                total += times.user + times.system + times.children_user + times.children_system
+        # A child that ended and was not waited for yet is in neither.
+        return max(total, self._cpu_last)
