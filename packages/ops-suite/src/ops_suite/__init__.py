@@ -1,6 +1,6 @@
 """The ops libraries in versions that were tested together: doctor, versions, demo.
 
-This module lies outside the namespace `ops`, so that it can say what is wrong when somebody else's
+This module lies outside the namespace `ops`, so that it can report what is wrong when another distribution's
 `ops` hides ours.
 """
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 for a failure, 2 for wrong usage."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - says so instead of failing somewhere inside
+    if sys.version_info < (3, 11):  # noqa: UP036 - a sentence instead of a failure somewhere inside
         print(
             f"ops-suite needs Python 3.11 or newer, this is {sys.version.split()[0]}.",
             file=sys.stderr,

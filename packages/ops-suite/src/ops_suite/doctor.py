@@ -54,7 +54,7 @@ def _namespace() -> Finding:
         return Finding("namespace ops", False, "absent", "pip install ops-suite")  # noqa: FBT003
     if spec.origin is None:
         return Finding("namespace ops", True, "shared, as it should be")  # noqa: FBT003
-    # What is not installed is nobody's fault here; its own finding reports it.
+    # What is not installed is not hidden; its own finding reports it.
     hidden = [
         name
         for name, version in installed_versions().items()

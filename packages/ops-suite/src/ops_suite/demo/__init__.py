@@ -1,7 +1,7 @@
 """The end-to-end demo: all nine libraries on real data, leaving something to look at.
 
 A small hyper-parameter search whose parts run in several processes. Everything it makes lies in one
-folder that a later run continues; an interruption at any moment leaves that folder usable.
+folder that a later run continues; an interruption at any time leaves that folder usable.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def run(folder: Path, *, trials: int = 12, workers: int = 2) -> int:
 
 def _demonstrate(folder: Path, console: Console, *, trials: int, workers: int) -> None:
     store, activity = open_store(folder), Activity(folder)
-    heard: Counter[str] = Counter()
-    store.emitter.subscribe("*", lambda event: heard.update([str(event.event_type)]))
+    events: Counter[str] = Counter()
+    store.emitter.subscribe("*", lambda event: events.update([str(event.event_type)]))
     with ResourceMonitor(interval=0.5) as resources:
         features, labels = _features(folder, console)
         with data.share(folder, features, labels) as shared:
@@ -87,7 +87,7 @@ def _demonstrate(folder: Path, console: Console, *, trials: int, workers: int) -
             console.fact(f"{format_bytes(size)}, read in place by {workers} worker processes")
             results = _search(folder, console, store, shared, activity, trials, workers)
         _register(console, store, results)
-        _observe(folder, console, store, heard, resources)
+        _observe(folder, console, store, events, resources)
     _report(folder, console, store, activity)
     console.fact(f"done in {console.elapsed()}; run it again to see the cache hit")
 
@@ -167,10 +167,10 @@ def _register(console: Console, store: Store, results: list[TrialResult]) -> Non
 
 
 def _observe(
-    folder: Path, console: Console, store: Store, heard: Counter[str], resources: ResourceMonitor
+    folder: Path, console: Console, store: Store, events: Counter[str], resources: ResourceMonitor
 ) -> None:
     console.chapter("ops-observe", "events, audit, health and resources")
-    console.fact(", ".join(f"{n} {kind}" for kind, n in sorted(heard.items())))
+    console.fact(", ".join(f"{n} {kind}" for kind, n in sorted(events.items())))
     console.fact(f"audit log of {store.audit.verify()} entries, its chain unbroken")
     monitor = HealthMonitor()
     monitor.register(ComponentHealthCheck("registry", store.context.model_registry))

@@ -90,8 +90,8 @@ class Activity:
                 until=instants.now(),
                 config={"install_uuid": "demo"},
             )
-        for place, error in result.failed.items():
-            raise ResourceError(f"The activity was not shipped: {place}: {error}")
+        for path, error in result.failed.items():
+            raise ResourceError(f"The activity was not shipped: {path}: {error}")
         rollup = DataframeActivity(
             "activity", by=["penalty", "trial"], sums=["seconds"], time="at", row_id="id"
         )

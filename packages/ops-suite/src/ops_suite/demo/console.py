@@ -1,4 +1,4 @@
-"""What the demo says while it runs: chapters, facts, and a bar on a terminal."""
+"""What the demo prints while it runs: chapters, facts, and a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Console"]
 
 
 class Console:
-    """Prints to stdout; the bar goes to stderr, and only where somebody can see it move."""
+    """Prints to stdout; the bar goes to stderr, and only where it can be seen to move."""
 
     def __init__(self) -> None:
         self._start = monotonic()
