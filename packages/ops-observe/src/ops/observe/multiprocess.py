@@ -77,7 +77,8 @@ class MultiprocessMetrics:
         self._folder = Path(folder).absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._collector = get_metrics_collector() if collector is None else collector
-        self._interval, self._rule = interval, gauges
+        self._interval = interval
+        self._rule: GaugeRule = gauges
         self._descriptor = -1
         self._begin()
         in_children(self, MultiprocessMetrics._begin)
