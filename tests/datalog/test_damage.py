@@ -73,6 +73,23 @@ def test_a_damaged_header_costs_no_message_is_named_and_mended(log, damage, requ
     assert log.recover().headers == 0
 
 
+def test_the_frames_behind_a_damaged_header_tell_their_checksum(tmp_path) -> None:
+    pytest.importorskip("google_crc32c")
+    with DataLogger(tmp_path, layout="segments", checksum="crc32c", sync="none") as logger:
+        for number in range(COUNT):
+            logger.input_queue.log(1, number, bytes(20))
+    (victim,) = logger.output_directory.glob("*.seg")
+    for head in (bytes(64), victim.read_bytes()[:10] + b"\0" + victim.read_bytes()[11:64]):
+        data = victim.read_bytes()
+        victim.write_bytes(head + data[64:])
+        log = logger.read()
+        assert counts(log) == {1: COUNT}
+        assert victim.name in log.verify().damaged[0]
+        assert log.recover().headers == 1
+        assert log.verify().is_whole
+        assert counts(log) == {1: COUNT}
+
+
 @pytest.mark.parametrize("kind", ["zeros", "noise", "text", "folder", "dangling", "loop", "fifo"])
 def test_a_file_that_holds_nothing_costs_itself_only_and_is_named(log, kind) -> None:
     log, (victim, *_) = log
