@@ -247,6 +247,13 @@ def interrupt(*_):
         armed = False
         raise Interrupt
 
+def cycle(lock, number):
+    # A function of its own: the jump back of a loop may lie outside of the `try` around it.
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(5e-5, 1e-3))
+    while armed:
+        with lock if number % 2 else lock.write():
+            pass
+
 signal.signal(signal.SIGALRM, interrupt)
 random.seed(3)
 held = 0
@@ -254,10 +261,7 @@ for number in range(300):
     lock = FileLock({str(tmp_path / "x.lock")!r}) if number % 2 else ReadWriteLock()
     armed = True
     try:
-        signal.setitimer(signal.ITIMER_REAL, random.uniform(5e-5, 1e-3))
-        while armed:
-            with lock if number % 2 else lock.write():
-                pass
+        cycle(lock, number)
     except Interrupt:
         pass
     signal.setitimer(signal.ITIMER_REAL, 0)
