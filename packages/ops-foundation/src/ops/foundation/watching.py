@@ -235,7 +235,6 @@ def _listing(folder: str, *, recursive: bool) -> Listing:
 
 def _mark(entry: os.DirEntry[str]) -> Mark | None:
     """Return what tells versions of a file apart; None for a link to a folder, and for what is gone."""
-    own: Mark | None = None  # stays so for a link that goes away before it is read
     try:
         status = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
