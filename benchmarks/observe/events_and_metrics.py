@@ -75,6 +75,24 @@ def cases():
         (Target("prometheus-client", at_least=1), Target(at_most=0.5e-6)),
         packages=("prometheus-client", "opentelemetry-sdk"),
     )
+    summary = prometheus_client.Summary(
+        "seconds", "…", registry=prometheus_client.CollectorRegistry()
+    )
+
+    def time_ours() -> None:
+        with metrics.timer("t"):
+            pass
+
+    def time_theirs() -> None:
+        with summary.time():
+            pass
+
+    yield Case(
+        "time a block",
+        {"ops-observe": time_ours, "prometheus-client": time_theirs},
+        (Target("prometheus-client", at_least=1),),
+        packages=("prometheus-client",),
+    )
     monitor = ResourceMonitor(interval=1000)
     monitor.start()
     yield Case(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import circuitbreaker
 import pybreaker
 import stamina
@@ -15,6 +17,17 @@ def work() -> int:
     return 1
 
 
+def failing_every_other_time():
+    calls = itertools.count()
+
+    def call() -> int:
+        if next(calls) % 2 == 0:
+            raise OSError
+        return 1
+
+    return call
+
+
 def cases():
     yield Case(
         "a retried call that succeeds",
@@ -26,6 +39,19 @@ def cases():
         },
         (Target("tenacity", at_least=20), Target(at_most=0.5e-6)),
         packages=("tenacity", "stamina"),
+    )
+    yield Case(
+        "a retried call that fails once",
+        {
+            "ops-resilience": retry(3, on=OSError, initial_delay=0)(failing_every_other_time()),
+            "tenacity": tenacity.retry(
+                stop=tenacity.stop_after_attempt(3),
+                retry=tenacity.retry_if_exception_type(OSError),
+                sleep=lambda _: None,
+            )(failing_every_other_time()),
+        },
+        (Target("tenacity", at_least=1.5),),
+        packages=("tenacity",),
     )
     yield Case(
         "a call through a closed breaker",
