@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import warnings
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,16 @@ def test_labels_come_back_or_the_frame_is_written_otherwise(name: str) -> None:
         assert comes_back(frame)
     else:
         assert detect_serialization_format(frame) == SerializationFormat.FRAME
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_no_warning_is_shown_while_a_format_is_chosen(name: str) -> None:
+    frame = pd.DataFrame([[1, "x"], [2, "y"]])
+    frame.columns = LABELS[name]
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        detect_serialization_format(frame)
+    assert shown == []
 
 
 def test_attributes_and_flags_are_not_lost() -> None:

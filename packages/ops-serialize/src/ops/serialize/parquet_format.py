@@ -47,6 +47,10 @@ class ParquetSerializer(BuiltinFormat):
             return False
         if obj.attrs or not len(obj.columns) or not obj.columns.is_unique:
             return False
+        objects = _is_of_objects(obj.columns.dtype) and obj.columns.nlevels == 1
+        if objects and {*map(type, obj.columns)} != {str}:
+            # Arrow would warn of labels of several types, and mix them up.
+            return False
         if not all(_index_keeps(obj.index, i) for i in range(obj.index.nlevels)):
             return False
         return _keeps_structure(obj) and all(
