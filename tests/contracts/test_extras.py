@@ -36,6 +36,24 @@ with DataLogger("logs", layout="segments", checksum="crc32c") as logger:
     logger.input_queue.put(LogPackage(source_id=1, timestamp=10, data=b"x"))
 assert open_log(logger.output_directory).verify().messages == 1
 """,
+    "ops-datalog[mat]": """
+from ops.datalog import DataLogger, LogPackage, open_log
+with DataLogger("logs", layout="segments") as logger:
+    logger.input_queue.put(LogPackage(source_id=1, timestamp=10, data=b"x"))
+assert open_log(logger.output_directory).to_mat("x.mat").is_file()
+""",
+    "ops-datalog[mcap]": """
+from ops.datalog import DataLogger, LogPackage, open_log
+with DataLogger("logs", layout="segments") as logger:
+    logger.input_queue.put(LogPackage(source_id=1, timestamp=10, data=b"x"))
+assert open_log(logger.output_directory).to_mcap("x.mcap").is_file()
+""",
+    "ops-datalog[pandas]": """
+from ops.datalog import DataLogger, LogPackage, open_log
+with DataLogger("logs", layout="segments") as logger:
+    logger.input_queue.put(LogPackage(source_id=1, timestamp=10, data=b"x"))
+assert len(open_log(logger.output_directory).to_pandas(1)) == 1
+""",
     "ops-foundation[fast]": """
 from ops.foundation import calculate_hash
 assert calculate_hash(b"a", "blake3") != calculate_hash(b"a", "xxh3_128")
