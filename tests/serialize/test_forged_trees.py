@@ -161,6 +161,41 @@ def test_what_takes_two_to_the_power_of_its_size_to_hash_is_refused() -> None:
         deserialize_data(pack(forged, format_id=7).tobytes())
 
 
+HEAVY: Any = (1, 2)
+for _ in range(60):
+    HEAVY = (HEAVY, HEAVY)
+HASHING = {
+    "the name of an index": Node("pd.index", ("Index", np.arange(2), HEAVY, None)),
+    "the name of a range": Node("pd.range", (0, 1, 1, HEAVY)),
+    "the name of a series": Node("pd.series", (np.arange(1), pd.RangeIndex(1), HEAVY, (), True)),
+    "the names of levels": Node("pd.levels", ((pd.Index([1]),), (np.array([0]),), (HEAVY,))),
+    "the sides of an interval": Node("pd.interval", (HEAVY, HEAVY, "left")),
+    "the keys of a counter": Node("counter", ((HEAVY, 1),)),
+    "categories": Node(
+        "pd.categories",
+        (Node("pd.index", ("Index", Node("np.array", (dtype("|O"), "O", (HEAVY,), 1)), None, None)), False),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HASHING)
+def test_no_node_hashes_or_compares_what_would_never_end(what: str) -> None:
+    with pytest.raises(SerializeError):
+        read([HASHING[what]])
+
+
+def test_a_small_file_cannot_copy_one_tuple_or_read_one_text_many_times() -> None:
+    items = tuple(range(50_000))
+    for nodes in (
+        [Node("deque", (items, None)) for _ in range(2000)],
+        [Node("np.array", (dtype("|O"), "O", items, len(items))) for _ in range(2000)],
+        [Node("path", ("PurePosixPath", "a/" * 50_000)) for _ in range(2000)],
+        [Node("fraction", (3**9000, 7**5000)) for _ in range(2000)],
+    ):
+        with pytest.raises(SerializeError):
+            read(nodes)
+
+
 COLLIDING = [n * (2**61 - 1) for n in range(1, 3000)]
 
 
@@ -249,6 +284,8 @@ CONTENTS = {
     "an array of 4 G items": (SerializationFormat.MSGPACK, b"\xdd\xff\xff\xff\xff"),
     "a YAML object": (SerializationFormat.YAML, b"!!python/object/apply:os.system ['true']"),
     "aliases": (SerializationFormat.YAML, b"a: &a [1]\nb: *a\n"),
+    "a long number in base 60": (SerializationFormat.YAML, b"1" + b":1" * 500_000),
+    "a table of a million columns": (SerializationFormat.CSV, b"a," * 1_000_000),
     "a deep YAML": (SerializationFormat.YAML, b"[" * 100_000),
     "no Parquet": (SerializationFormat.PARQUET, b"PAR1garbagePAR1"),
     "no Arrow": (SerializationFormat.ARROW, b"\xff\xff\xff\xff\x00\x10\x00\x00garbage"),

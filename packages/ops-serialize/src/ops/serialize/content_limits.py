@@ -26,6 +26,8 @@ pa: Any = LazyImport("pyarrow", extra="ops-serialize[arrow]")
 
 __all__ = ["check_content"]
 
+_SIXTIES = re.compile(rb"(?::[0-5]?[0-9]){16}")
+_MOST_COLUMNS = 1 << 16
 _ALIAS = re.compile(rb"(?:^|[\s\[{,:-])[*&][^\s,\[\]{}]", re.MULTILINE)
 
 
@@ -53,18 +55,26 @@ def _msgpack(stream: memoryview, budget: Budget) -> None:
 
 def _yaml(stream: memoryview, budget: Budget) -> None:
     data = bytes(stream)
-    if b"&" in data and b"*" in data and _ALIAS.search(data):
-        _refuse_aliases(data)
+    if (b"&" in data and b"*" in data and _ALIAS.search(data)) or _SIXTIES.search(data):
+        _refuse_events(data)
     budget.take(100 * (data.count(b"\n") + data.count(b",") + data.count(b"[")) + 4 * len(data))
 
 
-def _refuse_aliases(data: bytes) -> None:
+def _refuse_events(data: bytes) -> None:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for event in yaml.parse(data, loader):
         if isinstance(event, yaml.AliasEvent):
             raise CorruptDataError("YAML data has an alias, which the writer never makes.")
+        # A number in base 60 takes the square of its length to read.
+        if (
+            isinstance(event, yaml.ScalarEvent)
+            and event.implicit[0]
+            and len(event.value) > 64
+            and _SIXTIES.search(event.value.encode())
+        ):
+            raise CorruptDataError("YAML data has a long number in base 60.")
 
 
 def _numpy(stream: memoryview, _budget: Budget) -> None:
@@ -93,6 +103,14 @@ def _arrow(stream: memoryview, _budget: Budget) -> None:
     from ops.serialize.nodes.arrow_nodes import refuse_compressed
 
     refuse_compressed(stream)
+
+
+def _csv(stream: memoryview, budget: Budget) -> None:
+    data = bytes(stream)
+    line = data[: data.find(b"\n")] if b"\n" in data else data
+    if line.count(b",") >= _MOST_COLUMNS:
+        raise CorruptDataError(f"A table has more than {_MOST_COLUMNS} columns.")
+    budget.take(64 * (data.count(b",") + data.count(b"\n")))
 
 
 def _parquet(stream: memoryview, budget: Budget) -> None:
@@ -128,5 +146,6 @@ _CHECKS: dict[SerializationFormat, Callable[[memoryview, Budget], None]] = {
     SerializationFormat.NUMPY: _numpy,
     SerializationFormat.ARROW: _arrow,
     SerializationFormat.PARQUET: _parquet,
+    SerializationFormat.CSV: _csv,
     SerializationFormat.TORCH: _torch,
 }

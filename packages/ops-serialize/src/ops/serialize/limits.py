@@ -39,6 +39,10 @@ class Budget:
                 suggestions=("Raise max_size if you know where the data comes from.",),
             )
 
+    def add_time(self, steps: int) -> None:
+        """Allow *steps* more, for data that has as many bytes."""
+        self._steps += steps
+
     def take_time(self, steps: int) -> None:
         """Count steps of hashing; raise `CorruptDataError` when there are too many."""
         self._steps -= steps

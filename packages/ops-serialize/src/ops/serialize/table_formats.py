@@ -61,7 +61,9 @@ class ArrowSerializer(BuiltinFormat):
 
     def loads(self, data: Any, /) -> Any:
         """Return the table, over *data* without a copy."""
-        return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+        table = pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+        table.validate(full=True)  # offsets within buffers, before anything uses them
+        return table
 
 
 class CsvSerializer(BuiltinFormat):

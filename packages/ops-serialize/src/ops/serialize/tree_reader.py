@@ -74,6 +74,8 @@ class _Reader:
         self._buffers = buffers
         self._at = HEAD.size
         self._budget = budget
+        budget.add_time(data.nbytes)
+        self._copied = 0  # items of tuples that typed nodes were made from
         self._reading = Reading(allowed, budget)
         self._deep: dict[int, tuple[int, int]] = {}  # depth and weight of nodes that hold nodes
 
@@ -233,13 +235,32 @@ class _Reader:
                 at += size
                 if numbers and max(numbers) >= first:
                     self._go_deeper(len(values), numbers)
+                    if kind == Kind.TYPED:
+                        self._count_copies(numbers)
                 append(self._node(kind, tuple(map(get, numbers)), numbers))
         self._at = at
+
+    def _count_copies(self, numbers: array.array[int]) -> None:
+        """Refuse tuples from which so many nodes are made that it would take far more than is there.
+
+        A writer makes a tuple of its own for each node.
+        """
+        first = self._first_node
+        self._copied += sum(
+            self._node_sizes[number - first]
+            for number in numbers
+            if number >= first and not self._kinds[number - first]  # Kind.TUPLE
+        )
+        if self._copied > 4 * len(self._refs) + (1 << 20):
+            raise TooLargeError("The nodes of the data copy the same items again and again.")
 
     def _node(self, kind: int, parts: tuple[Any, ...], numbers: array.array[int]) -> Any:
         if kind == Kind.TUPLE:
             return parts
         if kind == Kind.TYPED:
+            for part in parts:
+                if type(part) is str and len(part) > _FEW:  # reading it takes its length
+                    self._budget.take_time(len(part))
             return builder_for(parts[0])(self._reading, *parts[1:])
         if kind not in {Kind.SET, Kind.FROZENSET}:
             raise CorruptDataError(f"The kind {kind} of a node is unknown.")

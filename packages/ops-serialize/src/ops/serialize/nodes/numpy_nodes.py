@@ -269,7 +269,11 @@ def _shape(shape: Any) -> tuple[int, ...]:
 
 def build_array(reading: Reading, text: Any, order: Any, content: Any, *lengths: Any) -> Any:
     """Return the array of a dtype and shape over *content*, all of which is checked."""
-    dtype = dtype_from(text)
+    dtype = reading.dtypes.get(text) if type(text) is str else None
+    if dtype is None:
+        dtype = reading.dtypes[text] = dtype_from(text)
+    if dtype.names:
+        reading.budget.take_time(text.count(","))  # each field is looked at
     shape = _shape(lengths)
     count = math.prod(shape)
     if order in {"O", "T", "F"}:

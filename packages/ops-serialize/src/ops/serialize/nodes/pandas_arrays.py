@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError, UnsupportedTypeError
-from ops.serialize.nodes.parts import expect, int_between, paired, pairs
+from ops.serialize.nodes.parts import check_hashable, expect, int_between, paired, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,28 +247,34 @@ def _build_masked(_: Reading, kind: Any, values: Any, mask: Any) -> Any:
     return _MASKED[expect(kind, str)](values, mask, copy=False)
 
 
-def _build_categorical(_: Reading, codes: Any, categories: Any, ordered: Any) -> Any:
+def _build_categorical(reading: Reading, codes: Any, categories: Any, ordered: Any) -> Any:
     if type(codes) is not np.ndarray or codes.dtype.kind != "i" or codes.ndim != 1:
         raise CorruptDataError("The codes of a categorical are no integers.")
-    dtype = _build_categories(_, categories, ordered)
+    dtype = _build_categories(reading, categories, ordered)
     return pd.Categorical.from_codes(codes, dtype=dtype)
 
 
-def _build_categories(_: Reading, categories: Any, ordered: Any) -> Any:
+def _build_categories(reading: Reading, categories: Any, ordered: Any) -> Any:
     if categories is not None and not isinstance(categories, pd.Index):
         raise CorruptDataError("Categories are no index.")
+    if categories is not None and categories.dtype == object:
+        check_hashable(reading, categories.to_numpy())
     return pd.CategoricalDtype(categories, ordered if ordered is None else expect(ordered, bool))
 
 
 def _build_intervals(_: Reading, left: Any, right: Any, closed: Any) -> Any:
     if closed not in _CLOSED or not (isinstance(left, pd.Index) and isinstance(right, pd.Index)):
         raise CorruptDataError("Intervals have no sides.")
+    if object in {left.dtype, right.dtype}:
+        raise CorruptDataError("The sides of intervals are no numbers or times.")
     return pd.arrays.IntervalArray.from_arrays(left, right, closed)
 
 
 def _build_interval(_: Reading, left: Any, right: Any, closed: Any) -> Any:
     if closed not in _CLOSED:
         raise CorruptDataError("An interval has no sides.")
+    if any(isinstance(side, (tuple, list, dict, set, frozenset)) for side in (left, right)):
+        raise CorruptDataError("The sides of an interval are no numbers or times.")
     return pd.Interval(left, right, closed)
 
 
@@ -296,6 +302,12 @@ def _build_sparse(_: Reading, values: Any, at: Any, length: Any, kind: Any, dtyp
         raise CorruptDataError("The kind of a sparse array is unknown.")
     index = index.to_block_index() if kind == "block" else index
     return pd.arrays.SparseArray._simple_new(values, index, dtype)  # noqa: SLF001 - checked above
+
+
+def _build_sparse_dtype(_: Reading, kind: Any, fill: Any) -> Any:
+    if isinstance(fill, (tuple, list, dict, set, frozenset)):
+        raise CorruptDataError("The fill value of a sparse array is none.")
+    return pd.SparseDtype(_dtype(kind), fill)
 
 
 def _build_numpy(_: Reading, values: Any) -> Any:
@@ -390,7 +402,7 @@ BUILDERS: dict[str, Any] = {
     "pd.interval": _build_interval,
     "pd.intervaldtype": _build_interval_dtype,
     "pd.sparse": _build_sparse,
-    "pd.sparsedtype": lambda _, kind, fill: pd.SparseDtype(_dtype(kind), fill),
+    "pd.sparsedtype": _build_sparse_dtype,
     "pd.numpy": _build_numpy,
     "pd.text": _build_text_dtype,
     "pd.texts": _build_texts,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError
 from ops.serialize.nodes import pandas_arrays as arrays
-from ops.serialize.nodes.parts import expect, paired, pairs
+from ops.serialize.nodes.parts import check_hashable, expect, paired, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ def _build_frame(
             raise CorruptDataError("The values of a frame have another shape than its labels.")
         if block.dtype.kind in "biufc":
             made = pd.DataFrame(block.T, index=index, columns=columns, copy=False)
-            return _finished(made, attrs, duplicates)
+            return _finished(reading, made, attrs, duplicates)
     found: dict[int, Any] = {}
     for columns_at, values in parts:
         if type(values) is np.ndarray:
@@ -105,7 +105,7 @@ def _build_frame(
     ordered = {at: _column(found[at], index) for at in range(width)}
     made = pd.DataFrame(ordered, index=index, copy=False)
     made.columns = columns
-    return _finished(made, attrs, duplicates)
+    return _finished(reading, made, attrs, duplicates)
 
 
 def _column(values: Any, index: Any) -> Any:
@@ -122,10 +122,18 @@ def _checked(values: Any) -> Any:
     return values
 
 
-def _finished(made: Any, attrs: Any, duplicates: Any) -> Any:
+def _check_labels(reading: Reading, labels: Any) -> None:
+    """Refuse labels that take too long to hash, before pandas does."""
+    if labels.dtype == object:
+        check_hashable(reading, labels.to_numpy())
+
+
+def _finished(reading: Reading, made: Any, attrs: Any, duplicates: Any) -> Any:
     if items := pairs(attrs):
         made.attrs = dict(items)
     if not expect(duplicates, bool):
+        for labels in made.axes:
+            _check_labels(reading, labels)
         made.flags.allows_duplicate_labels = False
     return made
 
@@ -144,13 +152,14 @@ def _series(series: Any) -> tuple[str, tuple[Any, ...]]:
 
 
 def _build_series(
-    _: Reading, values: Any, index: Any, name: Any, attrs: Any, duplicates: Any
+    reading: Reading, values: Any, index: Any, name: Any, attrs: Any, duplicates: Any
 ) -> Any:
     if not isinstance(index, pd.Index) or len(_checked(values)) != len(index):
         raise CorruptDataError("The labels of a series are not those of its values.")
     made = _column(values, index)
+    check_hashable(reading, (name,))
     made.name = name
-    return _finished(made, attrs, duplicates)
+    return _finished(reading, made, attrs, duplicates)
 
 
 def _index(index: Any) -> tuple[str, tuple[Any, ...]]:
@@ -159,12 +168,13 @@ def _index(index: Any) -> tuple[str, tuple[Any, ...]]:
     return "pd.index", (type(index).__name__, values, index.name, freq)
 
 
-def _build_index(_: Reading, kind: Any, values: Any, name: Any, freq: Any) -> Any:
+def _build_index(reading: Reading, kind: Any, values: Any, name: Any, freq: Any) -> Any:
     cls = _INDEXES[expect(kind, str)]
     _checked(values)
     made: Any = pd.Index(values, dtype=values.dtype, copy=False, tupleize_cols=False)
     if type(made) is not cls or made.dtype != values.dtype:
         raise CorruptDataError(f"The values of a {kind} make a {type(made).__name__}.")
+    check_hashable(reading, (name,))
     made.name = name
     if freq is not None:
         if not isinstance(freq, pd.offsets.BaseOffset):
@@ -184,20 +194,24 @@ def _levels(index: Any) -> tuple[str, tuple[Any, ...]]:
     )
 
 
-def _build_levels(_: Reading, levels: Any, codes: Any, names: Any) -> Any:
+def _build_levels(reading: Reading, levels: Any, codes: Any, names: Any) -> Any:
     if not len(expect(levels, tuple)) == len(expect(codes, tuple)) == len(expect(names, tuple)):
         raise CorruptDataError("The levels of an index are not all there.")
     if not all(isinstance(level, pd.Index) for level in levels):
         raise CorruptDataError("A level of an index is none.")
     if not all(type(part) is np.ndarray and part.dtype.kind == "i" for part in codes):
         raise CorruptDataError("The codes of an index are no integers.")
+    check_hashable(reading, names)
+    for level in levels:
+        _check_labels(reading, level)
     return pd.MultiIndex(levels=levels, codes=codes, names=names, verify_integrity=True)
 
 
-def _build_range(_: Reading, start: Any, stop: Any, step: Any, name: Any) -> Any:
+def _build_range(reading: Reading, start: Any, stop: Any, step: Any, name: Any) -> Any:
     numbers = [expect(part, int) for part in (start, stop, step)]
     if len(range(*numbers)) >= 1 << 62:
         raise CorruptDataError("A range is too long.")
+    check_hashable(reading, (name,))
     return pd.RangeIndex(*numbers, name=name)
 
 

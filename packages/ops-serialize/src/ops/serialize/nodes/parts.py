@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ops.serialize.errors import CorruptDataError, SerializeError, UntrustedDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ops.serialize.limits import Budget
 
@@ -17,6 +17,7 @@ __all__ = [
     "Allowed",
     "Raw",
     "Reading",
+    "check_hashable",
     "expect",
     "int_between",
     "name_of",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_FEW = 64  # keys of which any number may collide
+_DEEPEST = 8
 
 _registered: dict[str, type] = {}
 
@@ -104,6 +107,7 @@ class Reading:
 
     allowed: Allowed
     budget: Budget
+    dtypes: dict[str, Any] = dataclasses.field(default_factory=dict)  # by their descriptions
 
 
 def expect(value: Any, *kinds: type) -> Any:
@@ -119,6 +123,30 @@ def int_between(value: Any, low: int, high: int) -> int:
     if not low <= expect(value, int) <= high:
         raise CorruptDataError(f"A part of a node is not from {low} to {high}.")
     return int(value)
+
+
+def check_hashable(reading: Reading, items: Sequence[Any]) -> None:
+    """Refuse *items* that take too long to hash, or of which too many have the same hash."""
+    from ops.serialize.tree_reader import check_collisions
+
+    if any(isinstance(item, (tuple, frozenset)) for item in items):
+        reading.budget.take_time(sum(map(_weight, items)))
+    if len(items) > _FEW:
+        check_collisions(items)
+
+
+def _weight(item: Any, depth: int = 0) -> int:
+    """Return how many parts hashing *item* visits; stops counting where that is too many."""
+    if not isinstance(item, (tuple, frozenset)):
+        return 1
+    if depth > _DEEPEST:
+        raise CorruptDataError(f"A key is nested deeper than {_DEEPEST} levels.")
+    total = 1
+    for part in item:
+        total += _weight(part, depth + 1)
+        if total > 1 << 16:
+            raise CorruptDataError("A key takes too long to hash.")
+    return total
 
 
 def paired(mapping: Any) -> tuple[Any, ...]:

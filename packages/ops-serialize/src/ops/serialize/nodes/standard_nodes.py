@@ -16,7 +16,7 @@ import zoneinfo
 from typing import TYPE_CHECKING, Any
 
 from ops.serialize.errors import CorruptDataError, UnsupportedTypeError
-from ops.serialize.nodes.parts import Raw, expect, int_between, paired, pairs
+from ops.serialize.nodes.parts import Raw, check_hashable, expect, int_between, paired, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,31 +196,11 @@ def _build_deque(reading: Reading, items: Any, maxlen: Any) -> Any:
 
 
 def _checked_keys(reading: Reading, parts: Any) -> list[tuple[Any, Any]]:
-    """Return the pairs of a mapping; keys of which many collide, or that are containers, are refused."""
-    from ops.serialize.tree_reader import check_collisions
-
+    """Return the pairs of a mapping, whose keys have been checked."""
     items = pairs(parts)
     reading.budget.take(100 * len(items))
-    keys = [key for key, _ in items]
-    if any(isinstance(key, (tuple, frozenset)) for key in keys):
-        reading.budget.take_time(sum(_weight(key) for key in keys))
-    if len(keys) > 64:
-        check_collisions(keys)
+    check_hashable(reading, [key for key, _ in items])
     return items
-
-
-def _weight(key: Any, depth: int = 0) -> int:
-    """Return how many parts hashing *key* visits; stops counting where that is too many."""
-    if not isinstance(key, (tuple, frozenset)):
-        return 1
-    if depth > 8:
-        raise CorruptDataError("A key is nested deeper than 8 levels.")
-    total = 1
-    for part in key:
-        total += _weight(part, depth + 1)
-        if total > 1 << 16:
-            raise CorruptDataError("A key takes too long to hash.")
-    return total
 
 
 def _build_ordered(reading: Reading, parts: Any, metadata: Any) -> Any:
@@ -267,6 +247,8 @@ def _build_fraction(_: Reading, numerator: Any, denominator: Any) -> fractions.F
     top, bottom = expect(numerator, int), expect(denominator, int)
     if max(top.bit_length(), bottom.bit_length()) > _MOST_BITS or bottom < 1:
         raise CorruptDataError("A fraction is not one.")
+    words = (top.bit_length() + bottom.bit_length()) // 64
+    _.budget.take_time(words * words // 16)  # of their greatest common divisor
     return fractions.Fraction(top, bottom)
 
 
