@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from ops.shm.errors import DeadlockError as DeadlockError
     from ops.shm.errors import NotConnectedError as NotConnectedError
     from ops.shm.errors import OwnerDiedError as OwnerDiedError
+    from ops.shm.errors import ReadOnlyError as ReadOnlyError
     from ops.shm.errors import SegmentExistsError as SegmentExistsError
     from ops.shm.errors import SegmentFormatError as SegmentFormatError
     from ops.shm.errors import SegmentNotFoundError as SegmentNotFoundError
     from ops.shm.errors import ShmError as ShmError
     from ops.shm.errors import ShmErrorCode as ShmErrorCode
+    from ops.shm.errors import StaleSegmentError as StaleSegmentError
     from ops.shm.errors import UnsupportedArrayError as UnsupportedArrayError
     from ops.shm.errors import ViewChangedError as ViewChangedError
     from ops.shm.segments import SegmentInfo as SegmentInfo
@@ -25,8 +27,8 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
         {
             ".array": "SharedMemoryArray",
             ".errors": (
-                "DeadlockError NotConnectedError OwnerDiedError SegmentExistsError "
-                "SegmentFormatError SegmentNotFoundError ShmError ShmErrorCode "
+                "DeadlockError NotConnectedError OwnerDiedError ReadOnlyError SegmentExistsError "
+                "SegmentFormatError SegmentNotFoundError ShmError ShmErrorCode StaleSegmentError "
                 "UnsupportedArrayError ViewChangedError"
             ),
             ".segments": "SegmentInfo cleanup_stale list_segments",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import operator
 from typing import Any, SupportsIndex, TypeAlias
@@ -57,32 +58,123 @@ def _integer_limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     return int(limits.min), int(limits.max)
 
 
+def to_element(data: Any, dtype: np.dtype[Any]) -> Any:
+    """Return *data* as one scalar of *dtype*; raises ValidationError as `to_dtype` does."""
+    value = to_dtype(data, dtype)
+    if value.shape:
+        raise ValidationError(f"{_shown(data)} is more than one element.")
+    return value[()]
+
+
+def as_element(data: Any, dtype: np.dtype[Any]) -> Any:
+    """Return *data* as a scalar of *dtype*, or as it is when no element can be equal to it."""
+    try:
+        return to_element(data, dtype)
+    except ValidationError:
+        return data if dtype.names is None else None
+
+
 def to_dtype(data: Any, dtype: np.dtype[Any]) -> np.ndarray:
     """Return *data* as an array of *dtype*.
 
     Python and NumPy values are accepted when the dtype can hold them: 7 and 7.0 fit uint8, 7.5 and
-    300 do not. Rounding to a shorter float is accepted, overflow to infinity is not.
+    300 do not. Rounding to a shorter float is accepted, overflow to infinity is not. Dates are
+    accepted as datetime, date and text, NaT stays NaT; a date with a time zone becomes UTC, as
+    datetime64 has none. A structured dtype takes tuples, lists of tuples, and arrays with its fields.
 
     Raises ValidationError.
     """
     if type(data) is np.ndarray and data.dtype == dtype:
         return data
-    value = np.asarray(data)
-    if value.dtype == dtype:
-        return value
-    if value.dtype.kind == "c" and dtype.kind in "biuf":
-        if np.any(np.imag(value)):
-            raise ValidationError(f"{_shown(data)} does not fit {dtype}.")
-        value = np.real(value)
+    if dtype.names is not None:
+        return _to_structured(data, dtype)
     try:
+        value = np.asarray(data)
+        if value.dtype == dtype:
+            return value
+        if dtype.kind in "mM":
+            value = _as_times(value, dtype)
+        if value.dtype.kind == "c" and dtype.kind in "biuf":
+            if np.any(np.imag(value)):
+                raise ValidationError(f"{_shown(data)} does not fit {dtype}.")
+            value = np.real(value)
         with np.errstate(invalid="ignore", over="ignore"):
             converted = value.astype(dtype)
             lossless = _keeps(value, converted)
     except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, ValidationError):
+            raise
         raise ValidationError(f"{_shown(data)} cannot become {dtype}: {error}") from error
     if not lossless:
         raise ValidationError(f"{_shown(data)} does not fit {dtype}.")
     return converted
+
+
+def _to_structured(data: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """Convert field by field, so that each is checked as an array of its own would be."""
+    names = dtype.names or ()
+    given = getattr(getattr(data, "dtype", None), "names", None)
+    if given is not None and given != names:
+        raise ValidationError(f"{_shown(data)} has the fields {given}, the array has {names}.")
+    shape = np.shape(data) if given is not None else _shape_of_records(data, len(names), dtype)
+    converted = np.empty(shape, dtype)
+    for position, name in enumerate(names):
+        field = dtype[name]
+        base, inner = field.subdtype or (field, ())
+        column = data[name] if given is not None else _column(data, position)
+        value = to_dtype(column, base)
+        if value.shape != (*shape, *inner):
+            raise ValidationError(
+                f"{_shown(data)} has a field {name!r} of shape {value.shape[len(shape) :]}, "
+                f"which is {inner} in the array."
+            )
+        converted[name] = value
+    return converted
+
+
+def _shape_of_records(data: Any, fields: int, dtype: np.dtype[Any]) -> tuple[int, ...]:
+    if isinstance(data, tuple):
+        if len(data) != fields:
+            raise ValidationError(f"{_shown(data)} has {len(data)} fields, {dtype} has {fields}.")
+        return ()
+    if isinstance(data, np.ndarray) and data.ndim and not data.dtype.hasobject:
+        data = None
+    if not isinstance(data, (list, np.ndarray)):
+        raise ValidationError(
+            f"{_shown(data)} cannot become {dtype}: give a tuple, a list of tuples, or an array "
+            "with these fields."
+        )
+    shapes = {_shape_of_records(record, fields, dtype) for record in data}
+    if len(shapes) > 1:
+        raise ValidationError(f"{_shown(data)} has rows of different lengths.")
+    return (len(data), *next(iter(shapes), ()))
+
+
+def _column(data: Any, position: int) -> Any:
+    if isinstance(data, tuple):
+        return data[position]
+    return [_column(record, position) for record in data]
+
+
+def _as_times(value: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return text and Python's own dates and durations as NumPy's, in the unit that they need."""
+    kind = "M8" if dtype.kind == "M" else "m8"
+    if value.dtype.kind in "US" and kind == "M8":
+        return value.astype("M8") if value.dtype.kind == "U" else value.astype("U").astype("M8")
+    if value.dtype.kind != "O":
+        return value
+    times = [_time(item) for item in value.ravel()]
+    return np.array(times, kind).reshape(value.shape)
+
+
+def _time(item: Any) -> Any:
+    if isinstance(item, str):
+        return np.datetime64(item)
+    if isinstance(item, dt.datetime) and item.tzinfo is not None:
+        return item.astimezone(dt.UTC).replace(tzinfo=None)
+    if not isinstance(item, (dt.date, dt.timedelta, np.datetime64, np.timedelta64)):
+        raise TypeError(f"{item!r} is no date or duration")
+    return item
 
 
 def to_addend(amount: Any, dtype: np.dtype[Any]) -> Any:
@@ -107,6 +199,9 @@ def to_addend(amount: Any, dtype: np.dtype[Any]) -> Any:
 
 def _keeps(value: np.ndarray, converted: np.ndarray) -> bool:
     kind = converted.dtype.kind
+    if value.dtype.kind in "mM" and kind in "mM":
+        back = converted.astype(value.dtype)
+        return bool(np.all((back == value) | (np.isnat(converted) & np.isnat(value))))
     if value.dtype.kind not in "biufc" or kind not in "biufc":
         return bool(np.array_equal(converted.astype(value.dtype), value))
     if kind in "fc":

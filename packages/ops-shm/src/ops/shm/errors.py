@@ -4,10 +4,12 @@ OpsError
 └── ShmError
     ├── SegmentExistsError    (FileExistsError)    the name is taken and exist_ok was not given
     ├── SegmentNotFoundError  (FileNotFoundError)  no segment has this name
-    ├── SegmentFormatError    (ValueError)         not a segment, or one of a newer version
+    ├── SegmentFormatError    (ValueError)         not a segment, or one of another version
+    ├── StaleSegmentError     (OSError)            the segment was replaced or destroyed since
     ├── UnsupportedArrayError (TypeError)          a prototype whose bytes cannot be shared
     ├── NotConnectedError     (RuntimeError)       used before connect() or after disconnect()
-    ├── DeadlockError         (RuntimeError)       the thread already holds the lock it asks for
+    ├── ReadOnlyError         (PermissionError)    a write through an object that only reads
+    ├── DeadlockError         (RuntimeError)       the thread already holds the lock it waits for
     ├── OwnerDiedError                             the last writer died in the middle of a write
     └── ViewChangedError                           a write happened while a view was being read
 """
@@ -22,11 +24,13 @@ __all__ = [
     "DeadlockError",
     "NotConnectedError",
     "OwnerDiedError",
+    "ReadOnlyError",
     "SegmentExistsError",
     "SegmentFormatError",
     "SegmentNotFoundError",
     "ShmError",
     "ShmErrorCode",
+    "StaleSegmentError",
     "UnsupportedArrayError",
     "ViewChangedError",
 ]
@@ -39,8 +43,10 @@ class ShmErrorCode(StrEnum):
     SEGMENT_EXISTS = "SEGMENT_EXISTS"
     SEGMENT_NOT_FOUND = "SEGMENT_NOT_FOUND"
     SEGMENT_FORMAT = "SEGMENT_FORMAT"
+    STALE_SEGMENT = "STALE_SEGMENT"
     UNSUPPORTED_ARRAY = "UNSUPPORTED_ARRAY"
     NOT_CONNECTED = "NOT_CONNECTED"
+    READ_ONLY = "READ_ONLY"
     DEADLOCK = "DEADLOCK"
     OWNER_DIED = "OWNER_DIED"
     VIEW_CHANGED = "VIEW_CHANGED"
@@ -65,9 +71,15 @@ class SegmentNotFoundError(ShmError, FileNotFoundError):
 
 
 class SegmentFormatError(ShmError, ValueError):
-    """The file is no segment of ops.shm, or was made by a newer version."""
+    """The file is no segment of ops.shm, or was made by another version."""
 
     default_code: StrEnum = ShmErrorCode.SEGMENT_FORMAT
+
+
+class StaleSegmentError(ShmError, OSError):
+    """The segment was replaced or destroyed after this object had connected to it."""
+
+    default_code: StrEnum = ShmErrorCode.STALE_SEGMENT
 
 
 class UnsupportedArrayError(ShmError, TypeError):
@@ -80,6 +92,12 @@ class NotConnectedError(ShmError, RuntimeError):
     """The array is not connected to its segment in this process."""
 
     default_code: StrEnum = ShmErrorCode.NOT_CONNECTED
+
+
+class ReadOnlyError(ShmError, PermissionError):
+    """The array was attached for reading only."""
+
+    default_code: StrEnum = ShmErrorCode.READ_ONLY
 
 
 class DeadlockError(ShmError, RuntimeError):
@@ -95,6 +113,6 @@ class OwnerDiedError(ShmError):
 
 
 class ViewChangedError(ShmError):
-    """Somebody wrote while a zero-copy view was open; what was computed from it must be dropped."""
+    """A write happened while a zero-copy view was open; what was computed from it must be dropped."""
 
     default_code: StrEnum = ShmErrorCode.VIEW_CHANGED

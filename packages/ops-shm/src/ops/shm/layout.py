@@ -1,17 +1,20 @@
-r"""The segment's header: a self-describing page in front of the data.
+r"""The segment's header: a self-describing page, the flags of those who use the lock, then the data.
 
 Words are little-endian unsigned 64-bit, at byte 8 * index. The first cache lines never change after
 creation; every word that is written at run time has a cache line (64 bytes) of its own.
 
     word   0  magic "OPSSHM\0\1"            word  64  SEQ     even: stable, odd: being written
-           1  format version                     72  EPOCH   number of the semaphore in force
+           1  format version                     72  HOLDS   holds of the lock that wrote nothing
            2  offset of the data                 80  RECOVERIES
            3  bytes of data                      81  INTERRUPTED   recoveries within a write
-           4  length of the description          82  LAST_DEAD     identity of the last dead holder
-           5  inode of the PID namespace         83  ACKNOWLEDGED  INTERRUPTED when it was mended
-           6  instance (random)                  88  THREAD  thread of a long-lived lock, or 0
-                                            96..127  OWNER[epoch % 32]  the holder's identity, or 0
+           4  length of the description          82  ACKNOWLEDGED  INTERRUPTED when it was repaired
+           5  inode of the PID namespace         88  RETIRED  0, or 1: destroyed, 2: replaced
+           6  instance (random)
+           7  offset of the flags
+           8  identity of the creator
+           9  boot of the creator (hash)
     byte 1024 description: a Python literal {"name", "dtype", "shape", "order", "reads"}, UTF-8
+    flags    8192 bytes: 1024 blocks of 8, see `lock`
 
 `dtype` is the descriptor of NumPy's NPY format (`numpy.lib.format.dtype_to_descr`).
 """
@@ -20,25 +23,33 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
+import hashlib
 import math
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from ops.foundation import processes
 from ops.shm.errors import SegmentFormatError, UnsupportedArrayError
 
 if TYPE_CHECKING:
-    import mmap
+    from ops.shm.mapping import Mapped
 
 MAGIC = int.from_bytes(b"OPSSHM\0\1", "little")
-VERSION = 1
+VERSION = 2
 PAGE = 4096
 DESCRIPTION = 1024
 
 DATA_OFFSET, DATA_BYTES, DESCRIPTION_LENGTH, PID_NAMESPACE, INSTANCE = 2, 3, 4, 5, 6
-SEQ, EPOCH, RECOVERIES, INTERRUPTED, LAST_DEAD, ACKNOWLEDGED, THREAD = 64, 72, 80, 81, 82, 83, 88
-OWNER, OWNER_SLOTS = 96, 32
+FLAGS_OFFSET, CREATOR, BOOT = 7, 8, 9
+SEQ, HOLDS, RECOVERIES, INTERRUPTED, ACKNOWLEDGED, RETIRED = 64, 72, 80, 81, 82, 88
+DESTROYED, REPLACED = 1, 2
+#: Connections of one segment, and how many of its threads may try for the lock at once.
+BLOCKS, BLOCK = 1024, 8
+FLAGS = BLOCKS * BLOCK
 #: What reading a Python literal and its fields can raise, whatever the bytes.
 _UNREADABLE = (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError)
 
@@ -87,16 +98,16 @@ class Layout:
         return repr(fields).encode()
 
     def header(self, pid_namespace: int) -> bytearray:
-        """Return the page (or pages) that precede the data, SEQ 0 and EPOCH 1."""
+        """Return what precedes the data; every flag and every word of run time is 0."""
         text = self.description()
-        offset = -(-(DESCRIPTION + len(text)) // PAGE) * PAGE
-        page = bytearray(offset)
+        flags = -(-(DESCRIPTION + len(text)) // PAGE) * PAGE
+        page = bytearray(flags + FLAGS)
         words = memoryview(page).cast("Q")
         words[0], words[1] = MAGIC, VERSION
-        words[DATA_OFFSET], words[DATA_BYTES] = offset, self.nbytes
+        words[DATA_OFFSET], words[DATA_BYTES] = flags + FLAGS, self.nbytes
         words[DESCRIPTION_LENGTH], words[PID_NAMESPACE] = len(text), pid_namespace
-        words[INSTANCE] = secrets.randbits(63) | 1
-        words[EPOCH] = 1
+        words[FLAGS_OFFSET], words[INSTANCE] = flags, secrets.randbits(63) | 1
+        words[CREATOR], words[BOOT] = processes.this_process(), this_boot()
         words.release()
         page[DESCRIPTION : DESCRIPTION + len(text)] = text
         return page
@@ -109,13 +120,14 @@ def parse(buffer: memoryview, source: str) -> Layout:
     words = buffer[:DESCRIPTION].cast("Q")
     if words[0] != MAGIC:
         raise SegmentFormatError(f"{source} is no segment of ops.shm: its magic is {words[0]:#x}.")
-    if words[1] > VERSION:
+    if words[1] != VERSION:
         raise SegmentFormatError(
-            f"{source} has format {words[1]}, this ops-shm reads up to {VERSION}.",
-            suggestions=("Upgrade ops-shm.",),
+            f"{source} has format {words[1]}, this ops-shm reads format {VERSION}.",
+            suggestions=("Use one version of ops-shm in all processes.",),
         )
     end = DESCRIPTION + words[DESCRIPTION_LENGTH]
-    if len(buffer) < words[DATA_OFFSET] + words[DATA_BYTES] or end > words[DATA_OFFSET]:
+    flags, data = words[FLAGS_OFFSET], words[DATA_OFFSET]
+    if len(buffer) < data + words[DATA_BYTES] or end > flags or flags + FLAGS > data:
         raise SegmentFormatError(f"{source} is cut short: {len(buffer)} bytes.")
     try:
         fields = ast.literal_eval(bytes(buffer[DESCRIPTION:end]).decode())
@@ -134,17 +146,29 @@ def parse(buffer: memoryview, source: str) -> Layout:
     return found
 
 
-def word(buffer: mmap.mmap | bytearray, index: int) -> int:
-    """Return the header word at *index*."""
-    return int.from_bytes(buffer[8 * index : 8 * index + 8], "little")
+def array_in(mapped: Mapped, described: Layout) -> np.ndarray:
+    """Return the array whose memory is *mapped*, read-only where the mapping is."""
+    order = cast("Literal['C', 'F']", described.order)
+    if not described.nbytes:
+        return np.empty(described.shape, described.dtype, order)
+    # Not `np.ndarray(buffer=…)`, whose writeable flag could be set on a read-only mapping.
+    start, size = mapped.words[DATA_OFFSET], math.prod(described.shape)
+    flat = np.frombuffer(mapped.memory, described.dtype, size, start)
+    return flat.reshape(described.shape, order=order)
 
 
-def array_in(mapped: mmap.mmap, described: Layout) -> np.ndarray:
-    """Return the array whose memory is *mapped*; it keeps the mapping alive."""
-    return np.ndarray(
-        described.shape,
-        described.dtype,
-        buffer=mapped,
-        offset=word(mapped, DATA_OFFSET) if described.nbytes else 0,
-        order=cast("Literal['C', 'F']", described.order),
-    )
+def creator_may_live(words: memoryview) -> bool:
+    """Tell whether the process that made a segment may still run; one that cannot be seen may."""
+    if words[BOOT] != this_boot():
+        return False
+    return words[PID_NAMESPACE] != processes.pid_namespace() or processes.is_alive(words[CREATOR])
+
+
+@functools.cache
+def this_boot() -> int:
+    """Return 63 bits that are the same in every process until the machine is started again."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    except OSError:  # a sandbox without it: all of its life is one boot
+        text = b""
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

@@ -1,208 +1,359 @@
-"""A lock between processes that survives its holder, at the price of a plain semaphore.
+"""A lock between threads and processes that survives its holder, at the price of a plain semaphore.
 
-Taking the lock is one `sem_trywait` and one store; the holder writes its identity into the OWNER
-word. When a waiter does not get the semaphore in time it looks who holds it, and if that process is
-dead it *recovers*: it does not repair the semaphore but puts a new one in force, numbered by EPOCH.
+A take is a value. Whoever wants the lock gets a *slot*, one byte of the header that is its own until
+it gives it back, sets it, and tries the semaphore:
 
-Why exclusion holds. A taker stores OWNER, then loads EPOCH; it enters only if EPOCH is still the
-number of the semaphore it took. A recoverer stores the new EPOCH, then loads OWNER of the old one.
-These are a store and a load of different words on both sides (Dekker's pattern), which x86-64 and
-ARM may reorder; the recoverer's membarrier(2) makes every running thread pass a full barrier, so
-either the taker sees the new EPOCH and backs off, or the recoverer sees the taker's OWNER and waits
-until it has left. OWNER is kept per epoch (modulo 32), so a taker that was stopped between its two
-steps and wakes up epochs later cannot overwrite the word of the present holder. The recoverer waits for
-a living owner of any epoch, not only of the one before: the recoverer that should have waited for it
-may have died after it moved EPOCH.
+    flag = 1;  sem_trywait;  … inside …;  sem_post;  flag = 0
 
-`tests/shm/test_lock_model.py` holds these steps as a model and goes through all their interleavings,
-store buffers and a death at every step included.
+A process that does not get the semaphore clears the flag, sleeps and tries again, so a flag is set
+only while its owner holds the lock or is within a try. Slots lie in blocks, one for each connection,
+and the kernel knows which blocks belong to living connections (see `members`).
 
-What a SIGKILL can leave, and why it ends well:
+Why exclusion holds. As long as every holder posts, the semaphore alone excludes. A holder that died
+leaves it at 0, and a waiter then *recovers*: it does not repair the semaphore, but finds out that
+nobody has it and goes inside, as if its own try had succeeded. It may do so only if there was a point
+in time at which the semaphore was 0 and no living slot but its own was set. Then there is no living
+holder, and none can come, since nobody is left who would post. It is found so, under a kernel lock
+that one connection at a time can have, and with the flag of the recovering one set:
 
-- semaphore taken, OWNER not written yet, or OWNER cleared, semaphore not posted: OWNER is 0 while
-  the semaphore stays 0. After several looks a waiter recovers; were the taker alive after all, it
-  backs off because EPOCH has moved.
-- OWNER written: the owner is dead, a waiter recovers; an odd SEQ says that a write was cut short.
-- the names of old semaphores: the next recovery removes them, or the segment's end does.
-- a recoverer dies: recoveries are serialized by flock on the segment, which the kernel releases. The
-  new semaphore is made locked; if it was in force already, the next waiter finds it with OWNER 0 and
-  recovers once more.
+    (1) load SEQ and HOLDS        (2) no flag of a living one is set       (3) the semaphore is 0
+    (4) no flag of a living one is set                 (5) SEQ and HOLDS are as they were at (1)
+
+Suppose a living process had the semaphore at (3). Its flag was set before its sem_trywait, a locked
+instruction that makes the flag visible, and is cleared after its sem_post; it was seen cleared at (2)
+and at (4), so the process came after (2) and left before (4). Everyone inside changes SEQ (a write) or
+HOLDS (anything else) before it posts, and x86-64 shows stores in order, so (5) sees a difference.
+Hence nobody who is alive is ever overtaken, however slow or long stopped: its flag is set.
+
+What death, signals and exceptions can leave, and why it ends well:
+
+- semaphore taken, its holder dead: a waiter recovers. An odd SEQ says that a write was cut short.
+- a recovering process dies: the kernel gives back its locks, its flag is that of a dead one.
+- a handler raises right after sem_trywait has succeeded, where nobody can know whether it did: the
+  slot is given back and the semaphore left as it is. If it was taken, that is the case above, without
+  a death, and `recoveries` does not count it.
+- a handler that runs within a take of its own thread, and takes: its own try fails for ever if the
+  frame below it has the semaphore. It looks for slots of frames below it. If one of them has the
+  semaphore for certain, the handler goes in as well, for that frame cannot go on before the handler
+  ends. If one is in the middle of a try, it is left out of (2) and (4): then either it has the lock
+  or nobody has. The handler does not post when it leaves. This is re-entrance, found only when it is
+  needed, so the way without contention does not pay for it.
+
+`tests/shm/lock_machine.py` runs this code itself, not a copy of its steps, in every interleaving, with
+the store buffers of the processor, deaths, signals and interrupts at every step.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import re
+import sys
 import threading
 import time
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ops.foundation.errors import LockTimeout, ResourceError
-from ops.foundation.processes import (
-    full_memory_barrier,
-    is_alive,
-    pid_namespace,
-    this_process,
-)
+from ops.foundation.errors import LockTimeout
 from ops.shm import mapping
-from ops.shm.errors import DeadlockError
-from ops.shm.layout import (
-    EPOCH,
-    INTERRUPTED,
-    LAST_DEAD,
-    OWNER,
-    OWNER_SLOTS,
-    PID_NAMESPACE,
-    RECOVERIES,
-    SEQ,
-    THREAD,
-)
+from ops.shm.errors import SegmentNotFoundError, StaleSegmentError
+from ops.shm.layout import BLOCK, HOLDS, INTERRUPTED, RECOVERIES, RETIRED, SEQ
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+
+    from ops.shm.members import Member
 
 # Imported by name: the C half of multiprocessing has no type information.
 _multiprocessing: Any = import_module("_multiprocessing")
-#: Seconds between two looks at the holder; with _LOOKS looks the bound on a recovery.
-_PATIENCE = 0.015
-_LOOKS = 3
-_SEMAPHORE = 1  # SEMAPHORE of _multiprocessing: not owned, so that any process may post it
+_SEMAPHORE: Final = 1  # SEMAPHORE of _multiprocessing: not owned, so that any process may post it
+#: Seconds without progress after which a waiter looks whether the holder is dead.
+_PATIENCE: Final = 0.01
+_SHORTEST_PAUSE: Final = 20e-6
+_LONGEST_PAUSE: Final = 1e-3
+#: How long the end of a segment waits for the lock of one that is in use.
+_RETIRING_SECONDS: Final = 0.1
+_SET = re.compile(rb"[^\0]")
+
+
+class Take:
+    """One take of a lock: its slot, and whether the semaphore must be posted at the end."""
+
+    __slots__ = ("lock", "posts", "slot")
+    lock: RobustLock
+    posts: bool
+    slot: int
+
+    def __init__(self, lock: RobustLock) -> None:
+        self.lock = lock
+        self.slot, self.posts = -1, False
+
+    def give_back(self) -> None:
+        """Release what was taken, if it was; once. A forked child has taken nothing."""
+        take = self  # by this name `_slots_below` finds it
+        lock, slot = take.lock, take.slot
+        if slot < 0 or lock.forked:
+            return
+        try:
+            if take.posts:
+                take.posts = False
+                if lock.words[RETIRED]:
+                    lock.words[SEQ] |= 1  # nobody comes in any more, and readers look closer
+                else:
+                    lock.post()
+        finally:
+            # The slot is no longer this one's before another thread can get it.
+            lock.flags[slot] = 0
+            take.slot = -1
+            lock.free.append(slot)
 
 
 class RobustLock:
-    """The lock of one attached segment; `words` is its header as unsigned 64-bit words."""
+    """The lock of one connection; nothing in it changes from one take to another but `free`."""
 
-    __slots__ = ("_fd", "_instance", "epoch", "name", "owner", "post", "semaphore", "try_", "words")
-    epoch: int
+    __slots__ = (
+        "__weakref__",
+        "_mutex",
+        "_recovering",
+        "flags",
+        "forked",
+        "free",
+        "instance",
+        "is_zero",
+        "member",
+        "name",
+        "post",
+        "semaphore",
+        "slots",
+        "try_",
+        "words",
+    )
+
+    flags: memoryview
+    forked: bool
+    free: list[int]
+    instance: int
+    is_zero: Any
+    member: Member
     name: str
-    owner: int
     post: Any
     semaphore: Any
+    slots: Iterator[int]
     try_: Any
     words: memoryview
 
-    def __init__(self, name: str, instance: int, words: memoryview, fd: int) -> None:
-        if words[PID_NAMESPACE] != pid_namespace():
-            raise ResourceError(
-                f"The shared array {name!r} belongs to another PID namespace, so its lock could not "
-                "tell whether a holder is alive.",
-                suggestions=("Run both containers in one PID namespace (--pid=container:…).",),
-            )
-        self.name, self._instance, self.words, self._fd = name, instance, words, fd
-        self._use(words[EPOCH])
+    def __init__(
+        self,
+        name: str,
+        instance: int,
+        words: memoryview,
+        flags: memoryview,
+        semaphore: Any,
+        member: Member,
+    ) -> None:
+        """Take part in the lock of the segment *instance* with the block of *member*.
 
-    @staticmethod
-    def make(instance: int, epoch: int, value: int) -> object:
-        """Create the semaphore of *epoch*, free (1) or taken (0); one that exists is left alone.
-
-        Returns what keeps it mapped, None when it existed.
+        *words* and *flags* are its header, *semaphore* is what `opened` returned.
         """
-        name = mapping.semaphore_name(instance, epoch)
-        with contextlib.suppress(FileExistsError):
-            return _multiprocessing.SemLock(_SEMAPHORE, value, 1, name, False)  # noqa: FBT003
-        return None
-
-    def acquire(self, timeout: float | None = None) -> None:
-        """Take the lock; raises LockTimeout after *timeout* seconds, DeadlockError when hopeless."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        words = self.words
-        while True:
-            if not self.try_(False):  # noqa: FBT003
-                self._wait(deadline)
-            words[self.owner] = this_process()
-            if words[EPOCH] == self.epoch:
-                return
-            self.leave_old_epoch()
-
-    def release(self) -> None:
-        """Give the lock back."""
-        self.words[self.owner] = 0
-        self.post()
-
-    def leave_old_epoch(self) -> None:
-        """Undo the taking of a semaphore that is no longer in force, and turn to the one that is."""
-        self.release()
-        self._use(self.words[EPOCH])
-
-    def _use(self, epoch: int) -> None:
-        while True:
-            name = mapping.semaphore_name(self._instance, epoch)
-            try:
-                semaphore = _multiprocessing.SemLock._rebuild(0, _SEMAPHORE, 1, name)  # noqa: SLF001
-                break
-            except FileNotFoundError:
-                # A recoverer sets EPOCH only after its semaphore exists, so a missing one means that
-                # there is a newer epoch by now, or no segment any more.
-                if self.words[EPOCH] == epoch:
-                    raise
-                epoch = self.words[EPOCH]
+        self.name, self.instance = name, instance
+        self.words, self.flags, self.member = words, flags, member
         self.semaphore = semaphore
         self.try_, self.post = semaphore.acquire, semaphore.release
-        self.epoch, self.owner = epoch, OWNER + epoch % OWNER_SLOTS
+        self.is_zero = semaphore._is_zero  # noqa: SLF001 - sem_getvalue has no public way
+        first = member.block * BLOCK
+        self.free = list(range(first + BLOCK - 1, first - 1, -1))
+        # Iterating takes a slot by a C call, between which and the next line no handler can run.
+        self.slots = iter(self.free.pop, -1)
+        self._mutex, self._recovering, self.forked = threading.RLock(), False, False
 
-    def _wait(self, deadline: float | None) -> None:
-        """Block until the semaphore in force was taken; recover it when its holder is dead."""
-        words, ownerless, progress = self.words, 0, self.words[SEQ]
-        while True:
-            if words[EPOCH] != self.epoch:
-                self._use(words[EPOCH])
-            if self.try_(True, _PATIENCE):  # noqa: FBT003
-                return
-            if words[EPOCH] != self.epoch:
-                continue
-            if deadline is not None and time.monotonic() > deadline:
-                raise LockTimeout(f"The lock of {self.name!r} was not free in time.")
-            holder = words[self.owner]
-            if words[SEQ] != progress:  # others get their turns: busy, not broken
-                ownerless, progress = 0, words[SEQ]
-            elif holder == 0:
-                ownerless += 1
-                if ownerless < _LOOKS:
-                    continue
-            elif is_alive(holder):
-                ownerless = 0
-                self._refuse_deadlock(holder)
-                continue
-            self._recover(holder)
-            ownerless = 0
+    def acquire(self, timeout: float | None = None) -> Take:
+        """Take the lock, which the result's `give_back` releases.
 
-    def _refuse_deadlock(self, holder: int) -> None:
-        if holder == this_process() and self.words[THREAD] == threading.get_ident():
-            raise DeadlockError(
-                f"This thread holds the lock of {self.name!r} through another object already.",
-                suggestions=(
-                    "Use one SharedMemoryArray object inside a `with array(write=True)`.",
-                ),
-            )
-
-    def _recover(self, seen: int) -> None:
-        import fcntl  # here, so that other systems get to the sentence of `mapping.directory`
-
-        words, old = self.words, self.epoch
-        # Opened anew: flock belongs to the open file, which a fork would share.
-        fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
+        Raises LockTimeout after *timeout* seconds (None: never), StaleSegmentError.
+        """
+        words, take, below = self.words, Take(self), None
+        start = since = time.monotonic()
+        deadline = None if timeout is None else start + timeout
+        pause, progress = _SHORTEST_PAUSE, (-1, -1)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if words[EPOCH] != old or words[self.owner] != seen:
-                return
-            new = old + 1
-            words[OWNER + new % OWNER_SLOTS] = 0
-            self.make(self._instance, new, 0)
-            words[EPOCH] = new
-            full_memory_barrier()
-            while self._somebody_is_late():
-                time.sleep(0.001)  # it entered just before the epoch moved, and may finish
-            words[LAST_DEAD] = words[self.owner] or seen
-            words[RECOVERIES] += 1
-            words[THREAD] = 0
-            if words[SEQ] & 1:
-                words[SEQ] += 1
-                words[INTERRUPTED] += 1
-            self._use(new)
-            self.post()
-            mapping.remove_semaphores(self._instance, before=new)
-        finally:
-            os.close(fd)
+            while True:
+                with contextlib.suppress(IndexError):  # as many threads as there are slots try now
+                    for take.slot in self.slots:
+                        break
+                if take.slot >= 0:
+                    self.flags[take.slot] = 1
+                    if self.try_(False):  # noqa: FBT003
+                        take.posts = True
+                        return take
+                if below is None:
+                    below = _Below(self, sys._getframe(1))  # noqa: SLF001
+                    if below.holds:
+                        return take
+                if words[RETIRED]:
+                    raise stale(self.name, words[RETIRED])  # noqa: TRY301 - as all that ends this
+                now, here = time.monotonic(), (words[SEQ], words[HOLDS])
+                due = now - since >= _PATIENCE and here == progress
+                if here != progress or due:
+                    progress, since = here, now
+                if take.slot >= 0:
+                    if (due or below.slots) and self._recover(take, below.slots):
+                        return take
+                    take.give_back()  # not kept over the pause: a handler may need it
+                self._pause(pause, deadline)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        except BaseException:
+            try:
+                take.give_back()
+            finally:
+                take.give_back()  # a handler may raise on the way into the first; once is enough
+            raise
 
-    def _somebody_is_late(self) -> bool:
-        """Tell whether a living process holds the lock by an epoch that is over."""
-        owners = self.words[OWNER : OWNER + OWNER_SLOTS].tolist()
-        return any(owner and is_alive(owner) for owner in owners)
+    def _pause(self, seconds: float, deadline: float | None) -> None:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LockTimeout(f"The lock of {self.name!r} was not free in time.")
+            seconds = min(seconds, left)
+        time.sleep(seconds)
+
+    def _recover(self, take: Take, below: frozenset[int]) -> bool:
+        """Find out whether nobody who is alive has the lock, and let *take* have it then."""
+        with self._mutex:
+            again = self._recovering  # a handler within the recovery of its own thread
+            try:
+                self._recovering = True
+                if not self.member.begin_recovery():
+                    return False
+                mine = below | {take.slot}
+                if not self._is_abandoned(mine):
+                    return False
+                self._note_death(mine, again=again)
+                take.posts = not below
+                return True
+            finally:
+                if not again:
+                    self._recovering = False
+                    try:
+                        self.member.end_recovery()
+                    except BaseException:  # a handler, on the way in
+                        self.member.end_recovery()
+                        raise
+
+    def _is_abandoned(self, mine: frozenset[int]) -> bool:
+        words = self.words
+        before = words[SEQ], words[HOLDS]
+        if somebody_lives(self.flags, self.member, mine) or not self.is_zero():
+            return False
+        if somebody_lives(self.flags, self.member, mine):
+            return False
+        return (words[SEQ], words[HOLDS]) == before
+
+    def _note_death(self, mine: frozenset[int], *, again: bool) -> None:
+        """Record, inside the lock, what its dead holder left; a death within ends as well."""
+        words, flags, dead = self.words, self.flags, []
+        if not again:  # else a frame below counts
+            others = [slot for slot in _set_slots(flags) if slot not in mine]
+            # Living ones try meanwhile, in vain.
+            dead = [slot for slot in others if not self.member.is_alive(slot // BLOCK)]
+        # No call from here to the count: a handler would do the same once more.
+        cut_short = words[SEQ] & 1
+        if cut_short:
+            words[INTERRUPTED] += 1
+            words[SEQ] += 1
+        if (cut_short or dead) and not again:
+            words[RECOVERIES] += 1
+        for slot in dead:
+            flags[slot] = 0
+
+    def retire(self, kind: int) -> None:
+        """Tell all who are connected that the segment is DESTROYED or REPLACED.
+
+        The lock is taken and never given back, so every access comes by the check in `_wait`. One
+        that is held for longer than that is left to its holder, whose release does the same.
+        """
+        take = None
+        try:
+            take = self.acquire(_RETIRING_SECONDS)
+        except StaleSegmentError:
+            return
+        except LockTimeout:
+            pass
+        self.words[RETIRED] = kind
+        if take is not None:
+            take.give_back()
+
+    def forget(self) -> None:
+        """Give up, in a forked child, what belongs to the parent; what is under way here fails."""
+        self.forked = True
+        self.words.release()
+        self.flags.release()
+        self.member.close()
+
+
+def stale(name: str, kind: int) -> StaleSegmentError:
+    """Return the error of an access to the segment *name*, retired as *kind*."""
+    destroyed = f"The shared array {name!r} was destroyed after this object had connected to it."
+    if kind == 1:
+        return StaleSegmentError(destroyed, suggestions=("Call disconnect().",))
+    return StaleSegmentError(
+        f"The shared array {name!r} was replaced after this object had connected to it.",
+        suggestions=("Call connect() to use the one that has its name now.",),
+    )
+
+
+def make_semaphore(instance: int, mode: int) -> object:
+    """Create the free semaphore of a segment with permission bits *mode*; it lives while kept."""
+    name = mapping.semaphore_name(instance)
+    made = _multiprocessing.SemLock(_SEMAPHORE, 1, 1, name, False)  # noqa: FBT003
+    mapping.semaphore_file(instance).chmod(mode)
+    return made
+
+
+def open_semaphore(name: str, instance: int) -> Any:
+    """Open the semaphore of the segment *instance*, called *name*; raises SegmentNotFoundError."""
+    try:
+        return _multiprocessing.SemLock._rebuild(  # noqa: SLF001
+            0, _SEMAPHORE, 1, mapping.semaphore_name(instance)
+        )
+    except FileNotFoundError:
+        raise SegmentNotFoundError(
+            f"The shared array {name!r} has lost its semaphore.",
+            suggestions=("It was destroyed just now, or a file of /dev/shm was removed by hand.",),
+        ) from None
+
+
+def somebody_lives(flags: memoryview, member: Member, mine: frozenset[int]) -> bool:
+    """Tell whether a living connection holds or tries, by a slot that is not of *mine*."""
+    return any(slot not in mine and member.is_alive(slot // BLOCK) for slot in _set_slots(flags))
+
+
+def _set_slots(flags: memoryview) -> list[int]:
+    return [match.start() for match in _SET.finditer(bytes(flags))]
+
+
+#: The code of functions that have a take in a local `take`, or in line in `lock`, `slot` and `odd`.
+HAVE_TAKES: set[CodeType] = {RobustLock.acquire.__code__, Take.give_back.__code__}
+
+
+class _Below:
+    """What the frames have taken of a lock that a handler's frame has interrupted.
+
+    `slots` are their slots; `holds` tells whether one of them has the semaphore for certain, which
+    it records after its try and clears before it posts.
+    """
+
+    __slots__ = ("holds", "slots")
+
+    def __init__(self, lock: RobustLock, frame: FrameType | None) -> None:
+        found, self.holds = set(), False
+        while frame is not None:
+            if frame.f_code in HAVE_TAKES:
+                local = frame.f_locals
+                take = local.get("take")
+                other = local.get("lock") if take is None else take.lock
+                slot = local.get("slot", -1) if take is None else take.slot
+                if slot >= 0 and other is not None and other.instance == lock.instance:
+                    found.add(slot)
+                    self.holds |= bool(local.get("odd") if take is None else take.posts)
+            frame = frame.f_back
+        self.slots = frozenset(found)

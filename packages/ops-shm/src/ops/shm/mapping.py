@@ -1,16 +1,18 @@
 """How segments live in /dev/shm: created whole or not at all, mapped, listed and removed.
 
 A segment is built in a file that has no name yet and linked under its name when it is complete, so
-nobody ever attaches to half a header, and of two creators one wins. Its space is allocated up front:
-a full /dev/shm is an OSError here, not a SIGBUS at some later write. Nothing here uses
+no process ever attaches to half a header, and of two creators one wins. Its space is allocated up
+front: a full /dev/shm is an OSError here, not a SIGBUS at some later write. Nothing here uses
 `multiprocessing.shared_memory`, whose resource tracker (up to Python 3.12) removes segments that
-other processes are still using when any attached process ends.
+other processes are still using when any attached process ends; and not `mmap.mmap`, which keeps a
+second descriptor for each array (up to Python 3.12).
 
 Linux is the tested platform. Elsewhere `directory()` refuses with a sentence.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import functools
 import hashlib
@@ -18,15 +20,55 @@ import mmap
 import os
 import secrets
 import sys
+import weakref
 from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
 
 from ops.foundation.errors import ResourceError
-from ops.shm.errors import SegmentExistsError, SegmentNotFoundError
-from ops.shm.layout import INSTANCE, MAGIC, PAGE, word
+from ops.shm.errors import SegmentExistsError, SegmentFormatError, SegmentNotFoundError
+from ops.shm.layout import DESCRIPTION, FLAGS, FLAGS_OFFSET, PAGE
 
 PREFIX = "ops-shm."
 DRAFT = ".ops-shm-draft."
 _LONGEST_NAME = 180
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+class Mapped:
+    """The memory of one segment; unmapped when the last array or memoryview of it is gone."""
+
+    memory: memoryview
+
+    def __init__(self, fd: int, size: int, *, readonly: bool) -> None:
+        protection = mmap.PROT_READ if readonly else mmap.PROT_READ | mmap.PROT_WRITE
+        # Through an open file of its own: a mapping keeps the open file, and a forked child keeps
+        # the mapping, so the locks of `members` on *fd* would outlive the process that has them.
+        own = reopened(fd, readonly=readonly)
+        try:
+            address = _libc().mmap(None, size, protection, mmap.MAP_SHARED, own, 0)
+        finally:
+            os.close(own)
+        if address == _MAP_FAILED:
+            code = ctypes.get_errno()
+            raise OSError(code, f"A segment of {size} bytes cannot be mapped: {os.strerror(code)}")
+        bytes_there = (ctypes.c_ubyte * size).from_address(address)
+        # At exit the process itself unmaps; before that, a thread may still be reading.
+        weakref.finalize(bytes_there, _libc().munmap, address, size).atexit = False
+        whole = memoryview(cast("Any", np.frombuffer(cast("Any", bytes_there), np.uint8)))
+        self.memory = whole.toreadonly() if readonly else whole
+
+    @functools.cached_property
+    def words(self) -> memoryview:
+        """The fixed part of the header as unsigned 64-bit words."""
+        return self.memory[:DESCRIPTION].cast("Q")
+
+    @property
+    def flags(self) -> memoryview:
+        """One byte for each thread that may try for the lock; of a segment that was parsed."""
+        start = self.words[FLAGS_OFFSET]
+        return self.memory[start : start + FLAGS]
 
 
 @functools.cache
@@ -41,7 +83,7 @@ def directory() -> Path:
 
 
 def path_of(name: str) -> Path:
-    """Return where the segment *name* lives; long or unusual names are hashed."""
+    """Return the file of the segment *name*; long or unusual names are hashed."""
     plain = name.isascii() and name.replace("_", "").replace("-", "").replace(".", "").isalnum()
     if not plain or len(name) > _LONGEST_NAME:
         name = (
@@ -50,13 +92,11 @@ def path_of(name: str) -> Path:
     return directory() / (PREFIX + name)
 
 
-def create(name: str, header: bytearray, size: int, *, replace: bool) -> tuple[int, mmap.mmap]:
+def create(name: str, header: bytearray, size: int, mode: int) -> tuple[int, Mapped]:
     """Make the segment *name* of *size* bytes that starts with *header*, not yet visible.
 
-    Returns its descriptor and mapping; `publish` gives it its name. The mode is 0600.
+    Returns its descriptor and mapping; `publish` gives it its name.
     """
-    if not replace and path_of(name).exists():
-        raise _taken(name)
     # Nameless until it is complete: a killed creator leaves nothing behind.
     fd = os.open(directory(), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -69,20 +109,21 @@ def create(name: str, header: bytearray, size: int, *, replace: bool) -> tuple[i
                 ) from error
             raise
         os.pwrite(fd, header, 0)
-        return fd, mmap.mmap(fd, size)
+        os.fchmod(fd, mode)
+        return fd, Mapped(fd, size, readonly=False)
     except BaseException:
         os.close(fd)
         raise
 
 
 def publish(name: str, fd: int, *, replace: bool) -> None:
-    """Give the segment behind *fd* its name in one step."""
+    """Give the segment behind *fd* its name in one step; raises SegmentExistsError."""
     target = path_of(name)
     if not replace:
         try:
             _link(fd, target)
         except FileExistsError:
-            raise _taken(name) from None
+            raise taken(name) from None
         return
     draft = directory() / f"{DRAFT}{os.getpid()}.{secrets.token_hex(4)}"
     _link(fd, draft)
@@ -95,38 +136,50 @@ def _link(fd: int, target: Path) -> None:
     os.link(f"/proc/self/fd/{fd}", target, src_dir_fd=fd, follow_symlinks=True)
 
 
-def attach(name: str) -> tuple[int, mmap.mmap]:
-    """Open and map the segment *name* for reading and writing."""
+def attach(name: str, *, readonly: bool = False) -> tuple[int, Mapped]:
+    """Open and map the segment *name*; raises SegmentNotFoundError, OSError."""
+    access = os.O_RDONLY if readonly else os.O_RDWR
     try:
-        fd = os.open(path_of(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path_of(name), access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise SegmentNotFoundError(
             f"There is no shared array {name!r}.",
             suggestions=("`python -m ops.shm ls` lists those that exist.",),
         ) from None
     try:
-        return fd, mmap.mmap(fd, 0)
-    except ValueError:  # an empty file cannot be mapped
-        os.close(fd)
-        raise SegmentNotFoundError(f"The segment of {name!r} is empty.") from None
+        return fd, Mapped(fd, _size(name, fd), readonly=readonly)
     except BaseException:
         os.close(fd)
         raise
 
 
-def instance_of(name: str) -> int | None:
-    """Return the random number of the segment *name*, None when there is none."""
+def _size(name: str, fd: int) -> int:
+    size = os.fstat(fd).st_size
+    if not size:
+        raise SegmentNotFoundError(f"The segment of {name!r} is empty.")
+    if size < PAGE:
+        raise SegmentFormatError(f"{path_of(name)} is no segment of ops.shm: {size} bytes.")
+    return size
+
+
+def reopened(fd: int, *, readonly: bool) -> int:
+    """Return a descriptor of a new open file of the segment behind *fd*, named or not."""
+    access = os.O_RDONLY if readonly else os.O_RDWR
+    return os.open(f"/proc/self/fd/{fd}", access | os.O_CLOEXEC)
+
+
+def is_linked(name: str, fd: int) -> bool:
+    """Tell whether *name* still is the name of the segment behind *fd*."""
     try:
-        fd, mapped = attach(name)
-    except OSError:  # nothing, or something that is no segment
-        return None
-    os.close(fd)
-    ours = len(mapped) >= PAGE and word(mapped, 0) == MAGIC
-    return word(mapped, INSTANCE) if ours else None
+        there = path_of(name).stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    ours = os.fstat(fd)
+    return (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev)
 
 
 def remove(name: str) -> bool:
-    """Take away the name; mappings live on until their last user lets go."""
+    """Unlink the name; mappings live on until their last user lets go."""
     try:
         path_of(name).unlink()
     except FileNotFoundError:
@@ -134,24 +187,29 @@ def remove(name: str) -> bool:
     return True
 
 
-def semaphore_name(instance: int, epoch: int) -> str:
+def semaphore_name(instance: int) -> str:
     """Return the POSIX name of a segment's semaphore."""
-    return f"/ops-shm-{instance:x}.{epoch}"
+    return f"/ops-shm-{instance:x}"
 
 
-def semaphore_files(instance: int) -> list[Path]:
-    """Return the files of all semaphores that belong to the segment *instance*."""
-    return sorted(directory().glob(f"sem.ops-shm-{instance:x}.*"))
+def semaphore_file(instance: int) -> Path:
+    """Return the file of the semaphore that belongs to the segment *instance*."""
+    return directory() / f"sem.ops-shm-{instance:x}"
 
 
-def remove_semaphores(instance: int, *, before: int | None = None) -> None:
-    """Take away the semaphore names of the segment *instance*: all, or those of epochs *before* one."""
-    for file in semaphore_files(instance):
-        if before is None or int(file.name.rpartition(".")[2]) < before:
-            file.unlink(missing_ok=True)
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64,
+    ]  # fmt: skip
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return libc
 
 
-def _taken(name: str) -> SegmentExistsError:
+def taken(name: str) -> SegmentExistsError:
+    """Return the error of a name that a segment in use has."""
     return SegmentExistsError(
         f"A shared array named {name!r} exists already.",
         suggestions=("Pass exist_ok=True to replace it, or attach to it.",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import mmap
 import stat
 from pathlib import Path
 
@@ -56,31 +55,44 @@ def list_segments() -> list[SegmentInfo]:
 
 
 def cleanup_stale() -> list[str]:
-    """Remove segments that no process of this machine has mapped; return their names.
+    """Remove segments that no process uses; return their names.
 
-    Semaphores whose segment is gone are removed too. Meant for after a crash: a segment that only
-    waits for its next user looks the same as a forgotten one. Segments of another PID namespace,
-    whose processes cannot be seen from here, are left alone.
+    Removed is what no process is connected to, in whatever container, and none has mapped. Meant for
+    after a crash: a segment that only waits for its next user looks the same as a forgotten one.
+    Segments that were made in another PID namespace, whose processes may hold views that cannot be
+    seen from here, are left alone. Semaphores whose segment is gone are removed too.
     """
     infos, ours = list_segments(), pid_namespace()
-    stale = [info for info in infos if not info.users and info.pid_namespace == ours]
+    stale = [i for i in infos if not i.users and i.pid_namespace == ours and _is_unused(i.path)]
     for info in stale:
         info.path.unlink(missing_ok=True)  # not by name: a copy has the name of its original
     living = {f"{info.instance:x}" for info in infos if info not in stale}
     for file in mapping.directory().glob("sem.ops-shm-*"):
-        instance = file.name.removeprefix("sem.ops-shm-").partition(".")[0]
+        instance = file.name.removeprefix("sem.ops-shm-")
         if instance not in living and not _is_mapped(file):
             with contextlib.suppress(PermissionError):  # of another user
                 file.unlink(missing_ok=True)
     return [info.name for info in stale]
 
 
+def _is_unused(path: Path) -> bool:
+    from ops.shm.members import anyone_connected
+
+    try:
+        with path.open("rb") as file:
+            return not anyone_connected(file.fileno())
+    except OSError:  # gone by now
+        return False
+
+
 def _read(path: Path, users: dict[int, set[int]]) -> SegmentInfo:
     with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    # Left to Python to unmap: the error of a foreign file still refers to it.
-    described = layout.parse(memoryview(mapped), str(path))
-    words = memoryview(mapped[: layout.DESCRIPTION]).cast("Q")
+        size = path.stat().st_size
+        if size < layout.PAGE:
+            raise SegmentFormatError(f"{path} is no segment of ops.shm: {size} bytes.")
+        mapped = mapping.Mapped(file.fileno(), size, readonly=True)
+    described = layout.parse(mapped.memory, str(path))
+    words = memoryview(bytes(mapped.words)).cast("Q")
     return SegmentInfo(
         name=described.name,
         path=path,

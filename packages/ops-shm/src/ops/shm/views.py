@@ -1,4 +1,4 @@
-"""Looking at an array without copying it, and knowing afterwards that nobody wrote meanwhile."""
+"""Looking at an array without copying it, and knowing afterwards that nothing was written meanwhile."""
 
 from __future__ import annotations
 
