@@ -82,7 +82,7 @@ class Pair(NamedTuple):
 
 Channel = NewType("Channel", int)
 
-WORDS = """007 1.10 1e3 1.5e3 nan inf .nan .inf 5 0o17 0x1f 0b1 1_000 12:30 1:30.5 010 08 1e5 yes no on off
+WORDS = """007 1.10 1e3 1.5e3 nan inf .nan .inf 5 0o17 0x1f 0b1 1_000 12:30 1:30.5 010 08 1e5 00:00:00 00:30 0:5 +1:2 yes no on off
 y N null ~ true False << = 2024-01-01 2024-01-01T00:00:00Z - ? : # & * ! | > % @ ` ' " { } [ ] , 'x x'"""
 TEXTS = [
     *WORDS.split(),
@@ -106,7 +106,7 @@ WRITTEN: list[tuple[Any, list[Any]]] = [
     (dt.datetime, [dt.datetime(2024, 1, 1, 1, 2, 3, 4, z) for z in (None, dt.UTC, ZONE)]),
     (dt.datetime, [dt.datetime.max, dt.datetime.min]),
     (dt.datetime, [dt.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Paris"))]),
-    (dt.time, [dt.time(10), dt.time(10, 1, 2, 3, dt.UTC)]),
+    (dt.time, [dt.time(), dt.time(0, 30), dt.time(10), dt.time(10, 1, 2, 3, dt.UTC)]),
     (dt.timedelta, [dt.timedelta.max, dt.timedelta.min, dt.timedelta(microseconds=-1)]),
     (dt.timedelta | float, [1.0, dt.timedelta(1)]),
     (decimal.Decimal, [decimal.Decimal(t) for t in ("1.10", "-0", "Infinity", "1E+30")]),

@@ -17,6 +17,7 @@ from ops.foundation.files import atomic_write
 from ops.foundation.helpers import LazyImport
 from ops.serialize import typed_yaml
 from ops.serialize.errors import ConfigError
+from ops.serialize.yaml_tree import NUMBERS
 from ops.serialize.yaml_values import Plain, difference
 
 if TYPE_CHECKING:
@@ -121,8 +122,10 @@ def _dumper() -> Any:
         def ignore_aliases(self, _data: Any) -> bool:
             return True
 
-    number = re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$|^[-+]?0[0-9_]+$")
-    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    for (
+        number
+    ) in NUMBERS:  # also what PyYAML would leave unquoted, and our reader not take for text
+        Dumper.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
     Dumper.add_representer(float, _float_node)
     return Dumper
 

@@ -22,7 +22,7 @@ from ops.foundation.helpers import LazyImport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAX_DEPTH", "TreeError", "Words", "YamlTree", "text_tag"]
+__all__ = ["MAX_DEPTH", "NUMBERS", "TreeError", "Words", "YamlTree", "text_tag"]
 
 _yaml: Any = LazyImport("yaml", extra="ops-serialize[yaml]")
 
@@ -51,6 +51,7 @@ _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d?)-(\d\d?)(?:[Tt]|[ \t]+)(\d\d?):(\d\d):(\d\d)(?:\.(\d*))?"
     r"[ \t]*(Z|[-+]\d\d?(?::?\d\d)?(?::\d\d)?)?$"
 )
+NUMBERS = (_OCTAL, _BASE_60, _FLOAT, _INTEGER, _SPECIAL, _DATE, _TIMESTAMP)  # what is no text
 _FIRST = frozenset("-+.0123456789~=<")
 
 
