@@ -153,6 +153,9 @@ def test_a_name_of_an_artifact_leads_nowhere_else(attack):
         if "\0" not in name:
             waiting_place(base, name, SHA).write_bytes(PAYLOAD)
         attack.append(attack.main, {"a": [name, len(PAYLOAD), SHA], "t": time.time_ns()})
+    with MLOpsContext(MLOpsConfig(storage_path=attack.store)) as context:
+        run = context.experiment_tracker.get_run(attack.run_id)
+        assert [artifact.path for artifact in run.artifacts] == ["w"]
     attack.use()
 
 
