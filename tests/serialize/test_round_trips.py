@@ -248,3 +248,14 @@ def test_an_array_that_holds_itself_comes_back():
     array[0] = [array]
     back = deserialize_data(serialize_data([array]))[0]
     assert back[0][0] is back
+
+
+@pytest.mark.parametrize("rows", [0, 1, 70_000, 300_000])
+def test_long_columns_of_text_come_back(rows, tmp_path):
+    frame = pd.DataFrame({"c": ["x", "yy"] * (rows // 2) + ["z"] * (rows % 2)})
+    dump(frame, tmp_path / "f")
+    for back in (load(tmp_path / "f"), load(tmp_path / "f", mmap="r")):
+        pd.testing.assert_frame_equal(back, frame)
+    pa = pytest.importorskip("pyarrow")
+    for column in (pa.chunked_array([["a"], [], ["b"]]), pa.chunked_array([[], []], pa.string())):
+        assert deserialize_data(serialize_data(column)).equals(column)
