@@ -117,7 +117,7 @@ class CacheWrapper(Generic[P, R]):
         self._ttl = check_ttl(ttl)
         self._compress = compress
         check_trust(trust)
-        self._trust = trust
+        self._trust: Trust = trust
         self._flights: SingleFlight[str] = SingleFlight()
         self._memory: MemoryCache[str, Any] = MemoryCache(256, max_memory=64 << 20)
 

@@ -95,7 +95,7 @@ class SharedMemoryArray(Connection):
         if convert_output:
             return value.tolist()
         if value.__class__ is _ndarray:
-            value.flags.writeable = True  # the copy that indexing made is nobody else's
+            value.flags.writeable = True  # the copy that indexing made has no other owner
         return value.copy() if value.__class__ is _void else value
 
     def read_into(self, out: np.ndarray) -> None:
@@ -295,7 +295,7 @@ class SharedMemoryArray(Connection):
     # ------------------------------------------------------------------ reading, when writes go on
 
     def _read(self, read: Callable[[], Any]) -> Any:
-        """Return what *read* gives while nobody writes."""
+        """Return what *read* gives while no write is under way."""
         self._seen[SEQ]
         if not self._readonly:
             with Hold(self._lock, self._readable):

@@ -28,7 +28,7 @@ _get_ident = threading.get_ident
 class Hold:
     """A with block that holds *lock* and gives *array*.
 
-    *timeout* is in seconds. *write* keeps SEQ odd meanwhile, so that nobody reads half a change.
+    *timeout* is in seconds. *write* keeps SEQ odd meanwhile, so that no reader sees half a change.
     *check_owner* raises OwnerDiedError on entry when a cut write was not acknowledged.
     """
 

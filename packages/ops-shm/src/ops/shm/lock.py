@@ -1,6 +1,6 @@
 """A lock between threads and processes that survives its holder, at the price of a plain semaphore.
 
-A take is a value. Whoever wants the lock gets a *slot*, one byte of the header that is its own until
+A take is a value. Each caller that wants the lock gets a *slot*, one byte of the header that is its own until
 it gives it back, sets it, and tries the semaphore:
 
     flag = 1;  sem_trywait;  … inside …;  sem_post;  flag = 0
@@ -11,9 +11,9 @@ and the kernel knows which blocks belong to living connections (see `members`).
 
 Why exclusion holds. As long as every holder posts, the semaphore alone excludes. A holder that died
 leaves it at 0, and a waiter then *recovers*: it does not repair the semaphore, but finds out that
-nobody has it and goes inside, as if its own try had succeeded. It may do so only if there was a point
+no process has it and goes inside, as if its own try had succeeded. It may do so only if there was a point
 in time at which the semaphore was 0 and no living slot but its own was set. Then there is no living
-holder, and none can come, since nobody is left who would post. It is found so, under a kernel lock
+holder, and none can come, since none is left that would post. It is found so, under a kernel lock
 that one connection at a time can have, and with the flag of the recovering one set:
 
     (1) load SEQ and HOLDS        (2) no flag of a living one is set       (3) the semaphore is 0
@@ -23,20 +23,20 @@ Suppose a living process had the semaphore at (3). Its flag was set before its s
 instruction that makes the flag visible, and is cleared after its sem_post; it was seen cleared at (2)
 and at (4), so the process came after (2) and left before (4). Everyone inside changes SEQ (a write) or
 HOLDS (anything else) before it posts, and x86-64 shows stores in order, so (5) sees a difference.
-Hence nobody who is alive is ever overtaken, however slow or long stopped: its flag is set.
+Hence no holder that is alive is ever overtaken, however slow or long stopped: its flag is set.
 
 What death, signals and exceptions can leave, and why it ends well:
 
-- semaphore taken, its holder dead: a waiter recovers. An odd SEQ says that a write was cut short.
+- semaphore taken, its holder dead: a waiter recovers. An odd SEQ means that a write was cut short.
 - a recovering process dies: the kernel gives back its locks, its flag is that of a dead one.
-- a handler raises right after sem_trywait has succeeded, where nobody can know whether it did: the
+- a handler raises right after sem_trywait has succeeded, where it cannot be known whether it did: the
   slot is given back and the semaphore left as it is. If it was taken, that is the case above, without
   a death, and `recoveries` does not count it.
 - a handler that runs within a take of its own thread, and takes: its own try fails for ever if the
   frame below it has the semaphore. It looks for slots of frames below it. If one of them has the
   semaphore for certain, the handler goes in as well, for that frame cannot go on before the handler
   ends. If one is in the middle of a try, it is left out of (2) and (4): then either it has the lock
-  or nobody has. The handler does not post when it leaves. This is re-entrance, found only when it is
+  or no process has. The handler does not post when it leaves. This is re-entrance, found only when it is
   needed, so the way without contention does not pay for it.
 
 `tests/shm/lock_machine.py` runs this code itself, not a copy of its steps, in every interleaving, with
@@ -98,7 +98,7 @@ class Take:
             if take.posts:
                 take.posts = False
                 if lock.words[RETIRED]:
-                    lock.words[SEQ] |= 1  # nobody comes in any more, and readers look closer
+                    lock.words[SEQ] |= 1  # no process comes in any more, and readers look closer
                 else:
                     lock.post()
         finally:
@@ -217,7 +217,7 @@ class RobustLock:
         time.sleep(seconds)
 
     def _recover(self, take: Take, below: frozenset[int]) -> bool:
-        """Find out whether nobody who is alive has the lock, and let *take* have it then."""
+        """Find out whether no living process has the lock, and let *take* have it then."""
         with self._mutex:
             again = self._recovering  # a handler within the recovery of its own thread
             try:

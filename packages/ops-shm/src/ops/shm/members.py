@@ -44,7 +44,7 @@ class Member:
     def reading(cls, fd: int) -> Member:
         """Register the read-only descriptor *fd*, which has no part in the lock."""
         if not _lock(fd, fcntl.F_RDLCK, _READERS):
-            raise SegmentNotFoundError("The segment is being removed, since nobody used it.")
+            raise SegmentNotFoundError("The segment is being removed, since no process used it.")
         return cls(fd)
 
     @classmethod
@@ -53,7 +53,7 @@ class Member:
 
         Raises ResourceError when all blocks belong to living connections.
         """
-        # A block whose flags are set is that of a dead one, and says so to the next who recovers.
+        # A block whose flags are set is that of a dead one, and shows it to the next that recovers.
         for leave_evidence in (True, False):
             for block in range(BLOCKS):
                 first = block * BLOCK
@@ -104,16 +104,16 @@ def close_to_others(fd: int) -> bool:
 
 
 def _lock(fd: int, kind: int, start: int, length: int = 1) -> bool:
-    asked = struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
+    request = struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, asked)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
     except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: another one has it
         return False
     return True
 
 
 def _is_locked(fd: int, start: int, length: int) -> bool:
-    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+    request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     return bool(
-        struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
+        struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request))[0] != fcntl.F_UNLCK
     )
