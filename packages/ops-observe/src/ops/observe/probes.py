@@ -79,7 +79,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
         self.connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         if ":" in host:
-            self.address_family = socket.AF_INET6
+            self.address_family: int = socket.AF_INET6
         super().__init__((host, port), handler)
 
     def server_bind(self) -> None:

@@ -51,7 +51,7 @@ class Shard:
     def __init__(self, owner: weakref.ref[_Owner] | None = None) -> None:
         self.counts: dict[Key, float] = {}
         self.sketches: dict[tuple[str, Key], Sketch] = {}
-        self.owner = owner
+        self.owner: weakref.ref[_Owner] | None = owner
 
     def absorb(self, other: Shard) -> None:
         """Count everything that *other* has counted."""
@@ -92,7 +92,7 @@ class Epoch(threading.local):
         # The callback may run in the middle of anything, so it takes no lock: append is atomic.
         reference = weakref.ref(owner, lambda _: ended.append(number))
         shard = Shard(reference)
-        self.owner = owner
+        self.owner: _Owner = owner
         self.counts = shard.counts
         self.sketches = shard.sketches
         shards[number] = shard

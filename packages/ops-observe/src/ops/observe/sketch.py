@@ -89,13 +89,13 @@ class Sketch:
 
     def __init__(self, bounds: tuple[float, ...] = ()) -> None:
         self.buckets: dict[int, int] = {}
-        self.total = 0.0
-        self.minimum = math.inf
-        self.maximum = -math.inf
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1) if bounds else []
+        self.total: float = 0.0
+        self.minimum: float = math.inf
+        self.maximum: float = -math.inf
+        self.bounds: tuple[float, ...] = bounds
+        self.counts: list[int] = [0] * (len(bounds) + 1) if bounds else []
         self.slices: tuple[tuple[float, dict[int, int]], ...] = ()  # by their end, the newest first
-        self.ends = -math.inf  # of the newest slice
+        self.ends: float = -math.inf  # of the newest slice
 
     def add(self, value: float, now: float | None = None) -> None:
         """Count *value*; NaN and infinities are refused and change nothing.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
     from ops.observe.health import HealthMonitor
+    from ops.registry.disk.layout import PathManager
     from ops.registry.disk.storage import LocalStorageBackend
     from ops.registry.models.registry import ModelRegistry
     from ops.registry.records import Experiment
@@ -50,7 +51,7 @@ class MLOpsContext:
     def __init__(
         self, config: MLOpsConfig | None = None, *, operations: Operations | None = None
     ) -> None:
-        self.config = MLOpsConfig() if config is None else config
+        self.config: MLOpsConfig = MLOpsConfig() if config is None else config
         if not self.config.enabled:
             raise ConfigurationError(
                 "MLOps is switched off by mlops.enabled.",
@@ -59,18 +60,18 @@ class MLOpsContext:
         # Absolute from here on: the parts resolve the same path, whatever the working directory.
         absolute = os.path.abspath(self.config.storage_path)  # noqa: PTH100 - keeps ".." of links
         self.config = dataclasses.replace(self.config, storage_path=absolute)
-        self.paths = paths_of(self.config)
-        self.path = self.paths.root
-        self.operations = operations or self._wiring()
+        self.paths: PathManager = paths_of(self.config)
+        self.path: pathlib.Path = self.paths.root
+        self.operations: Operations = operations or self._wiring()
         # The local backend's types, so that users see all of its methods; others promise protocols.
         parts: tuple[Any, ...] = (
             ExperimentTrackerFactory.create(self.config, self.operations),
             ModelRegistryFactory.create(self.config, self.operations),
             StorageBackendFactory.create(self.config, self.operations),
         )
-        self.experiment_tracker = cast("ExperimentTracker", parts[0])
-        self.model_registry = cast("ModelRegistry", parts[1])
-        self.storage = cast("LocalStorageBackend", parts[2])
+        self.experiment_tracker: ExperimentTracker = cast("ExperimentTracker", parts[0])
+        self.model_registry: ModelRegistry = cast("ModelRegistry", parts[1])
+        self.storage: LocalStorageBackend = cast("LocalStorageBackend", parts[2])
         self._cleanups: list[Callable[[], object]] = []
 
     @classmethod

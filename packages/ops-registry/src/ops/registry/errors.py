@@ -78,43 +78,43 @@ class ErrorCode(StrEnum):
 class MLOpsException(OpsError):  # noqa: N818 - the published name
     """The base of the errors of this package."""
 
-    default_code = ErrorCode.MLOPS_ERROR
+    default_code: StrEnum = ErrorCode.MLOPS_ERROR
 
 
 class NotFoundError(MLOpsException, LookupError):
     """What was asked for is not in the store."""
 
-    default_code = ErrorCode.NOT_FOUND
+    default_code: StrEnum = ErrorCode.NOT_FOUND
 
 
 class ModelNotFoundError(NotFoundError):
     """No model has this name."""
 
-    default_code = ErrorCode.MODEL_NOT_FOUND
+    default_code: StrEnum = ErrorCode.MODEL_NOT_FOUND
 
 
 class ModelVersionNotFoundError(ModelNotFoundError):
     """The model is there; this version, or one in this stage or with this alias, is not."""
 
-    default_code = ErrorCode.MODEL_VERSION_NOT_FOUND
+    default_code: StrEnum = ErrorCode.MODEL_VERSION_NOT_FOUND
 
 
 class ExperimentNotFoundError(NotFoundError):
     """No experiment has this id or name."""
 
-    default_code = ErrorCode.EXPERIMENT_NOT_FOUND
+    default_code: StrEnum = ErrorCode.EXPERIMENT_NOT_FOUND
 
 
 class RunNotFoundError(NotFoundError):
     """No run has this id."""
 
-    default_code = ErrorCode.RUN_NOT_FOUND
+    default_code: StrEnum = ErrorCode.RUN_NOT_FOUND
 
 
 class ArtifactNotFoundError(NotFoundError, FileNotFoundError):
     """The file or folder to store or to fetch does not exist."""
 
-    default_code = ErrorCode.ARTIFACT_NOT_FOUND
+    default_code: StrEnum = ErrorCode.ARTIFACT_NOT_FOUND
 
     def __new__(cls, *args: Any, **_: Any) -> Self:
         """Make one as an error of the system, also where the error is unpickled."""
@@ -124,19 +124,19 @@ class ArtifactNotFoundError(NotFoundError, FileNotFoundError):
 class InvalidValueError(MLOpsException, ValidationError):
     """An argument is not acceptable; the message says which and what would be."""
 
-    default_code: StrEnum = ErrorCode.VALIDATION_ERROR  # type: ignore[assignment]  # this package's code
+    default_code: StrEnum = ErrorCode.VALIDATION_ERROR
 
 
 class ConfigurationError(InvalidValueError):
     """An option, a configuration file or an environment variable is not acceptable."""
 
-    default_code = ErrorCode.CONFIGURATION_ERROR
+    default_code: StrEnum = ErrorCode.CONFIGURATION_ERROR
 
 
 class FilterError(InvalidValueError):
     """A search expression is wrong at *position* (0-based, in *text*)."""
 
-    default_code = ErrorCode.FILTER_SYNTAX
+    default_code: StrEnum = ErrorCode.FILTER_SYNTAX
 
     def __init__(self, message: str = "", *, text: str = "", position: int = 0, **kw: Any) -> None:
         super().__init__(f"{message}\n  {text}\n  {' ' * position}^", **kw)
@@ -147,37 +147,37 @@ class FilterError(InvalidValueError):
 class AlreadyExistsError(MLOpsException, ConflictError):
     """The name is taken by something else."""
 
-    default_code: StrEnum = ErrorCode.CONFLICT  # type: ignore[assignment]  # this package's code
+    default_code: StrEnum = ErrorCode.CONFLICT
 
 
 class StorageError(MLOpsException, OSError):
     """The store could not be read or written; the cause is the error of the system."""
 
-    default_code = ErrorCode.STORAGE_ERROR
+    default_code: StrEnum = ErrorCode.STORAGE_ERROR
 
 
 class CorruptStoreError(StorageError):
     """A file of the store is not what this package writes, or its checksum does not fit."""
 
-    default_code = ErrorCode.CORRUPT_STORE
+    default_code: StrEnum = ErrorCode.CORRUPT_STORE
 
 
 class BackendUnavailableError(MLOpsException):
     """The backend that was asked for is not part of this version; nothing else was used instead."""
 
-    default_code = ErrorCode.BACKEND_UNAVAILABLE
+    default_code: StrEnum = ErrorCode.BACKEND_UNAVAILABLE
 
 
 class ComponentStateError(MLOpsException, RuntimeError):
     """A component was used before it was started or after it was stopped."""
 
-    default_code = ErrorCode.COMPONENT_STATE
+    default_code: StrEnum = ErrorCode.COMPONENT_STATE
 
 
 class TransactionError(MLOpsException, RuntimeError):
     """A transaction was used after its end, or could not be undone (and will be at the next start)."""
 
-    default_code = ErrorCode.TRANSACTION_ERROR
+    default_code: StrEnum = ErrorCode.TRANSACTION_ERROR
 
 
 def wrap_exception(

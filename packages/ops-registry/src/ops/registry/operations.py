@@ -21,16 +21,17 @@ from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Sequence
 
     from ops.observe.audit import AuditLogger
-    from ops.observe.events import EventEmitterProtocol
+    from ops.observe.events import EventEmitter, EventEmitterProtocol
     from ops.observe.hooks import HooksManager
     from ops.observe.metrics import MetricsCollector
 
 __all__ = ["Operations", "reported", "retried"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 _SOURCE = "ops.registry"
 _COUNTERS = {event: f"ops_registry_{event}" for event in EventType}
@@ -87,8 +88,10 @@ class Operations:
         audit: AuditLogger | None = None,
         audit_path: str | None = None,
     ) -> None:
-        self.emitter = get_event_emitter() if emitter is None else emitter
-        self.hooks = get_hooks_manager() if hooks is None else hooks
+        self.emitter: EventEmitter | EventEmitterProtocol = (
+            get_event_emitter() if emitter is None else emitter
+        )
+        self.hooks: HooksManager = get_hooks_manager() if hooks is None else hooks
         self._metrics = metrics
         self.audit = audit
         self.audit_path = audit_path

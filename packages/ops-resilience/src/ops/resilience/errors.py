@@ -70,7 +70,7 @@ class RetryError(ResilienceError):
 class ResultRefusedError(ResilienceError):
     """A call returned a `result` for which the retry's `if_result` is true."""
 
-    default_code = ResilienceErrorCode.RESULT_REFUSED
+    default_code: StrEnum = ResilienceErrorCode.RESULT_REFUSED
 
     def __init__(self, result: Any = None, **kwargs: Any) -> None:
         super().__init__("The call returned a result that is retried.", **kwargs)
@@ -123,7 +123,7 @@ class HTTPStatusError(HTTPError):
 class HTTPTimeoutError(HTTPError, TimeoutError):
     """There was no whole reply within the time for a phase of the request, or for all of it."""
 
-    default_code = ResilienceErrorCode.HTTP_TIMEOUT
+    default_code: StrEnum = ResilienceErrorCode.HTTP_TIMEOUT
 
 
 class DownloadError(HTTPError):

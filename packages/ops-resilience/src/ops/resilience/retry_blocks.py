@@ -57,7 +57,8 @@ class Attempt:
     __slots__ = ("_attempts", "number")
 
     def __init__(self, attempts: _Attempts, number: int) -> None:
-        self._attempts, self.number = attempts, number
+        self._attempts = attempts
+        self.number: int = number
 
     def __enter__(self) -> Self:
         return self

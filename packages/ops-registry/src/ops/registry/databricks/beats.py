@@ -22,13 +22,14 @@ from ops.foundation.logs import get_logger
 from ops.registry.tracking.liveness import MISSED_BEATS, Heart
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     from ops.registry.databricks.warehouse import Warehouse
 
 __all__ = ["WarehouseHeart", "living"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 _RUNS = "array<struct<r:string,x:string>>"
 

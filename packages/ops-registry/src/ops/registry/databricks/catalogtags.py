@@ -21,13 +21,14 @@ from ops.foundation.logs import get_logger
 from ops.registry.errors import InvalidValueError, MLOpsException
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterable, Mapping
 
     from ops.registry.databricks.warehouse import Warehouse
 
 __all__ = ["CatalogTags", "literal"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 PREFIX = "ops_"
 #: What Unity Catalog allows: tags per securable, and characters in a key and in a value.

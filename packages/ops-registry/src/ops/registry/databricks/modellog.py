@@ -37,7 +37,7 @@ class ModelLog:
     """The event store of a schema; the caller excludes other threads."""
 
     def __init__(self, warehouse: Warehouse, volume: Volume) -> None:
-        self.state = ModelState(volume.uri("models"))
+        self.state: ModelState = ModelState(volume.uri("models"))
         self._warehouse = warehouse
         self._heads: dict[str, tuple[str, int]] = {}
         self._places: dict[str, int] = {}

@@ -24,6 +24,7 @@ from ops.registry.models.ports import ModelBackend, NoViews
 from ops.registry.models.registry import ModelRegistry
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ops.foundation.files import StrPath
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabricksModelRegistry", "warehouse_models"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 
 class DatabricksModelRegistry(ModelRegistry):

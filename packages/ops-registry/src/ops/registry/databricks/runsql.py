@@ -62,8 +62,8 @@ class RunSearch:
             f"FROM ({self._source}) r {' '.join(self._joins.values())} "
             f"WHERE r.experiment_id IN ({self._among}){holds}"
         )
-        self.counting = f"SELECT count(*) AS runs {meant}"
-        self.statement = f"SELECT r.run_id {meant} ORDER BY {by}"
+        self.counting: str = f"SELECT count(*) AS runs {meant}"
+        self.statement: str = f"SELECT r.run_id {meant} ORDER BY {by}"
         if limit is not None:
             self.statement += f" LIMIT {int(limit)}"
         if offset:

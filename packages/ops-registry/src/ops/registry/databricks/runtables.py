@@ -173,9 +173,9 @@ class RunTables:
         self.durability = durability
         self.heartbeat_seconds = heartbeat_seconds
         self._experiments = experiments
-        self.heart = WarehouseHeart(warehouse, heartbeat_seconds)
-        self.spool = Spool(folder, warehouse, durability=durability)
-        self.reading = RunRows(warehouse)
+        self.heart: WarehouseHeart = WarehouseHeart(warehouse, heartbeat_seconds)
+        self.spool: Spool = Spool(folder, warehouse, durability=durability)
+        self.reading: RunRows = RunRows(warehouse)
         self._warehouse = warehouse
         self._known: dict[str, str] = {}
         self._open: set[str] = set()  # runs that were started here and not ended here

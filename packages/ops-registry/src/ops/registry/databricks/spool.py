@@ -24,6 +24,7 @@ from ops.registry.disk.journal import JournalReader, JournalWriter, decode, enco
 from ops.registry.search.filters import as_number, as_text
 
 if TYPE_CHECKING:
+    import logging
     import pathlib
     from collections.abc import Callable, Iterable, Iterator
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Spool", "send_records"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 #: Rows per statement, and seconds until they are sent in the background.
 BATCH = 5_000

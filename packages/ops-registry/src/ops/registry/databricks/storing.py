@@ -23,6 +23,7 @@ from ops.registry.errors import ArtifactNotFoundError, MLOpsException, StorageEr
 
 if TYPE_CHECKING:
     import functools
+    import logging
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     import pandas as pd
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabricksStorageBackend"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 _FILES = "array<struct<path:string,place:string,size:bigint,checksum:string>>"
 _AT = "(path = :path OR startswith(path, :below))"

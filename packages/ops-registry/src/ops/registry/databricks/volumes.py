@@ -71,7 +71,7 @@ class Volume:
 
     def __init__(self, warehouse: Warehouse) -> None:
         self.warehouse = warehouse
-        self.root = f"/Volumes/{warehouse.catalog}/{warehouse.schema}/{VOLUME}"
+        self.root: str = f"/Volumes/{warehouse.catalog}/{warehouse.schema}/{VOLUME}"
 
     def uri(self, place: str) -> str:
         """Return the path of a place as Databricks shows it."""

@@ -31,6 +31,7 @@ from ops.registry.errors import (
 )
 
 if TYPE_CHECKING:
+    import logging
     import pathlib
     from collections.abc import Callable, Iterator, Mapping
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Warehouse"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _TABLE = re.compile(r"@(ops_[a-z_]+)")
@@ -82,8 +83,8 @@ class Warehouse:
                     f"{kind}={name!r} is no name: letters, digits and _ are allowed."
                 )
         self.access = access
-        self.credentials = Credentials(access)
-        self.files = FilesApi(access, self.credentials)
+        self.credentials: Credentials = Credentials(access)
+        self.files: FilesApi = FilesApi(access, self.credentials)
         self.catalog = catalog
         self.schema = schema
         self.staging = staging

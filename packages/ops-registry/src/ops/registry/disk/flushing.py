@@ -14,11 +14,12 @@ from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
 __all__ = ["Flusher", "flush"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 
 class Flusher:

@@ -63,7 +63,7 @@ class JournalWriter:
     """
 
     def __init__(self, path: StrPath, *, durability: str = "process") -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._commits = durability == "commit"
         self._is_timed = durability == "interval"
         self._is_waiting = False  # for the flusher
@@ -158,11 +158,11 @@ class JournalReader:
     """
 
     def __init__(self, path: StrPath) -> None:
-        self.path = os.fspath(path)
-        self.offset = 0
-        self.torn = 0
-        self.is_gone = False
-        self.has_more = False
+        self.path: str = os.fspath(path)
+        self.offset: int = 0
+        self.torn: int = 0
+        self.is_gone: bool = False
+        self.has_more: bool = False
         self._seen = 0  # the bytes that were there, with half of a frame at the end
 
     def poll(self, most_bytes: int | None = None) -> list[Any]:

@@ -19,7 +19,7 @@ class PathManager:
     def __init__(
         self, root: StrPath, catalog: str | None = None, schema: str | None = None
     ) -> None:
-        self.root = pathlib.Path(root).absolute()
+        self.root: pathlib.Path = pathlib.Path(root).absolute()
         for part in (catalog, schema):
             if part:
                 self.root = inside(self.root, part)

@@ -51,9 +51,9 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
     ) -> None:
         super().__init__(operations)
         self._durability = durability
-        self.root = pathlib.Path(root).absolute()
+        self.root: pathlib.Path = pathlib.Path(root).absolute()
         self._durable: Literal["none", "full"] = "full" if durability == "commit" else "none"
-        self.lock = FileLock(self.root / _LOCK, timeout=60)
+        self.lock: FileLock = FileLock(self.root / _LOCK, timeout=60)
         self.recover()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -44,6 +44,7 @@ from ops.registry.errors import StorageError, TransactionError
 from ops.registry.events import EventType
 
 if TYPE_CHECKING:
+    import logging
     import pathlib
     from collections.abc import Iterator, Mapping
 
@@ -57,7 +58,7 @@ __all__ = ["FOLDER", "SafeTransaction", "Transaction", "recover"]
 FOLDER = ".transactions"
 _PLAN, _COMMITTED = "plan", "committed"
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 
 class Transaction:
@@ -69,7 +70,7 @@ class Transaction:
 
     def __init__(self, storage: LocalStorageBackend) -> None:
         self._storage = storage
-        self.transaction_id = secrets.token_hex(8)
+        self.transaction_id: str = secrets.token_hex(8)
         self._folder = storage.root / FOLDER / self.transaction_id
         self._alive = FileLock(self._folder / "lock", timeout=0)
         self._entries: list[dict[str, Any]] = []

@@ -27,6 +27,7 @@ from ops.registry.models.snapshots import load, save
 from ops.registry.models.state import FORMAT, ModelState, check_frame
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ops.registry.models.ports import Decide
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JournalModelEvents"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 #: After so many frames that are in no snapshot one is written: reading them takes about 20 ms.
 SNAPSHOT_FRAMES = 1_000
@@ -55,7 +56,7 @@ class JournalModelEvents:
         self._has_begun = False
         self._since_snapshot = 0
         self._background: threading.Thread | None = None
-        self.state = ModelState(self._artifacts)
+        self.state: ModelState = ModelState(self._artifacts)
 
     @property
     def torn(self) -> int:
@@ -151,7 +152,8 @@ class JournalModelEvents:
             raise
 
     def _begin(self) -> None:
-        self._reader, self.state = JournalReader(self._reader.path), ModelState(self._artifacts)
+        self._reader = JournalReader(self._reader.path)
+        self.state = ModelState(self._artifacts)
         self._since_snapshot = 0
         found = load(self._snapshot, self._reader.path)
         if found is not None and self._reader.skip(0, found.offset):

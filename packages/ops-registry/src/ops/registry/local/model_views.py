@@ -14,13 +14,14 @@ from ops.registry.disk.views import write_view
 from ops.registry.models.state import version_record
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Sequence
 
     from ops.registry.records import ModelVersion
 
 __all__ = ["LocalModelViews"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 
 class LocalModelViews:

@@ -69,8 +69,10 @@ class End:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.client = MlflowClient(uri, uri)
-        self.ours = OpsTrackingStore(uri) if uri.startswith("ops-registry:") else None
+        self.client: MlflowClient = MlflowClient(uri, uri)
+        self.ours: OpsTrackingStore | None = (
+            OpsTrackingStore(uri) if uri.startswith("ops-registry:") else None
+        )
 
     @property
     def public_uri(self) -> str:

@@ -106,7 +106,7 @@ class Seen:
     def __init__(
         self, row: Mapping[str, Any], experiment: records.Experiment, artifacts: str
     ) -> None:
-        self.row = row
+        self.row: Mapping[str, Any] = row
         self._experiment = experiment
         self._artifacts = artifacts
 

@@ -36,7 +36,7 @@ class MLflowHelper:
     """Logs to the server at *tracking_uri*, mlflow's default one without it."""
 
     def __init__(self, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
-        self.client = MlflowClient(tracking_uri, registry_uri or tracking_uri)
+        self.client: MlflowClient = MlflowClient(tracking_uri, registry_uri or tracking_uri)
 
     def get_or_create_experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
         """Return the id of the experiment *name*, also when others create it just now."""

@@ -72,7 +72,7 @@ class OpsModelStore(AbstractStore):
         super().__init__(store_uri, tracking_uri)
         address = parse_address(store_uri)
         root = PathManager(address.root).model_registry
-        self.book = ModelBook(root, durability=address.durability)
+        self.book: ModelBook = ModelBook(root, durability=address.durability)
 
     # Registered models
 

@@ -67,7 +67,7 @@ class MLflowPipelineTracker:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.experiment_name = experiment_name
-        self.helper = MLflowHelper(tracking_uri)
+        self.helper: MLflowHelper = MLflowHelper(tracking_uri)
         self._tags = dict(tags or {})
         self._clock = clock
 

@@ -47,6 +47,7 @@ from ops.registry.tracking.tracker import ENDS, final_status
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from ops.registry.search.indexview import Snapshot
 
@@ -74,9 +75,9 @@ class RunBook:
     ) -> None:
         self.root = root
         #: Hooks and events of this process: the same that the tracker of a context asks and tells.
-        self.operations = operations or Operations()
-        self.artifacts = (root / "artifacts").as_uri()
-        self.turn = threading.RLock()
+        self.operations: Operations = operations or Operations()
+        self.artifacts: str = (root / "artifacts").as_uri()
+        self.turn: AbstractContextManager[Any] = threading.RLock()
         self._durability = durability
         self._owned = owned
         self._artifact_root = artifact_root

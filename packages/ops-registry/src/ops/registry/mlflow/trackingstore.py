@@ -43,8 +43,8 @@ class OpsTrackingStore(Erasing, AbstractStore):
         # In a server the runs belong to its clients, whose lives this process cannot see.
         owned = _SERVER_HAS not in os.environ
         where = resolve_uri_if_local(artifact_uri) if artifact_uri else None
-        self.book = RunBook(root, address.durability, owned=owned, artifact_root=where)
-        self.models = LoggedModelBook(root / "logged_models", address.durability)
+        self.book: RunBook = RunBook(root, address.durability, owned=owned, artifact_root=where)
+        self.models: LoggedModelBook = LoggedModelBook(root / "logged_models", address.durability)
 
     def link_traces_to_run(self, trace_ids: list[str], run_id: str) -> None:
         """Raise MLflow's error: there are no traces here."""
@@ -62,7 +62,7 @@ def _refuse(what: str, name: str) -> Any:
 
 
 #: What MLflow's base class answers with a bare NotImplementedError, which its server cannot report.
-UNSUPPORTED = {
+UNSUPPORTED: dict[str, tuple[str, ...]] = {
     "traces": (
         "start_trace",
         "delete_traces",

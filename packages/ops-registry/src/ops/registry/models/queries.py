@@ -37,7 +37,7 @@ class ModelQueries:
 
     def __init__(self, backend: ModelBackend, operations: Operations) -> None:
         #: Where the artifacts and views are, as far as the backend has such a place.
-        self.root = backend.root
+        self.root: Any = backend.root
         self._operations = operations
         self._events = backend.events
         self._artifacts = backend.artifacts

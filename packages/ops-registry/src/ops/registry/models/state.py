@@ -32,7 +32,7 @@ class ModelState:
 
     def __init__(self, artifacts: str) -> None:
         self._artifacts = artifacts
-        self.models = Models(artifacts)
+        self.models: Models = Models(artifacts)
 
     def apply(self, record: Mapping[str, Any]) -> None:
         """Fold one frame in, or refuse one that this package never writes.

@@ -34,6 +34,7 @@ from ops.registry.errors import (
 from ops.registry.remote.uploads import Uploads
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Collection, Iterable
 
     from ops.registry.disk.contents import ContentStore
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteArtifacts", "Sent", "check_address", "is_remote", "name_of"]
 
 T = TypeVar("T")
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 _SCHEME = "s3://"
 #: What `send` adds to the configured address: owner, token and name.
@@ -94,7 +95,7 @@ class RemoteArtifacts:
     """Uploads below *address*, if one is given, and downloads from any; *notes* is where it keeps its notes."""
 
     def __init__(self, address: str | None, notes: pathlib.Path, s3: S3 | None = None) -> None:
-        self.address = None if address is None else check_address(address)
+        self.address: str | None = None if address is None else check_address(address)
         if self.address is not None and importlib.util.find_spec("boto3") is None:
             raise MissingExtraError("boto3", "ops-registry[s3]")  # now, and not after a training
         self._given = s3

@@ -41,10 +41,10 @@ class Snapshot:
         gone: frozenset[str],
         hidden: Any | None,
     ) -> None:
-        self.base = base
-        self.settled = settled
-        self.gone = gone
-        self.hidden = hidden
+        self.base: RunTable | None = base
+        self.settled: dict[str, dict[str, Any]] = settled
+        self.gone: frozenset[str] = gone
+        self.hidden: Any | None = hidden
         self.live: dict[str, dict[str, Any]] = {}
         self.memo: dict[Any, list[dict[str, Any]]] = {}
 

@@ -42,6 +42,7 @@ from ops.registry.tracking.runlog import RunReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from ops.foundation.files import Durability
     from ops.registry.search.indexview import Snapshot
@@ -63,11 +64,13 @@ class RunIndex:
 
     def __init__(self, folder: pathlib.Path, *, durability: str = "process") -> None:
         self.folder = folder
-        self.parquet = folder / "index.parquet"
+        self.parquet: pathlib.Path = folder / "index.parquet"
         self._segments = folder / "index"
         self._durability = durability
         self._lock = FileLock(self._segments / ".lock", timeout=_LOCK_SECONDS)
-        self.turn = threading.RLock()  # between threads that read through this object
+        self.turn: AbstractContextManager[Any] = (
+            threading.RLock()
+        )  # between threads that read through this object
         self._writing = threading.Lock()
         self._writer: tuple[int, JournalWriter] | None = None
         self._background: threading.Thread | None = None

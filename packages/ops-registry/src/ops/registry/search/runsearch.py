@@ -73,8 +73,9 @@ class Query:
         if not include_deleted and (text is None or "deleted_at" not in text):
             parts.append(_NOT_DELETED)
         self.node: Node | None = Both(tuple(parts)) if parts else None
-        self.orders = parse_orders(order_by, KINDS)
-        self.limit, self.offset = limit, offset
+        self.orders: tuple[Order, ...] = parse_orders(order_by, KINDS)
+        self.limit: int | None = limit
+        self.offset: int = offset
         self._end = None if limit is None else offset + limit
         self._key = (text, tuple(wanted), self.orders, self._end, include_deleted)
 

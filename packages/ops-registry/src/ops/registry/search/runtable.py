@@ -65,8 +65,8 @@ class RunTable:
             self._file = pq.ParquetFile(self._source)
             self._schema = self._file.schema_arrow
             metadata = self._schema.metadata or {}
-            self.through = int(metadata[b"through"])
-            self.has_rare_keys = metadata[b"rare"] == b"1"
+            self.through: int = int(metadata[b"through"])
+            self.has_rare_keys: bool = metadata[b"rare"] == b"1"
             #: The first format had null for a parameter that was logged as None, as for one that was not logged.
             self._has_null_parameters = metadata.get(b"format", b"1") == b"1"
         except FileNotFoundError:

@@ -29,13 +29,14 @@ from ops.registry.records import RunStatus
 from ops.registry.tracking.runaccess import current_run_id
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ops.registry.context import MLOpsContext
 
 __all__ = ["Autolog", "autolog"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 _depth = threading.local()
 
 

@@ -26,12 +26,13 @@ from ops.registry.validators import check_id, check_name
 
 if TYPE_CHECKING:
     import datetime as dt
+    import logging
     import pathlib
     from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["ExperimentLedger"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 #: As long as MLflow allows.
 _LONGEST_NAME = 500

@@ -36,7 +36,7 @@ class Follower:
         self._beginnings = reader.beginnings
         self._read: dict[str, int] = {}  # points of each metric since reading began
         self._given: dict[str, int] = {}  # points of each metric that were handed out
-        self.is_behind = False
+        self.is_behind: bool = False
 
     def poll(self) -> tuple[list[Metric], bool]:
         """Return the points that are new, by time, and whether the run is over."""

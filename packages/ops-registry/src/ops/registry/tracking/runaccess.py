@@ -30,9 +30,9 @@ class RunBlock:
     __slots__ = ("is_over", "outer", "run_id")
 
     def __init__(self, run_id: str, outer: RunBlock | None) -> None:
-        self.run_id = run_id
-        self.outer = outer
-        self.is_over = False
+        self.run_id: str = run_id
+        self.outer: RunBlock | None = outer
+        self.is_over: bool = False
 
 
 #: The innermost `run_context` that this thread, or this task, is in.

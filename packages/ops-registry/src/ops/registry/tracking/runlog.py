@@ -33,6 +33,7 @@ from ops.registry.remote.artifacts import is_remote
 from ops.registry.tracking.histories import read_points, write_points
 
 if TYPE_CHECKING:
+    import logging
     import pathlib
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -49,7 +50,7 @@ __all__ = [
     "to_run",
 ]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 FORMAT = 1
 MAIN = "main"
@@ -66,7 +67,7 @@ class RunState:
     """
 
     def __init__(self, *, keep_history: bool | int = True) -> None:
-        self.keeps_history = bool(keep_history)
+        self.keeps_history: bool = bool(keep_history)
         self._room = math.inf if keep_history is True else keep_history
         self.row: dict[str, Any] = {}
         self.history: dict[str, list[Point]] = {}
@@ -212,7 +213,7 @@ class RunReader:
         self._keep_history = keep_history
         self._most_bytes = most_bytes
         #: How often reading began from the start: at first, and after each error.
-        self.beginnings = 0
+        self.beginnings: int = 0
         self._begin()
 
     def poll(self) -> RunState:
@@ -243,12 +244,12 @@ class RunReader:
             logger.warning("a record of run %s is refused: %s", self.run_id, error)
 
     def _begin(self) -> None:
-        self.state = RunState(keep_history=self._keep_history)
+        self.state: RunState = RunState(keep_history=self._keep_history)
         self.beginnings += 1
         self._clocks: dict[str, int] = {}
         self._readers: dict[str, JournalReader] = {}
         #: How many whole lines are not what this package writes.
-        self.refused = 0
+        self.refused: int = 0
 
     def _read_on(self) -> None:
         # The main journal first: it says which others there are.

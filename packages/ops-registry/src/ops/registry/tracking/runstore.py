@@ -97,7 +97,7 @@ class RunStore:
     ) -> None:
         self.root = root
         self.heartbeat_seconds = heartbeat_seconds
-        self.heart = Heart(self._open_journals, heartbeat_seconds)
+        self.heart: Heart = Heart(self._open_journals, heartbeat_seconds)
         self.durability = durability
         self._experiments = experiments
         self._cache = cache

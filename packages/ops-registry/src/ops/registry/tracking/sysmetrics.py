@@ -11,13 +11,14 @@ from ops.registry.components import BaseMLOpsComponent
 from ops.registry.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     from ops.registry.tracking.runlogger import RunLogger
 
 __all__ = ["SystemMetrics"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 
 class SystemMetrics(BaseMLOpsComponent):

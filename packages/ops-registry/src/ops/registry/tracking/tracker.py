@@ -53,6 +53,7 @@ from ops.registry.validators import (
 )
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterator, Mapping
 
     from ops.cache.lru import LRUCache
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDS", "ExperimentTracker", "final_status"]
 
-logger = get_logger("ops.registry")
+logger: logging.Logger = get_logger("ops.registry")
 
 #: What a tracker uses by name below its folder.
 _PLACES = (
@@ -98,7 +99,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
             raise InvalidValueError(
                 f"durability={durability!r} is unknown; use one of {list(DURABILITIES)}."
             )
-        self.root = pathlib.Path(root).absolute()
+        self.root: pathlib.Path = pathlib.Path(root).absolute()
         refuse_links(self.root, *_PLACES)
         self._durability = durability
         self._cache = cache
