@@ -98,6 +98,12 @@ def lazy_instance(_folder: Path, kind: Any) -> Any:
     return lazy
 
 
+def shared_array(folder: Path, kind: Any) -> Any:
+    import numpy as np
+
+    return kind.create_array(f"forked-{folder.name}", np.zeros(4), exist_ok=True)
+
+
 EXAMPLES = {
     "cache.BatchProcessor": Example(lambda _, kind: kind(list, 2), lambda batch: batch.add(1)),
     **{
@@ -144,6 +150,7 @@ EXAMPLES = {
     "resilience.SlidingWindowLimiter": Example(
         lambda _, kind: kind(1_000_000), lambda limiter: limiter.try_acquire()
     ),
+    "shm.SharedMemoryArray": Example(shared_array, lambda array: array.write_data(0, 1.0)),
 }
 
 # Found to hang in a child; to be mended by the package.
@@ -285,7 +292,7 @@ def test_an_object_whose_lock_another_thread_holds_works_in_a_forked_child(
                 status = child_that_is_forked_while(lock, functools.partial(example.use, subject))
                 assert status == 0, "killed by its alarm" if os.WIFSIGNALED(status) else status
     finally:
-        for end in ("close", "stop", "shutdown"):
+        for end in ("destroy", "close", "stop", "shutdown"):
             if hasattr(subject, end):
                 getattr(subject, end)()
                 break
