@@ -107,7 +107,7 @@ def _differences(
             return None
         stored = json.loads((entry.parent / ".code" / f"{code}.json").read_text(encoding="utf-8"))
         before: dict[str, str] = dict(record["argument_digests"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     shown = record.get("arguments", {})
     sentences = [

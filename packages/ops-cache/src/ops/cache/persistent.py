@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import re
+import stat
 import time
 import warnings
 from typing import (
@@ -39,7 +40,7 @@ from typing import (
 from ops.cache._pickling import reduced
 from ops.cache.bound import BoundCacheWrapper
 from ops.cache.configuration import cache_folder
-from ops.cache.errors import CorruptEntryWarning, UncacheableCallError
+from ops.cache.errors import CorruptEntryWarning, UncacheableCallError, UnsuitableFolderError
 from ops.cache.expiry import check_ttl
 from ops.cache.explanation import explain, save_parts
 from ops.cache.flights import SingleFlight
@@ -74,6 +75,7 @@ Dependency: TypeAlias = "Callable[..., Any] | str"
 
 _log = get_logger("ops.cache")
 # Equal values of one of these types have equal digests (unlike 0.0 and -0.0): a dict recognises them.
+_TO_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _RECOGNISED = frozenset((int, str, bytes, bool, type(None)))
 
 
@@ -114,6 +116,7 @@ class CacheWrapper(Generic[P, R]):
         self._identity = Identity(func, self._ignore, as_names(depends_on), version, code=code)
         self._digests: MemoryCache[Any, str] = MemoryCache(1024)
         self._prefix: tuple[pathlib.Path | None, str] = (None, "")
+        self._place: tuple[pathlib.Path | None, bytes] = (None, b"")
         self._ttl = check_ttl(ttl)
         self._compress = compress
         check_trust(trust)
@@ -229,7 +232,7 @@ class CacheWrapper(Generic[P, R]):
         """Compute what is missing, in one of the threads and processes that ask for it."""
 
         def lead() -> R:
-            folder = self._folder()
+            folder = self._checked_folder()
             with contextlib.suppress(OSError):  # without a folder there is nothing to share
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with KeyLocks(folder / ".computing").hold(key.encode()):
@@ -274,6 +277,16 @@ class CacheWrapper(Generic[P, R]):
     def _folder(self) -> pathlib.Path:
         return cache_folder() / "cache" / _safe_name(self._identity.module)
 
+    def _checked_folder(self) -> pathlib.Path:
+        """Return the folder, unless a link leads elsewhere; its owner alone may say where results go."""
+        folder = self._folder()
+        if folder.is_symlink():
+            raise UnsuitableFolderError(
+                f"{folder} is a symbolic link, so it is not used as a part of a cache.",
+                suggestions=("Remove the link, or give its target to configure(data_folder=...).",),
+            )
+        return folder
+
     def _path(self, key: str) -> pathlib.Path:
         return pathlib.Path(self._stem(key) + ".pkl")
 
@@ -288,15 +301,17 @@ class CacheWrapper(Generic[P, R]):
     def _files(self) -> list[pathlib.Path]:
         name = re.escape(_safe_name(self._identity.qualname))
         pattern = re.compile(name + r"_[0-9a-f]{32}\.yaml")
-        found = [p for p in self._folder().glob("*.yaml") if pattern.fullmatch(p.name)]
-        return [p for p in found if self._is_own(p)]
+        found = [p for p in self._checked_folder().glob("*.yaml") if pattern.fullmatch(p.name)]
+        return [p for p in found if _is_file(p) and self._is_own(p)]
 
     def _is_own(self, metadata: pathlib.Path) -> bool:
         """Say whether an entry is of this program: another one may have the same names."""
         try:
-            record = json.loads(metadata.read_text(encoding="utf-8"))
+            descriptor = os.open(metadata, _TO_READ)
+            with open(descriptor, encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+                record = json.loads(file.read())
             return bool(record.get("program", self._identity.program) == self._identity.program)
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             return True  # damaged, or being removed
 
     def _read(self, key: str) -> Any:
@@ -312,6 +327,9 @@ class CacheWrapper(Generic[P, R]):
         if kept is not None and kept[0] == stamp:
             return kept[1]
         path = pathlib.Path(stem + ".pkl")
+        self._checked_folder()
+        if os.path.lexists(path) and not _is_file(path):
+            return MISSING  # a FIFO would make us wait, a link would lead elsewhere
         try:
             mapped: Any = "c" if can_be_mapped(path) else None
             result = self._serializer(key).load(path, mmap=mapped)
@@ -329,10 +347,16 @@ class CacheWrapper(Generic[P, R]):
         name = f"{self._identity.module}.{self._identity.qualname}"
         if self._trust == "user":
             refuse_key_inside(cache_folder() / "cache")
-        return SmartSerializer(trust=self._trust, context=("ops.cache.result", name, key))
+        base = cache_folder()
+        known, place = self._place
+        if base is not known and base != known:
+            place = os.fsencode(base.resolve())
+            self._place = (base, place)
+        return SmartSerializer(trust=self._trust, context=("ops.cache.result", place, name, key))
 
     def _write(self, key: str, bound: Mapping[str, Any], result: Any, seconds: float) -> None:
         path = self._path(key)
+        self._checked_folder()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # "auto" probes each buffer: one that does not shrink stays raw, and is mapped when read.
         compression: Any = None if self._compress is False else "auto"
@@ -434,6 +458,14 @@ def cache(
 
 def _safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".")[:120] or "_"
+
+
+def _is_file(path: pathlib.Path) -> bool:
+    """Say whether *path* is a regular file itself: no link, no FIFO."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _is_small(value: object) -> bool:

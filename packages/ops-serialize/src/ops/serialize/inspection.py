@@ -24,7 +24,7 @@ from ops.serialize.errors import CorruptDataError, SerializeError, TooLargeError
 from ops.serialize.formats import SerializationFormat
 from ops.serialize.layout import MAGIC
 from ops.serialize.nodes.parts import registered
-from ops.serialize.pickle_scan import names_in
+from ops.serialize.pickle_scan import NOT_FOLLOWED, bounded_size, findings_in, may_be_stream
 from ops.serialize.smart import FORMATS_BY_ID
 from ops.serialize.tree import is_tree
 from ops.serialize.tree_reader import names_of_instances
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ops.foundation.files import StrPath
+    from ops.serialize.container import Contents
 
 __all__ = ["FileInfo", "inspect", "is_harmless", "scan"]
 
@@ -40,6 +41,7 @@ _PICKLED = {SerializationFormat.FRAME, SerializationFormat.PICKLE}
 _ZIP = b"PK\x03\x04"
 _NPY = b"\x93NUMPY"
 _MOST_UNPACKED = 1 << 30
+_HEAD = 1 << 16
 _PICKLE_NAMES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".dat", ".data")
 
 
@@ -81,7 +83,8 @@ def inspect(path: StrPath) -> FileInfo:
 def scan(path: StrPath) -> list[str]:
     """Return the names `module.attribute` that loading *path* would import, without running it.
 
-    For a tree of data these are the classes that its reader would have to allow. Raises
+    For a tree of data these are the classes that its reader would have to allow. What cannot be followed to
+    its end is named too, as "could not be followed: ...": anything may hide there. Raises
     `CorruptDataError` for a file of none of the formats, or `TooLargeError` for one that unpacks to more
     than 1 GiB.
     """
@@ -89,7 +92,8 @@ def scan(path: StrPath) -> list[str]:
     with file.open("rb") as opened:
         head = opened.read(16)
     if head.startswith(MAGIC):
-        return sorted(set(_names_in_container(path)))
+        contents = open_container(path, mmap="r", verify=False)
+        return sorted(set(_names_in_container(contents, 0)))
     try:
         return sorted(set(_names_in_data(file.read_bytes(), 0)))
     except (SerializeError, ImportError):
@@ -131,31 +135,34 @@ _HARMLESS: dict[str, frozenset[str]] = {
 }
 
 
-def _names_in_container(path: StrPath) -> list[str]:
-    contents = open_container(path, mmap="r", verify=False)
+def _names_in_container(contents: Contents, depth: int) -> Iterator[str]:
+    name = FORMATS_BY_ID.get(contents.format)
     if is_tree(contents.stream):
-        return names_of_instances(contents.stream)
-    if _name(contents.format) in _PICKLED:
-        return names_in(bytes(contents.stream))
-    if _name(contents.format) == SerializationFormat.TORCH:
-        return list(_names_in_data(bytes(contents.stream), 0))
-    return []
+        yield from names_of_instances(contents.stream)
+    elif name in _PICKLED:
+        yield from findings_in(bytes(contents.stream))
+    elif name in {SerializationFormat.TORCH, SerializationFormat.NUMPY}:
+        yield from _names_in_data(bytes(contents.stream), depth + 1)
+    elif name is None:
+        yield f"{NOT_FOLLOWED}: the content has the format number {contents.format}"
 
 
 def _names_in_data(data: bytes, depth: int) -> Iterator[str]:
     if depth > 3:
         raise CorruptDataError("Archives are nested deeper than 3 levels.")
     if data.startswith(MAGIC):
-        contents = open_container(data, verify=False)
-        yield from [] if is_tree(contents.stream) else names_in(bytes(contents.stream))
+        yield from _names_in_container(open_container(data, verify=False), depth)
     elif data.startswith(_ZIP):
         yield from _names_in_zip(data, depth)
-    elif data.startswith(_NPY):
-        yield from _names_in_npy(data)
     else:
+        if zipfile.is_zipfile(io.BytesIO(data)):  # with something in front of it
+            yield from _names_in_zip(data, depth)
+        if data.startswith(_NPY):
+            yield from _names_in_npy(data)
+            return
         unpacked = _unpacked(data)
         if unpacked is None:
-            yield from names_in(data)
+            yield from findings_in(data)
         else:
             yield from _names_in_data(unpacked, depth + 1)
 
@@ -173,6 +180,8 @@ def _unpacked(data: bytes) -> bytes | None:
         unpacked = unpacker.decompress(data, _MOST_UNPACKED)
         if unpacker.unconsumed_tail:
             raise _too_large()
+        if unpacker.unused_data:
+            raise CorruptDataError("Something stands behind the compressed data.")
         return unpacked
     return None
 
@@ -206,22 +215,33 @@ def _names_in_zip(data: bytes, depth: int) -> Iterator[str]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in archive.infolist():
             with archive.open(member) as opened:
-                head = opened.read(16)
+                head = opened.read(_HEAD)
             is_pickle = member.filename.lower().endswith(_PICKLE_NAMES) or _may_be_pickle(head)
             if "/code/" in member.filename and member.filename.endswith(".py"):
                 yield f"torch.jit:{member.filename}"
-            if not is_pickle and not head.startswith((_NPY, _ZIP)):
+            is_archive = head.startswith((MAGIC, _NPY, _ZIP))
+            # Any name will do for a pickle; of tensors nothing but the start is read.
+            if not is_pickle and not is_archive and not (head and may_be_stream(head)):
                 continue
             with archive.open(member) as opened:
                 content = opened.read(_MOST_UNPACKED - size + 1)
             size += len(content)
             if size > _MOST_UNPACKED:
                 raise _too_large()
-            try:
-                yield from _names_in_data(content, depth + 1)
-            except CorruptDataError:  # tensors that look like the start of a pickle
-                if member.filename.lower().endswith((".pkl", ".pickle")):
-                    raise
+            yield from _names_in_member(member.filename, content, depth, is_known=is_archive)
+
+
+def _names_in_member(name: str, content: bytes, depth: int, *, is_known: bool) -> Iterator[str]:
+    """Yield the findings in a member; what only might be a pickle counts if it imports something."""
+    try:
+        found = list(_names_in_data(content, depth + 1))
+    except CorruptDataError:  # tensors that look like the start of a pickle
+        if name.lower().endswith((".pkl", ".pickle")) or is_known:
+            raise
+        return
+    is_pickle = name.lower().endswith(_PICKLE_NAMES) or _may_be_pickle(content)
+    if is_known or is_pickle or any(not name.startswith(NOT_FOLLOWED) for name in found):
+        yield from found
 
 
 def _may_be_pickle(head: bytes) -> bool:
@@ -229,14 +249,53 @@ def _may_be_pickle(head: bytes) -> bool:
 
 
 def _names_in_npy(data: bytes) -> Iterator[str]:
-    """Yield what the pickle of an array of objects would import."""
-    wide = data[6] > 1
-    (size,) = struct.unpack_from("<I" if wide else "<H", data, 8)
-    start = (12 if wide else 10) + size
-    header = data[start - size : start].decode("latin-1")
-    if re.search(r"'descr':\s*'\|?O'", header) or "'|O'" in header or "'O'" in header:
-        ast.literal_eval(header.strip())
-        yield from names_in(data[start:])
+    """Yield what the pickle of an array of objects would import; several arrays may follow each other."""
+    while data.startswith(_NPY):
+        wide = data[6] > 1
+        (size,) = struct.unpack_from("<I" if wide else "<H", data, 8)
+        start = (12 if wide else 10) + size
+        try:
+            header = ast.literal_eval(data[start - size : start].decode("latin-1").strip())
+            item_size = _plain_size(header["descr"])
+        except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
+            item_size = None
+        if item_size is None:  # objects, or what may turn out to be
+            try:
+                yield from findings_in(data[start:])
+            except CorruptDataError as error:
+                yield f"{NOT_FOLLOWED}: an array of unknown items ({error})"[:300]
+            return
+        end = bounded_size(header.get("shape"), item_size, len(data) - start)
+        if end is None:
+            yield f"{NOT_FOLLOWED}: an array is cut off"
+            return
+        data = data[start + end :]
+    if data:
+        yield f"{NOT_FOLLOWED}: something stands behind an array"
+
+
+_PLAIN = re.compile(r"[<>|=]?([biufcSUVmM])(\d{1,9})(\[[0-9a-zA-Zμ]+\])?")
+
+
+def _plain_size(descr: object) -> int | None:
+    """Return the bytes of an item that is plainly made of numbers and texts, else None."""
+    if isinstance(descr, str):
+        found = _PLAIN.fullmatch(descr)
+        return None if found is None else int(found[2]) * (4 if found[1] == "U" else 1)
+    if not isinstance(descr, list):
+        return None
+    total = 0
+    for field in descr:
+        if not isinstance(field, tuple) or len(field) not in {2, 3}:
+            return None
+        size = _plain_size(field[1])
+        if size is not None and len(field) == 3:
+            shape = field[2] if isinstance(field[2], tuple) else (field[2],)
+            size = bounded_size(shape, size, 1 << 40)
+        if size is None:
+            return None
+        total += size
+    return total
 
 
 def _name(number: int) -> str:

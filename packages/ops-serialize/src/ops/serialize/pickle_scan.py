@@ -5,24 +5,35 @@ popped to mislead. So the stack is kept, with texts, numbers and containers as t
 would have been imported or called as a symbol. A stream that breaks off is scanned up to there, since the
 unpickler would run that part, too. Behind a STOP the next stream is looked for (torch's old files hold
 several), and the raw arrays in the middle of joblib's streams are skipped by the size that they would have.
+What cannot be followed to its end is a finding of its own, never silence: code may hide behind it.
 """
 
 from __future__ import annotations
 
 import _compat_pickle
+import codecs
 import io
-import math
 import pickletools
 import re
 from typing import Any
 
 from ops.serialize.errors import CorruptDataError
 
-__all__ = ["names_in"]
+__all__ = ["NOT_FOLLOWED", "bounded_size", "findings_in", "may_be_stream", "names_in"]
 
+NOT_FOLLOWED = "could not be followed"
 _UNKNOWN = "?"
 _MOST_OPCODES = 20_000_000
 _MOST_STACK = 5_000_000
+_MOST_DOUBTS = 20
+_MOST_DIMENSIONS = 64
+_FILLER = re.compile(rb"[\0\n]*")
+_JOBLIB = "joblib.numpy_pickle"
+_DTYPE = "numpy.dtype()"
+
+
+class _BadValueError(Exception):
+    """The argument of an opcode means nothing; what follows can still be read."""
 
 
 class _Symbol:
@@ -49,12 +60,47 @@ def names_in(data: bytes) -> list[str]:
     return list(dict.fromkeys(machine.names))
 
 
+def findings_in(data: bytes) -> list[str]:
+    """Return `names_in` of *data*, and why what is behind could not be followed, if so.
+
+    Raises `CorruptDataError` when *data* is no pickle at all.
+    """
+    machine = _Machine(data)
+    machine.run()
+    found = dict.fromkeys(machine.names)
+    if any(name.startswith(_JOBLIB) for name in found):
+        # pickle.load, unlike joblib.load, takes the bytes of an array for opcodes.
+        plain = _Machine(data, skips_arrays=False)
+        plain.run()
+        found |= dict.fromkeys(plain.names)
+    return [*found, *(f"{NOT_FOLLOWED}: {reason}" for reason in dict.fromkeys(machine.doubts))]
+
+
+def may_be_stream(head: bytes) -> bool:
+    """Say whether *head*, the start of something longer, starts a pickle that imports or goes on."""
+    machine = _Machine(head)
+    try:
+        machine.run()
+    except CorruptDataError:
+        return machine.is_at_end()
+    return bool(machine.names) or machine.is_at_end()
+
+
 class _Machine:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, skips_arrays: bool = True) -> None:
         self._data = data
         self._file = io.BytesIO(data)
+        self._skips_arrays = skips_arrays
         self.names: list[str] = []
+        self.doubts: list[str] = []
         self._opcodes = 0
+
+    def is_at_end(self) -> bool:
+        return self._file.tell() >= len(self._data)
+
+    def _doubt(self, reason: str) -> None:
+        if len(self.doubts) < _MOST_DOUBTS:
+            self.doubts.append(reason)
 
     def run(self) -> None:
         if not self._data:
@@ -67,17 +113,16 @@ class _Machine:
             except Exception as error:
                 if not finished and not self.names:
                     raise CorruptDataError(f"The data is no pickle: {error}"[:500]) from error
+                self._doubt(f"what starts at byte {start} ends in {str(error)[:200]!r}")
                 return
             finished += 1
-            if self._file.tell() == start:
-                return
+            if not self._skips_arrays and any(name.startswith(_JOBLIB) for name in self.names):
+                return  # what is behind is the rest of joblib's own stream
             self._skip_filler()
 
     def _skip_filler(self) -> None:
         """Go to the next byte that could start another pickle."""
-        at = self._file.tell()
-        rest = self._data[at : at + 64].lstrip(b"\0\n")
-        self._file.seek(at + len(self._data[at : at + 64]) - len(rest))
+        self._file.seek(_FILLER.match(self._data, self._file.tell()).end())  # type: ignore[union-attr]
 
     def _run_one(self) -> None:
         self._stack: list[Any] = []
@@ -90,13 +135,40 @@ class _Machine:
             opcode = pickletools.code2op.get(code.decode("latin-1"))  # type: ignore[attr-defined]
             if opcode is None:
                 raise ValueError(f"byte {code!r} at {at} is no opcode")
-            argument = None if opcode.arg is None else opcode.arg.reader(self._file)
+            argument = None if opcode.arg is None else self._argument(opcode)
             self._opcodes += 1
             if self._opcodes > _MOST_OPCODES or len(self._stack) > _MOST_STACK:
                 raise ValueError("the stream is too long to be followed")
             if opcode.name == "STOP":
                 return
             self._step(opcode.name, argument)
+
+    def _argument(self, opcode: pickletools.OpcodeInfo) -> Any:
+        """Read what stands behind an opcode, as leniently as the unpickler in C does."""
+        name = opcode.name
+        try:
+            if name in {"GLOBAL", "INST"}:
+                module, attribute = self._line(), self._line()
+                return module.decode("utf-8", "replace"), attribute.decode("utf-8", "replace")
+            if name in _NUMBERS:
+                return _number(name, self._line())
+            if name == "STRING":
+                text = self._line().strip()
+                return codecs.escape_decode(text[1:-1])[0].decode("latin-1")
+            if name == "PERSID":
+                return self._line().decode("latin-1")
+            return opcode.arg.reader(self._file)  # type: ignore[union-attr]
+        except _BadValueError as error:
+            self._doubt(str(error))
+        except UnicodeDecodeError:
+            self._doubt(f"the text of {name} cannot be decoded")
+        return _Symbol(_UNKNOWN)
+
+    def _line(self) -> bytes:
+        line = self._file.readline()
+        if not line.endswith(b"\n"):
+            raise ValueError("a line is cut off")
+        return line[:-1]
 
     # Opcodes
 
@@ -114,15 +186,21 @@ class _Machine:
         elif name in _PUTS:
             self._memo[len(self._memo) if name == "MEMOIZE" else argument] = self._top()
         elif name in _GETS:
+            if argument not in self._memo:
+                self._doubt("the memo has no such item")
             stack.append(self._memo.get(argument, _Symbol(_UNKNOWN)))
         elif name not in {"FRAME", "READONLY_BUFFER"}:
             raise ValueError(f"the opcode {name} is unknown")
 
     def _pop(self) -> Any:
-        return self._stack.pop() if self._stack else _Symbol(_UNKNOWN)
+        return self._stack.pop() if self._stack else self._missing()
 
     def _top(self) -> Any:
-        return self._stack[-1] if self._stack else _Symbol(_UNKNOWN)
+        return self._stack[-1] if self._stack else self._missing()
+
+    def _missing(self) -> _Symbol:
+        self._doubt("the stack is empty where an item is taken from it")
+        return _Symbol(_UNKNOWN)
 
     def _pop_mark(self) -> list[Any]:
         found = []
@@ -130,6 +208,8 @@ class _Machine:
             found.append(self._stack.pop())
         if self._stack:
             self._stack.pop()
+        else:
+            self._doubt("there is no mark on the stack")
         return found[::-1]
 
     def _import(self, module: Any, name: Any) -> _Symbol:
@@ -158,16 +238,18 @@ class _Machine:
     def _op_dup(self, _: Any) -> None:
         self._stack.append(self._top())
 
-    def _op_global(self, argument: str) -> None:
-        self._stack.append(self._import(*argument.split(" ", 1)))
+    def _op_global(self, argument: tuple[str, str]) -> None:
+        self._stack.append(self._import(*argument))
 
     def _op_stack_global(self, _: Any) -> None:
         name, module = self._pop(), self._pop()
+        if not self._skips_arrays and not (_may_be_text(module) and _may_be_text(name)):
+            raise ValueError("a name is no text")  # where the unpickler ends as well
         self._stack.append(self._import(module, name))
 
-    def _op_inst(self, argument: str) -> None:
+    def _op_inst(self, argument: tuple[str, str]) -> None:
         arguments = self._pop_mark()
-        self._stack.append(self._called(self._import(*argument.split(" ", 1)), tuple(arguments)))
+        self._stack.append(self._called(self._import(*argument), tuple(arguments)))
 
     def _op_obj(self, _: Any) -> None:
         parts = self._pop_mark()
@@ -187,6 +269,10 @@ class _Machine:
         name = target.name if isinstance(target, _Symbol) else _UNKNOWN
         if name in _BY_NAME and isinstance(arguments, tuple):
             self._import_by_name(name, arguments)
+        if isinstance(arguments, tuple) and any(
+            isinstance(item, _Symbol) and item.name.startswith(_JOBLIB) for item in arguments
+        ):
+            self._doubt(f"{name} makes an array of joblib")
         return _Symbol(f"{name}()", arguments)
 
     def _import_by_name(self, name: str, arguments: tuple[Any, ...]) -> None:
@@ -202,9 +288,15 @@ class _Machine:
         state = self._pop()
         target = self._top()
         if isinstance(target, _Symbol):
+            is_first = target.state is None
             target.state = state
-            if target.name.startswith("joblib.numpy_pickle") and "Wrapper" in target.name:
+            if target.name == _DTYPE and not _is_plain_dtype(target, state):
+                self._doubt("the state of a numpy.dtype is not one that NumPy writes")
+            if target.name.startswith(_JOBLIB) and self._skips_arrays:
+                if not is_first:
+                    raise ValueError("an array is described twice")
                 self._skip_array(state)
+                self._stack[-1] = _Symbol("array")
 
     def _op_append(self, _: Any) -> None:
         item = self._pop()
@@ -264,11 +356,12 @@ class _Machine:
         """Skip the raw array that follows a wrapper, or follow the pickle of an array of objects."""
         if not isinstance(state, dict):
             raise ValueError("an array has no description")  # noqa: TRY004 - of the data
-        dtype, shape = state.get("dtype"), state.get("shape")
-        text = _dtype_text(dtype)
-        if text is None:
+        if "shape" not in state:
+            raise ValueError("an array has no shape")
+        dtype = state.get("dtype")
+        if not isinstance(dtype, _Symbol) or dtype.name != _DTYPE:
             raise ValueError("the dtype of an array is not known")
-        if "O" in text:
+        if _has_objects(dtype):
             kept = self._stack, self._memo, self._protocol
             self._run_one()
             self._stack, self._memo, self._protocol = kept
@@ -276,29 +369,130 @@ class _Machine:
         if state.get("numpy_array_alignment_bytes") is not None:
             padding = self._file.read(1)
             self._file.seek(padding[0] if padding else 0, io.SEEK_CUR)
-        count = math.prod(shape) if isinstance(shape, tuple) else 0
-        size = count * _item_size(text)
-        if not 0 <= size <= len(self._data) - self._file.tell():
+        rest = len(self._data) - self._file.tell()
+        size = bounded_size(state["shape"], _item_size(_dtype_text(dtype)), rest)
+        if size is None:
             raise ValueError("an array is cut off")
         self._file.seek(size, io.SEEK_CUR)
 
 
-def _dtype_text(dtype: Any) -> str | None:
-    if isinstance(dtype, _Symbol) and isinstance(dtype.arguments, tuple) and dtype.arguments:
-        first = dtype.arguments[0]
-        return first if isinstance(first, str) else None
-    return None
+def bounded_size(shape: Any, item_size: int, most: int) -> int | None:
+    """Return the bytes of an array, or None for more than *most*, or for a shape that is none."""
+    if not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS:
+        return None
+    if not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
+        return None
+    size = item_size
+    for n in shape:
+        size *= n
+    return size if size <= most else None
 
 
-_ITEM = re.compile(r"[<>|=]?([a-zA-Z?])(\d*)")
+def _dtype_text(dtype: _Symbol) -> str:
+    first = dtype.arguments[0] if isinstance(dtype.arguments, tuple) and dtype.arguments else None
+    return first if isinstance(first, str) else _UNKNOWN
+
+
+_ITEM = re.compile(r"[<>|=]?([biufcSUVmM])(\d{1,9})")
+_OBJECT = re.compile(r"\|?O8?")
 
 
 def _item_size(text: str) -> int:
     found = _ITEM.fullmatch(text)
     if found is None:
         raise ValueError(f"the dtype {text!r} of an array is not known")
-    size = int(found[2]) if found[2] else 1
-    return 4 * size if found[1] == "U" else size
+    return int(found[2]) * (4 if found[1] == "U" else 1)
+
+
+def _has_objects(dtype: _Symbol) -> bool:
+    """Say whether joblib pickles an array of *dtype*; raise ValueError where that is not clear."""
+    if not _is_plain_dtype(dtype, dtype.state):
+        raise ValueError("the dtype of an array is not one that NumPy writes")
+    inner = _inner(dtype.state)
+    parts = [_has_objects(part) for part in inner]  # all of them, since each may be unclear
+    objects = any(parts)
+    if inner and objects != bool(dtype.state[7] & 1):
+        raise ValueError("it is not clear whether an array holds objects")
+    return objects or bool(_OBJECT.fullmatch(_dtype_text(dtype)))
+
+
+def _inner(state: Any) -> list[_Symbol]:
+    """Return the dtypes of which the dtype with *state* is made."""
+    if not isinstance(state, tuple):
+        return []
+    base = [state[2][0]] if state[2] else []
+    return [*base, *(field[0] for field in (state[4] or {}).values())]
+
+
+def _is_plain_dtype(dtype: _Symbol, state: Any) -> bool:
+    """Say whether *state* is what NumPy itself writes for a dtype of this name."""
+    text = _dtype_text(dtype)
+    found = _ITEM.fullmatch(text)
+    if found is None and not _OBJECT.fullmatch(text):
+        return False
+    if state is None:
+        return True
+    if not isinstance(state, tuple) or len(state) not in {8, 9} or state[0] not in {3, 4}:
+        return False
+    order, base, names, fields, size, alignment, flags = state[1:8]
+    if not (isinstance(order, str) and len(order) == 1 and order in "<>|="):
+        return False
+    if not all(type(n) is int and -1 <= n < 1 << 31 for n in (size, alignment, flags)):
+        return False
+    if found is not None and found[1] in "SUV":
+        if size != _item_size(text):
+            return False
+    elif size != -1 or base or names or fields:
+        return False
+    return _is_plain_base(base) and _are_plain_fields(names, fields)
+
+
+def _is_plain_base(base: Any) -> bool:
+    return base is None or (isinstance(base, tuple) and len(base) == 2 and _is_dtype(base[0]))
+
+
+def _are_plain_fields(names: Any, fields: Any) -> bool:
+    if names is None and fields is None:
+        return True
+    if not isinstance(names, tuple) or not isinstance(fields, dict):
+        return False
+    return all(isinstance(name, str) for name in names) and all(
+        isinstance(field, tuple)
+        and len(field) in {2, 3}
+        and _is_dtype(field[0])
+        and type(field[1]) is int
+        for field in fields.values()
+    )
+
+
+def _is_dtype(part: Any) -> bool:
+    return isinstance(part, _Symbol) and part.name == _DTYPE
+
+
+def _may_be_text(value: Any) -> bool:
+    """Say whether *value* is a text, or something that only running the stream would make."""
+    if not isinstance(value, _Symbol):
+        return isinstance(value, str)
+    if value.name == _DTYPE or value.name.startswith(_JOBLIB):
+        return False
+    return "." not in value.name or value.name.endswith("()")
+
+
+def _number(name: str, line: bytes) -> Any:
+    """Return the number in *line*: C takes other bases, blanks, and what stands before a NUL."""
+    text = line.split(b"\0")[0].decode("latin-1").strip()
+    if name == "INT" and text in {"00", "01"}:
+        return text == "01"
+    try:
+        if name == "FLOAT":
+            return float(text)
+        if name in {"PUT", "GET"}:
+            return int(text)
+        if name == "INT" and _OCTAL.fullmatch(text):
+            return int(text, 8)
+        return int(text.removesuffix("L"), 0)
+    except ValueError:
+        raise _BadValueError(f"the number of {name} cannot be read") from None
 
 
 def _text(value: Any) -> str:
@@ -312,6 +506,8 @@ _BY_NAME = frozenset(
         "builtins.object.__getattribute__",
     }
 )  # fmt: skip
+_NUMBERS = frozenset({"INT", "LONG", "FLOAT", "PUT", "GET"})
+_OCTAL = re.compile(r"[+-]?0[0-7]+")
 _PUSHES_ARGUMENT = frozenset(
     {
         "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "STRING", "BINSTRING",

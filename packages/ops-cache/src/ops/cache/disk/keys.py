@@ -41,10 +41,15 @@ def encode_key(prefix: bytes, key: Hashable) -> bytes:
 
 
 def decode_key(data: bytes) -> Any:
-    """Return the key that `encode_key` was given."""
+    """Return the key that `encode_key` was given; raise `ValueError` for bytes that it never makes."""
     if data[:1] == b"s":
         return data[1:].decode()
-    return ast.literal_eval(data[1:].decode("ascii"))
+    try:
+        key = ast.literal_eval(data[1:].decode("ascii"))
+        _refuse_odd(key, key)
+    except (SyntaxError, TypeError, RecursionError, MemoryError, InvalidKeyError) as error:
+        raise ValueError(f"no key has these bytes: {error}"[:300]) from error
+    return key
 
 
 def encode_tag(tag: object) -> bytes:

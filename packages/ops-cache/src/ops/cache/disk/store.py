@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import time
 import warnings
@@ -95,7 +96,8 @@ class DiskCache:
             trust,
             serializer,
             min(_BLOB_FROM, segment_bytes // 2),
-            ("ops.cache.disk", self._log.segments.salt),
+            # The salt lies in the folder and can be copied with it; where the folder is, cannot.
+            ("ops.cache.disk", self._log.segments.salt, os.fsencode(self.directory.resolve())),
         )
         self._as_stored = self._codec.as_stored
         self._largest = max_bytes * 7 // 8
@@ -228,7 +230,7 @@ class DiskCache:
             if self._is_alive(key):
                 try:
                     decoded = decode_key(key[len(self._prefix) :])
-                except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+                except ValueError as error:
                     self._tell_of_damage(CorruptDataError(f"A key cannot be read: {error}"))
                     continue
                 yield decoded
@@ -253,7 +255,9 @@ class DiskCache:
         with self._log.mutex:
             self._log.refresh()
             positions = self._log.index.positions
-            return [k for k in positions if k.startswith(self._prefix) and k[start] in b"sp"]
+            return [
+                k for k in positions if k.startswith(self._prefix) and k[start : start + 1] in b"sp"
+            ]
 
     # Writing
 
