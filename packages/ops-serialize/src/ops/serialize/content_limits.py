@@ -6,6 +6,7 @@ estimated first, from what is there, and compared with the limit of the load.
 
 from __future__ import annotations
 
+import ast
 import io
 import math
 import re
@@ -23,11 +24,17 @@ if TYPE_CHECKING:
 
 np: Any = LazyImport("numpy", extra="ops-serialize[numpy]")
 pa: Any = LazyImport("pyarrow", extra="ops-serialize[arrow]")
+pd: Any = LazyImport("pandas", extra="ops-serialize[pandas]")
 
 __all__ = ["check_content"]
 
 _SIXTIES = re.compile(rb"(?::[0-5]?[0-9]){16}")
 _MOST_COLUMNS = 1 << 16
+_LONGEST_HEADER = 10_000  # as NumPy has it
+_LARGE_MAP = re.compile(rb"\xde[\x01-\xff]|\xdf")  # of 256 keys or more
+_MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
+_ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
+_DEEPEST = 64  # as `is_plain` has it
 _ALIAS = re.compile(rb"(?:^|[\s\[{,:-])[*&][^\s,\[\]{}]", re.MULTILINE)
 
 
@@ -51,6 +58,29 @@ def _msgpack(stream: memoryview, budget: Budget) -> None:
     data = bytes(stream)
     containers = sum(data.count(code) for code in range(0x80, 0xA0))
     budget.take(72 * containers + 40 * len(data))
+    if _LARGE_MAP.search(data):
+        _check_maps(data)
+
+
+def _check_maps(data: bytes) -> None:
+    """Refuse keys that are no text: arrays can be made to have one hash, and the writer makes none."""
+    import msgspec
+
+    maps = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+    arrays = msgspec.msgpack.Decoder(list[msgspec.Raw])
+    pending: list[tuple[Any, int]] = [(data, 0)]
+    while pending:
+        raw, depth = pending.pop()
+        code = memoryview(raw)[0]
+        if code in _MAPS:
+            items: Any = maps.decode(raw).values()
+        elif code in _ARRAYS:
+            items = arrays.decode(raw)
+        else:
+            continue
+        if depth >= _DEEPEST:
+            raise CorruptDataError(f"The data is nested deeper than {_DEEPEST} levels.")
+        pending += [(item, depth + 1) for item in items if _LARGE_MAP.search(item)]
 
 
 def _yaml(stream: memoryview, budget: Budget) -> None:
@@ -79,6 +109,7 @@ def _refuse_events(data: bytes) -> None:
 
 def _numpy(stream: memoryview, _budget: Budget) -> None:
     """Check that the array has as many bytes as its header claims."""
+    _check_header(stream)
     file = io.BytesIO(stream)
     version = np.lib.format.read_magic(file)
     read = {
@@ -99,6 +130,19 @@ def _numpy(stream: memoryview, _budget: Budget) -> None:
         raise CorruptDataError("An array has too many items of no bytes.")
 
 
+def _check_header(stream: memoryview) -> None:
+    """Check the dtype in the header before NumPy reads it, which divides by what stands there."""
+    from ops.serialize.nodes.numpy_nodes import describes_simple_dtype
+
+    width = 2 if stream[6] == 1 else 4
+    size = int.from_bytes(stream[8 : 8 + width], "little")
+    if size > _LONGEST_HEADER:
+        raise CorruptDataError("The header of an array is too long.")
+    header = ast.literal_eval(str(stream[8 + width : 8 + width + size], "utf-8"))
+    if not isinstance(header, dict) or not describes_simple_dtype(header.get("descr")):
+        raise CorruptDataError("The header of an array describes no plain dtype.")
+
+
 def _arrow(stream: memoryview, _budget: Budget) -> None:
     from ops.serialize.nodes.arrow_nodes import refuse_compressed
 
@@ -110,7 +154,12 @@ def _csv(stream: memoryview, budget: Budget) -> None:
     line = data[: data.find(b"\n")] if b"\n" in data else data
     if line.count(b",") >= _MOST_COLUMNS:
         raise CorruptDataError(f"A table has more than {_MOST_COLUMNS} columns.")
-    budget.take(64 * (data.count(b",") + data.count(b"\n")))
+    commas, lines = data.count(b","), data.count(b"\n") + data.count(b"\r") + 1
+    budget.take(64 * (commas + lines))
+    columns = len(pd.read_csv(io.BytesIO(data), nrows=1).columns)
+    if columns * lines > 2 * (commas + lines) + (1 << 20):  # short rows, or texts of several lines
+        rows = len(pd.read_csv(io.BytesIO(data), usecols=[0]))
+        budget.take(16 * columns * rows)
 
 
 def _parquet(stream: memoryview, budget: Budget) -> None:

@@ -18,8 +18,7 @@ import zlib
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from ops.foundation.errors import MissingExtraError
-from ops.serialize.errors import CorruptDataError
+from ops.serialize.errors import CorruptDataError, SerializeError
 from ops.serialize.trust import MAC_SIZE
 
 __all__ = [
@@ -97,7 +96,7 @@ def digest_of(data: Any, algorithm: int) -> bytes:
         try:
             import blake3
         except ModuleNotFoundError as error:
-            raise MissingExtraError("blake3", "ops-serialize[hash]") from error
+            raise _missing("blake3") from error
         hasher: Any = blake3.blake3(max_threads=blake3.blake3.AUTO)
         return bytes(hasher.update(data).digest())
     return _padded(checksum(data, algorithm)[1])
@@ -108,6 +107,13 @@ def best_algorithm(*, signed: bool) -> Sum:
     if signed:
         return Sum.BLAKE3 if importlib.util.find_spec("blake3") else Sum.BLAKE2B
     return Sum.XXH3_64 if importlib.util.find_spec("xxhash") else Sum.CRC32
+
+
+def _missing(module: str) -> SerializeError:
+    return SerializeError(
+        f"The digests of this data need {module!r}, which is not installed.",
+        suggestions=('Install it with: pip install "ops-serialize[hash]"',),
+    )
 
 
 def _padded(number: int) -> bytes:
@@ -121,7 +127,7 @@ def checksum(data: Any, algorithm: int | None = None) -> tuple[int, int]:
             import xxhash
         except ModuleNotFoundError as error:
             if algorithm is not None:
-                raise MissingExtraError("xxhash", "ops-serialize[hash]") from error
+                raise _missing("xxhash") from error
         else:
             return Sum.XXH3_64, xxhash.xxh3_64_intdigest(data)
     if algorithm in {None, Sum.CRC32}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _MAX_DEPTH = 64
+_YAML_TEXT = "tag:yaml.org,2002:str"
 
 
 _LEAVES = frozenset((str, int, float, bool, type(None)))
@@ -134,6 +136,38 @@ class MsgpackSerializer(BuiltinFormat):
         return msgspec.msgpack.decode(data)
 
 
+@functools.cache
+def _yaml_loader() -> Any:
+    """Return the safe loader for what the writer makes: keys are texts, numbers have no base 60.
+
+    Keys of other types can be made to have one hash, and a number in base 60 takes the square of its
+    length to read.
+    """
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc] # one of two
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - its shape
+            if any(key.tag != _YAML_TEXT for key, _ in getattr(node, "value", ())):
+                raise CorruptDataError("A key of YAML data is no text.")
+            return super().construct_mapping(node, deep)
+
+        def construct_yaml_int(self, node: Any) -> Any:
+            return super().construct_yaml_int(_in_one_part(node))
+
+        def construct_yaml_float(self, node: Any) -> Any:
+            return super().construct_yaml_float(_in_one_part(node))
+
+    Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
+    Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
+    return Loader
+
+
+def _in_one_part(node: Any) -> Any:
+    if ":" in node.value:
+        raise CorruptDataError("A number of YAML data is in base 60.")
+    return node
+
+
 class YamlSerializer(BuiltinFormat):
     """YAML by the safe loader, for the same data as JSON."""
 
@@ -150,7 +184,7 @@ class YamlSerializer(BuiltinFormat):
 
     def loads(self, data: Any, /) -> Any:
         """Return what the YAML text says."""
-        return yaml.load(bytes(data), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(bytes(data), _yaml_loader())
 
     def _text(self, obj: Any) -> bytes:
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

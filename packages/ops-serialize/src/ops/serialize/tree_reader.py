@@ -9,6 +9,7 @@ that share parts (2 to the power of their depth), and keys that are made to coll
 from __future__ import annotations
 
 import array
+import collections
 import itertools
 import sys
 from typing import TYPE_CHECKING, Any
@@ -170,7 +171,7 @@ class _Reader:
         """
         first = self._first_bytes
         sizes = [0 if part is None else len(memoryview(part).cast("B")) for part in values[first:]]
-        if len(self._kinds) < _FEW or max(sizes, default=0) < _FEW:
+        if max(sizes, default=0) < _FEW:
             return
         at, total, end = 0, 0, len(values)
         for kind, size in zip(self._kinds, self._node_sizes, strict=True):
@@ -238,6 +239,9 @@ class _Reader:
                     if kind == Kind.TYPED:
                         self._count_copies(numbers)
                 append(self._node(kind, tuple(map(get, numbers)), numbers))
+                heavy = self._deep.get(len(values) - 1)
+                if heavy is not None and heavy[1] > _FEW:
+                    self._reading.weights[id(values[-1])] = heavy[1]
         self._at = at
 
     def _count_copies(self, numbers: array.array[int]) -> None:
@@ -299,6 +303,7 @@ class _Reader:
             if max(weights) > _MAX_WEIGHT:
                 raise CorruptDataError("A key takes too long to hash.")
             steps += self._slow * sum(weights)
+            steps += self._slow * max(weights) * _comparisons(keys)
         self._budget.take_time(steps)
         if len(keys) > _FEW and not _STEADY.issuperset(map(type, keys)):
             check_collisions(keys)
@@ -340,6 +345,15 @@ class _Reader:
             if len(target) != size:
                 raise CorruptDataError("A dict has a key twice.")
             at = end
+
+
+def _comparisons(keys: Sequence[Any]) -> int:
+    """Return how many pairs of *keys* have the same hash, and so are compared."""
+    hashes = set(map(hash, keys))
+    if len(hashes) == len(keys):
+        return 0
+    counts = collections.Counter(map(hash, keys)).values()
+    return sum(count * (count - 1) // 2 for count in counts)
 
 
 def check_collisions(keys: Sequence[Any]) -> None:

@@ -27,10 +27,18 @@ if TYPE_CHECKING:
 # Typed Any: the stubs know no internals, and differ between versions.
 np: Any = LazyImport("numpy", "ops-serialize[numpy]").import_module()
 
-__all__ = ["BUILDERS", "dtype_from", "encode_type", "encoder_of", "text_of_dtype"]
+__all__ = [
+    "BUILDERS",
+    "describes_simple_dtype",
+    "dtype_from",
+    "encode_type",
+    "encoder_of",
+    "text_of_dtype",
+]
 
 _SIMPLE = re.compile(
-    r"[<>|=]?(?:[biufcSUV]\d{0,9}|\?|[mM]8(?:\[\d{0,9}[a-zA-Z]{1,2}(?:/\d{1,9})?\])?|O)", re.ASCII
+    r"[<>|=]?(?:[biufcSUV]\d{0,9}|\?|[mM]8(?:\[(?:[1-9]\d{0,8})?(?:[YMWDhms]|[munpfa]s)\])?|O)",
+    re.ASCII,
 )
 _MOST_DIMENSIONS = 64
 _LARGEST_ITEM = (1 << 31) - 1
@@ -60,7 +68,23 @@ def _encoders() -> dict[type, Any]:
     }
     for kind in {*np.sctypeDict.values()} - {np.object_}:
         found[kind] = lambda scalar: ("np.scalar", _parts(np.asarray(scalar)))
+    found[np.bytes_] = _bytes_scalar
+    found[np.str_] = _text_scalar
     return found
+
+
+def _bytes_scalar(scalar: Any) -> tuple[str, tuple[Any, ...]]:
+    data = bytes.__getitem__(scalar, slice(None))
+    if not data.endswith(b"\0"):
+        return "np.scalar", _parts(np.asarray(scalar))
+    return "np.bytes", (Raw(memoryview(data)),)  # an array would drop the zeros at the end
+
+
+def _text_scalar(scalar: Any) -> tuple[str, tuple[Any, ...]]:
+    text = str.__getitem__(scalar, slice(None))
+    if not text.endswith("\0"):
+        return "np.scalar", _parts(np.asarray(scalar))
+    return "np.str", (text,)
 
 
 # dtypes
@@ -148,8 +172,13 @@ def _described(described: Any, depth: int) -> Any:
     return _structured(described, keys, depth)
 
 
+def describes_simple_dtype(text: Any) -> bool:
+    """Whether *text* is a dtype as NumPy writes it, which it can read: it divides by a unit's divisor."""
+    return type(text) is str and _SIMPLE.fullmatch(text) is not None
+
+
 def _simple(text: str) -> Any:
-    if not _SIMPLE.fullmatch(text):
+    if not describes_simple_dtype(text):
         raise CorruptDataError(f"{text[:40]!r} describes no dtype.")
     found = np.dtype(text)
     if found.itemsize > _LARGEST_ITEM:
@@ -276,6 +305,7 @@ def build_array(reading: Reading, text: Any, order: Any, content: Any, *lengths:
         reading.budget.take_time(text.count(","))  # each field is looked at
     shape = _shape(lengths)
     count = math.prod(shape)
+    expect(order, str)
     if order in {"O", "T", "F"}:
         return _build_from_objects(reading, dtype, order, content, shape)
     if order not in {"C", "A"} or dtype.hasobject:
@@ -355,6 +385,12 @@ def _build_scalar(reading: Reading, *parts: Any) -> Any:
     if array.shape != () or array.dtype.hasobject:
         raise CorruptDataError("A scalar of NumPy is none.")
     return array[()]
+
+
+def _build_bytes(reading: Reading, content: Any) -> Any:
+    data = memoryview(content).cast("B")
+    reading.budget.take(data.nbytes)
+    return np.bytes_(bytes(data))
 
 
 def _masked(array: Any) -> tuple[str, tuple[Any, ...]]:
@@ -502,6 +538,8 @@ BUILDERS: dict[str, Any] = {
     "np.type": _build_type,
     "np.array": build_array,
     "np.scalar": _build_scalar,
+    "np.bytes": _build_bytes,
+    "np.str": lambda _, text: np.str_(expect(text, str)),
     "np.recarray": _build_recarray,
     "np.record": _build_record,
     "np.matrix": _build_matrix,

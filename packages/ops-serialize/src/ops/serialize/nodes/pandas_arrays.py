@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.imports import LazyImport
-from ops.serialize.errors import CorruptDataError, UnsupportedTypeError
+from ops.serialize.errors import CorruptDataError, SerializeError, UnsupportedTypeError
 from ops.serialize.nodes.parts import check_hashable, expect, int_between, paired, pairs
 
 if TYPE_CHECKING:
@@ -119,9 +119,15 @@ def _pytz(zone: Any) -> tuple[str, tuple[Any, ...]]:
 
 
 def _build_pytz(_: Reading, name: Any) -> Any:
-    pytz: Any = importlib.import_module("pytz")
     if not _ZONE.fullmatch(expect(name, str)):
         raise CorruptDataError("The name of a time zone is none.")
+    try:
+        pytz: Any = importlib.import_module("pytz")
+    except ModuleNotFoundError as error:
+        raise SerializeError(
+            f"The time zone {name} is one of pytz, which is not installed.",
+            suggestions=("Install pytz.",),
+        ) from error
     return pytz.timezone(name)
 
 
@@ -218,11 +224,12 @@ _OPTION_TYPES = (int, str, bool, type(None), dt.timedelta, dt.time, float)
 
 
 def _build_offset(_: Reading, name: Any, n: Any, normalize: Any, options: Any) -> Any:
-    given = dict(pairs(options))
-    for key, value in given.items():
+    given: dict[str, Any] = {}
+    for key, value in pairs(options):
         parts = value if type(value) is tuple else (value,)
         if type(key) is not str or not all(type(part) in _OPTION_TYPES for part in parts):
             raise CorruptDataError("An offset is described in no known way.")
+        given[key] = value
     return _made_offset(expect(name, str), int_between(n, -(1 << 31), 1 << 31), normalize, given)
 
 
@@ -298,7 +305,7 @@ def _build_sparse(_: Reading, values: Any, at: Any, length: Any, kind: Any, dtyp
     if len(values) != len(at) or values.dtype != dtype.subtype:
         raise CorruptDataError("A sparse array has other values than positions.")
     index: Any = sparse.IntIndex(int_between(length, 0, (1 << 31) - 1), at, check_integrity=True)
-    if kind not in {"integer", "block"}:
+    if expect(kind, str) not in {"integer", "block"}:
         raise CorruptDataError("The kind of a sparse array is unknown.")
     index = index.to_block_index() if kind == "block" else index
     return pd.arrays.SparseArray._simple_new(values, index, dtype)  # noqa: SLF001 - checked above
@@ -319,7 +326,7 @@ def _text_dtype(dtype: Any) -> tuple[str, tuple[Any, ...]]:
 
 
 def _build_text_dtype(_: Reading, storage: Any, is_na: Any) -> Any:
-    if storage not in {"python", "pyarrow"}:
+    if expect(storage, str) not in {"python", "pyarrow"}:
         raise CorruptDataError("The storage of texts is unknown.")
     if expect(is_na, bool):
         return pd.StringDtype(storage)
@@ -374,7 +381,7 @@ def _build_arrow_dtype(_: Reading, kind: Any) -> Any:
 
 
 def _build_interval_dtype(_: Reading, subtype: Any, closed: Any) -> Any:
-    if closed not in {*_CLOSED, None}:
+    if expect(closed, str, type(None)) not in {*_CLOSED, None}:
         raise CorruptDataError("Intervals have no sides.")
     return pd.IntervalDtype(_dtype(subtype), closed)
 

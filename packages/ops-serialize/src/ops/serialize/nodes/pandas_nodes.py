@@ -130,6 +130,7 @@ def _check_labels(reading: Reading, labels: Any) -> None:
 
 def _finished(reading: Reading, made: Any, attrs: Any, duplicates: Any) -> Any:
     if items := pairs(attrs):
+        check_hashable(reading, [key for key, _ in items])
         made.attrs = dict(items)
     if not expect(duplicates, bool):
         for labels in made.axes:

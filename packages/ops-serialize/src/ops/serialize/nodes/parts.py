@@ -29,6 +29,7 @@ __all__ = [
 T = TypeVar("T")
 _FEW = 64  # keys of which any number may collide
 _DEEPEST = 8
+_HEAVIEST = 1 << 16  # parts that hashing one key may visit
 
 _registered: dict[str, type] = {}
 
@@ -108,6 +109,7 @@ class Reading:
     allowed: Allowed
     budget: Budget
     dtypes: dict[str, Any] = dataclasses.field(default_factory=dict)  # by their descriptions
+    weights: dict[int, int] = dataclasses.field(default_factory=dict)  # of heavy nodes, by their id
 
 
 def expect(value: Any, *kinds: type) -> Any:
@@ -129,6 +131,11 @@ def check_hashable(reading: Reading, items: Sequence[Any]) -> None:
     """Refuse *items* that take too long to hash, or of which too many have the same hash."""
     from ops.serialize.tree_reader import check_collisions
 
+    if reading.weights:  # also of objects that hash what they hold, as frozen dataclasses do
+        heavy = [reading.weights[id(item)] for item in items if id(item) in reading.weights]
+        if max(heavy, default=0) > _HEAVIEST:
+            raise CorruptDataError("A key takes too long to hash.")
+        reading.budget.take_time(sum(heavy))
     if any(isinstance(item, (tuple, frozenset)) for item in items):
         reading.budget.take_time(sum(map(_weight, items)))
     if len(items) > _FEW:
@@ -144,7 +151,7 @@ def _weight(item: Any, depth: int = 0) -> int:
     total = 1
     for part in item:
         total += _weight(part, depth + 1)
-        if total > 1 << 16:
+        if total > _HEAVIEST:
             raise CorruptDataError("A key takes too long to hash.")
     return total
 

@@ -299,7 +299,7 @@ def _build_timezone(_: Reading, days: Any, seconds: Any, micros: Any, name: Any)
 
 
 def _build_uuid(_: Reading, data: Any, safe: Any) -> uuid.UUID:
-    return uuid.UUID(bytes=expect(data, bytes), is_safe=uuid.SafeUUID(safe))
+    return uuid.UUID(bytes=expect(data, bytes), is_safe=uuid.SafeUUID(int_between(safe, -1, 1)))
 
 
 def _build_path(_: Reading, kind: Any, text: Any) -> Any:
