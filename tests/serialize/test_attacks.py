@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import struct
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ops.serialize import (
@@ -238,3 +241,52 @@ def test_scalars_of_numpy_keep_zeros_at_their_end(value: Any) -> None:
         assert type(again) is type(value)
         assert len(again) == len(value)
         assert again == value
+
+
+def parquet(table: Any, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", **options)
+    return sink.getvalue()
+
+
+def test_texts_of_parquet_are_counted_once_for_each_row() -> None:
+    indices = pa.array(np.zeros(3000, "i4"))
+    column = pa.DictionaryArray.from_arrays(indices, ["x" * (1 << 20)])
+    for table in (
+        pa.table({"a": column}),
+        pa.table({"a": pa.StructArray.from_arrays([column], ["b"])}),
+    ):
+        with pytest.raises(TooLargeError):
+            read_content(SerializationFormat.PARQUET, parquet(table, store_schema=False))
+
+
+def test_many_texts_in_parquet_still_load() -> None:
+    texts = [f"{i} {'x' * 100}" for i in range(20_000)]
+    frame = pd.DataFrame(
+        {"a": texts, "b": [[text, None] for text in texts], "c": ["same"] * 20_000}
+    )
+    data = serialize_data(frame, "parquet")
+    pd.testing.assert_frame_equal(deserialize_data(data), frame)
+
+
+@pytest.mark.parametrize("text", ["datetime64[s/0]", "M8[0s]", "interval[m8[s/0]]"])
+def test_the_dtypes_that_parquet_names_are_checked(text: str) -> None:
+    table = pa.Table.from_pandas(pd.DataFrame({"a": [1]}))
+    described = json.loads(table.schema.metadata[b"pandas"])
+    described["columns"][0]["numpy_type"] = text
+    table = table.replace_schema_metadata({"pandas": json.dumps(described)})
+    with pytest.raises(CorruptDataError):
+        read_content(SerializationFormat.PARQUET, parquet(table))
+
+
+def test_a_range_is_counted_where_it_would_be_spread_out() -> None:
+    long = Node("pd.range", (0, 1 << 40, 1, None))
+    assert len(read(long)) == 1 << 40
+    numbers = Node("np.array", ('"<i8"', "C", Raw(memoryview(bytes(16))), 2))
+    for node in (
+        Node("pd.intervals", (long, long, "left")),
+        Node("pd.categories", (long, True)),
+        Node("pd.levels", ((long,), (numbers,), (None,))),
+    ):
+        with pytest.raises(TooLargeError):
+            read(node)

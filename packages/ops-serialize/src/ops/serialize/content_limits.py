@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ __all__ = ["check_content"]
 
 _SIXTIES = re.compile(rb"(?::[0-5]?[0-9]){16}")
 _MOST_COLUMNS = 1 << 16
+_TIME_DTYPE = re.compile(r"(?:datetime64|timedelta64|[mM]8)\s*\[([^\],]*)")
+_UNIT = re.compile(r"\s*(?:[1-9]\d{0,8})?(?:[YMWDhms]|[munpfa]s)\s*", re.ASCII)
+_MOST_UNCHECKED = 1 << 24  # bytes of texts that are not worth counting
 _LONGEST_HEADER = 10_000  # as NumPy has it
 _LARGE_MAP = re.compile(rb"\xde[\x01-\xff]|\xdf")  # of 256 keys or more
 _MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
@@ -166,16 +170,64 @@ def _parquet(stream: memoryview, budget: Budget) -> None:
     """Count what the pages of each column claim to unpack to, and the rows of each column."""
     import pyarrow.parquet as pq
 
-    metadata = pq.ParquetFile(pa.BufferReader(pa.py_buffer(stream))).metadata
+    file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(stream)))
+    _check_numpy_types(file.schema_arrow.metadata or {})
+    metadata = file.metadata
     total = 0
+    texts: dict[str, int] = {}  # by the paths of columns: what decoding them may take at most
     for group in range(metadata.num_row_groups):
         row_group = metadata.row_group(group)
         for at in range(row_group.num_columns):
             column = row_group.column(at)
-            total += max(column.total_uncompressed_size, 0) + 16 * max(column.num_values, 0)
+            size, count = max(column.total_uncompressed_size, 0), max(column.num_values, 0)
+            total += size + 16 * count
+            if column.physical_type == "BYTE_ARRAY":
+                most = count * max(size, 16 * len(stream))
+                texts[column.path_in_schema] = texts.get(column.path_in_schema, 0) + most
+            elif column.physical_type == "FIXED_LEN_BYTE_ARRAY":
+                total += count * metadata.schema.column(at).length
     if metadata.num_rows < 0 or metadata.num_rows > 1 << 40:
         raise CorruptDataError("The number of rows is not possible.")
     budget.take(total + 8 * metadata.num_rows)
+    long = [path for path, most in texts.items() if most > _MOST_UNCHECKED]
+    if long:  # one long text may be there for each row
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(stream)), read_dictionary=long)
+        for group in range(metadata.num_row_groups):
+            for column in file.read_row_group(group, columns=long).columns:
+                for chunk in column.chunks:
+                    budget.take(_decoded_size(chunk))
+
+
+def _decoded_size(array: Any) -> int:
+    """Return the bytes of the texts of *array*, which are kept once each in its dictionaries."""
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        lengths = pc.binary_length(array.dictionary).cast("int64")
+        return int(pc.sum(lengths.take(array.indices)).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return sum(_decoded_size(array.field(at)) for at in range(kind.num_fields))
+    if pa.types.is_map(kind):
+        return _decoded_size(array.keys) + _decoded_size(array.items)
+    if pa.types.is_nested(kind) and hasattr(array, "values"):
+        return _decoded_size(array.values)
+    return int(array.nbytes)
+
+
+def _check_numpy_types(metadata: dict[bytes, bytes]) -> None:
+    """Check the units of time in the dtypes that pandas would give NumPy, which divides by them."""
+    pending: list[Any] = [json.loads(metadata.get(b"pandas", b"null"))]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += [*value, *value.values()]
+        elif isinstance(value, list):
+            pending += value
+        elif isinstance(value, str) and not all(
+            _UNIT.fullmatch(found) for found in _TIME_DTYPE.findall(value)
+        ):
+            raise CorruptDataError(f"{value[:40]!r} describes no dtype.")
 
 
 def _torch(stream: memoryview, _budget: Budget) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError, SerializeError, UnsupportedTypeError
-from ops.serialize.nodes.parts import check_hashable, expect, int_between, paired, pairs
+from ops.serialize.nodes.parts import (
+    check_hashable,
+    count_items,
+    expect,
+    int_between,
+    paired,
+    pairs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,16 +271,20 @@ def _build_categorical(reading: Reading, codes: Any, categories: Any, ordered: A
 def _build_categories(reading: Reading, categories: Any, ordered: Any) -> Any:
     if categories is not None and not isinstance(categories, pd.Index):
         raise CorruptDataError("Categories are no index.")
+    if categories is not None:
+        count_items(reading, categories)
     if categories is not None and categories.dtype == object:
         check_hashable(reading, categories.to_numpy())
     return pd.CategoricalDtype(categories, ordered if ordered is None else expect(ordered, bool))
 
 
-def _build_intervals(_: Reading, left: Any, right: Any, closed: Any) -> Any:
+def _build_intervals(reading: Reading, left: Any, right: Any, closed: Any) -> Any:
     if closed not in _CLOSED or not (isinstance(left, pd.Index) and isinstance(right, pd.Index)):
         raise CorruptDataError("Intervals have no sides.")
     if object in {left.dtype, right.dtype}:
         raise CorruptDataError("The sides of intervals are no numbers or times.")
+    count_items(reading, left)
+    count_items(reading, right)
     return pd.arrays.IntervalArray.from_arrays(left, right, closed)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError
 from ops.serialize.nodes import pandas_arrays as arrays
-from ops.serialize.nodes.parts import check_hashable, expect, paired, pairs
+from ops.serialize.nodes.parts import check_hashable, count_items, expect, paired, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +171,7 @@ def _index(index: Any) -> tuple[str, tuple[Any, ...]]:
 
 def _build_index(reading: Reading, kind: Any, values: Any, name: Any, freq: Any) -> Any:
     cls = _INDEXES[expect(kind, str)]
-    _checked(values)
+    count_items(reading, _checked(values))
     made: Any = pd.Index(values, dtype=values.dtype, copy=False, tupleize_cols=False)
     if type(made) is not cls or made.dtype != values.dtype:
         raise CorruptDataError(f"The values of a {kind} make a {type(made).__name__}.")
@@ -204,6 +204,7 @@ def _build_levels(reading: Reading, levels: Any, codes: Any, names: Any) -> Any:
         raise CorruptDataError("The codes of an index are no integers.")
     check_hashable(reading, names)
     for level in levels:
+        count_items(reading, level)
         _check_labels(reading, level)
     return pd.MultiIndex(levels=levels, codes=codes, names=names, verify_integrity=True)
 

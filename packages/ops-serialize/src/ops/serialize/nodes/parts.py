@@ -18,6 +18,7 @@ __all__ = [
     "Raw",
     "Reading",
     "check_hashable",
+    "count_items",
     "expect",
     "int_between",
     "name_of",
@@ -125,6 +126,14 @@ def int_between(value: Any, low: int, high: int) -> int:
     if not low <= expect(value, int) <= high:
         raise CorruptDataError(f"A part of a node is not from {low} to {high}.")
     return int(value)
+
+
+def count_items(reading: Reading, values: Any) -> None:
+    """Count the items of *values* that may be far more than its bytes: ranges, runs, sparse arrays."""
+    size = getattr(values, "nbytes", 0)
+    if type(values).__name__ == "RangeIndex":  # whose bytes are those that it would take
+        size = 0
+    reading.budget.take(max(0, 8 * len(values) - size))
 
 
 def check_hashable(reading: Reading, items: Sequence[Any]) -> None:
