@@ -16,7 +16,7 @@ import zoneinfo
 from typing import TYPE_CHECKING, Any
 
 from ops.serialize.errors import CorruptDataError, UnsupportedTypeError
-from ops.serialize.nodes.parts import Raw, check_hashable, expect, int_between, paired, pairs
+from ops.serialize.nodes.parts import Raw, check_hashable, expect, paired, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,7 +299,9 @@ def _build_timezone(_: Reading, days: Any, seconds: Any, micros: Any, name: Any)
 
 
 def _build_uuid(_: Reading, data: Any, safe: Any) -> uuid.UUID:
-    return uuid.UUID(bytes=expect(data, bytes), is_safe=uuid.SafeUUID(int_between(safe, -1, 1)))
+    return uuid.UUID(
+        bytes=expect(data, bytes), is_safe=uuid.SafeUUID(expect(safe, int, type(None)))
+    )
 
 
 def _build_path(_: Reading, kind: Any, text: Any) -> Any:
@@ -333,7 +335,7 @@ BUILDERS: dict[str, Any] = {
     "decimal": _build_decimal,
     "fraction": _build_fraction,
     "uuid": _build_uuid,
-    "safeuuid": lambda _, value: uuid.SafeUUID(int_between(value, -1, 1)),
+    "safeuuid": lambda _, value: uuid.SafeUUID(expect(value, int, type(None))),
     "path": _build_path,
     "ip": _build_address,
 }
