@@ -200,8 +200,9 @@ def _parquet(stream: memoryview, budget: Budget) -> None:
 
 def _decoded_size(array: Any) -> int:
     """Return the bytes of the texts of *array*, which are kept once each in its dictionaries."""
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute  # its functions are made when it is imported
     kind = array.type
     if pa.types.is_dictionary(kind):
         lengths = pc.binary_length(array.dictionary).cast("int64")

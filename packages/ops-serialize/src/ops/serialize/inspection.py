@@ -254,6 +254,7 @@ def _names_in_npy(data: bytes) -> Iterator[str]:
         wide = data[6] > 1
         (size,) = struct.unpack_from("<I" if wide else "<H", data, 8)
         start = (12 if wide else 10) + size
+        header: dict[str, Any] = {}
         try:
             header = ast.literal_eval(data[start - size : start].decode("latin-1").strip())
             item_size = _plain_size(header["descr"])
