@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -254,10 +256,15 @@ def test_following_needs_no_right_to_write(logger, run_python, tmp_path) -> None
     for number in range(100):
         logger.input_queue.log(1, number, b"x")
     logger.stop()
-    for folder in (logger.output_directory, *logger.output_directory.parents[:3]):
-        if folder != Path("/tmp"):
-            folder.chmod(0o755)
-    words = run_python(FOLLOWED, logger.output_directory, "other user").communicate()[0].split()
+    # Not below the folder of pytest, which every other run of it closes to other users again.
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        copy = shutil.copytree(logger.output_directory, Path(place, logger.output_directory.name))
+        for folder, _, files in os.walk(copy):
+            os.chmod(folder, 0o755)
+            for name in files:
+                os.chmod(os.path.join(folder, name), 0o644)
+        words = run_python(FOLLOWED, copy, "other user").communicate()[0].split()
     assert words[0] == "100"
 
 
