@@ -15,6 +15,7 @@ A rollup whose `add` raised has an unknown part of that source in it and is to b
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -38,7 +39,7 @@ from ops.metrics_collect.rollups._engine import (
 from ops.metrics_collect.rollups._json import write_json
 from ops.metrics_collect.rollups._latest import COUNTED, LatestRows, Version
 from ops.metrics_collect.rollups._sources import Sources, name_of
-from ops.metrics_collect.rollups._spill import Spill
+from ops.metrics_collect.rollups._spill import Spill, hashes_of_keys
 from ops.metrics_collect.rows import read_batches
 
 if TYPE_CHECKING:
@@ -301,7 +302,9 @@ class Rollup:
         if self._pending_bytes > self._memory_bytes // 2:
             self._compact()
             if self._table.nbytes > self._memory_bytes // 4:
-                self._spill = self._spill or Spill(self._schema, self.index)
+                self._spill = self._spill or Spill(
+                    self._schema, functools.partial(hashes_of_keys, keys=self.index)
+                )
                 self._spill.append(self._table)
                 self._table = self._schema.empty_table()
 

@@ -11,7 +11,6 @@ What outgrows the memory goes to disk, cut by a hash of the ids, and is chosen f
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import pyarrow.compute
 
 from ops.metrics_collect.rollups._columns import constant
 from ops.metrics_collect.rollups._engine import KEY
-from ops.metrics_collect.workspaces import Workspace
+from ops.metrics_collect.rollups._spill import Spill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +34,6 @@ __all__ = ["COUNTED", "LatestRows", "Version"]
 #: Column of prepared rows: whether a row counts; one that does not still replaces an older version.
 COUNTED = "__counted"
 _SPACE, _ID, _VERSION, _SLICE = "__space", "__id", "__version", "__slice"
-_PARTITIONS = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,11 +66,10 @@ class LatestRows:
         self._memory_bytes = memory_bytes
         self._held: list[pa.Table] = []
         self._bytes = 0
-        self._folder: Any = None
-        self._files = 0
+        self._spilled: Spill | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._held or self._files)
+        return bool(self._held or self._spilled)
 
     def add(self, rows: pa.Table, space: str, ids: Any, versions: Any, slice_: int) -> None:
         """Add prepared *rows*; *ids* are texts without nulls, *versions* integers, both by row."""
@@ -112,44 +109,24 @@ class LatestRows:
             self._spill()
 
     def _spill(self) -> None:
-        if self._folder is None:
-            workspace = Workspace("metrics-rows-")
-            self._folder = workspace.path
-            weakref.finalize(self, workspace.close)
-        whole = pa.concat_tables(self._held).unify_dictionaries().combine_chunks()
+        self._spilled = self._spilled or Spill(self._schema, _hashes_of_ids)
+        self._spilled.append(pa.concat_tables(self._held).unify_dictionaries().combine_chunks())
         self._held, self._bytes = [], 0
-        numbers = _hashes(whole.column(_ID)) % np.uint64(_PARTITIONS)
-        order = np.argsort(numbers, kind="stable")
-        bounds = np.searchsorted(numbers[order], np.arange(_PARTITIONS + 1))
-        whole = whole.take(pa.array(order))
-        for number in range(_PARTITIONS):
-            start, end = int(bounds[number]), int(bounds[number + 1])
-            if end > start:
-                path = self._folder / f"{number:03}-{self._files:06}.arrows"
-                with (
-                    pa.OSFile(str(path), "wb") as sink,
-                    pa.ipc.new_stream(sink, self._schema) as to,
-                ):
-                    to.write_table(whole.slice(start, end - start).combine_chunks())
-        self._files += 1
 
     def _parts(self) -> Iterator[list[pa.Table]]:
         """Yield tables such that all rows of one id are in one of the lists."""
-        if not self._files:
+        if self._spilled is None:
             if self._held:
                 yield list(self._held)
             return
         if self._held:
             self._spill()
-        for number in range(_PARTITIONS):
-            paths = sorted(self._folder.glob(f"{number:03}-*.arrows"))
-            if paths:
-                yield [_read(path) for path in paths]
+        yield from self._spilled.partitions()
 
     def __getstate__(self) -> dict[str, Any]:
         # On its way to another process: the spilled part must travel, its files cannot.
         held = [table for tables in self._parts() for table in tables]
-        state = {**self.__dict__, "_held": held, "_folder": None, "_files": 0}
+        state = {**self.__dict__, "_held": held, "_spilled": None}
         return {**state, "_bytes": sum(table.nbytes for table in held)}
 
 
@@ -214,16 +191,11 @@ def _content(table: pa.Table) -> npt.NDArray[np.uint64]:
     return mixed
 
 
-def _hashes(column: Any) -> npt.NDArray[np.uint64]:
-    return _hashed(np.array(column.to_pylist(), dtype=object))
+def _hashes_of_ids(table: pa.Table) -> npt.NDArray[np.uint64]:
+    return _hashed(np.array(table.column(_ID).to_pylist(), dtype=object))
 
 
 def _hashed(texts: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     from pandas.util import hash_array
 
     return np.asarray(hash_array(texts, categorize=False), np.uint64)
-
-
-def _read(path: Any) -> pa.Table:
-    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_stream(source) as stream:
-        return stream.read_all()

@@ -1,14 +1,14 @@
-"""Partial aggregates on disk, cut by a hash of their keys.
+"""Rows on disk, cut by a hash: of the keys of partial aggregates, or of the ids of rows.
 
-Rows with equal keys fall into the same partition whenever they come, so each partition can be
-grouped alone: memory is bounded by the largest partition, not by the whole. Files are Arrow streams
+Rows with equal hashes fall into the same partition whenever they come, so each partition can be
+worked on alone: memory is bounded by the largest partition, not by the whole. Files are Arrow streams
 in a private folder that goes with the object.
 """
 
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -17,19 +17,28 @@ from ops.metrics_collect.workspaces import Workspace
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Spill"]
+    import numpy.typing as npt
+
+__all__ = ["Spill", "hashes_of_keys"]
 
 _PARTITIONS = 32
 
 
 class Spill:
-    """Rows in partitions; *schema* is that of all tables."""
+    """Rows in partitions.
 
-    def __init__(self, schema: pa.Schema, keys: Sequence[str]) -> None:
+    Args:
+        schema: that of all tables.
+        hashes: returns a 64-bit hash for each row of a table, by which rows that belong together meet.
+    """
+
+    def __init__(
+        self, schema: pa.Schema, hashes: Callable[[pa.Table], npt.NDArray[np.uint64]]
+    ) -> None:
         self._schema = schema
-        self._keys = list(keys)
+        self._hashes = hashes
         workspace = Workspace("metrics-spill-")
         self._folder = workspace.path
         self._files = 0
@@ -38,7 +47,7 @@ class Spill:
 
     def append(self, table: pa.Table) -> None:
         """Write the rows of *table*, a file for each partition that gets some."""
-        numbers = self._partitions(table)
+        numbers = self._hashes(table) % np.uint64(_PARTITIONS)
         order = np.argsort(numbers, kind="stable")
         bounds = np.searchsorted(numbers[order], np.arange(_PARTITIONS + 1))
         table = table.take(pa.array(order))
@@ -64,15 +73,18 @@ class Spill:
         """Remove the files."""
         self._finalizer()
 
-    def _partitions(self, table: pa.Table) -> Any:
-        mixed = np.zeros(table.num_rows, np.uint64)
-        for name in self._keys:
-            column = table.column(name).combine_chunks()
-            column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-            # Python's hash differs from process to process, and this object never leaves its own.
-            hashes = [hash(text) & 0xFFFFFFFF for text in column.dictionary.to_pylist()]
-            mixed = mixed * np.uint64(31) + np.array(hashes, np.uint64)[np.asarray(column.indices)]
-        return (mixed ^ (mixed >> np.uint64(17))) % np.uint64(_PARTITIONS)
+
+def hashes_of_keys(table: pa.Table, keys: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """Return a hash of the dictionary-encoded columns *keys* for each row."""
+    mixed: npt.NDArray[np.uint64] = np.zeros(table.num_rows, np.uint64)
+    for name in keys:
+        column = table.column(name).combine_chunks()
+        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        # Python's hash differs from process to process, and no spill leaves its own.
+        hashes = [hash(text) & 0xFFFFFFFF for text in column.dictionary.to_pylist()]
+        mixed = mixed * np.uint64(31) + np.array(hashes, np.uint64)[np.asarray(column.indices)]
+    found: npt.NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(17))
+    return found
 
 
 def _read(path: pathlib.Path) -> pa.Table:
