@@ -113,7 +113,7 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
     closed = {c: ledger.closed(c) for c in sorted({*ledger.collectors(), *named})}
     gaps = {}
     for collector, done in closed.items():
-        waiting = [_interval(p.meta) for p in failed if p.meta["collector"] == collector]
+        waiting = [p.interval for p in failed if p.meta["collector"] == collector]
         known = [*done, *waiting, *(i for c, i, _ in ledger.failures() if c == collector)]
         since = options.since or min(i.since for i in known)
         until = options.until or max(i.until for i in known)
@@ -132,10 +132,6 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
         "failures": failures,
         "failed": {p.name: f"is in the failed queue: {p.error()}" for p in failed},
     }
-
-
-def _interval(meta: Mapping[str, Any]) -> Interval:
-    return Interval(*(dt.datetime.fromisoformat(meta[k]) for k in ("since", "until")))
 
 
 def rollup(options: argparse.Namespace) -> dict[str, Any]:

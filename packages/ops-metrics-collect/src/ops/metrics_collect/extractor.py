@@ -227,10 +227,7 @@ class Extractor:
         return _verified_manifest(folder, names)
 
     def _selected(self, manifest: Mapping[str, Any]) -> bool:
-        since, until = (
-            require_aware(dt.datetime.fromisoformat(manifest[k])) if manifest[k] else None
-            for k in ("since", "until")
-        )
+        since, until = _interval(manifest)
         too_late = self._end is not None and since is not None and since >= self._end
         too_early = self._start is not None and until is not None and until <= self._start
         return not (too_late or too_early)
@@ -249,10 +246,8 @@ class Extractor:
             raise BrokenTarballError(f"{CONFIG} holds no JSON object.")
         if not config.get("install_uuid") and manifest.get("origin"):
             config["install_uuid"] = str(manifest["origin"])
-        begin, until = manifest["since"], manifest["until"]
-        begin = dt.datetime.fromisoformat(begin) if begin else None
-        moment = dt.datetime.fromisoformat(until) if until else None
-        slice_ = 0 if moment is None else int(moment.timestamp() * 1_000_000)
+        begin, until = _interval(manifest)
+        slice_ = 0 if until is None else int(until.timestamp() * 1_000_000)
         for name in manifest["members"]:
             if name.endswith(".parquet"):
                 with _damage_named():
@@ -280,6 +275,15 @@ def _readable(path: pathlib.Path, columns: Collection[str] | None) -> Iterator[p
         if batch is None:
             return
         yield batch
+
+
+def _interval(manifest: Mapping[str, Any]) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return the beginning and the end of the slice, None where it has none."""
+    since, until = (
+        require_aware(dt.datetime.fromisoformat(manifest[k])) if manifest[k] else None
+        for k in ("since", "until")
+    )
+    return since, until
 
 
 @contextlib.contextmanager

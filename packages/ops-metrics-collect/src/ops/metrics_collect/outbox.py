@@ -24,6 +24,7 @@ from ops.foundation.files import atomic_write, safe_join, sync_directory
 from ops.foundation.instants import iso, now
 from ops.foundation.locks import FileLock
 from ops.metrics_collect.errors import OutboxFull, StateError
+from ops.metrics_collect.ledger import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,12 @@ class Parcel:
     state: str
     path: pathlib.Path
     meta: Mapping[str, Any]
+
+    @property
+    def interval(self) -> Interval:
+        """The slice whose rows it holds."""
+        since, until = (dt.datetime.fromisoformat(self.meta[k]) for k in ("since", "until"))
+        return Interval(since, until)
 
     def files(self) -> list[pathlib.Path]:
         """Return the tarballs in the order they are to be sent."""

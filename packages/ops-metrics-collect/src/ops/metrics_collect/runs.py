@@ -180,7 +180,7 @@ def _plan(
                 suggestions=("Pass the factory, or factory.bind(db=...).",),
             )
         waiting = {
-            Interval(*(dt.datetime.fromisoformat(p.meta[k]) for k in ("since", "until")))
+            p.interval
             for p in outbox.parcels("new", "sending", "failed")
             if p.meta["collector"] == factory.key
         }
@@ -365,11 +365,10 @@ def _put_once(storage: Storage, path: pathlib.Path) -> None:
 
 def _close(ledger: AnyLedger, parcel: Parcel) -> None:
     meta = parcel.meta
-    interval = Interval(*(dt.datetime.fromisoformat(meta[k]) for k in ("since", "until")))
     with contextlib.ExitStack() as stack:
         keys: Iterable[str] = ()
         path = parcel.path / _KEYS
         if path.exists():
             file = stack.enter_context(path.open(encoding="utf-8"))
             keys = (line.rstrip("\n") for line in file)
-        ledger.close(meta["collector"], interval, meta["revision"], keys)
+        ledger.close(meta["collector"], parcel.interval, meta["revision"], keys)

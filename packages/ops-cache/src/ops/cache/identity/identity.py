@@ -129,8 +129,13 @@ def described_argument(value: Any) -> Any:
         kinds = set(map(type, value))
     elif type(value) is dict:
         kinds = set(map(type, value.values()))
-    own = [_type_digest(cls) for cls in kinds - IMMUTABLE if origin_of(cls.__module__) is USER]
+    own = [_type_digest(cls) for cls in kinds - IMMUTABLE if _is_own(cls)]  # type: ignore[arg-type] # mypy takes no class for hashable
     return ("of", sorted(own), value) if own else value
+
+
+@functools.lru_cache(maxsize=1024)  # needed for the arguments of every call
+def _is_own(cls: type) -> bool:
+    return origin_of(cls.__module__) is USER
 
 
 def _type_digest(cls: type) -> str:
