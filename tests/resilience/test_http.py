@@ -41,7 +41,7 @@ SHA = hashlib.sha256(BODY).hexdigest()
 @pytest.fixture
 def slept(monkeypatch) -> list[float]:
     naps: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time.sleep", naps.append)
+    monkeypatch.setattr("ops.resilience._retry_policy.time.sleep", naps.append)
     return naps
 
 

@@ -37,7 +37,7 @@ from ops.resilience import (
 def slept(monkeypatch) -> list[float]:
     """What would have been slept, in seconds."""
     naps: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time.sleep", naps.append)
+    monkeypatch.setattr("ops.resilience._retry_policy.time.sleep", naps.append)
     return naps
 
 
@@ -142,7 +142,7 @@ def test_the_timeout_counts_the_first_attempt_and_the_last_sleep(monkeypatch) ->
     def pass_time(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr("tenacity.nap.time.sleep", pass_time)
+    monkeypatch.setattr("ops.resilience._retry_policy.time.sleep", pass_time)
     monkeypatch.setattr("time.monotonic", lambda: now[0])
 
     @retry_with_timeout(5.0, max_attempts=50, jitter=False, initial_delay=2.0)
