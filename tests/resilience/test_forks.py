@@ -66,12 +66,19 @@ def _pool() -> Callable[[], object]:
     return lambda: pool.client
 
 
+def _client() -> Callable[[], object]:
+    client = HTTPClient()
+    return client._built
+
+
 RECIPES: dict[str, Callable[[], Callable[[], object]]] = {
     "RateLimiter": lambda: RateLimiter(1e9, burst=1e9).try_acquire,
     "SlidingWindowLimiter": lambda: SlidingWindowLimiter(1000, 1e-9).try_acquire,
     "CircuitBreaker": _breaker,
     "Semaphore": _bulkhead,
     "ConnectionPool": _pool,
+    "HTTPClient": _client,
+    "AsyncHTTPClient": _client,  # the same lock; its connections belong to a loop
     "retry": _retried,  # no class, and its counts have a lock
 }
 

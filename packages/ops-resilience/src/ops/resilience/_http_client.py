@@ -19,6 +19,7 @@ import httpx
 
 from ops.foundation.deadlines import Deadline, current_deadline
 from ops.foundation.forks import in_children
+from ops.resilience._building import building
 from ops.resilience.errors import HTTPTimeoutError
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class BoundClient(httpx.Client):
                 return
             kept = {name: getattr(self, name) for name in _KEPT}
             # Dropped, not closed: a lock of the pool may be held by a thread that is not here.
-            super().__init__(**self._ops_settings)
+            with building():
+                super().__init__(**self._ops_settings)
             for name, value in kept.items():
                 setattr(self, name, value)
             self._ops_wrap()

@@ -22,6 +22,7 @@ from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children
 from ops.foundation.helpers import LazyImport
 from ops.resilience import _http_policy
+from ops.resilience._building import building
 from ops.resilience.errors import HTTPError, HTTPTimeoutError
 from ops.resilience.retrying import with_retry
 
@@ -411,7 +412,8 @@ class AsyncHTTPClient(_Settings):
         with self._lock:
             client = self._by_loop.get(loop)
             if client is None:
-                client = self._by_loop[loop] = _httpx.AsyncClient(**self._options)
+                with building():
+                    client = self._by_loop[loop] = _httpx.AsyncClient(**self._options)
             return client
 
     def _drop(self) -> None:
@@ -432,10 +434,11 @@ class AsyncHTTPClient(_Settings):
 
 
 def _bound_client(**settings: Any) -> Any:
-    _httpx.import_module()  # so that a missing extra is named
-    from ops.resilience._http_client import BoundClient
+    with building():
+        _httpx.import_module()  # so that a missing extra is named
+        from ops.resilience._http_client import BoundClient
 
-    return BoundClient(**settings)
+        return BoundClient(**settings)
 
 
 @contextlib.asynccontextmanager
