@@ -26,7 +26,7 @@ from ops.datalog.errors import (
     ProducersLateError,
 )
 from ops.datalog.frames import HEADER_SIZE, parse_file_header
-from ops.datalog.state import NAME, OWNER_NAME, LogState
+from ops.datalog.state import NAME, LogState
 from ops.datalog.writer import writers_of
 from ops.foundation.errors import LockTimeout
 from ops.foundation.locks import FileLock
@@ -146,11 +146,6 @@ def remove_unfinished(folder: Path) -> None:
     for path in folder.glob(f"*{FRESH}"):
         if not is_held(path):
             path.unlink(missing_ok=True)
-
-
-def is_owned(folder: Path) -> bool:
-    """Tell whether a logger has the log in *folder* started."""
-    return is_held(folder / OWNER_NAME)
 
 
 def _named(tail: Path) -> LateProducer:
