@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import os
 import pathlib
 import signal
@@ -118,6 +120,38 @@ def test_another_model_of_that_name_is_never_mixed_in(filled, other, artifact):
     with pytest.raises(AlreadyExistsError):
         copy_store(filled, other)
     assert len(other.model_registry.list_model_versions("m")) == 1
+
+
+def test_an_experiment_arrives_deleted_if_it_is(filled, other):
+    tracker = filled.experiment_tracker
+    (experiment,) = tracker.list_experiments()
+    tracker.delete_experiment(experiment.experiment_id)
+    copy_store(filled, other)
+    (copied,) = other.experiment_tracker.list_experiments(include_deleted=True)
+    assert copied == tracker.get_experiment(experiment.experiment_id)
+    assert copied.deleted_at is not None
+
+
+def test_an_experiment_that_was_renamed_here_is_still_the_same(filled, other):
+    copy_store(filled, other)
+    (experiment,) = other.experiment_tracker.list_experiments()
+    other.experiment_tracker.rename_experiment(experiment.experiment_id, "renamed")
+    copy_store(filled, other)
+    assert [e.name for e in other.experiment_tracker.list_experiments()] == ["renamed"]
+
+
+def test_an_id_that_another_experiment_has_is_not_given_twice(filled, other):
+    tracker = filled.experiment_tracker
+    (experiment,) = tracker.list_experiments()
+    foreign = dataclasses.replace(
+        experiment, name="another", created_at=experiment.created_at - dt.timedelta(1)
+    )
+    made = other.experiment_tracker.adopt_experiment(foreign)
+    assert made.experiment_id == experiment.experiment_id
+    copy_store(filled, other)
+    found = other.experiment_tracker.get_experiment_by_name(experiment.name)
+    assert found.experiment_id != made.experiment_id
+    assert len(other.experiment_tracker.list_runs(found.experiment_id)) == 2
 
 
 def test_an_experiment_of_that_name_takes_the_runs(filled, other):

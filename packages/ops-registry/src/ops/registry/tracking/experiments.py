@@ -9,6 +9,7 @@ import dataclasses
 import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
@@ -19,7 +20,7 @@ from ops.registry.disk.checked_paths import is_id, refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, encode, writing
 from ops.registry.disk.views import write_view
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, no_experiment
-from ops.registry.instants import from_ns
+from ops.registry.instants import from_ns, to_ns
 from ops.registry.records import Experiment
 from ops.registry.search import arrays
 from ops.registry.validators import check_id, check_name
@@ -112,21 +113,42 @@ class ExperimentLedger:
             )
 
     def adopt(self, experiment: Experiment) -> Experiment:
-        """Return the experiment of that name; a new one keeps the id and time it has elsewhere."""
+        """Return the experiment that is *experiment* here, or has its name; a new one is as it is elsewhere.
+
+        It is the same when it has the same id and was created at the same time, whatever it is called by now.
+        An id that another experiment has, or had, is not given again.
+        """
+        created = to_ns(experiment.created_at)
         with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
-            for known in self.all():
+            here = {known.experiment_id: known for known in self.all()}
+            same = here.get(experiment.experiment_id)
+            if same is not None and same.created_at == from_ns(created):
+                return same
+            for known in here.values():
                 if known.name == experiment.name:
                     return known
-            check_id("an experiment", experiment.experiment_id)
+            check_name("experiment", experiment.name, _LONGEST_NAME)
             record = {
-                "id": experiment.experiment_id,
+                "id": self._free(check_id("an experiment", experiment.experiment_id)),
                 "name": experiment.name,
                 "description": experiment.description,
                 "tags": dict(experiment.tags),
-                "t": round(experiment.created_at.timestamp() * 1e6) * 1000,
+                "t": created,
             }
+            if _is_elsewhere(experiment.artifact_uri):
+                record["artifact_uri"] = experiment.artifact_uri
             self._add(record)
-        return self.get(experiment.experiment_id)
+            if experiment.updated_at is not None or experiment.deleted_at is not None:
+                self._append(_changes(record["id"], experiment))
+        return self.get(record["id"])
+
+    def _free(self, experiment_id: str) -> str:
+        """Return an id that no experiment ever had here: *experiment_id* itself, if that is one."""
+        if experiment_id not in self._ids:
+            return experiment_id
+        if not experiment_id.isdecimal():
+            return generate_uuid7().replace("-", "")
+        return str(max(int(one) for one in self._ids if one.isdecimal()) + 1)
 
     def _add(self, record: dict[str, Any]) -> None:
         write_view(f"{self.folder}/{record['id']}.json", encode(record))
@@ -218,6 +240,18 @@ def _experiment(record: Mapping[str, Any]) -> Experiment:
         record["tags"],
         record.get("artifact_uri"),
     )
+
+
+def _is_elsewhere(artifact_uri: str | None) -> bool:
+    """Whether artifacts are in no folder: those in one come into the store with the runs."""
+    return artifact_uri is not None and urlsplit(artifact_uri).scheme not in {"", "file"}
+
+
+def _changes(experiment_id: str, experiment: Experiment) -> dict[str, Any]:
+    """Return the record that an experiment was changed and, where it is deleted, since when."""
+    deleted = None if experiment.deleted_at is None else to_ns(experiment.deleted_at)
+    when = to_ns(experiment.updated_at or experiment.deleted_at or experiment.created_at)
+    return {"id": experiment_id, "c": {"deleted": deleted}, "t": when}
 
 
 def _changed(known: Experiment, record: Mapping[str, Any]) -> Experiment:
