@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import pathlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote
@@ -21,8 +22,10 @@ from ops.registry.errors import NotFoundError
 from ops.registry.records import ModelStage
 from ops.registry.ui import api
 from ops.registry.ui.comparisons import compare
-from ops.registry.ui.downloads import download, pictures_of
+from ops.registry.ui.downloads import download, sandboxed
 from ops.registry.ui.lineage import origin_of
+from ops.registry.ui.previews import preview
+from ops.registry.ui.run_files import RunEntry, RunFiles
 from ops.registry.ui.runtables import PAGE_SIZES, SUMMARIES, TableView, page_of_runs
 from ops.registry.ui.security import Gate
 from ops.registry.ui.texts import FILTERS
@@ -34,12 +37,14 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ops.registry.context import MLOpsContext
+    from ops.registry.records import Run
 
 __all__ = ["create_app"]
 
 _MOST_COMPARED = 50
 _MOST_METRICS = 12
 _AUDIT_ENTRIES = 500
+_MOST_FILES = 200
 
 
 def create_app(
@@ -57,6 +62,8 @@ def create_app(
             Route("/experiments/{experiment_id}", pages.runs),
             Route("/runs/{run_id}", pages.run),
             Route("/runs/{run_id}/artifacts/{path:path}", pages.artifact),
+            Route("/runs/{run_id}/files/{path:path}", pages.file),
+            Route("/runs/{run_id}/sandbox/{path:path}", pages.sandbox),
             Route("/compare", pages.compare),
             Route("/models", pages.models),
             Route("/models/{name:path}", pages.model, methods=["GET"]),
@@ -94,12 +101,16 @@ class _Pages:
         self, request: Request, page_name: str, status: int = 200, /, **values: Any
     ) -> Response:
         template = self._templates.get_template(page_name)
-        csrf = request.state.csrf
-        return HTMLResponse(template.render(request=request, csrf=csrf, **values), status)
+        text = template.render(request=request, csrf=request.state.csrf, **values)
+        return HTMLResponse(
+            text.encode("utf-8", "replace"), status
+        )  # names of files may be no text
 
     def home(self, request: Request) -> Response:
         """List the experiments."""
-        found = self._tracker.list_experiments()
+        every = self._tracker.list_experiments(include_deleted=True)
+        deleted = request.query_params.get("deleted") == "1"
+        found = [e for e in every if deleted or e.deleted_at is None]
         newest = {
             e.experiment_id: self._tracker.search_runs(
                 e.experiment_id, order_by="start_time DESC", limit=1
@@ -107,7 +118,15 @@ class _Pages:
             for e in found
         }
         counts = {e.experiment_id: self._tracker.count_runs(e.experiment_id) for e in found}
-        return self._show(request, "home.html", experiments=found, newest=newest, counts=counts)
+        return self._show(
+            request,
+            "home.html",
+            experiments=found,
+            newest=newest,
+            counts=counts,
+            deleted=deleted,
+            hidden=len(every) - len(found),
+        )
 
     def runs(self, request: Request) -> Response:
         """Show the table of runs; for htmx only the table itself."""
@@ -136,6 +155,8 @@ class _Pages:
         """Show one run."""
         run = self._tracker.get_run(request.path_params["run_id"])
         parent = None
+        files = self._files_of(run)
+        entries = list(itertools.islice(files.walk(), _MOST_FILES + 1))
         if run.parent_run_id is not None:
             with contextlib.suppress(NotFoundError):  # it was erased
                 parent = self._tracker.get_run(run.parent_run_id)
@@ -146,15 +167,49 @@ class _Pages:
             experiment=self._tracker.get_experiment(run.experiment_id),
             parent=parent,
             children=self._tracker.list_child_runs(run.run_id),
-            pictures=pictures_of(run),
+            files=entries[:_MOST_FILES],
+            more_files=len(entries) > _MOST_FILES,
+            pictures=files.pictures(entries),
             models=self._registry.search_models(f"run_id = '{run.run_id}'"),
         )
 
     def artifact(self, request: Request) -> Response:
         """Send a file of a run, or a folder of it packed, always as a download: it may be anything."""
-        run = self._tracker.get_run(request.path_params["run_id"])
+        return download(self._files(request), request.path_params["path"])
+
+    def sandbox(self, request: Request) -> Response:
+        """Send an HTML file to the frame that shows it."""
+        destination = request.headers.get("sec-fetch-dest")
+        path = request.path_params["path"]
+        return sandboxed(self._files(request), path, destination=destination)
+
+    def file(self, request: Request) -> Response:
+        """Show what is in a folder of a run, or the beginning of a file."""
+        files, path = self._files(request), request.path_params["path"].rstrip("/")
+        entries = files.listing(path)
+        if entries:
+            shown = None
+        else:
+            with contextlib.closing(files.find(path)) as found:
+                shown = None if found.path.is_dir() else preview(found.path)
+                size = found.path.stat().st_size
+            entries = [RunEntry(path, None if shown is None else size)]
+        return self._show(
+            request,
+            "files.html",
+            run=files.run,
+            experiment=self._tracker.get_experiment(files.run.experiment_id),
+            path=path,
+            entries=entries,
+            preview=shown,
+        )
+
+    def _files(self, request: Request) -> RunFiles:
+        return self._files_of(self._tracker.get_run(request.path_params["run_id"]))
+
+    def _files_of(self, run: Run) -> RunFiles:
         is_local = self._context.config.backend_type == "local"
-        return download(self._tracker, run, request.path_params["path"], is_local=is_local)
+        return RunFiles(self._tracker, run, is_local=is_local)
 
     def compare(self, request: Request) -> Response:
         """Show runs side by side."""

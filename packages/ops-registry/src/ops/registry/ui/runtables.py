@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, Any, Literal
 
 from ops.foundation.errors import ValidationError
@@ -33,6 +34,7 @@ class TableView:
     summary: Literal["last", "best", "min", "max"] = "last"
     differing: bool = False
     tree: bool = False
+    deleted: bool = False
     columns: tuple[str, ...] = ()
 
     @classmethod
@@ -49,6 +51,7 @@ class TableView:
             summary=summary,
             differing=query.get("differing") == "1",
             tree=query.get("tree") == "1",
+            deleted=query.get("deleted") == "1",
             columns=tuple(c for c in query.get("columns", "").split(",") if c),
         )
 
@@ -64,7 +67,10 @@ class RunRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunPage:
-    """The rows of one page of *total* runs. *varying* columns have more than one value in it."""
+    """The rows of one page of *total* runs. *varying* columns have more than one value in it.
+
+    *left_out* is how many of the columns that were wanted are not shown, because there are too many.
+    """
 
     rows: Sequence[RunRow]
     columns: Sequence[str]
@@ -72,6 +78,7 @@ class RunPage:
     varying: frozenset[str]
     total: int
     pages: int
+    left_out: int = 0
 
 
 def page_of_runs(tracker: ExperimentTracker, experiment_id: str, view: TableView) -> RunPage:
@@ -82,17 +89,23 @@ def page_of_runs(tracker: ExperimentTracker, experiment_id: str, view: TableView
         order_by=view.order or _NEWEST_FIRST,
         limit=view.size,
         offset=(view.page - 1) * view.size,
+        include_deleted=view.deleted,
     )
-    total = tracker.count_runs(experiment_id, filter=view.filter or None)
+    total = tracker.count_runs(
+        experiment_id, filter=view.filter or None, include_deleted=view.deleted
+    )
     every = _columns_of(runs)
     cells = {run.run_id: {c: value_of(run, c, view.summary) for c in every} for run in runs}
     varying = frozenset(c for c in every if len({str(cells[run.run_id][c]) for run in runs}) > 1)
-    chosen = [c for c in every if c in view.columns] if view.columns else every[:_MOST_COLUMNS]
+    wanted = [c for c in every if c in view.columns] if view.columns else _usual(every)
     if view.differing:
-        chosen = [c for c in chosen if c in varying]
+        wanted = [c for c in wanted if c in varying]
+    chosen = wanted if view.columns else _shared_out(wanted, varying)
     placed = _as_tree(runs) if view.tree else [(run, 0) for run in runs]
     rows = [RunRow(run, depth, cells[run.run_id]) for run, depth in placed]
-    return RunPage(rows, chosen, every, varying, total, pages=-(-total // view.size))
+    pages = -(-total // view.size)
+    left_out = len(wanted) - len(chosen)
+    return RunPage(rows, chosen, every, varying, total, pages, left_out)
 
 
 def value_of(run: Run, column: str, summary: str = "last") -> Any:
@@ -116,6 +129,26 @@ def _columns_of(runs: Sequence[Run]) -> list[str]:
     params = dict.fromkeys(f"params.{key}" for run in runs for key in run.parameters)
     tags = dict.fromkeys(f"tags.{key}" for run in runs for key in run.tags)
     return [*sorted(metrics), *sorted(params), *sorted(tags)]
+
+
+def _usual(columns: Sequence[str]) -> list[str]:
+    """Leave out what MLflow's client writes to every run."""
+    return [c for c in columns if not c.startswith("tags.mlflow.")]
+
+
+def _shared_out(columns: Sequence[str], varying: frozenset[str]) -> list[str]:
+    """Return as many of *columns* as a page shows, in their order.
+
+    Metrics, parameters and tags get the same share, so that many of one kind leave the others in sight; those that
+    vary come first.
+    """
+    kinds: dict[str, list[str]] = {}
+    for column in sorted(columns, key=lambda c: c not in varying):
+        kinds.setdefault(column.partition(".")[0], []).append(column)
+    rounds = itertools.zip_longest(*kinds.values())
+    fair = [column for each in rounds for column in each if column is not None]
+    kept = set(fair[:_MOST_COLUMNS])
+    return [column for column in columns if column in kept]
 
 
 def _as_tree(runs: Sequence[Run]) -> list[tuple[Run, int]]:

@@ -5,6 +5,10 @@ Host header must be a name of this server (no DNS rebinding), nothing is answere
 (no CORS), and a change needs `--allow-writes`, a form that this server made (a token in the form
 that equals the one in a strict cookie) and a request from the same origin. Beyond loopback a token is required:
 as `Authorization: Bearer`, or once as `?token=`, which becomes a cookie.
+
+A browser sends the cookies of a host to every port of it. So each server's cookie has a name of its own, or a second
+server would end the login of the first, and holds a value derived from the token, or the token would reach the other
+servers. Every credential of a request is tried: one that is stale does not hide one that is right.
 """
 
 from __future__ import annotations
@@ -12,27 +16,27 @@ from __future__ import annotations
 import hmac
 import secrets
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["CSRF_COOKIE", "Gate", "is_loopback"]
 
-TOKEN_COOKIE = "ops_registry_token"  # noqa: S105 - the name of a cookie
 CSRF_COOKIE = "ops_registry_csrf"
 _LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 _READING = frozenset(("GET", "HEAD"))
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "media-src 'self'; frame-src 'self'; connect-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with "no-referrer" our own forms come from "null"
@@ -55,7 +59,7 @@ class Gate:
         self._app = app
         self._hosts = frozenset(hosts) | _LOOPBACK
         self._any_host = token is not None  # a token cannot be guessed by a rebound name
-        self._token = token
+        self._login = None if token is None else _Login(token)
         self._allow_writes = allow_writes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,18 +90,20 @@ class Gate:
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
         if not self._any_host and host not in self._hosts:
             return PlainTextResponse(f"This server is not called {host!r}.", 421)
-        if self._token is None:
+        if self._login is None:
             return None
-        requested = request.query_params.get("token")
-        if requested is not None and hmac.compare_digest(requested.encode(), self._token.encode()):
+        if self._login.opens(request.query_params.get("token")):
             rest = [(k, v) for k, v in request.query_params.multi_items() if k != "token"]
             query = f"?{urlencode(rest)}" if rest else ""
-            answer = RedirectResponse(request.url.path + query, 303)
-            answer.headers.append("Set-Cookie", _cookie(TOKEN_COOKIE, self._token, hidden=True))
+            # One slash at the front: two would be an address on another host.
+            path = "/" + quote(request.scope["path"].lstrip("/"))
+            answer = RedirectResponse(path + query, 303)
+            answer.headers.append("Set-Cookie", self._login.cookie())
             return answer
-        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        given = request.cookies.get(TOKEN_COOKIE) or bearer
-        if hmac.compare_digest(given.encode(), self._token.encode()):
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._login.opens(bearer.strip()):
+            return None
+        if self._login.is_in(request.cookies):
             return None
         return PlainTextResponse("A token is needed: open the address with ?token=...", 401)
 
@@ -120,6 +126,31 @@ class Gate:
         return None
 
 
+class _Login:
+    """The token of a server, and the cookie by which a browser that has shown it comes back."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+        self._name = f"ops_registry_login_{self._derived('name')[:12]}"
+        self._value = self._derived("value")
+
+    def opens(self, given: str | None) -> bool:
+        """Whether *given* is the token."""
+        return given is not None and hmac.compare_digest(given.encode(), self._token)
+
+    def is_in(self, cookies: Mapping[str, str]) -> bool:
+        """Whether *cookies* have the one of this server."""
+        given = cookies.get(self._name, "").encode("utf-8", "replace")
+        return hmac.compare_digest(given, self._value.encode())
+
+    def cookie(self) -> str:
+        """Return the header that gives a browser the cookie."""
+        return _cookie(self._name, self._value)
+
+    def _derived(self, purpose: str) -> str:
+        return hmac.digest(self._token, f"ops-registry ui {purpose}".encode(), "sha256").hex()
+
+
 def _again(body: bytes) -> Receive:
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -127,5 +158,5 @@ def _again(body: bytes) -> Receive:
     return receive
 
 
-def _cookie(name: str, value: str, *, hidden: bool = True) -> str:
-    return f"{name}={value}; Path=/; SameSite=Strict" + ("; HttpOnly" if hidden else "")
+def _cookie(name: str, value: str) -> str:
+    return f"{name}={value}; Path=/; SameSite=Strict; HttpOnly"

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ops.foundation.errors import MissingExtraError, ValidationError
 
@@ -55,7 +56,7 @@ def serve(
         listener.listen(128)  # now, so that the address works as soon as it is told
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listener.getsockname()[1]}/"
-        ready(address if token is None else f"{address}?token={token}")
+        ready(address if token is None else f"{address}?token={quote(token, safe='')}")
         # A live stream never ends by itself: do not wait for it at the end.
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
         with _signals_end_quietly():

@@ -51,6 +51,7 @@ def _address(view: TableView, changes: Mapping[str, Any]) -> str:
         "summary": view.summary,
         "differing": "1" if view.differing else "",
         "tree": "1" if view.tree else "",
+        "deleted": "1" if view.deleted else "",
         "columns": ",".join(view.columns),
     } | dict(changes)
     usual = {"page": 1, "size": 50, "summary": "last"}
@@ -93,5 +94,5 @@ FILTERS: dict[str, Any] = {
     "address": _address,
     "sorting": _sorting,
     "direction": _direction,
-    "quoted": lambda text: quote(str(text), safe=""),
+    "quoted": lambda text: quote(str(text), safe="", errors="surrogateescape"),
 }
