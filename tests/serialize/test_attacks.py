@@ -269,6 +269,44 @@ def test_many_texts_in_parquet_still_load() -> None:
     pd.testing.assert_frame_equal(deserialize_data(data), frame)
 
 
+def as_varint(number: int, length: int) -> bytes:
+    zigzag, data = number << 1, bytearray()
+    for _ in range(length - 1):
+        data.append(128 | zigzag & 127)
+        zigzag >>= 7
+    return bytes([*data, zigzag])
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_pages_of_parquet_are_counted_as_their_own_headers_have_them(version: str) -> None:
+    table = pa.table({"a": np.zeros(1 << 24, "i8")})  # 128 MiB of zeros
+    data = parquet(table, use_dictionary=False, data_page_version=version, row_group_size=1 << 24)
+    assert len(data) < 100_000
+    assert read_content(SerializationFormat.PARQUET, data, max_size=1 << 30).shape == (1 << 24, 1)
+    row_group = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(0)
+    length = 0
+    while row_group.total_uncompressed_size << 1 >> 7 * length:
+        length += 1
+    told = as_varint(row_group.total_uncompressed_size, length)
+    assert data.count(told) in {1, 2}
+    forged = data.replace(told, as_varint(1000, length))
+    assert pq.ParquetFile(io.BytesIO(forged)).metadata.row_group(0).total_byte_size == 1000
+    with pytest.raises(TooLargeError):
+        read_content(SerializationFormat.PARQUET, forged, max_size=130 << 20)
+
+
+def test_damaged_headers_of_pages_are_corrupt_data() -> None:
+    data = parquet(pa.table({"a": np.arange(1000), "b": ["text"] * 1000}))
+    for position in range(4, 400):
+        for flipped in (1, 128, 255):
+            torn = bytearray(data)
+            torn[position] ^= flipped
+            try:
+                read_content(SerializationFormat.PARQUET, bytes(torn))
+            except SerializeError:
+                pass
+
+
 @pytest.mark.parametrize("text", ["datetime64[s/0]", "M8[0s]", "interval[m8[s/0]]"])
 def test_the_dtypes_that_parquet_names_are_checked(text: str) -> None:
     table = pa.Table.from_pandas(pd.DataFrame({"a": [1]}))

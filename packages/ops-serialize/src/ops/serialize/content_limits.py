@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError, UntrustedDataError
 from ops.serialize.formats import SerializationFormat
+from ops.serialize.parquet_pages import unpacked_size
 from ops.serialize.tree import is_tree
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _parquet(stream: memoryview, budget: Budget) -> None:
         row_group = metadata.row_group(group)
         for at in range(row_group.num_columns):
             column = row_group.column(at)
-            size, count = max(column.total_uncompressed_size, 0), max(column.num_values, 0)
+            size, count = unpacked_size(stream, column), max(column.num_values, 0)
             total += size + 16 * count
             if column.physical_type == "BYTE_ARRAY":
                 most = count * max(size, 16 * len(stream))
