@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import difflib
 import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
+import time
 
 import nox
 
@@ -26,7 +29,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "contracts", "tests", "examples", "docs", "coexist"]
+nox.options.sessions = ["check"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 GROUPS = PROJECT["dependency-groups"]
@@ -44,6 +47,11 @@ PACKAGES = {
 }
 LIBRARIES = [name for name in PACKAGES if name != "ops-suite"]
 each_library = nox.parametrize("dist", [nox.param(name, id=name) for name in LIBRARIES])
+#: What CI runs. Sessions that take long come first, so that the cores end at about the same time.
+CHECKS = ["contracts", "types"] + [
+    f"tests({name})" for name in sorted(LIBRARIES, key=lambda name: name != "ops-registry")
+]
+CHECKS += ["examples", "lint", "docs", "coexist"]
 
 
 def module(dist: str) -> str:
@@ -95,7 +103,32 @@ def build_wheels(session: nox.Session) -> pathlib.Path:
     return out
 
 
-@nox.session
+@nox.session(venv_backend="none")
+def check(session: nox.Session) -> None:
+    """Run every check that CI runs, one beside the other on each core; `-- -x` goes to all tests."""
+
+    def run(name: str) -> tuple[str, float, subprocess.CompletedProcess[str]]:
+        session.log(f"{name} begins")
+        options = ["-f", str(ROOT / "noxfile.py"), "-s", name, "--", *session.posargs]
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "nox", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        return name, time.monotonic() - began, done
+
+    failed = []
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as cores:
+        for future in concurrent.futures.as_completed([cores.submit(run, n) for n in CHECKS]):
+            name, seconds, done = future.result()
+            print(done.stdout, flush=True)
+            session.log(f"{name} {'failed' if done.returncode else 'passed'} in {seconds:.0f} s")
+            failed += [name] if done.returncode else []
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+@nox.session(default=False)
 @each_library
 def tests(session: nox.Session, dist: str) -> None:
     """Test one distribution with only what it declares installed."""
@@ -133,7 +166,7 @@ def minimums(session: nox.Session, dist: str) -> None:
     session.run("pytest", "-W", old, f"tests/{module(dist)}", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def contracts(session: nox.Session) -> None:
     """Check what every distribution promises: layers, pins, exports, wheels, import budgets."""
     install(session, *everything(), *GROUPS["contracts"], *GROUPS["types"])
@@ -147,7 +180,7 @@ def mutants(session: nox.Session) -> None:
     session.run("python", "-m", "tests.mutants", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def coexist(session: nox.Session) -> None:
     """Check that our wheels live beside the PyPI distribution `ops`, which owns ops/__init__.py."""
     wheels = build_wheels(session)
@@ -156,7 +189,7 @@ def coexist(session: nox.Session) -> None:
     session.run("pytest", "tests/coexist", "-p", "no:cacheprovider", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check format, style, layers and workflows; `nox -s lint -- --fix` mends what can be mended."""
     install(session, *editable(list(PACKAGES)), *GROUPS["lint"])
@@ -171,7 +204,7 @@ def lint(session: nox.Session) -> None:
     session.run("zizmor", "--offline", "--no-progress", "--quiet", ".github")
 
 
-@nox.session
+@nox.session(default=False)
 def types(session: nox.Session) -> None:
     """Check all types with mypy and pyright, users' calls in tests/typing included."""
     install(session, *everything(), *GROUPS["types"])
@@ -183,14 +216,14 @@ def types(session: nox.Session) -> None:
     session.run("pytest", "tests/typing")
 
 
-@nox.session
+@nox.session(default=False)
 def examples(session: nox.Session) -> None:
     """Run every code block of the READMEs and docs, and every doctest."""
     install(session, *everything(), *GROUPS["docs"])
     session.run("pytest", "tests/examples", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
     install(session, *editable(list(PACKAGES)), *GROUPS["docs"])

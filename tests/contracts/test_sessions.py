@@ -17,7 +17,7 @@ from tests.contracts import guards
 from tests.examples.documented import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
-DEFAULT = ["coexist", "contracts", "docs", "examples", "lint", "types"]
+CHECKS = ["coexist", "contracts", "docs", "examples", "lint", "types"]
 
 
 def interpreters() -> dict[str, str]:
@@ -64,10 +64,46 @@ def test_no_session_is_tied_to_one_python() -> None:
     assert {s["python"] for s in sessions(sys.executable, "-k", "session or not session")} == {None}
 
 
-def test_nox_alone_runs_every_check() -> None:
-    selected = [line.split()[1] for line in listing(sys.executable) if line.startswith("*")]
+@pytest.fixture
+def copied_noxfile(tmp_path: pathlib.Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Runs plain `nox` in a copy of what it reads, with some lines of Python at its end."""
+    for name in ("noxfile.py", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    for metadata in ROOT.glob("packages/*/pyproject.toml"):
+        folder = tmp_path / metadata.parent.relative_to(ROOT)
+        folder.mkdir(parents=True)
+        shutil.copy(metadata, folder)
+
+    def run(lines: str) -> subprocess.CompletedProcess[str]:
+        with (tmp_path / "noxfile.py").open("a", encoding="utf-8") as file:
+            file.write(lines)
+        command = [sys.executable, "-m", "nox"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_nox_alone_runs_every_check(copied_noxfile) -> None:
+    said = "print('checks', *sorted(CHECKS), sep='|')\nCHECKS.clear()\n"
+    done = copied_noxfile(said)
     libraries = [f"tests({dist.name})" for dist in guards.libraries(ROOT)]
-    assert sorted(selected) == sorted([*DEFAULT, *libraries])
+    line = next(line for line in done.stdout.splitlines() if line.startswith("checks|"))
+    assert line.split("|")[1:] == sorted([*CHECKS, *libraries])
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_check_that_fails_is_shown_and_fails_the_line(copied_noxfile) -> None:
+    done = copied_noxfile(
+        "CHECKS[:] = ['good', 'bad']\n"
+        "@nox.session(venv_backend='none', default=False)\n"
+        "def good(session):\n    print('said by good')\n"
+        "@nox.session(venv_backend='none', default=False)\n"
+        "def bad(session):\n    print('said by bad')\n    session.error('no')\n"
+    )
+    assert done.returncode == 1
+    assert "said by good" in done.stdout
+    assert "said by bad" in done.stdout
+    assert "failed: bad" in done.stderr
 
 
 @pytest.mark.parametrize(
