@@ -2,7 +2,7 @@
 
 The footer names a size for each column, but the reader believes the header before each page, so a
 small file could unpack to any size. Headers are Thrift structs in the compact protocol (parquet.thrift:
-`PageHeader`; thrift-compact-protocol.md); only the numbers asked for are kept, all else is skipped.
+`PageHeader`; thrift-compact-protocol.md); only the numbers that matter are kept, all else is skipped.
 """
 
 from __future__ import annotations
