@@ -107,7 +107,9 @@ class ModelState:
             case "create":
                 model.description, model.tags = record["description"], dict(record["tags"])
             case "register":
-                model.highest = max(model.highest, number)  # an import may bring one that was missing
+                model.highest = max(
+                    model.highest, number
+                )  # an import may bring one that was missing
                 model.versions[number] = self._registered(record)
             case "model":
                 model.description = record.get("description", model.description)
