@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.search_utils import SearchUtils
 
+from ops.registry.mlflow.bounded_search import RunSearch
 from ops.registry.mlflow.runsearching import to_node
 from ops.registry.search.filters import holds
 from ops.registry.search.runsearch import lookup
@@ -219,5 +220,5 @@ def test_the_columns_never_leave_out_what_mlflow_would_find(
         "parent": None,
     }
     theirs = SearchUtils.filter([Seen(row, None, None)], asked)
-    node = to_node(SearchUtils.parse_search_filter(asked))
+    node = to_node(RunSearch.parse_search_filter(asked))
     assert holds(node, lookup(row)) or not theirs

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.registry.databricks.beats import living
 from ops.registry.search.filters import Both, Inverse, Kind, Test, as_number
-from ops.registry.search.parser import pattern_parts
+from ops.registry.search.patterns import pattern_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

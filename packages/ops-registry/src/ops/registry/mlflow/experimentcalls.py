@@ -11,7 +11,7 @@ from mlflow.entities import LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT, SEARCH_MAX_RESULTS_THRESHOLD
-from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
+from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.uri import resolve_uri_if_local
 from mlflow.utils.validation import (
     _validate_experiment_artifact_location_length,
@@ -21,6 +21,7 @@ from mlflow.utils.validation import (
 )
 
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
+from ops.registry.mlflow.bounded_search import ExperimentSearch
 from ops.registry.mlflow.entities import to_experiment
 from ops.registry.mlflow.failures import exists, invalid, missing
 from ops.registry.mlflow.runbook import DEFAULT_ID
@@ -85,9 +86,9 @@ class ExperimentCalls:
         stages = LifecycleStage.view_type_to_stages(view_type)
         found = [to_experiment(known, self.book.artifacts) for known in self.book.experiments()]
         found = [one for one in found if one.lifecycle_stage in stages]
-        found = SearchExperimentsUtils.filter(found, filter_string)
+        found = ExperimentSearch.filter(found, filter_string)
         order = order_by or ["creation_time DESC", "experiment_id ASC"]
-        found = SearchExperimentsUtils.sort(found, order)
+        found = ExperimentSearch.sort(found, order)
         return PagedList(*SearchUtils.paginate(found, page_token, max_results))
 
     def rename_experiment(self, experiment_id: str, new_name: str) -> None:

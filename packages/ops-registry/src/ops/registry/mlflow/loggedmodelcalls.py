@@ -12,7 +12,7 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
 from mlflow.utils.name_utils import _generate_random_name
-from mlflow.utils.search_utils import SearchLoggedModelsPaginationToken, SearchLoggedModelsUtils
+from mlflow.utils.search_utils import SearchLoggedModelsPaginationToken
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import (
     _validate_logged_model_name,
@@ -21,6 +21,7 @@ from mlflow.utils.validation import (
     _validate_tag_name,
 )
 
+from ops.registry.mlflow.bounded_search import LoggedModelSearch
 from ops.registry.mlflow.failures import invalid, missing
 from ops.registry.mlflow.loggedmodels import to_logged_model
 from ops.registry.mlflow.runsearching import RunSearching
@@ -120,8 +121,8 @@ class LoggedModelCalls(RunSearching):
             for model in self.models.all()
             if model["experiment_id"] in alive and not model["deleted"]
         ]
-        found = _Search.filter_logged_models(found, filter_string, datasets)
-        found = _Search.sort(found, order_by)
+        found = LoggedModelSearch.filter_logged_models(found, filter_string, datasets)
+        found = LoggedModelSearch.sort(found, order_by)
         end = start + (max_results or SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT)
         page = [self.get_logged_model(one.model_id) for one in found[start:end]]
         if len(found) <= end:
@@ -134,19 +135,6 @@ class LoggedModelCalls(RunSearching):
         if found is None or (found["deleted"] and not allow_deleted):
             raise missing(f"Logged model with ID '{model_id}' not found.")
         return found
-
-
-class _Search(SearchLoggedModelsUtils):
-    """MLflow's search, but that the digest of a dataset is enough to order by."""
-
-    @classmethod
-    def parse_order_by_for_logged_models(cls, order_by: Any) -> Any:
-        """Return what one clause says."""
-        digest = order_by.get("dataset_digest") if isinstance(order_by, dict) else None
-        requested = order_by if digest is None else order_by | {"dataset_digest": None}
-        recorded = super().parse_order_by_for_logged_models(requested)
-        recorded.dataset_digest = digest
-        return recorded
 
 
 def _tags(tags: list[Any] | None) -> dict[str, str]:

@@ -28,7 +28,7 @@ from mlflow.store.model_registry import (
     SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD,
 )
 from mlflow.store.model_registry.abstract_store import AbstractStore
-from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils, SearchUtils
+from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.validation import (
     _validate_model_alias_name,
     _validate_model_alias_name_reserved,
@@ -43,9 +43,11 @@ from mlflow.utils.validation import (
 from ops.registry.disk.layout import PathManager
 from ops.registry.errors import AlreadyExistsError, ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.mlflow.addresses import parse_address
+from ops.registry.mlflow.bounded_search import ModelSearch, ModelVersionSearch
 from ops.registry.mlflow.failures import exists, invalid, missing
 from ops.registry.mlflow.modelbook import ModelBook
 from ops.registry.mlflow.modelentities import model_tags, to_model, to_version
+from ops.registry.mlflow.unsupported import refuse_the_rest
 from ops.registry.records import ModelStage
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ __all__ = ["OpsModelStore"]
 _NS_PER_MS = 1_000_000
 
 
+@refuse_the_rest
 class OpsModelStore(AbstractStore):
     """Registered models and their versions in the folder of an ``ops-registry://`` address."""
 
@@ -135,8 +138,8 @@ class OpsModelStore(AbstractStore):
         requested = add_prompt_filter_string(filter_string, is_prompt=False)
         order = _model_order(order_by)
         found = [self._shown(model) for model in self.book.models()]
-        found = SearchModelUtils.sort(SearchModelUtils.filter(found, requested), order)
-        return PagedList(*SearchModelUtils.paginate(found, page_token, max_results))
+        found = ModelSearch.sort(ModelSearch.filter(found, requested), order)
+        return PagedList(*ModelSearch.paginate(found, page_token, max_results))
 
     def get_latest_versions(self, name: str, stages: list[str] | None = None) -> list[ModelVersion]:
         """Return the newest version in each stage, or in those of *stages*."""
@@ -259,10 +262,8 @@ class OpsModelStore(AbstractStore):
             for version in self.book.versions_of(model)
         ]
         order = order_by or ["last_updated_timestamp DESC", "name ASC", "version_number DESC"]
-        found = SearchModelVersionUtils.sort(
-            SearchModelVersionUtils.filter(found, requested), order
-        )
-        return PagedList(*SearchModelVersionUtils.paginate(found, page_token, max_results))
+        found = ModelVersionSearch.sort(ModelVersionSearch.filter(found, requested), order)
+        return PagedList(*ModelVersionSearch.paginate(found, page_token, max_results))
 
     def set_model_version_tag(self, name: str, version: Any, tag: ModelVersionTag) -> None:
         """Set one tag of a version."""

@@ -11,7 +11,6 @@ again, so a call costs one `stat` and one write when nobody else has appended an
 from __future__ import annotations
 
 import collections
-import contextlib
 import datetime as dt
 import shutil
 import threading
@@ -46,7 +45,7 @@ from ops.registry.tracking.tracker import ENDS, final_status
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from ops.registry.search.indexview import Snapshot
@@ -314,14 +313,12 @@ class RunBook:
                 found = self._kept_history(run_id, count).get(key, [])
         return sorted(dict.fromkeys(found), key=lambda p: (p[2], p[1]))
 
-    @contextlib.contextmanager
-    def snapshot(self, experiment_id: str) -> Iterator[Snapshot]:
-        """Give the runs of an experiment as of now, the dead ones as STALE; other threads wait."""
+    def snapshot(self, experiment_id: str) -> Snapshot:
+        """Return the runs of an experiment as of now, the dead ones as STALE."""
         index = self._store.index(experiment_id)
-        with index.turn:
-            found = index.snapshot()
-            found.live = {i: with_liveness(r, index.folder) for i, r in found.live.items()}
-            yield found
+        found = index.snapshot()
+        found.live = {i: with_liveness(r, index.folder) for i, r in found.live.items()}
+        return found
 
     def rows(self, experiment_id: str) -> list[dict[str, Any]]:
         """Return the rows of an experiment."""

@@ -6,21 +6,21 @@ What MLflow's parser makes of a filter is translated, as far as it can be, into 
 columns of the index; it leaves out rows that cannot be meant, and never others. The columns give the
 order too, so rows are read in the order of the answer, MLflow's own code decides about each, and
 nobody reads on when the page is full. Rows that are not in the table yet are merged in.
+No lock is held meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import itertools
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow.entities import LifecycleStage, _DatasetSummary
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.search_utils import SearchUtils
 
+from ops.registry.mlflow.bounded_search import RunSearch
 from ops.registry.mlflow.entities import Seen, to_run
 from ops.registry.mlflow.experimentcalls import check_max_results
 from ops.registry.mlflow.runcalls import RunCalls
@@ -70,21 +70,17 @@ class RunSearching(RunCalls):
         start = SearchUtils.parse_start_offset_from_page_token(page_token)
         end = None if max_results is None else start + max_results
         known = sorted(self.book.known(experiment_ids), key=lambda e: e.experiment_id)
-        with contextlib.ExitStack() as held:
-            parts = [
-                _Part(
-                    requested, one, held.enter_context(self.book.snapshot(one.experiment_id)), self
-                )
-                for one in known
-            ]
-            passed = parts[0].passed(start) if len(parts) == 1 else 0
-            # One more tells whether there is another page.
-            most = None if end is None else end - passed + 1
-            streams = [stream for part in parts for stream in part.streams(passed, most)]
-            found = heapq.merge(*streams, key=requested.order.key)
-            page = list(itertools.islice(found, start - passed, most))
-            more = end is not None and len(page) > end - start
-            runs = [to_run(one) for one in page[: end - start if end is not None else None]]
+        parts = [
+            _Part(requested, one, self.book.snapshot(one.experiment_id), self) for one in known
+        ]
+        passed = parts[0].passed(start) if len(parts) == 1 else 0
+        # One more tells whether there is another page.
+        most = None if end is None else end - passed + 1
+        streams = [stream for part in parts for stream in part.streams(passed, most)]
+        found = heapq.merge(*streams, key=requested.order.key)
+        page = list(itertools.islice(found, start - passed, most))
+        more = end is not None and len(page) > end - start
+        runs = [to_run(one) for one in page[: end - start if end is not None else None]]
         return runs, SearchUtils.create_page_token(end) if more else None
 
     def _all_of(self, experiment: Experiment, view_type: int) -> list[Seen]:
@@ -92,16 +88,15 @@ class RunSearching(RunCalls):
         requested = _Asked(
             (), tuple(LifecycleStage.view_type_to_stages(view_type)), parse_order(None)
         )
-        with self.book.snapshot(experiment.experiment_id) as snapshot:
-            part = _Part(requested, experiment, snapshot, self)
-            return list(itertools.chain(*part.streams(0, None)))
+        snapshot = self.book.snapshot(experiment.experiment_id)
+        part = _Part(requested, experiment, snapshot, self)
+        return list(itertools.chain(*part.streams(0, None)))
 
     def _search_datasets(self, experiment_ids: list[str]) -> list[_DatasetSummary]:
         found: dict[tuple[str, str, str, str | None], None] = {}
         for experiment in self.book.known(experiment_ids):
             home = experiment.experiment_id
-            with self.book.snapshot(home) as snapshot:
-                found |= dict.fromkeys((home, *one) for one in _datasets(snapshot))
+            found |= dict.fromkeys((home, *one) for one in _datasets(self.book.snapshot(home)))
         return [_DatasetSummary(*key) for key in list(found)[:_MOST_DATASETS]]
 
 
@@ -116,7 +111,7 @@ class _Asked(NamedTuple):
         """Whether a run is meant, by MLflow's own code."""
         return seen.lifecycle_stage in self.stages and all(
             # `SearchUtils.filter` would parse the text for each part of the rows again.
-            SearchUtils._does_run_match_clause(seen, one)  # noqa: SLF001
+            RunSearch._does_run_match_clause(seen, one)  # noqa: SLF001
             for one in self.comparisons
         )
 
@@ -195,7 +190,7 @@ def _read(
 
 @functools.lru_cache(maxsize=256)
 def _parsed(filter_string: str) -> tuple[Mapping[str, Any], ...]:
-    return tuple(SearchUtils.parse_search_filter(filter_string))
+    return tuple(RunSearch.parse_search_filter(filter_string))
 
 
 def to_node(parsed: Iterable[Mapping[str, Any]]) -> Node | None:
@@ -237,14 +232,9 @@ def _of_stage(stage: str) -> Test:
 
 def _accepts(sign: str, value: Any) -> Callable[[Any], bool] | None:
     match sign:
-        case "=":
+        case "=":  # a LIKE too, whose value equals what matches
             return lambda found: as_text(found) == value
         case "!=":
             return lambda found: as_text(found) != value
-        case "LIKE" | "ILIKE":
-            parts = (".*" if c == "%" else "." if c == "_" else re.escape(c) for c in value)
-            flags = re.DOTALL | (re.IGNORECASE if sign == "ILIKE" else 0)
-            matches = re.compile("".join(parts), flags).fullmatch
-            return lambda found: matches(as_text(found)) is not None
         case _:
             return None

@@ -16,6 +16,7 @@ from ops.registry.tracking.runlog import MAIN, RunReader
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Mapping
 
     from ops.registry.search.runtable import RunTable
 
@@ -48,9 +49,27 @@ class Snapshot:
         self.live: dict[str, dict[str, Any]] = {}
         self.memo: dict[Any, list[dict[str, Any]]] = {}
 
+    def with_live(self, live: dict[str, dict[str, Any]]) -> Snapshot:
+        """Return the same with other runs that may change: what one reader has, no other one alters."""
+        made = Snapshot(self.base, self.settled, self.gone, self.hidden)
+        made.live, made.memo = live, self.memo
+        return made
+
     def overlay(self) -> dict[str, dict[str, Any]]:
         """Return all rows that count in place of the base's."""
         return self.settled | self.live
+
+
+def own_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row that reading on does not change: readers look at it without any lock."""
+    return {key: _own(value) for key, value in row.items()}
+
+
+def _own(value: Any) -> Any:
+    """Return containers of JSON copied, and all others as they are; a parameter is never changed in place."""
+    if isinstance(value, dict):
+        return {key: list(v) if isinstance(v, list) else v for key, v in value.items()}
+    return list(value) if isinstance(value, list) else value
 
 
 class View:
@@ -107,8 +126,8 @@ class View:
             self._snapshot = Snapshot(self._base, settled, frozenset(self._gone), hidden)
             self._live = {i: r for i, r in self._live.items() if i in self._open}
         found = {i: self._completed(i, self._tail.get(i)) for i in self._open}
-        self._snapshot.live = {i: row for i, row in found.items() if row is not None}
-        return self._snapshot
+        live = {i: own_row(row) for i, row in found.items() if row is not None}
+        return self._snapshot.with_live(live)
 
     def _completed(self, run_id: str, row: dict[str, Any] | None) -> dict[str, Any] | None:
         reader = self._live.get(run_id)

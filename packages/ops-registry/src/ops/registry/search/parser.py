@@ -26,6 +26,7 @@ from ops.registry.search.filters import (
     comparison,
     kind_of,
 )
+from ops.registry.search.patterns import matcher
 from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     #: What says yes to a value, and what was asked with.
     _Accepting: TypeAlias = tuple[Callable[[Any], bool], tuple[float | str, ...]]
 
-__all__ = ["parse_filter", "parse_order", "parse_orders", "pattern_parts"]
+__all__ = ["MOST_CHARACTERS", "parse_filter", "parse_order", "parse_orders"]
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
@@ -45,6 +46,8 @@ _TOKEN = re.compile(
     |(?P<operator><=|>=|!=|<>|==|=|<|>|\(|\)|,))""",
     re.VERBOSE,
 )
+#: A longer text is no filter; thousands of ids in an IN are shorter.
+MOST_CHARACTERS = 100_000
 #: Far from where the parser, or what evaluates its tree, would run out of stack.
 _DEEPEST = 50
 _WORDS = {"and", "or", "not", "like", "ilike", "in", "is", "null"}
@@ -61,6 +64,12 @@ def parse_filter(text: str | None, fields: Mapping[str, Kind]) -> Node | None:
     """Return the tree of *text*, None when it is empty; *fields* are the names without a group."""
     if text is None or not check_text("a filter", text).strip():
         return None
+    if len(text) > MOST_CHARACTERS:
+        raise FilterError(
+            f"A filter has {MOST_CHARACTERS} characters at most, not {len(text)}.",
+            text=text[:80],
+            position=0,
+        )
     return _Parser(text, fields).parse()
 
 
@@ -242,9 +251,14 @@ class _Parser:
     def _pattern(self, field: str, kind: Kind, *, ignores_case: bool) -> _Accepting:
         if kind in {Kind.NUMBER, Kind.TIME}:
             self._fail(f"{field} is a {kind.value}, which has no LIKE.")
+        position = self.index
         pattern = str(self._value(Kind.TEXT))
-        matches = _like(pattern, ignores_case=ignores_case).fullmatch
-        return (lambda value: matches(as_text(value)) is not None), (pattern,)
+        try:
+            matches = matcher(pattern, ignores_case=ignores_case)
+        except InvalidValueError as error:
+            self.index = position
+            self._fail(error.message)
+        return (lambda value: matches(as_text(value))), (pattern,)
 
     def _value(self, kind: Kind) -> float | str:
         token = self._token
@@ -261,32 +275,3 @@ class _Parser:
             number = as_number(token.value)
             return math.inf if number is None else number  # 1e999
         return token.value
-
-
-def pattern_parts(pattern: str) -> list[str | None]:
-    r"""Return the literal texts of a pattern, None for each ``%``, and "" for each ``_``."""
-    found: list[str | None] = []
-    for escaped, sign, text in re.findall(r"\\([%_\\])|([%_])|(\\|[^%_\\]+)", pattern):
-        if sign:
-            found.append(None if sign == "%" else "")
-        else:
-            found.append(escaped or text)
-    return found
-
-
-def _like(pattern: str, *, ignores_case: bool = False) -> re.Pattern[str]:
-    """Return what a whole text must match.
-
-    What stands between two ``%`` is looked for once, from left to right, and never again further on (an atomic
-    group): the first place is as good as any, and the time stays that of one pass for each.
-    """
-    parts = [""]
-    for part in pattern_parts(pattern):
-        if part is None:
-            parts.append("")
-        else:
-            parts[-1] += re.escape(part) or "."
-    first, *others = parts
-    between = "".join(f"(?>.*?{part})" for part in others[:-1] if part)
-    flags = re.DOTALL | (re.IGNORECASE if ignores_case else re.NOFLAG)
-    return re.compile(first + between + (f".*{others[-1]}" if others else ""), flags)

@@ -93,7 +93,7 @@ class RunIndex:
         self._append({"gone": run_id})
 
     def snapshot(self) -> Snapshot:
-        """Return the runs as of now; hold `turn` while it is used."""
+        """Return the runs as of now; what is returned is not changed by reading on."""
         with self.turn:
             if not self._view.refresh():
                 self.rebuild()
@@ -102,13 +102,12 @@ class RunIndex:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the current row of every run, oldest first."""
-        with self.turn:
-            found = self.snapshot()
-            overlay = found.overlay()
-            rows = [] if found.base is None else found.base.every_row()
-            elsewhere = overlay.keys() | found.gone
-            rows = [row for row in rows if row["run_id"] not in elsewhere]
-            rows += overlay.values()
+        found = self.snapshot()
+        overlay = found.overlay()
+        rows = [] if found.base is None else found.base.every_row()
+        elsewhere = overlay.keys() | found.gone
+        rows = [row for row in rows if row["run_id"] not in elsewhere]
+        rows += overlay.values()
         return sorted(rows, key=lambda row: (row["start"], row["run_id"]))
 
     def compact(self, *, wait: bool = True) -> int:

@@ -92,27 +92,25 @@ class Query:
         return sum(map(self._counted, indexes))
 
     def _counted(self, index: RunIndex) -> int:
-        with index.turn:
-            snapshot = index.snapshot()
-            found = sum(map(self.holds, snapshot.settled.values()))
-            if snapshot.base is not None:
-                found += snapshot.base.matching(self.node, snapshot.hidden)
+        snapshot = index.snapshot()
+        found = sum(map(self.holds, snapshot.settled.values()))
+        if snapshot.base is not None:
+            found += snapshot.base.matching(self.node, snapshot.hidden)
         return found + sum(map(self.holds, _living(snapshot, index)))
 
     def _matching(self, index: RunIndex, offset: int = 0) -> tuple[int, list[dict[str, Any]]]:
         """Return how many rows before *offset* were passed over, and those found after them."""
-        with index.turn:
-            snapshot = index.snapshot()
-            # At most so many rows come between those of the base: the others before it are passed.
-            passed = max(0, offset - len(snapshot.settled) - len(snapshot.live))
-            key = (*self._key, passed)
-            found = snapshot.memo.get(key)
-            if found is None:
-                found = self._resting(snapshot, passed)
-                if len(found) <= _KEPT_ROWS:
-                    if len(snapshot.memo) >= _KEPT_ANSWERS:
-                        snapshot.memo.clear()
-                    snapshot.memo[key] = found
+        snapshot = index.snapshot()  # its own: no lock is held while a filter runs
+        # At most so many rows come between those of the base: the others before it are passed.
+        passed = max(0, offset - len(snapshot.settled) - len(snapshot.live))
+        key = (*self._key, passed)
+        found = snapshot.memo.get(key)
+        if found is None:
+            found = self._resting(snapshot, passed)
+            if len(found) <= _KEPT_ROWS:
+                if len(snapshot.memo) >= _KEPT_ANSWERS:
+                    snapshot.memo.clear()
+                snapshot.memo[key] = found
         return passed, [*found, *filter(self.holds, _living(snapshot, index))]
 
     def _resting(self, snapshot: Snapshot, passed: int) -> list[dict[str, Any]]:

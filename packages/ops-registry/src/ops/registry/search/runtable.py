@@ -14,6 +14,7 @@ is read later is of the same version even when a compaction has replaced the fil
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.disk.journal import decode, encode
@@ -54,7 +55,7 @@ _SIGNS = {
 
 
 class RunTable:
-    """The runs in one ``index.parquet``; the caller excludes other threads."""
+    """The runs in one ``index.parquet``, for any number of threads: what two make at once is the same."""
 
     def __init__(self, path: pathlib.Path) -> None:
         import pyarrow as pa
@@ -80,6 +81,7 @@ class RunTable:
         self._texts: dict[str, Texts] = {}
         self._answers: dict[Hashable, Any] = {}
         self._json: dict[int, Any] = {}
+        self._reading = threading.Lock()
 
     def unfinished(self) -> list[str]:
         """Return the ids of the runs that had not ended when the table was written."""
@@ -313,9 +315,10 @@ class RunTable:
         import pyarrow as pa
 
         try:
-            if group is None:
-                return self._file.read(columns=names, use_threads=False)
-            return self._file.read_row_group(group, columns=names, use_threads=False)
+            with self._reading:
+                if group is None:
+                    return self._file.read(columns=names, use_threads=False)
+                return self._file.read_row_group(group, columns=names, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.path, error) from error
 
