@@ -250,7 +250,7 @@ def test_prompts_live_in_the_registry(uri):
 def test_there_are_no_webhooks(client):
     store = client._get_registry_client().store
     assert store.list_webhooks_by_event(None) == []
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(MlflowException, match="do not support webhooks"):
         store.list_webhooks()
 
 
