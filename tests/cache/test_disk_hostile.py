@@ -10,7 +10,7 @@ import pytest
 
 from ops.cache import DiskCache
 from ops.cache.disk.hints import Deletions, write_hint
-from ops.cache.disk.index import BlobRef, Index
+from ops.cache.disk.index import SEGMENT_SHIFT, BlobRef, Index
 from ops.cache.disk.records import Flag, pack
 from ops.cache.errors import UnsuitableFolderError
 from ops.cache.own_files import can_be_mapped
@@ -52,8 +52,8 @@ def test_a_hint_that_names_a_file_by_anything_but_24_hex_digits_is_of_no_use(
     folder = tmp_path / "cache"
     filled(folder)
     index = Index()
-    index.set(b"sk1", 1 << 40, b"", BlobRef(NAMES[what], 5))
-    write_hint(folder / "00000001.hint", index, 1, Deletions())
+    index.set(b"sk1", 1 << SEGMENT_SHIFT, b"", BlobRef(NAMES[what], 5))
+    write_hint(folder / "00000001.hint", index, 1, Deletions(), 1 << 20)
     with DiskCache(folder, max_bytes=1024 * KIB) as cache:
         assert cache["k1"] == "x" * 1000  # the segment was read instead
         cache.set("k1", "mine")
@@ -69,8 +69,8 @@ def test_a_hint_of_any_other_shape_is_of_no_use(
 ) -> None:
     filled(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("ops.cache.disk.hints.json.dumps", lambda _: rest.decode("latin-1"))
-        write_hint(tmp_path / "00000001.hint", Index(), 1, Deletions())
+        patch.setattr("ops.cache.disk.hints.json.dumps", lambda _, **__: rest.decode("latin-1"))
+        write_hint(tmp_path / "00000001.hint", Index(), 1, Deletions(), 1 << 20)
     with DiskCache(tmp_path, max_bytes=1024 * KIB) as cache:
         assert cache["k1"] == "x" * 1000
 

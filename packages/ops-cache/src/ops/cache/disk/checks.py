@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from ops.cache.disk.records import scan
+from ops.cache.disk.records import Flag, scan
 from ops.cache.own_files import open_own_to_read
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError
@@ -53,7 +53,7 @@ def check_cache(log: Log, *, repair: bool) -> CheckReport:
             with log.mutex:
                 log.refresh()
                 if not _is_whole(log, key):  # it may have been set again since
-                    log.delete_unchanged(key)
+                    log.append_if_unchanged([(Flag.DELETE, key, b"", 0.0, b"")])
         for path, _ in orphans:
             path.unlink(missing_ok=True)
     return CheckReport(len(entries), gaps, len(damaged), len(orphans), size, repair)

@@ -3,7 +3,7 @@
     magic u32 | version u32 | crc u32 | escaped u32 | count u64 | keys u64 | rest u64 |
     count offsets u64 | keys, joined by newlines | rest, JSON                       (little-endian)
 
-The rest names what the segment deleted, and the tags and files of its keys. A hint that is missing
+The upper half of an offset is the size of the record in units of 8 bytes. The rest names what the segment deleted, and the tags and files of its keys. A hint that is missing
 or damaged costs time only: the segment is then scanned. What a hint says is believed only after
 the record it points to has been checked, on the first read.
 """
@@ -19,7 +19,7 @@ import sys
 import zlib
 from typing import TYPE_CHECKING
 
-from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK, BlobRef
+from ops.cache.disk.index import SEGMENT_SHIFT, WITHIN_MASK, BlobRef
 from ops.foundation.files import atomic_write
 
 if TYPE_CHECKING:
@@ -31,22 +31,30 @@ __all__ = ["Deletions", "apply_hint", "write_hint"]
 
 _HEADER = struct.Struct("<IIIIQQQ")
 _MAGIC = 0x3148504F  # "OPH1"
-_VERSION = 1
+_VERSION = 2  # 1 had no sizes
+_LARGEST_SHARE = 2
+_LEAST_BYTES = 512
 
 
 @dataclasses.dataclass(slots=True)
 class Deletions:
     """What one segment deleted: single keys, and in bulk, in order, by tag or by prefix."""
 
-    keys: set[bytes] = dataclasses.field(default_factory=set)
+    keys: dict[bytes, int] = dataclasses.field(default_factory=dict)  # and where
     bulk: list[tuple[str, bytes]] = dataclasses.field(default_factory=list)
 
 
-def write_hint(path: pathlib.Path, index: Index, segment: int, deletions: Deletions) -> None:
-    """Write the hint of *segment*, just sealed, from the index as it is then."""
-    first, last = segment << OFFSET_BITS, (segment + 1) << OFFSET_BITS
+def write_hint(
+    path: pathlib.Path, index: Index, segment: int, deletions: Deletions, segment_bytes: int
+) -> None:
+    """Write the hint of *segment*, just sealed, from the index as it is then.
+
+    There is none that takes more than half of *segment_bytes*, what the segment takes itself: it
+    would save little time and much space.
+    """
+    first, last = segment << SEGMENT_SHIFT, (segment + 1) << SEGMENT_SHIFT
     mine = {key: at for key, at in index.positions.items() if first <= at < last}
-    offsets = array.array("Q", [at & OFFSET_MASK for at in mine.values()])
+    offsets = array.array("Q", [at & WITHIN_MASK for at in mine.values()])
     if sys.byteorder == "big":
         offsets.byteswap()
     keys = b"\n".join(mine)
@@ -59,8 +67,11 @@ def write_hint(path: pathlib.Path, index: Index, segment: int, deletions: Deleti
             "bulk": [(kind, _text(what)) for kind, what in deletions.bulk],
             "tags": {_text(k): _text(t) for k, t in index.tag_of.items() if k in mine},
             "blobs": {_text(k): blob for k, blob in index.blobs.items() if k in mine},
-        }
+        },
+        ensure_ascii=False,
     ).encode()
+    if len(keys) + len(rest) + 8 * len(mine) > max(segment_bytes // _LARGEST_SHARE, _LEAST_BYTES):
+        return
     body = b"".join((offsets.tobytes(), keys, rest))
     head = _HEADER.pack(_MAGIC, _VERSION, 0, escaped, len(mine), len(keys), len(rest))
     crc = zlib.crc32(body, zlib.crc32(head))
@@ -81,13 +92,13 @@ def apply_hint(data: bytes, index: Index, segment: int) -> bool:
         index.discard_all(index.with_tag(name) if kind == "tag" else index.below(name))
     index.discard_all(hint.deleted)
     # Unseen positions are stored inverted; -1 - (base + offset) is ~(base + offset).
-    base = -1 - (segment << OFFSET_BITS)
+    base = -1 - (segment << SEGMENT_SHIFT)
     placed = zip(hint.keys, [base - offset for offset in hint.offsets], strict=True)
     if index.blobs or index.tag_of or hint.blobs or hint.tags:
         for key, position in placed:
             index.set(key, position, hint.tags.get(key, b""), hint.blobs.get(key))
     else:
-        index.positions.update(placed)
+        index.update(placed)
     return True
 
 
@@ -118,7 +129,7 @@ def _parse(data: bytes) -> _Hint | None:
     keys = data[middle:end].split(b"\n") if count else []
     if escaped:
         keys = [_ESCAPE.sub(_unescape, key) for key in keys]
-    if len(keys) != len(offsets) or max(offsets, default=0) > OFFSET_MASK:
+    if len(keys) != len(offsets) or max(offsets, default=0) > WITHIN_MASK:
         return None
     rest = json.loads(data[end:])
     return _Hint(

@@ -1,8 +1,9 @@
 """Where each key's newest record is, which keys carry a tag, and which values are files.
 
-A position is `segment << 40 | offset`, and `~position` until the record's checksum has been seen in
-this process (positions that come from a hint file). The index is a function of the log: every
-process that has read the same records has the same index.
+A position is `segment << 48 | size << 32 | offset`, with the size of the record in units of 8 bytes, and
+`~position` until the record's checksum has been seen in this process (positions that come from a hint
+file). The index is a function of the log: every process that has read the same records has the same
+index. It also counts the bytes of the records that count, which is how much of the log is live.
 """
 
 from __future__ import annotations
@@ -14,12 +15,30 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["OFFSET_BITS", "OFFSET_MASK", "BlobRef", "Index", "is_blob_name"]
+__all__ = [
+    "OFFSET_MASK",
+    "SEGMENT_SHIFT",
+    "WITHIN_MASK",
+    "BlobRef",
+    "Index",
+    "is_blob_name",
+    "within",
+]
 
 _REFERENCE = struct.Struct("<12sQ")
 _BLOB_NAME = re.compile(r"[0-9a-f]{24}", re.ASCII)
-OFFSET_BITS = 40
-OFFSET_MASK = (1 << OFFSET_BITS) - 1
+SEGMENT_SHIFT = 48
+WITHIN_MASK = (1 << SEGMENT_SHIFT) - 1  # size and offset
+_SIZE_SHIFT = 32
+OFFSET_MASK = (1 << _SIZE_SHIFT) - 1
+_SIZE_MASK = (1 << SEGMENT_SHIFT - _SIZE_SHIFT) - 1
+_UNIT = 8
+
+
+def within(start: int, size: int) -> int:
+    """Return the part of a position that is of the segment: a record of *size* bytes at *start*."""
+    units = size + 7 >> 3
+    return (min(_SIZE_MASK, units)) << 32 | start
 
 
 def is_blob_name(name: str) -> bool:
@@ -62,6 +81,22 @@ class Index:
         self.blob_bytes: int = 0
         self.tag_of: dict[bytes, bytes] = {}
         self._tagged: dict[bytes, set[bytes]] = {}
+        self._live = 0  # units of records that count
+        self._is_counted = True
+
+    @property
+    def live_bytes(self) -> int:
+        """The bytes of the records and files that count."""
+        if not self._is_counted:
+            every = self.positions.values()
+            self._live = sum([(p if p >= 0 else ~p) >> _SIZE_SHIFT & _SIZE_MASK for p in every])
+            self._is_counted = True
+        return self._live * _UNIT + self.blob_bytes
+
+    def update(self, positions: Iterable[tuple[bytes, int]]) -> None:
+        """Set many keys at once that have neither tags nor files; their sizes are counted later."""
+        self.positions.update(positions)
+        self._is_counted = False
 
     def set(self, key: bytes, position: int, tag: bytes, blob: BlobRef | None) -> BlobRef | None:
         """Let *key* be at *position*; return the blob that this made useless, if any."""
@@ -77,12 +112,18 @@ class Index:
         if tag:
             self.tag_of[key] = tag
             self._tagged.setdefault(tag, set()).add(key)
+        old = self.positions.get(key, 0)
+        self._live += ((position if position >= 0 else ~position) >> 32 & 0xFFFF) - (
+            (old if old >= 0 else ~old) >> 32 & 0xFFFF
+        )
         self.positions[key] = position
         return replaced
 
     def discard(self, key: bytes) -> BlobRef | None:
         """Forget *key*; return its blob, if it had one."""
-        self.positions.pop(key, None)
+        old = self.positions.pop(key, None)
+        if old is not None:
+            self._live -= (old if old >= 0 else ~old) >> _SIZE_SHIFT & _SIZE_MASK
         if key in self.tag_of:
             self._forget_tag(key)
         return self._forget_blob(key) if key in self.blobs else None
@@ -101,7 +142,7 @@ class Index:
 
     def before(self, segment: int) -> list[bytes]:
         """Return the keys whose record is in a segment older than *segment*."""
-        limit = segment << OFFSET_BITS
+        limit = segment << SEGMENT_SHIFT
         return [key for key, at in self.positions.items() if (at if at >= 0 else ~at) < limit]
 
     def _forget_blob(self, key: bytes) -> BlobRef:

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["decode_key", "encode_key", "encode_tag", "namespace_prefix"]
 
+_DEEPEST = 100
 _PLAIN = frozenset((str, bytes, int, bool, type(None)))
 
 
 def encode_key(prefix: bytes, key: Hashable) -> bytes:
     """Return the bytes of *key* in the namespace whose prefix is given. Types count: 1, 1.0, True and "1" are four keys.
 
-    Raises `InvalidKeyError` for anything but str, bytes, int, float, bool, None and tuples of them.
+    Raises `InvalidKeyError` for anything but str, bytes, int, float, bool, None and tuples of them, nested
+    at most 100 deep, which is what can be read back.
     """
     if type(key) is str:
         try:
@@ -68,14 +70,16 @@ def namespace_prefix(name: str) -> bytes:
     return b"n%d:%b" % (len(data), data)
 
 
-def _refuse_odd(key: object, whole: object) -> None:
+def _refuse_odd(key: object, whole: object, depth: int = 0) -> None:
     if type(key) in _PLAIN:
         return
     if isinstance(key, float) and type(key) is float and math.isfinite(key):
         return
     if isinstance(key, tuple) and type(key) is tuple:
+        if depth >= _DEEPEST:
+            raise InvalidKeyError(f"A key on disk may be nested {_DEEPEST} deep, not deeper.")
         for part in key:
-            _refuse_odd(part, whole)
+            _refuse_odd(part, whole, depth + 1)
         return
     raise InvalidKeyError(
         f"{whole!r} cannot be a key on disk: {type(key).__qualname__} is no plain value.",

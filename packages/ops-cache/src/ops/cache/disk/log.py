@@ -9,29 +9,24 @@ A full segment is closed by a SEAL record. The first SEAL counts; a record behin
 and its writer, which sees the SEAL when it looks at what came before its record, writes it again
 into the next segment. Nobody has to agree on anything beforehand.
 
-The oldest segment is dropped when the cache exceeds its limit. An entry that is read while it is in
-the oldest quarter is moved to the end first. A MOVED record names the offset up to which its writer
-knew the log; it counts only if nothing in the same segment set or deleted the key after that, so a
-move never brings back an older value, also for a process that opens the cache later. A deletion
-that is MOVED takes away what has expired or is damaged, and never what was set after its writer
-looked.
+`replay` is what records do to the index, `space` what goes when the folder is full.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import threading
 from typing import TYPE_CHECKING
 
 from ops.cache.disk.blobs import BlobFolder
 from ops.cache.disk.folder import open_folder
-from ops.cache.disk.hints import Deletions, apply_hint, write_hint
-from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK, BlobRef, Index
-from ops.cache.disk.records import HEADER, NO_VALUE, Flag, pack, scan
+from ops.cache.disk.hints import apply_hint, write_hint
+from ops.cache.disk.index import BlobRef
+from ops.cache.disk.records import Flag, group_seed, pack, pack_group, scan
+from ops.cache.disk.replay import SINCE, Replay
 from ops.cache.disk.segments import FULL, Segments
-from ops.cache.disk.space import drop_oldest, look_at_space
+from ops.cache.disk.space import drop_oldest, free_space, look_at_space, reclaim
 from ops.cache.errors import CacheFullError, ReadOnlyCacheError
 from ops.cache.own_files import refuse_link
 from ops.foundation.forks import in_children, keep_over_forks
@@ -40,8 +35,9 @@ from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from ops.cache.disk.index import Index
     from ops.cache.disk.records import Record
     from ops.cache.disk.segments import Found
     from ops.serialize.packing import Packed
@@ -51,7 +47,7 @@ __all__ = ["Item", "Log"]
 Item = tuple[int, bytes, bytes, float, bytes]  # flags, key, value, expires, tag
 
 _log = get_logger("ops.cache")
-_SINCE = struct.Struct("<Q")
+_MUCH_DEAD = 1 << 20
 _lseek, _END = os.lseek, os.SEEK_END  # local names: every read asks for the end
 
 
@@ -68,7 +64,18 @@ class Log:
     misses: int
     damaged_bytes: int
 
-    def __init__(self, folder: pathlib.Path, max_bytes: int, segment_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        max_bytes: int,
+        segment_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.clock = clock
+        self.has_timed = False  # whether an entry may expire
+        self.sweep_from = 0  # the segment from which on it is worth to look for expired entries
+        self.is_shrinking = False
+        self.sealed_bytes = 0  # of the segments before the current one, when last looked at
         self.max_bytes = max_bytes
         self.segment_bytes = segment_bytes
         self.mutex: threading.RLock = threading.RLock()
@@ -89,14 +96,16 @@ class Log:
         with self.mutex:
             self.segments.close()
             self.segments.forget(before=1 << 62)
-            self.index = Index()
+            self.replay = Replay()
+            self.index = self.replay.index
             self.tail = 0
 
     # Following
 
     def _load(self) -> None:
         """Read the folder from its start."""
-        self.index = Index()
+        self.replay = Replay()
+        self.index = self.replay.index
         self.rescue_below = 0
         self.segments.forget(before=1 << 62)
         numbers = self.segments.numbers() or [1]
@@ -113,6 +122,7 @@ class Log:
         look_at_space(self)
 
     def _apply_hint(self, number: int) -> bool:
+        self.has_timed = True  # perhaps: a hint does not tell
         try:
             return apply_hint(self.segments.content(number, ".hint"), self.index, number)
         except OSError:  # there is none, or none that we may read
@@ -130,9 +140,7 @@ class Log:
         self.number = number
         self._seed = self.segments.seed(number)
         self.tail = self._torn_to = 0
-        self._deletions = Deletions()
-        self._last_deletion = -1
-        self._blob_bytes_here = 0
+        self.replay.enter(number)
 
     def refresh(self) -> None:
         """Apply what other processes have appended; one call of the system when nothing is new."""
@@ -159,44 +167,20 @@ class Log:
             self.damaged_bytes += record.start - self.tail
             if record.flags & Flag.SEAL:
                 return True
-            self._apply(record.start, record.flags, record.key, record.tag, record.value)
+            self._apply(record)
             self.tail = record.end
         return False
 
-    def _apply(self, start: int, flags: int, key: bytes, tag: bytes, value: bytes) -> None:
-        if flags & Flag.MOVED and not self._counts(key, value):
+    def _apply(self, record: Record) -> None:
+        start, end, flags, expires, key, tag, value = record
+        if flags & Flag.GROUP:
+            for inner in scan(value, group_seed(self._seed), end - len(value)):
+                self._apply(inner)
             return
-        if flags & NO_VALUE:
-            self._apply_deletion(start, flags, key)
-        else:
-            blob = None
-            if flags & Flag.BLOB:
-                blob = BlobRef.unpack(value)
-                self._blob_bytes_here += blob.size
-            useless = self.index.set(key, self.number << OFFSET_BITS | start, tag, blob)
-            if useless is not None:
-                self.remove(useless)
-
-    def _apply_deletion(self, start: int, flags: int, key: bytes) -> None:
-        self._last_deletion = start
-        if flags & Flag.DELETE:
-            self._deletions.keys.add(key)
-            keys = [key]
-        else:
-            by_tag = bool(flags & Flag.DELETE_TAG)
-            self._deletions.bulk.append(("tag" if by_tag else "prefix", key))
-            keys = self.index.with_tag(key) if by_tag else self.index.below(key)
-            if by_tag:  # what got its tag here has another one, or none, where a hint is applied
-                here, at = self.number << OFFSET_BITS, self.index.positions
-                self._deletions.keys.update(k for k in keys if at[k] >= here)
-        self.remove(*self.index.discard_all(keys))
-
-    def _counts(self, key: bytes, value: bytes) -> bool:
-        """Say whether a MOVED record counts, to everybody who applies it."""
-        (since,) = _SINCE.unpack_from(value)
-        at = self.index.positions.get(key, -1)
-        set_since = at >> OFFSET_BITS == self.number and at & OFFSET_MASK >= since
-        return not set_since and self._last_deletion < since
+        if expires:
+            self.has_timed = True
+        if useless := self.replay.apply(start, end - start, flags, key, tag, value):
+            self.remove(*useless)
 
     def remove(self, *blobs: BlobRef) -> None:
         """Remove the files of large values that no entry names any more."""
@@ -211,7 +195,8 @@ class Log:
         wanted = self.segments.size(self.number) and not hint.exists()
         if wanted and not self.segments.read_only:
             with contextlib.suppress(OSError):  # it is only a shortcut
-                write_hint(hint, self.index, self.number, self._deletions)
+                size = self.segments.size(self.number)
+                write_hint(hint, self.index, self.number, self.replay.deletions, size)
         self._enter(self.number + 1)
         numbers = self.segments.numbers()
         if self.number not in numbers and numbers and numbers[-1] > self.number:
@@ -237,12 +222,19 @@ class Log:
             if position < self.rescue_below:
                 return self._find_with_care(key, position, keep=keep)
             found = segments.value(position)
-            if found is None:  # dropped by another process
-                self.index.discard(key)
-                self.misses += 1
-            else:
-                self.hits += 1
+            if found is None:
+                return self._find_moved(key, position, keep=keep)
+            self.hits += 1
             return found
+
+    def _find_moved(self, key: bytes, position: int, *, keep: bool) -> Found | None:
+        """Find an entry whose segment another process has dropped: what lives was moved before."""
+        self.refresh()
+        if self.index.positions.get(key, position) != position:
+            return self.find(key, keep=keep)
+        self.index.discard(key)
+        self.misses += 1
+        return None
 
     def peek(self, key: bytes) -> Found | None:
         """Do as `find` does, without counting it as a use."""
@@ -257,6 +249,9 @@ class Log:
         if position < 0:
             record = self.segments.record(~position)
             if record is None or record.key != key:
+                self.refresh()  # another process may have moved it
+                if self.index.positions.get(key, position) != position:
+                    return self.find(key, keep=keep)
                 self.misses += 1
                 return None
             self.index.positions[key] = ~position
@@ -284,25 +279,34 @@ class Log:
             if start != self.tail and not self._apply_before(start):
                 self.append(item)  # it came behind a SEAL, where it does not count
                 return
-            self._apply(start, flags, key, tag, value)
+            if expires:
+                self.has_timed = True
+            useless = self.replay.apply(start, len(record), flags, key, tag, value)
+            if useless:
+                self.remove(*useless)
             self._reach(start + len(record))
 
-    def append_many(self, items: Sequence[Item]) -> None:
-        """Write records by one call; they count one after the other. Raises as `append` does."""
+    def append_many(self, items: Sequence[Item], *, as_one: bool = False) -> None:
+        """Write records by one call; they count one after the other. Raises as `append` does.
+
+        With *as_one* they all count or none of them, wherever the writer is killed.
+        """
         with self.mutex:
-            data = b"".join([pack(self._seed, *item) for item in items])
+            if as_one:
+                data = pack_group(self._seed, items)
+            else:
+                data = b"".join([pack(self._seed, *item) for item in items])
             start = self._write(data, *items)
             if start != self.tail and not self._apply_before(start):
-                self.append_many(items)
+                self.append_many(items, as_one=as_one)
                 return
-            for flags, key, value, _, tag in items:
-                self._apply(start, flags, key, tag, value)
-                start += HEADER.size + len(key) + len(tag) + len(value)
-            self._reach(start)
+            for record in scan(data, self._seed, start):
+                self._apply(record)
+            self._reach(start + len(data))
 
     def _reach(self, end: int) -> None:
         self.tail = end
-        if end + self._blob_bytes_here >= self.segment_bytes:
+        if end + self.replay.blob_bytes_here >= self.segment_bytes:
             with contextlib.suppress(CacheFullError):  # the record is there; a later one seals
                 self.seal()
 
@@ -310,10 +314,41 @@ class Log:
         """Write that a key, a tag or a namespace, as *kind* says, is deleted; see `append`."""
         self.append((kind, name, b"", 0.0, b""))
 
+    def append_if_unchanged(self, items: Sequence[Item]) -> list[bool]:
+        """Write records by one call; say for each whether it counts.
+
+        One whose key others have set or deleted since this log was last read does not. Raises as
+        `append` does.
+        """
+        with self.mutex:
+            since = SINCE.pack(self.tail)
+            moved = [(f | Flag.MOVED, k, since + v, e, t) for f, k, v, e, t in items]
+            data = b"".join([pack(self._seed, *item) for item in moved])
+            try:
+                start = self.segments.write(data)
+            except CacheFullError:
+                if self.is_shrinking or not drop_oldest(self):
+                    raise
+                return [False] * len(items)  # the entries may have been dropped with it
+            if start != self.tail and not self._apply_before(start):
+                return [False] * len(items)
+            counted = []
+            for record in scan(data, self._seed, start):
+                counted.append(self.replay.counts(record.key, record.value))
+                self._apply(record)
+            self._reach(start + len(data))
+            return counted
+
+    def reclaim_if_mostly_dead(self) -> None:
+        """Give disk back after deletions, when there is much more dead than alive."""
+        live = self.index.live_bytes - self.index.blob_bytes
+        if self.sealed_bytes + self.tail - live > max(_MUCH_DEAD, 2 * live):
+            reclaim(self)
+
     def move(self, key: bytes, expires: float | None = None) -> bool | None:
         """Write an entry again, with another *expires* unless that is None.
 
-        Returns False when somebody came between, and None when the entry cannot be read.
+        Returns False when another process came between, and None when the entry cannot be read.
         """
         with self.mutex:
             position = self.index.positions[key]
@@ -321,40 +356,15 @@ class Log:
             if record is None:
                 return None
             until = record.expires if expires is None else expires
-            return self._append_unless_changed(
-                (record.flags, key, record.content, until, record.tag)
-            )
-
-    def delete_unchanged(self, key: bytes) -> bool:
-        """Write that *key* is deleted as it is known here; False when somebody came between."""
-        with self.mutex:
-            return self._append_unless_changed((Flag.DELETE, key, b"", 0.0, b""))
-
-    def _append_unless_changed(self, item: Item) -> bool:
-        """Write a record that does not count once others have changed its key; say if it counts."""
-        flags, key, content, expires, tag = item
-        flags |= Flag.MOVED
-        value = _SINCE.pack(self.tail) + content
-        record = pack(self._seed, flags, key, value, expires, tag)
-        try:
-            start = self.segments.write(record)
-        except CacheFullError:
-            if not drop_oldest(self):
-                raise
-            return False  # the entry may have been dropped with it
-        if start != self.tail and not self._apply_before(start):
-            return False
-        counts = self._counts(key, value)
-        self._apply(start, flags, key, tag, value)
-        self._reach(start + len(record))
-        return counts
+            item = (record.flags, key, record.content, until, record.tag)
+            return self.append_if_unchanged([item])[0]
 
     def _write(self, data: bytes, *items: Item) -> int:
         try:
             try:
                 return self.segments.write(data)
             except CacheFullError:
-                if not drop_oldest(self):
+                if self.is_shrinking or not drop_oldest(self):
                     raise
                 return self.segments.write(data)
         except CacheFullError:
@@ -368,10 +378,13 @@ class Log:
             if flags & Flag.BLOB and self.index.blobs.get(key) != (blob := BlobRef.unpack(value)):
                 self.remove(blob)
 
-    def write_blob(self, packed: Packed) -> BlobRef:
-        """Write a large value to a file of its own; raises `CacheFullError`."""
+    def write_blob(self, packed: Packed, key: bytes) -> BlobRef:
+        """Write a large value of *key* to a file of its own; raises `CacheFullError`."""
         if self.segments.read_only:
             raise ReadOnlyCacheError(f"The folder {self.segments.folder} cannot be written to.")
+        with self.mutex:
+            replaced = self.index.blobs.get(key)  # it goes as soon as the new one is there
+            free_space(self, packed.size - (replaced.size if replaced else 0))
         while True:
             try:
                 blob = self.blobs.write(packed)
@@ -379,7 +392,7 @@ class Log:
                 if error.errno not in FULL:
                     raise
                 with self.mutex:
-                    if not drop_oldest(self):
+                    if self.is_shrinking or not drop_oldest(self):
                         raise CacheFullError(
                             f"A value of {packed.size} bytes does not fit on the disk of "
                             f"{self.segments.folder}.",

@@ -16,7 +16,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "BODY",
@@ -27,7 +27,9 @@ __all__ = [
     "MOVED_FROM",
     "Flag",
     "Record",
+    "group_seed",
     "pack",
+    "pack_group",
     "read_record",
     "scan",
 ]
@@ -49,7 +51,8 @@ MOVED_FROM = 8  # bytes of the offset in front of a moved value
 class Flag:
     """What a record is. Without any of the first four it stores a value.
 
-    MOVED with a deletion: it counts only if the key was not set since, see `log`.
+    MOVED: it counts only if its key was neither set nor deleted since, see `replay`. GROUP: its value is
+    records with the seed of `group_seed`, which all count or none.
 
     Plain integers, since an operation on an enum's flags takes longer than reading a record. The low
     four bits of the flags say how the value is encoded: see `values.Encoding`.
@@ -61,6 +64,7 @@ class Flag:
     SEAL: Final = 0x80
     MOVED: Final = 0x100
     BLOB: Final = 0x200
+    GROUP: Final = 0x400
 
 
 NO_VALUE: Final = Flag.DELETE | Flag.DELETE_TAG | Flag.CLEAR | Flag.SEAL
@@ -91,6 +95,17 @@ def pack(seed: int, flags: int, key: bytes, value: bytes, expires: float, tag: b
         return FRONT.pack(MAGIC, zlib.crc32(body, seed)) + body
     crc = zlib.crc32(value, zlib.crc32(body, seed))
     return b"".join((FRONT.pack(MAGIC, crc), body, value))
+
+
+def group_seed(seed: int) -> int:
+    """Return the seed of records within a group, so that those of a torn group are no records."""
+    return seed ^ 0x5A5A5A5A
+
+
+def pack_group(seed: int, items: Sequence[tuple[int, bytes, bytes, float, bytes]]) -> bytes:
+    """Return records as one, which counts as a whole."""
+    inner = b"".join([pack(group_seed(seed), *item) for item in items])
+    return pack(seed, Flag.GROUP, b"", inner, 0.0, b"")
 
 
 def read_record(buffer: Any, start: int, seed: int, base: int = 0) -> Record | None:

@@ -15,8 +15,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from ops.cache.disk.index import OFFSET_BITS, OFFSET_MASK
-from ops.cache.disk.records import HEADER, KNOWN, read_record
+from ops.cache.disk.index import OFFSET_MASK, SEGMENT_SHIFT
+from ops.cache.disk.records import HEADER, KNOWN, group_seed, read_record
 from ops.cache.errors import CacheClosedError, CacheFullError, ReadOnlyCacheError
 from ops.cache.own_files import open_own, open_own_to_read
 
@@ -139,7 +139,7 @@ class Segments:
 
     def value(self, position: int) -> Found | None:
         """Read a record whose checksum was seen before; None when its segment is gone."""
-        number, start = position >> OFFSET_BITS, position & OFFSET_MASK
+        number, start = position >> SEGMENT_SHIFT, position & OFFSET_MASK
         try:
             data = self._maps[number]
             flags, tag_size, key_size, size, expires = _unpack_known(data, start)
@@ -153,12 +153,26 @@ class Segments:
 
     def record(self, position: int) -> Record | None:
         """Read a record and check it; None when it is damaged or its segment is gone."""
-        number, start = position >> OFFSET_BITS, position & OFFSET_MASK
+        number, start = position >> SEGMENT_SHIFT, position & OFFSET_MASK
         data: Any
+        seed, at, base = self.seed(number), start, 0
         if number == self.current:
-            return read_record(self._read_at(start), 0, self.seed(number), start)
-        data = self._map(number)
-        return None if data is None else read_record(data, start, self.seed(number))
+            data, at, base = self._read_at(start), 0, start
+        else:
+            data = self._map(number)
+        if data is None:
+            return None
+        record = read_record(data, at, seed, base)
+        return record or read_record(data, at, group_seed(seed), base)
+
+    def expires(self, position: int) -> float | None:
+        """Return when a record expires, 0 for never, None when its segment is gone; nothing is checked."""
+        number, start = position >> SEGMENT_SHIFT, position & OFFSET_MASK
+        data: Any = self._maps.get(number)
+        if data is None or len(data) < start + HEADER_SIZE:
+            found = self._value_unmapped(number, start)
+            return None if found is None else found[1]
+        return float(_unpack_known(data, start)[4])
 
     def forget(self, before: int) -> None:
         """Give up the maps of segments older than *before*."""
@@ -171,7 +185,7 @@ class Segments:
         if number != self.current:
             if mapped or self._map(number) is None:
                 return None
-            return self.value(number << OFFSET_BITS | start)
+            return self.value(number << SEGMENT_SHIFT | start)
         self._tail_reads += 1
         if self._tail_reads > _MOST_TAIL_READS or self.end() - mapped > mapped // 8 + _REMAP_AFTER:
             self._tail_reads = 0

@@ -12,7 +12,7 @@ from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import decode_key, encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.log import Log
 from ops.cache.disk.records import MOVED_FROM, Flag
-from ops.cache.disk.space import bytes_on_disk, look_at_space
+from ops.cache.disk.space import bytes_on_disk, look_at_space, reclaim, remove_expired
 from ops.cache.disk.stats import DiskCacheStats
 from ops.cache.disk.values import ValueCodec
 from ops.cache.errors import (
@@ -46,7 +46,7 @@ __all__ = ["DiskCache"]
 _log = get_logger("ops.cache")
 _BLOB_FROM = 256 << 10
 _LEAST_BYTES = 64 << 10
-_LARGEST_SEGMENT = 64 << 20
+_USUAL_SEGMENT, _LARGEST_SEGMENT = 16 << 20, 64 << 20
 _BATCH_BYTES = 1 << 20
 
 
@@ -58,7 +58,8 @@ class DiskCache:
 
     Args:
         directory: A folder of this cache alone, on a local disk. Created with mode 0700.
-        max_bytes: The most bytes on disk; beyond it the oldest entries go, except those read lately.
+        max_bytes: The most bytes that the folder may take, with all of its files, within 10 %. Replaced and
+            deleted entries go first, then expired ones; then the oldest go, except those read lately.
         default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
         serializer: Encodes every value, instead of the built-in way.
         trust: What is stored and read (see `ops.serialize`). "user": plain data as it is, other objects
@@ -90,8 +91,8 @@ class DiskCache:
         }
         if trust == "user":
             refuse_key_inside(self.directory)
-        segment_bytes = min(max_bytes // 16, _LARGEST_SEGMENT)
-        self._log = Log(self.directory, max_bytes, segment_bytes)
+        segment_bytes = min(max_bytes // 16, max(max_bytes // 64, _USUAL_SEGMENT), _LARGEST_SEGMENT)
+        self._log = Log(self.directory, max_bytes, segment_bytes, clock)
         self._codec = ValueCodec(
             trust,
             serializer,
@@ -291,7 +292,7 @@ class DiskCache:
                 suggestions=("Raise max_bytes, or store less.",),
             )
         if not isinstance(data, bytes):
-            data = self._log.write_blob(data).pack()
+            data = self._log.write_blob(data, name).pack()
         return flags, name, data, expires, label
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
@@ -379,6 +380,7 @@ class DiskCache:
             alive = self._is_alive(name)
             if name in self._log.index.positions:
                 self._log.append_deletion(Flag.DELETE, name)
+                self._log.reclaim_if_mostly_dead()
         return alive
 
     def __delitem__(self, key: Hashable) -> None:
@@ -387,14 +389,17 @@ class DiskCache:
 
     def delete_many(self, keys: Iterable[Hashable]) -> int:
         """Remove *keys*; return how many there were."""
-        return sum(self.delete(key) for key in keys)
+        removed = sum(self.delete(key) for key in keys)
+        with self._log.mutex:
+            reclaim(self._log)
+        return removed
 
     def delete_tag(self, tag: str) -> int:
         """Remove the entries of all namespaces that were set with *tag*; return how many."""
         return self._delete_bulk(Flag.DELETE_TAG, encode_tag(tag))
 
     def clear(self) -> None:
-        """Remove all entries of this namespace and of those below it."""
+        """Remove all entries of this namespace and of those below it, and give the disk back."""
         self._delete_bulk(Flag.CLEAR, self._prefix)
 
     def _delete_bulk(self, flag: int, name: bytes) -> int:
@@ -403,21 +408,21 @@ class DiskCache:
             log.refresh()
             before = len(log.index.positions)
             log.append_deletion(flag, name)
-            return before - len(log.index.positions)
+            removed = before - len(log.index.positions)
+            reclaim(log)
+            return removed
 
     def expire(self) -> int:
-        """Remove the entries of all namespaces whose time has come; return how many."""
-        with self._log.mutex:
-            self._log.refresh()
-            names = list(self._log.index.positions)
-        return sum(not self._is_alive(name) and self._delete_expired(name) for name in names)
+        """Remove the entries of all namespaces whose time has come; return how many.
 
-    def _delete_expired(self, name: bytes) -> bool:
-        with self._log.mutex:
-            while not self._is_alive(name) and name in self._log.index.positions:
-                if self._log.delete_unchanged(name):
-                    return True
-        return False  # set again, or removed, by somebody else
+        The disk that they took is given back.
+        """
+        log = self._log
+        with log.mutex:
+            log.refresh()
+            removed = remove_expired(log)
+            reclaim(log)
+        return removed
 
     # The rest
 
