@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from ops.foundation import ValidationError
 from ops.registry import ModelStage
 from ops.registry.ui.app import create_app
-from ops.registry.ui.curves import Curves, thinned
+from ops.registry.ui.curves import Axis, Curves, thinned
 from ops.registry.ui.server import serve
 from ops.registry.ui.streams import live_points
 
@@ -418,7 +418,7 @@ def test_the_curve_of_a_long_history_is_made_again_only_when_something_was_logge
     store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ops.registry.ui.curves._LONG", 50)
-    tracker = store.context.experiment_tracker
+    tracker, run = store.context.experiment_tracker, store.runs[0]
     read: list[str] = []
     original = tracker.get_metric_history
 
@@ -428,10 +428,98 @@ def test_the_curve_of_a_long_history_is_made_again_only_when_something_was_logge
 
     monkeypatch.setattr(tracker, "get_metric_history", reading)
     drawn = Curves(tracker)
-    one, two = (drawn.get(store.runs[0], "loss", by_time=False, most=10) for _ in range(2))
+    one, two = (drawn.get([run], ["loss"], Axis(), 10) for _ in range(2))
     assert (one, len(read)) == (two, 1)
-    tracker.log_metric(store.runs[0], "loss", 7.0, step=50)
-    assert drawn.get(store.runs[0], "loss", by_time=False, most=10)["y"][-1] == 7.0
-    drawn.get(store.runs[0], "auc", by_time=False, most=10)
-    drawn.get(store.runs[0], "auc", by_time=False, most=10)
-    assert read == ["loss", "loss", "auc", "auc"]  # short ones are not kept
+    tracker.log_metric(run, "loss", 7.0, step=50)
+    assert drawn.get([run], ["loss"], Axis(), 10)["loss"][run]["y"][-1] == 7.0
+    over = drawn.get([run], ["loss"], Axis.parse("metrics.auc"), 10)["loss"][run]
+    assert (over["x"], over["y"]) == ([0.8], [1.0])
+    assert read == ["loss", "loss", "auc", "loss"]
+
+
+def test_a_run_is_read_once_for_all_its_metrics_and_then_only_what_was_added(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, run = store.context.experiment_tracker, store.live
+    for step in range(20, 0, -1):  # late ones, and of another process's clock
+        tracker.log_metric(run, "loss", float(step), step=step)
+        tracker.log_metric(run, "rate", step / 10, step=step)
+    monkeypatch.setattr(tracker, "get_metric_history", None)
+    drawn = Curves(tracker)
+    found = drawn.get([run, "gone"], ["loss", "rate", "none"], Axis())
+    assert found["loss"][run]["x"] == list(range(21))
+    assert found["rate"][run]["y"][:2] == [0.1, 0.2]
+    assert found["none"] == {run: {"x": [], "y": [], "points": 0}}
+    tracker.log_metric(run, "loss", -1.0, step=21)
+    assert drawn.get([run], ["loss"], Axis())["loss"][run]["y"][-1] == -1.0
+    over = drawn.get([run], ["loss"], Axis.parse("metrics.rate"))["loss"][run]
+    assert (over["x"][0], over["y"][0], over["points"]) == (0.1, 1.0, 20)
+    times = drawn.get([run], ["loss"], Axis("time"))["loss"][run]
+    assert times["x"] == sorted(times["x"])
+    assert times["x"][0] == 0
+
+
+def test_only_so_many_points_are_kept_between_requests(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.registry.ui.curves._KEPT_POINTS", 120)
+    drawn = Curves(store.context.experiment_tracker)
+    first = drawn.get(store.runs, ["loss"], Axis())
+    assert list(drawn._runs) == store.runs[-2:]
+    assert drawn.get(store.runs, ["loss"], Axis()) == first
+
+
+def test_curves_of_many_metrics_of_any_name_are_one_request(store: Any) -> None:
+    odd = "../a//b?c#d & é"
+    store.context.experiment_tracker.log_metric(store.live, odd, 2.0, step=1)
+    with client(store) as pages:
+        runs = f"{store.live},{store.runs[0]},none"
+        found = pages.get("/api/curves", params={"runs": runs, "key": [odd, "loss"]}).json()
+        assert found[odd][store.live] == {"x": [1.0], "y": [2.0], "points": 1}
+        assert found["loss"].keys() == {store.live, store.runs[0]}
+        for wrong in ({"key": []}, {"x": "moon"}, {"x": "metrics."}, {"runs": ""}, {"points": "1"}):
+            answer = pages.get("/api/curves", params={"runs": runs, "key": ["loss"], **wrong})
+            assert answer.status_code == 400, wrong
+        assert pages.get("/api/curves/loss?runs=none").status_code == 404
+
+
+def test_the_stream_of_changes_names_metrics_and_ends_with_the_last_run(store: Any) -> None:
+    with client(store) as pages:
+        text = pages.get(f"/api/stream?runs={store.runs[0]},none").text
+    events = [line for line in text.splitlines() if line]
+    assert json.loads(events[0].removeprefix("data: ")) == {
+        "loss": [store.runs[0]],
+        "auc": [store.runs[0]],
+    }
+    assert events[1:] == [
+        "event: end",
+        f'data: ["{store.runs[0]}", "COMPLETED"]',
+        "event: end",
+        'data: ["none", "ERASED"]',
+        "event: over",
+        "data: null",
+    ]
+
+
+def test_a_workspace_lists_its_runs_by_group_and_refuses_what_it_cannot_draw(store: Any) -> None:
+    address = f"/experiments/{store.experiment_id}/charts"
+    with client(store) as pages:
+        page = pages.get(f"{address}?group=params.depth&hidden={store.runs[3]}&x=metrics.auc").text
+        groups = re.findall(r'<li class="group" data-group="([^"]*)"', page)
+        assert groups == ["0", "1", "2", "(none)", "&lt;img src=x onerror=alert(1)&gt;"]
+        box = f'class="eye" value="{store.runs[3]}"'
+        assert f"{box} checked" not in page
+        assert box in page
+        assert '<option value="metrics.auc" selected>' in page
+        assert "1\N{EN DASH}4 of 15" in pages.get(f"{address}?size=4").text
+        for wrong in (
+            "x=moon",
+            "smooth=2",
+            "smooth=nan",
+            "group=metrics.auc",
+            "filter=>",
+            "page=0",
+        ):
+            answer = pages.get(f"{address}?{wrong}")
+            assert (answer.status_code, 'class="problem"' in answer.text) == (400, True), wrong
+        assert "No run fits this search." in pages.get(f"{address}?filter=name='x'").text

@@ -13,9 +13,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from ops.foundation.errors import ValidationError
-from ops.registry.ui.curves import MOST_POINTS, Curves
+from ops.registry.ui.curves import MOST_POINTS, Axis, Curves
 from ops.registry.ui.runtables import TableView, whole
-from ops.registry.ui.streams import live_points
+from ops.registry.ui.streams import live_changes, live_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["json_response", "routes"]
 
-_MOST_CURVES = 50
+_MOST_RUNS, _MOST_METRICS = 100, 60
 
 
 def json_response(content: Any, status: int = 200) -> Response:
@@ -74,17 +74,19 @@ def routes(context: MLOpsContext) -> list[Route]:
     def run(request: Request) -> Any:
         return tracker.get_run(request.path_params["run_id"])
 
-    def curves(request: Request) -> Any:
-        query = request.query_params
-        run_ids = [r for r in query.get("runs", "").split(",") if r]
-        by = query.get("x", "step")
-        most = whole(query, "points", MOST_POINTS, 2, 100_000)
-        if by not in {"step", "time"}:
-            raise ValidationError(f"x is 'step' or 'time', not {by!r:.80}.")
-        if not 0 < len(run_ids) <= _MOST_CURVES:
-            raise ValidationError(f"runs names 1 to {_MOST_CURVES} runs, separated by commas.")
-        key = request.path_params["key"]
-        return {r: drawn.get(r, key, by_time=by == "time", most=most) for r in run_ids}
+    def curve(request: Request) -> Response:
+        """One metric; a run that is not there is a 404."""
+        key, run_ids = request.path_params["key"], _runs(request)
+        for run_id in run_ids:
+            tracker.get_run(run_id)
+        return _as_json(drawn.get(run_ids, [key], *_axis(request))[key])
+
+    def curves(request: Request) -> Response:
+        """Several metrics, which may have any name; runs that are not there are left out."""
+        keys = list(dict.fromkeys(request.query_params.getlist("key")))
+        if not 0 < len(keys) <= _MOST_METRICS:
+            raise ValidationError(f"key names a metric, and stands 1 to {_MOST_METRICS} times.")
+        return _as_json(drawn.get(_runs(request), keys, *_axis(request)))
 
     def models(request: Request) -> Any:
         query = request.query_params
@@ -103,16 +105,40 @@ def routes(context: MLOpsContext) -> list[Route]:
         events = live_points(tracker, run_id, history=history)
         return StreamingResponse(events, media_type="text/event-stream")
 
+    async def changes(request: Request) -> Response:
+        events = live_changes(tracker, _runs(request))
+        return StreamingResponse(events, media_type="text/event-stream")
+
     return [
         Route("/api/experiments", _answering(experiments)),
         Route("/api/experiments/{experiment_id}/runs", _answering(runs)),
         Route("/api/runs/{run_id}", _answering(run)),
         Route("/api/runs/{run_id}/stream", stream),
-        Route("/api/curves/{key:path}", _answering(curves)),
+        Route("/api/stream", changes),
+        Route("/api/curves", curves),
+        Route("/api/curves/{key:path}", curve),
         Route("/api/models", _answering(models)),
         Route("/api/models/{name:path}", _answering(versions)),
         Route("/api/health", _answering(health)),
     ]
+
+
+def _runs(request: Request) -> list[str]:
+    run_ids = [r for r in request.query_params.get("runs", "").split(",") if r]
+    if not 0 < len(run_ids) <= _MOST_RUNS:
+        raise ValidationError(f"runs names 1 to {_MOST_RUNS} runs, separated by commas.")
+    return list(dict.fromkeys(run_ids))
+
+
+def _axis(request: Request) -> tuple[Axis, int]:
+    most = whole(request.query_params, "points", MOST_POINTS, 2, 100_000)
+    return Axis.parse(request.query_params.get("x", "step")), most
+
+
+def _as_json(curves: Any) -> Response:
+    """Return numbers that are finite or None as they are: looking at each once more takes longer than the rest."""
+    body = json.dumps(curves, allow_nan=False, separators=(",", ":"))
+    return Response(body, media_type="application/json")
 
 
 def _answering(make: Callable[[Request], Any]) -> Callable[[Request], Response]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import pathlib
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,20 @@ from ops.foundation.errors import OpsError, PathEscapesRootError, ValidationErro
 from ops.registry.errors import NotFoundError
 from ops.registry.records import ModelStage
 from ops.registry.ui import api
+from ops.registry.ui.chart_view import ChartView, group_fields, listed
 from ops.registry.ui.comparisons import compare
 from ops.registry.ui.downloads import download, sandboxed
 from ops.registry.ui.lineage import origin_of
 from ops.registry.ui.previews import preview
 from ops.registry.ui.run_files import RunEntry, RunFiles
-from ops.registry.ui.runtables import PAGE_SIZES, SUMMARIES, TableView, page_of_runs
+from ops.registry.ui.runtables import (
+    CHART_SIZES,
+    PAGE_SIZES,
+    SUMMARIES,
+    TableView,
+    page_of_runs,
+    runs_of,
+)
 from ops.registry.ui.security import Gate
 from ops.registry.ui.texts import FILTERS
 
@@ -41,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app"]
 
-_MOST_COMPARED = 50
+_MOST_COMPARED = 100
 _MOST_METRICS = 12
 _AUDIT_ENTRIES = 500
 _MOST_FILES = 200
@@ -60,6 +69,7 @@ def create_app(
         routes=[
             Route("/", pages.home),
             Route("/experiments/{experiment_id}", pages.runs),
+            Route("/experiments/{experiment_id}/charts", pages.workspace),
             Route("/runs/{run_id}", pages.run),
             Route("/runs/{run_id}/artifacts/{path:path}", pages.artifact),
             Route("/runs/{run_id}/files/{path:path}", pages.file),
@@ -151,11 +161,41 @@ class _Pages:
             summaries=SUMMARIES,
         )
 
+    def workspace(self, request: Request) -> Response:
+        """Show the charts of the runs that a search finds, page by page."""
+        experiment = self._tracker.get_experiment(request.path_params["experiment_id"])
+        problem, view, charts = None, TableView(), ChartView()
+        runs: list[Run] = []
+        total = 0
+        try:
+            view = TableView.from_query(request.query_params)
+            charts = ChartView.from_query(request.query_params)
+            view = dataclasses.replace(view, size=min(view.size, CHART_SIZES[-1]))
+            runs, total = runs_of(self._tracker, experiment.experiment_id, view)
+        except ValidationError as error:  # a search that is not right yet
+            problem = str(error)
+            view = dataclasses.replace(view, filter=request.query_params.get("filter", ""))
+        return self._show(
+            request,
+            "workspace.html",
+            400 if problem else 200,
+            experiment=experiment,
+            view=view,
+            charts=charts,
+            problem=problem,
+            rows=listed(runs, charts),
+            metric_names=sorted({key for run in runs for key in run.metrics}),
+            fields=group_fields(runs),
+            total=total,
+            sizes=CHART_SIZES,
+        )
+
     def run(self, request: Request) -> Response:
         """Show one run."""
         run = self._tracker.get_run(request.path_params["run_id"])
         parent = None
         files = self._files_of(run)
+        charts = dataclasses.replace(ChartView.from_query(request.query_params), group="")
         entries = list(itertools.islice(files.walk(), _MOST_FILES + 1))
         if run.parent_run_id is not None:
             with contextlib.suppress(NotFoundError):  # it was erased
@@ -164,6 +204,9 @@ class _Pages:
             request,
             "run.html",
             run=run,
+            charts=charts,
+            rows=listed([run], charts),
+            metric_names=list(run.metrics),
             experiment=self._tracker.get_experiment(run.experiment_id),
             parent=parent,
             children=self._tracker.list_child_runs(run.run_id),
@@ -218,12 +261,16 @@ class _Pages:
             raise ValidationError(f"Choose 1 to {_MOST_COMPARED} runs to compare.")
         found = [self._tracker.get_run(run_id) for run_id in dict.fromkeys(run_ids)]
         experiments = dict.fromkeys(run.experiment_id for run in found)
+        charts = ChartView.from_query(request.query_params)
         return self._show(
             request,
             "compare.html",
             runs=found,
             experiments=[self._tracker.get_experiment(each) for each in experiments],
             comparison=compare(found),
+            charts=charts,
+            rows=listed(found, charts),
+            metric_names=list(dict.fromkeys(key for run in found for key in run.metrics)),
         )
 
     def models(self, request: Request) -> Response:

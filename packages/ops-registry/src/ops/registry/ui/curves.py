@@ -2,50 +2,180 @@
 
 Of each bucket of points the smallest and the largest stay (min-max decimation), so no peak is lost
 however long the history; the first and the last point always stay.
+
+A workspace asks for many metrics of many runs at once, and again with each point that arrives. So a run is read
+once, all metrics together, and is kept as columns of numbers; after that only what was appended is read (`Follower`).
+Runs that are too long for that are read metric by metric.
 """
 
 from __future__ import annotations
 
+import array
+import contextlib
+import dataclasses
 import math
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.lru import LRUCache
+from ops.foundation.errors import ValidationError
+from ops.registry.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     from ops.registry.records import Metric
+    from ops.registry.tracking.following import Follower
     from ops.registry.tracking.tracker import ExperimentTracker
 
-__all__ = ["Curves", "curve", "thinned"]
+__all__ = ["Axis", "Curves", "thinned"]
 
 MOST_POINTS = 1000
-#: Histories from so many points on take so long to read that their curves are kept, and how many of them.
-_LONG, _KEPT = 50_000, 200
+#: Runs with more points than this are read metric by metric; of their metrics so many curves are kept.
+_LONG, _KEPT_CURVES = 200_000, 200
+#: How many points of the other runs are kept: 24 bytes each.
+_KEPT_POINTS = 2_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Axis:
+    """What a curve runs over: the step, the time since its first point in seconds, or another metric."""
+
+    kind: str = "step"
+    metric: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Axis:
+        """Read step, time or metrics.NAME; raises `ValidationError` for anything else."""
+        kind, _, metric = text.partition(".")
+        if text in {"", "step", "time"}:
+            return cls(text or "step")
+        if kind == "metrics" and metric:
+            return cls("metric", metric)
+        raise ValidationError(f"x is step, time or metrics.NAME, not {text!r:.80}.")
+
+    def __str__(self) -> str:
+        return f"metrics.{self.metric}" if self.kind == "metric" else self.kind
 
 
 class Curves:
-    """The curves of a store; those of long histories are kept while nothing is logged to them."""
+    """The curves of a store."""
 
     def __init__(self, tracker: ExperimentTracker) -> None:
         self._tracker = tracker
-        self._kept: LRUCache[Hashable, dict[str, Any]] = LRUCache(_KEPT)
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[str, _RunPoints] = OrderedDict()
+        self._long: LRUCache[Hashable, dict[str, Any]] = LRUCache(_KEPT_CURVES)
 
-    def get(self, run_id: str, key: str, *, by_time: bool, most: int) -> dict[str, Any]:
-        """Return what `curve` makes of the history of a metric."""
-        requested = run_id, key, by_time, most
-        kept = self._kept.get(requested)
-        if kept is not None and kept["points"] == self._count(run_id, key):
-            return kept
-        history = self._tracker.get_metric_history(run_id, key)
-        made = curve(history, by_time=by_time, most=most)
-        if made["points"] >= _LONG:
-            self._kept.set(requested, made)
-        return made
+    def get(
+        self, run_ids: Iterable[str], keys: Sequence[str], axis: Axis, most: int = MOST_POINTS
+    ) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return by metric and run the x and y of at most about *most* points; runs that are gone are left out."""
+        found: dict[str, dict[str, dict[str, Any]]] = {key: {} for key in keys}
+        for run_id in run_ids:
+            with contextlib.suppress(NotFoundError):
+                for key, curve in self._of_run(run_id, keys, axis, most).items():
+                    found[key][run_id] = curve
+        return found
 
-    def _count(self, run_id: str, key: str) -> int:
-        found = self._tracker.get_run(run_id).metric_summaries.get(key)
-        return 0 if found is None else found.count
+    def _of_run(
+        self, run_id: str, keys: Sequence[str], axis: Axis, most: int
+    ) -> dict[str, dict[str, Any]]:
+        summaries = self._tracker.get_run(run_id).metric_summaries
+        counts = {key: summary.count for key, summary in summaries.items()}
+        if sum(counts.values()) > _LONG:
+            return {key: self._long_curve(run_id, key, axis, most, counts) for key in keys}
+        with self._lock:
+            kept = self._runs.pop(run_id, None)
+            if kept is None:
+                kept = _RunPoints(self._tracker.follower(run_id))
+            self._runs[run_id] = kept
+        try:
+            kept.read_on()
+        except BaseException:
+            self._runs.pop(run_id, None)
+            raise
+        self._make_room()
+        over = kept.points.get(axis.metric)
+        return {key: _curve(kept.points.get(key), over, axis, most) for key in keys}
+
+    def _make_room(self) -> None:
+        with self._lock:
+            total = sum(each.count for each in self._runs.values())
+            while total > _KEPT_POINTS and len(self._runs) > 1:
+                total -= self._runs.popitem(last=False)[1].count
+
+    def _long_curve(
+        self, run_id: str, key: str, axis: Axis, most: int, counts: dict[str, int]
+    ) -> dict[str, Any]:
+        requested = run_id, key, axis, most
+        state = counts.get(key, 0), counts.get(axis.metric, 0)
+        kept = self._long.get(requested)
+        if kept is None or kept["state"] != state:
+            over = self._history(run_id, axis.metric) if axis.kind == "metric" else None
+            curve = _curve(self._history(run_id, key), over, axis, most)
+            kept = {"state": state, "curve": curve}
+            self._long.set(requested, kept)
+        found: dict[str, Any] = kept["curve"]
+        return found
+
+    def _history(self, run_id: str, key: str) -> _Points:
+        points = _Points()
+        points.add(self._tracker.get_metric_history(run_id, key))
+        return points
+
+
+class _Points:
+    """The points of one metric as columns, sorted by step, then time."""
+
+    __slots__ = ("steps", "times", "values")
+
+    def __init__(self) -> None:
+        self.steps: array.array[int] = array.array("q")
+        self.times = array.array("d")
+        self.values = array.array("d")
+
+    def add(self, metrics: Iterable[Metric]) -> None:
+        is_sorted = True
+        for point in metrics:
+            when = point.timestamp.timestamp()
+            if self.steps and (self.steps[-1], self.times[-1]) > (point.step, when):
+                is_sorted = False
+            self.steps.append(point.step)
+            self.times.append(when)
+            self.values.append(point.value)
+        if not is_sorted:
+            rows = sorted(
+                zip(self.steps, self.times, self.values, strict=True), key=lambda row: row[:2]
+            )
+            self.steps = array.array("q", [row[0] for row in rows])
+            self.times = array.array("d", [row[1] for row in rows])
+            self.values = array.array("d", [row[2] for row in rows])
+
+
+class _RunPoints:
+    """All points of one run, which `read_on` adds to."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._lock = threading.Lock()
+        self.points: dict[str, _Points] = {}
+        self.count = 0
+
+    def read_on(self) -> None:
+        """Read what was appended since the last time."""
+        with self._lock:
+            while True:
+                found, _ = self._follower.poll()
+                by_key: dict[str, list[Metric]] = {}
+                for point in found:
+                    by_key.setdefault(point.key, []).append(point)
+                for key, points in by_key.items():
+                    self.points.setdefault(key, _Points()).add(points)
+                self.count += len(found)
+                if not self._follower.is_behind:
+                    return
 
 
 def thinned(
@@ -70,22 +200,37 @@ def thinned(
     return kept
 
 
-def curve(history: Sequence[Metric], *, by_time: bool, most: int = MOST_POINTS) -> dict[str, Any]:
-    """Return x and y of a history; x is the step, or seconds since the first point."""
-    if not history:
+def _curve(points: _Points | None, over: _Points | None, axis: Axis, most: int) -> dict[str, Any]:
+    """Return x, y and how many points there are."""
+    if points is None or not points.values:
         return {"x": [], "y": [], "points": 0}
-    if by_time:
-        start = min(point.timestamp for point in history)
-        pairs = [((p.timestamp - start).total_seconds(), p.value) for p in history]
+    if axis.kind == "time":
+        start = min(points.times)
+        pairs = [(t - start, y) for t, y in zip(points.times, points.values, strict=True)]
         pairs.sort(key=lambda pair: pair[0])
+    elif axis.kind == "metric":
+        pairs = _joined(points, over)
     else:
-        pairs = [(float(p.step), p.value) for p in history]
+        pairs = list(zip(map(float, points.steps), points.values, strict=True))
     kept = thinned(pairs, most)
     return {
         "x": [x for x, _ in kept],
         "y": [y if math.isfinite(y) else None for _, y in kept],
         "points": len(pairs),
     }
+
+
+def _joined(points: _Points, over: _Points | None) -> list[tuple[float, float]]:
+    """Return the values of *points* over those of *over* at the same steps."""
+    if over is None:
+        return []
+    at = dict(zip(over.steps, over.values, strict=True))
+    pairs = [
+        (at[step], value)
+        for step, value in zip(points.steps, points.values, strict=True)
+        if math.isfinite(at.get(step, math.nan))
+    ]
+    return sorted(pairs, key=lambda pair: pair[0])
 
 
 def _or(value: float, other: float) -> float:

@@ -14,9 +14,21 @@ if TYPE_CHECKING:
     from ops.registry.records import Run
     from ops.registry.tracking.tracker import ExperimentTracker
 
-__all__ = ["PAGE_SIZES", "RunPage", "RunRow", "TableView", "page_of_runs", "value_of", "whole"]
+__all__ = [
+    "CHART_SIZES",
+    "PAGE_SIZES",
+    "RunPage",
+    "RunRow",
+    "TableView",
+    "page_of_runs",
+    "runs_of",
+    "value_of",
+    "whole",
+]
 
 PAGE_SIZES = (25, 50, 100, 250)
+#: So many runs a workspace draws: curves of more cannot be distinguished.
+CHART_SIZES = (10, 25, 50, 100)
 SUMMARIES = ("last", "best", "min", "max")
 _MOST_COLUMNS = 40
 _NEWEST_FIRST = "start_time DESC"
@@ -83,17 +95,7 @@ class RunPage:
 
 def page_of_runs(tracker: ExperimentTracker, experiment_id: str, view: TableView) -> RunPage:
     """Return one page; only its own runs are read."""
-    runs = tracker.search_runs(
-        experiment_id,
-        filter=view.filter or None,
-        order_by=view.order or _NEWEST_FIRST,
-        limit=view.size,
-        offset=(view.page - 1) * view.size,
-        include_deleted=view.deleted,
-    )
-    total = tracker.count_runs(
-        experiment_id, filter=view.filter or None, include_deleted=view.deleted
-    )
+    runs, total = runs_of(tracker, experiment_id, view)
     every = _columns_of(runs)
     cells = {run.run_id: {c: value_of(run, c, view.summary) for c in every} for run in runs}
     varying = frozenset(c for c in every if len({str(cells[run.run_id][c]) for run in runs}) > 1)
@@ -106,6 +108,23 @@ def page_of_runs(tracker: ExperimentTracker, experiment_id: str, view: TableView
     pages = -(-total // view.size)
     left_out = len(wanted) - len(chosen)
     return RunPage(rows, chosen, every, varying, total, pages, left_out)
+
+
+def runs_of(
+    tracker: ExperimentTracker, experiment_id: str, view: TableView
+) -> tuple[list[Run], int]:
+    """Return the runs of one page, and how many there are on all."""
+    wanted = view.filter or None
+    runs = tracker.search_runs(
+        experiment_id,
+        filter=wanted,
+        order_by=view.order or _NEWEST_FIRST,
+        limit=view.size,
+        offset=(view.page - 1) * view.size,
+        include_deleted=view.deleted,
+    )
+    total = tracker.count_runs(experiment_id, filter=wanted, include_deleted=view.deleted)
+    return runs, total
 
 
 def value_of(run: Run, column: str, summary: str = "last") -> Any:

@@ -93,6 +93,34 @@
     note.textContent = status ? `The server could not answer (${status}).` : "The server does not answer. Is it still running?";
     one("#runs")?.prepend(note);
   });
+  // What charts draw is in the address, and stays in it where a link or a form leads to other runs.
+  const CHARTS = ["x", "smooth", "log", "average", "metric", "hidden", "group"];
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form[data-keeps-charts]")) return;
+    event.preventDefault();
+    const query = new URLSearchParams([...new FormData(event.target)].filter(([, value]) => value));
+    keepCharts(query);
+    location.href = event.target.getAttribute("action") + "?" + query;
+  });
+  function keepCharts(query) {
+    const now = new URLSearchParams(location.search);
+    for (const name of CHARTS) if (name !== "group" && now.has(name)) query.set(name, now.get(name));
+  }
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-keeps-charts]");
+    if (!link) return;
+    const query = new URLSearchParams(link.search);
+    keepCharts(query);
+    const group = new URLSearchParams(location.search).get("group");
+    if (group) query.set("group", group);
+    link.search = query;
+  });
+  document.addEventListener("change", (event) => event.target.matches("[data-submits]") && event.target.form.requestSubmit());
+  document.addEventListener("click", (event) => { // the other view of the same runs, as they are searched and sorted now
+    const tab = event.target.closest("a[data-view]");
+    if (tab) tab.search = location.search;
+  });
+
   addEventListener("pageshow", count); // a browser that goes back ticks the boxes that were
   one("#only-differing")?.dispatchEvent(new Event("change", { bubbles: true }));
 })();
