@@ -96,11 +96,11 @@ class Curves:
         except BaseException:
             self._runs.pop(run_id, None)
             raise
-        self._make_room()
+        self._evict()
         over = kept.points.get(axis.metric)
         return {key: _curve(kept.points.get(key), over, axis, most) for key in keys}
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         with self._lock:
             total = sum(each.count for each in self._runs.values())
             while total > _KEPT_POINTS and len(self._runs) > 1:
