@@ -1,11 +1,7 @@
-"""`python -m ops_suite doctor|versions|demo`.
+"""The command line: doctor, versions and demo.
 
-Examples::
-
-  python -m ops_suite doctor                 what is installed, pinned and importable, and what to do
-  python -m ops_suite versions --json        versions here and versions that were tested together
-  python -m ops_suite versions --constraints the path of constraints.txt, for pip install -c
-  python -m ops_suite demo                   the end-to-end demo; results land in ./ops-demo
+It has the manner of `ops.foundation.command_line`, but not from there: the doctor imports nothing that it
+examines.
 """
 
 from __future__ import annotations
@@ -13,7 +9,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+_EXAMPLES = """examples:
+  ops-suite doctor                 what is installed, pinned and importable, and what to do
+  ops-suite versions --json        versions here and versions that were tested together
+  ops-suite versions --constraints the path of constraints.txt, for pip install -c
+  ops-suite demo                   the end-to-end demo; results land in ./ops-demo
+
+exit codes: 0 done, 1 something is wrong or failed, 2 wrong usage"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 for a failure, 2 for wrong usage."""
+    """Run the command line and return its exit code."""
     if sys.version_info < (3, 11):  # noqa: UP036 - a sentence instead of a failure somewhere inside
         print(
             f"ops-suite needs Python 3.11 or newer, this is {sys.version.split()[0]}.",
@@ -34,15 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     parser = argparse.ArgumentParser(
-        prog="ops-suite", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="ops-suite",
+        description="Examine an installation of the ops libraries, and see them work together.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    doctor = commands.add_parser("doctor", help="examine this installation")
-    doctor.add_argument("--json", action="store_true", help="print JSON")
-    versions = commands.add_parser("versions", help="versions here and tested together")
-    versions.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--version", action="version", version=f"ops-suite {version('ops-suite')}")
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for each in (parser, shared):  # before the verb or after it
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.add_argument("--quiet", action="store_true", help="print answers and errors only")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    verbs.add_parser("doctor", parents=[shared], help="examine this installation")
+    versions = verbs.add_parser(
+        "versions", parents=[shared], help="versions here and tested together"
+    )
     versions.add_argument("--constraints", action="store_true", help="path of constraints.txt")
-    demo = commands.add_parser("demo", help="the end-to-end demo")
+    demo = verbs.add_parser("demo", parents=[shared], help="the end-to-end demo")
     demo.add_argument("--directory", type=Path, default=Path("ops-demo"), help="where results go")
     demo.add_argument(
         "--trials", type=_at_least(2), default=12, help="models to train (2 or more, default 12)"
@@ -51,7 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workers", type=_at_least(1), default=2, help="worker processes (default 2)"
     )
     options = parser.parse_args(arguments)
-    return {"doctor": _doctor, "versions": _versions, "demo": _demo}[options.command](options)
+    if options.verb is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        return {"doctor": _doctor, "versions": _versions, "demo": _demo}[options.verb](options)
+    except KeyboardInterrupt:
+        print("ops-suite: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -87,8 +113,8 @@ def _versions(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"installed": here, "tested": tested}))
     else:
-        for name, version in here.items():
-            print(f"{name:22} {version or '-':10} tested {tested[name]}")
+        for name, found in here.items():
+            print(f"{name:22} {found or '-':10} tested {tested[name]}")
     return 0
 
 

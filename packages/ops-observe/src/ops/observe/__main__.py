@@ -1,62 +1,75 @@
-"""The command line: `python -m ops.observe audit verify|query|head FILE`."""
+"""The command line: read and check audit logs."""
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ops.foundation.command_line import CommandLine, print_json
 from ops.observe.audit import AuditLogger
-from ops.observe.errors import AuditChainError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
-_EXAMPLES = """examples:
-  python -m ops.observe audit head audit.jsonl > head.json      keep this elsewhere
-  python -m ops.observe audit verify audit.jsonl --head head.json --key-file key
-  python -m ops.observe audit query audit.jsonl --user ann --since 2026-11-01 --limit 20
-
-exit codes: 0 done, 1 the chain is broken, 2 wrong usage or an unreadable file"""
+_EXAMPLES = (
+    "ops-observe audit head audit.jsonl > head.json      keep this elsewhere",
+    "ops-observe audit verify audit.jsonl --head head.json --key-file key",
+    "ops-observe audit query audit.jsonl --user ann --since 2026-11-01 --limit 20",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    """Run the command line and return its exit code."""
+    command = CommandLine(
+        "ops-observe",
+        "Read and check audit logs.",
+        examples=_EXAMPLES,
+        failures=(ValueError,),
+    )
+    actions = command.topic("audit", "read and check audit logs")
+    verify = actions.verb("verify", _verify, "check the hash chain")
+    verify.add_argument("--head", help="a file with an earlier output of `head`")
+    verify.add_argument("--complete", action="store_true", help="insist on entry 1")
+    query = actions.verb("query", _query, "print the entries that match")
+    for name in ("user", "action", "resource", "status"):
+        query.add_argument(f"--{name}")
+    for name in ("since", "until"):
+        query.add_argument(f"--{name}", type=_time, help="ISO 8601; UTC unless it names a zone")
+    query.add_argument("--limit", type=int, help="only the newest so many")
+    head = actions.verb("head", _head, "print number and hash of the last entry")
+    for each in (verify, query, head):
+        each.add_argument("file")
+        each.add_argument("--key-file", help="the key of the chain, if it has one")
+    return command(arguments)
+
+
+def _opened(options: argparse.Namespace) -> AuditLogger:
     path = Path(options.file)
-    try:
-        key = Path(options.key_file).read_bytes().rstrip(b"\r\n") if options.key_file else None
-        if not path.parent.is_dir() or not (path.exists() or _has_segments(path)):
-            print(f"There is no {path}.", file=sys.stderr)
-            return 2
-        done: int = options.run(AuditLogger(path, key=key), options)
-    except AuditChainError as error:
-        print(error.message, file=sys.stderr)
-        return 1
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return done
+    key = Path(options.key_file).read_bytes().rstrip(b"\r\n") if options.key_file else None
+    if not path.parent.is_dir() or not (path.exists() or _has_segments(path)):
+        raise FileNotFoundError(f"There is no {path}.")
+    return AuditLogger(path, key=key)
 
 
-def _verify(log: AuditLogger, options: argparse.Namespace) -> int:
+def _verify(options: argparse.Namespace) -> None:
+    log = _opened(options)
     head = None
     if options.head:
         number, seal = json.loads(Path(options.head).read_text("utf-8"))
         head = (int(number), str(seal))
     count = log.verify(head=head, complete=options.complete or None)
     if options.json:
-        print(json.dumps({"entries": count}))
+        print_json({"entries": count})
     else:
         print(f"{count} entries, unaltered.")
-    return 0
 
 
-def _query(log: AuditLogger, options: argparse.Namespace) -> int:
-    found = log.query(
+def _query(options: argparse.Namespace) -> None:
+    found = _opened(options).query(
         user=options.user,
         action=options.action,
         resource=options.resource,
@@ -67,53 +80,16 @@ def _query(log: AuditLogger, options: argparse.Namespace) -> int:
     )
     for entry in found:
         if options.json:
-            print(json.dumps(entry.to_dict(), default=str))
+            print_json(entry.to_dict())
         else:
             print(
                 f"{entry.timestamp.isoformat(timespec='seconds')}  {entry.user or '-'}  "
                 f"{entry.action}  {entry.resource or '-'}  {entry.status}"
             )
-    return 0
 
 
-def _head(log: AuditLogger, _: argparse.Namespace) -> int:
-    print(json.dumps(log.head()))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m ops.observe",
-        description="Tools of ops-observe.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    topics = parser.add_subparsers(dest="topic", required=True)
-    audit = topics.add_parser(
-        "audit",
-        help="read and check audit logs",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = audit.add_subparsers(dest="command", required=True)
-    verify = commands.add_parser("verify", help="check the hash chain")
-    verify.add_argument("--head", help="a file with an earlier output of `head`")
-    verify.add_argument("--complete", action="store_true", help="insist on entry 1")
-    verify.set_defaults(run=_verify)
-    query = commands.add_parser("query", help="print the entries that match")
-    for name in ("user", "action", "resource", "status"):
-        query.add_argument(f"--{name}")
-    for name in ("since", "until"):
-        query.add_argument(f"--{name}", type=_time, help="ISO 8601; UTC unless it names a zone")
-    query.add_argument("--limit", type=int, help="only the newest so many")
-    query.set_defaults(run=_query)
-    head = commands.add_parser("head", help="print number and hash of the last entry")
-    head.set_defaults(run=_head)
-    for command in (verify, query, head):
-        command.add_argument("file")
-        command.add_argument("--key-file", help="the key of the chain, if it has one")
-        command.add_argument("--json", action="store_true", help="print JSON lines")
-    return parser
+def _head(options: argparse.Namespace) -> None:
+    print_json(_opened(options).head())
 
 
 def _time(text: str) -> dt.datetime:

@@ -1,22 +1,12 @@
-"""`python -m ops.shm ls|stat|rm`: look at shared arrays, and remove forgotten ones.
-
-Examples::
-
-  python -m ops.shm ls                 all shared arrays, their size and who has them mapped
-  python -m ops.shm stat camera --json one of them in full
-  python -m ops.shm rm camera          remove one by name
-  python -m ops.shm rm --stale         remove those that no process has mapped
-"""
+"""The command line: look at shared arrays, and remove forgotten ones."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from typing import TYPE_CHECKING
 
-from ops.foundation.errors import OpsError
+from ops.foundation.command_line import CommandLine, UsageError, print_json
 from ops.foundation.formatting import format_bytes, format_table
 from ops.shm import mapping
 from ops.shm.array import SharedMemoryArray
@@ -24,76 +14,79 @@ from ops.shm.errors import SegmentNotFoundError
 from ops.shm.segments import cleanup_stale, list_segments
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from ops.shm.segments import SegmentInfo
 
+_EXAMPLES = (
+    "ops-shm ls                   all shared arrays, their size and who has them mapped",
+    "ops-shm stat camera --json   one of them in full",
+    "ops-shm rm camera            remove one by name",
+    "ops-shm rm --stale --dry-run what would be removed: those that no process has mapped",
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 for a failure, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="ops-shm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Run the command line and return its exit code."""
+    command = CommandLine(
+        "ops-shm", "Look at shared arrays, and remove forgotten ones.", examples=_EXAMPLES
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    ls = commands.add_parser("ls", help="list shared arrays")
-    stat = commands.add_parser("stat", help="show one in full")
-    rm = commands.add_parser("rm", help="remove some")
-    for command in (ls, stat):
-        command.add_argument("--json", action="store_true", help="print JSON")
-    stat.add_argument("name")
+    command.verb("ls", _ls, "list shared arrays")
+    command.verb("stat", _stat, "show one in full").add_argument("name")
+    rm = command.verb("rm", _rm, "remove some")
     rm.add_argument("names", nargs="*", metavar="name")
     rm.add_argument("--stale", action="store_true", help="those that no process has mapped")
-    options = parser.parse_args(arguments)
-    if options.command == "rm" and not (options.names or options.stale):
-        rm.error("name an array, or give --stale")
-    try:
-        return {"ls": _ls, "stat": _stat, "rm": _rm}[options.command](options)
-    except OpsError as error:
-        print(f"ops-shm: {error}", file=sys.stderr)
-        return 1
+    rm.add_argument("--dry-run", action="store_true", help="only list what would be removed")
+    return command(arguments)
 
 
-def _ls(options: argparse.Namespace) -> int:
+def _ls(options: argparse.Namespace) -> None:
     infos = list_segments()
     if options.json:
-        print(json.dumps([info.to_dict() for info in infos]))
+        print_json([info.to_dict() for info in infos])
     elif infos:
         rows = [[i.name, i.dtype, str(i.shape), format_bytes(i.nbytes), _pids(i)] for i in infos]
         print(format_table(rows, headers=["name", "dtype", "shape", "size", "mapped by"]))
-    else:
+    elif not options.quiet:
         print("There are no shared arrays.")
-    return 0
 
 
-def _stat(options: argparse.Namespace) -> int:
+def _stat(options: argparse.Namespace) -> None:
     info = next((i for i in list_segments() if i.name == options.name), None)
     if info is None:
-        raise SegmentNotFoundError(f"There is no shared array {options.name!r}.")
+        raise _not_found(options.name)
     if options.json:
-        print(json.dumps(info.to_dict()))
+        print_json(info.to_dict())
     else:
         for field, value in info.to_dict().items():
             print(f"{field:12} {value}")
-    return 0
 
 
-def _rm(options: argparse.Namespace) -> int:
+def _rm(options: argparse.Namespace) -> None:
+    if not (options.names or options.stale):
+        raise UsageError("name an array, or give --stale")
     for name in options.names:
         if not os.path.lexists(mapping.path_of(name)):
-            raise SegmentNotFoundError(
-                f"There is no shared array {name!r}.",
-                suggestions=("`python -m ops.shm ls` lists those that exist.",),
-            )
-        SharedMemoryArray(name).destroy()  # without attaching, which a damaged one refuses
-        print(f"removed {name}")
-    if options.stale:
-        for name in cleanup_stale():
-            print(f"removed {name}")
-    return 0
+            raise _not_found(name)
+        if not options.dry_run:
+            SharedMemoryArray(name).destroy()  # without attaching, which a damaged one refuses
+    removed = [*options.names, *(cleanup_stale(dry_run=options.dry_run) if options.stale else ())]
+    if options.json:
+        print_json({"removed": removed, "dry_run": options.dry_run})
+    elif not options.quiet:
+        for name in removed:
+            print(f"{'would remove' if options.dry_run else 'removed'} {name}")
+
+
+def _not_found(name: str) -> SegmentNotFoundError:
+    return SegmentNotFoundError(
+        f"There is no shared array {name!r}.", suggestions=("`ops-shm ls` lists those that exist.",)
+    )
 
 
 def _pids(info: SegmentInfo) -> str:
-    return ", ".join(map(str, info.users)) or "nobody"
+    return ", ".join(map(str, info.users)) or "no process"
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ def list_segments() -> list[SegmentInfo]:
     return sorted(found, key=lambda info: info.name)
 
 
-def cleanup_stale() -> list[str]:
-    """Remove segments that no process uses; return their names.
+def cleanup_stale(*, dry_run: bool = False) -> list[str]:
+    """Remove segments that no process uses; return their names. With *dry_run* remove nothing.
 
     Removed is what no process is connected to, in whatever container, and none has mapped. Meant for
     after a crash: a segment that only waits for its next user looks the same as a forgotten one.
@@ -64,6 +64,8 @@ def cleanup_stale() -> list[str]:
     """
     infos, ours = list_segments(), pid_namespace()
     stale = [i for i in infos if not i.users and i.pid_namespace == ours and _is_unused(i.path)]
+    if dry_run:
+        return [info.name for info in stale]
     for info in stale:
         info.path.unlink(missing_ok=True)  # not by name: a copy has the name of its original
     living = {f"{info.instance:x}" for info in infos if info not in stale}

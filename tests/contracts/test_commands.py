@@ -1,0 +1,111 @@
+"""All command lines have one manner: versions, help, exit codes, shared options, quiet ends."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+from tests.contracts import guards
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROGRAMS = sorted(
+    program
+    for dist in guards.distributions(ROOT).values()
+    for program in dist.project.get("scripts", {})
+)
+PROGRAMS = sorted(set(PROGRAMS) - {"ops-cache", "ops-metrics-collect", "ops-registry"})
+#: A target that does not exist, for a verb of each program that takes one.
+MISSING = {
+    "ops-datalog": ["info", "no-such-folder"],
+    "ops-observe": ["audit", "head", "no-such-file"],
+    "ops-serialize": ["inspect", "no-such-file"],
+    "ops-shm": ["stat", "no-such-array"],
+}
+
+
+def run(program: str, *words: str, **options) -> subprocess.CompletedProcess[str]:
+    command = [str(pathlib.Path(sys.executable).parent / program), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@functools.cache
+def help_of(program: str, *words: str) -> str:
+    shown = run(program, *words, "--help")
+    assert shown.returncode == 0, shown.stderr
+    return shown.stdout
+
+
+def verbs(program: str) -> list[str]:
+    """The verbs that the help of *program* lists."""
+    return re.findall(r"^    ([a-z][a-z-]*)(?=\s|$)", help_of(program), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_it_prints_its_version(program: str) -> None:
+    shown = run(program, "--version")
+    assert (shown.returncode, shown.stdout) == (0, f"{program} {version(program)}\n")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_shows_examples_of_it_and_the_exit_codes(program: str) -> None:
+    shown = help_of(program)
+    assert shown.startswith(f"usage: {program} ")
+    assert f"examples:\n  {program} " in shown
+    assert "exit codes: 0 " in shown
+    assert "::" not in shown
+    assert "python -m" not in shown
+    assert verbs(program)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_each_verb_takes_the_shared_options(program: str) -> None:
+    for words in [(), *((verb,) for verb in verbs(program))]:
+        assert {"--json", "--quiet"} <= set(re.findall(r"--[a-z-]+", help_of(program, *words))), (
+            words
+        )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("words", [[], ["no-such-verb"], ["--no-such-option"]])
+def test_wrong_usage_ends_with_2_and_says_how(program: str, words: list[str]) -> None:
+    shown = run(program, *words)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert f"usage: {program}" in shown.stderr
+
+
+def test_every_program_with_targets_is_tried() -> None:
+    assert sorted(MISSING) == sorted(set(PROGRAMS) - {"ops-suite"})
+
+
+@pytest.mark.parametrize("program", sorted(MISSING))
+def test_a_target_that_is_missing_ends_with_2_and_one_line(
+    program: str, tmp_path: pathlib.Path
+) -> None:
+    shown = run(program, *MISSING[program], cwd=tmp_path)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert re.fullmatch(rf"{program}: .*no-such.*\n", shown.stderr)
+    assert "Errno" not in shown.stderr
+    for words in (["--json", *MISSING[program]], [*MISSING[program], "--json"]):
+        shown = run(program, *words, cwd=tmp_path)
+        assert shown.returncode == 2
+        assert set(json.loads(shown.stdout)["error"]) == {"code", "message"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_reader_that_goes_away_is_no_error(program: str) -> None:
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", f"{pathlib.Path(sys.executable).parent / program} --help | head -n 1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    out, err = child.communicate()
+    assert out.startswith("usage:")
+    assert err == ""
