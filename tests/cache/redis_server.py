@@ -23,7 +23,7 @@ class RedisServer:
         self.url = f"redis://:not-shown@127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         program = shutil.which("redis-server")
         assert program
         self.process = subprocess.Popen(
@@ -31,6 +31,7 @@ class RedisServer:
                 program,
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
                 *("--save", "", "--requirepass", "not-shown"),
+                *options,
             ],
             stdout=subprocess.DEVNULL,
         )

@@ -16,7 +16,7 @@ import pytest
 
 from ops.cache import CorruptEntryWarning, DiskCache, cache, configure
 from ops.cache.errors import UnsuitableFolderError
-from ops.serialize import SerializeError, Signed, serialize_data
+from ops.serialize import SerializeError, SignatureError, Signed, serialize_data
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX folders")
 KEY = Signed(b"0" * 32)
@@ -142,3 +142,29 @@ def test_results_that_were_copied_are_computed_again(tmp_path: Path) -> None:
         with pytest.warns(CorruptEntryWarning):
             assert work(1) == [1]
         assert len(calls) == 2
+
+
+def test_what_was_signed_in_a_folder_that_moved_is_missing_and_the_rest_goes_on(
+    tmp_path: Path,
+) -> None:
+    with DiskCache(tmp_path / "a", trust=KEY) as store:
+        store["k"] = "signed there"
+        store["large"] = "x" * 400_000
+    (tmp_path / "a").rename(tmp_path / "b")
+    with DiskCache(tmp_path / "b", trust=KEY) as store:
+        for key in ("k", "large"):
+            with pytest.warns(CorruptEntryWarning, match="not signed"):
+                assert store.get(key) is None
+        store["k"] = "signed here"
+        with pytest.warns(CorruptEntryWarning):
+            assert store.get_or_compute("large", lambda: 5) == 5
+        assert (store["k"], store["large"]) == ("signed here", 5)
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    with DiskCache(tmp_path / "c", trust=KEY) as store:
+        store.clear()  # from now on this is its place, and anything else is forged
+        store["k"] = 1
+    forger = Signed(b"another key of 32 bytes or more!")
+    with DiskCache(tmp_path / "c", trust=forger) as store, pytest.raises(SignatureError):
+        store.get("k")
+    with DiskCache(tmp_path / "c", trust=KEY) as store:
+        assert store["k"] == 1

@@ -15,7 +15,13 @@ import pytest
 import redis
 from tests.cache.redis_server import RedisServer
 
-from ops.cache import CacheUnavailableError, CorruptEntryWarning, RedisCache, ValueTooLargeError
+from ops.cache import (
+    CacheFullError,
+    CacheUnavailableError,
+    CorruptEntryWarning,
+    RedisCache,
+    ValueTooLargeError,
+)
 from ops.foundation import ValidationError
 from ops.serialize import SignatureError, Signed, UnsupportedTypeError, UntrustedDataError
 
@@ -296,3 +302,86 @@ def test_the_seconds_left_are_those_of_the_value(
     assert left
     assert left <= 5
     assert cache.get_with_ttl("missing", "nothing") == ("nothing", None)
+
+
+def named(redis_server: RedisServer, name: str, tag: str) -> int:
+    return int(redis.Redis.from_url(redis_server.url).scard(f"{name}:t:{tag}"))  # type: ignore[arg-type]
+
+
+def test_the_set_of_a_tag_ends_with_its_last_entry(
+    cache: RedisCache, redis_server: RedisServer, name: str, until: Callable[..., None]
+) -> None:
+    for n in range(100):
+        cache.set(n, n, ttl=0.05, tag="short")
+    until(lambda: named(redis_server, name, "short") == 0)
+    cache.set("a", 1, ttl=0.05, tag="t")
+    cache.set("b", 1, ttl=1000, tag="t")
+    cache.set("c", 1, ttl=0.05, tag="t")  # does not shorten what another needs
+    cache.set("d", 1, ttl=0.05, tag="ever")
+    assert cache.touch("d", None)
+    until(lambda: "a" not in cache and "c" not in cache)
+    assert cache.delete_tag("t") == 1
+    assert cache.delete_tag("ever") == 1
+
+
+def test_names_leave_the_set_of_a_tag_with_their_entries(
+    cache: RedisCache, redis_server: RedisServer, name: str
+) -> None:
+    inner = cache.namespace("inner")
+    for n in range(20):
+        inner.set(n, n, tag="t")
+    cache.set("kept", 1, tag="t")
+    assert inner.delete(0)
+    inner.set(1, 1, tag="other")
+    assert named(redis_server, name, "t") == 19
+    inner.clear()
+    assert (named(redis_server, name, "t"), named(redis_server, name, "other")) == (1, 0)
+    cache.clear()
+    assert named(redis_server, name, "t") == 0
+
+
+def test_names_of_expired_entries_are_few_beside_living_ones(
+    cache: RedisCache, redis_server: RedisServer, name: str, until: Callable[..., None]
+) -> None:
+    cache.set("ever", 1, tag="t")
+    for n in range(200):
+        cache.set(n, n, ttl=0.001, tag="t")
+    until(lambda: 199 not in cache)
+    for n in range(100):
+        cache.set("again", n, ttl=0.001, tag="t")
+    assert named(redis_server, name, "t") < 20
+    assert cache.delete_tag("t") >= 1
+
+
+def test_a_server_without_memory_is_named_so(
+    cache: RedisCache, redis_server: RedisServer, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache["small"] = 1
+    server = redis.Redis.from_url(redis_server.url)
+    server.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(CacheFullError, match="no memory left"):
+            cache["large"] = "x" * 1_000_000
+        with pytest.raises(CacheFullError, match="maxmemory"):
+            cache.set("tagged", "x" * 100_000, tag="t")
+        assert cache["small"] == 1
+        with RedisCache(redis_server.url, name) as degraded:
+            degraded.set("new", "x" * 100_000)
+            degraded.set("newer", "x" * 100_000)
+            assert degraded.get_or_compute("computed", lambda: 5) == 5
+    finally:
+        server.config_set("maxmemory", "0")
+    assert sum("no memory left" in record.message for record in caplog.records) == 1
+
+
+def test_a_node_of_a_cluster_is_refused_by_name(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
+    try:
+        with (
+            RedisCache(server.url, "ns") as degraded,
+            pytest.raises(CacheUnavailableError, match="Cluster"),
+        ):
+            degraded.set("k", 1, tag="t")
+    finally:
+        server.kill()

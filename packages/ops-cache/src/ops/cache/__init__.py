@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ops.cache.batches import FailedBatch as FailedBatch
     from ops.cache.configuration import configure as configure
     from ops.cache.configuration import parameter as parameter
+    from ops.cache.configuration import reduce_size as reduce_size
     from ops.cache.disk.checks import CheckReport as CheckReport
     from ops.cache.disk.stats import DiskCacheStats as DiskCacheStats
     from ops.cache.disk.store import DiskCache as DiskCache
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ops.cache.layers import CachedStorage as CachedStorage
     from ops.cache.layers import CacheKeyBuilder as CacheKeyBuilder
     from ops.cache.lfu import LFUCache as LFUCache
+    from ops.cache.limits import CacheLimits as CacheLimits
     from ops.cache.lru import LRUCache as LRUCache
     from ops.cache.memoization import Memoized as Memoized
     from ops.cache.memoization import cache_decorator as cache_decorator
@@ -53,7 +55,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
         __name__,
         {
             ".batches": "BatchOperation BatchProcessor FailedBatch",
-            ".configuration": "configure parameter",
+            ".configuration": "configure parameter reduce_size",
             ".disk.checks": "CheckReport",
             ".disk.stats": "DiskCacheStats",
             ".disk.store": "DiskCache",
@@ -67,6 +69,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".fifo": "FIFOCache TTLCache",
             ".layers": "CacheKeyBuilder CachedStorage",
             ".lfu": "LFUCache",
+            ".limits": "CacheLimits",
             ".lru": "LRUCache",
             ".memoization": "Memoized cache_decorator memoize",
             ".memory": "MemoryCache",

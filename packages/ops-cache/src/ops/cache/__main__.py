@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ops.cache.disk.folder import MARKER
 from ops.cache.disk.store import DiskCache
 from ops.cache.errors import CacheError
+from ops.cache.limits import CacheLimits, entries_beyond, entry_at, remove_entry
 from ops.foundation.formatting import format_bytes
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError, SignatureError
@@ -30,7 +31,7 @@ __all__ = ["main"]
 _FORGOTTEN_SECONDS = 3600
 _EXAMPLES = """examples:
   python -m ops.cache ls data
-  python -m ops.cache prune data --older-than-days 30
+  python -m ops.cache prune data --older-than-days 30 --max-bytes 1000000000
 """
 
 
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--older-than-days", type=_days, default=30.0, help="for prune")
+    parser.add_argument("--max-bytes", type=int, help="for prune: what may stay, newest first")
+    parser.add_argument("--max-items", type=int, help="for prune: how many results may stay")
     options = parser.parse_args(argv)
     if (options.dir / MARKER).is_file():
         try:
@@ -64,10 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [row for row in rows if not _is_whole(row)]
     elif options.command == "prune":
         oldest = time.time() - options.older_than_days * 86400
-        rows = [row for row in rows if row["modified"] < oldest]
+        limits = CacheLimits(bytes=options.max_bytes, items=options.max_items)
+        young = {row["file"]: row for row in rows if row["modified"] >= oldest}
+        kept = [entry for path in young if (entry := entry_at(pathlib.Path(path)))]
+        beyond = {str(entry.path) for entry in entries_beyond(kept, limits)}
+        rows = [row for row in rows if row["file"] not in young or row["file"] in beyond]
     if options.command in {"clear", "prune"}:
         for row in rows:
-            _remove(pathlib.Path(row["file"]))
+            remove_entry(pathlib.Path(row["file"]))
         _remove_unfinished(root)
     _print(options.command, rows, as_json=options.json)
     return 1 if options.command == "verify" and rows else 0
@@ -132,11 +139,6 @@ def _is_whole(row: dict[str, Any]) -> bool:
     except (SerializeError, OSError):
         return False
     return bool(row["metadata"])
-
-
-def _remove(path: pathlib.Path) -> None:
-    path.with_suffix(".yaml").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
 
 
 def _remove_unfinished(root: pathlib.Path) -> None:

@@ -17,27 +17,43 @@ import sys
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
+from ops.cache.limits import CacheLimits, entries_below, reduce_entries
 from ops.foundation.errors import ValidationError
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from ops.foundation.files import StrPath
 
-__all__ = ["cache_folder", "configure", "parameter"]
+__all__ = ["cache_folder", "cache_limits", "configure", "parameter", "reduce_size"]
 
 _PARAMS = pathlib.Path("params.py")
 _ASSIGNMENT = re.compile(
     r"""\s*(export\s+)?DATA_FOLDER\s*=\s*((?P<mark>["'])(?P<quoted>.*?)(?P=mark)|(?P<plain>.*?))(\s#.*|\s*$)"""
 )
 
+_LIMITS = ("OPS_CACHE_MAX_BYTES", "OPS_CACHE_MAX_ITEMS", "OPS_CACHE_MAX_AGE")
+
 _settings: dict[str, Any] = {}
 _parameters: dict[str, Any] = {}
 
 
-def configure(data_folder: StrPath | EllipsisType | None = ..., **params: Any) -> None:
-    """Set the data folder and parameters of this process; what is left out stays as it is.
+def configure(
+    data_folder: StrPath | EllipsisType | None = ...,
+    *,
+    cache_limits: CacheLimits | EllipsisType | None = ...,
+    **params: Any,
+) -> None:
+    """Set the data folder, its limits and parameters of this process; what is left out stays as it is.
 
-    *data_folder* None goes back to the environment.
+    Args:
+        data_folder: where results are stored; None goes back to the environment.
+        cache_limits: what all results of the folder may take; None goes back to the environment
+            (`OPS_CACHE_MAX_BYTES`, `OPS_CACHE_MAX_ITEMS`, and `OPS_CACHE_MAX_AGE` in seconds).
+        params: values of parameters that cached functions depend on.
     """
+    if not isinstance(cache_limits, EllipsisType):
+        _settings["cache_limits"] = cache_limits
     if not isinstance(data_folder, EllipsisType):
         _settings["data_folder"] = None if data_folder is None else pathlib.Path(data_folder)
     _parameters.update(params)
@@ -68,10 +84,56 @@ def cache_folder() -> pathlib.Path:
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "ops"
 
 
+def cache_limits() -> CacheLimits:
+    """Return what all results of the data folder may take.
+
+    Raises `ValidationError` when a variable of the environment is no number.
+    """
+    chosen: CacheLimits | None = _settings.get("cache_limits")
+    if chosen is not None:
+        return chosen
+    return _limits_of(*map(os.environ.get, _LIMITS))
+
+
+@functools.lru_cache(maxsize=4)
+def _limits_of(*texts: str | None) -> CacheLimits:
+    numbers: list[float | None] = []
+    for name, text in zip(_LIMITS, texts, strict=True):
+        try:
+            numbers.append(float(text) if text else None)
+        except ValueError as error:
+            raise ValidationError(f"{name} is a number, not {text!r}.") from error
+    most_bytes, items, age = numbers
+    return CacheLimits(
+        bytes=None if most_bytes is None else int(most_bytes),
+        items=None if items is None else int(items),
+        age=age,
+    )
+
+
 def configured_folder() -> str | None:
     """Return the folder given to `configure`, for other processes; None where there is none."""
     chosen = _settings.get("data_folder")
     return None if chosen is None else str(chosen.absolute())
+
+
+def reduce_size(
+    *,
+    bytes: int | None = None,  # noqa: A002 - as joblib calls it
+    items: int | None = None,
+    age: float | dt.timedelta | None = None,
+) -> int:
+    """Remove stored results of the data folder beyond these limits, used longest ago first.
+
+    Args:
+        bytes: what the results that stay may take.
+        items: how many may stay.
+        age: seconds, or a timedelta, since they were last used.
+
+    Returns how many were removed. Raises `ValidationError` for a negative limit.
+    """
+    limits = CacheLimits(bytes=bytes, items=items, age=age)
+    return reduce_entries(entries_below(cache_folder() / "cache"), limits)
 
 
 def _from_dotenv(path: pathlib.Path) -> str | None:

@@ -81,7 +81,7 @@ class InvalidKeyError(CacheError, TypeError):
 
 
 class CacheFullError(CacheError, OSError):
-    """The disk takes no more, also after old entries were dropped; the value was not stored."""
+    """The disk, or the memory of a server, takes no more; the value was not stored."""
 
     default_code: StrEnum = CacheErrorCode.FULL
 

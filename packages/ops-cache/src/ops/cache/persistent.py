@@ -39,7 +39,7 @@ from typing import (
 
 from ops.cache._pickling import reduced
 from ops.cache.bound import BoundCacheWrapper
-from ops.cache.configuration import cache_folder
+from ops.cache.configuration import cache_folder, cache_limits
 from ops.cache.errors import CorruptEntryWarning, UncacheableCallError, UnsuitableFolderError
 from ops.cache.expiry import check_ttl
 from ops.cache.explanation import explain, save_parts
@@ -48,6 +48,7 @@ from ops.cache.identity.bytecode import names_of
 from ops.cache.identity.identity import Identity, described_argument
 from ops.cache.identity.reach import IMMUTABLE
 from ops.cache.key_locks import KeyLocks
+from ops.cache.limits import CacheLimits, Watch, entries_below, entry_at, reduce_entries
 from ops.cache.memory import MISSING, MemoryCache
 from ops.cache.own_files import can_be_mapped, refuse_key_inside
 from ops.cache.sources import as_names, refuse_generators
@@ -74,6 +75,7 @@ R = TypeVar("R")
 Dependency: TypeAlias = "Callable[..., Any] | str"
 
 _log = get_logger("ops.cache")
+_watch = Watch()
 # Equal values of one of these types have equal digests (unlike 0.0 and -0.0): a dict recognises them.
 _TO_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _RECOGNISED = frozenset((int, str, bytes, bool, type(None)))
@@ -187,6 +189,26 @@ class CacheWrapper(Generic[P, R]):
             path.unlink(missing_ok=True)  # first: without it the result counts as missing
             path.with_suffix(".pkl").unlink(missing_ok=True)
         return len(metadata)
+
+    def reduce_size(
+        self,
+        *,
+        bytes: int | None = None,  # noqa: A002 - as joblib calls it
+        items: int | None = None,
+        age: float | dt.timedelta | None = None,
+    ) -> int:
+        """Remove stored results of this function beyond these limits, used longest ago first.
+
+        Args:
+            bytes: what the results that stay may take.
+            items: how many may stay.
+            age: seconds, or a timedelta, since they were last used.
+
+        Returns how many were removed. Raises `ValidationError` for a negative limit.
+        """
+        limits = CacheLimits(bytes=bytes, items=items, age=age)
+        found = [entry_at(path.with_suffix(".pkl")) for path in self._files()]
+        return reduce_entries([entry for entry in found if entry], limits)
 
     def info(self) -> dict[str, Any]:
         """Return folder, number of entries and bytes of the results of this function."""
@@ -381,6 +403,9 @@ class CacheWrapper(Generic[P, R]):
         }
         with atomic_write(path.with_suffix(".yaml")) as file:
             file.write(json.dumps(record, indent=2) + "\n")
+        folder = cache_folder() / "cache"
+        if _watch.is_due(folder, size, limits := cache_limits()):
+            reduce_entries(entries_below(folder), limits)
         name = f"{self._identity.module}.{self._identity.qualname}"
         _log.info("Computed %s in %s (%s)", name, format_duration(seconds), format_bytes(size))
 

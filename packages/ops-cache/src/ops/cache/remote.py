@@ -1,13 +1,14 @@
 """`RedisCache`: one cache for many machines, on a Redis server (or Valkey, which speaks the same).
 
 <namespace>:v:<key>     flags u8 | tag length u16 | tag | value        (`disk.keys`, `disk.values`)
-<namespace>:t:<tag>     the set of the keys that were stored with a tag
+<namespace>:t:<tag>     the set of the keys that were stored with a tag (`tags`)
 <namespace>:l:<key>     who computes the key now (`leases`)
 <namespace>:n           the number of the last lease
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import struct
@@ -24,6 +25,7 @@ from ops.cache.leases import Leases
 from ops.cache.memory import MISSING
 from ops.cache.servers import Counts, Server
 from ops.cache.stats import CacheStats
+from ops.cache.tags import Tags
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
 from ops.serialize.errors import CorruptDataError
@@ -43,19 +45,7 @@ _FRONT = struct.Struct("<BH")
 _LARGEST = 512 << 20  # what Redis takes as one value
 _LONGEST_PAUSE = 0.1
 _LONGEST_TTL = 1e12  # seconds; beyond it, which is 30 000 years, the server refuses
-_UNLINK_AT_ONCE = 500
-# A key may have been stored again with another tag: its value says which one counts.
-_DELETE_TAG = """
-local count = 0
-local front = struct.pack('<H', #ARGV[1]) .. ARGV[1]
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  if redis.call('GETRANGE', key, 1, #front) == front then
-    count = count + redis.call('UNLINK', key)
-  end
-end
-redis.call('DEL', KEYS[1])
-return count
-"""
+_DELETED_AT_ONCE = 500
 
 
 class RedisCache:
@@ -113,7 +103,7 @@ class RedisCache:
         self._leases = Leases(
             self._client, self._name(b"n", b""), milliseconds, self._server.unreachable
         )
-        self._delete_tag = self._client.register_script(_DELETE_TAG)
+        self._tags = Tags(self._client, self._name(b"t", b""))
         self._flights: SingleFlight[bytes] = SingleFlight()
         self._counts = Counts()
 
@@ -201,12 +191,12 @@ class RedisCache:
         """Yield the keys of this namespace, asking the server for some at a time."""
         start = len(self._name(b"v", self._prefix))
         with self._server.reached():
-            for name in self._scan():
+            for name in self._scan(b"v"):
                 if name[start : start + 1] in {b"s", b"p"}:
                     yield decode_key(name[start:])
 
-    def _scan(self) -> Iterator[bytes]:
-        pattern = re.sub(rb"([][*?\\])", rb"\\\1", self._name(b"v", self._prefix)) + b"*"
+    def _scan(self, kind: bytes) -> Iterator[bytes]:
+        pattern = re.sub(rb"([][*?\\])", rb"\\\1", self._name(kind, self._prefix)) + b"*"
         yield from self._client.scan_iter(match=pattern, count=1000)
 
     # Writing
@@ -224,11 +214,8 @@ class RedisCache:
         with self._server.reached():
             if tag is None:
                 self._client.set(entry, data, px=milliseconds)
-                return
-            pipeline = self._client.pipeline()
-            pipeline.set(entry, data, px=milliseconds)
-            pipeline.sadd(self._name(b"t", encode_tag(tag)), entry)
-            pipeline.execute()
+            else:
+                self._tags.set(entry, data, milliseconds, encode_tag(tag))
 
     def _encode(self, key: Hashable, value: Any, tag: str | None) -> tuple[bytes, bytes]:
         name = encode_key(self._prefix, key)
@@ -254,18 +241,14 @@ class RedisCache:
         entry = self._name(b"v", encode_key(self._prefix, key))
         found: Any = 0
         with self._server.reached():
-            if milliseconds is None:
-                found = self._client.exists(entry)
-                self._client.persist(entry)
-            else:
-                found = self._client.pexpire(entry, milliseconds)
+            found = self._tags.touch(entry, milliseconds)
         return bool(found)
 
     def delete(self, key: Hashable) -> bool:
         """Remove *key*; return False when there is no such key."""
         found: Any = 0
         with self._server.reached():
-            found = self._client.unlink(self._name(b"v", encode_key(self._prefix, key)))
+            found = self._tags.delete([self._name(b"v", encode_key(self._prefix, key))])
         return bool(found)
 
     def __delitem__(self, key: Hashable) -> None:
@@ -277,20 +260,19 @@ class RedisCache:
         count: Any = 0
         label = encode_tag(tag)
         with self._server.reached():
-            count = self._delete_tag(keys=[self._name(b"t", label)], args=[label])
+            count = self._tags.delete_tag(label)
         return int(count)
 
     def clear(self) -> None:
         """Remove all entries of this namespace and of those below it."""
         with self._server.reached():
-            batch = []
-            for name in self._scan():
-                batch.append(name)
-                if len(batch) == _UNLINK_AT_ONCE:
+            names = self._scan(b"v")
+            while batch := list(itertools.islice(names, _DELETED_AT_ONCE)):
+                self._tags.delete(batch)
+            if not self._prefix:  # what is left of tags leads to nothing
+                names = self._scan(b"t")
+                while batch := list(itertools.islice(names, _DELETED_AT_ONCE)):
                     self._client.unlink(*batch)
-                    batch.clear()
-            if batch:
-                self._client.unlink(*batch)
 
     # Computing once
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ops.cache.errors import CacheUnavailableError
+from ops.cache.errors import CacheFullError, CacheUnavailableError
 from ops.foundation.errors import MissingExtraError
 from ops.foundation.logs import get_logger
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Counts", "Server"]
 
 _log = get_logger("ops.cache")
+_QUIET_SECONDS = 60.0
+_NO_MEMORY = "used memory > 'maxmemory'"  # also where a script was stopped by it
 
 
 class Server:
@@ -32,6 +35,8 @@ class Server:
         except ModuleNotFoundError as error:
             raise MissingExtraError("redis", "ops-cache[redis]") from error
         self.unreachable: type[Exception] = redis.RedisError
+        errors = redis.exceptions  # MOVED is a kind of ASK
+        self._of_a_cluster = (errors.AskError, errors.ClusterCrossSlotError, errors.ClusterError)
         self.client: redis.Redis = redis.Redis.from_url(
             url,
             socket_timeout=timeout,
@@ -44,6 +49,7 @@ class Server:
         self.address: str = f"{parts.scheme}://{place}{parts.path}"
         self._degrades = degrades
         self._is_down = False
+        self._quiet_until = 0.0
 
     @contextlib.contextmanager
     def reached(self) -> Generator[None]:
@@ -51,6 +57,14 @@ class Server:
         try:
             yield
         except self.unreachable as error:
+            if isinstance(error, self._of_a_cluster):
+                raise CacheUnavailableError(
+                    f"{self.address} is a node of a Redis Cluster, which RedisCache does not work with: {error}",
+                    suggestions=("Use one server (with replicas), or one cache for each node.",),
+                ) from error
+            if _NO_MEMORY in str(error):
+                self._report_full(error)
+                return
             if not self._degrades:
                 raise CacheUnavailableError(
                     f"{self.address} cannot be reached: {error}",
@@ -63,6 +77,18 @@ class Server:
             if self._is_down:
                 self._is_down = False
                 _log.warning("%s answers again", self.address)
+
+    def _report_full(self, error: Exception) -> None:
+        if not self._degrades:
+            raise CacheFullError(
+                f"{self.address} has no memory left, so the value was not stored: {error}",
+                suggestions=(
+                    "Raise maxmemory of the server, or let it evict: maxmemory-policy allkeys-lru.",
+                ),
+            ) from error
+        if time.monotonic() >= self._quiet_until:  # reads go on: there is no end to be noticed
+            self._quiet_until = time.monotonic() + _QUIET_SECONDS
+            _log.warning("%s has no memory left (maxmemory): values are not stored", self.address)
 
 
 class Counts:

@@ -1,7 +1,9 @@
 """The folder of a disk cache: what it must be, and the file that says what it is.
 
-`cache.json` holds the version of the format and the random salt of the checksums. It is linked into
-place whole, so two processes that create a cache agree on one.
+`cache.json` holds the version of the format, the random salt of the checksums and where the folder was
+made. It is linked into place whole, so two processes that create a cache agree on one. What was signed
+counts only where it was signed; in a folder that was moved or copied since, the path tells that its
+entries are not forged but of another folder, and count as missing.
 """
 
 from __future__ import annotations
@@ -12,30 +14,39 @@ import os
 import re
 import secrets
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ops.cache.errors import CacheError, UnsuitableFolderError
 from ops.cache.own_files import open_own_to_read
+from ops.foundation.files import atomic_write
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     import pathlib
 
-__all__ = ["MARKER", "open_folder"]
+__all__ = ["MARKER", "Opened", "mark_moved_here", "open_folder"]
 
 _log = get_logger("ops.cache")
 MARKER = "cache.json"
 _FORMAT = "ops-cache log"
 _VERSION = 1
-_MOST_MARKER = 4096
+_MOST_MARKER = 32768
 _SEGMENT = re.compile(r"\d{8,}\.(seg|hint)")
 _REMOTE = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "fuse.s3fs")
 )
 
 
-def open_folder(folder: pathlib.Path) -> tuple[bytes, bool]:
-    """Make *folder* a cache if it is none; return its salt and whether it can only be read.
+class Opened(NamedTuple):
+    """What a folder is: the salt of its checksums, whether it can only be read, and where it was before."""
+
+    salt: bytes
+    read_only: bool
+    was_moved: bool
+
+
+def open_folder(folder: pathlib.Path) -> Opened:
+    """Make *folder* a cache if it is none, and return what it is.
 
     Raises `UnsuitableFolderError` on Windows and on network file systems, where appends of several
     processes may overwrite each other.
@@ -54,16 +65,32 @@ def open_folder(folder: pathlib.Path) -> tuple[bytes, bool]:
             suggestions=("Use a folder on a local disk, or RedisCache between machines.",),
         )
     read_only = not os.access(folder, os.W_OK)
-    salt = _read_marker(folder / MARKER)
-    if salt is None:
+    found = _read_marker(folder / MARKER)
+    if found is None:
         if read_only:
             raise UnsuitableFolderError(f"{folder} is no cache and cannot be made one: read-only.")
-        salt = _make_marker(folder)
-    return salt, read_only
+        found = _make_marker(folder)
+    salt, made_at = found
+    return Opened(salt, read_only, made_at not in {"", _path_of(folder)})
 
 
-def _read_marker(path: pathlib.Path) -> bytes | None:
-    """Return the salt; None when there is no marker, or a damaged one, which is removed."""
+def mark_moved_here(folder: pathlib.Path, salt: bytes) -> None:
+    """Write that *folder*, which has no entry of before any more, is at home where it is now."""
+    with atomic_write(folder / MARKER) as file:
+        file.write(_marker(folder, salt))
+
+
+def _marker(folder: pathlib.Path, salt: bytes) -> str:
+    record = {"format": _FORMAT, "version": _VERSION, "salt": salt.hex(), "path": _path_of(folder)}
+    return json.dumps(record) + "\n"
+
+
+def _path_of(folder: pathlib.Path) -> str:
+    return os.fsencode(os.path.realpath(folder)).decode("utf-8", "backslashreplace")
+
+
+def _read_marker(path: pathlib.Path) -> tuple[bytes, str] | None:
+    """Return the salt and the path; None when there is no marker, or a damaged one, which is removed."""
     try:
         with open(open_own_to_read(path), encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
             record = json.loads(file.read(_MOST_MARKER))
@@ -73,6 +100,7 @@ def _read_marker(path: pathlib.Path) -> bytes | None:
                 suggestions=("Give the cache a folder of its own.",),
             )
         version, salt = int(record["version"]), bytes.fromhex(record["salt"])
+        made_at = str(record.get("path", ""))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -87,24 +115,23 @@ def _read_marker(path: pathlib.Path) -> bytes | None:
             f"{path.parent} has format version {version}; this ops-cache knows up to {_VERSION}.",
             suggestions=("Upgrade ops-cache, or use another folder.",),
         )
-    return salt
+    return salt, made_at
 
 
-def _make_marker(folder: pathlib.Path) -> bytes:
+def _make_marker(folder: pathlib.Path) -> tuple[bytes, str]:
     salt = secrets.token_bytes(16)
     path, fresh = folder / MARKER, folder / f".{MARKER}.{secrets.token_hex(6)}"
-    record = {"format": _FORMAT, "version": _VERSION, "salt": salt.hex()}
     try:
         with fresh.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(_marker(folder, salt))
             file.flush()
             os.fsync(file.fileno())
         os.link(fresh, path)
     except FileExistsError:  # another process was first
-        return _read_marker(path) or salt
+        return _read_marker(path) or (salt, "")
     finally:
         fresh.unlink(missing_ok=True)
-    return salt
+    return salt, ""
 
 
 def _file_system(path: str) -> str:

@@ -82,7 +82,7 @@ class Log:
         self.blobs: BlobFolder = BlobFolder(folder / "blobs")
         self.seen_blobs: set[str] = set()  # files whose checksums this process has verified
         self.hits = self.misses = self.damaged = self.evicted = self.damaged_bytes = 0
-        salt, read_only = open_folder(folder)
+        salt, read_only, self.was_moved = open_folder(folder)
         self.segments: Segments = Segments(folder, salt, read_only=read_only)
         for name in ("evict.lock", "keys.lock", "blobs"):
             refuse_link(folder / name)

@@ -8,6 +8,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
+from ops.cache.disk.folder import mark_moved_here
 from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import decode_key, encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.log import Log
@@ -99,6 +100,7 @@ class DiskCache:
             min(_BLOB_FROM, segment_bytes // 2),
             # The salt lies in the folder and can be copied with it; where the folder is, cannot.
             ("ops.cache.disk", self._log.segments.salt, os.fsencode(self.directory.resolve())),
+            was_moved=self._log.was_moved,
         )
         self._as_stored = self._codec.as_stored
         self._largest = max_bytes * 7 // 8
@@ -401,6 +403,9 @@ class DiskCache:
     def clear(self) -> None:
         """Remove all entries of this namespace and of those below it, and give the disk back."""
         self._delete_bulk(Flag.CLEAR, self._prefix)
+        if self._codec.was_moved and not self._prefix:
+            mark_moved_here(self.directory, self._log.segments.salt)
+            self._codec.was_moved = False
 
     def _delete_bulk(self, flag: int, name: bytes) -> int:
         log = self._log

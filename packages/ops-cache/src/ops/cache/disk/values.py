@@ -73,6 +73,7 @@ class ValueCodec:
         serializer: Encodes every value, instead of the built-in way.
         blob_from: The size in bytes from which on a value is a file of its own.
         purpose: What is part of every signature: the kind of the store, and which one it is.
+        was_moved: Whether the store may hold what was signed for another one, which counts as missing.
     """
 
     def __init__(
@@ -81,10 +82,13 @@ class ValueCodec:
         serializer: Serializer | None,
         blob_from: int,
         purpose: tuple[str | bytes, ...],
+        *,
+        was_moved: bool = False,
     ) -> None:
         check_trust(trust)
         self._trust: Trust = trust
         self._purpose = purpose
+        self.was_moved = was_moved
         self._serializer = serializer
         self._blob_from = blob_from
         # Encoded so, and with no MAC in front, a value is what was stored, and needs no codec.
@@ -162,7 +166,8 @@ class ValueCodec:
             raise self._as_damage(error) from error
 
     def _as_damage(self, error: SignatureError | UntrustedDataError) -> Exception:
-        return CorruptDataError(str(error)) if self._trust == "user" else error
+        is_of_another = self.was_moved and isinstance(error, SignatureError)
+        return CorruptDataError(str(error)) if self._trust == "user" or is_of_another else error
 
     def _decode(self, key: bytes, encoding: int, data: bytes) -> Any:
         is_signed = bool(encoding & Encoding.SIGNED)
