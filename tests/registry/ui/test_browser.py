@@ -132,11 +132,13 @@ def test_a_version_is_promoted_by_click_and_only_when_allowed(
     playwright.expect(page.locator("#v2 .status").first).to_have_text("Production")
     playwright.expect(page.locator("button", has_text="Move")).to_have_count(0)
     page.goto(server("--allow-writes") + "models/credit/risk")
+    page.click("#v3 summary")
     page.select_option("#v3 select", "Production")
-    page.click("#v3 button")
+    page.locator("#v3").get_by_role("button", name="Move", exact=True).click()
     playwright.expect(page.locator("#v3 h2 .status")).to_have_text("Production")
     playwright.expect(page.locator("#v2 h2 .status")).to_have_text("Archived")
     page.click("text=Roll production back")
+    page.click("text=Roll back to version 2")
     playwright.expect(page.locator("#v2 h2 .status")).to_have_text("Production")
 
 

@@ -53,6 +53,8 @@ with MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])) as context:
         since = time.monotonic()
         playwright.expect(page.locator(".chart h3", has_text="gradient")).to_be_visible()
         took = time.monotonic() - since
+        row = page.locator('#summaries [data-metric-row="gradient"]')
+        playwright.expect(row).to_have_text("gradient3331")
         writer.stdin.write("\n")
         writer.stdin.flush()
         playwright.expect(page.locator("#status")).to_have_text("COMPLETED")

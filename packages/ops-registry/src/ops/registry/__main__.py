@@ -64,6 +64,8 @@ def _run(arguments: argparse.Namespace) -> int:
         config = MLOpsConfig.from_env()
         if arguments.path is not None:
             config = dataclasses.replace(config, storage_path=arguments.path)
+        if arguments.command == "ui" and arguments.allow_writes:
+            config = dataclasses.replace(config, audit=True)  # who changed what, by click
         with MLOpsContext(config) as context:
             if not _is_there(context) and arguments.command not in _STARTING:
                 print(f"ops-registry: there is no store at {context.path}", file=sys.stderr)
@@ -365,7 +367,11 @@ def _add_serving(command: Command) -> None:
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=_port, default=5066, help="0 takes a free one")
     ui.add_argument("--token", help='what visitors must know; "auto" makes one')
-    ui.add_argument("--allow-writes", action="store_true", help="promote and roll back by click")
+    ui.add_argument(
+        "--allow-writes",
+        action="store_true",
+        help="change notes, tags, stages and more by click; in the audit log",
+    )
     probes = command("serve-probes", _serve_probes, "serve /livez, /readyz and /metrics")
     probes.add_argument("--host", default="127.0.0.1")
     probes.add_argument("--port", type=_port, default=0, help="default: any free one")

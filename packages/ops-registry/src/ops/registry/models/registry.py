@@ -115,6 +115,18 @@ class ModelRegistry(ModelRegistering):
             return self._promoted(EventType.MODEL_ROLLED_BACK, frame, made)
         raise StorageError(f"Model {name!r} was changed by others {_ATTEMPTS} times in a row.")
 
+    def rollback_target(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
+        """Return the version that `rollback` would give *stage* to now.
+
+        Raises:
+            ModelVersionNotFoundError: there is none to go back to.
+        """
+        stage = check_stage(stage)
+        with self._turn:
+            self._events.refresh()
+            number = _holder_before(name, self._events.state.model(name), stage)
+            return self._events.state.version(name, number)
+
     def _asked_to_promote(
         self, name: str, version: int, stage: ModelStage, *, is_rollback: bool = False
     ) -> tuple[int, ModelStage]:

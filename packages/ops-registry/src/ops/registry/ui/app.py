@@ -7,14 +7,12 @@ import dataclasses
 import itertools
 import pathlib
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -22,6 +20,7 @@ from ops.foundation.errors import OpsError, PathEscapesRootError, ValidationErro
 from ops.registry.errors import NotFoundError
 from ops.registry.records import ModelStage
 from ops.registry.ui import api
+from ops.registry.ui.changes import NOTE, REASON, Changes
 from ops.registry.ui.chart_view import ChartView, group_fields, listed
 from ops.registry.ui.comparisons import compare
 from ops.registry.ui.downloads import download, sandboxed
@@ -36,8 +35,10 @@ from ops.registry.ui.runtables import (
     page_of_runs,
     runs_of,
 )
+from ops.registry.ui.saved_views import views_of
 from ops.registry.ui.security import Gate
 from ops.registry.ui.texts import FILTERS
+from ops.registry.ui.version_diffs import chosen_versions, diff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,8 +78,7 @@ def create_app(
             Route("/compare", pages.compare),
             Route("/models", pages.models),
             Route("/models/{name:path}", pages.model, methods=["GET"]),
-            Route("/promote", pages.promote, methods=["POST"]),
-            Route("/rollback", pages.rollback, methods=["POST"]),
+            *Changes(context).routes(),
             Route("/audit", pages.audit),
             Route("/health", pages.health),
             *api.routes(context),
@@ -154,6 +154,7 @@ class _Pages:
             "_runs.html" if partial else "runs.html",
             200 if partial else status,
             experiment=experiment,
+            saved=views_of(experiment),
             view=view,
             page=page,
             problem=problem,
@@ -180,6 +181,7 @@ class _Pages:
             "workspace.html",
             400 if problem else 200,
             experiment=experiment,
+            saved=views_of(experiment),
             view=view,
             charts=charts,
             problem=problem,
@@ -206,6 +208,8 @@ class _Pages:
             run=run,
             charts=charts,
             rows=listed([run], charts),
+            note=run.tags.get(NOTE, ""),
+            tags={key: value for key, value in run.tags.items() if key != NOTE},
             metric_names=list(run.metrics),
             experiment=self._tracker.get_experiment(run.experiment_id),
             parent=parent,
@@ -291,31 +295,25 @@ class _Pages:
         versions = self._registry.list_model_versions(name)
         if not versions:
             raise HTTPException(404, f"Model {name!r} has no version.")
+        numbers = [n for n in request.query_params.getlist("compare") if n]
+        compared = chosen_versions(versions, numbers)
+        target = None
+        with contextlib.suppress(NotFoundError):  # no version has been in production before
+            target = self._registry.rollback_target(name)
         return self._show(
             request,
             "model.html",
             name=name,
+            compared=compared,
+            differences=diff(compared),
+            target=target,
+            current=next((v for v in versions if v.stage == ModelStage.PRODUCTION), None),
             versions=versions[::-1],
             metrics=sorted({key for v in versions for key in v.metadata.metrics})[:_MOST_METRICS],
             origins={v.version: origin_of(v, self._tracker) for v in versions},
             stages=list(ModelStage),
+            reasons={v.version: v.metadata.tags.get(REASON, "") for v in versions},
         )
-
-    async def promote(self, request: Request) -> Response:
-        """Move a version to a stage."""
-        form = await _form(request, "name", "version", "stage")
-        stages, version = {str(stage): stage for stage in ModelStage}, form["version"]
-        if form["stage"] not in stages or not version.isdecimal() or len(version) > 9:
-            raise ValidationError("A version number and the name of a stage are needed.")
-        stage = stages[form["stage"]]
-        await run_in_threadpool(self._registry.promote_model, form["name"], int(version), stage)
-        return _back_to(form["name"])
-
-    async def rollback(self, request: Request) -> Response:
-        """Give production back to the version before."""
-        form = await _form(request, "name")
-        await run_in_threadpool(self._registry.rollback, form["name"])
-        return _back_to(form["name"])
 
     def audit(self, request: Request) -> Response:
         """Show the newest entries of the audit log."""
@@ -342,14 +340,3 @@ class _Pages:
                 {"error": said, "code": str(getattr(error, "code", status))}, status
             )
         return self._show(request, "failed.html", status, said=said, number=status)
-
-
-async def _form(request: Request, *names: str) -> dict[str, str]:
-    form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
-    if missing := [name for name in names if not form.get(name)]:
-        raise ValidationError(f"The form lacks {', '.join(missing)}.")
-    return form
-
-
-def _back_to(model: str) -> Response:
-    return RedirectResponse(f"/models/{quote(model)}", 303)

@@ -115,6 +115,9 @@
     if (group) query.set("group", group);
     link.search = query;
   });
+  document.addEventListener("submit", (event) => { // the view as it is now, not as it was loaded
+    if (event.target.matches("form[data-saves-view]")) event.target.elements.query.value = location.search;
+  });
   document.addEventListener("change", (event) => event.target.matches("[data-submits]") && event.target.form.requestSubmit());
   document.addEventListener("click", (event) => { // the other view of the same runs, as they are searched and sorted now
     const tab = event.target.closest("a[data-view]");

@@ -1,6 +1,6 @@
 // The charts of a page: which runs and metrics they draw, from when they come into sight, live; the choice is in the address.
 import { Plot } from "./plot.js";
-import { aligned, averaged, colour, sections } from "./series.js";
+import { aligned, averaged, colour, rounded, sections } from "./series.js";
 
 const one = (selector) => document.querySelector(selector);
 const all = (selector) => [...document.querySelectorAll(selector)];
@@ -275,6 +275,7 @@ class Charts {
       const fresh = changed.map(([metric]) => metric).filter((metric) => !this.metrics.includes(metric));
       this.metrics.push(...fresh);
       if (fresh.length) this.arrange();
+      this.summarize(ids[0]);
       for (const [metric, runs] of changed) {
         runs.forEach((id) => this.outdate(metric, id));
         this.soon(metric);
@@ -284,10 +285,31 @@ class Charts {
       const [id, status] = JSON.parse(event.data);
       const shown = one("#status") || one(`#run-list [data-run="${id}"] .status`);
       if (shown) Object.assign(shown, { textContent: status, className: "status " + status });
+      this.summarize(id);
       if (status === "ERASED") return; // what is drawn is all there is
       this.metrics.filter((metric) => this.curves.has(metric)).forEach((metric) => { this.outdate(metric, id); this.soon(metric); });
     });
     source.addEventListener("over", () => source.close());
+  }
+
+  summarize(id) { // the table of a run's page, at most once a second
+    const body = one("#summaries");
+    if (!body || this.summing) return;
+    this.summing = setTimeout(async () => {
+      const run = await fetch(`/api/runs/${encodeURIComponent(id)}`).then((got) => (got.ok ? got.json() : null)).catch(() => null);
+      this.summing = 0;
+      for (const [metric, found] of Object.entries(run?.metric_summaries || {})) {
+        let row = [...body.rows].find((each) => each.dataset.metricRow === metric);
+        if (!row) {
+          row = body.insertRow();
+          row.dataset.metricRow = metric;
+          row.append(Object.assign(document.createElement("th"), { scope: "row", className: "text", textContent: metric }));
+          for (let i = 0; i < 4; i++) row.insertCell().className = "n";
+        }
+        [found.last, found.minimum, found.maximum].forEach((value, i) => (row.cells[i + 1].textContent = value === null ? "nan" : rounded(value, 6)));
+        row.cells[4].textContent = found.count;
+      }
+    }, 1000);
   }
 
   soon(metric) { // at most twice a second, however fast points arrive
