@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
+import tarfile
 
 import pytest
 from tests.metrics_collect import services
@@ -179,3 +182,23 @@ def troubled(monkeypatch):
 
     monkeypatch.setattr(BaseClient, "_make_api_call", call)
     return troubles
+
+
+#: Stores that other programs wrote, with what was handed to those programs beside each.
+FOREIGN = pathlib.Path(__file__).parents[3] / "shared" / "data" / "foreign"
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """Unpacks what another program wrote; returns the folder, and what it was told to write."""
+
+    def unpack(name):
+        archive = FOREIGN / f"{name}.tar.gz"
+        if not archive.exists():
+            pytest.skip(f"needs {archive}")
+        folder = tmp_path / "foreign" / name
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
+        return folder, json.loads((FOREIGN / f"{name}.expected.json").read_text("utf-8"))
+
+    return unpack

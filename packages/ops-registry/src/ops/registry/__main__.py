@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime as dt
 import json
@@ -30,6 +31,7 @@ _EXAMPLES = """examples:
   ops-registry compare RUN_ID RUN_ID --differing --path ./mlops_data
   ops-registry promote credit_risk 3 Production --path ./mlops_data
   ops-registry export ./backup --experiment tuning --path ./mlops_data
+  ops-registry import ./mlruns --to ./mlops_data
   ops-registry ui --path ./mlops_data
   ops-registry fsck --repair --path ./mlops_data
   ops-registry --json runs show RUN_ID
@@ -203,7 +205,29 @@ def _export(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, 
 
 
 def _import(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
-    return _copy(context, arguments, outwards=False)
+    from ops.registry.importing.formats import foreign_store, is_own_store
+    from ops.registry.importing.store_import import import_foreign
+
+    if arguments.kind == "ops" or (arguments.kind is None and is_own_store(arguments.other)):
+        return _copy(context, arguments, outwards=False)
+    source = foreign_store(arguments.other, kind=arguments.kind, artifacts=arguments.artifacts)
+    experiments, models = _named(arguments)
+    with contextlib.closing(source):
+        done = import_foreign(
+            source,
+            context,
+            experiments=experiments,
+            models=models,
+            progress=_progress("imported"),
+        )
+    return dataclasses.asdict(done), 1 if done.refused else 0
+
+
+def _named(arguments: argparse.Namespace) -> tuple[list[str] | None, list[str] | None]:
+    """Return the experiments and models to copy: naming some means those and nothing else."""
+    if arguments.experiment is None and arguments.model is None:
+        return None, None
+    return arguments.experiment or [], arguments.model or []
 
 
 def _copy(
@@ -215,13 +239,12 @@ def _copy(
         source, target = (context, other) if outwards else (other, context)
         if not _is_there(source):
             raise FileNotFoundError(f"There is no store at {source.path}.")
-        # Naming experiments or models means those and nothing else.
-        some = arguments.experiment is not None or arguments.model is not None
+        experiments, models = _named(arguments)
         copied = copy_store(
             source,
             target,
-            experiments=arguments.experiment or [] if some else None,
-            models=arguments.model or [] if some else None,
+            experiments=experiments,
+            models=models,
             progress=_progress("copied"),
         )
     return dataclasses.asdict(copied), 0
@@ -338,12 +361,14 @@ def _add_changing(command: Command) -> None:
     rollback.add_argument("stage", nargs="?", default="Production")
     for name, run, text in (
         ("export", _export, "copy into another store"),
-        ("import", _import, "copy from another store"),
+        ("import", _import, "copy from another store, of this or of another program"),
     ):
         copy = command(name, run, f"{text}; started again, it goes on")
         copy.add_argument("other", help="the folder of the other store")
         copy.add_argument("--experiment", action="append", help="only this one; may be repeated")
         copy.add_argument("--model", action="append", help="only this one; may be repeated")
+        if name == "import":
+            commands.add_import_options(copy)
     fsck = command("fsck", _fsck, "check journals, views and artifacts")
     fsck.add_argument("--repair", action="store_true", help="make the views again first")
     gc = command("gc", _gc, "remove artifacts that nothing refers to, older than a day")

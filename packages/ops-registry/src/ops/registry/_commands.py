@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_artifacts",
     "add_experiments",
+    "add_import_options",
     "add_model_actions",
     "add_run_actions",
     "list_artifacts",
@@ -74,6 +75,29 @@ def add_artifacts(parser: argparse.ArgumentParser) -> None:
     put = actions.add("put", _put_artifact, "keep a file or folder with a run", "run_id", "source")
     put.add_argument("--under", help="the folder of the run that it goes to")
     put.add_argument("--overwrite", action="store_true", help="replace an artifact of that name")
+
+
+def add_import_options(parser: argparse.ArgumentParser) -> None:
+    """Add what an import may need to know of another program's files."""
+    parser.add_argument(
+        "--to",
+        dest="path",
+        default=argparse.SUPPRESS,
+        metavar="STORE",
+        help="the folder of the store that gets them: the same as --path",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=["ops", "mlflow", "mlflow-sqlite"],
+        help="whose files they are (default: found by what is there)",
+    )
+    parser.add_argument(
+        "--artifacts",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="where MLflow's artifacts are, if not beside its runs; may be repeated",
+    )
 
 
 def add_model_actions(parser: argparse.ArgumentParser) -> None:

@@ -107,9 +107,8 @@ class ModelState:
             case "create":
                 model.description, model.tags = record["description"], dict(record["tags"])
             case "register":
-                model.highest = max(
-                    model.highest, number
-                )  # an import may bring one that was missing
+                # An import may bring a version that was missing before.
+                model.highest = max(model.highest, number)
                 model.versions[number] = self._registered(record)
             case "model":
                 model.description = record.get("description", model.description)

@@ -75,7 +75,7 @@ class ExperimentLedger:
         check_name("experiment", name, _LONGEST_NAME)
         with writing(self.folder), FileLock(self.folder / ".lock", timeout=60):
             self._check_free(name)
-            record = {
+            record: dict[str, Any] = {
                 "id": generate_uuid7().replace("-", ""),
                 "name": name,
                 "description": description,
@@ -128,7 +128,7 @@ class ExperimentLedger:
                 if known.name == experiment.name:
                     return known
             check_name("experiment", experiment.name, _LONGEST_NAME)
-            record = {
+            record: dict[str, Any] = {
                 "id": self._free(check_id("an experiment", experiment.experiment_id)),
                 "name": experiment.name,
                 "description": experiment.description,

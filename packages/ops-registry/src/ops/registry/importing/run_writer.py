@@ -1,0 +1,281 @@
+"""Runs of other programs, written into a store: a new one at once, one that has grown by what is new.
+
+The main journal of an imported run has what imports wrote and nothing else, since any process that logs to the run
+later writes a journal of its own. So what was imported before is read from it, what has changed in the source is the
+difference, and a tag or a status that was changed here stays as long as the source has the same as before.
+
+A run's files come first and its journal in one step after them: a run that is there is whole. Which state of the
+source it has is the last ``imported`` record in it; one in which nothing changed is not read again.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import pathlib
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from ops.foundation.errors import OpsError
+from ops.foundation.files import atomic_write, temporary_directory
+from ops.registry.disk import artifacts
+from ops.registry.disk.checked_paths import inside, is_id, refuse_link
+from ops.registry.disk.journal import JournalReader, JournalWriter, frame
+from ops.registry.factories import contents_of
+from ops.registry.importing.records import ForeignFile
+from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path, to_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ops.registry.context import MLOpsContext
+    from ops.registry.importing.findings import Findings
+    from ops.registry.importing.records import ForeignRun
+
+__all__ = ["RunWriter"]
+
+#: The kind of the records with which state of its source a run has.
+STAMP = "imported"
+_POINTS = 500
+
+
+class RunWriter:
+    """Writes the runs of one import into a local store; what cannot be kept goes into *findings*."""
+
+    def __init__(self, context: MLOpsContext, findings: Findings) -> None:
+        self._context = context
+        self._tracker = context.experiment_tracker
+        self._findings = findings
+        self._homes = [
+            e.experiment_id for e in self._tracker.list_experiments(include_deleted=True)
+        ]
+        self._folders: dict[str, pathlib.Path] = {}
+        self._listed: dict[str, set[str]] = {}
+        #: How many points and files the runs got that were written.
+        self.points: int = 0
+        self.files: int = 0
+
+    def __contains__(self, run_id: object) -> bool:
+        """Whether the store has a run."""
+        return is_id(run_id) and any(self.is_there(str(run_id), home) for home in self._homes)
+
+    def home_of(self, run_id: str, home: str) -> str:
+        """Return the experiment in which a run is here, *home* when it is in none."""
+        for experiment_id in (home, *self._homes):
+            if self.is_there(run_id, experiment_id):
+                return experiment_id
+        return home
+
+    def is_there(self, run_id: str, home: str) -> bool:
+        """Whether an experiment has a run here."""
+        return os.path.exists(self._journal(home, run_id))  # noqa: PTH110 - strings
+
+    def is_current(self, run_id: str, home: str, stamp: str) -> bool:
+        """Whether a run is here as the source has it now; one that a kill kept from the index is put there."""
+        if not self.is_there(run_id, home):
+            return False
+        row = RunReader(self._folder(home), run_id, keep_history=False).poll().row
+        if row.get("extra", {}).get(STAMP, [None])[-1] != stamp:
+            return False
+        if home not in self._listed:
+            self._listed[home] = {one["run_id"] for one in self._tracker.index_rows(home)}
+        if run_id not in self._listed[home]:
+            self._tracker.adopt_run(home, run_id)
+        return True
+
+    def write(self, run: ForeignRun, home: str, stamp: str) -> None:
+        """Write a run, or what has been added to it since it was imported last."""
+        if self.is_there(run.copy.run_id, home):
+            self._update(run, home, stamp)
+        else:
+            self._create(run, home, stamp)
+        self._tracker.adopt_run(home, run.copy.run_id)
+
+    def _create(self, run: ForeignRun, home: str, stamp: str) -> None:
+        copy = run.copy
+        kept = self._copy_in(run)
+        start = {
+            "e": "start",
+            "v": FORMAT,
+            "run": copy.run_id,
+            "exp": home,
+            "name": copy.name,
+            "t": copy.start,
+            "parent": copy.parent,
+            # Whose processes cannot be seen from here: it is RUNNING as long as the source has it so.
+            "o": None,
+            "hb": 0,
+            "tags": {},
+        }
+        state = RunState(keep_history=False)
+        state.apply(start)
+        row = state.row | {"artifacts": kept}
+        folder = self._tracker.artifact_folder(copy.run_id)
+        addresses = self._tracker.adopt_artifacts(to_run(row, folder.parent))
+        records: list[dict[str, Any]] = [start, *_extras(run.extras, copy.start), *copy.records()]
+        records += [{"a": [*one, *addresses.get(one[0], [])]} for one in kept]
+        records += list(_end(run, state.row, copy.start))
+        records.append(_stamp(stamp))
+        path = self._journal(home, copy.run_id)
+        self._folder(home).mkdir(parents=True, exist_ok=True)
+        refuse_link(path)
+        is_flushed = self._context.config.durability != "process"
+        with atomic_write(path, "wb", durable="full" if is_flushed else "none") as file:
+            file.write(b"".join(map(frame, records)))
+        self.points += len(copy.points)
+
+    def _update(self, run: ForeignRun, home: str, stamp: str) -> None:
+        copy = run.copy
+        path = self._journal(home, copy.run_id)
+        imported = RunState()
+        for record in JournalReader(path).poll():
+            imported.apply(record)
+        row = imported.row
+        now = max(time_ns(), imported.latest + 1)
+        records = [_stamp(stamp)]
+        params = {k: v for k, v in copy.parameters.items() if row["params"].get(k) != v}
+        tags: dict[str, str | None] = {
+            k: v for k, v in copy.tags.items() if row["tags"].get(k) != v
+        }
+        tags |= {k: None for k in row["tags"] if k not in copy.tags and not k.startswith("ops.")}
+        for kind, values in (("p", params), ("g", tags)):
+            if values:
+                records.insert(0, {kind: values, "t": now})
+        points = _missing(imported, run)
+        records[:0] = [{"m": points[at : at + _POINTS]} for at in range(0, len(points), _POINTS)]
+        known = row.get("extra", {})
+        extras = [(kind, x) for kind, x in run.extras if x not in known.get(kind, [])]
+        records[:0] = [*_extras(extras, now), *_end(run, row, now)]
+        self._replace_files(run, home)
+        # Until the index is up to date, the journal counts.
+        self._tracker.expect_run(home, copy.run_id)
+        with JournalWriter(path, durability=self._context.config.durability) as journal:
+            journal.append_frames(b"".join(map(frame, records)))
+        self.points += len(points)
+
+    def _copy_in(self, run: ForeignRun) -> list[list[Any]]:
+        """Copy the files of a new run; return name, size and digest of each."""
+        folder = self._tracker.artifact_folder(run.copy.run_id)
+        kept = []
+        with _written(run.texts) as texts:
+            for file in [*run.files, *texts]:
+                try:
+                    kept.append([file.name, *self.copy_file(file, folder)])
+                except (OpsError, OSError, ValueError) as error:
+                    self._findings.refuse(f"artifact {file.name} of run {run.copy.run_id}", error)
+        self.files += len(kept)
+        return kept
+
+    def copy_file(self, file: ForeignFile, folder: pathlib.Path) -> tuple[int, str]:
+        """Copy a file below *folder* with its time, by which it is known again; return size and digest."""
+        name = artifacts.name_below(folder, file.name)
+        flushed = self._context.config.durability != "process"
+        staged, size, digest = artifacts.stage(
+            file.path, folder, flushed=flushed, contents=contents_of(self._context.config)
+        )
+        try:
+            target = inside(folder, name)
+            os.utime(staged, ns=(file.modified_ns, file.modified_ns))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            artifacts.publish(staged, target)
+        finally:
+            artifacts.remove(staged)
+        return size, digest
+
+    def _replace_files(self, run: ForeignRun, home: str) -> None:
+        """Bring the files of a run that are new, or not as they were."""
+        run_id = run.copy.run_id
+        folder = self._tracker.artifact_folder(run_id)
+        reader = RunReader(self._folder(home), run_id, keep_history=False)
+        known = {recorded[0] for recorded in reader.poll().row["artifacts"]}
+        with _written(run.texts) as texts:
+            for file in [*run.files, *texts]:
+                if file.name in known and is_same_file(file, folder):
+                    continue
+                above = str(pathlib.PurePosixPath(file.name).parent)
+                below = None if above == "." else above
+                try:
+                    made = self._tracker.log_artifact(run_id, file.path, below, overwrite=True)
+                    if pathlib.Path(made.uri).is_file():
+                        os.utime(made.uri, ns=(file.modified_ns, file.modified_ns))
+                    self.files += 1
+                except (OpsError, OSError, ValueError) as error:
+                    self._findings.refuse(f"artifact {file.name} of run {run_id}", error)
+
+    def _journal(self, home: str, run_id: str) -> str:
+        return journal_path(self._folder(home), run_id, MAIN)
+
+    def _folder(self, home: str) -> pathlib.Path:
+        """Return the folder of an experiment's runs, whose way is checked once."""
+        if home not in self._folders:
+            self._folders[home] = self._context.paths_of_runs(home)
+        return self._folders[home]
+
+
+def is_same_file(file: ForeignFile, folder: pathlib.Path) -> bool:
+    """Whether the copy of a file below *folder* has its size and time."""
+    try:
+        there = os.lstat(folder / file.name)
+    except OSError:
+        return False
+    return (there.st_size, there.st_mtime_ns) == (file.size, file.modified_ns)
+
+
+class _written:  # noqa: N801 - used as a block
+    """Texts as files, for as long as the block runs; each has a file of its own."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self._texts = texts
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> list[ForeignFile]:
+        if not self._texts:  # as for nearly all runs
+            return []
+        return list(self._write(self._stack.enter_context(temporary_directory())))
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _write(self, folder: pathlib.Path) -> Iterator[ForeignFile]:
+        for name, text in self._texts.items():
+            path = inside(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8", newline="")
+            found = path.stat()
+            yield ForeignFile(name, str(path), found.st_size, found.st_mtime_ns)
+
+
+def _missing(imported: RunState, run: ForeignRun) -> list[list[Any]]:
+    """Return the points of a run that no import has brought; a point that was logged twice is twice there."""
+    there = collections.Counter(
+        (key, repr(value), step, when)
+        for key, history in imported.history.items()
+        for value, step, when in history
+    )
+    missing = []
+    for key, value, step, when in run.copy.points:
+        point = (key, repr(value), step, when)
+        if there[point]:
+            there[point] -= 1
+        else:
+            missing.append([key, value, step, when])
+    return missing
+
+
+def _extras(extras: list[tuple[str, Any]], when: int) -> list[dict[str, Any]]:
+    return [{"e": "extra", "k": kind, "x": value, "t": when} for kind, value in extras]
+
+
+def _end(run: ForeignRun, row: dict[str, Any], when: int) -> Iterator[dict[str, Any]]:
+    """Yield the record of what the source has of a run otherwise than *row*, the state that imports have written."""
+    copy = run.copy
+    wanted = {"name": copy.name, "status": copy.status, "end": copy.end, "parent": copy.parent}
+    wanted |= {"deleted": copy.deleted, "error": copy.error}
+    changed = {key: value for key, value in wanted.items() if row.get(key) != value}
+    if changed:
+        yield {"e": "change", "c": changed, "t": when}
+
+
+def _stamp(stamp: str) -> dict[str, Any]:
+    return {"e": "extra", "k": STAMP, "x": stamp, "t": time_ns()}
