@@ -23,11 +23,13 @@ from ops.registry.errors import (
     RunNotFoundError,
 )
 from ops.registry.events import EventType
+from ops.registry.local.logged_model_copies import logged_models
 from ops.registry.search.indexview import run_ids
+from ops.registry.tracking.logged_models import FOLDER, files_of
 from ops.registry.tracking.runlog import MAIN, RunReader, to_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
 
     from ops.foundation.files import StrPath
     from ops.registry.context import MLOpsContext
@@ -44,14 +46,19 @@ _OLD_SECONDS = 24 * 3600
 class Report:
     """What a check found; *problems* are sentences.
 
-    *torn_lines* and *unstarted* runs, which have no whole first line, are what kills left behind.
+    *torn_lines* and *unstarted* runs, which have no whole first line, are what kills left behind. *unknown_frames* are
+    of kinds that a later version writes: they change nothing here and are kept. *elsewhere* names what MLflow
+    keeps outside of the store, which is not checked.
     """
 
     runs: int = 0
     unstarted: int = 0
     versions: int = 0
+    logged_models: int = 0
+    unknown_frames: int = 0
     torn_lines: int = 0
     removed_copies: int = 0
+    elsewhere: list[str] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -99,6 +106,7 @@ def check(
         _check_runs(context, experiment.experiment_id, report)
         if progress is not None:
             progress(done, len(experiments))
+    _check_logged_models(context, {e.experiment_id for e in experiments}, report)
     _check_models(context.model_registry, report)
     return report
 
@@ -138,6 +146,8 @@ def _check_models(registry: ModelRegistry, report: Report) -> None:
         report.problems.append(str(error))
     for version in registry.search_models():
         report.versions += 1
+        if not registry.is_here(version):
+            report.elsewhere.append(f"{version.name}/{version.version}: {version.artifact_uri}")
         try:
             registry.verify(version)
         except OpsError as error:
@@ -194,17 +204,31 @@ def collect(
 
 
 def _erase_deleted(context: MLOpsContext, before_seconds: float, *, dry_run: bool) -> list[StrPath]:
-    """Erase runs that were deleted before a time, and return which."""
+    """Erase runs that were deleted before a time, and return which; not those whose files a version needs."""
     tracker = context.experiment_tracker
+    used = _used(context.model_registry.search_models())
     found: list[StrPath] = []
     for experiment in tracker.list_experiments(include_deleted=True):
         for run in tracker.list_runs(experiment.experiment_id, include_deleted=True):
             since = [at for at in (run.deleted_at, experiment.deleted_at) if at is not None]
-            if since and min(since).timestamp() <= before_seconds:
+            if since and min(since).timestamp() <= before_seconds and run.run_id not in used:
                 found.append(f"run {run.run_id}")
                 if not dry_run:
                     tracker.erase_run(run.run_id)
+    if context.config.backend_type == "local":
+        found += _erase_logged_models(context, before_seconds, dry_run=dry_run)
     return found
+
+
+def _erase_logged_models(
+    context: MLOpsContext, before_seconds: float, *, dry_run: bool
+) -> list[StrPath]:
+    """Erase logged models that were deleted before a time, and return which; `_unknown` finds their files."""
+    book = logged_models(context)
+    gone = [m["id"] for m in book.all() if m["deleted"] and m["updated"] <= before_seconds * 1000]
+    for model_id in () if dry_run else gone:
+        book.erase(model_id)
+    return [f"logged model {model_id}" for model_id in gone]
 
 
 def _collect_files(
@@ -254,6 +278,7 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
                     f"Run {run_id}: {reader.refused} of its lines are not what this package writes."
                 )
         report.runs += 1
+        report.unknown_frames += reader.state.unknown
         try:
             tracker.verify_artifacts(to_run(row, tracker.root / "artifacts"))
         except OpsError as error:
@@ -264,6 +289,23 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
         f"Run {run_id} is not in the index as its journal has it."
         for run_id in _still_differing(tracker, experiment_id, differing)
     ]
+
+
+def _check_logged_models(
+    context: MLOpsContext, experiments: Collection[str], report: Report
+) -> None:
+    """Check MLflow's logged models: each belongs to an experiment. Versions name those with files."""
+    book = logged_models(context)
+    for model in book.all():
+        report.logged_models += 1
+        name = f"Logged model {model['id']}"
+        if model["experiment_id"] not in experiments:
+            report.problems.append(f"{name}: there is no experiment {model['experiment_id']!r}.")
+        files = files_of(model, book.folder.parents[1])
+        if files is None:
+            report.elsewhere.append(f"{name}: {model['artifact_location']}")
+    report.unknown_frames += book.unknown
+    report.torn_lines += book.torn
 
 
 def _note_unreadable(main: pathlib.Path, error: OpsError, report: Report) -> None:
@@ -326,11 +368,22 @@ def _unknown(context: MLOpsContext) -> list[pathlib.Path]:
         for experiment in tracker.list_experiments(include_deleted=True)
         for run_id in run_ids(tracker.root / "runs" / experiment.experiment_id)
     }
+    versions = registry.search_models()
+    used = _used(versions)
     folders = tracker.root.glob("artifacts/[!.]*")
-    found = [folder for folder in folders if folder.name not in runs]
-    known = {pathlib.Path(v.artifact_uri).parent for v in registry.search_models()}
+    found = [folder for folder in folders if folder.name not in runs | used]
+    models = {model["id"] for model in logged_models(context).all()}
+    folders = (f for f in tracker.root.glob(f"{FOLDER}/[!.]*") if f.is_dir())
+    found += [folder for folder in folders if folder.name not in models | used]
+    known = {pathlib.Path(v.artifact_uri).parent for v in versions}
     folders = registry.root.glob("artifacts/[!.]*/v*")
     return found + [folder for folder in folders if folder not in known]
+
+
+def _used(versions: Iterable[ModelVersion]) -> set[str]:
+    """Return the ids of runs and logged models from whose files MLflow registered a version that is there."""
+    without = (v.artifact_uri for v in versions if not v.checksum)
+    return {part for uri in without for part in pathlib.PurePath(uri).parts}
 
 
 def _is_old(path: pathlib.Path, now_seconds: float) -> bool:

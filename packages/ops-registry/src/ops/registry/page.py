@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.foundation.formatting import format_duration
+from ops.registry.local.logged_model_copies import logged_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +74,12 @@ def _models(context: MLOpsContext) -> str:
         ]
         for v in context.model_registry.search_models()
     ]
+    with_versions = {v.name for v in context.model_registry.search_models()}
+    rows += [
+        [_text(name), "", "", "", "", "", ""]
+        for name in context.model_registry.by_age()
+        if name not in with_versions
+    ]
     head = ["model", "version", "stage", "aliases", "framework", "metrics", "registered (UTC)"]
     return "<h2>Models</h2>" + (_table(head, rows) if rows else "<p>There are none yet.</p>")
 
@@ -93,9 +100,28 @@ def _experiment(context: MLOpsContext, experiment: Experiment, limit: int) -> st
             f"<h2>{_text(experiment.name)}</h2>",
             f'<p class="soft">{_text(" · ".join(recorded))}</p>',
             _table(["run", "status", "duration", *params, *metrics], rows),
+            _logged_models(context, experiment),
             *(_curves(context, run) for run in reversed(runs)),
         ]
     )
+
+
+def _logged_models(context: MLOpsContext, experiment: Experiment) -> str:
+    """Return MLflow's logged models of an experiment."""
+    if context.config.backend_type != "local":
+        return ""
+    rows = [
+        [
+            _text(model["name"]),
+            _text(model["id"]),
+            _text(model["source_run_id"] or ""),
+            _text(", ".join(f"{k}={v[0]:.4g}" for (k, *_), v in model["metrics"].items())),
+        ]
+        for model in logged_models(context).all()
+        if model["experiment_id"] == experiment.experiment_id and not model["deleted"]
+    ]
+    head = ["logged model", "id", "run", "metrics"]
+    return _table(head, rows) if rows else ""
 
 
 def _run_row(run: Run, params: Sequence[str], best: Mapping[str, float | None]) -> list[str]:

@@ -335,8 +335,8 @@ class ModelRegistryProtocol(Protocol):
         """Return the versions of a model."""
         ...
 
-    def by_age(self) -> list[str]:
-        """Return the names of all models, the oldest model first."""
+    def by_age(self, *, include_deleted: bool = False) -> list[str]:
+        """Return the names of all models, the oldest model first, those without a version too."""
         ...
 
     def search_models(

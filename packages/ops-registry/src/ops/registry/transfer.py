@@ -17,26 +17,34 @@ import contextlib
 import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from ops.foundation.files import atomic_write, temporary_directory
+from ops.foundation.files import atomic_write
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, refuse_links_below
 from ops.registry.disk.journal import JournalReader, encode, frame
+from ops.registry.disk.store_addresses import below, local_path
 from ops.registry.errors import (
     AlreadyExistsError,
     ExperimentNotFoundError,
     InvalidValueError,
-    ModelNotFoundError,
     RunNotFoundError,
 )
 from ops.registry.events import EventType
 from ops.registry.factories import contents_of
-from ops.registry.models.state import plain_frames
+from ops.registry.local.logged_model_copies import copy_logged_models, logged_models
+from ops.registry.model_copies import (
+    chosen_models,
+    copy_deletions,
+    copy_frames,
+    copy_model,
+    elsewhere,
+)
 from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, to_run
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ops.registry.context import MLOpsContext
     from ops.registry.records import Experiment
@@ -46,13 +54,19 @@ __all__ = ["Copied", "copy_store"]
 
 @dataclasses.dataclass(slots=True)
 class Copied:
-    """How much a copy brought, and how much had been there already."""
+    """How much a copy brought, and how much had been there already.
+
+    *left* has sentences about what stays behind: what only one kind of backend can keep, and files that are kept
+    outside of the source store.
+    """
 
     experiments: int = 0
     runs: int = 0
     runs_there: int = 0
     models: int = 0
     changes: int = 0
+    logged_models: int = 0
+    left: list[str] = dataclasses.field(default_factory=list)
 
 
 def copy_store(
@@ -73,12 +87,15 @@ def copy_store(
         if context.config.backend_type == "local":
             refuse_links_below(context.path, itself=False)
     chosen = _experiments(source, experiments)
-    names = _models(source, models)
+    names = chosen_models(source, models)
     run_ids, copy_run, copy_model = _ways(source, target)
     runs = [(e, run_id) for e in chosen for run_id in run_ids(source, e)]
     copied = Copied(experiments=len(chosen), models=len(names))
     tell = _counter(progress, len(runs) + len(names))
-    homes = {e.experiment_id: target.experiment_tracker.adopt_experiment(e) for e in chosen}
+    homes = {
+        e.experiment_id: target.experiment_tracker.adopt_experiment(_rehomed(source, target, e))
+        for e in chosen
+    }
     listed = _listed(source, target, homes.values())
     for experiment, run_id in runs:
         home = homes[experiment.experiment_id]
@@ -88,20 +105,58 @@ def copy_store(
         copied.runs += is_new
         copied.runs_there += not is_new
         tell()
+    _copy_logged_models(source, target, homes, copied)
     for name in names:
         copied.changes += copy_model(source, target, name)
         tell()
+    if models is None and _are_local(source, target):
+        copied.changes += copy_deletions(source, target)
+    copied.left += elsewhere(source, names)
     recorded = dataclasses.asdict(copied)
     source.operations.after(EventType.STORE_EXPORTED, recorded, resource=f"store:{target.path}")
     target.operations.after(EventType.STORE_IMPORTED, recorded, resource=f"store:{source.path}")
     return copied
 
 
+def _rehomed(source: MLOpsContext, target: MLOpsContext, experiment: Experiment) -> Experiment:
+    """Return an experiment of the source with where its artifacts are in the target, if they come along."""
+    tail = _tail_of_artifacts(source, experiment) if _are_local(source, target) else None
+    if tail is None:
+        return experiment
+    root = target.experiment_tracker.root.parent.as_uri()
+    return dataclasses.replace(experiment, artifact_uri=f"{root}/{quote(tail)}")
+
+
+def _tail_of_artifacts(source: MLOpsContext, experiment: Experiment) -> str | None:
+    """Return where in the source store an experiment has its artifacts, if it is told a folder of it."""
+    path = local_path(experiment.artifact_uri) if experiment.artifact_uri else None
+    return None if path is None else below(source.experiment_tracker.root.parent, path)
+
+
+def _copy_logged_models(
+    source: MLOpsContext, target: MLOpsContext, homes: Mapping[str, Experiment], copied: Copied
+) -> None:
+    """Copy MLflow's logged models, or report that the target cannot keep them."""
+    if source.config.backend_type != "local":
+        return
+    ids = {there: here.experiment_id for there, here in homes.items()}
+    if _are_local(source, target):
+        copied.logged_models, unknown = copy_logged_models(source, target, ids)
+        if unknown:
+            copied.left.append(
+                f"{unknown} frames about logged models are of kinds that this version does not know; they were copied as they are."
+            )
+        return
+    count = sum(model["experiment_id"] in ids for model in logged_models(source).all())
+    if count:
+        copied.left.append(f"{count} logged models of MLflow, which only local stores keep.")
+
+
 def _ways(source: MLOpsContext, target: MLOpsContext) -> tuple[Any, Any, Any]:
     """Return what lists runs, and what copies a run and a model, between these two."""
     if _are_local(source, target):
-        return _run_ids, _copy_run, _copy_model
-    return _listed_ids, _copy_as_record, _copy_frames
+        return _run_ids, _copy_run, copy_model
+    return _listed_ids, _copy_as_record, copy_frames
 
 
 def _are_local(source: MLOpsContext, target: MLOpsContext) -> bool:
@@ -136,32 +191,6 @@ def _copy_as_record(
     return True
 
 
-def _copy_frames(source: MLOpsContext, target: MLOpsContext, name: str) -> int:
-    """Copy the frames of a model that the other side lacks, and its artifacts; return how many there were."""
-    records = plain_frames(source.model_registry.history(name), name)
-    known: Sequence[object] = ()
-    with contextlib.suppress(ModelNotFoundError):
-        known = target.model_registry.history(name)
-    with _artifacts_of(source, name, records[len(known) :]) as folder:
-        return target.model_registry.adopt(name, records, folder)
-
-
-@contextlib.contextmanager
-def _artifacts_of(
-    source: MLOpsContext, name: str, records: Sequence[Mapping[str, Any]]
-) -> Iterator[pathlib.Path]:
-    """Give a folder that has the artifacts which *records* register, as far as they are there."""
-    registry = source.model_registry
-    there = {version.version for version in registry.list_model_versions(name)}
-    wanted = [r for r in records if r["op"] == "register" and "file" in r and r["version"] in there]
-    with temporary_directory() as folder:
-        for record in wanted:
-            target = inside(folder, record["model_id"], f"v{record['version']}", record["file"])
-            target.parent.mkdir(parents=True)
-            registry.download_artifact(name, record["version"], target)
-        yield folder
-
-
 def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], None]:
     numbers = itertools.count(1)
 
@@ -178,15 +207,6 @@ def _experiments(source: MLOpsContext, names: Sequence[str] | None) -> list[Expe
         if name not in every:
             raise ExperimentNotFoundError(f"There is no experiment {name!r}.")
     return [e for e in every.values() if names is None or e.name in names]
-
-
-def _models(source: MLOpsContext, names: Sequence[str] | None) -> list[str]:
-    # The oldest first: one that was given another name comes before one that took its name.
-    every = source.model_registry.by_age()
-    for name in names or ():
-        if name not in every:
-            raise ModelNotFoundError(f"There is no model {name!r}.")
-    return [name for name in every if names is None or name in names]
 
 
 def _listed(
@@ -213,11 +233,6 @@ def _has_begun(journal: pathlib.Path) -> bool:
         return file.readline().endswith(b"\n")
 
 
-def _copy_model(source: MLOpsContext, target: MLOpsContext, name: str) -> int:
-    registry = source.model_registry
-    return target.model_registry.adopt(name, registry.history(name), registry.root / "artifacts")
-
-
 def _copy_run(
     source: MLOpsContext,
     target: MLOpsContext,
@@ -238,6 +253,13 @@ def _copy_run(
     if files.is_dir():
         folder = target.experiment_tracker.artifact_folder(run_id)
         artifacts.copy_in(files, folder, contents_of(target.config))
+    tail = _tail_of_artifacts(source, experiment)
+    if tail is not None:
+        files = inside(source.experiment_tracker.root.parent, tail, run_id)
+        folder = inside(target.experiment_tracker.root.parent, tail, run_id)
+        if files.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            artifacts.copy_in(files, folder)
     run = to_run(reader.state.row, files.parent)
     places = target.experiment_tracker.adopt_artifacts(run)
     target.experiment_tracker.expect_run(home.experiment_id, run_id)

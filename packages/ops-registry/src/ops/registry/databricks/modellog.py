@@ -116,7 +116,7 @@ class ModelLog:
         """Return the files of a version's artifact."""
         for frame in self._frames.get(name, []):
             if frame["op"] == "register" and frame["version"] == version:
-                return stored(frame["files"])
+                return stored(frame.get("files", ()))
         return []
 
     def _write(self, name: str, event: str, frame: Mapping[str, Any]) -> None:

@@ -110,6 +110,10 @@ class VolumeModelArtifacts:
         with self.volume.fetched(self._files(version)):
             pass
 
+    def is_here(self, version: ModelVersion) -> bool:
+        """Whether the artifact is in the volume; MLflow keeps its own elsewhere, and they have no checksum."""
+        return bool(version.checksum)
+
     def file_name(self, version: ModelVersion) -> str:
         """Return what the artifact is called."""
         for frame in self._events.history(version.name):
@@ -127,6 +131,8 @@ class VolumeModelArtifacts:
 
     def adopted(self, record: Mapping[str, Any], origin: StrPath) -> dict[str, Any]:
         """Upload the artifact of a frame from a folder; return the frame that says where it is."""
+        if "file" not in record:  # MLflow keeps its files elsewhere
+            return dict(record)
         model_id, file = record["model_id"], record["file"]
         place = f"artifacts/{model_id}/{secrets.token_hex(4)}/{encoded(file)}"
         path = inside(origin, model_id, f"v{record['version']}", file)

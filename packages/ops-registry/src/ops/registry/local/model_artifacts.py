@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from ops.foundation.files import temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import writing
-from ops.registry.errors import ArtifactNotFoundError
+from ops.registry.disk.store_addresses import below, kept, local_path, resolved
+from ops.registry.errors import ArtifactNotFoundError, StorageError
 from ops.registry.remote.artifacts import is_remote, name_of
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class LocalModelArtifacts:
         contents: ContentStore | None,
     ) -> None:
         self._root = root
+        self._store = root.parent
         self.remote = remote
         self._flushed = flushed
         self._contents = contents
@@ -60,10 +63,9 @@ class LocalModelArtifacts:
     def fetch(
         self, version: ModelVersion, target: pathlib.Path, *, overwrite: bool = True
     ) -> pathlib.Path:
-        """Copy the artifact of a version to *target*, verified."""
-        return self.remote.fetch_from(
-            version.artifact_uri, target, version.checksum, overwrite=overwrite
-        )
+        """Copy the artifact of a version to *target*, verified; what MLflow keeps in the store has no checksum."""
+        expected = version.checksum or artifacts.checksum(self._of_mlflow(version))
+        return self.remote.fetch_from(version.artifact_uri, target, expected, overwrite=overwrite)
 
     @contextlib.contextmanager
     def at_hand(self, version: ModelVersion) -> Iterator[pathlib.Path]:
@@ -73,15 +75,42 @@ class LocalModelArtifacts:
                 yield self.fetch(version, folder / self.file_name(version))
         else:
             self.verify(version)
-            yield pathlib.Path(version.artifact_uri)
+            yield (
+                pathlib.Path(version.artifact_uri) if version.checksum else self._of_mlflow(version)
+            )
 
     def verify(self, version: ModelVersion) -> None:
         """Raise `CorruptStoreError` unless the artifact is what was registered.
 
-        What is kept elsewhere (MLflow's versions) has no checksum, and nothing to compare with.
+        Of MLflow's versions, which have no checksum, the files must be there if they are kept in the store.
         """
         if version.checksum:
             self.remote.verify(version.artifact_uri, version.checksum)
+        elif self.is_here(version):
+            self._of_mlflow(version)
+
+    def is_here(self, version: ModelVersion) -> bool:
+        """Whether the artifact is kept in the store, or by it in a bucket, and not elsewhere by another program."""
+        if version.checksum:
+            return True
+        path = local_path(version.artifact_uri)
+        return path is not None and below(self._store, path) is not None
+
+    def _of_mlflow(self, version: ModelVersion) -> pathlib.Path:
+        """Return where the files of a version are that MLflow has registered, if they are in the store."""
+        where = version.artifact_uri
+        if not self.is_here(version):
+            raise StorageError(
+                f"The files of {version.name}/{version.version} are kept by MLflow at {where!r:.200}, which is not in this store.",
+                suggestions=(
+                    f"mlflow.artifacts.download_artifacts('models:/{version.name}/{version.version}') fetches them.",
+                ),
+            )
+        tail = below(self._store, where)
+        path = inside(self._store, tail or "")
+        if not path.exists():
+            raise ArtifactNotFoundError(f"The artifact {where!r} is not there any more.")
+        return path
 
     def file_name(self, version: ModelVersion) -> str:
         """Return what the artifact is called."""
@@ -99,6 +128,8 @@ class LocalModelArtifacts:
 
     def adopted(self, record: Mapping[str, Any], origin: StrPath) -> dict[str, Any]:
         """Bring the artifact of a frame here, wherever it is there; return the frame that says so."""
+        if "file" not in record:
+            return self._adopted_from_mlflow(record, pathlib.Path(origin).parents[1])
         stored = (record["model_id"], f"v{record['version']}", record["file"])
         there = record.get("uri") or str(inside(origin, *stored))
         here = {key: value for key, value in record.items() if key != "uri"}
@@ -112,6 +143,29 @@ class LocalModelArtifacts:
         except ArtifactNotFoundError:
             pass  # it is deleted by a later frame
         return here
+
+    def _adopted_from_mlflow(
+        self, record: Mapping[str, Any], store: pathlib.Path
+    ) -> dict[str, Any]:
+        """Return the frame of a version that MLflow registered in *store*, whose files are here too from now on.
+
+        Those of a run or logged model that was copied are with it; others come into the folder of the version. What
+        is not in that store stays where it is: an address in a journal is no reason to read files elsewhere.
+        """
+        here = dict(record)
+        address = resolved(store, str(record.get("source", "")))
+        path = local_path(address)
+        tail = None if path is None else below(store, path)
+        if tail is None:
+            return here | {"source": address}
+        there = inside(store, tail)
+        if not os.path.lexists(self._store / tail) and there.exists():
+            stored = (record["model_id"], f"v{record['version']}", there.name)
+            target = inside(self._root, "artifacts", *stored)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            artifacts.copy_in(there, target, self._contents)
+            tail = f"{self._root.name}/artifacts/{'/'.join(stored)}"
+        return here | {"source": kept(self._store, str(self._store / tail))}
 
     def left_over(
         self, before_seconds: float, versions: Callable[[], Sequence[ModelVersion]]

@@ -56,7 +56,7 @@ class JournalModelEvents:
         self._has_begun = False
         self._since_snapshot = 0
         self._background: threading.Thread | None = None
-        self.state: ModelState = ModelState(self._artifacts)
+        self.state: ModelState = self._nothing()
 
     @property
     def torn(self) -> int:
@@ -153,13 +153,16 @@ class JournalModelEvents:
 
     def _begin(self) -> None:
         self._reader = JournalReader(self._reader.path)
-        self.state = ModelState(self._artifacts)
+        self.state = self._nothing()
         self._since_snapshot = 0
         found = load(self._snapshot, self._reader.path)
         if found is not None and self._reader.skip(0, found.offset):
             self._reader.torn = found.torn
             self.state.models.restore(found.lines)
         self._has_begun = True
+
+    def _nothing(self) -> ModelState:
+        return ModelState(self._artifacts, pathlib.Path(self._artifacts).parents[1])
 
     def _read_anew(self) -> JournalModelEvents:
         anew = JournalModelEvents(self._journal, pathlib.Path(self._artifacts))

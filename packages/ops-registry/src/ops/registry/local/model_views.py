@@ -59,11 +59,12 @@ class LocalModelViews:
             return True
         try:
             kept = decode(found)
-            place = pathlib.PurePath(str(kept["artifact_uri"]))
+            name = pathlib.PurePath(str(kept["artifact_uri"])).name
         except (ValueError, KeyError, TypeError):
             return False
         # A store that was moved lies elsewhere, and the file says where it lay.
-        kept["artifact_uri"] = str(self._root.joinpath("artifacts", *place.parts[-3:]))
+        if name == pathlib.PurePath(version.artifact_uri).name:
+            kept["artifact_uri"] = version.artifact_uri
         return bool(canonical(kept) == canonical(decode(encode(record))))
 
     def write_table(self, versions: Sequence[ModelVersion]) -> None:

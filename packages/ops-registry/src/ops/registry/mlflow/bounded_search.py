@@ -47,7 +47,7 @@ class _Bounded:
             raise invalid(
                 f"A filter has {MOST_CHARACTERS} characters at most, not {len(filter_string)}."
             )
-        parsed: list[dict[str, Any]] = super().parse_search_filter(filter_string)  # type: ignore[misc]
+        parsed: list[dict[str, Any]] = super().parse_search_filter(filter_string)
         return [_linear(one) if cls._has_text(one) else one for one in parsed]
 
     @classmethod
@@ -105,7 +105,7 @@ class LoggedModelSearch(_Bounded, SearchLoggedModelsUtils):
 
     @classmethod
     def parse_order_by_for_logged_models(cls, order_by: Any) -> Any:
-        """Return what one clause says."""
+        """Return what one clause asks for."""
         digest = order_by.get("dataset_digest") if isinstance(order_by, dict) else None
         requested = order_by if digest is None else order_by | {"dataset_digest": None}
         recorded = super().parse_order_by_for_logged_models(requested)

@@ -48,21 +48,20 @@ class LoggedModelCalls(RunSearching):
         """Create a model, PENDING until it is finalized; with *model_id* a copy of one."""
         _validate_logged_model_name(name)
         experiment = self._active(experiment_id)
+        self.book.materialize(experiment.experiment_id)
         model_id = model_id or f"m-{uuid.uuid4().hex}"
-        root = experiment.artifact_uri or self.models.folder.as_uri()
-        below = (
-            (model_id,) if experiment.artifact_uri is None else ("models", model_id, "artifacts")
-        )
         fields = {
             "experiment_id": experiment.experiment_id,
             "name": name or _generate_random_name(),
-            "artifact_location": str(append_to_uri_path(root, *below)),
             "source_run_id": source_run_id,
             "tags": _tags(tags),
             "params": _params(params),
             "model_type": model_type,
             "status": int(LoggedModelStatus.PENDING.to_int()),
         }
+        if experiment.artifact_uri is not None:
+            address = append_to_uri_path(experiment.artifact_uri, "models", model_id, "artifacts")
+            fields["artifact_location"] = str(address)
         return self.get_logged_model(self.models.create(fields, model_id))
 
     def log_logged_model_params(self, model_id: str, params: list[LoggedModelParameter]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_short_id
+from ops.registry.disk.store_addresses import kept
 from ops.registry.errors import AlreadyExistsError, ModelNotFoundError
 from ops.registry.events import EventType, HookType
 from ops.registry.models.registering import checked_metadata
@@ -124,7 +125,8 @@ class ModelBook(ModelRegistry):
 
         def decide(_: Model | None) -> Mapping[str, Any]:
             model = self._there(name)
-            place = {"model_id": model.model_id, "source": source, "size": 0, "checksum": ""}
+            where = kept(self.root.parent, source)
+            place = {"model_id": model.model_id, "source": where, "size": 0, "checksum": ""}
             return self._frame(
                 "register", name, model.highest + 1, **place, metadata=dict(metadata)
             )

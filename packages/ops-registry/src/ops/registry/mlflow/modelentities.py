@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import TYPE_CHECKING
 
 from mlflow.entities.model_registry import (
@@ -14,6 +15,7 @@ from mlflow.entities.model_registry import (
     RegisteredModelTag,
 )
 
+from ops.registry.disk.store_addresses import local_path
 from ops.registry.mlflow.entities import millis
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from ops.registry import records
     from ops.registry.models.state import Model
 
-__all__ = ["model_tags", "to_model", "to_version"]
+__all__ = ["location_of", "model_tags", "to_model", "to_version"]
 
 _NS_PER_MS = 1_000_000
 
@@ -53,13 +55,33 @@ def to_version(model: Model, version: records.ModelVersion) -> ModelVersion:
         last_updated_timestamp=created if changed is None else changed // _NS_PER_MS,
         description=version.metadata.description or None,
         current_stage=str(version.stage),
-        source=recorded.get("source", version.artifact_uri),
+        source=_source(version),
         run_id=version.metadata.experiment_run_id,
         tags=[ModelVersionTag(k, v) for k, v in version.metadata.tags.items()],
         run_link=recorded.get("run_link"),
         aliases=list(version.aliases),
         model_id=recorded.get("model_id"),
     )
+
+
+def location_of(version: records.ModelVersion) -> str:
+    """Return the address of a version's files, in the form in which it was registered."""
+    source = _source(version)
+    if local_path(source) == version.artifact_uri:
+        return source
+    path = pathlib.Path(version.artifact_uri)  # of a logged model or a run that the source names
+    return path.as_uri() if path.is_absolute() else version.artifact_uri
+
+
+def _source(version: records.ModelVersion) -> str:
+    """Return what a version was registered from; an address of files as it leads to them now."""
+    recorded = version.metadata.flavor_metadata.get("mlflow", {}).get("source")
+    path = None if recorded is None else local_path(recorded)
+    if recorded is None or path is None or path == version.artifact_uri:
+        return str(recorded or version.artifact_uri)
+    if recorded.startswith("file:") and pathlib.PurePath(version.artifact_uri).is_absolute():
+        return pathlib.Path(version.artifact_uri).as_uri()
+    return version.artifact_uri
 
 
 def model_tags(model: Model) -> list[RegisteredModelTag]:

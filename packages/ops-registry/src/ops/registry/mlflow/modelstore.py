@@ -41,12 +41,13 @@ from mlflow.utils.validation import (
 )
 
 from ops.registry.disk.layout import PathManager
+from ops.registry.disk.store_addresses import kept
 from ops.registry.errors import AlreadyExistsError, ModelNotFoundError, ModelVersionNotFoundError
 from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.bounded_search import ModelSearch, ModelVersionSearch
 from ops.registry.mlflow.failures import exists, invalid, missing
 from ops.registry.mlflow.modelbook import ModelBook
-from ops.registry.mlflow.modelentities import model_tags, to_model, to_version
+from ops.registry.mlflow.modelentities import location_of, model_tags, to_model, to_version
 from ops.registry.mlflow.unsupported import refuse_the_rest
 from ops.registry.records import ModelStage
 
@@ -178,12 +179,8 @@ class OpsModelStore(AbstractStore):
         for tag in tags or []:
             _validate_model_version_tag(tag.key, tag.value)
         location, run_id = self._resolved(source, run_id, model_id)
-        recorded = {
-            "source": source,
-            "location": location,
-            "run_link": run_link,
-            "model_id": model_id,
-        }
+        source = kept(self.book.root.parent, source)
+        recorded = {"source": source, "run_link": run_link, "model_id": model_id}
         metadata: dict[str, Any] = {
             "artifact_type": "mlflow",
             "framework": "mlflow",
@@ -196,7 +193,7 @@ class OpsModelStore(AbstractStore):
             "experiment_run_id": run_id,
             "flavor_metadata": {"mlflow": recorded},
         }
-        number = self.book.register_elsewhere(name, _local(location), metadata)
+        number = self.book.register_elsewhere(name, location, metadata)
         return self.get_model_version(name, number)
 
     def get_model_version(self, name: str, version: Any) -> ModelVersion:
@@ -242,9 +239,7 @@ class OpsModelStore(AbstractStore):
 
     def get_model_version_download_uri(self, name: str, version: Any) -> str:
         """Return where the files of a version are."""
-        known = self._version(name, version)
-        recorded = known.metadata.flavor_metadata.get("mlflow", {})
-        return str(recorded.get("location") or known.artifact_uri)
+        return location_of(self._version(name, version))
 
     def search_model_versions(
         self,
@@ -366,14 +361,6 @@ def _model_order(order_by: list[str] | None) -> list[str]:
             raise invalid(f"`order_by` contains duplicate fields: {order_by}")
         fields[field] = "ASC" if ascending else "DESC"
     return [f"{field} {direction}" for field, direction in fields.items()]
-
-
-def _local(location: str) -> str:
-    """Return the path behind a ``file:`` address, anything else as it is."""
-    parts = urllib.parse.urlparse(location)
-    if parts.scheme == "file" and not parts.netloc:
-        return urllib.parse.unquote(parts.path)
-    return location
 
 
 def _check_page(max_results: Any, most: int) -> None:

@@ -117,7 +117,7 @@ class RunBook:
     ) -> Experiment:
         """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
         if name == DEFAULT_NAME:
-            self._materialize(DEFAULT_ID)
+            self.materialize(DEFAULT_ID)
 
         def numbered(used: Iterable[str]) -> dict[str, Any]:
             # Whole numbers, as MLflow's SQL store has them: some of its clients turn them into such.
@@ -133,7 +133,7 @@ class RunBook:
 
     def change_experiment(self, experiment_id: str, **changes: Any) -> Experiment:
         """Change name, tags or deletion, as `ExperimentLedger.change` does."""
-        self._materialize(experiment_id)
+        self.materialize(experiment_id)
         return self._ledger.change(self.experiment(experiment_id).experiment_id, **changes)
 
     def erase_experiment(self, experiment_id: str) -> None:
@@ -143,7 +143,8 @@ class RunBook:
         with writing(folder):
             shutil.rmtree(folder, ignore_errors=not folder.exists())
 
-    def _materialize(self, experiment_id: str) -> None:
+    def materialize(self, experiment_id: str) -> None:
+        """Write the default experiment down, which is there before that, if it is the one."""
         if experiment_id != DEFAULT_ID or self._ledger.find(DEFAULT_ID) is not None:
             return
         known = self.experiments()[0]
@@ -190,7 +191,7 @@ class RunBook:
             fixed=("experiment_id", "parent_run_id", "parameters"),
         )
         name, tags = requested["name"], {str(k): str(v) for k, v in requested["tags"].items()}
-        self._materialize(home)
+        self.materialize(home)
         run_id = run_id or generate_uuid7().replace("-", "")
         folder = self._store.folder(home)
         now = time_ns()

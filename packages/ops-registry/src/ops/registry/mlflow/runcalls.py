@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         RunInfo,
     )
 
-    from ops.registry.mlflow.loggedmodels import LoggedModelBook
+    from ops.registry.tracking.logged_models import LoggedModelBook
 
 __all__ = ["RunCalls"]
 

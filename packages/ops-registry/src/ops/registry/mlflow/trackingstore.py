@@ -18,9 +18,10 @@ from mlflow.utils.uri import resolve_uri_if_local
 from ops.registry.disk.layout import PathManager
 from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.erasing import Erasing
-from ops.registry.mlflow.loggedmodels import LoggedModelBook
+from ops.registry.mlflow.failures import unsupported
 from ops.registry.mlflow.runbook import DEFAULT_ID, RunBook
 from ops.registry.mlflow.unsupported import refuse_the_rest
+from ops.registry.tracking.logged_models import FOLDER, LoggedModelBook
 
 __all__ = ["OpsTrackingStore"]
 
@@ -45,4 +46,9 @@ class OpsTrackingStore(Erasing, AbstractStore):
         owned = _SERVER_HAS not in os.environ
         where = resolve_uri_if_local(artifact_uri) if artifact_uri else None
         self.book: RunBook = RunBook(root, address.durability, owned=owned, artifact_root=where)
-        self.models: LoggedModelBook = LoggedModelBook(root / "logged_models", address.durability)
+        self.models: LoggedModelBook = LoggedModelBook(root / FOLDER, address.durability)
+
+    def link_traces_to_run(self, trace_ids: list[str], run_id: str) -> None:
+        """Raise MLflow's error: there are no traces here; type checkers do not see what `refuse_the_rest` adds."""
+        del trace_ids, run_id
+        raise unsupported("traces")

@@ -1,4 +1,4 @@
-"""What MLflow's interfaces of stores have and this one does not: each such call says so at once, by its feature's name.
+"""What MLflow's interfaces of stores have and this one does not: each such call is refused at once, by its feature's name.
 
 MLflow's base classes answer with a bare NotImplementedError, which its server reports as an internal error (HTTP 500), and
 clients repeat for minutes. `refuse_the_rest` looks at the base class that is installed and gives every method that is left

@@ -110,6 +110,10 @@ class ModelArtifacts(Protocol):
         """Raise `CorruptStoreError` unless the artifact is what was registered."""
         ...
 
+    def is_here(self, version: ModelVersion) -> bool:
+        """Whether the artifact is kept here, and not elsewhere by another program."""
+        ...
+
     def file_name(self, version: ModelVersion) -> str:
         """Return what the artifact is called."""
         ...

@@ -89,11 +89,15 @@ class ModelQueries:
             state = self._events.state
             return list(map(own_copy, state.versions(state.model(name))))
 
-    def by_age(self) -> list[str]:
-        """Return the names of all models that have a version, the oldest model first."""
+    def by_age(self, *, include_deleted: bool = False) -> list[str]:
+        """Return the names of all models, the oldest first, those without a version too."""
         with self._turn:
             self._events.refresh()
-            found = [model for model in self._events.state.models.values() if model.versions]
+            found = [
+                model
+                for model in self._events.state.models.values()
+                if include_deleted or model.created is not None
+            ]
             return [m.name for m in sorted(found, key=lambda m: (m.created or 0, m.name))]
 
     def search_models(
@@ -150,6 +154,10 @@ class ModelQueries:
             model = load_artifact(path, found.metadata.artifact_type, trust)
         self._done(EventType.MODEL_LOADED, found, {"name": name, "version": found.version})
         return model
+
+    def is_here(self, version: ModelVersion) -> bool:
+        """Whether the registry keeps the files of a version, and not another program elsewhere (MLflow)."""
+        return self._artifacts.is_here(version)
 
     def verify(self, version: ModelVersion) -> None:
         """Raise `CorruptStoreError` unless the artifact is what was registered."""

@@ -297,7 +297,7 @@ class ModelRegistry(ModelRegistering):
         record = records[position]
         state = self._events.state
         gone: list[ModelVersion] = []
-        if record["op"] == "register" and "file" in record:
+        if record["op"] == "register":
             record = self._artifacts.adopted(record, origin)
         elif record["op"] in {"delete", "drop"}:
             model = state.models.get(record["name"])
@@ -352,8 +352,4 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _placeless(frame: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in frame.items()
-        if key not in PLACES or (key == "source" and "file" not in frame)
-    }
+    return {key: value for key, value in frame.items() if key not in PLACES}

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.disk.checked_paths import is_part, is_relative
+from ops.registry.disk.store_addresses import is_sound, local_path, resolved
 from ops.registry.errors import (
     CorruptStoreError,
     ModelNotFoundError,
@@ -18,6 +19,7 @@ from ops.registry.records import ModelMetadata, ModelStage, ModelVersion, StageC
 from ops.registry.remote.artifacts import is_remote
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Mapping, Sequence
 
 __all__ = ["FORMAT", "Model", "ModelState", "check_frame", "plain_frames", "version_record"]
@@ -28,10 +30,14 @@ PLACES = ("files", "source", "uri")
 
 
 class ModelState:
-    """Models by name, folded from frames; *artifacts* is the folder, or the address, that files are below."""
+    """Models by name, folded from frames; *artifacts* is the folder, or the address, that files are below.
 
-    def __init__(self, artifacts: str) -> None:
+    *store* is the folder that addresses kept elsewhere than there are relative to, if there is one.
+    """
+
+    def __init__(self, artifacts: str, store: pathlib.Path | None = None) -> None:
         self._artifacts = artifacts
+        self._store = store
         self.models: Models = Models(artifacts)
 
     def apply(self, record: Mapping[str, Any]) -> None:
@@ -90,11 +96,17 @@ class ModelState:
             raise ModelVersionNotFoundError(f"Model {name!r} has no alias {alias!r}.")
         return aliases[alias]
 
-    @staticmethod
-    def with_aliases(model: Model, version: ModelVersion) -> ModelVersion:
-        """Return *version* with the aliases that point to it."""
+    def with_aliases(self, model: Model, version: ModelVersion) -> ModelVersion:
+        """Return *version* with the aliases that point to it, and with where its files are now."""
         names = tuple(sorted(a for a, n in model.aliases.items() if n == version.version))
-        return dataclasses.replace(version, aliases=names)
+        where = self._whereabouts(version.artifact_uri)
+        return dataclasses.replace(version, aliases=names, artifact_uri=where)
+
+    def _whereabouts(self, address: str) -> str:
+        if self._store is None or address.startswith(f"{self._artifacts}/"):
+            return address
+        found = resolved(self._store, address)
+        return local_path(found) or found
 
     def _apply(self, record: Mapping[str, Any]) -> None:
         name, number = record["name"], record["version"]
@@ -210,6 +222,8 @@ def check_frame(record: Any) -> None:
         wrong.append("model_id")
     if record.get("uri") is not None and not is_remote(str(record["uri"])):
         wrong.append("uri")
+    if record.get("source") is not None and not is_sound(record["source"]):
+        wrong.append("source")
     if wrong:
         recorded = {key: record[key] for key in wrong}
         raise CorruptStoreError(

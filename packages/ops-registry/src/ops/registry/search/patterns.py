@@ -1,7 +1,7 @@
 r"""LIKE: whether a text matches a pattern with ``%`` (anything) and ``_`` (one character), in linear time.
 
 A pattern comes from outside, so no text may make it expensive. What stands between two ``%`` is looked for once, from
-left to right: the first place where it is found is as good as any later one, so nothing is ever tried again. That is
+left to right: the first offset where it is found is as good as any later one, so nothing is ever tried again. That is
 one pass over the text for all parts together; a part with ``_`` in it costs at most its own length for each
 character, and a pattern has `MOST_CHARACTERS` at most.
 """
@@ -25,7 +25,7 @@ MOST_CHARACTERS = 1_000
 def matcher(
     pattern: str, *, ignores_case: bool = False, escapes: bool = True
 ) -> Callable[[str], bool]:
-    r"""Return what says whether a whole text matches *pattern*.
+    r"""Return what decides whether a whole text matches *pattern*.
 
     With *escapes* ``\%``, ``\_`` and ``\\`` are these characters themselves. Raises InvalidValueError for a
     pattern that is longer than `MOST_CHARACTERS`.

@@ -9,7 +9,6 @@ import dataclasses
 import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
@@ -18,6 +17,7 @@ from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 from ops.registry.disk.checked_paths import is_id, refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, encode, writing
+from ops.registry.disk.store_addresses import kept, resolved
 from ops.registry.disk.views import write_view
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, no_experiment
 from ops.registry.instants import from_ns, to_ns
@@ -44,6 +44,7 @@ class ExperimentLedger:
 
     def __init__(self, folder: pathlib.Path, *, durability: str = "process") -> None:
         self.folder = folder
+        self._store = folder.parents[1]
         self._durability = durability
         self._journal = folder / "journal.log"
         self._begin()
@@ -83,6 +84,8 @@ class ExperimentLedger:
                 "t": time_ns(),
             }
             record |= {} if more is None else more(self._ids)
+            if record.get("artifact_uri"):
+                record["artifact_uri"] = kept(self._store, record["artifact_uri"])
             self._add(record)
         return self.get(str(record["id"]))
 
@@ -123,7 +126,8 @@ class ExperimentLedger:
             here = {known.experiment_id: known for known in self.all()}
             same = here.get(experiment.experiment_id)
             if same is not None and same.created_at == from_ns(created):
-                return same
+                self._follow(same, experiment)
+                return self.get(same.experiment_id)
             for known in here.values():
                 if known.name == experiment.name:
                     return known
@@ -135,12 +139,22 @@ class ExperimentLedger:
                 "tags": dict(experiment.tags),
                 "t": created,
             }
-            if _is_elsewhere(experiment.artifact_uri):
-                record["artifact_uri"] = experiment.artifact_uri
+            if experiment.artifact_uri is not None:
+                record["artifact_uri"] = kept(self._store, experiment.artifact_uri)
             self._add(record)
             if experiment.updated_at is not None or experiment.deleted_at is not None:
                 self._append(_changes(record["id"], experiment))
         return self.get(record["id"])
+
+    def _follow(self, known: Experiment, there: Experiment) -> None:
+        """Append what was changed elsewhere since the experiment was changed here."""
+        if there.updated_at is None or there.updated_at <= (known.updated_at or known.created_at):
+            return
+        changes: dict[str, Any] = {"tags": dict.fromkeys(known.tags) | dict(there.tags)}
+        changes["deleted"] = None if there.deleted_at is None else to_ns(there.deleted_at)
+        if all(one.name != there.name for one in self.all()):
+            changes["name"] = there.name
+        self._append({"id": known.experiment_id, "c": changes, "t": to_ns(there.updated_at)})
 
     def _free(self, experiment_id: str) -> str:
         """Return an id that no experiment ever had here: *experiment_id* itself, if that is one."""
@@ -190,7 +204,7 @@ class ExperimentLedger:
                 self._known.pop(experiment_id, None)
             elif "c" not in record:
                 self._ids.add(experiment_id)
-                self._known[experiment_id] = _experiment(record)
+                self._known[experiment_id] = _experiment(record, self._store)
             elif known is not None:
                 self._known[experiment_id] = _changed(known, record)
 
@@ -230,7 +244,7 @@ class ExperimentLedger:
         return len(experiments)
 
 
-def _experiment(record: Mapping[str, Any]) -> Experiment:
+def _experiment(record: Mapping[str, Any], store: pathlib.Path) -> Experiment:
     created: dt.datetime = from_ns(record["t"])
     return Experiment(
         record["id"],
@@ -238,13 +252,8 @@ def _experiment(record: Mapping[str, Any]) -> Experiment:
         created,
         record["description"],
         record["tags"],
-        record.get("artifact_uri"),
+        resolved(store, record["artifact_uri"]) if record.get("artifact_uri") else None,
     )
-
-
-def _is_elsewhere(artifact_uri: str | None) -> bool:
-    """Whether artifacts are in no folder: those in one come into the store with the runs."""
-    return artifact_uri is not None and urlsplit(artifact_uri).scheme not in {"", "file"}
 
 
 def _changes(experiment_id: str, experiment: Experiment) -> dict[str, Any]:

@@ -72,6 +72,8 @@ class RunState:
         self.row: dict[str, Any] = {}
         self.history: dict[str, list[Point]] = {}
         self.writers: list[str] = [MAIN]
+        #: How many records are of kinds that this version does not know; they change nothing, and are copied.
+        self.unknown: int = 0
         #: When each writer began, by what it knew of the run.
         self.began: dict[str, int] = {}
         self._times: dict[tuple[str, str], int] = {}
@@ -130,6 +132,8 @@ class RunState:
             self.began[record["w"]] = when
             self.row["owners"].append(record.get("o"))
             self.row["writers"].append(record["w"])
+        elif event != "writer":
+            self.unknown += 1
 
     def _change(self, fields: Mapping[str, Any], when: int) -> None:
         for key, value in fields.items():
