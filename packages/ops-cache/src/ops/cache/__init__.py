@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ops.cache.disk.checks import CheckReport as CheckReport
     from ops.cache.disk.stats import DiskCacheStats as DiskCacheStats
     from ops.cache.disk.store import DiskCache as DiskCache
+    from ops.cache.disk.transactions import Queue as Queue
+    from ops.cache.disk.transactions import Transaction as Transaction
     from ops.cache.errors import CacheClosedError as CacheClosedError
     from ops.cache.errors import CacheError as CacheError
     from ops.cache.errors import CacheErrorCode as CacheErrorCode
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from ops.cache.remote import RedisCache as RedisCache
     from ops.cache.s3fifo import S3FIFOCache as S3FIFOCache
     from ops.cache.sizes import approximate_size as approximate_size
+    from ops.cache.stampede import memoize_stampede as memoize_stampede
     from ops.cache.stats import CacheStats as CacheStats
     from ops.cache.stats import EvictionCause as EvictionCause
     from ops.cache.strategies import CacheStrategy as CacheStrategy
@@ -59,6 +62,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".disk.checks": "CheckReport",
             ".disk.stats": "DiskCacheStats",
             ".disk.store": "DiskCache",
+            ".disk.transactions": "Queue Transaction",
             ".errors": (
                 "CacheClosedError CacheError CacheErrorCode CacheFullError CacheUnavailableError "
                 "CorruptEntryWarning InvalidKeyError ReadOnlyCacheError UncacheableCallError "
@@ -77,6 +81,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".remote": "RedisCache",
             ".s3fifo": "S3FIFOCache",
             ".sizes": "approximate_size",
+            ".stampede": "memoize_stampede",
             ".stats": "CacheStats EvictionCause",
             ".strategies": "CacheStrategy",
             ".two_level": "TwoLevelCache",

@@ -223,13 +223,15 @@ def _memoized(
     wrapper.contains = lambda *a, **k: store.contains(make_key(*a, **k))
     wrapper.invalidate = lambda *a, **k: store.delete(make_key(*a, **k))
 
+    compute = names.get("func", func)
+
     async def refresh_async(*args: Any, **kwargs: Any) -> Any:
-        result = await func(*args, **kwargs)
+        result = await compute(*args, **kwargs)
         store.set(make_key(*args, **kwargs), result, lifetime)
         return result
 
     def refresh(*args: Any, **kwargs: Any) -> Any:
-        result = func(*args, **kwargs)
+        result = compute(*args, **kwargs)
         store.set(make_key(*args, **kwargs), result, lifetime)
         return result
 

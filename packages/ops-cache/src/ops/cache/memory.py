@@ -25,13 +25,14 @@ from ops.cache.policy import Policy
 from ops.cache.sizes import approximate_size, positive_limit
 from ops.cache.stats import CacheStats, EvictionCause
 from ops.cache.strategies import CacheStrategy, class_of
+from ops.cache.updates import KEEP, KEPT_TTL, Numbers
 from ops.cache.views import SnapshotItems, SnapshotValues
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, ItemsView, Iterator, ValuesView
+    from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 
     from ops.cache.expiry import TtlLike
 
@@ -46,7 +47,7 @@ _NOTHING: Final[Any] = object()
 _log = get_logger("ops.cache")
 
 
-class MemoryCache(MutableMapping[K, V], Policy[K, V]):
+class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
     """A bounded, thread-safe mapping that forgets.
 
     Args:
@@ -109,9 +110,14 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
 
     def __getitem__(self, key: K) -> V:
         value = self._read(key)
-        if value is MISSING:
+        return cast("V", self._missing(key) if value is MISSING else value)
+
+    def _missing(self, key: K) -> Any:
+        """Return what `cache[key]` gives for a missing key: `__missing__` of a subclass, as with dict."""
+        missing = getattr(type(self), "__missing__", None)
+        if missing is None:
             raise KeyError(key)
-        return cast("V", value)
+        return missing(self, key)
 
     @overload
     def get(self, key: K, default: None = None) -> V | None: ...
@@ -170,6 +176,11 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
     def default_ttl(self) -> float | None:
         """The seconds that entries live when nothing else is said; None for ever."""
         return self._default_ttl
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return the values of those *keys* that have one."""
+        found = {key: self.get(key, MISSING) for key in keys}
+        return {key: cast("V", value) for key, value in found.items() if value is not MISSING}
 
     def contains(self, key: K) -> bool:
         """Say whether *key* has a value, without any effect on eviction or counters."""
@@ -274,6 +285,34 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
             self._timed = True
             self._become_timed()
         self._expirations.put(key, self._clock() + seconds)
+
+    def _change(
+        self,
+        key: K,
+        decide: Callable[[Any, Any], Any],
+        ttl: Any = KEPT_TTL,
+        tag: str | None = None,
+    ) -> None:
+        if tag is not None:
+            raise ValidationError(f"A memory cache has no tags; remove tag={tag!r}.")
+        with self._lock:
+            self._expire_due()
+            found = self._find(key)
+            wanted = decide(found, MISSING)
+            if wanted is not KEEP:
+                size = self._sizeof(wanted) if self._sizeof is not None else 0
+                if ttl is KEPT_TTL and found is not MISSING:
+                    seconds = self._expirations.remaining(key, self._clock())
+                else:
+                    is_default = ttl is KEPT_TTL or isinstance(ttl, Ttl)
+                    seconds = self._default_ttl if is_default else check_ttl(ttl)
+                self._set(key, wanted, size, seconds)
+        self._report_gone()
+
+    def set_many(self, values: Mapping[K, V], ttl: TtlLike = Ttl.DEFAULT) -> None:
+        """Store all *values* as `set` does, one after the other."""
+        for key, value in values.items():
+            self.set(key, value, ttl)
 
     def touch(self, key: K, ttl: TtlLike = Ttl.DEFAULT) -> bool:
         """Let *key* live for *ttl* seconds from now; return False when there is no such key."""
@@ -390,6 +429,27 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
         self._report_gone()
         return value
 
+    def __reduce__(self) -> Any:
+        """Pickle as the options and the entries; the copy has counters of its own.
+
+        Functions among the options (`sizeof`, `on_evict`, `clock`) are pickled by their names.
+        """
+        with self._lock:
+            self._expire_due()
+            now = self._clock()
+            entries = [
+                (key, self._find(key), self._expirations.remaining(key, now))
+                for key in self._keys()
+            ]
+        own = {
+            "max_memory": self._max_memory,
+            "sizeof": None if self._sizeof is approximate_size else self._sizeof,
+            "on_evict": self._on_evict,
+            "clock": self._clock,
+        }
+        state = {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+        return (_rebuilt, (type(self), self._max_size, self._default_ttl, own, state, entries))
+
     def __eq__(self, other: object) -> bool:
         return self is other  # a cache changes by itself, so equality by content means little
 
@@ -434,3 +494,18 @@ class MemoryCache(MutableMapping[K, V], Policy[K, V]):
                 self._on_evict(*entry)
             except Exception:  # noqa: BLE001 - logged with its traceback
                 _log.exception("on_evict failed for the key %r", entry[0])
+
+
+def _rebuilt(
+    kind: type[MemoryCache[Any, Any]],
+    max_size: int | None,
+    default_ttl: float | None,
+    options: dict[str, Any],
+    state: dict[str, Any],
+    entries: list[tuple[Any, Any, float | None]],
+) -> MemoryCache[Any, Any]:
+    cache = kind(max_size, default_ttl, **options)
+    cache.__dict__.update(state)
+    for key, value, seconds in entries:
+        cache.set(key, value, seconds)
+    return cache

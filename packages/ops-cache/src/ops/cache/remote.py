@@ -25,13 +25,14 @@ from ops.cache.leases import Leases
 from ops.cache.memory import MISSING
 from ops.cache.servers import Counts, Server
 from ops.cache.stats import CacheStats
-from ops.cache.tags import Tags
+from ops.cache.tags import Tags, tag_of
+from ops.cache.updates import KEEP, KEPT_TTL, REMOVE, Updates
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
 from ops.serialize.errors import CorruptDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from ops.cache.expiry import TtlLike
     from ops.cache.leases import Lease
@@ -48,7 +49,7 @@ _LONGEST_TTL = 1e12  # seconds; beyond it, which is 30 000 years, the server ref
 _DELETED_AT_ONCE = 500
 
 
-class RedisCache:
+class RedisCache(Updates):
     """A dictionary on a Redis server, under one namespace.
 
     Keys and values are as in `DiskCache`: plain keys that count by type, values under *trust*.
@@ -177,6 +178,24 @@ class RedisCache:
             raise KeyError(key)
         return value
 
+    def get_many(self, keys: Iterable[Hashable]) -> dict[Any, Any]:
+        """Return the values of those *keys* that have one, in one call to the server."""
+        names = {key: encode_key(self._prefix, key) for key in keys}
+        data: Any = []
+        with self._server.reached():
+            data = (
+                self._client.mget([self._name(b"v", name) for name in names.values()])
+                if names
+                else []
+            )
+        values: dict[Any, Any] = {}
+        for (key, name), stored in zip(names.items(), data or [None] * len(names), strict=True):
+            value = self._value_or(name, stored, MISSING)
+            self._counts.count(hit=value is not MISSING)
+            if value is not MISSING:
+                values[key] = value
+        return values
+
     def contains(self, key: Hashable) -> bool:
         """Say whether *key* has a value."""
         found: Any = 0
@@ -234,6 +253,63 @@ class RedisCache:
 
     def __setitem__(self, key: Hashable, value: Any) -> None:
         self.set(key, value)
+
+    def set_many(
+        self,
+        values: Mapping[Any, Any],
+        ttl: TtlLike = Ttl.DEFAULT,
+        *,
+        tag: str | None = None,
+    ) -> None:
+        """Store all *values*, as `set` does."""
+        for key, value in values.items():
+            self.set(key, value, ttl, tag=tag)
+
+    def _change(
+        self,
+        key: Hashable,
+        decide: Callable[[Any, Any], Any],
+        ttl: Any = KEPT_TTL,
+        tag: str | None = None,
+    ) -> None:
+        name = encode_key(self._prefix, key)
+        entry = self._name(b"v", name)
+        with self._server.reached():
+            while not self._changed(key, name, entry, decide, ttl, tag):
+                pass
+
+    def _changed(
+        self,
+        key: Hashable,
+        name: bytes,
+        entry: bytes,
+        decide: Callable[[Any, Any], Any],
+        ttl: Any,
+        tag: str | None,
+    ) -> bool:
+        """Try one change; False when another client came between."""
+        with self._client.pipeline() as pipeline:
+            pipeline.watch(entry)  # type: ignore[no-untyped-call]
+            data: Any = pipeline.get(entry)
+            left: Any = pipeline.pttl(entry)
+            wanted = decide(self._value_or(name, data, MISSING), MISSING)
+            if wanted is KEEP:
+                return True
+            milliseconds = self._milliseconds(Ttl.DEFAULT if ttl is KEPT_TTL else ttl)
+            if ttl is KEPT_TTL and data is not None:
+                milliseconds = None if left < 0 else max(left, 1)
+                tag = tag_of(data)
+            pipeline.multi()
+            if wanted is REMOVE or milliseconds == 0:
+                self._tags.delete([entry], pipeline)
+            else:
+                _, encoded = self._encode(key, wanted, tag)
+                self._tags.set(entry, encoded, milliseconds, encode_tag(tag), pipeline)
+            try:
+                pipeline.execute()
+            except self._server.contested:
+                return False
+        return True
 
     def touch(self, key: Hashable, ttl: TtlLike = Ttl.DEFAULT) -> bool:
         """Let *key* live for *ttl* seconds from now; return False when there is no such key."""

@@ -39,10 +39,10 @@ class _Hot(dict[Any, Any]):
 
     def __missing__(self, key: Any) -> Any:
         cache = self.cache()
-        value = MISSING if cache is None else cache._read(key)  # noqa: SLF001 - a part of the cache
-        if value is MISSING:
+        if cache is None:
             raise KeyError(key)
-        return value
+        value = cache._read(key)  # noqa: SLF001 - a part of the cache
+        return cache._missing(key) if value is MISSING else value  # noqa: SLF001 - as above
 
 
 class CountingS3FIFOCache(MemoryCache[K, V]):

@@ -35,6 +35,7 @@ class Server:
         except ModuleNotFoundError as error:
             raise MissingExtraError("redis", "ops-cache[redis]") from error
         self.unreachable: type[Exception] = redis.RedisError
+        self.contested: type[Exception] = redis.WatchError
         errors = redis.exceptions  # MOVED is a kind of ASK
         self._of_a_cluster = (errors.AskError, errors.ClusterCrossSlotError, errors.ClusterError)
         self.client: redis.Redis = redis.Redis.from_url(

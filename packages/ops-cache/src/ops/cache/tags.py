@@ -10,6 +10,7 @@ An entry begins with its flags (1 byte), the length of its tag (2 bytes, little-
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     import redis
     from redis.commands.core import Script
 
-__all__ = ["Tags"]
+__all__ = ["Tags", "tag_of"]
+
+_FRONT = struct.Struct("<BH")
 
 _TAG_OF = """
 local function tag_of(key)
@@ -113,23 +116,39 @@ class Tags:
         self._delete: Script = client.register_script(_DELETE)
         self._delete_tag: Script = client.register_script(_DELETE_TAG)
 
-    def set(self, entry: bytes, data: bytes, milliseconds: int | None, tag: bytes) -> None:
-        """Store *data* at *entry*, which begins with *tag*."""
-        self._set(keys=[entry], args=[data, _text(milliseconds), tag, self._root])
+    def set(
+        self,
+        entry: bytes,
+        data: bytes,
+        milliseconds: int | None,
+        tag: bytes,
+        client: redis.Redis | None = None,
+    ) -> None:
+        """Store *data*, which begins with *tag*, at *entry*; with *client*, a pipeline, as a part of that."""
+        self._set(keys=[entry], args=[data, _text(milliseconds), tag, self._root], client=client)
 
     def touch(self, entry: bytes, milliseconds: int | None) -> bool:
         """Let *entry* live for *milliseconds*, None for ever; False when there is none."""
         return bool(self._touch(keys=[entry], args=[_text(milliseconds), self._root]))
 
-    def delete(self, entries: Sequence[bytes]) -> int:
-        """Remove *entries*; return how many there were."""
-        found: Any = self._delete(keys=list(entries), args=[self._root])
-        return int(found)
+    def delete(self, entries: Sequence[bytes], client: redis.Redis | None = None) -> int:
+        """Remove *entries*; return how many there were, or 0 when that is a part of a pipeline."""
+        found: Any = self._delete(keys=list(entries), args=[self._root], client=client)
+        return 0 if client is not None else int(found)
 
     def delete_tag(self, tag: bytes) -> int:
         """Remove the entries with *tag*; return how many there were."""
         found: Any = self._delete_tag(keys=[self._root + tag], args=[tag])
         return int(found)
+
+
+def tag_of(data: bytes) -> str | None:
+    """Return the tag of the entry whose bytes are given, None when it has none."""
+    if len(data) < _FRONT.size:
+        return None
+    _, size = _FRONT.unpack_from(data)
+    found = data[_FRONT.size : _FRONT.size + size]
+    return found.decode("utf-8", "surrogatepass") if found else None
 
 
 def _text(milliseconds: int | None) -> bytes:

@@ -75,6 +75,7 @@ class Log:
         self.has_timed = False  # whether an entry may expire
         self.sweep_from = 0  # the segment from which on it is worth to look for expired entries
         self.is_shrinking = False
+        self.transactions: set[tuple[int, bytes]] = set()  # threads, and what they hold
         self.sealed_bytes = 0  # of the segments before the current one, when last looked at
         self.max_bytes = max_bytes
         self.segment_bytes = segment_bytes
@@ -345,14 +346,22 @@ class Log:
         if self.sealed_bytes + self.tail - live > max(_MUCH_DEAD, 2 * live):
             reclaim(self)
 
+    def record(self, key: bytes) -> Record | None:
+        """Return the newest record of *key*, checked; None when there is none, or a damaged one."""
+        with self.mutex:
+            position = self.index.positions.get(key)
+            if position is None:
+                return None
+            record = self.segments.record(position if position >= 0 else ~position)
+            return record if record is not None and record.key == key else None
+
     def move(self, key: bytes, expires: float | None = None) -> bool | None:
         """Write an entry again, with another *expires* unless that is None.
 
         Returns False when another process came between, and None when the entry cannot be read.
         """
         with self.mutex:
-            position = self.index.positions[key]
-            record = self.segments.record(position if position >= 0 else ~position)
+            record = self.record(key)
             if record is None:
                 return None
             until = record.expires if expires is None else expires

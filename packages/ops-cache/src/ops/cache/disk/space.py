@@ -175,11 +175,8 @@ def _move(log: Log, keys: list[bytes]) -> bool:
     items: list[Item] = []
     now = log.clock()
     for key in keys:
-        position = log.index.positions.get(key)
-        if position is None:
-            continue
-        record = log.segments.record(position if position >= 0 else ~position)
-        if record is None or record.key != key or 0 < record.expires <= now:
+        record = log.record(key)
+        if record is None or 0 < record.expires <= now:
             continue  # it goes with its segment
         items.append((record.flags, key, record.content, record.expires, record.tag))
     return not items or all(log.append_if_unchanged(items))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +17,7 @@ from ops.cache.disk.log import Log
 from ops.cache.disk.records import MOVED_FROM, Flag
 from ops.cache.disk.space import bytes_on_disk, look_at_space, reclaim, remove_expired
 from ops.cache.disk.stats import DiskCacheStats
+from ops.cache.disk.transactions import Queue, Transaction
 from ops.cache.disk.values import ValueCodec
 from ops.cache.errors import (
     CacheFullError,
@@ -27,12 +30,13 @@ from ops.cache.flights import SingleFlight
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING
 from ops.cache.own_files import refuse_key_inside
+from ops.cache.updates import KEEP, KEPT_TTL, REMOVE, Updates
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger
 from ops.serialize.errors import CorruptDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 
     from ops.cache.disk.checks import CheckReport
     from ops.cache.disk.log import Item
@@ -51,7 +55,7 @@ _USUAL_SEGMENT, _LARGEST_SEGMENT = 16 << 20, 64 << 20
 _BATCH_BYTES = 1 << 20
 
 
-class DiskCache:
+class DiskCache(Updates):
     """A bounded dictionary in a folder, for any number of threads and processes at once.
 
     Keys are str, bytes, int, float, bool, None and tuples of these, and count by type. Each `get`
@@ -150,6 +154,15 @@ class DiskCache:
             log.hits -= 1
             log.misses += 1
         return default
+
+    def decoded(self, item: Item) -> Any:
+        """Return the value of a record."""
+        return self._value_of(item[1], (item[0], item[3], item[2]))
+
+    def expiry_of(self, name: bytes) -> tuple[None, None, None, float, bytes]:
+        """Return when an entry expires and its tag, at the places that they have in a record."""
+        record = self._log.record(name)
+        return (None, None, None, *((record.expires, record.tag) if record else (0.0, b"")))
 
     def _value_of(self, key: bytes, found: Found) -> Any:
         flags, _, data = found
@@ -273,13 +286,14 @@ class DiskCache:
         `ValueTooLargeError`, `CacheFullError` when the disk takes no more, or `ReadOnlyCacheError`;
         the older value, if there was one, then stays.
         """
-        item = self._item(key, value, ttl, tag)
+        item = self.encoded(key, value, ttl, tag)
         if item is None:
             self.delete(key)
         else:
             self._log.append(item)
 
-    def _item(self, key: Hashable, value: Any, ttl: TtlLike, tag: str | None) -> Item | None:
+    def encoded(self, key: Hashable, value: Any, ttl: TtlLike, tag: str | None) -> Item | None:
+        """Return the record of an entry, whose file, if it has one, is written; None when it is not to be."""
         seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
         if seconds == 0:
             return None
@@ -312,7 +326,7 @@ class DiskCache:
         size = 0
         try:
             for key, value in values.items():
-                item = self._item(key, value, ttl, tag)
+                item = self.encoded(key, value, ttl, tag)
                 if item is None:
                     self.delete(key)
                     continue
@@ -325,6 +339,86 @@ class DiskCache:
         finally:
             if batch:
                 self._log.append_many(batch)
+
+    def _change(
+        self,
+        key: Hashable,
+        decide: Callable[[Any, Any], Any],
+        ttl: Any = KEPT_TTL,
+        tag: str | None = None,
+    ) -> None:
+        log, name = self._log, encode_key(self._prefix, key)
+        with log.mutex:  # threads wait here; another process that comes between shows at the write
+            while True:
+                found = log.peek(name)
+                value = MISSING if found is None else self._value_or(name, found, MISSING)
+                wanted = decide(value, MISSING)
+                if wanted is KEEP:
+                    return
+                item = self._changed(key, wanted, ttl, tag, name)
+                if log.append_if_unchanged([item])[0]:
+                    return
+                if item[0] & Flag.BLOB:
+                    log.remove(BlobRef.unpack(item[2]))
+
+    def _changed(self, key: Hashable, wanted: Any, ttl: Any, tag: str | None, name: bytes) -> Item:
+        deletion = (Flag.DELETE, name, b"", 0.0, b"")
+        if wanted is REMOVE:
+            return deletion
+        kept = self._log.record(name) if ttl is KEPT_TTL else None
+        if kept is not None and not 0 < kept.expires <= self._clock():
+            item = self.encoded(key, wanted, None, None)
+            return deletion if item is None else (*item[:3], kept.expires, kept.tag)
+        return self.encoded(key, wanted, Ttl.DEFAULT if ttl is KEPT_TTL else ttl, tag) or deletion
+
+    # Several changes as one
+
+    @contextlib.contextmanager
+    def transact(self) -> Generator[Transaction]:
+        """Yield the cache as a transaction sees it; what is changed on that is written at the end, as one.
+
+        All changes count or none, also when this process is killed; an exception in the block discards
+        them. Transactions of all threads and processes on this folder exclude each other. Plain writes of others
+        do not wait: the transaction sees them, and of two writes to one key the later one wins.
+
+        Raises `ValidationError` within another transaction of the same thread, and at the end as `set` does.
+        """
+        with self.exclusively(b"") as changes:
+            yield changes
+
+    @contextlib.contextmanager
+    def exclusively(self, lock: bytes) -> Generator[Transaction]:
+        """Yield a transaction that excludes those with the same *lock*, "" being that of the folder."""
+        me, held = threading.get_ident(), self._log.transactions
+        name = b"transaction:" + (self._prefix + lock if lock else b"")
+        if (me, name) in held:
+            raise ValidationError("This thread is in a transaction on this cache already.")
+        with self._locks.hold(name):
+            held.add((me, name))
+            changes = Transaction(self)
+            try:
+                yield changes
+            except BaseException:
+                changes.discard()
+                raise
+            else:
+                changes.commit()
+            finally:
+                held.discard((me, name))
+
+    def queue(self, name: str) -> Queue:
+        """Return the queue called *name*, which all processes share."""
+        return Queue(self, name)
+
+    @property
+    def log(self) -> Log:
+        """What this cache writes to; for the parts of this package."""
+        return self._log
+
+    @property
+    def prefix(self) -> bytes:
+        """What stands before each key; for the parts of this package."""
+        return self._prefix
 
     def get_or_compute(
         self, key: Hashable, fn: Callable[[], Any], ttl: TtlLike = Ttl.DEFAULT
