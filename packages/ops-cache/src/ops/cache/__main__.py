@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _FORGOTTEN_SECONDS = 3600
+_IMPORT = "import-diskcache"
 _EXAMPLES = """examples:
   python -m ops.cache ls data
+  python -m ops.cache import-diskcache old-folder new-folder
   python -m ops.cache prune data --older-than-days 30 --max-bytes 1000000000
 """
 
@@ -43,7 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=["ls", "info", "clear", "prune", "verify"])
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == [_IMPORT]:
+        return _import(arguments[1:])
+    commands = ["ls", "info", "clear", "prune", "verify", _IMPORT]
+    parser.add_argument("command", choices=commands)
     parser.add_argument(
         "dir", type=pathlib.Path, help="a data folder, which holds cache/, or one of a DiskCache"
     )
@@ -51,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--older-than-days", type=_days, default=30.0, help="for prune")
     parser.add_argument("--max-bytes", type=int, help="for prune: what may stay, newest first")
     parser.add_argument("--max-items", type=int, help="for prune: how many results may stay")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(arguments)
     if (options.dir / MARKER).is_file():
         try:
             return _on_disk_cache(options.command, options.dir, as_json=options.json)
@@ -78,6 +84,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         _remove_unfinished(root)
     _print(options.command, rows, as_json=options.json)
     return 1 if options.command == "verify" and rows else 0
+
+
+def _import(argv: Sequence[str]) -> int:
+    """Import a folder of diskcache; return 0, 1 when rows were skipped, or 2 when there is none."""
+    from ops.cache.diskcache.transfer import import_diskcache
+
+    parser = argparse.ArgumentParser(
+        f"python -m ops.cache {_IMPORT}",
+        description="Copy the entries of a folder of diskcache into a DiskCache. Called again, it goes on.",
+    )
+    parser.add_argument(
+        "dir", type=pathlib.Path, help="the folder of diskcache, which is not changed"
+    )
+    parser.add_argument("target", type=pathlib.Path, help="the folder of the DiskCache")
+    parser.add_argument(
+        "--pickles",
+        choices=["data", "run", "skip"],
+        default="data",
+        help="data: read those of plain data (default); run: run all, also code in them; skip: none",
+    )
+    parser.add_argument("--max-bytes", type=int, default=1 << 40, help="of the DiskCache")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(argv)
+
+    def show(seen: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{seen} of {total} rows", end="", file=sys.stderr, flush=True)
+
+    try:
+        with DiskCache(options.target, max_bytes=options.max_bytes) as target:
+            report = import_diskcache(options.dir, target, pickles=options.pickles, progress=show)
+    except CacheError as error:
+        print(f"ops-cache: {error}", file=sys.stderr)
+        return 2
+    found = dataclasses.asdict(report)
+    skipped = "".join(f"\n  {n} skipped: {why}" for why, n in report.skipped.items())
+    text = f"{report.imported} imported, {report.expired} expired, {report.done_before} done before{skipped}"
+    print(json.dumps(found, indent=1) if options.json else text)
+    return 0 if report.is_complete else 1
 
 
 def _days(text: str) -> float:

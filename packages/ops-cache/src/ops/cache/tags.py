@@ -1,6 +1,6 @@
 """Tags on a Redis server: for each a set of the keys that were stored with it.
 
-What an entry says of itself counts, and a set only leads to it, so a name too many costs space and nothing
+The tag in an entry counts, and a set only leads to it, so a name too many costs space and nothing
 else. That space is bounded: a set expires with the last of its entries, names leave it when their
 entries are deleted or stored under another tag, and each entry that comes looks at some names and removes those
 whose entries have expired or were evicted.
@@ -87,7 +87,7 @@ end
 return count
 """
 )
-# An entry may have been stored again with another tag: it says itself which one counts.
+# An entry may have been stored again with another tag: the one in it counts.
 _DELETE_TAG = (
     _TAG_OF
     + """
@@ -102,7 +102,7 @@ return count
 
 
 class Tags:
-    """Stores, touches and deletes entries together with what the sets of their tags say.
+    """Stores, touches and deletes entries together with the sets of their tags.
 
     Args:
         client: the connection.

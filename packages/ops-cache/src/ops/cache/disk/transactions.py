@@ -74,6 +74,11 @@ class Transaction(Updates):
         self._drop_file(item[1])
         self._items[item[1]] = (key, item)
 
+    def include(self, item: Item) -> None:
+        """Write *item*, a record of another view of this cache, with the changes."""
+        self._check_running()
+        self._put(None, item)
+
     def delete(self, key: Hashable) -> bool:
         """Remove *key* when the transaction ends; return False when there is no such key."""
         alive = self.contains(key)
@@ -100,8 +105,8 @@ class Transaction(Updates):
         self._check_running()
         changed = dict(self._items)
         yield from [key for key in self._cache if self._name(key) not in changed]
-        for key, item in changed.values():
-            if item[0] != Flag.DELETE:
+        for name, (key, item) in changed.items():
+            if item[0] != Flag.DELETE and name == self._name(key):
                 yield key
 
     def __len__(self) -> int:

@@ -1,0 +1,1 @@
+"""The interface of diskcache, and the import of its folders."""
