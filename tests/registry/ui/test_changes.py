@@ -78,7 +78,7 @@ def test_a_run_gets_a_note_and_tags_and_is_deleted_and_restored(
 def test_experiments_are_renamed_deleted_and_restored(store: Any, visitor: Visitor) -> None:
     tracker, experiment = store.context.experiment_tracker, store.experiment_id
     page = visitor.post("rename-experiment", experiment_id=experiment, name="loans")
-    assert "<b>loans</b>" in page.text
+    assert "<h1>loans</h1>" in page.text
     visitor.post("delete-experiment", experiment_id=experiment)
     assert tracker.list_experiments() == []
     page = visitor.post("restore-experiment", experiment_id=experiment)

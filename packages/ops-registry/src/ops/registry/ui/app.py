@@ -7,12 +7,13 @@ import dataclasses
 import itertools
 import pathlib
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -26,12 +27,14 @@ from ops.registry.ui.comparisons import compare
 from ops.registry.ui.downloads import download, sandboxed
 from ops.registry.ui.lineage import origin_of
 from ops.registry.ui.previews import preview
+from ops.registry.ui.run_csv import csv_of_runs
 from ops.registry.ui.run_files import RunEntry, RunFiles
 from ops.registry.ui.runtables import (
     CHART_SIZES,
     PAGE_SIZES,
     SUMMARIES,
     TableView,
+    columns_of,
     page_of_runs,
     runs_of,
 )
@@ -55,6 +58,7 @@ _MOST_COMPARED = 100
 _MOST_METRICS = 12
 _AUDIT_ENTRIES = 500
 _MOST_FILES = 200
+_FIELDS = ("name", "status", "start_time", "end_time", "duration_seconds", "run_id")
 
 
 def create_app(
@@ -71,6 +75,7 @@ def create_app(
             Route("/", pages.home),
             Route("/experiments/{experiment_id}", pages.runs),
             Route("/experiments/{experiment_id}/charts", pages.workspace),
+            Route("/experiments/{experiment_id}/runs.csv", pages.csv),
             Route("/runs/{run_id}", pages.run),
             Route("/runs/{run_id}/artifacts/{path:path}", pages.artifact),
             Route("/runs/{run_id}/files/{path:path}", pages.file),
@@ -157,10 +162,24 @@ class _Pages:
             saved=views_of(experiment),
             view=view,
             page=page,
+            names=[] if page is None else [*_FIELDS, *page.all_columns],
             problem=problem,
             sizes=PAGE_SIZES,
             summaries=SUMMARIES,
         )
+
+    def csv(self, request: Request) -> Response:
+        """Send the table of runs, all pages of it."""
+        experiment_id = request.path_params["experiment_id"]
+        experiment = self._tracker.get_experiment(experiment_id)
+        lines = csv_of_runs(
+            self._tracker, experiment_id, TableView.from_query(request.query_params)
+        )
+        first = next(lines)  # a wrong search fails here, and not amid the answer
+        name = quote(f"{experiment.name}.csv", safe="", errors="replace")
+        headers = {"Content-Disposition": f"attachment; filename*=utf-8''{name}"}
+        text = itertools.chain([first], lines)
+        return StreamingResponse(text, media_type="text/csv", headers=headers)
 
     def workspace(self, request: Request) -> Response:
         """Show the charts of the runs that a search finds, page by page."""
@@ -188,6 +207,7 @@ class _Pages:
             rows=listed(runs, charts),
             metric_names=sorted({key for run in runs for key in run.metrics}),
             fields=group_fields(runs),
+            names=[*_FIELDS, *columns_of(runs)],
             total=total,
             sizes=CHART_SIZES,
         )

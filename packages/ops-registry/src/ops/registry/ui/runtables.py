@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 from ops.foundation.errors import ValidationError
 
@@ -20,6 +21,7 @@ __all__ = [
     "RunPage",
     "RunRow",
     "TableView",
+    "columns_of",
     "page_of_runs",
     "runs_of",
     "value_of",
@@ -37,7 +39,10 @@ _SMALLER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity", "seco
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TableView:
-    """What the reader asks for; the fields are those of the address."""
+    """What the reader asks for; the fields are those of the address.
+
+    *columns* are those to show: none are the usual ones, "*" all.
+    """
 
     filter: str = ""
     order: str = ""
@@ -64,7 +69,7 @@ class TableView:
             differing=query.get("differing") == "1",
             tree=query.get("tree") == "1",
             deleted=query.get("deleted") == "1",
-            columns=tuple(c for c in query.get("columns", "").split(",") if c),
+            columns=tuple(unquote(c) for c in query.get("columns", "").split(",") if c),
         )
 
 
@@ -96,10 +101,11 @@ class RunPage:
 def page_of_runs(tracker: ExperimentTracker, experiment_id: str, view: TableView) -> RunPage:
     """Return one page; only its own runs are read."""
     runs, total = runs_of(tracker, experiment_id, view)
-    every = _columns_of(runs)
+    every = columns_of(runs)
     cells = {run.run_id: {c: value_of(run, c, view.summary) for c in every} for run in runs}
     varying = frozenset(c for c in every if len({str(cells[run.run_id][c]) for run in runs}) > 1)
-    wanted = [c for c in every if c in view.columns] if view.columns else _usual(every)
+    picked = every if "*" in view.columns else [c for c in every if c in view.columns]
+    wanted = picked if view.columns else _usual(every)
     if view.differing:
         wanted = [c for c in wanted if c in varying]
     chosen = wanted if view.columns else _shared_out(wanted, varying)
@@ -143,7 +149,8 @@ def value_of(run: Run, column: str, summary: str = "last") -> Any:
     return {"last": found.last, "min": found.minimum, "max": found.maximum}[summary]
 
 
-def _columns_of(runs: Sequence[Run]) -> list[str]:
+def columns_of(runs: Sequence[Run]) -> list[str]:
+    """Return the columns that *runs* have: metrics, parameters, tags."""
     metrics = dict.fromkeys(f"metrics.{key}" for run in runs for key in run.metrics)
     params = dict.fromkeys(f"params.{key}" for run in runs for key in run.parameters)
     tags = dict.fromkeys(f"tags.{key}" for run in runs for key in run.tags)

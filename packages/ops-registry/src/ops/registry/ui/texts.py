@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from ops.foundation.formatting import format_bytes, format_duration
+from ops.registry.ui import sort_keys
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ops.registry.ui.runtables import TableView
 
@@ -52,36 +53,16 @@ def _address(view: TableView, changes: Mapping[str, Any]) -> str:
         "differing": "1" if view.differing else "",
         "tree": "1" if view.tree else "",
         "deleted": "1" if view.deleted else "",
-        "columns": ",".join(view.columns),
+        "columns": _listed(view.columns),
     } | dict(changes)
     usual = {"page": 1, "size": 50, "summary": "last"}
     kept = {k: v for k, v in fields.items() if v not in ("", None) and usual.get(k) != v}
     return "?" + urlencode(kept)
 
 
-def _sorting(view: TableView, column: str) -> str:
-    """Return the order that a click on the head of *column* asks for: up, down, none."""
-    field = _field(column)
-    for name in (field, column):  # as we write it, and as people do
-        if view.order == f"{name} DESC":
-            return f"{field} ASC"
-        if view.order == f"{name} ASC":
-            return ""
-    return f"{field} DESC"
-
-
-def _field(column: str) -> str:
-    """Return a column as a field of the search language."""
-    group, dot, key = column.partition(".")
-    quote_mark = "`" if '"' in key else '"'
-    return f"{group}.{quote_mark}{key}{quote_mark}" if dot else column
-
-
-def _direction(view: TableView, column: str) -> str:
-    up = _sorting(view, column)
-    if up == "":
-        return "ascending"
-    return "descending" if up.endswith(" ASC") else "none"
+def _listed(names: Iterable[str]) -> str:
+    """Return names as one field of an address, whatever commas they have."""
+    return ",".join(quote(name, safe=" ./:@*") for name in names)
 
 
 FILTERS: dict[str, Any] = {
@@ -92,7 +73,11 @@ FILTERS: dict[str, Any] = {
     "duration": _duration,
     "size": format_bytes,
     "address": _address,
-    "sorting": _sorting,
-    "direction": _direction,
+    "sorting": lambda view, column: sort_keys.only(view.order, column),
+    "sorting_too": lambda view, column: sort_keys.added(view.order, column),
+    "direction": lambda view, column: sort_keys.direction(view.order, column),
+    "sort_rank": lambda view, column: sort_keys.rank(view.order, column),
+    "field_name": sort_keys.field_name,
+    "listed": _listed,
     "quoted": lambda text: quote(str(text), safe="", errors="surrogateescape"),
 }

@@ -13,14 +13,25 @@
     document.dispatchEvent(new Event("theme"));
   }
 
-  const chosen = () => all("input.one:checked").map((box) => box.value);
+  // Chosen runs stay chosen on other pages of the table, until they are cleared.
+  const CHOSEN = "chosen " + location.pathname;
+  const chosen = () => JSON.parse(sessionStorage.getItem(CHOSEN) || "[]");
+
+  function choose() {
+    const here = new Map(all("input.one").map((box) => [box.value, box.checked]));
+    const kept = [...new Set([...chosen(), ...here.keys()])].filter((id) => here.get(id) ?? true);
+    sessionStorage.setItem(CHOSEN, JSON.stringify(kept));
+    count();
+  }
 
   function count() {
     const button = one("#compare");
     if (!button) return;
-    const number = chosen().length;
-    one("#chosen").textContent = number;
-    button.disabled = number < 2;
+    const ids = new Set(chosen());
+    all("input.one").forEach((box) => (box.checked = ids.has(box.value)));
+    one("#chosen").textContent = ids.size;
+    button.disabled = ids.size < 2;
+    one("#unchoose").hidden = !ids.size;
   }
 
   function compare() {
@@ -38,7 +49,7 @@
 
   document.addEventListener("change", (event) => {
     if (event.target.id === "all") all("input.one").forEach((box) => (box.checked = event.target.checked));
-    if (event.target.matches("#all, .one")) count();
+    if (event.target.matches("#all, .one")) choose();
     if (event.target.id === "only-differing") all("tr.same").forEach((row) => row.classList.toggle("hidden", event.target.checked));
   });
 
@@ -47,13 +58,55 @@
     if (id === "theme") toggleTheme();
     if (id === "help") one("#keys").showModal();
     if (id === "compare" || event.target.closest("#compare")) compare();
+    if (id === "unchoose") { sessionStorage.removeItem(CHOSEN); count(); }
     if (id === "apply") {
-      const boxes = all("#choose input");
-      const kept = boxes.filter((box) => box.checked).map((box) => box.value);
-      one("#columns").value = kept.length === boxes.length ? "" : kept.join(",");
-      one("#search").requestSubmit();
+      const boxes = all("#choose input[type=checkbox]");
+      const kept = boxes.filter((box) => box.checked).map((box) => encodeURIComponent(box.value));
+      applyColumns(kept.length === boxes.length ? "*" : kept.join(","));
     }
+    const columns = event.target.dataset?.columns;
+    if (columns === "usual") applyColumns("");
+    else if (columns) all("#choose label:not([hidden]) input").forEach((box) => (box.checked = columns === "all"));
+    if (event.target.matches("#names button")) complete(event.target.textContent);
   });
+  function applyColumns(text) {
+    one("#columns").value = text;
+    one("#search").requestSubmit();
+  }
+
+  document.addEventListener("click", (event) => { // sort by one more column
+    const add = event.shiftKey && event.target.closest("a[data-add]");
+    if (!add) return;
+    event.preventDefault();
+    event.stopPropagation();
+    location.href = add.dataset.add;
+  }, true);
+
+  document.addEventListener("input", (event) => {
+    if (event.target.id === "find-column") {
+      const text = event.target.value.trim().toLowerCase();
+      all("#choose label").forEach((label) => (label.hidden = !label.textContent.toLowerCase().includes(text)));
+    }
+    if (event.target.id === "filter") suggest(event.target);
+  });
+
+  const WORD = /[\w./:-]*$/; // what is being typed
+  function suggest(field) {
+    const box = one("#names");
+    if (!box) return;
+    const word = field.value.slice(0, field.selectionStart).match(WORD)[0].toLowerCase();
+    const found = word ? JSON.parse(box.dataset.names).filter((name) => name.toLowerCase().includes(word) && name.toLowerCase() !== word).slice(0, 8) : [];
+    box.hidden = !found.length;
+    box.replaceChildren(...found.map((name) => Object.assign(document.createElement("button"), { type: "button", textContent: name })));
+  }
+  function complete(name) {
+    const field = one("#filter"), at = field.selectionStart;
+    const before = field.value.slice(0, at).replace(WORD, name + " ");
+    field.value = before + field.value.slice(at);
+    field.focus();
+    field.setSelectionRange(before.length, before.length);
+    one("#names").hidden = true;
+  }
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
