@@ -142,6 +142,13 @@ import onnxruntime, ops.registry
     "ops-registry[s3]": """
 import boto3, ops.registry
 """,
+    "ops-registry[tensorboard]": """
+from pathlib import Path
+from ops.registry.importing import foreign_store
+Path("logs").mkdir()
+Path("logs/events.out.tfevents.1790000000.host").touch()
+assert foreign_store("logs").experiments()[0].name == "logs"
+""",
     "ops-registry[ui]": """
 import jinja2, starlette, uvicorn, ops.registry
 """,

@@ -210,7 +210,12 @@ def _import(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, 
 
     if arguments.kind == "ops" or (arguments.kind is None and is_own_store(arguments.other)):
         return _copy(context, arguments, outwards=False)
-    source = foreign_store(arguments.other, kind=arguments.kind, artifacts=arguments.artifacts)
+    source = foreign_store(
+        arguments.other,
+        kind=arguments.kind,
+        artifacts=arguments.artifacts,
+        name=arguments.name,
+    )
     experiments, models = _named(arguments)
     with contextlib.closing(source):
         done = import_foreign(

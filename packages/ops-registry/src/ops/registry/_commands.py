@@ -88,7 +88,7 @@ def add_import_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kind",
-        choices=["ops", "mlflow", "mlflow-sqlite"],
+        choices=["ops", "mlflow", "mlflow-sqlite", "trackio", "tensorboard"],
         help="whose files they are (default: found by what is there)",
     )
     parser.add_argument(
@@ -97,6 +97,9 @@ def add_import_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FOLDER",
         help="where MLflow's artifacts are, if not beside its runs; may be repeated",
+    )
+    parser.add_argument(
+        "--name", help="what the experiment of TensorBoard's files is called (default: the folder)"
     )
 
 

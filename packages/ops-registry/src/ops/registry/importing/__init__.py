@@ -13,4 +13,14 @@ if TYPE_CHECKING:
     from ops.registry.importing.store_import import Imported as Imported
     from ops.registry.importing.store_import import import_foreign as import_foreign
 else:  # Written by `nox -s lint -- --fix` from the imports above.
-    pass
+    from ops.foundation.lazy import lazy_exports
+
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            ".findings": "Findings",
+            ".formats": "foreign_store is_own_store",
+            ".records": "ForeignStore",
+            ".store_import": "Imported import_foreign",
+        },
+    )

@@ -64,13 +64,30 @@ class ForeignFolder:
         except (OSError, ValueError):
             return False
 
+    def file(self, path: str) -> ForeignFile | None:
+        """Return the regular file at *path*, which may come from a text: None if a link is on the way, or none is there."""
+        if not is_relative(path) or "\\" in path:
+            return None
+        found, below = None, self.root
+        for part in path.split("/"):
+            below = f"{below}/{part}"
+            try:
+                found = os.lstat(below)
+            except (OSError, ValueError):
+                return None
+            if stat.S_ISLNK(found.st_mode):
+                return None
+        if found is None or not stat.S_ISREG(found.st_mode):
+            return None
+        return ForeignFile(path, below, found.st_size, found.st_mtime_ns)
+
     def files(self, path: str) -> Iterator[ForeignFile]:
         """Yield the regular files below *path*, at any depth, by name."""
         yield from self._files(path, "", 0)
 
     def _files(self, path: str, prefix: str, depth: int) -> Iterator[ForeignFile]:
         for entry in self._entries(path):
-            where = f"{path}/{entry.name}"
+            where = f"{path}/{entry.name}".lstrip("/")
             if entry.is_symlink():
                 self._refuse_link(path, entry)
             elif entry.is_dir(follow_symlinks=False):

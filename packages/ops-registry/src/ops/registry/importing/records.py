@@ -40,13 +40,13 @@ class ForeignFile:
 class ForeignRun:
     """A run; *extras* are (kind, value) of what MLflow keeps with it: datasets, models in and out, user.
 
-    Its artifacts are *files*, or *texts* by name where they are made of what was read.
+    Its artifacts are *files*, or *made*, by name, of what was read.
     """
 
     copy: RunCopy
     files: list[ForeignFile] = dataclasses.field(default_factory=list)
     extras: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
-    texts: dict[str, str] = dataclasses.field(default_factory=dict)
+    made: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True)

@@ -158,8 +158,8 @@ class RunWriter:
         """Copy the files of a new run; return name, size and digest of each."""
         folder = self._tracker.artifact_folder(run.copy.run_id)
         kept = []
-        with _written(run.texts) as texts:
-            for file in [*run.files, *texts]:
+        with _written(run.made) as made:
+            for file in [*run.files, *made]:
                 try:
                     kept.append([file.name, *self.copy_file(file, folder)])
                 except (OpsError, OSError, ValueError) as error:
@@ -189,16 +189,16 @@ class RunWriter:
         folder = self._tracker.artifact_folder(run_id)
         reader = RunReader(self._folder(home), run_id, keep_history=False)
         known = {recorded[0] for recorded in reader.poll().row["artifacts"]}
-        with _written(run.texts) as texts:
-            for file in [*run.files, *texts]:
+        with _written(run.made) as made:
+            for file in [*run.files, *made]:
                 if file.name in known and is_same_file(file, folder):
                     continue
                 above = str(pathlib.PurePosixPath(file.name).parent)
                 below = None if above == "." else above
                 try:
-                    made = self._tracker.log_artifact(run_id, file.path, below, overwrite=True)
-                    if pathlib.Path(made.uri).is_file():
-                        os.utime(made.uri, ns=(file.modified_ns, file.modified_ns))
+                    kept = self._tracker.log_artifact(run_id, file.path, below, overwrite=True)
+                    if pathlib.Path(kept.uri).is_file():
+                        os.utime(kept.uri, ns=(file.modified_ns, file.modified_ns))
                     self.files += 1
                 except (OpsError, OSError, ValueError) as error:
                     self._findings.refuse(f"artifact {file.name} of run {run_id}", error)
@@ -223,14 +223,14 @@ def is_same_file(file: ForeignFile, folder: pathlib.Path) -> bool:
 
 
 class _written:  # noqa: N801 - used as a block
-    """Texts as files, for as long as the block runs; each has a file of its own."""
+    """Artifacts made of what was read, as files for as long as the block runs."""
 
-    def __init__(self, texts: dict[str, str]) -> None:
-        self._texts = texts
+    def __init__(self, made: dict[str, bytes]) -> None:
+        self._made = made
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> list[ForeignFile]:
-        if not self._texts:  # as for nearly all runs
+        if not self._made:  # as for nearly all runs
             return []
         return list(self._write(self._stack.enter_context(temporary_directory())))
 
@@ -238,10 +238,10 @@ class _written:  # noqa: N801 - used as a block
         self._stack.close()
 
     def _write(self, folder: pathlib.Path) -> Iterator[ForeignFile]:
-        for name, text in self._texts.items():
+        for name, content in self._made.items():
             path = inside(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8", newline="")
+            path.write_bytes(content)
             found = path.stat()
             yield ForeignFile(name, str(path), found.st_size, found.st_mtime_ns)
 
