@@ -114,3 +114,18 @@ def test_mlflow_shows_prompts(imported, client, uri):
     for name, versions in imported["prompts"].items():
         for number, text in versions.items():
             assert mlflow.genai.load_prompt(name, version=int(number)).template == text
+
+
+def test_an_imported_store_that_was_moved_has_its_files(imported, context, tmp_path):
+    context.cleanup()
+    moved = context.path.rename(tmp_path / "moved")
+    client = mlflow.MlflowClient(f"ops-registry://{moved}", f"ops-registry://{moved}")
+    for name, wanted in imported["registered_models"].items():
+        for number, version in wanted["versions"].items():
+            if not version["deleted"]:
+                address = client.get_model_version_download_uri(name, number)
+                assert (pathlib.Path(address.removeprefix("file://")) / "MLmodel").is_file()
+    for model_id, wanted in imported["logged_models"].items():
+        if wanted["source_run_id"]:
+            address = client.get_logged_model(model_id).artifact_location
+            assert (pathlib.Path(address.removeprefix("file://")) / "MLmodel").is_file()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.disk.store_addresses import kept
 from ops.registry.importing.mlflow_addresses import artifact_path_of, is_elsewhere
 from ops.registry.models.registering import new_model_id
 from ops.registry.models.registry import ModelRegistry
@@ -105,10 +106,10 @@ class ModelWriter(ModelRegistry):
     def _add_version(self, model: ForeignModel, version: ForeignVersion) -> None:
         name, number = model.name, version.number
         model_id = self._events.state.models[name].model_id
-        location = self._location(model, version, model_id)
+        store = self.homes["none"].parents[1]
+        location = kept(store, self._location(model, version, model_id))
         recorded = {
-            "source": version.source,
-            "location": location,
+            "source": version.source if _is_open(version.source) else location,
             "run_link": version.run_link,
             "model_id": version.model_id,
         }
@@ -182,6 +183,11 @@ class ModelWriter(ModelRegistry):
     def _put(self, operation: str, name: str, number: int, when: int, **more: Any) -> None:
         frame = {"op": operation, "name": name, "version": number, "t": when, _MARK: True, **more}
         self._events.commit(name, lambda _: {"v": FORMAT, **frame})
+
+
+def _is_open(source: str) -> bool:
+    """Whether the text of a source can be kept: it leads to nothing by itself, or to a service."""
+    return source.startswith(("runs:/", "models:/")) or is_elsewhere(source)
 
 
 def _texts(model: ForeignModel) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from ops.registry.importing.findings import ForeignDataError
 from ops.registry.importing.logged_model_writer import LoggedModelWriter
 from ops.registry.importing.model_writer import ModelWriter
 from ops.registry.importing.run_writer import RunWriter
-from ops.registry.instants import to_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,13 +127,6 @@ class _Import:
         for key, value in missing.items():
             where = f"tag {key!r} of experiment {experiment.name!r}"
             self._guarded(where, tracker.set_experiment_tag, here.experiment_id, key, value)
-        # What was changed last counts: an experiment may be deleted, or taken back, on either side.
-        last = here.updated_at or here.created_at
-        if experiment.updated_at is not None and to_ns(experiment.updated_at) > to_ns(last):
-            if experiment.deleted_at is not None and here.deleted_at is None:
-                tracker.delete_experiment(here.experiment_id)
-            elif experiment.deleted_at is None and here.deleted_at is not None:
-                tracker.restore_experiment(here.experiment_id)
         return here.experiment_id
 
     def _run(self, runs: RunWriter, run_id: str, home: str) -> None:
@@ -161,7 +153,7 @@ class _Import:
             "none": registry.root / "artifacts",
         }
         writer.runs = runs
-        writer.logged = logged.ids
+        writer.logged = {model["id"] for model in logged.all()}
         for model in models:
             where = f"model {model.name!r}"
             made = self._guarded(where, writer.write, model) or 0
