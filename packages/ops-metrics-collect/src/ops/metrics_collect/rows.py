@@ -22,7 +22,7 @@ __all__ = ["SUFFIXES", "count_rows", "csv_to_parquet", "read_batches", "read_csv
 
 _BLOCK_BYTES = 1 << 20
 _LARGEST_BLOCK = (1 << 31) - 1  # of the reader
-_BATCH_BYTES = 16 << 20
+_BATCH_BYTES = 8 << 20
 
 #: Of files that hold rows.
 SUFFIXES = (".csv", ".parquet", ".json")
@@ -142,18 +142,26 @@ def _larger(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Join small batches: the reader buffers several blocks, so these should be small, but work on
     a batch has a price of its own, so that batches should not.
     """  # noqa: D205 - one sentence
-    import pyarrow as pa
-
     held: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
         held.append(batch)
         size += batch.nbytes
         if size >= _BATCH_BYTES:
-            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
-            held, size = [], 0
+            yield from _joined(held)
+            size = 0
     if sum(batch.num_rows for batch in held):
-        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+        yield from _joined(held)
+
+
+def _joined(held: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Return batches as one; *held* is emptied, as it takes as much memory."""
+    import pyarrow as pa
+
+    whole = pa.Table.from_batches(held).combine_chunks()
+    held.clear()
+    joined: list[pa.RecordBatch] = whole.to_batches()
+    return joined
 
 
 def csv_to_parquet(path: str | os.PathLike[str]) -> pathlib.Path:

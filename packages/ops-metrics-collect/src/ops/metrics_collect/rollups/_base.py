@@ -32,6 +32,7 @@ from ops.metrics_collect.rollups._engine import (
     KEY,
     Measure,
     aggregate,
+    bytes_of,
     concatenated,
     encoded,
     ordered,
@@ -58,7 +59,8 @@ __all__ = ["Measure", "Rollup"]
 pc: Any = pyarrow.compute
 
 _METADATA = b"ops.metrics_collect"
-_MEMORY_BYTES = 200_000_000
+_MEMORY_BYTES = 300_000_000
+_SAMPLED = 1 << 20
 
 
 class Rollup:
@@ -280,16 +282,21 @@ class Rollup:
         space, column = self.row_id(collection, primary_key)
         if column is not None and column in raw.column_names:
             ids = raw.column(column).cast(pa.string())
-            known = ids.is_valid()
             version = version or Version()
+            versions = _versions(raw, version.column)
+            without = rows.slice(0, 0)
+            if ids.null_count:
+                known = ids.is_valid()
+                without = rows.filter(ids.is_null())
+                rows, ids, versions = (each.filter(known) for each in (rows, ids, versions))
             self._latest.add(
-                encoded(rows.filter(known), self.index),
+                encoded(rows, self.index),
                 f"{config.get('install_uuid', '')}/{space}",
-                ids.filter(known),
-                _versions(raw, version.column).filter(known),
+                ids,
+                versions,
                 version.slice,
             )
-            rows = rows.filter(ids.is_null())
+            rows = without
         if COUNTED in rows.column_names:
             rows = rows.filter(rows.column(COUNTED))
         if rows.num_rows:
@@ -298,15 +305,32 @@ class Rollup:
     def _append(self, rows: pa.Table) -> None:
         rows = encoded(rows, self.index).cast(self._schema)
         self._pending.append(rows)
-        self._pending_bytes += rows.nbytes
-        if self._pending_bytes > self._memory_bytes // 2:
-            self._compact()
-            if self._table.nbytes > self._memory_bytes // 4:
-                self._spill = self._spill or Spill(
-                    self._schema, functools.partial(hashes_of_keys, keys=self.index)
-                )
-                self._spill.append(self._table)
-                self._table = self._schema.empty_table()
+        self._pending_bytes += bytes_of(rows)
+        if self._pending_bytes <= self._memory_bytes * 0.3:
+            return
+        if not self._is_worth_grouping(rows):
+            self._to_disk(self._pending)
+            self._pending, self._pending_bytes = [], 0
+            return
+        self._compact()
+        if self._table.nbytes > self._memory_bytes // 5:
+            self._to_disk([self._table])
+            self._table = self._schema.empty_table()
+
+    def _is_worth_grouping(self, rows: pa.Table) -> bool:
+        """Tell whether grouping makes rows fewer, by some: it takes several times their memory."""
+        if self._spill is None and self._pending_bytes < _SAMPLED:
+            return True
+        sample = concatenated([rows.slice(0, 1 << 15).select(self.index)])
+        distinct = sample.group_by(list(self.index), use_threads=False).aggregate([])
+        return bool(distinct.num_rows < 0.75 * sample.num_rows)
+
+    def _to_disk(self, tables: list[pa.Table]) -> None:
+        limit = self._memory_bytes // 5
+        if self._spill is None:
+            hashes = functools.partial(hashes_of_keys, keys=self.index)
+            self._spill = Spill(self._schema, hashes, limit)
+        self._spill.append_all(tables)
 
     def _compact(self) -> None:
         if self._pending:
@@ -351,7 +375,7 @@ class Rollup:
             yield self._table
             return
         if self._table.num_rows:
-            self._spill.append(self._table)
+            self._to_disk([self._table])
             self._table = self._schema.empty_table()
         for partition in self._spill.partitions():
             yield self._grouped(partition)

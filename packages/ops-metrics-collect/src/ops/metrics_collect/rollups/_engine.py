@@ -33,6 +33,7 @@ __all__ = [
     "Kind",
     "Measure",
     "aggregate",
+    "bytes_of",
     "concatenated",
     "encoded",
     "ordered",
@@ -63,6 +64,17 @@ def encoded(table: pa.Table, keys: Sequence[str]) -> pa.Table:
             column = column.dictionary_encode().cast(KEY)
             table = table.set_column(position, name, column)
     return table
+
+
+def bytes_of(table: pa.Table) -> int:
+    """Return the memory that *table* takes; chunks of a column share their dictionary."""
+    size = 0
+    for column in table.columns:
+        if column.type == KEY and column.num_chunks:
+            size += 4 * len(column) + int(column.chunk(0).dictionary.nbytes)
+        else:
+            size += column.nbytes
+    return size
 
 
 def concatenated(tables: Sequence[pa.Table]) -> pa.Table:

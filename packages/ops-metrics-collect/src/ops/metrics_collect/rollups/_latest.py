@@ -11,6 +11,7 @@ What outgrows the memory goes to disk, cut by a hash of the ids, and is chosen f
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from ops.metrics_collect.rollups._columns import constant
-from ops.metrics_collect.rollups._engine import KEY
+from ops.metrics_collect.rollups._engine import KEY, bytes_of
 from ops.metrics_collect.rollups._spill import Spill
 
 if TYPE_CHECKING:
@@ -95,23 +96,27 @@ class LatestRows:
         """Yield the rows that count, in tables of bounded size."""
         width = len(self._schema) - 5
         for tables in self._parts():
-            whole = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+            whole = pa.concat_tables(tables).unify_dictionaries()
+            tables.clear()
+            counts = whole.column(COUNTED)
             chosen = _latest(whole)
             if chosen is not None:
-                whole = whole.take(pa.array(chosen))
-            whole = whole.filter(whole.column(COUNTED))
-            yield whole.select(range(width))
+                counts = pc.and_(counts, pa.array(chosen))
+            whole = whole.select(range(width))
+            yield whole if pc.all(counts).as_py() else whole.filter(counts)
 
     def _append(self, table: pa.Table) -> None:
         self._held.append(table)
-        self._bytes += table.nbytes
-        if self._bytes > self._memory_bytes:
+        self._bytes += bytes_of(table)
+        # Cutting needs some memory, too.
+        if self._bytes > self._memory_bytes * 0.45:
             self._spill()
 
     def _spill(self) -> None:
-        self._spilled = self._spilled or Spill(self._schema, _hashes_of_ids)
-        self._spilled.append(pa.concat_tables(self._held).unify_dictionaries().combine_chunks())
-        self._held, self._bytes = [], 0
+        limit = self._memory_bytes // 5
+        self._spilled = self._spilled or Spill(self._schema, _hashes_of_ids, limit)
+        self._spilled.append_all(self._held)
+        self._bytes = 0
 
     def _parts(self) -> Iterator[list[pa.Table]]:
         """Yield tables such that all rows of one id are in one of the lists."""
@@ -130,8 +135,8 @@ class LatestRows:
         return {**state, "_bytes": sum(table.nbytes for table in held)}
 
 
-def _latest(table: pa.Table) -> npt.NDArray[np.int64] | None:
-    """Return the positions of the rows that count, or None when all of them do."""
+def _latest(table: pa.Table) -> npt.NDArray[np.bool_] | None:
+    """Return for each row whether it counts, or None when all of them do."""
     codes = _codes(table)
     if bool((codes[1:] > codes[:-1]).all()):  # as they mostly come from a database
         return None
@@ -148,11 +153,12 @@ def _latest(table: pa.Table) -> npt.NDArray[np.int64] | None:
     versions = np.asarray(table.column(_VERSION))[rivals]
     slices = np.asarray(table.column(_SLICE))[rivals]
     ties = _content(table.take(pa.array(rivals)))
-    best = np.lexsort((ties, slices, versions, codes[rivals]))
-    rivals = rivals[best]
-    last = np.ones(len(rivals), np.bool_)
-    last[:-1] = codes[rivals][1:] != codes[rivals][:-1]
-    return np.sort(np.concatenate([order[~in_group], rivals[last]]))
+    rivals = rivals[np.lexsort((ties, slices, versions, codes[rivals]))]
+    beaten = np.zeros(len(rivals), np.bool_)
+    beaten[:-1] = codes[rivals][1:] == codes[rivals][:-1]
+    counts = np.ones(len(codes), np.bool_)
+    counts[rivals[beaten]] = False
+    return counts
 
 
 def _codes(table: pa.Table) -> npt.NDArray[np.int64]:
@@ -183,19 +189,30 @@ def _integers(ids: Any) -> npt.NDArray[np.int64] | None:
     return np.asarray(integers) if integers.cast(pa.string()).equals(ids) else None
 
 
-def _content(table: pa.Table) -> npt.NDArray[np.uint64]:
-    mixed = np.zeros(table.num_rows, np.uint64)
-    for name in table.column_names:
-        texts = np.array([repr(value) for value in table.column(name).to_pylist()], dtype=object)
-        mixed = mixed * np.uint64(31) + _hashed(texts)
-    return mixed
+def _content(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return a rank for each row, by its content."""
+    texts = [repr(row) for row in zip(*(c.to_pylist() for c in table.columns), strict=True)]
+    ranks = {text: rank for rank, text in enumerate(sorted(set(texts)))}
+    return np.array([ranks[text] for text in texts], np.int64)
 
 
 def _hashes_of_ids(table: pa.Table) -> npt.NDArray[np.uint64]:
-    return _hashed(np.array(table.column(_ID).to_pylist(), dtype=object))
+    ids = _whole(table.column(_ID))
+    integers = _integers(ids)
+    if integers is None or not bool((np.abs(integers) < _SHORT).all()):
+        # One by one, and those that are integers as below: a text has the same hash in every table.
+        integers = np.array([_number_of(text) for text in ids.to_pylist()], np.int64)
+    mixed = integers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return mixed ^ (mixed >> np.uint64(32))
 
 
-def _hashed(texts: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    from pandas.util import hash_array
+def _number_of(text: str) -> int:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    # Python's hash differs from process to process, and no spill leaves its own.
+    return hash(text)
 
-    return np.asarray(hash_array(texts, categorize=False), np.uint64)
+
+#: Integers that are sure to fit into 64 bits.
+_SHORT = 10**17
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,16}")

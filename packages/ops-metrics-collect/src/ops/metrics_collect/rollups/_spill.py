@@ -1,8 +1,9 @@
 """Rows on disk, cut by a hash: of the keys of partial aggregates, or of the ids of rows.
 
 Rows with equal hashes fall into the same partition whenever they come, so each partition can be
-worked on alone: memory is bounded by the largest partition, not by the whole. Files are Arrow streams
-in a private folder that goes with the object.
+worked on alone. There are few partitions, since each file repeats the texts of the keys; one that has
+become too large is cut again by other bits of the hash when it is read. So memory is bounded by the limit,
+not by the whole. Files are Arrow streams in a private folder that goes with the object.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from ops.metrics_collect.rollups._engine import bytes_of
 from ops.metrics_collect.workspaces import Workspace
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Spill", "hashes_of_keys"]
 
-_PARTITIONS = 32
+_BITS = 3
+_PARTITIONS = 1 << _BITS
+_DEEPEST = 6
+_SMALLEST_LIMIT = 1 << 20
 
 
 class Spill:
@@ -32,25 +37,47 @@ class Spill:
     Args:
         schema: that of all tables.
         hashes: returns a 64-bit hash for each row of a table, by which rows that belong together meet.
+        limit_bytes: of what is written at once; twice as much is read at once.
+        depth: how often the rows have been cut before; each time other bits of the hash count.
     """
 
     def __init__(
-        self, schema: pa.Schema, hashes: Callable[[pa.Table], npt.NDArray[np.uint64]]
+        self,
+        schema: pa.Schema,
+        hashes: Callable[[pa.Table], npt.NDArray[np.uint64]],
+        limit_bytes: int,
+        depth: int = 0,
     ) -> None:
         self._schema = schema
         self._hashes = hashes
+        self._limit = max(limit_bytes, _SMALLEST_LIMIT)
+        self._depth = depth
         workspace = Workspace("metrics-spill-")
         self._folder = workspace.path
         self._files = 0
         # Also when the owner is forgotten without being closed.
         self._finalizer = weakref.finalize(self, workspace.close)
 
-    def append(self, table: pa.Table) -> None:
-        """Write the rows of *table*, a file for each partition that gets some."""
-        numbers = self._hashes(table) % np.uint64(_PARTITIONS)
+    def append_all(self, tables: list[pa.Table]) -> None:
+        """Write the rows of *tables*, which is emptied.
+
+        As many are written at once as the limit allows: each file repeats the texts of the keys.
+        """
+        tables.reverse()
+        while tables:
+            some, size = [], 0
+            while tables and size < self._limit:
+                some.append(tables.pop())
+                size += bytes_of(some[-1])
+            whole = pa.concat_tables(some)
+            some.clear()
+            self._append(whole.unify_dictionaries().combine_chunks())
+
+    def _append(self, table: pa.Table) -> None:
+        hashes = self._hashes(table) >> np.uint64(_BITS * self._depth)
+        numbers = (hashes % np.uint64(_PARTITIONS)).astype(np.uint8)
         order = np.argsort(numbers, kind="stable")
         bounds = np.searchsorted(numbers[order], np.arange(_PARTITIONS + 1))
-        table = table.take(pa.array(order))
         for number in range(_PARTITIONS):
             start, end = bounds[number], bounds[number + 1]
             if end > start:
@@ -59,15 +86,28 @@ class Spill:
                     pa.OSFile(str(path), "wb") as sink,
                     pa.ipc.new_stream(sink, self._schema) as to,
                 ):
-                    to.write_table(table.slice(start, end - start).combine_chunks())
+                    to.write_table(table.take(pa.array(order[start:end])))
         self._files += 1
 
     def partitions(self) -> Iterator[list[pa.Table]]:
-        """Yield the tables of each partition that has rows."""
+        """Yield tables such that all rows of one hash are in one of the lists."""
         for number in range(_PARTITIONS):
             paths = sorted(self._folder.glob(f"{number:03}-*.arrows"))
-            if paths:
+            size = sum(path.stat().st_size for path in paths)
+            # Files are larger than their rows by the repeated texts; cutting again costs as much again.
+            if size > 2 * self._limit and self._depth < _DEEPEST:
+                yield from self._cut_again(paths)
+            elif paths:
                 yield [_read(path) for path in paths]
+
+    def _cut_again(self, paths: Sequence[pathlib.Path]) -> Iterator[list[pa.Table]]:
+        finer = Spill(self._schema, self._hashes, self._limit, self._depth + 1)
+        try:
+            for path in paths:
+                finer.append_all([_read(path)])
+            yield from finer.partitions()
+        finally:
+            finer.close()
 
     def close(self) -> None:
         """Remove the files."""
