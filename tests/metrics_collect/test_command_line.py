@@ -195,9 +195,13 @@ def test_what_cannot_be_read_or_written_is_refused_before_the_work(line):
     rows = ("rollup", "--collection", "runs", "--by", "name")
     line(*rows, "--ship", line.place, "-o", str(line.folder / "x.xlsx"), code=2)
     assert "has to end in .parquet or .csv or .json" in line.progress
-    none = ("rollup", "--collection", "none", "--by", "name", "-o", str(line.folder / "x.csv"))
-    assert line(*none, "--ship", line.place)["rows"] == 0
-    assert "There are no rows of 'none'" in line.progress
+    none = ("rollup", "--collection", "runz", "--by", "name", "-o", str(line.folder / "x.csv"))
+    line(*none, "--ship", line.place, code=2)
+    assert "No tarball is of 'runz': did you mean 'runs'?" in line.progress
+    assert not (line.folder / "x.csv").exists()
+    early = ("--until", "2026-09-01", "-o", str(line.folder / "x.csv"))
+    assert line(*rows, *early, "--ship", line.place)["rows"] == 0
+    assert "There are no rows of 'runs'" in line.progress
     line(*rows, "--ship", str(line.folder / "none"), "-o", str(line.folder / "x.csv"), code=2)
     assert "There are no tarballs at" in line.progress
     config = line.folder / "config.json"

@@ -4,7 +4,7 @@ from ops.metrics_collect import Column, DataframeJobHostSummary, Report, ReportC
 
 openpyxl = pytest.importorskip("openpyxl")
 pytest.importorskip("xlsxwriter")
-from ops.metrics_collect.reports._xlsx import render, sheet_name  # noqa: E402 - needs the extra
+from ops.metrics_collect.reports._xlsx import clean_text, render, sheet_name  # noqa: E402 - needs the extra
 
 
 def cells(path, sheet):
@@ -34,6 +34,17 @@ def test_a_table_longer_than_a_sheet_goes_on_in_another(tmp_path):
         "Long (3)",
     ]
     assert cells(tmp_path / "r.xlsx", "Long (3)") == [("n",), (8,), (9,)]
+
+
+def test_names_and_texts_are_as_long_as_excel_counts_them():
+    """It counts units of UTF-16, of which an emoji has two, and half an emoji is none."""
+    taken = set()
+    names = [sheet_name("\N{ROCKET}" * 40, taken), sheet_name("x" + "\N{ROCKET}" * 40, taken)]
+    assert names == ["\N{ROCKET}" * 15, "x" + "\N{ROCKET}" * 15]
+    shown = clean_text("\N{ROCKET}" * 20_000)
+    assert len(shown.encode("utf-16-le")) // 2 <= 32_767
+    assert shown == "\N{ROCKET}" * 16_383 + "…"
+    assert clean_text("\N{ROCKET}" * 16_383) == "\N{ROCKET}" * 16_383
 
 
 def test_sheet_names_are_made_acceptable_and_distinct():

@@ -9,8 +9,8 @@ import pytest
 
 from ops.metrics_collect import StorageCRC, StorageError, StoragePostgres, StorageS3
 from ops.metrics_collect.__main__ import main
-from ops.metrics_collect.places import is_dsn
 from ops.metrics_collect.secrets import libpq_dsn, redacted, secrets_in
+from ops.metrics_collect.uris import is_dsn
 from ops.resilience import RetryConfig
 
 ONCE = RetryConfig(max_attempts=1, timeout=5)

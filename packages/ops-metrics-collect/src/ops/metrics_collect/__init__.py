@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ops.metrics_collect.ledger import AnyLedger as AnyLedger
     from ops.metrics_collect.ledger import Interval as Interval
     from ops.metrics_collect.ledger import Ledger as Ledger
-    from ops.metrics_collect.ledger import LedgerStorage as LedgerStorage
+    from ops.metrics_collect.ledger_storage import LedgerStorage as LedgerStorage
     from ops.metrics_collect.locks import Holder as Holder
     from ops.metrics_collect.locks import lock as lock
     from ops.metrics_collect.outbox import Outbox as Outbox
@@ -81,7 +81,8 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "OutboxFull ParameterError PutOnlyError ShipConflict StateError StorageError"
             ),
             ".extractor": "Extractor Limits Payload",
-            ".ledger": "AnyLedger Interval Ledger LedgerStorage",
+            ".ledger": "AnyLedger Interval Ledger",
+            ".ledger_storage": "LedgerStorage",
             ".locks": "Holder lock",
             ".outbox": "Outbox Parcel",
             ".package": "CollectionStatus Package",

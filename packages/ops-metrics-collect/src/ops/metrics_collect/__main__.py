@@ -1,7 +1,8 @@
-"""The command line: gather, ship, backfill, replay, rollup, report and status.
+"""The command line: gather, ship, backfill, replay, rollup, report, status, health and prune.
 
-Results go to standard output, as JSON with `--json`; progress goes to standard error. The exit code
-is 0, 1 when something failed (the next run tries it again) and 2 for wrong usage.
+Results go to standard output, as JSON with `--json`; progress goes to standard error, and neither with
+`--quiet` while nothing fails. The exit code is 0, 1 when something failed (the next run tries it again)
+and 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import signal
 import sqlite3
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ops.foundation.errors import OpsError
 from ops.foundation.instants import require_aware
-from ops.metrics_collect import commands
+from ops.metrics_collect import commands, report_commands
 from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.package import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +38,8 @@ examples:
   ops-metrics-collect rollup --ship /mnt/usage --collection runs --by name --sum seconds -o runs.parquet
   ops-metrics-collect report --report ccsp --ship s3://usage/prod --config company.json -o ccsp.xlsx
   ops-metrics-collect status --since 2026-10-01 --json
+  ops-metrics-collect health --max-age-hours 30 --quiet
+  ops-metrics-collect prune --keep-days 35
 
 Destinations: a folder, s3://bucket/prefix, postgres:table; for ship also crc:, crc-mutual: and segment:.
 Their settings and secrets are read from OPS_METRICS_* environment variables.
@@ -43,11 +47,16 @@ Their settings and secrets are read from OPS_METRICS_* environment variables.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    """Run a command and return its exit code; wrong usage is a SystemExit with 2, as argparse has it."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser(as_json="--json" in given).parse_args(given)
     try:
         with _unwound_by_sigterm():
-            result = options.command(options)
+            try:
+                result = options.command(options)
+            finally:
+                if hasattr(options, "metrics_file"):
+                    commands.measure(options)
     except ParameterError as error:
         return _reported(error, options, 2)
     except (OpsError, OSError, ValueError, OverflowError, sqlite3.Error) as error:
@@ -57,11 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not type(error).__module__.startswith("psycopg"):
             raise
         return _reported(error, options, 1)
+    failed = result.get("failed")
     if options.json:
         print(json.dumps(result, indent=1))
-    else:
+    elif failed or not options.quiet:
         print("\n".join(line for key, value in result.items() for line in _lines(key, value)))
-    return 1 if result.get("failed") else 0
+    return 1 if failed else 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as JSON, too, where `--json` is given."""
+
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        if self.as_json:
+            print(json.dumps({"error": {"code": "USAGE", "message": message}}, indent=1))
+        super().error(message)
 
 
 def _reported(error: Exception, options: argparse.Namespace, code: int) -> int:
@@ -107,14 +128,14 @@ def _shown(value: Any) -> str:
     return "  ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _moment(text: str) -> dt.datetime:
+def _time(text: str) -> dt.datetime:
     try:
-        moment = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no moment; write 2026-10-01, or 2026-10-01T12:00+02:00"
         ) from None
-    return require_aware(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
+    return require_aware(time if time.tzinfo else time.replace(tzinfo=dt.UTC))
 
 
 def _amount(text: str) -> float:
@@ -124,25 +145,46 @@ def _amount(text: str) -> float:
     return amount
 
 
+def _hours(text: str) -> float:
+    return _amount(str(float(text) / 24)) * 24
+
+
 def _query(text: str) -> tuple[str, str]:
+    return _pair(text, "NAME=FILE.sql")
+
+
+def _stored(text: str) -> tuple[str, str]:
+    return _pair(text, "NAME=FILE.parquet")
+
+
+def _pair(text: str, form: str) -> tuple[str, str]:
     name, equals, file = text.partition("=")
     if not (name and equals and file):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE.sql")
+        raise argparse.ArgumentTypeError(f"{text!r} is not {form}")
     return name, file
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ParameterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _parser(*, as_json: bool) -> argparse.ArgumentParser:
+    parser = _Parser(
         prog="ops-metrics-collect",
         description="Collect, ship, roll up and report usage data.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.as_json = as_json
     subparsers = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, summary: str) -> argparse.ArgumentParser:
+    def command(name: str, summary: str, module: Any = commands) -> argparse.ArgumentParser:
         added = subparsers.add_parser(name, help=summary, description=summary)
-        added.set_defaults(command=getattr(commands, name))
+        added.as_json = as_json
+        added.set_defaults(command=getattr(module, name))
         return added
 
     gather = command("gather", "put what the ledger lacks into the outbox")
@@ -151,19 +193,53 @@ def _parser() -> argparse.ArgumentParser:
         _add_source(each)
     ship = command("ship", "send the outbox")
     replay = command("replay", "send the failed queue again")
-    rollup = command("rollup", "aggregate shipped rows into .parquet, .csv or .json")
+    rollup = command(
+        "rollup", "aggregate shipped rows into .parquet, .csv or .json", report_commands
+    )
     rollup.add_argument("--dataframe", choices=_DATAFRAMES, default="activity")
-    report = command("report", "write an XLSX report of shipped rows")
+    report = command(
+        "report", "write an XLSX report of shipped rows or stored rollups", report_commands
+    )
     report.add_argument(
         "--report", choices=("activity", "ccsp", "ccspv2", "renewal"), default="activity"
     )
     report.add_argument("--config", metavar="FILE.json", help="company, sku, price and so on")
+    report.add_argument(
+        "--stored",
+        action="append",
+        type=_stored,
+        metavar="NAME=FILE.parquet",
+        help="take a dataframe from what `rollup --dataframe NAME` wrote, not from tarballs; may be "
+        "given again",
+    )
     for each in (rollup, report):
         _add_reading(each)
     for each in (backfill, ship, replay, rollup, report):
-        each.add_argument("--ship", required=True, metavar="PLACE", help="the destination")
+        each.add_argument(
+            "--ship", required=each is not report, metavar="PLACE", help="the destination"
+        )
     status = command("status", "show outbox, closed slices, gaps and failures")
     _add_interval(status)
+    health = command("health", "exit with 1 when something has failed or has not arrived for long")
+    health.add_argument(
+        "--max-age-hours",
+        type=_hours,
+        default=48,
+        help="how old the end of the last slice of each collector may be (default: 48)",
+    )
+    prune = command("prune", "forget primary keys and parcels of slices that arrived long ago")
+    prune.add_argument(
+        "--keep-days",
+        type=_amount,
+        default=35,
+        help="of younger ones nothing is forgotten (default: 35); not below --lookback-days",
+    )
+    for each in (gather, backfill, ship, replay, status, health, prune):
+        each.add_argument(
+            "--metrics-file",
+            metavar="FILE.prom",
+            help="write metrics of the collection for Prometheus' textfile collector",
+        )
     for each in subparsers.choices.values():
         _add_common(each)
     return parser
@@ -214,8 +290,21 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         choices=("ops", "controller"),
         help="of the tarballs (default: controller for crc: and crc-mutual:, else ops)",
     )
+    parser.add_argument(
+        "--max-size",
+        type=_size,
+        default="200M",
+        metavar="SIZE",
+        help="of a tarball (default: 200M)",
+    )
     parser.add_argument("--lag-hours", type=_amount, default=0, help="leave out the newest hours")
-    parser.add_argument("--lookback-days", type=_amount, default=0, help="search for late rows")
+    parser.add_argument(
+        "--lookback-days",
+        type=_amount,
+        default=1,
+        help="search slices that arrived and ended in these days for rows committed late, which "
+        "queries these days again in each run (default: 1; 0 loses such rows)",
+    )
     _add_interval(parser, required=True)
 
 
@@ -240,14 +329,14 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 def _add_interval(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     parser.add_argument(
         "--since",
-        type=_moment,
+        type=_time,
         required=required,
         metavar="MOMENT",
         help="ISO 8601; without offset, UTC",
     )
     default = "now" if required else "all there is"
     parser.add_argument(
-        "--until", type=_moment, metavar="MOMENT", help=f"not included (default: {default})"
+        "--until", type=_time, metavar="MOMENT", help=f"not included (default: {default})"
     )
 
 
@@ -256,6 +345,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ledger", metavar="PLACE", help="keep the ledger there instead")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--quiet", action="store_true", help="print nothing but what failed, as for cron"
+    )
 
 
 if __name__ == "__main__":

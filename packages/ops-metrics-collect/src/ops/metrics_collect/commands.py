@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,22 +12,32 @@ from ops.foundation.instants import iso, now
 from ops.metrics_collect import runs
 from ops.metrics_collect.collectors import query_collector
 from ops.metrics_collect.errors import ParameterError
-from ops.metrics_collect.ledger import Interval, Ledger, LedgerStorage
+from ops.metrics_collect.ledger import Interval, Ledger
+from ops.metrics_collect.ledger_storage import LedgerStorage
 from ops.metrics_collect.outbox import Outbox
-from ops.metrics_collect.places import is_dsn, opened_source, storage_of
-from ops.metrics_collect.storage import StorageDirectory
+from ops.metrics_collect.self_metrics import write_metrics
+from ops.metrics_collect.uris import is_dsn, opened_source, storage_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ops.metrics_collect.collectors import CollectorFactory
     from ops.metrics_collect.ledger import AnyLedger
-    from ops.metrics_collect.reports import Report
-    from ops.metrics_collect.rollups import Rollup
     from ops.metrics_collect.runs import RunResult
 
-__all__ = ["backfill", "gather", "replay", "report", "rollup", "ship", "status"]
+__all__ = [
+    "Progress",
+    "backfill",
+    "gather",
+    "health",
+    "listed",
+    "measure",
+    "prune",
+    "replay",
+    "ship",
+    "status",
+]
 
 
 def gather(options: argparse.Namespace) -> dict[str, Any]:
@@ -44,8 +53,9 @@ def gather(options: argparse.Namespace) -> dict[str, Any]:
             _ledger(options),
             outbox=_outbox(options),
             config=config,
-            report=Progress(len(plan)),
+            report=Progress(len(plan), options),
             layout=_layout(options),
+            max_size=options.max_size,
             **_window(options),
         )
     return {"gathered": result.gathered, "failed": result.failed}
@@ -60,7 +70,7 @@ def ship(options: argparse.Namespace) -> dict[str, Any]:
         storage_of(options.ship),
         _ledger(options),
         outbox=_outbox(options),
-        report=Progress(len(waiting)),
+        report=Progress(len(waiting), options),
     )
     return {"shipped": result.shipped, "failed": result.failed}
 
@@ -78,8 +88,9 @@ def backfill(options: argparse.Namespace) -> dict[str, Any]:
             _ledger(options),
             outbox=outbox,
             config=config,
-            report=Progress(2 * len(plan) + len(outbox.parcels("sending", "new"))),
+            report=Progress(2 * len(plan) + len(outbox.parcels("sending", "new")), options),
             layout=_layout(options),
+            max_size=options.max_size,
             **window,
         )
     return {"gathered": result.gathered, "shipped": result.shipped, "failed": result.failed}
@@ -102,11 +113,7 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises `ParameterError` when there is no such state.
     """
-    if not pathlib.Path(options.state).is_dir():
-        raise ParameterError(
-            f"There is no folder {options.state!r}.",
-            suggestions=("Give the --state that gather or backfill were given.",),
-        )
+    _require_state(options)
     ledger, outbox = _ledger(options), _outbox(options)
     failed = outbox.parcels("failed")
     named = {c for c, _, _ in ledger.failures()} | {str(p.meta["collector"]) for p in failed}
@@ -134,60 +141,68 @@ def status(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def rollup(options: argparse.Namespace) -> dict[str, Any]:
-    """Aggregate shipped rows into a file."""
-    made = _made(options, options.dataframe)
+def health(options: argparse.Namespace) -> dict[str, Any]:
+    """Say whether collection works: nothing has failed, and what arrived last is not too old.
+
+    Raises `ParameterError` when there is no such state.
+    """
+    _require_state(options)
+    ledger, outbox = _ledger(options), _outbox(options)
+    problems = {p.name: f"is in the failed queue: {p.error()}" for p in outbox.parcels("failed")}
+    for collector, interval, error in ledger.failures():
+        problems[f"{collector} since {iso(interval.since)}"] = f"was not gathered: {error}"
+    oldest = now() - dt.timedelta(hours=options.max_age_hours)
+    collectors = ledger.collectors()
+    for collector in collectors:
+        last = max(interval.until for interval in ledger.closed(collector))
+        if last < oldest:
+            problems[collector] = f"arrived last until {iso(last)}"
+    if not collectors:
+        problems["ledger"] = "nothing has arrived yet"
+    return {"healthy": not problems, "failed": problems}
+
+
+def prune(options: argparse.Namespace) -> dict[str, Any]:
+    """Forget what finds late rows and tells what arrived, of slices older than --keep-days."""
+    _require_state(options)
+    ledger, outbox = _ledger(options), _outbox(options)
+    before = now() - dt.timedelta(days=options.keep_days)
     if options.dry_run:
-        return {"would read": _tarballs(options)}
-    writers = {".parquet": made.to_parquet, ".csv": made.to_csv, ".json": made.to_json}
-    write = writers[_suffix(options, writers)]
-    _fill(options, [made])
-    write(options.output)
-    rows = sum(table.num_rows for table in made.batches())
-    if not rows:
-        sys.stderr.write(f"There are no rows of {options.collection or options.dataframe!r}.\n")
-    return {"written": options.output, "rows": rows}
+        return {"would forget before": iso(before), "failed": {}}
+    with outbox.lock():
+        return {
+            "parcels": outbox.prune(before),
+            "slices without keys": ledger.forget_keys(before),
+            "failed": {},
+        }
 
 
-def report(options: argparse.Namespace) -> dict[str, Any]:
-    """Write a report of shipped rows."""
-    from ops.metrics_collect import reports
-    from ops.metrics_collect.reports._xlsx import require_xlsx
-
-    config = _config(options)
-    kinds: dict[str, tuple[tuple[str, ...], Callable[..., Report]]] = {
-        "ccsp": (("job_host_summary", "main_host", "main_jobevent"), reports.ReportCCSP),
-        "ccspv2": (
-            ("job_host_summary", "main_host", "main_jobevent", "data_collection_status"),
-            reports.ReportCCSPv2,
-        ),
-        "renewal": (("host_metric", "main_host"), reports.ReportRenewalGuidance),
-        "activity": (("activity",), lambda d, c: reports.ReportActivity(d["activity"], c)),
-    }
-    names, make = kinds[options.report]
-    dataframes = {name: _made(options, name) for name in names}
-    if options.dry_run:
-        return {"would read": _tarballs(options)}
-    _suffix(options, {".xlsx"})
-    require_xlsx()  # before the work, not after it
-    _fill(options, list(dataframes.values()))
-    make(dataframes, config).save(options.output)
-    return {"written": options.output}
+def measure(options: argparse.Namespace) -> None:
+    """Write the metrics of the collection to --metrics-file, if it was given."""
+    if options.metrics_file is not None and pathlib.Path(options.state).is_dir():
+        write_metrics(options.metrics_file, _ledger(options), _outbox(options))
 
 
 class Progress:
-    """Tells each step on standard error, with its number of how many; on a terminal in one line."""
+    """Writes each step to standard error, with its number of how many; on a terminal in one line.
 
-    def __init__(self, total: int) -> None:
+    With --quiet only what failed is written.
+    """
+
+    def __init__(self, total: int, options: argparse.Namespace) -> None:
         self._total = total
         self._done = 0
+        self._quiet: bool = options.quiet
         self._in_place = sys.stderr.isatty()
 
     def __call__(self, line: str) -> None:
-        """Tell a step."""
+        """Write a step."""
         self._done += 1
+        failed = line.startswith(("failed", "not sent"))
+        if self._quiet and not failed:
+            return
         text = f"[{self._done}/{max(self._total, self._done)}] {line}"
-        if self._in_place and not line.startswith(("failed", "not sent")):
+        if self._in_place and not failed:
             end = "\n" if self._done >= self._total else ""
             sys.stderr.write(f"\r\x1b[2K{text[:120]}{end}")
         else:
@@ -219,7 +234,7 @@ def _collecting(
             known = [name for name in controller.__all__ if name != "config"]
             # The twins have the same rows by another time: shipping both counts nothing twice, and costs.
             usual = [name for name in known if not name.endswith("_service")]
-            names = _list(options.collect) or usual
+            names = listed(options.collect) or usual
             if unknown := sorted(set(names) - set(known)):
                 raise ParameterError(f"There are no collectors {unknown}; there are {known}.")
             queries += [getattr(controller, name).bind(db=db) for name in names]
@@ -248,74 +263,17 @@ def _window(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _made(options: argparse.Namespace, name: str) -> Rollup:
-    from ops.metrics_collect import rollups
-
-    if name == "activity":
-        if not (options.collection and options.by):
-            raise ParameterError("An activity needs --collection and --by.")
-        return rollups.DataframeActivity(
-            options.collection,
-            by=_list(options.by),
-            sums=_list(options.sum),
-            time=options.time,
-            row_id={"": ..., "none": None}.get(options.row_id, options.row_id),
-        )
-    kinds: Mapping[str, Callable[[], Rollup]] = {
-        "job_host_summary": rollups.DataframeJobHostSummary,
-        "main_host": rollups.DataframeMainHost,
-        "main_jobevent": rollups.DataframeJobevent,
-        "data_collection_status": rollups.DataframeDataCollectionStatus,
-        "host_metric": rollups.DataframeHostMetric,
-    }
-    return kinds[name]()
-
-
-def _list(text: str | None) -> list[str]:
+def listed(text: str | None) -> list[str]:
     """Return the items of a list with commas, without the spaces around them."""
     return [item.strip() for item in (text or "").split(",") if item.strip()]
 
 
-def _fill(options: argparse.Namespace, made: Sequence[Rollup]) -> None:
-    from ops.metrics_collect.extractor import Extractor
-
-    storage, names = storage_of(options.ship), _tarballs(options)
-    if not names:
-        raise ParameterError(f"There are no tarballs at {options.ship!r}.")
-    progress = Progress(len(names))
-    for name in names:
-        with contextlib.ExitStack() as stack:
-            # A folder's files are read where they are.
-            local = isinstance(storage, StorageDirectory)
-            path = storage.base_path / name if local else stack.enter_context(storage.get(name))  # type: ignore[attr-defined]  # as local says
-            extractor = Extractor([path], start=options.since, end=options.until)
-            for each in made:
-                each.add(extractor)
-        progress(f"read      {name}")
-
-
-def _suffix(options: argparse.Namespace, known: Collection[str]) -> str:
-    suffix = pathlib.Path(options.output).suffix
-    if suffix not in known:
-        raise ParameterError(f"{options.output!r} has to end in {' or '.join(known)}.")
-    return suffix
-
-
-def _config(options: argparse.Namespace) -> dict[str, Any]:
-    if not options.config:
-        return {}
-    text = pathlib.Path(options.config).read_text("utf-8")
-    try:
-        config = json.loads(text)
-    except ValueError as error:
-        raise ParameterError(f"{options.config!r} is no JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ParameterError(f"{options.config!r} holds no JSON object.")
-    return config
-
-
-def _tarballs(options: argparse.Namespace) -> list[str]:
-    return storage_of(options.ship).glob("**/*.tar.gz")
+def _require_state(options: argparse.Namespace) -> None:
+    if not pathlib.Path(options.state).is_dir():
+        raise ParameterError(
+            f"There is no folder {options.state!r}.",
+            suggestions=("Give the --state that gather or backfill were given.",),
+        )
 
 
 def _ledger(options: argparse.Namespace) -> AnyLedger:

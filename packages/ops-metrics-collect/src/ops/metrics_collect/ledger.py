@@ -5,9 +5,7 @@ keys of its rows, after everything in it has been stored. What is not closed is 
 reason, and a run fills exactly the gaps. Closing twice is one closing: slices have a revision, and
 the first closing of a revision counts.
 
-`Ledger` is a SQLite file with synchronous=FULL. `LedgerStorage` lives in any storage that can be read,
-so that it can be kept with the destination: closing is one create-once put of an object whose name
-is the slice and whose content are the keys.
+`Ledger` is a SQLite file with synchronous=FULL; `LedgerStorage` (see `ledger_storage`) lives in a storage.
 """
 
 from __future__ import annotations
@@ -19,31 +17,28 @@ import datetime as dt
 import json
 import pathlib
 import sqlite3
-import tempfile
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
 
 from ops.foundation.ids import generate_short_id
 from ops.foundation.instants import iso, now, require_aware, this_day
-from ops.metrics_collect.errors import ObjectExists, ObjectNotFound, StateError
+from ops.metrics_collect.errors import StateError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
-    from ops.metrics_collect.storage import Storage
-
 __all__ = [
+    "FORMAT",
     "AnyLedger",
     "Interval",
     "Ledger",
-    "LedgerStorage",
     "daily_slices",
+    "ended",
     "mark_of_keys",
     "slices",
 ]
 
-_FORMAT = 1
+FORMAT = 1
 _SCHEMA = f"""
 create table origin (id text not null) strict;
 create table closed (
@@ -55,7 +50,7 @@ create table keys (
 create table failures (
     collector text not null, since text not null, until text not null, error text not null,
     failed_at text not null, primary key (collector, since, until)) strict;
-pragma user_version = {_FORMAT};
+pragma user_version = {FORMAT};
 """
 
 
@@ -108,6 +103,13 @@ class AnyLedger(abc.ABC):
     def keys(self, collector: str, interval: Interval) -> set[str]:
         """Return the primary keys of the rows that arrived with this slice."""
 
+    @abc.abstractmethod
+    def forget_keys(self, before: dt.datetime) -> int:
+        """Drop the keys of slices that ended before a time, and return of how many slices.
+
+        No late row of these slices is found any more; they stay closed.
+        """
+
     def gaps(self, collector: str, interval: Interval) -> list[Interval]:
         """Return what of *interval* is not closed, as few intervals as possible, in order."""
         gaps, start = [], require_aware(interval.since)
@@ -147,9 +149,9 @@ class Ledger(AnyLedger):
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     db.execute(statement)
                 db.execute("insert into origin values (?)", (generate_short_id(),))
-            elif version != _FORMAT:
+            elif version != FORMAT:
                 raise StateError(
-                    f"{str(self.path)!r} has ledger format {version}, this program knows {_FORMAT}.",
+                    f"{str(self.path)!r} has ledger format {version}, this program knows {FORMAT}.",
                     suggestions=("Update ops-metrics-collect.",),
                 )
 
@@ -173,8 +175,8 @@ class Ledger(AnyLedger):
                     "insert or ignore into keys values (?, ?, ?, ?)", ((*row, key) for key in keys)
                 )
         failed = [slice_ for key, slice_, _ in self.failures() if key == collector]
-        for ended in _ended(self, collector, interval, failed):
-            row = (collector, iso(ended.since), iso(ended.until))
+        for over in ended(self, collector, interval, failed):
+            row = (collector, iso(over.since), iso(over.until))
             with self._transaction() as db:
                 db.execute("delete from failures where (collector, since, until) = (?, ?, ?)", row)
 
@@ -217,17 +219,27 @@ class Ledger(AnyLedger):
             query = "select key from keys where (collector, since, until) = (?, ?, ?)"
             return {r[0] for r in db.execute(query, row)}
 
-    def forget_keys(self, before: dt.datetime) -> None:
-        """Drop the keys of slices that ended before a moment: no late row of them is found any more."""
+    def forget_keys(self, before: dt.datetime) -> int:
+        """Drop the keys of slices that ended before a time, and return of how many slices."""
+        old = "until < ? and key != ?"
+        bounds = (iso(before), mark_of_keys(None))
         with self._transaction() as db:
+            query = f"select count(*) from (select distinct collector, since, until from keys where {old})"  # noqa: S608 - a constant
+            slices_ = int(db.execute(query, bounds).fetchone()[0])
             db.execute(
                 "insert or ignore into keys select distinct collector, since, until, ? from closed "
                 "where until < ?",
                 (mark_of_keys(None), iso(before)),
             )
-            db.execute(
-                "delete from keys where until < ? and key != ?", (iso(before), mark_of_keys(None))
-            )
+            db.execute(f"delete from keys where {old}", bounds)  # noqa: S608 - a constant
+        if slices_:
+            # Else the file stays as large as it was.
+            with (
+                contextlib.suppress(sqlite3.OperationalError),  # busy, or a full disk
+                contextlib.closing(sqlite3.connect(self.path, timeout=60)) as db,
+            ):
+                db.execute("vacuum")
+        return slices_
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -244,102 +256,6 @@ class Ledger(AnyLedger):
             db.execute("commit")
         finally:
             db.close()
-
-
-class LedgerStorage(AnyLedger):
-    """A ledger of objects below *prefix* of a storage; any number of processes may use it at once.
-
-    `origin.json`; `closed/<collector>/<since>_<until>_<revision>.keys`, a key a line;
-    `failed/<collector>/<since>_<until>.json`.
-    """
-
-    def __init__(self, storage: Storage, prefix: str = "ledger") -> None:
-        self._storage = storage
-        self._prefix = prefix.strip("/")
-
-    @property
-    def origin(self) -> str:
-        """A random name of this ledger, kept for ever: tells its parcels from those of others."""
-        name = f"{self._prefix}/origin.json"
-        with contextlib.suppress(ObjectExists):
-            if not self._storage.exists(name):
-                made = {"format": _FORMAT, "origin": generate_short_id()}
-                self._storage.put(name, dict=made, overwrite=False)
-        found = self._json(name)
-        if found["format"] != _FORMAT:
-            raise StateError(
-                f"The ledger {self._prefix!r} has format {found['format']}, this program knows {_FORMAT}.",
-                suggestions=("Update ops-metrics-collect.",),
-            )
-        return str(found["origin"])
-
-    def close(
-        self, collector: str, interval: Interval, revision: int = 0, keys: Iterable[str] = ()
-    ) -> None:
-        """Record that a slice, or a later revision of it, has arrived with rows of these keys."""
-        stem = self._stem("closed", collector, interval)
-        with tempfile.TemporaryFile() as file:
-            file.writelines(key.encode("utf-8", "surrogatepass") + b"\n" for key in keys)
-            file.seek(0)
-            with contextlib.suppress(ObjectExists):
-                self._storage.put(f"{stem}_{revision:06}.keys", fileobj=file, overwrite=False)
-        names = self._storage.list(f"{self._prefix}/failed/{quote(collector)}/")
-        for ended in _ended(self, collector, interval, [self._parsed(name)[1] for name in names]):
-            with contextlib.suppress(ObjectNotFound):
-                self._storage.remove(f"{self._stem('failed', collector, ended)}.json")
-
-    def record_failure(self, collector: str, interval: Interval, error: str) -> None:
-        """Remember why a slice is still a gap, or was not searched for late rows."""
-        name = f"{self._stem('failed', collector, interval)}.json"
-        self._storage.put(name, dict={"error": error, "failed_at": iso(now())})
-
-    def failures(self) -> list[tuple[str, Interval, str]]:
-        """Return (collector, slice, error) of the slices whose last attempt failed."""
-        found = []
-        for name in self._storage.list(f"{self._prefix}/failed/"):
-            collector, interval, _ = self._parsed(name)
-            with contextlib.suppress(ObjectNotFound):  # closed since it was listed
-                found.append((collector, interval, str(self._json(name)["error"])))
-        return found
-
-    def closed(self, collector: str) -> list[Interval]:
-        """Return the closed slices as they were closed, in order."""
-        names = self._storage.list(f"{self._prefix}/closed/{quote(collector)}/")
-        return sorted({self._parsed(name)[1] for name in names})
-
-    def collectors(self) -> list[str]:
-        """Return the keys of the collectors that have closed slices."""
-        names = self._storage.list(f"{self._prefix}/closed/")
-        return sorted({self._parsed(name)[0] for name in names})
-
-    def next_revision(self, collector: str, interval: Interval) -> int:
-        """Return the revision that the next shipment of this slice has; 0 is the first."""
-        return len(self._revisions(collector, interval))
-
-    def keys(self, collector: str, interval: Interval) -> set[str]:
-        """Return the primary keys of the rows that arrived with this slice."""
-        found: set[str] = set()
-        for name in self._revisions(collector, interval):
-            with self._storage.get(name) as path, pathlib.Path(path).open("rb") as file:
-                found.update(line[:-1].decode("utf-8", "surrogatepass") for line in file)
-        return found
-
-    def _revisions(self, collector: str, interval: Interval) -> list[str]:
-        return self._storage.list(f"{self._stem('closed', collector, interval)}_")
-
-    def _stem(self, kind: str, collector: str, interval: Interval) -> str:
-        moments = "_".join(_compact(m) for m in (interval.since, interval.until))
-        return f"{self._prefix}/{kind}/{quote(collector)}/{moments}"
-
-    def _parsed(self, name: str) -> tuple[str, Interval, str]:
-        _, collector, last = name.rsplit("/", 2)
-        since, until, *rest = last.rpartition(".")[0].split("_")
-        return unquote(collector), Interval(_moment(since), _moment(until)), "_".join(rest)
-
-    def _json(self, name: str) -> dict[str, object]:
-        with self._storage.get(name) as path:
-            found: dict[str, object] = json.loads(pathlib.Path(path).read_text("utf-8"))
-        return found
 
 
 def daily_slices(interval: Interval) -> Iterator[Interval]:
@@ -381,7 +297,7 @@ def mark_of_keys(column: str | None) -> str:
     return json.dumps({"column": column})
 
 
-def _ended(
+def ended(
     ledger: AnyLedger, collector: str, interval: Interval, failed: Iterable[Interval]
 ) -> list[Interval]:
     """Return the failures that closing *interval* has ended: nothing of them is a gap any more."""
@@ -396,14 +312,3 @@ def _ended(
 
 def _interval(since: str, until: str) -> Interval:
     return Interval(dt.datetime.fromisoformat(since), dt.datetime.fromisoformat(until))
-
-
-_COMPACT = "%Y%m%dT%H%M%S.%fZ"
-
-
-def _compact(moment: dt.datetime) -> str:
-    return require_aware(moment).astimezone(dt.UTC).strftime(_COMPACT)
-
-
-def _moment(text: str) -> dt.datetime:
-    return dt.datetime.strptime(text, _COMPACT).replace(tzinfo=dt.UTC)

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write, safe_join, sync_directory
 from ops.foundation.instants import iso, now
-from ops.foundation.locks import FileLock
 from ops.metrics_collect.errors import OutboxFull, StateError
 from ops.metrics_collect.ledger import Interval
+from ops.metrics_collect.locks import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from ops.metrics_collect.locks import Holder
 
 __all__ = ["Outbox", "Parcel"]
 
@@ -93,9 +95,12 @@ class Outbox:
         for state in (*_STATES, _STAGING):
             (self.path / state).mkdir(parents=True, exist_ok=True)
 
-    def lock(self, timeout: float | None = 0) -> FileLock:
-        """Return the lock that whoever stages or sends must hold; one process works at a time."""
-        return FileLock(self.path / ".lock", timeout=timeout)
+    def lock(self, timeout: float | None = 0) -> contextlib.AbstractContextManager[Holder]:
+        """Return the lock that whoever stages or sends must hold; one process works at a time.
+
+        `LockTimeout`, after *timeout* seconds (None: never), names the holder.
+        """
+        return lock("outbox", path=self.path, timeout=timeout)
 
     @contextlib.contextmanager
     def stage(self, name: str, meta: Mapping[str, Any]) -> Iterator[pathlib.Path]:

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["RunResult", "gather", "planned", "run", "ship"]
 
 _KEYS = "keys.txt"
+#: Rows that are committed up to a day late are found, for a second query of the slices of that day.
+LOOKBACK = dt.timedelta(days=1)
 
 
 @dataclasses.dataclass
@@ -70,7 +72,7 @@ def run(
     until: dt.datetime | None = None,
     config: Collector | Mapping[str, Any] | None = None,
     lag: dt.timedelta = dt.timedelta(0),
-    lookback: dt.timedelta = dt.timedelta(0),
+    lookback: dt.timedelta = LOOKBACK,
     report: Callable[[str], None] = lambda _: None,
     **package: Any,
 ) -> RunResult:
@@ -78,7 +80,8 @@ def run(
 
     *collectors* are factories to which everything but the interval is bound; those without an interval
     are gathered for today, once a day, whatever the window is. *lookback* says how far
-    back closed slices are searched for late rows (of collectors with a primary key). Further keywords
+    back closed slices are searched for rows committed late (of collectors with a primary key); each run
+    queries these slices again. Without it such rows are lost. Further keywords
     go to `Package`. Failures are in the result, not raised: the next run tries again.
 
     An *until* in the future closes slices before all their rows are there; such rows are late ones.
@@ -103,7 +106,7 @@ def gather(
     until: dt.datetime | None = None,
     config: Collector | Mapping[str, Any] | None = None,
     lag: dt.timedelta = dt.timedelta(0),
-    lookback: dt.timedelta = dt.timedelta(0),
+    lookback: dt.timedelta = LOOKBACK,
     report: Callable[[str], None] = lambda _: None,
     **package: Any,
 ) -> RunResult:
@@ -147,7 +150,7 @@ def planned(
     since: dt.datetime,
     until: dt.datetime | None = None,
     lag: dt.timedelta = dt.timedelta(0),
-    lookback: dt.timedelta = dt.timedelta(0),
+    lookback: dt.timedelta = LOOKBACK,
 ) -> list[tuple[str, Interval]]:
     """Return what `gather` would gather now: keys of collectors and slices, closed ones by *lookback*."""
     window = _window(since, until, lag, lookback)

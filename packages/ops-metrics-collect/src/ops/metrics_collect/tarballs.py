@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime as dt
 import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 import zlib
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,7 +23,6 @@ from ops.foundation.instants import iso
 from ops.metrics_collect.rows import count_rows
 
 if TYPE_CHECKING:
-    import datetime as dt
     import os
     import pathlib
     from collections.abc import Mapping
@@ -148,6 +149,50 @@ def payload_digests(path: str | os.PathLike[str]) -> dict[str, str] | None:
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError):
         return None
     return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Named:
+    """What the name of a tarball holds.
+
+    Attributes:
+        keys: the collections that it may be of; "package" stands for several.
+        since: the beginning of its slice, None when it has none.
+        until: the end of its slice, None when it has none.
+    """
+
+    keys: frozenset[str]
+    since: dt.datetime | None
+    until: dt.datetime | None
+
+    def is_within(self, start: dt.datetime | None, end: dt.datetime | None) -> bool:
+        """Say whether something of the slice is in [start, end)."""
+        too_late = end is not None and self.since is not None and self.since >= end
+        too_early = start is not None and self.until is not None and self.until <= start
+        return not (too_late or too_early)
+
+
+_TIME_IN_NAME = r"(?:all|[0-9]{8}T[0-9]{6}(?:[.][0-9]{6})?Z)"
+_NAME = re.compile(
+    rf"(?:.*-)?({_TIME_IN_NAME})-({_TIME_IN_NAME})-(.+)-[0-9]{{6}}[.]tar[.]gz", re.DOTALL
+)
+
+
+def named(name: str) -> Named | None:
+    """Return the content of a name that follows the usual format; None for another name."""
+    match = _NAME.fullmatch(name.rpartition("/")[2])
+    if match is None:
+        return None
+    try:
+        since, until = (
+            None if text == "all" else dt.datetime.fromisoformat(text)
+            for text in match.groups()[:2]
+        )
+    except ValueError:
+        return None
+    key = match[3]
+    # A revision of a slice, or a collector that is called so: either may be meant.
+    return Named(frozenset({key, re.sub(r"-r[0-9]+$", "", key)}), since, until)
 
 
 def converted_manifest(manifest: Mapping[str, Any], status: bytes) -> dict[str, Any] | None:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ops.foundation.instants import require_aware
-from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.reports._model import Column, Sheet, table_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ops.metrics_collect.reports._usage import Tables
 
-__all__ = ["collection_status", "moment_of"]
+__all__ = ["collection_status"]
 
 _Bounds: TypeAlias = tuple[dt.datetime | None, dt.datetime | None]
 
 
-def collection_status(tables: Tables, config: Mapping[str, Any]) -> Sheet:
-    """Return 'Data collection status', of the time from *config*'s `since` to its `until`."""
-    bounds = (moment_of(config, "since"), moment_of(config, "until"))
+def collection_status(tables: Tables, bounds: _Bounds) -> Sheet:
+    """Return 'Data collection status', of the time between *bounds*."""
     columns = (
         Column("Collector", width=34),
         Column("Installation", width=38),
@@ -32,20 +29,6 @@ def collection_status(tables: Tables, config: Mapping[str, Any]) -> Sheet:
         Column("Elapsed (seconds)", "number"),
     )
     return Sheet("Data collection status", columns, lambda: _rows(tables, bounds))
-
-
-def moment_of(config: Mapping[str, Any], name: str) -> dt.datetime | None:
-    """Return a moment that may be given as text, as in a file of JSON."""
-    given = config.get(name)
-    if given is None:
-        return None
-    try:
-        if not isinstance(given, str):
-            return require_aware(given)
-        moment = dt.datetime.fromisoformat(given)
-        return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    except (ValueError, AttributeError) as error:
-        raise ParameterError(f"The configuration has {name}={given!r}: no moment.") from error
 
 
 def _rows(tables: Tables, bounds: _Bounds) -> Iterator[list[Any]]:

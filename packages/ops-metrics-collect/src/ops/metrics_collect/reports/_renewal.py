@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.compute
 
 from ops.foundation.instants import now, this_day
-from ops.metrics_collect.reports._collected import moment_of
+from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.reports._model import Chart, Column, Report, Sheet, table_rows
+from ops.metrics_collect.reports._settings import COMMON, Settings, time_of
 from ops.metrics_collect.reports._usage import Tables, Usage
-from ops.metrics_collect.rollups._columns import MOMENT
+from ops.metrics_collect.rollups._columns import TIMESTAMP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ops.metrics_collect.rollups import Rollup
 
@@ -47,29 +48,43 @@ _COLUMNS = (
 )
 
 
+_SHEETS = (
+    "usage_reporting",
+    "managed_nodes",
+    "managed_nodes_ephemeral",
+    "managed_nodes_ephemeral_usage",
+    "deleted_managed_nodes",
+)
+
+
 class ReportRenewalGuidance(Report):
     """*dataframes* holds "host_metric", and may hold "main_host" for `deduplicate`.
 
-    *config*: `company`, `sku`, `sku_description`, `period`, `deduplicate`, `ephemeral_days` (30) and
-    `reference_date` (now), from which the age of nodes is counted.
+    *config*: that of `ReportCCSP` without `organizations`, and `ephemeral_days` (30) and
+    `reference_date` (the end of the period, or now), from which the age of nodes is counted.
     """
 
     def __init__(self, dataframes: Mapping[str, Rollup], config: Mapping[str, Any]) -> None:
+        settings = Settings.of(config, COMMON | {"ephemeral_days", "reference_date"}, _SHEETS)
         self._tables = Tables(dataframes, ["host_metric"], type(self).__name__)
-        self._usage = Usage(self._tables, config)
-        self._reference = moment_of(config, "reference_date") or now()
-        self._ephemeral = dt.timedelta(days=float(config.get("ephemeral_days", 30)))
+        self._wanted = settings.sheets
+        self._usage = Usage(self._tables, settings)
+        self._reference = time_of(config, "reference_date") or settings.until or now()
+        self._ephemeral = _days(config.get("ephemeral_days", 30))
         self._kinds: dict[str, pa.Table] = {}
 
     def sheets(self) -> list[Sheet]:
         """Return the sheets in order."""
-        titles = (
-            ("Managed nodes", "managed"),
-            ("Managed nodes ephemeral", "ephemeral"),
-            ("Deleted Managed nodes", "deleted"),
+        makers: tuple[Callable[[], Sheet], ...] = (
+            self._totals,
+            lambda: self._nodes("Managed nodes", "managed"),
+            lambda: self._nodes("Managed nodes ephemeral", "ephemeral"),
+            self._ephemeral_usage,
+            lambda: self._nodes("Deleted Managed nodes", "deleted"),
         )
-        managed, ephemeral, deleted = (self._nodes(title, kind) for title, kind in titles)
-        return [self._totals(), managed, ephemeral, self._ephemeral_usage(), deleted]
+        wanted = self._wanted
+        keyed = zip(_SHEETS, makers, strict=True)
+        return [make() for key, make in keyed if wanted is None or key in wanted]
 
     def _totals(self) -> Sheet:
         columns = (Column("Nodes", width=40), Column("Quantity", "integer"))
@@ -114,7 +129,7 @@ class ReportRenewalGuidance(Report):
             lasted = pc.subtract(nodes["last_automation"], nodes["first_automation"])
             limit = pa.scalar(self._ephemeral, pa.duration("us"))
             # What is younger than the limit cannot be known to be ephemeral yet.
-            begun = pa.scalar(self._reference - self._ephemeral, MOMENT)
+            begun = pa.scalar(self._reference - self._ephemeral, TIMESTAMP)
             short = pc.and_(
                 pc.fill_null(pc.less_equal(lasted, limit), False),  # noqa: FBT003 - a value
                 pc.fill_null(pc.less(nodes["first_automation"], begun), False),  # noqa: FBT003 - a value
@@ -146,3 +161,15 @@ class ReportRenewalGuidance(Report):
         merged = table.group_by("host_name", use_threads=False).aggregate(wanted)
         merged = merged.select(["host_name", *(f"{n}_{how}" for n, how in wanted)])
         return merged.rename_columns(["host_name", *names]).sort_by("host_name")
+
+
+def _days(given: Any) -> dt.timedelta:
+    try:
+        days = dt.timedelta(days=float(given))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ParameterError(
+            f"The configuration has ephemeral_days={given!r}: no number of days."
+        ) from error
+    if days <= dt.timedelta(0):
+        raise ParameterError(f"The configuration has ephemeral_days={given!r}: it must be above 0.")
+    return days

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ from ops.metrics_collect.reports._model import Chart, Column, Formula, Sheet, ta
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ops.metrics_collect.reports._settings import Settings
     from ops.metrics_collect.rollups import Rollup
 
 # Its functions are made when it is imported, so that no static tool knows them.
@@ -29,22 +29,28 @@ pc: Any = pyarrow.compute
 __all__ = ["Tables", "Usage"]
 
 _CHARTED = 30
-_HEADER = {
-    "company": "Company",
-    "sku": "SKU",
-    "sku_description": "SKU description",
-    "period": "Period",
-}
+_RUN = ("install_uuid", "job_remote_id")
 
 
 class Tables:
-    """The rollups of a report as tables, each made once; a missing one is None."""
+    """The rollups of a report as tables, each made once; a missing one is None.
 
-    def __init__(self, dataframes: Mapping[str, Rollup], needed: Sequence[str], who: str) -> None:
+    With *organizations*, tables have what belongs to these alone: events by their jobs, hosts of
+    inventories by the organizations of these. What was collected is of no organization.
+    """
+
+    def __init__(
+        self,
+        dataframes: Mapping[str, Rollup],
+        needed: Sequence[str],
+        who: str,
+        organizations: frozenset[str] | None = None,
+    ) -> None:
         missing = [name for name in needed if name not in dataframes]
         if missing:
             raise ParameterError(f"{who} needs the dataframe {', '.join(map(repr, missing))}.")
         self._dataframes = dataframes
+        self._organizations = organizations
         self._made: dict[str, pa.Table] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -52,8 +58,25 @@ class Tables:
 
     def __getitem__(self, name: str) -> pa.Table:
         if name not in self._made:
-            self._made[name] = self._dataframes[name].group()
+            table = self._dataframes[name].group()
+            if self._organizations is not None:
+                table = self._of_organizations(name, table, self._organizations)
+            self._made[name] = table
         return self._made[name]
+
+    def _of_organizations(self, name: str, table: pa.Table, wanted: frozenset[str]) -> pa.Table:
+        names = pa.array(sorted(wanted), pa.string())
+        if name == "job_host_summary":
+            return table.filter(pc.is_in(table["organization_name"], names))
+        if name == "main_host":
+            of_these = [not wanted.isdisjoint(o) for o in table["organizations"].to_pylist()]
+            return table.filter(pa.array(of_these, pa.bool_()))
+        if name == "main_jobevent":
+            runs = self["job_host_summary"].group_by(list(_RUN), use_threads=False).aggregate([])
+            return table.join(runs, list(_RUN), join_type="left semi").sort_by(
+                [(key, "ascending") for key in self._dataframes[name].index]
+            )
+        return table
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,14 +101,15 @@ _NODE_MEASURES = (
 class Usage:
     """Sheets of the usage of nodes, from the tables of a report and its configuration.
 
-    *config*: `company`, `sku`, `sku_description`, `period`, `price` (of a node) and `deduplicate`
-    ("ccsp" or "renewal", which needs the dataframe main_host).
+    `deduplicate` of the settings needs the dataframe main_host.
     """
 
-    def __init__(self, tables: Tables, config: Mapping[str, Any]) -> None:
+    def __init__(self, tables: Tables, settings: Settings) -> None:
+        if settings.deduplicate is not None and "main_host" not in tables:
+            raise ParameterError("deduplicate needs the dataframe 'main_host'.")
         self._tables = tables
-        self._config = config
-        self._price = _price(config.get("price", 0))
+        self._settings = settings
+        self._price = settings.price
         self._nodes: pa.Table | None = None
 
     def nodes(self, kind: str | None = None) -> pa.Table:
@@ -97,11 +121,9 @@ class Usage:
 
     def machines(self, table: pa.Table) -> pa.Table:
         """Return *table* with each host named by its machine, if the configuration asks for that."""
-        mode = self._config.get("deduplicate")
+        mode = self._settings.deduplicate
         if mode is None:
             return table
-        if "main_host" not in self._tables:
-            raise ParameterError("deduplicate needs the dataframe 'main_host'.")
         names = host_identities(self._tables["main_host"].to_pylist(), mode)
         column = table["host_name"].combine_chunks().dictionary_encode()
         chunk = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -112,9 +134,9 @@ class Usage:
 
     def machines_of_inventories(self, table: pa.Table) -> pa.Table:
         """Do as `machines` does for a table whose hosts have the names of their inventories."""
-        mode = self._config.get("deduplicate")
-        if mode is None or "main_host" not in self._tables:
-            return self.machines(table)
+        mode = self._settings.deduplicate
+        if mode is None:
+            return table
         hosts = self._tables["main_host"].to_pylist()
         machines = host_identities(hosts, mode)
         known = {
@@ -131,8 +153,7 @@ class Usage:
 
     def header(self) -> list[list[Any]]:
         """Return the lines above the first table."""
-        lines = [[title, self._config.get(name, "")] for name, title in _HEADER.items()]
-        return [*lines, []]
+        return [*(list(line) for line in self._settings.lines), []]
 
     def charges(self, *, once: bool = False) -> Sheet:
         """Return 'Usage Reporting': nodes by organization, with unit price, fee and sum.
@@ -215,16 +236,20 @@ class Usage:
 
     def managed(self, title: str, kind: str, organization: str | None = None) -> Sheet:
         """Return the nodes of a kind, of all organizations or of one."""
-        fields = [_Field("", "Host name", width=40), *(f for _, _, f in _NODE_MEASURES)]
+        # On the sheet of one organization, their number would be 1 in every row.
+        measures = _NODE_MEASURES if organization is None else _NODE_MEASURES[1:]
+        fields = [_Field("", "Host name", width=40), *(f for _, _, f in measures)]
         columns = tuple(Column(f.title, f.kind, f.width) for f in fields)
-        return Sheet(title, columns, lambda: self._managed_rows(kind, organization))
+        wanted = [(name, how) for name, how, _ in measures]
+        return Sheet(title, columns, lambda: self._managed_rows(kind, organization, wanted))
 
-    def _managed_rows(self, kind: str, organization: str | None) -> Iterator[list[Any]]:
+    def _managed_rows(
+        self, kind: str, organization: str | None, wanted: Sequence[tuple[str, str]]
+    ) -> Iterator[list[Any]]:
         nodes = self.nodes(kind)
         if organization is not None:
             nodes = nodes.filter(pc.equal(nodes["organization_name"], organization))
-        wanted = [(name, how) for name, how, _ in _NODE_MEASURES]
-        grouped = nodes.group_by("host_name", use_threads=False).aggregate(wanted)
+        grouped = nodes.group_by("host_name", use_threads=False).aggregate(list(wanted))
         names = ["host_name", *(f"{name}_{how}" for name, how in wanted)]
         return table_rows(grouped.sort_by("host_name"), names)
 
@@ -335,16 +360,6 @@ class Usage:
                 found.setdefault(tuple(str(known.get(k) or "") for k in kind), set()).add(name)
         for key, names in sorted(found.items()):
             yield [*key, len(names)]
-
-
-def _price(given: Any) -> float:
-    try:
-        price = float(given)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"The configuration has price={given!r}: no number.") from error
-    if not 0 <= price < math.inf:
-        raise ParameterError(f"The configuration has price={given!r}: no amount.")
-    return price
 
 
 def _distinct(table: pa.Table, key: str, what: str | Sequence[str]) -> pa.Table:

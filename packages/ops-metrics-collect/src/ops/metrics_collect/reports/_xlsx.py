@@ -66,10 +66,10 @@ def sheet_name(title: str, taken: set[str]) -> str:
     clean = re.sub(r"[\[\]:*?/\\]", " ", clean_text(title)).strip().strip("'").strip() or "Sheet"
     if clean.lower() == "history":  # reserved by Excel
         clean += "_"
-    name, number = clean[:_MAX_NAME].rstrip(" '"), 2
+    name, number = _cut(clean, _MAX_NAME).rstrip(" '"), 2
     while name.lower() in taken:
         suffix = f" ({number})"
-        name, number = clean[: _MAX_NAME - len(suffix)].rstrip() + suffix, number + 1
+        name, number = _cut(clean, _MAX_NAME - len(suffix)).rstrip() + suffix, number + 1
     taken.add(name.lower())
     return name
 
@@ -77,7 +77,17 @@ def sheet_name(title: str, taken: set[str]) -> str:
 def clean_text(text: str) -> str:
     """Return *text* without characters that a sheet cannot hold, and not too long for a cell."""
     text = _FORBIDDEN.sub("", text)
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    return text if _units(text) <= _MAX_TEXT else _cut(text, _MAX_TEXT - 1) + "…"
+
+
+def _units(text: str) -> int:
+    """Return how long Excel takes *text* to be: in units of UTF-16, of which an emoji has two."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _cut(text: str, units: int) -> str:
+    """Return as much of *text* as fits, never half a character."""
+    return text.encode("utf-16-le")[: 2 * units].decode("utf-16-le", "ignore")
 
 
 class _Renderer:
@@ -134,7 +144,7 @@ class _Renderer:
         self, page: Any, line: int, position: int, value: Any, style: Any, top: int = 0
     ) -> None:
         # Most cells are plain text and integers; they skip what the others need.
-        if type(value) is str and value.isprintable() and len(value) <= _MAX_TEXT:
+        if type(value) is str and value.isprintable() and len(value) <= _MAX_TEXT // 2:
             page.write_string(line, position, value)
         elif type(value) is int and abs(value) < _EXACT_INTEGER:
             page.write_number(line, position, value, style)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.rollups._base import Rollup
-from ops.metrics_collect.rollups._columns import MOMENT, moment, number, text
+from ops.metrics_collect.rollups._columns import TIMESTAMP, number, text, utc_times
 from ops.metrics_collect.rollups._engine import Measure
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class DataframeActivity(Rollup):
         self.columns: frozenset[str] | None = frozenset(c for c in (*by, *sums, time, ids) if c)
         self._sums = tuple(sums)
         self._time = time
-        spans = (Measure("first", "min", MOMENT), Measure("last", "max", MOMENT))
+        spans = (Measure("first", "min", TIMESTAMP), Measure("last", "max", TIMESTAMP))
         self.measures: tuple[Measure, ...] = (
             Measure("count", "sum", pa.int64()),
             *(Measure(f"{name}_total", "sum", pa.float64()) for name in sums),
@@ -82,5 +82,5 @@ class DataframeActivity(Rollup):
         columns["count"] = pa.array(np.ones(raw.num_rows, np.int64))
         columns |= {f"{name}_total": number(raw, name, pa.float64()) for name in self._sums}
         if self._time:
-            columns |= dict.fromkeys(("first", "last"), moment(raw, self._time))
+            columns |= dict.fromkeys(("first", "last"), utc_times(raw, self._time))
         return pa.table(columns)

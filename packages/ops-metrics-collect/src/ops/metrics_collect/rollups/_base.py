@@ -20,14 +20,12 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
 from ops.foundation.files import atomic_write
 from ops.metrics_collect.errors import ParameterError
-from ops.metrics_collect.rollups._columns import MOMENT, moment, number
 from ops.metrics_collect.rollups._engine import (
     KEY,
     Measure,
@@ -39,18 +37,18 @@ from ops.metrics_collect.rollups._engine import (
 )
 from ops.metrics_collect.rollups._json import write_json
 from ops.metrics_collect.rollups._latest import COUNTED, LatestRows, Version
+from ops.metrics_collect.rollups._selection import versions_of, within
 from ops.metrics_collect.rollups._sources import Sources, name_of
 from ops.metrics_collect.rollups._spill import Spill, hashes_of_keys
 from ops.metrics_collect.rows import read_batches
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterator, Mapping
     from concurrent.futures import Executor
 
     import pandas as pd
 
-    from ops.metrics_collect.extractor import Extractor, Payload
+    from ops.metrics_collect.extractor import Extractor
     from ops.metrics_collect.rollups._engine import Engine
 
 __all__ = ["Measure", "Rollup"]
@@ -142,7 +140,7 @@ class Rollup:
                     if not self._sources.are_new([source]):
                         break
                     self._sources.add([source])
-                raw = _within(payload, self.times.get(payload.collection), extractor.period)
+                raw = within(payload, self.times.get(payload.collection), extractor.period)
                 version = Version(payload.version_column, payload.slice)
                 self._add_rows(
                     raw, payload.config, payload.collection, payload.primary_key, version
@@ -283,7 +281,7 @@ class Rollup:
         if column is not None and column in raw.column_names:
             ids = raw.column(column).cast(pa.string())
             version = version or Version()
-            versions = _versions(raw, version.column)
+            versions = versions_of(raw, version.column)
             without = rows.slice(0, 0)
             if ids.null_count:
                 known = ids.is_valid()
@@ -396,39 +394,6 @@ class Rollup:
         tables = [table.cast(self._schema) for table in self._aggregated()]
         state |= {"_table": pa.concat_tables(tables), "_spill": None}
         return {**state, "_pending": [], "_pending_bytes": 0}
-
-
-def _within(
-    payload: Payload, column: str | None, period: tuple[dt.datetime | None, dt.datetime | None]
-) -> pa.Table:
-    """Return the rows of *payload* that are in the period by their time, else by their slice."""
-    raw = pa.Table.from_batches([payload.batch])
-    start, end = period
-    if start is None and end is None:
-        return raw
-    since = payload.since
-    by_slice = since is None or not (
-        (start is not None and since < start) or (end is not None and since >= end)
-    )
-    if column is None or column not in raw.column_names:
-        return raw if by_slice else raw.slice(0, 0)
-    times = moment(raw, column)
-    mask = pa.array(np.ones(raw.num_rows, np.bool_))
-    if start is not None:
-        mask = pc.and_(mask, pc.greater_equal(times, pa.scalar(start, MOMENT)))
-    if end is not None:
-        mask = pc.and_(mask, pc.less(times, pa.scalar(end, MOMENT)))
-    return raw.filter(pc.fill_null(mask, by_slice))
-
-
-def _versions(raw: pa.Table, column: str | None) -> Any:
-    """Return the versions of rows as integers: times in microseconds, 0 where there is none."""
-    if column is None or column not in raw.column_names:
-        return pa.array(np.zeros(raw.num_rows, np.int64))
-    try:
-        return number(raw, column)
-    except pa.ArrowInvalid:
-        return pc.fill_null(moment(raw, column).cast(pa.int64()), 0)
 
 
 def _with_json_sets(table: pa.Table) -> pa.Table:

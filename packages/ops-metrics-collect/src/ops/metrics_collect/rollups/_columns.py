@@ -15,18 +15,18 @@ from ops.metrics_collect.rollups._engine import SET
 pc: Any = pyarrow.compute
 
 __all__ = [
-    "MOMENT",
+    "TIMESTAMP",
     "constant",
     "first_of",
     "json_lists",
-    "moment",
     "no_sets",
     "number",
     "sets_of",
     "text",
+    "utc_times",
 ]
 
-MOMENT = pa.timestamp("us", tz="UTC")
+TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
 def text(raw: pa.Table, name: str, missing: str = "") -> Any:
@@ -63,17 +63,17 @@ def number(raw: pa.Table, name: str, type_: pa.DataType | None = None) -> Any:
     return pc.fill_null(values, pa.scalar(0, type_))
 
 
-def moment(raw: pa.Table, name: str) -> Any:
+def utc_times(raw: pa.Table, name: str) -> Any:
     """Return a column as moments in UTC, null where absent; text without an offset is UTC."""
     if name not in raw.column_names:
-        return pa.nulls(raw.num_rows, MOMENT)
+        return pa.nulls(raw.num_rows, TIMESTAMP)
     column = raw.column(name)
     try:
-        return column.cast(MOMENT)
+        return column.cast(TIMESTAMP)
     except pa.ArrowInvalid:
         column = _blank_is_null(column)
     try:
-        return column.cast(MOMENT)
+        return column.cast(TIMESTAMP)
     except pa.ArrowInvalid:
         return pc.assume_timezone(column.cast(pa.timestamp("us")), "UTC")
 

@@ -10,13 +10,13 @@ import pyarrow.compute
 
 from ops.metrics_collect.rollups._base import Rollup
 from ops.metrics_collect.rollups._columns import (
-    MOMENT,
+    TIMESTAMP,
     constant,
     first_of,
-    moment,
     number,
     sets_of,
     text,
+    utc_times,
 )
 from ops.metrics_collect.rollups._engine import SET, Measure
 
@@ -48,7 +48,7 @@ class DataframeMainHost(Rollup):
     )
     keys: Mapping[str, pa.DataType] = {"host_name": pa.string(), "install_uuid": pa.string()}
     measures: tuple[Measure, ...] = (
-        Measure("last_automation", "max", MOMENT),
+        Measure("last_automation", "max", TIMESTAMP),
         Measure("organizations", "set", SET),
         Measure("inventories", "set", SET),
         Measure("serials", "set", SET),
@@ -63,7 +63,7 @@ class DataframeMainHost(Rollup):
             {
                 "host_name": first_of(text(raw, "ansible_host_variable"), text(raw, "host_name")),
                 "install_uuid": constant(str(config.get("install_uuid", "")), raw.num_rows),
-                "last_automation": moment(raw, "last_automation"),
+                "last_automation": utc_times(raw, "last_automation"),
                 "organizations": sets_of(text(raw, "organization_name")),
                 "inventories": sets_of(text(raw, "inventory_name")),
                 **{name: pa.array(_one_each(facts, key), SET) for name, key in _FACTS.items()},
@@ -85,23 +85,23 @@ class DataframeHostMetric(Rollup):
     collections: tuple[str, ...] = ("main_hostmetric",)
     keys: Mapping[str, pa.DataType] = {"host_name": pa.string(), "install_uuid": pa.string()}
     measures: tuple[Measure, ...] = (
-        Measure("first_automation", "min", MOMENT),
-        Measure("last_automation", "max", MOMENT),
-        Measure("last_deleted", "max", MOMENT),
+        Measure("first_automation", "min", TIMESTAMP),
+        Measure("last_automation", "max", TIMESTAMP),
+        Measure("last_deleted", "max", TIMESTAMP),
         Measure("automated_counter", "max", pa.int64()),
         Measure("deleted_counter", "max", pa.int64()),
-        Measure("deleted_at", "max", MOMENT),
-        Measure("there_at", "max", MOMENT),
+        Measure("deleted_at", "max", TIMESTAMP),
+        Measure("there_at", "max", TIMESTAMP),
     )
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
         """Turn texts into times and numbers."""
-        last, deleted_at = moment(raw, "last_automation"), moment(raw, "last_deleted")
+        last, deleted_at = utc_times(raw, "last_automation"), utc_times(raw, "last_deleted")
         after = pc.fill_null(pc.greater(deleted_at, last), False)  # noqa: FBT003 - a value
         flag = text(raw, "deleted")
         is_set = pc.is_in(flag, pa.array(["t", "true", "True", "1"]))
         deleted = pc.if_else(pc.equal(flag, ""), after, is_set)
-        nothing = pa.scalar(None, MOMENT)
+        nothing = pa.scalar(None, TIMESTAMP)
         return pa.table(
             {
                 "deleted_at": pc.if_else(deleted, pc.coalesce(deleted_at, last), nothing),
@@ -109,7 +109,7 @@ class DataframeHostMetric(Rollup):
                 "host_name": text(raw, "hostname"),
                 "install_uuid": constant(str(config.get("install_uuid", "")), raw.num_rows),
                 **{
-                    name: moment(raw, name)
+                    name: utc_times(raw, name)
                     for name in ("first_automation", "last_automation", "last_deleted")
                 },
                 "automated_counter": number(raw, "automated_counter"),

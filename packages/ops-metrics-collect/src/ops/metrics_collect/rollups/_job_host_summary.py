@@ -10,15 +10,15 @@ import pyarrow.compute
 
 from ops.metrics_collect.rollups._base import Rollup
 from ops.metrics_collect.rollups._columns import (
-    MOMENT,
+    TIMESTAMP,
     constant,
     first_of,
     json_lists,
-    moment,
     no_sets,
     number,
     sets_of,
     text,
+    utc_times,
 )
 from ops.metrics_collect.rollups._engine import SET, Measure
 from ops.metrics_collect.rollups._latest import COUNTED
@@ -78,9 +78,9 @@ class DataframeJobHostSummary(Rollup):
     measures: tuple[Measure, ...] = (
         Measure("host_runs", "sum", pa.int64()),
         Measure("task_runs", "sum", pa.int64()),
-        Measure("first_automation", "min", MOMENT),
-        Measure("last_automation", "max", MOMENT),
-        Measure("job_created", "min", MOMENT),
+        Measure("first_automation", "min", TIMESTAMP),
+        Measure("last_automation", "max", TIMESTAMP),
+        Measure("job_created", "min", TIMESTAMP),
         Measure("events", "set", SET),
         Measure("names", "set", SET),
         Measure("facts", "set", SET),
@@ -102,10 +102,10 @@ class DataframeJobHostSummary(Rollup):
             "job_remote_id": text(raw, "job_remote_id"),
             "managed_node_type": constant("indirect" if indirect else "direct", size),
             "host_runs": pa.array(np.ones(size, np.int64)),
-            "job_created": moment(raw, "job_created"),
+            "job_created": utc_times(raw, "job_created"),
         }
         if indirect:
-            created = moment(raw, "created")
+            created = utc_times(raw, "created")
             columns |= {
                 "task_runs": number(raw, "task_runs"),
                 "first_automation": created,
@@ -120,8 +120,8 @@ class DataframeJobHostSummary(Rollup):
             ran = pc.add(ran, number(raw, name))
         columns |= {
             "task_runs": pc.add(ran, number(raw, "dark")),
-            "first_automation": moment(raw, "created"),
-            "last_automation": moment(raw, "modified"),
+            "first_automation": utc_times(raw, "created"),
+            "last_automation": utc_times(raw, "modified"),
             **dict.fromkeys(("events", "names", "facts"), no_sets(size)),
         }
         return pa.table({**columns, COUNTED: pc.greater(ran, 0)})

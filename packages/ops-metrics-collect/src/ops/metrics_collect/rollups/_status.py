@@ -9,7 +9,14 @@ import pyarrow as pa
 import pyarrow.compute
 
 from ops.metrics_collect.rollups._base import Rollup
-from ops.metrics_collect.rollups._columns import MOMENT, constant, first_of, moment, number, text
+from ops.metrics_collect.rollups._columns import (
+    TIMESTAMP,
+    constant,
+    first_of,
+    number,
+    text,
+    utc_times,
+)
 from ops.metrics_collect.rollups._engine import Measure
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ class DataframeDataCollectionStatus(Rollup):
         "install_uuid": pa.string(),
     }
     measures: tuple[Measure, ...] = (
-        Measure("collection_start_timestamp", "min", MOMENT),
+        Measure("collection_start_timestamp", "min", TIMESTAMP),
         Measure("runs", "sum", pa.int64()),
         Measure("elapsed", "max", pa.float64()),
     )
@@ -54,7 +61,7 @@ class DataframeDataCollectionStatus(Rollup):
                 "collector": first_of(text(raw, "collector"), files),
                 **{name: text(raw, name) for name in names},
                 "install_uuid": constant(str(config.get("install_uuid", "")), raw.num_rows),
-                "collection_start_timestamp": moment(raw, "collection_start_timestamp"),
+                "collection_start_timestamp": utc_times(raw, "collection_start_timestamp"),
                 "runs": pa.array(np.ones(raw.num_rows, np.int64)),
                 "elapsed": number(raw, "elapsed", pa.float64()),
             }
