@@ -78,3 +78,34 @@ export function sections(metrics) {
   metrics.forEach((metric) => (found.get(prefix(metric)) || found.get("")).push(metric));
   return found;
 }
+
+function ranks(values) { // the same for equal values: the mean of theirs
+  const order = values.map((v, i) => [v, i]).sort((a, b) => a[0] - b[0]);
+  const found = new Array(values.length);
+  for (let i = 0; i < order.length;) {
+    let j = i;
+    while (j < order.length && order[j][0] === order[i][0]) j++;
+    for (let k = i; k < j; k++) found[order[k][1]] = (i + j - 1) / 2;
+    i = j;
+  }
+  return found;
+}
+
+const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+const spread = (values) => { const m = mean(values); return values.reduce((sum, v) => sum + (v - m) ** 2, 0); };
+
+// How an axis of numbers or texts goes along with one of numbers: Spearman's rank correlation, or the correlation ratio.
+export function correlation(axis, target) {
+  const pairs = axis.values.map((v, i) => [v, target.values[i]]).filter(([a, b]) => a !== null && b !== null);
+  const [as, bs] = [pairs.map(([a]) => a), pairs.map(([, b]) => b)];
+  if (pairs.length < 3 || !spread(as) || !spread(bs)) return { value: null, count: pairs.length };
+  if (axis.texts) {
+    const groups = Map.groupBy ? [...Map.groupBy(pairs, ([a]) => a).values()] : [...new Set(as)].map((a) => pairs.filter((pair) => pair[0] === a));
+    const within = groups.reduce((sum, group) => sum + spread(group.map(([, b]) => b)), 0);
+    return { value: Math.sqrt(Math.max(0, 1 - within / spread(bs))), count: pairs.length };
+  }
+  const [ra, rb] = [ranks(as), ranks(bs)];
+  const [ma, mb] = [mean(ra), mean(rb)];
+  const both = ra.reduce((sum, a, i) => sum + (a - ma) * (rb[i] - mb), 0);
+  return { value: both / Math.sqrt(spread(ra) * spread(rb)), count: pairs.length };
+}
