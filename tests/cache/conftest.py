@@ -17,7 +17,7 @@ def until() -> Callable[[Callable[[], bool]], None]:
     """Wait for another thread to get somewhere; fail after 20 seconds."""
 
     def wait(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not condition():
             assert time.monotonic() < deadline, "the other thread never came"
             time.sleep(0.0005)

@@ -164,7 +164,7 @@ def test_what_is_pending_at_exit_is_processed_also_beside_a_failing_processor() 
         "bad.add(1); good.add(2)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout == "[2]\n"
     assert "no disk" in done.stderr

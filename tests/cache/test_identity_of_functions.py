@@ -163,7 +163,7 @@ def test_the_key_is_the_same_in_every_process(folder: pathlib.Path) -> None:
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         ).stdout
         for seed in ("1", "2", "3")
     }

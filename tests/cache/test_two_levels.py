@@ -161,7 +161,7 @@ if not child:
 os.waitpid(child, 0)
 """
     command = [sys.executable, "-W", "ignore", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout == "child;parent;"
 
 

@@ -207,7 +207,7 @@ def test_messages_of_killed_producers_and_savers_are_all_laid_out(tmp_path, run_
         producer.kill()
         rest = producer.stdout.read().split()
         acknowledged[round_] = int(rest[-1] if rest else last)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 300
     while not list((folder / AHEAD).glob("*.npy")) and time.monotonic() < end:
         time.sleep(0.01)
     assert list((folder / AHEAD).glob("*.npy")), "the saver that took over goes on"

@@ -316,7 +316,7 @@ def test_the_saver_runs_no_code_of_the_users_folder(tmp_path, way) -> None:
     done = subprocess.run(
         [sys.executable, program, tmp_path / "logs"],
         cwd=application if way == "PYTHONPATH" else data,
-        env=environment, capture_output=True, text=True, check=False, timeout=60,
+        env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 []\n", "")
 

@@ -227,10 +227,10 @@ def test_metrics_come_in_the_format_that_the_scraper_prefers() -> None:
         request = urllib.request.Request(
             f"{server.url}/metrics", headers={"Accept": "application/openmetrics-text"}
         )
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with urllib.request.urlopen(request, timeout=300) as reply:
             assert reply.read().endswith(b"# EOF\n")
             assert reply.headers["Content-Type"].startswith("application/openmetrics-text")
-        with urllib.request.urlopen(f"{server.url}/metrics", timeout=60) as reply:
+        with urllib.request.urlopen(f"{server.url}/metrics", timeout=300) as reply:
             assert b'path="caf\\\\udce9.txt"' in reply.read()
 
 
@@ -241,5 +241,5 @@ def test_probes_may_listen_on_ipv6() -> None:
         pytest.skip("this machine has no IPv6 loopback")
     with serve_probes(host="::1", monitor=HealthMonitor()) as server:
         assert server.url.startswith("http://[::1]:")
-        with urllib.request.urlopen(f"{server.url}/livez", timeout=60) as reply:
+        with urllib.request.urlopen(f"{server.url}/livez", timeout=300) as reply:
             assert reply.read() == b"ok"

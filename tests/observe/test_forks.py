@@ -83,9 +83,9 @@ def test_a_forked_worker_does_not_keep_the_port_of_the_probes() -> None:
             closed = server._server.socket.fileno() == -1
             return f"{closed} {[c.fileno() for c in server._server.connections]}"
 
-        with urllib.request.urlopen(f"{server.url}/livez", timeout=60) as reply:
+        with urllib.request.urlopen(f"{server.url}/livez", timeout=300) as reply:
             assert reply.read() == b"ok"  # so the other connection has been accepted too
         assert outcome_in_child(child).startswith("True [-1")
-        with urllib.request.urlopen(f"{server.url}/livez", timeout=60) as reply:
+        with urllib.request.urlopen(f"{server.url}/livez", timeout=300) as reply:
             assert reply.read() == b"ok"
         waiting.close()

@@ -35,7 +35,7 @@ tracker.log_artifact(sys.argv[2], sys.argv[3])
 def killed(context, run_id, artifact):
     """Let a process be killed when the artifact has its name and no journal has it."""
     command = [sys.executable, "-c", KILLED, str(context.path), run_id, str(artifact)]
-    died = subprocess.run(command, timeout=60, check=False)
+    died = subprocess.run(command, timeout=300, check=False)
     assert died.returncode == -signal.SIGKILL
 
 
@@ -86,7 +86,7 @@ def test_a_kill_amid_an_overwrite_leaves_the_old_or_the_new(
     tracker.log_artifact(run_id, source, "models")
     inside.write_text("new")
     command = [sys.executable, "-c", KILLED_AMID, str(context.path), run_id, str(source), str(step)]
-    died = subprocess.run(command, timeout=60, check=False)
+    died = subprocess.run(command, timeout=300, check=False)
     assert died.returncode == -signal.SIGKILL
     (before,) = tracker.get_run(run_id).artifacts
     # What the journal has waits for a day and longer, and is put into its place by whoever reads it.

@@ -300,7 +300,7 @@ def test_a_killed_upload_leaves_nothing_that_counts_and_gc_clears_it(
     s3, context, step, what, artifact, keys
 ):
     command = [sys.executable, "-c", KILLED, str(context.path), context.config.artifact_uri]
-    killed = subprocess.run([*command, step, what], timeout=60, check=False)
+    killed = subprocess.run([*command, step, what], timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL
     tracker, registry = context.experiment_tracker, context.model_registry
     for experiment in tracker.list_experiments():

@@ -224,7 +224,7 @@ while True:
 @pytest.mark.parametrize("step", ["half written", "before the rename", "after the rename"])
 def test_a_kill_at_any_step_of_a_snapshot_loses_nothing(context, new_context, step):
     command = [sys.executable, "-c", KILLED, step, str(context.path)]
-    killed = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+    killed = subprocess.run(command, stdout=subprocess.PIPE, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL
     acknowledged = [int(line) for line in killed.stdout.split()]
     assert acknowledged

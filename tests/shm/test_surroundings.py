@@ -89,7 +89,7 @@ with array.view() as view:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     if "destroy" in ending:
@@ -139,7 +139,7 @@ def test_a_pipe_or_a_link_among_the_segments_is_passed_over(array, name, foreign
     os.mkfifo(foreign)
     program = "from ops.shm import list_segments; print([i.name for i in list_segments()])"
     listed = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
     )
     assert name in listed.stdout
     foreign.unlink()

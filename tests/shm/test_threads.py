@@ -404,7 +404,7 @@ def test_holders_in_another_pid_namespace_are_respected_and_recovered_from(array
     with pytest.raises(LockTimeout), array.array(write=True, timeout=0.2):
         pass
     assert array.recoveries == 0
-    holder.communicate("\n", timeout=60)
+    holder.communicate("\n", timeout=300)
     with array.array(write=True, timeout=30) as a:
         assert a[0] == 9
     assert array.recoveries == 1

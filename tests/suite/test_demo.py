@@ -19,7 +19,7 @@ from ops.shm import list_segments
 from ops_suite.demo import data
 
 pytest.importorskip("sklearn")
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def command(folder: pathlib.Path, trials: int) -> list[str]:
@@ -115,7 +115,7 @@ def test_an_interrupted_demo_leaves_nothing_broken(tmp_path) -> None:
         )
         wait_until(process, lambda stage=stage: any(folder.glob(stage)))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
         assert process.returncode in {0, 130, -signal.SIGINT}
         assert segments(folder) == set()
     result = run(folder)
@@ -184,7 +184,7 @@ def test_a_killed_worker_ends_the_demo_with_a_sentence_and_the_next_goes_on(tmp_
     # Not while they start: concurrent.futures may then wait for the others for ever.
     wait_until(process, lambda: any(folder.glob("models/*")))
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "a worker process was killed" in said.splitlines()[-1]
     assert segments(folder) == set()
@@ -194,8 +194,8 @@ def test_a_killed_worker_ends_the_demo_with_a_sentence_and_the_next_goes_on(tmp_
 
 
 def wait_until(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
-    """Wait until the running demo has *reached* a state; its end, or two minutes, is a failure."""
-    end = time.monotonic() + 120
+    """Wait until the running demo has *reached* a state; its end, or ten minutes, is a failure."""
+    end = time.monotonic() + 600
     while not reached():
         assert process.poll() is None, "the demo ended before"
         assert time.monotonic() < end, "the demo did not come that far"
