@@ -137,7 +137,7 @@ def _numpy(stream: memoryview, _budget: Budget) -> None:
 
 def _check_header(stream: memoryview) -> None:
     """Check the dtype in the header before NumPy reads it, which divides by what stands there."""
-    from ops.serialize.nodes.numpy_nodes import describes_simple_dtype
+    from ops.serialize.nodes.numpy_dtypes import describes_simple_dtype
 
     width = 2 if stream[6] == 1 else 4
     size = int.from_bytes(stream[8 : 8 + width], "little")

@@ -24,7 +24,8 @@ from ops.serialize.errors import CorruptDataError, SerializeError, TooLargeError
 from ops.serialize.formats import SerializationFormat
 from ops.serialize.layout import MAGIC
 from ops.serialize.nodes.parts import registered
-from ops.serialize.pickle_scan import NOT_FOLLOWED, bounded_size, findings_in, may_be_stream
+from ops.serialize.pickle_scan import NOT_FOLLOWED, findings_in, may_be_stream
+from ops.serialize.pickled_dtypes import bounded_size
 from ops.serialize.smart import FORMATS_BY_ID
 from ops.serialize.tree import is_tree
 from ops.serialize.tree_reader import names_of_instances

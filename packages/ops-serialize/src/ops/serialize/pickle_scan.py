@@ -18,36 +18,32 @@ import re
 from typing import Any
 
 from ops.serialize.errors import CorruptDataError
+from ops.serialize.pickled_dtypes import (
+    DTYPE,
+    UNKNOWN,
+    Symbol,
+    bounded_size,
+    dtype_text,
+    has_objects,
+    is_plain_dtype,
+    item_size,
+)
 
-__all__ = ["NOT_FOLLOWED", "bounded_size", "findings_in", "may_be_stream", "names_in"]
+__all__ = ["NOT_FOLLOWED", "findings_in", "may_be_stream", "names_in"]
 
 NOT_FOLLOWED = "could not be followed"
-_UNKNOWN = "?"
 _MOST_OPCODES = 20_000_000
 _MOST_STACK = 5_000_000
 _MOST_DOUBTS = 20
-_MOST_DIMENSIONS = 64
 _FILLER = re.compile(rb"[\0\n]*")
 _JOBLIB = "joblib.numpy_pickle"
-_DTYPE = "numpy.dtype()"
 
 
 class _BadValueError(Exception):
     """The argument of an opcode means nothing; what follows can still be read."""
 
 
-class _Symbol:
-    """Something that only running the stream would make: an import, or what a call returned."""
-
-    __slots__ = ("arguments", "name", "state")
-
-    def __init__(self, name: str, arguments: Any = None) -> None:
-        self.name = name
-        self.arguments = arguments
-        self.state: Any = None
-
-
-_MARK = _Symbol("mark")
+_MARK = Symbol("mark")
 
 
 def names_in(data: bytes) -> list[str]:
@@ -162,7 +158,7 @@ class _Machine:
             self._doubt(str(error))
         except UnicodeDecodeError:
             self._doubt(f"the text of {name} cannot be decoded")
-        return _Symbol(_UNKNOWN)
+        return Symbol(UNKNOWN)
 
     def _line(self) -> bytes:
         line = self._file.readline()
@@ -188,7 +184,7 @@ class _Machine:
         elif name in _GETS:
             if argument not in self._memo:
                 self._doubt("the memo has no such item")
-            stack.append(self._memo.get(argument, _Symbol(_UNKNOWN)))
+            stack.append(self._memo.get(argument, Symbol(UNKNOWN)))
         elif name not in {"FRAME", "READONLY_BUFFER"}:
             raise ValueError(f"the opcode {name} is unknown")
 
@@ -198,9 +194,9 @@ class _Machine:
     def _top(self) -> Any:
         return self._stack[-1] if self._stack else self._missing()
 
-    def _missing(self) -> _Symbol:
+    def _missing(self) -> Symbol:
         self._doubt("the stack is empty where an item is taken from it")
-        return _Symbol(_UNKNOWN)
+        return Symbol(UNKNOWN)
 
     def _pop_mark(self) -> list[Any]:
         found = []
@@ -212,7 +208,7 @@ class _Machine:
             self._doubt("there is no mark on the stack")
         return found[::-1]
 
-    def _import(self, module: Any, name: Any) -> _Symbol:
+    def _import(self, module: Any, name: Any) -> Symbol:
         if isinstance(module, str) and isinstance(name, str):
             if self._protocol < 3:
                 module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
@@ -221,7 +217,7 @@ class _Machine:
         else:
             full = f"{_text(module)}.{_text(name)}"
         self.names.append(full)
-        return _Symbol(full)
+        return Symbol(full)
 
     def _op_proto(self, argument: Any) -> None:
         self._protocol = argument
@@ -253,7 +249,7 @@ class _Machine:
 
     def _op_obj(self, _: Any) -> None:
         parts = self._pop_mark()
-        self._stack.append(self._called(parts[0] if parts else _UNKNOWN, tuple(parts[1:])))
+        self._stack.append(self._called(parts[0] if parts else UNKNOWN, tuple(parts[1:])))
 
     def _op_reduce(self, _: Any) -> None:
         arguments = self._pop()
@@ -265,21 +261,21 @@ class _Machine:
         self._pop()
         self._op_reduce(None)
 
-    def _called(self, target: Any, arguments: Any) -> _Symbol:
-        name = target.name if isinstance(target, _Symbol) else _UNKNOWN
+    def _called(self, target: Any, arguments: Any) -> Symbol:
+        name = target.name if isinstance(target, Symbol) else UNKNOWN
         if name in _BY_NAME and isinstance(arguments, tuple):
             self._import_by_name(name, arguments)
         if isinstance(arguments, tuple) and any(
-            isinstance(item, _Symbol) and item.name.startswith(_JOBLIB) for item in arguments
+            isinstance(item, Symbol) and item.name.startswith(_JOBLIB) for item in arguments
         ):
             self._doubt(f"{name} makes an array of joblib")
-        return _Symbol(f"{name}()", arguments)
+        return Symbol(f"{name}()", arguments)
 
     def _import_by_name(self, name: str, arguments: tuple[Any, ...]) -> None:
         """Note what functions that import, or look attributes up, would be called with."""
         if name.endswith("getattr") and len(arguments) > 1 and isinstance(arguments[1], str):
             owner = arguments[0]
-            base = owner.name if isinstance(owner, _Symbol) else type(owner).__name__
+            base = owner.name if isinstance(owner, Symbol) else type(owner).__name__
             self.names.append(f"{base}.{arguments[1]}")
         elif arguments and isinstance(arguments[0], str):
             self.names.append(arguments[0])
@@ -287,16 +283,16 @@ class _Machine:
     def _op_build(self, _: Any) -> None:
         state = self._pop()
         target = self._top()
-        if isinstance(target, _Symbol):
+        if isinstance(target, Symbol):
             is_first = target.state is None
             target.state = state
-            if target.name == _DTYPE and not _is_plain_dtype(target, state):
+            if target.name == DTYPE and not is_plain_dtype(target, state):
                 self._doubt("the state of a numpy.dtype is not one that NumPy writes")
             if target.name.startswith(_JOBLIB) and self._skips_arrays:
                 if not is_first:
                     raise ValueError("an array is described twice")
                 self._skip_array(state)
-                self._stack[-1] = _Symbol("array")
+                self._stack[-1] = Symbol("array")
 
     def _op_append(self, _: Any) -> None:
         item = self._pop()
@@ -326,13 +322,13 @@ class _Machine:
             target[key] = value
 
     def _op_persid(self, argument: Any) -> None:
-        self._stack.append(_Symbol("persistent", argument))
+        self._stack.append(Symbol("persistent", argument))
 
     def _op_binpersid(self, _: Any) -> None:
-        self._stack.append(_Symbol("persistent", self._pop()))
+        self._stack.append(Symbol("persistent", self._pop()))
 
     def _op_next_buffer(self, _: Any) -> None:
-        self._stack.append(_Symbol("buffer"))
+        self._stack.append(Symbol("buffer"))
 
     def _op_tuple1(self, _: Any) -> None:
         self._stack.append((self._pop(),))
@@ -359,9 +355,9 @@ class _Machine:
         if "shape" not in state:
             raise ValueError("an array has no shape")
         dtype = state.get("dtype")
-        if not isinstance(dtype, _Symbol) or dtype.name != _DTYPE:
+        if not isinstance(dtype, Symbol) or dtype.name != DTYPE:
             raise ValueError("the dtype of an array is not known")
-        if _has_objects(dtype):
+        if has_objects(dtype):
             kept = self._stack, self._memo, self._protocol
             self._run_one()
             self._stack, self._memo, self._protocol = kept
@@ -370,110 +366,17 @@ class _Machine:
             padding = self._file.read(1)
             self._file.seek(padding[0] if padding else 0, io.SEEK_CUR)
         rest = len(self._data) - self._file.tell()
-        size = bounded_size(state["shape"], _item_size(_dtype_text(dtype)), rest)
+        size = bounded_size(state["shape"], item_size(dtype_text(dtype)), rest)
         if size is None:
             raise ValueError("an array is cut off")
         self._file.seek(size, io.SEEK_CUR)
 
 
-def bounded_size(shape: Any, item_size: int, most: int) -> int | None:
-    """Return the bytes of an array, or None for more than *most*, or for a shape that is none."""
-    if not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS:
-        return None
-    if not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
-        return None
-    size = item_size
-    for n in shape:
-        size *= n
-    return size if size <= most else None
-
-
-def _dtype_text(dtype: _Symbol) -> str:
-    first = dtype.arguments[0] if isinstance(dtype.arguments, tuple) and dtype.arguments else None
-    return first if isinstance(first, str) else _UNKNOWN
-
-
-_ITEM = re.compile(r"[<>|=]?([biufcSUVmM])(\d{1,9})")
-_OBJECT = re.compile(r"\|?O8?")
-
-
-def _item_size(text: str) -> int:
-    found = _ITEM.fullmatch(text)
-    if found is None:
-        raise ValueError(f"the dtype {text!r} of an array is not known")
-    return int(found[2]) * (4 if found[1] == "U" else 1)
-
-
-def _has_objects(dtype: _Symbol) -> bool:
-    """Say whether joblib pickles an array of *dtype*; raise ValueError where that is not clear."""
-    if not _is_plain_dtype(dtype, dtype.state):
-        raise ValueError("the dtype of an array is not one that NumPy writes")
-    inner = _inner(dtype.state)
-    parts = [_has_objects(part) for part in inner]  # all of them, since each may be unclear
-    objects = any(parts)
-    if inner and objects != bool(dtype.state[7] & 1):
-        raise ValueError("it is not clear whether an array holds objects")
-    return objects or bool(_OBJECT.fullmatch(_dtype_text(dtype)))
-
-
-def _inner(state: Any) -> list[_Symbol]:
-    """Return the dtypes of which the dtype with *state* is made."""
-    if not isinstance(state, tuple):
-        return []
-    base = [state[2][0]] if state[2] else []
-    return [*base, *(field[0] for field in (state[4] or {}).values())]
-
-
-def _is_plain_dtype(dtype: _Symbol, state: Any) -> bool:
-    """Say whether *state* is what NumPy itself writes for a dtype of this name."""
-    text = _dtype_text(dtype)
-    found = _ITEM.fullmatch(text)
-    if found is None and not _OBJECT.fullmatch(text):
-        return False
-    if state is None:
-        return True
-    if not isinstance(state, tuple) or len(state) not in {8, 9} or state[0] not in {3, 4}:
-        return False
-    order, base, names, fields, size, alignment, flags = state[1:8]
-    if not (isinstance(order, str) and len(order) == 1 and order in "<>|="):
-        return False
-    if not all(type(n) is int and -1 <= n < 1 << 31 for n in (size, alignment, flags)):
-        return False
-    if found is not None and found[1] in "SUV":
-        if size != _item_size(text):
-            return False
-    elif size != -1 or base or names or fields:
-        return False
-    return _is_plain_base(base) and _are_plain_fields(names, fields)
-
-
-def _is_plain_base(base: Any) -> bool:
-    return base is None or (isinstance(base, tuple) and len(base) == 2 and _is_dtype(base[0]))
-
-
-def _are_plain_fields(names: Any, fields: Any) -> bool:
-    if names is None and fields is None:
-        return True
-    if not isinstance(names, tuple) or not isinstance(fields, dict):
-        return False
-    return all(isinstance(name, str) for name in names) and all(
-        isinstance(field, tuple)
-        and len(field) in {2, 3}
-        and _is_dtype(field[0])
-        and type(field[1]) is int
-        for field in fields.values()
-    )
-
-
-def _is_dtype(part: Any) -> bool:
-    return isinstance(part, _Symbol) and part.name == _DTYPE
-
-
 def _may_be_text(value: Any) -> bool:
     """Say whether *value* is a text, or something that only running the stream would make."""
-    if not isinstance(value, _Symbol):
+    if not isinstance(value, Symbol):
         return isinstance(value, str)
-    if value.name == _DTYPE or value.name.startswith(_JOBLIB):
+    if value.name == DTYPE or value.name.startswith(_JOBLIB):
         return False
     return "." not in value.name or value.name.endswith("()")
 
@@ -496,7 +399,7 @@ def _number(name: str, line: bytes) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _UNKNOWN
+    return value if isinstance(value, str) else UNKNOWN
 
 
 _BY_NAME = frozenset(
