@@ -1,4 +1,4 @@
-"""What a pickle says of the dtype of an array, and so how many bytes of raw content follow it.
+"""How a pickle describes the dtype of an array, and so how many bytes of raw content follow it.
 
 joblib writes arrays raw into the middle of a stream. Where their dtype is not one that NumPy itself
 writes, their size is not known, and what follows cannot be found.
