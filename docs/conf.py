@@ -1,11 +1,120 @@
-"""Configuration of the documentation."""
+"""Configuration of the documentation; the pages of the reference are written from the packages."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pathlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "ops"
 author = "The ops founders"
 copyright = "2026, The ops founders"
-extensions = ["myst_parser"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.intersphinx",
+]
 html_theme = "furo"
 html_title = "ops"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+default_role = "code"
+autodoc_member_order = "groupwise"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_custom_sections = ["Shapes", "Units"]
+# Fetched only where it is asked for, as when the pages are published: a build contacts no host.
+intersphinx_mapping = (
+    {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "pandas": ("https://pandas.pydata.org/docs", None),
+    }
+    if os.environ.get("OPS_INTERSPHINX")
+    else {}
+)
+
+PACKAGES = {
+    "ops.foundation": "foundation",
+    "ops.resilience": "resilience",
+    "ops.observe": "observe",
+    "ops.serialize": "serialize",
+    "ops.shm": "shm",
+    "ops.cache": "cache",
+    "ops.datalog": "datalog",
+    "ops.metrics_collect": "metrics-collect",
+    "ops.metrics_collect.reports": "metrics-collect",
+    "ops.metrics_collect.rollups": "metrics-collect",
+    "ops.metrics_collect.storage": "metrics-collect",
+    "ops.registry": "registry",
+    "ops.registry.conformance": "registry",
+    "ops.registry.databricks": "registry-databricks",
+    "ops.registry.mlflow": "registry-mlflow",
+}
+
+
+def write_reference(app: Sphinx) -> None:
+    """Write a page for each package: all its public names with the first sentence, then each in full."""
+    folder = pathlib.Path(app.srcdir) / "reference"
+    folder.mkdir(exist_ok=True)
+    for package, guide in PACKAGES.items():
+        module = importlib.import_module(package)
+        names = sorted(module.__all__, key=str.casefold)
+        rows = [
+            f"* - {{py:obj}}`{name} <{_home(package, name)}.{name}>`\n  - {_sentence(module, name)}"
+            for name in names
+        ]
+        page = [
+            f"# {package}",
+            f"All public names of `{package}`. How they are used together is told in [its guide](../{guide}.md).",
+            ":::{list-table}\n:widths: 30 70\n\n" + "\n".join(rows) + "\n:::",
+            f"```{{eval-rst}}\n.. automodule:: {package}\n   :no-members:\n",
+        ]
+        page += [_full(package, name, module) for name in names if _home(package, name) == package]
+        text = "\n\n".join(page) + "\n```\n"
+        target = folder / f"{package}.md"
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            target.write_text(text, encoding="utf-8")
+    index = ["# Reference", "```{toctree}\n:maxdepth: 1\n\n" + "\n".join(PACKAGES) + "\n```\n"]
+    (folder / "index.md").write_text("\n\n".join(index), encoding="utf-8")
+
+
+def _home(package: str, name: str) -> str:
+    """Return the first package that exports the very same object: one that others export again."""
+    value = getattr(importlib.import_module(package), name)
+    for other in PACKAGES:
+        module = importlib.import_module(other)
+        if name in module.__all__ and getattr(module, name) is value:
+            return other
+    return package
+
+
+def _is_data(module: object, name: str) -> bool:
+    return not callable(getattr(module, name))
+
+
+def _full(package: str, name: str, module: object) -> str:
+    if _is_data(module, name):
+        return f".. autodata:: {package}.{name}"
+    if not isinstance(getattr(module, name), type):
+        return f".. autofunction:: {package}.{name}"
+    kind = "autoexception" if issubclass(getattr(module, name), BaseException) else "autoclass"
+    return f".. {kind}:: {package}.{name}\n   :members:\n   :show-inheritance:"
+
+
+def _sentence(module: object, name: str) -> str:
+    if _is_data(module, name):
+        return ""
+    text = (getattr(module, name).__doc__ or "").strip().split("\n\n")[0]
+    return " ".join(text.split()).split(". ")[0].rstrip(".") + "."
+
+
+def setup(app: Sphinx) -> None:
+    """Write the reference before the pages are read."""
+    app.connect("builder-inited", write_reference)

@@ -97,7 +97,7 @@ class LogSink:
         self.put(item, block=False)
 
     def put_many(self, source_id: int, times: Any, data: Any) -> None:
-        """Log row i of the uint8 array *data* (n, size) at *times*[i]: the fastest way for many."""
+        """Log row i of the uint8 array *data* (n, size) at the i-th of *times*: the fastest way for many."""
         self._guarded(lambda writer: writer.log_many(source_id, times, data), np.size(times))
 
     def qsize(self) -> int:
