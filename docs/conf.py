@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import pathlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
 
 project = "ops"
 author = "The ops founders"
@@ -72,7 +75,7 @@ def write_reference(app: Sphinx) -> None:
         ]
         page = [
             f"# {package}",
-            f"All public names of `{package}`. How they are used together is told in [its guide](../{guide}.md).",
+            f"All public names of `{package}`. How they are used together stands in [its guide](../{guide}.md).",
             ":::{list-table}\n:widths: 30 70\n\n" + "\n".join(rows) + "\n:::",
             f"```{{eval-rst}}\n.. automodule:: {package}\n   :no-members:\n",
         ]
@@ -116,5 +119,8 @@ def _sentence(module: object, name: str) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    """Write the reference before the pages are read."""
+    """Write the reference and the page of benchmarks before the pages are read."""
+    import benchmark_page
+
     app.connect("builder-inited", write_reference)
+    app.connect("builder-inited", benchmark_page.write)

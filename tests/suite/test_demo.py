@@ -16,7 +16,10 @@ import pytest
 from ops.observe import AuditLogger
 from ops.registry import MLOpsConfig, MLOpsContext, ModelStage, RunStatus
 from ops.shm import list_segments
+from ops_suite import demo
 from ops_suite.demo import data
+from ops_suite.kills import killer
+from ops_suite.kills.writers import KINDS, array_name
 
 pytest.importorskip("sklearn")
 pytestmark = pytest.mark.timeout(1800)
@@ -210,3 +213,42 @@ def workers_of(pid: int) -> list[int]:
         for child in children
         if b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
     ]
+
+
+@pytest.mark.fault
+def test_writers_that_are_killed_have_lost_nothing_that_they_acknowledged(tmp_path) -> None:
+    folder = tmp_path / "my results"
+    done = subprocess.run(
+        [*command(folder, 2), "--kill", "--seconds", "5"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("  ") for line in done.stdout.splitlines() if line.startswith("  ops-")]
+    assert [row[1].strip() for row in rows] == list(KINDS)
+    for row in rows:
+        *_, acknowledged, kills, lost = [cell for cell in row if cell.strip()]
+        assert float(acknowledged.strip().rstrip("KM")) > 0
+        assert int(kills) >= 2
+        assert int(lost) == 0
+    assert not [info for info in list_segments() if info.name == array_name(folder / "kills")]
+
+
+def test_what_is_lost_is_counted_and_fails(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(killer, "KINDS", {"ops-cache": "entries"})
+    monkeypatch.setattr(
+        killer, "_write_and_die", lambda *given: given[4].update({f"w-{given[2]}": 3})
+    )
+    there = {"w-0": {0, 1, 2}, "w-1": {0, 2, 7}}
+    monkeypatch.setattr(killer, "found", lambda *_: there)
+    assert demo.run(tmp_path, kill_seconds=0.01) == 1
+    assert "1 writes lost" in capsys.readouterr().out
+
+
+def test_a_writer_that_ends_by_itself_is_an_error_and_no_kill(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(killer, "KINDS", {"ops-no-such": "nothing"})
+    assert demo.run(tmp_path, kill_seconds=0.01) == 1
+    assert "ended by itself" in capsys.readouterr().err

@@ -28,6 +28,7 @@ _EXAMPLES = """examples:
   ops-suite versions --json        versions here and versions that were tested together
   ops-suite versions --constraints the path of constraints.txt, for pip install -c
   ops-suite demo                   the end-to-end demo; results land in ./ops-demo
+  ops-suite demo --kill            writers are killed at random, and what they wrote is counted
 
 exit codes: 0 done, 1 something is wrong or failed, 2 wrong usage"""
 
@@ -65,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--workers", type=_at_least(1), default=2, help="worker processes (default 2)"
     )
+    demo.add_argument(
+        "--kill", action="store_true", help="kill writers at random, and count what is lost (0)"
+    )
+    demo.add_argument("--seconds", type=_at_least(1), default=20, help="how long --kill goes on")
     options = parser.parse_args(arguments)
     if options.verb is None:
         parser.print_help(sys.stderr)
@@ -128,7 +133,12 @@ def _demo(options: argparse.Namespace) -> int:
     # Only now: the demo imports the namespace that was just examined.
     from ops_suite.demo import run
 
-    return run(options.directory, trials=options.trials, workers=options.workers)
+    return run(
+        options.directory,
+        trials=options.trials,
+        workers=options.workers,
+        kill_seconds=options.seconds if options.kill else 0,
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from ops_suite.demo.activity import Activity
 from ops_suite.demo.console import Console
 from ops_suite.demo.models import open_store
 from ops_suite.demo.trials import draw, prepare_worker, run_trial
+from ops_suite.kills.killer import run_kills
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,10 +50,11 @@ __all__ = ["run"]
 _FEATURES = 40
 
 
-def run(folder: Path, *, trials: int = 12, workers: int = 2) -> int:
+def run(folder: Path, *, trials: int = 12, workers: int = 2, kill_seconds: float = 0) -> int:
     """Run the demo into *folder*; return an exit code: 0, 1 for a failure, 130 when interrupted.
 
-    The first of *trials*, of which there must be two or more, is meant to be poor.
+    The first of *trials*, of which there must be two or more, is meant to be poor. With *kill_seconds*
+    writers are killed for so long instead, and 1 is returned when anything that they wrote was lost.
     """
     folder = folder.absolute()
     console = Console()
@@ -61,6 +63,9 @@ def run(folder: Path, *, trials: int = 12, workers: int = 2) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"the folder {str(folder)!r} may not be written to")
+        if kill_seconds:
+            outcomes = run_kills(folder, console, seconds=kill_seconds)
+            return int(any(outcome.lost for outcome in outcomes))
         (folder / "models").mkdir(exist_ok=True)
         _demonstrate(folder, console, trials=trials, workers=workers)
     except KeyboardInterrupt:

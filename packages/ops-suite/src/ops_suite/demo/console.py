@@ -24,6 +24,10 @@ class Console:
         """Say what came out of a step."""
         print(f"{'':20} {text}", flush=True)
 
+    def table(self, text: str) -> None:
+        """Show a table below what was said."""
+        print("\n" + "\n".join(f"{'':2}{line}".rstrip() for line in text.splitlines()), flush=True)
+
     def error(self, text: str) -> None:
         """Say in one line what went wrong."""
         print(f"ops-suite demo: {text}", file=sys.stderr, flush=True)
