@@ -25,7 +25,7 @@ class Console:
         print(f"{'':20} {text}", flush=True)
 
     def table(self, text: str) -> None:
-        """Show a table below what was said."""
+        """Show a table below the facts."""
         print("\n" + "\n".join(f"{'':2}{line}".rstrip() for line in text.splitlines()), flush=True)
 
     def error(self, text: str) -> None:
