@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ops.cache.explanation import Explanation as Explanation
     from ops.cache.fifo import FIFOCache as FIFOCache
     from ops.cache.fifo import TTLCache as TTLCache
+    from ops.cache.joblib_memory import Memory as Memory
     from ops.cache.layers import CachedStorage as CachedStorage
     from ops.cache.layers import CacheKeyBuilder as CacheKeyBuilder
     from ops.cache.lfu import LFUCache as LFUCache
@@ -71,6 +72,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".expiry": "Ttl",
             ".explanation": "Explanation",
             ".fifo": "FIFOCache TTLCache",
+            ".joblib_memory": "Memory",
             ".layers": "CacheKeyBuilder CachedStorage",
             ".lfu": "LFUCache",
             ".limits": "CacheLimits",

@@ -48,7 +48,14 @@ from ops.cache.identity.bytecode import names_of
 from ops.cache.identity.identity import Identity, described_argument
 from ops.cache.identity.reach import IMMUTABLE
 from ops.cache.key_locks import KeyLocks
-from ops.cache.limits import CacheLimits, Watch, entries_below, entry_at, reduce_entries
+from ops.cache.limits import (
+    CacheLimits,
+    Watch,
+    entries_below,
+    entry_at,
+    reduce_entries,
+    remove_entry,
+)
 from ops.cache.memory import MISSING, MemoryCache
 from ops.cache.own_files import can_be_mapped, refuse_key_inside
 from ops.cache.sources import as_names, refuse_generators
@@ -65,6 +72,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ops.cache.explanation import Explanation
+    from ops.foundation.files import StrPath
     from ops.serialize.trust import Trust
 
 __all__ = ["CacheWrapper", "cache"]
@@ -82,7 +90,12 @@ _RECOGNISED = frozenset((int, str, bytes, bool, type(None)))
 
 
 class CacheWrapper(Generic[P, R]):
-    """A function whose results are stored on disk. Made by `cache`."""
+    """A function whose results are stored on disk. Made by `cache`.
+
+    *folder* stands for the data folder, and *mmap* for how large arrays are mapped: "c", or "r"
+    for arrays that cannot be changed. Without *strict* a result that cannot be stored is a warning
+    and no error. The other arguments are those of `cache`.
+    """
 
     def __init__(
         self,
@@ -95,6 +108,9 @@ class CacheWrapper(Generic[P, R]):
         ttl: float | dt.timedelta | None = None,
         compress: Literal["auto"] | bool = "auto",
         trust: Trust = "user",
+        folder: StrPath | None = None,
+        mmap: Literal["c", "r"] = "c",
+        strict: bool = True,
     ) -> None:
         _refuse_one_shot(func)
         functools.update_wrapper(self, func)
@@ -114,7 +130,13 @@ class CacheWrapper(Generic[P, R]):
             "ttl": ttl,
             "compress": compress,
             "trust": trust,
+            "folder": folder,
+            "mmap": mmap,
+            "strict": strict,
         }
+        self._strict = strict
+        self._own_folder = None if folder is None else pathlib.Path(folder)
+        self._mmap: Literal["c", "r"] = mmap
         self._identity = Identity(func, self._ignore, as_names(depends_on), version, code=code)
         self._digests: MemoryCache[Any, str] = MemoryCache(1024)
         self._prefix: tuple[pathlib.Path | None, str] = (None, "")
@@ -170,6 +192,19 @@ class CacheWrapper(Generic[P, R]):
     def filename(self, kwargs: Mapping[str, Any]) -> pathlib.Path:
         """Return the path of the result of a call with *kwargs*."""
         return self._path(self.hash(kwargs))
+
+    def path_of(self, *args: P.args, **kwargs: P.kwargs) -> pathlib.Path:
+        """Return the path of the result of a call."""
+        return self._path(self._key(self._bind(args, kwargs)))
+
+    def read(self, key: str, default: Any = None) -> Any:
+        """Return the stored result whose 32 hex digits are *key*, or *default*."""
+        found = self._read(key)
+        return default if found is MISSING else found
+
+    def remove(self, key: str) -> None:
+        """Remove the stored result whose 32 hex digits are *key*."""
+        remove_entry(self._path(key))
 
     def load(self, kwargs: Mapping[str, Any], default: Any = None) -> Any:
         """Return the stored result of a call with *kwargs*, or *default*."""
@@ -276,6 +311,11 @@ class CacheWrapper(Generic[P, R]):
             self._write(key, bound, result, time.perf_counter() - start)
         except OSError as error:  # a full disk, a folder that is read-only: the result is good
             _log.warning("The result of %s is not stored: %s", self._identity.qualname, error)
+        except UnsupportedTypeError as error:
+            if self._strict:
+                raise
+            msg = f"The result of {self._identity.qualname} is not stored: {error}"
+            warnings.warn(msg, stacklevel=2)
         return result
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,8 +336,11 @@ class CacheWrapper(Generic[P, R]):
 
     # Files
 
+    def _base(self) -> pathlib.Path:
+        return self._own_folder or cache_folder()
+
     def _folder(self) -> pathlib.Path:
-        return cache_folder() / "cache" / _safe_name(self._identity.module)
+        return self._base() / "cache" / _safe_name(self._identity.module)
 
     def _checked_folder(self) -> pathlib.Path:
         """Return the folder, unless a link leads elsewhere; its owner alone may say where results go."""
@@ -313,7 +356,7 @@ class CacheWrapper(Generic[P, R]):
         return pathlib.Path(self._stem(key) + ".pkl")
 
     def _stem(self, key: str) -> str:
-        base = cache_folder()
+        base = self._base()
         known, prefix = self._prefix
         if base is not known and base != known:  # comparing paths is slow
             prefix = str(self._folder() / f"{_safe_name(self._identity.qualname)}_")
@@ -353,7 +396,7 @@ class CacheWrapper(Generic[P, R]):
         if os.path.lexists(path) and not _is_file(path):
             return MISSING  # a FIFO would make us wait, a link would lead elsewhere
         try:
-            mapped: Any = "c" if can_be_mapped(path) else None
+            mapped: Any = self._mmap if can_be_mapped(path) else None
             result = self._serializer(key).load(path, mmap=mapped)
         except Exception as error:  # noqa: BLE001 - any damage means the same: compute again
             if not os.path.exists(stem + ".yaml"):  # noqa: PTH110 - a string, as above
@@ -368,8 +411,8 @@ class CacheWrapper(Generic[P, R]):
         # What a signature is for: the result of one call of one function.
         name = f"{self._identity.module}.{self._identity.qualname}"
         if self._trust == "user":
-            refuse_key_inside(cache_folder() / "cache")
-        base = cache_folder()
+            refuse_key_inside(self._base() / "cache")
+        base = self._base()
         known, place = self._place
         if base is not known and base != known:
             place = os.fsencode(base.resolve())
@@ -403,7 +446,7 @@ class CacheWrapper(Generic[P, R]):
         }
         with atomic_write(path.with_suffix(".yaml")) as file:
             file.write(json.dumps(record, indent=2) + "\n")
-        folder = cache_folder() / "cache"
+        folder = self._base() / "cache"
         if _watch.is_due(folder, size, limits := cache_limits()):
             reduce_entries(entries_below(folder), limits)
         name = f"{self._identity.module}.{self._identity.qualname}"
