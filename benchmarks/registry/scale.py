@@ -1,7 +1,7 @@
 """Searching and creating at 100, 1 000, 10 000 and 100 000 runs, beside MLflow on SQLite up to 10 000.
 
 The runs are put into both stores in bulk, since MLflow needs about 40 ms to make one: into ours as
-rows of the index, into MLflow's by its own table classes. Each has 5 metrics, 5 parameters and a tag.
+rows of the index, into MLflow's by its own table classes. Long runs and lists are in `_large_runs`. Each has 5 metrics, 5 parameters and a tag.
 "Cold" opens the store anew in this process; "fresh process" includes the interpreter's imports.
 """
 
@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.harness import Case, Measure, Target
+from benchmarks.registry import _large_runs
 from ops.registry.context import MLOpsConfig, MLOpsContext
 from ops.registry.tracking.runlog import RunState
 
 PEER = "MLflow on SQLite"
 SIZES = (100, 1_000, 10_000, 100_000)
 LARGEST_PEER = 10_000
+LISTED = 20_000
 BASE = 1_700_000_000_000  # milliseconds
 
 FRESH = """
@@ -71,6 +73,7 @@ def cases() -> Iterator[Case]:
             (Target(peer=f"{SIZES[0]} runs", at_least=1 / 1.5),),
             number=50,
         )
+        yield from _large_runs.cases(_Ours(root / "ours-listed", LISTED).list)
 
 
 def _searches(size: int, ours: _Ours, peer: _Peer | None) -> Iterator[Case]:
@@ -161,6 +164,9 @@ class _Ours:
 
     def order_cold(self) -> None:
         self._order(MLOpsContext(MLOpsConfig(storage_path=str(self.path))).experiment_tracker)
+
+    def list(self) -> None:
+        assert len(self.tracker.list_runs(self.experiment)) == self.size
 
     def start(self) -> None:
         self.tracker.start_run(self.experiment)

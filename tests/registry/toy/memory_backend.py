@@ -34,7 +34,8 @@ from ops.registry.run_copies import RunCopy
 from ops.registry.search.runsearch import KINDS, Query, lookup, to_table
 from ops.registry.search.selection import select
 from ops.registry.tracking.points import point
-from ops.registry.tracking.runlog import RunState, to_run
+from ops.registry.tracking.run_records import to_run
+from ops.registry.tracking.runlog import RunState
 from ops.registry.validators import check_name, check_status
 
 #: What processes that open the same path share.

@@ -26,7 +26,8 @@ from ops.registry.events import EventType
 from ops.registry.local.logged_model_copies import logged_models
 from ops.registry.search.indexview import run_ids
 from ops.registry.tracking.logged_models import FOLDER, files_of
-from ops.registry.tracking.runlog import MAIN, RunReader, to_run
+from ops.registry.tracking.run_records import to_run
+from ops.registry.tracking.runlog import MAIN, RunReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

@@ -40,7 +40,8 @@ from ops.registry.model_copies import (
     copy_model,
     elsewhere,
 )
-from ops.registry.tracking.runlog import MAIN, RunReader, journal_path, to_run
+from ops.registry.tracking.run_records import to_run
+from ops.registry.tracking.runlog import MAIN, RunReader, journal_path
 
 if TYPE_CHECKING:
     import pathlib

@@ -19,7 +19,7 @@ from ops.registry.disk.journal import decode
 from ops.registry.errors import RunNotFoundError
 from ops.registry.instants import from_ns
 from ops.registry.records import Artifact, Metric, RunStatus
-from ops.registry.tracking.runlog import to_run
+from ops.registry.tracking.run_records import to_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -250,6 +250,10 @@ class RunTables:
         self.heart.logged(run_id, home)
         return place
 
+    def append_points(self, run_id: str, points: object, body: bytes) -> None:  # noqa: ARG002 - the same call
+        """Keep points of metrics, of which `points_body` made *body*."""
+        self.append_body(run_id, body)
+
     def settle(self) -> None:
         """Send what this process logged and, the first time, what dead processes left here."""
         self.spool.flush()

@@ -21,8 +21,8 @@ import json
 import math
 import os
 import threading
-import zlib
 from typing import TYPE_CHECKING, Any, Self
+from zlib import crc32
 
 from ops.foundation.errors import OpsError
 from ops.registry.disk.flushing import Flusher, flush
@@ -219,11 +219,12 @@ def parse(data: bytes) -> tuple[list[Any], int, int]:
     for line in data[:end].split(b"\n"):
         if not line or line == _SPOILED:
             continue
+        body = line[9:]
         try:
-            if len(line) < 10 or int(line[:8], 16) != zlib.crc32(line[9:]):
+            if not body or int(line[:8], 16) != crc32(body):
                 torn += 1
                 continue
-            records.append(decode(line[9:]))
+            records.append(decode(body))
         except ValueError:
             torn += 1
     return records, torn, end
@@ -236,7 +237,7 @@ def frame(record: Any) -> bytes:
 
 def framed(body: bytes) -> bytes:
     """Return what `encode` made of a record as a frame."""
-    return b"%08x %b\n" % (zlib.crc32(body), body)
+    return b"%08x %b\n" % (crc32(body), body)
 
 
 def encode(value: Any) -> bytes:
@@ -257,9 +258,10 @@ def canonical(value: Any) -> str:
 
 def decode(body: bytes) -> Any:
     """Return what `encode` was given."""
-    if any(mark in body for mark in _MARKS):
+    if b'"$' in body:  # one of the marks, or a text that looks like it
         return json.loads(body, object_hook=_unescape)
-    return json.loads(body)
+    found, end = _decoder.raw_decode(body.decode())  # what `json.loads` does, in half of its time
+    return found if end == len(body) else json.loads(body)
 
 
 def _dumps(value: Any) -> bytes:
@@ -277,6 +279,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON value: {value!r:.100}")
 
 
+_decoder = json.JSONDecoder()
 _encoder = json.JSONEncoder(
     ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
 )

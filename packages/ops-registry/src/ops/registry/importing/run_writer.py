@@ -24,7 +24,8 @@ from ops.registry.disk.checked_paths import inside, is_id, refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, frame
 from ops.registry.factories import contents_of
 from ops.registry.importing.records import ForeignFile
-from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path, to_run
+from ops.registry.tracking.run_records import to_run
+from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

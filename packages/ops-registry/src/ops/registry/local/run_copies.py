@@ -10,7 +10,8 @@ from ops.registry.disk.journal import frame
 from ops.registry.records import RunStatus
 from ops.registry.run_copies import RunCopy
 from ops.registry.tracking.liveness import MISSED_BEATS
-from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path, to_run
+from ops.registry.tracking.run_records import to_run
+from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path
 
 if TYPE_CHECKING:
     import pathlib

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ops.registry.search.runtable import RunTable
+    from ops.registry.search.stored_rows import AnyRow
 
 __all__ = ["Snapshot", "View", "run_ids", "segment_numbers"]
 
@@ -47,7 +48,7 @@ class Snapshot:
         self.gone: frozenset[str] = gone
         self.hidden: Any | None = hidden
         self.live: dict[str, dict[str, Any]] = {}
-        self.memo: dict[Any, list[dict[str, Any]]] = {}
+        self.memo: dict[Any, list[AnyRow]] = {}
 
     def with_live(self, live: dict[str, dict[str, Any]]) -> Snapshot:
         """Return the same with other runs that may change: what one reader has, no other one alters."""

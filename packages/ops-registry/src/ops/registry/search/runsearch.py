@@ -1,6 +1,6 @@
 """Selecting runs: the base of an index by columns, what is on top of it row by row, then both.
 
-Both sides come back in the same order, so what is left is to merge two short lists: with a *limit*
+Both sides come back in the same order, so what is left is to merge two lists without decoding the rows: with a *limit*
 no more rows of the base are read than can be in the answer, and with an *offset* none that must be before it.
 """
 
@@ -22,6 +22,7 @@ from ops.registry.search.filters import (
 )
 from ops.registry.search.parser import parse_filter, parse_orders
 from ops.registry.search.runtable import FIELDS
+from ops.registry.search.stored_rows import merged_rows, plain_row
 from ops.registry.tracking.liveness import with_liveness
 from ops.registry.validators import check_count, check_key, check_mapping
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ops.registry.search.filters import Lookup, Node, Order
     from ops.registry.search.indexview import Snapshot
     from ops.registry.search.runindex import RunIndex
+    from ops.registry.search.stored_rows import AnyRow, StoredRow
 
 __all__ = ["Query", "lookup", "to_table"]
 
@@ -48,7 +50,7 @@ _SUMMARY = {"metrics": 0, "metrics_min": 3, "metrics_max": 4}
 
 
 class Query:
-    """What is asked, parsed once: which runs, in which order, how many from which place on."""
+    """What is asked, parsed once: which runs, in which order, how many from which position on."""
 
     def __init__(
         self,
@@ -81,11 +83,15 @@ class Query:
 
     def rows(self, indexes: Sequence[RunIndex]) -> list[dict[str, Any]]:
         """Return the rows that are asked for; those of dead runs as STALE."""
+        return list(map(plain_row, self.found(indexes)))
+
+    def found(self, indexes: Sequence[RunIndex]) -> list[AnyRow]:
+        """Return the rows that are asked for as they are stored, so that few are decoded."""
         if len(indexes) == 1:
             passed, found = self._matching(indexes[0], self.offset)
-        else:
-            passed, found = 0, [row for index in indexes for row in self._matching(index)[1]]
-        return self._cut(found, passed)[self.offset - passed :]
+            return found[self.offset - passed :]
+        together = [plain_row(row) for index in indexes for row in self._matching(index)[1]]
+        return list(self._sorted(together)[self.offset : self._end])
 
     def count(self, indexes: Sequence[RunIndex]) -> int:
         """Return how many runs are meant, whatever the limit."""
@@ -98,8 +104,8 @@ class Query:
             found += snapshot.base.matching(self.node, snapshot.hidden)
         return found + sum(map(self.holds, _living(snapshot, index)))
 
-    def _matching(self, index: RunIndex, offset: int = 0) -> tuple[int, list[dict[str, Any]]]:
-        """Return how many rows before *offset* were passed over, and those found after them."""
+    def _matching(self, index: RunIndex, offset: int = 0) -> tuple[int, list[AnyRow]]:
+        """Return how many rows before *offset* were passed over, and those found after them, in order."""
         snapshot = index.snapshot()  # its own: no lock is held while a filter runs
         # At most so many rows come between those of the base: the others before it are passed.
         passed = max(0, offset - len(snapshot.settled) - len(snapshot.live))
@@ -111,22 +117,31 @@ class Query:
                 if len(snapshot.memo) >= _KEPT_ANSWERS:
                     snapshot.memo.clear()
                 snapshot.memo[key] = found
-        return passed, [*found, *filter(self.holds, _living(snapshot, index))]
+        return passed, self._joined(found, filter(self.holds, _living(snapshot, index)), passed)
 
-    def _resting(self, snapshot: Snapshot, passed: int) -> list[dict[str, Any]]:
+    def _resting(self, snapshot: Snapshot, passed: int) -> list[AnyRow]:
         """Return what is found among the rows that no journal changes any more."""
-        found = [row for row in snapshot.settled.values() if self.holds(row)]
+        stored: list[StoredRow] = []
         if snapshot.base is not None:
-            places = snapshot.base.positions(self.node, self.orders, self._end, snapshot.hidden)
-            found += snapshot.base.rows(places[passed:])
-        return self._cut(found, passed)
+            positions = snapshot.base.positions(self.node, self.orders, self._end, snapshot.hidden)
+            stored = snapshot.base.stored(positions[passed:])
+        return self._joined(stored, filter(self.holds, snapshot.settled.values()), passed)
 
-    def _cut(self, rows: Iterable[dict[str, Any]], passed: int) -> list[dict[str, Any]]:
-        """Return rows in the order that is asked for, or oldest first, up to the limit."""
-        found = sorted(rows, key=lambda row: (row["start"], row["run_id"]))
-        for order in reversed(self.orders):  # sorting is stable
-            found = ordered(found, order)
+    def _joined(
+        self, many: Sequence[AnyRow], few: Iterable[dict[str, Any]], passed: int
+    ) -> list[AnyRow]:
+        """Return both in the order of the query, in which *many* are, up to the limit."""
+        found = merged_rows(many, self._sorted(few), self._order_key)
         return found if self._end is None else found[: self._end - passed]
+
+    def _sorted(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return sorted(rows, key=self._order_key)
+
+    def _order_key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        """Return what orders rows by the query's fields, then oldest first; see `rank`."""
+        find = lookup(row)
+        ranks = (rank(find(order.field), order) for order in self.orders)
+        return (*ranks, row["start"], row["run_id"])
 
     def holds(self, row: Mapping[str, Any]) -> bool:
         """Whether a row is one that is asked for."""
@@ -152,18 +167,29 @@ def _living(snapshot: Snapshot, index: RunIndex) -> Iterable[dict[str, Any]]:
     return (with_liveness(row, index.folder) for row in snapshot.live.values())
 
 
-def ordered(rows: Sequence[dict[str, Any]], order: Order) -> list[dict[str, Any]]:
-    """Return *rows* by a field; those without it, and NaN, come last in either direction."""
-    there: list[tuple[Any, dict[str, Any]]] = []
-    absent: list[dict[str, Any]] = []
-    for row in rows:
-        value = lookup(row)(order.field)
-        if value is None or (order.kind is Kind.NUMBER and math.isnan(value)):
-            absent.append(row)
-        else:
-            there.append((sort_key(order.kind, value), row))
-    there.sort(key=lambda pair: pair[0], reverse=order.descending)
-    return [*(row for _, row in there), *absent]
+def rank(value: Any, order: Order) -> tuple[bool, Any]:
+    """Return what a value is ordered by; rows without one, and NaN, come last in either direction."""
+    if value is None or (order.kind is Kind.NUMBER and math.isnan(value)):
+        return True, 0
+    key = sort_key(order.kind, value)
+    return False, _Falling(key) if order.descending else key
+
+
+class _Falling:
+    """Orders the other way round."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+    def __lt__(self, other: _Falling) -> bool:
+        return bool(other.key < self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Falling) and bool(self.key == other.key)
+
+    __hash__ = None  # type: ignore[assignment]  # it is compared, never kept
 
 
 def lookup(row: Mapping[str, Any]) -> Lookup:

@@ -22,6 +22,7 @@ from ops.registry.errors import CorruptStoreError
 from ops.registry.records import RunStatus
 from ops.registry.search import arrays
 from ops.registry.search.filters import Both, Either, Inverse, Kind, Test, sort_key
+from ops.registry.search.stored_rows import StoredRow
 from ops.registry.search.widerows import value_of, wide
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ FIELDS = {
 }
 ROW_GROUP = 8192
 _KEPT_ANSWERS = 32
+#: Of fewer rows than this share of all, the row groups are read that have them.
+_FEW = 4
 _SIGNS = {
     "=": "equal",
     "!=": "not_equal",
@@ -129,6 +132,15 @@ class RunTable:
         """Return the exact rows at *positions*."""
         return [decode(self._text_of(p).encode()) for p in positions]
 
+    def stored(self, positions: Sequence[int]) -> list[StoredRow]:
+        """Return the rows at *positions*, to be decoded when they are looked at."""
+        if len(positions) * _FEW < self.count:
+            return [StoredRow(self._text_of(position)) for position in positions]
+        texts = self._read(["row_json"]).column(0)  # not kept in memory
+        if len(positions) < self.count or list(positions) != list(range(self.count)):
+            texts = texts.take(arrays.wholes(positions))
+        return [StoredRow(text) for text in texts.to_pylist()]
+
     def every_row(self) -> list[dict[str, Any]]:
         """Return all rows, keeping nothing of them in memory."""
         found = self._read(["row_json"]).column(0).to_pylist()
@@ -193,6 +205,9 @@ class RunTable:
             column = self.texts(test.field)
             return column.spread([test.accepts(v) for v in column.distinct], test.if_absent)
         values = self.numbers(test.field)
+        if test.question == "null":  # one answer for all that have a value
+            valued = pc.is_valid(values)
+            return valued if test.accepts(0) else pc.invert(valued)
         if test.sign is None:
             requested = [
                 test.if_absent if v is None else test.accepts(v) for v in values.to_pylist()

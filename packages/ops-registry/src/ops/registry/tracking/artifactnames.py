@@ -15,7 +15,8 @@ from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import writing
-from ops.registry.tracking.runlog import RunReader, to_artifact
+from ops.registry.tracking.run_records import to_artifact
+from ops.registry.tracking.runlog import RunReader
 
 if TYPE_CHECKING:
     import pathlib

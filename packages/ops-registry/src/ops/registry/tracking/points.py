@@ -12,25 +12,38 @@ from ops.registry.validators import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeAlias
 
-__all__ = ["point", "points_body"]
+    #: Key, value, step and nanoseconds since the epoch.
+    KeyedPoint: TypeAlias = tuple[str, float, int, int]
+
+__all__ = ["encoded_point", "plain_point", "point", "points_body"]
 
 _FIRST_STEP, _LAST_STEP = -(2**63), 2**63 - 1  # tables have 64 bits for one
 
 
-def point(key: str, value: Any, step: int, when: int | str) -> str:
+def point(key: str, value: Any, step: Any, when: int | str) -> str:
     """Return one point of a metric as the JSON that journals have, or refuse it."""
+    return encoded_point(key, *plain_point(key, value, step), when)
+
+
+def plain_point(key: str, value: Any, step: Any) -> tuple[float, int]:
+    """Return value and step as Python's own kinds, or refuse them."""
     if type(value) is not float or type(step) is not int:
-        value, step = _plain_point(key, value, step)
+        value, step = _converted(key, value, step)
     if not _FIRST_STEP <= step <= _LAST_STEP:
         raise _no_point(key, value, step)
+    return value, step
+
+
+def encoded_point(key: str, value: float, step: int, when: int | str) -> str:
+    """Return one point, whose value and step are plain, as the JSON that journals have."""
     if math.isfinite(value):  # its repr is JSON, and several times faster than an encoder
         return f"[{_quoted(key)},{value!r},{step},{when}]"
     return f'[{_quoted(key)},{{"$float":"{value!r}"}},{step},{when}]'
 
 
-def _plain_point(key: str, value: Any, step: Any) -> tuple[float, int]:
-    """Return value and step as Python's own kinds."""
+def _converted(key: str, value: Any, step: Any) -> tuple[float, int]:
     try:
         number, whole = float(value), int(step)
     except (TypeError, ValueError, OverflowError) as error:

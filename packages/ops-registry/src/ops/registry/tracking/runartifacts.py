@@ -21,8 +21,8 @@ from ops.registry.events import EventType
 from ops.registry.operations import reported
 from ops.registry.records import Artifact
 from ops.registry.remote.artifacts import is_remote, owner_of
+from ops.registry.tracking.run_records import to_run
 from ops.registry.tracking.runaccess import RunAccess
-from ops.registry.tracking.runlog import to_run
 from ops.registry.validators import check_text
 
 if TYPE_CHECKING:

@@ -18,24 +18,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import OpsError
 from ops.foundation.logs import get_logger
-from ops.registry.disk.checked_paths import is_id, is_relative
+from ops.registry.disk.checked_paths import is_id
 from ops.registry.disk.journal import JournalReader, decode, encode
 from ops.registry.disk.views import write_view
 from ops.registry.errors import CorruptStoreError, RunNotFoundError
 from ops.registry.instants import from_ns
-from ops.registry.plain_values import copied_mapping
-from ops.registry.records import Artifact, Metric, MetricSummary, Run, RunStatus
-from ops.registry.remote.artifacts import is_remote
+from ops.registry.records import Metric, RunStatus
 from ops.registry.tracking.histories import read_points, write_points
+from ops.registry.tracking.run_records import is_artifact
 
 if TYPE_CHECKING:
     import logging
     import pathlib
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "FORMAT",
@@ -46,8 +45,6 @@ __all__ = [
     "journal_path",
     "load_state",
     "metric_history",
-    "to_artifact",
-    "to_run",
 ]
 
 logger: logging.Logger = get_logger("ops.registry")
@@ -93,7 +90,7 @@ class RunState:
         at: int = record.get("t", 0) if when is None else when
         if "m" in record:
             for one in record["m"]:
-                self._metric(*one)
+                self.point(*one)
         elif "p" in record:
             self._latest("params", record["p"], at)
         elif "g" in record:
@@ -141,7 +138,8 @@ class RunState:
                 self._times["row", key] = when
                 self.row[key] = value
 
-    def _metric(self, key: str, value: float, step: int, when: int) -> None:
+    def point(self, key: str, value: float, step: int, when: int) -> None:
+        """Fold one point of a metric in; a million of them are, so most take two comparisons."""
         if self.keeps_history:
             self._keep(key, (value, step, when))
         summary = self.row["metrics"].get(key)
@@ -149,10 +147,10 @@ class RunState:
             self.row["metrics"][key] = [value, step, when, value, value, 1, step, step]
             return
         # The greatest of values at one step and time: the order of journals must not matter here.
-        if (step, when, value) >= (summary[1], summary[2], summary[0]):
-            summary[:3] = value, step, when
+        if step > summary[1] or (step == summary[1] and (when, value) >= (summary[2], summary[0])):
+            summary[0], summary[1], summary[2] = value, step, when
         summary[5] += 1
-        if math.isnan(value):
+        if summary[3] < value < summary[4] or value != value:  # noqa: PLR0124 - a NaN
             return
         # By value, then by step: the result must not depend on which journal is read first.
         if math.isnan(summary[3]) or (value, step) < (summary[3], summary[6]):
@@ -160,11 +158,15 @@ class RunState:
         if math.isnan(summary[4]) or (-value, step) < (-summary[4], summary[7]):
             summary[4], summary[7] = value, step
 
+    def forget_history(self) -> None:
+        """Keep summaries alone from now on."""
+        self.keeps_history, self.history = False, {}
+
     def _keep(self, key: str, point: Point) -> None:
         self.history.setdefault(key, []).append(point)
         self._room -= 1
         if self._room < 0:
-            self.keeps_history, self.history = False, {}
+            self.forget_history()
 
     def _latest(self, kind: str, recorded: Mapping[str, Any], when: int) -> None:
         for key, value in recorded.items():
@@ -177,7 +179,7 @@ class RunState:
 
     def _artifact(self, recorded: list[Any], when: int) -> None:
         # Path, size, checksum and, where that is not in the store, the address.
-        if not _is_artifact(recorded):
+        if not is_artifact(recorded):
             raise _RefusedRecordError(f"an artifact called {recorded[:1]!r:.120}")
         key = ("artifact", recorded[0])
         before = self._times.get(key)
@@ -274,10 +276,10 @@ class RunReader:
             return bool(record.get("run") == self.run_id)
         return bool(self.state.row)
 
-    def advance(self, path: str, place: tuple[int, int], records: Iterable[Any]) -> None:
+    def advance(self, path: str, place: tuple[int, int], records: Iterable[Any]) -> bool:
         """Fold in *records* that this process has appended to a journal, *place* being where.
 
-        It saves reading them again, and does nothing where something before them is unread.
+        It saves reading them again. Where something before them is unread it does nothing and returns False.
         """
         if not self._readers:
             self._readers[MAIN] = JournalReader(journal_path(self.folder, self.run_id, MAIN))
@@ -289,6 +291,8 @@ class RunReader:
                 except BaseException:
                     self._begin()
                     raise
+                return True
+        return False
 
     @property
     def torn(self) -> int:
@@ -312,18 +316,19 @@ class RunReader:
         """
         try:
             self._write_view()
-        except OSError:
+        except (OSError, OpsError):  # a link in its place is refused
             logger.warning("the view of run %s could not be written", self.run_id, exc_info=True)
 
     def _write_view(self) -> None:
-        points = sum(map(len, self.state.history.values()))
+        points = _points(self.state)
         if points >= IN_PARQUET:
             write_points(_table_path(self.folder, self.run_id), self.state.history)
+        is_short = self.state.keeps_history and points <= IN_JSON
         view = {
             "format": FORMAT,
             "row": self.state.row,
             "through": self.through,
-            "history": self.state.history if points <= IN_JSON else None,
+            "history": self.state.history if is_short else None,
             "parquet": points >= IN_PARQUET,
         }
         write_view(f"{self.folder}/{self.run_id}.json", encode(view))
@@ -357,7 +362,25 @@ def metric_history(folder: pathlib.Path, run_id: str, key: str) -> list[Metric]:
         summary = view["row"]["metrics"].get(key)
         if len(state.history[key]) == (0 if summary is None else summary[5]):
             return state.metric_history(key)
-    return load_state(folder, run_id, history=True).metric_history(key)
+    state = current_state(folder, run_id, history=True) or _read_whole(folder, run_id)
+    return state.metric_history(key)
+
+
+def _read_whole(folder: pathlib.Path, run_id: str) -> RunState:
+    """Return the state of a run with its history; a long one of a run that is over is kept as a table.
+
+    Ending a run does not write it, as the process that trained would wait for that.
+    """
+    reader = RunReader(folder, run_id)
+    state = reader.poll()
+    is_over = RunStatus(state.row["status"]).is_final
+    if is_over and _points(state) >= IN_PARQUET and os.access(folder, os.W_OK):
+        reader.write_view()
+    return state
+
+
+def _points(state: RunState) -> int:
+    return sum(map(len, state.history.values()))
 
 
 def _current_view(folder: pathlib.Path, run_id: str) -> dict[str, Any] | None:
@@ -384,76 +407,8 @@ def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
     return f"{folder}/{run_id}.{writer}.log"
 
 
-def to_run(row: Mapping[str, Any], artifacts: pathlib.Path) -> Run:
-    """Return a row as the public record; *artifacts* is the folder of all runs' artifacts.
-
-    An artifact whose name would lead out of that folder is left out.
-    """
-    if not is_id(row["run_id"]):
-        raise CorruptStoreError(
-            f"{row['run_id']!r:.80} is no id of a run: the index is damaged.",
-            suggestions=("Rebuild it from the journals: ops-registry fsck --repair.",),
-        )
-    folder = artifacts / row["run_id"]
-    return Run(
-        run_id=row["run_id"],
-        experiment_id=row["experiment_id"],
-        name=row["name"],
-        status=_STATUSES[row["status"]],
-        start_time=from_ns(row["start"]),
-        # A clock may have been set back while it ran: no run ends before it starts.
-        end_time=None if row["end"] is None else from_ns(max(row["end"], row["start"])),
-        parent_run_id=row["parent"],
-        error=row["error"],
-        parameters=copied_mapping(row["params"]),
-        metrics={k: s[0] for k, s in row["metrics"].items()},
-        metric_summaries=_Summaries({k: tuple(s) for k, s in row["metrics"].items()}),
-        tags=dict(row["tags"]),
-        artifacts=tuple(to_artifact(one, folder) for one in row["artifacts"] if _is_artifact(one)),
-        deleted_at=None if row.get("deleted") is None else from_ns(row["deleted"]),
-    )
-
-
-def _is_artifact(recorded: Sequence[Any]) -> bool:
-    """Whether a name and an address are such as this package writes: below the run, or in a bucket."""
-    return is_relative(recorded[0]) and (
-        len(recorded) == 3 or (len(recorded) == 4 and is_remote(str(recorded[3])))
-    )
-
-
 class _RefusedRecordError(ValueError):
     """A record says what this package never writes."""
-
-
-def to_artifact(recorded: Sequence[Any], folder: pathlib.Path) -> Artifact:
-    """Return what a row says of an artifact as the public record; *folder* is that of the run's."""
-    path, size, checksum, *place = recorded
-    return Artifact(path, size, checksum, *(place or [str(folder / path)]))
-
-
-_STATUSES = {str(status): status for status in RunStatus}
-
-
-class _Summaries(Mapping[str, MetricSummary]):
-    """The summaries of a run's metrics, each made when it is looked at: lists of runs seldom are."""
-
-    __slots__ = ("_found",)
-
-    def __init__(self, found: dict[str, tuple[Any, ...]]) -> None:
-        self._found = found
-
-    def __getitem__(self, key: str) -> MetricSummary:
-        s = self._found[key]
-        return MetricSummary(s[0], s[1], s[3], s[4], s[5], s[6], s[7])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
 
 
 def _new_row(start: Mapping[str, Any]) -> dict[str, Any]:

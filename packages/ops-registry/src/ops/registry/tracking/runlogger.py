@@ -13,7 +13,7 @@ from ops.registry.events import EventType, HookType
 from ops.registry.instants import to_ns
 from ops.registry.operations import reported
 from ops.registry.plain_values import plain_parameters
-from ops.registry.tracking.points import point, points_body
+from ops.registry.tracking.points import encoded_point, plain_point, points_body
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.validators import check_key, check_mapping
 
@@ -50,8 +50,10 @@ class RunLogger(RunAccess):
         try:
             data = operations.before(HookType.PRE_METRIC_LOG, data, fixed=_FIXED)
             when = self._store.now(run_id) if timestamp is None else _nanoseconds(timestamp)
-            made = point(data["key"], data["value"], data["step"], when)
-            self._store.append_body(run_id, points_body((made,)))
+            name = data["key"]
+            plain, step = plain_point(name, data["value"], data["step"])
+            body = points_body((encoded_point(name, plain, step, when),))
+            self._store.append_points(run_id, ((name, plain, step, when),), body)
         except Exception as error:
             operations.failed("log_metric", error)  # not `reported`: training loops wait for this
             raise
@@ -71,12 +73,14 @@ class RunLogger(RunAccess):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log ``(key, value, step)`` triples in one frame, and parameters and tags in one each."""
-        when = str(self._store.now(run_id))  # the same for all, so written out once
+        when = self._store.now(run_id)
         requested = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
         points = self._operations.before_each(HookType.PRE_METRIC_LOG, requested, fixed=_FIXED)
         if points:
-            made = [point(p["key"], p["value"], p["step"], when) for p in points]
-            self._store.append_body(run_id, points_body(made))
+            plain = [(p["key"], *plain_point(p["key"], p["value"], p["step"])) for p in points]
+            text = str(when)  # the same for all, so written out once
+            body = points_body(encoded_point(*one, text) for one in plain)
+            self._store.append_points(run_id, [(*one, when) for one in plain], body)
             after = HookType.POST_METRIC_LOG
             self._operations.after_each(EventType.METRIC_LOGGED, points, hook=after)
         if parameters:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from ops.registry.errors import no_experiment
 from ops.registry.search.runsearch import Query, to_table
 from ops.registry.tracking.following import MOST_BYTES, Follower, follow
+from ops.registry.tracking.run_records import to_run
 from ops.registry.tracking.runaccess import RunAccess
-from ops.registry.tracking.runlog import RunReader, metric_history, to_run
+from ops.registry.tracking.runlog import RunReader, metric_history
+from ops.registry.tracking.stored_runs import to_runs
 from ops.registry.validators import check_status
 
 if TYPE_CHECKING:
@@ -74,21 +76,15 @@ class RunQueries(RunAccess):
     ) -> list[Run]:
         """Return the runs of an experiment, oldest first."""
         wanted = None if status is None else check_status(status)
-        return [
-            to_run(row, self._artifacts)
-            for row in self._store.rows(experiment_id)
-            if (wanted is None or row["status"] == wanted)
-            and (include_deleted or row.get("deleted") is None)
-        ]
+        text = None if wanted is None else f"status = '{wanted}'"
+        query = Query(text, include_deleted=include_deleted)
+        return to_runs(query.found(self._indexes(experiment_id)), self._artifacts)
 
     def list_child_runs(self, run_id: str) -> list[Run]:
         """Return the runs that were started with this one as their parent."""
-        rows = self._store.rows(self._store.home(run_id))
-        return [
-            to_run(row, self._artifacts)
-            for row in rows
-            if row["parent"] == run_id and row.get("deleted") is None
-        ]
+        home = self._store.home(run_id)
+        query = Query(f"parent_run_id = '{run_id}'")
+        return to_runs(query.found(self._indexes(home)), self._artifacts)
 
     def get_metric_history(self, run_id: str, key: str) -> list[Metric]:
         """Return all points of one metric by step, then time."""
@@ -115,8 +111,7 @@ class RunQueries(RunAccess):
         query = Query(
             filter, metric_filter, order_by, limit, offset, include_deleted=include_deleted
         )
-        rows = query.rows(self._indexes(experiment_id))
-        return [to_run(row, self._artifacts) for row in rows]
+        return to_runs(query.found(self._indexes(experiment_id)), self._artifacts)
 
     def count_runs(
         self,

@@ -13,7 +13,7 @@ import re
 import secrets
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ops.foundation.forks import in_children
 from ops.registry.disk.checked_paths import inside, refuse_links
@@ -21,8 +21,12 @@ from ops.registry.disk.journal import JournalWriter, encode, framed, writing
 from ops.registry.errors import RunNotFoundError, StorageError, no_run
 from ops.registry.records import RunStatus
 from ops.registry.search.runindex import RunIndex
+from ops.registry.tracking.cached_runs import Reading, copied_row, signature
 from ops.registry.tracking.liveness import Heart, owner, with_liveness
+from ops.registry.tracking.run_ids import experiment_mark, experiment_mark_in
+from ops.registry.tracking.run_writers import RunWriter
 from ops.registry.tracking.runlog import (
+    IN_JSON,
     MAIN,
     RunReader,
     current_state,
@@ -34,53 +38,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ops.cache.lru import LRUCache
+    from ops.registry.tracking.cached_runs import CachedRun
     from ops.registry.tracking.experiments import ExperimentLedger
+    from ops.registry.tracking.points import KeyedPoint
 
-__all__ = ["CachedRun", "RunStore"]
+__all__ = ["RunStore"]
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 #: How many journals of runs, and how many indexes of experiments, one process keeps open.
 MOST_JOURNALS, MOST_INDEXES = 64, 64
-
-
-class _Writer:
-    """This process's journal of one run, and whether the run had ended when it was last asked.
-
-    Somebody who logs to a run of others asks after each append whether *main* has grown: the run may
-    have been ended meanwhile, and its row in the index would miss what comes now. *reader* follows the run for that.
-    """
-
-    __slots__ = (
-        "ended",
-        "experiment_id",
-        "journal",
-        "latest",
-        "looking",
-        "main",
-        "main_size",
-        "process",
-        "reader",
-        "used",
-    )
-
-    def __init__(
-        self,
-        experiment_id: str,
-        journal: JournalWriter,
-        *,
-        main: str | None = None,
-        reader: RunReader | None = None,
-    ) -> None:
-        self.experiment_id = experiment_id
-        self.journal = journal
-        self.process = os.getpid()
-        self.ended = False
-        self.main = main
-        self.reader = reader
-        self.looking = threading.Lock()
-        self.main_size = -1
-        self.latest = 0  # when it logged last, in nanoseconds
-        self.used = True  # since it was last considered for closing
 
 
 class RunStore:
@@ -102,8 +68,8 @@ class RunStore:
         self._experiments = experiments
         self._cache = cache
         self._indexes: dict[str, RunIndex] = {}  # those used last come last
-        self._writers: dict[str, _Writer] = {}
-        self._opened: collections.OrderedDict[str, _Writer] = collections.OrderedDict()
+        self._writers: dict[str, RunWriter] = {}
+        self._opened: collections.OrderedDict[str, RunWriter] = collections.OrderedDict()
         self._homes: dict[str, str] = {}
         self._checked: set[str] = set()
         self._lock = threading.RLock()
@@ -137,7 +103,7 @@ class RunStore:
         if home is not None:
             return home
         if _ID.fullmatch(run_id):
-            for experiment_id in self._folders():
+            for experiment_id in self._folders(run_id):
                 # Strings: a store has thousands of experiments, and the first answer waits for this.
                 if os.path.exists(f"{self.root}/runs/{experiment_id}/{run_id}.{MAIN}.log"):  # noqa: PTH110
                     self.folder(experiment_id)
@@ -145,14 +111,17 @@ class RunStore:
                     return experiment_id
         raise no_run(run_id)
 
-    def _folders(self) -> list[str]:
-        """Return the experiments that have runs, without reading what else is known of them."""
+    def _folders(self, run_id: str) -> list[str]:
+        """Return the experiments that have runs, without reading what else is known of them, the likeliest first."""
         try:
             names = os.listdir(self.root / "runs")  # noqa: PTH208 - names are all that is needed
         except (FileNotFoundError, NotADirectoryError):
             return []
-        # Ids begin with their time: the newest experiment is the likeliest one.
-        return sorted(filter(_ID.fullmatch, names), reverse=True)
+        marked = experiment_mark_in(run_id)
+        # The run's id may name the experiment; else the newest is the likeliest, as ids begin with their time.
+        likely = [name for name in names if experiment_mark(name) == marked]
+        others = sorted(filter(_ID.fullmatch, names), reverse=True)
+        return [*filter(_ID.fullmatch, likely), *others]
 
     def index(self, experiment_id: str) -> RunIndex:
         """Return the index of an experiment's runs."""
@@ -179,17 +148,22 @@ class RunStore:
     def row(self, run_id: str) -> dict[str, Any]:
         """Return what a run comes to now; from memory while none of its journals has changed."""
         folder = self.folder(self.home(run_id))
+        writer = self._writers.get(run_id)
+        if writer is not None and writer.own is not None and writer.process == os.getpid():
+            with writer.looking:
+                if writer.own is not None:
+                    return with_liveness(copied_row(writer.own.poll().row), folder)
         if self._cache is None:
             return with_liveness(load_state(folder, run_id).row, folder)
         kept = self._cache.get(run_id)
-        if isinstance(kept, _Reading):
+        if isinstance(kept, Reading):
             return self._live_row(run_id, kept, folder)
-        if kept is None or kept[0] != _signature(folder, run_id, kept[0]):
+        if kept is None or kept[0] != signature(folder, run_id, kept[0]):
             # Taken before reading: what is appended meanwhile changes it.
-            before = _signature(folder, run_id, kept[0] if kept else (MAIN,))
+            before = signature(folder, run_id, kept[0] if kept else (MAIN,))
             state = current_state(folder, run_id)
             if state is None:
-                return self._live_row(run_id, _Reading(folder, run_id), folder)
+                return self._live_row(run_id, Reading(folder, run_id), folder)
             if before.keys() != set(state.writers):
                 # Kept so that the next one looks at all of them, and never found to fit.
                 before = dict.fromkeys(state.writers)
@@ -197,21 +171,24 @@ class RunStore:
             self._cache.set(run_id, kept)
         return with_liveness(kept[1], folder)
 
-    def _live_row(self, run_id: str, reading: _Reading, folder: pathlib.Path) -> dict[str, Any]:
+    def _live_row(self, run_id: str, reading: Reading, folder: pathlib.Path) -> dict[str, Any]:
         """Return the row of a run without a view: only what was appended since the last time is read."""
         with self._reading:  # a reader is for one thread at a time
-            row = reading.poll()
-            kept = row | {key: dict(row[key]) for key in ("params", "tags")}
-            kept["metrics"] = {key: tuple(summary) for key, summary in row["metrics"].items()}
-            kept["artifacts"] = list(row["artifacts"])
+            kept = copied_row(reading.poll())
         if self._cache is not None:
             self._cache.set(run_id, reading)
         return with_liveness(kept, folder)
 
-    def started(self, run_id: str, experiment_id: str, journal: JournalWriter) -> None:
-        """Take over the main journal of a run that this process has started."""
+    def started(
+        self,
+        run_id: str,
+        experiment_id: str,
+        journal: JournalWriter,
+        own: RunReader | None = None,
+    ) -> None:
+        """Take over the main journal of a run that this process has started, and what has *own* read of it so far."""
         with self._lock:
-            writer = self._writers[run_id] = _Writer(experiment_id, journal)
+            writer = self._writers[run_id] = RunWriter(experiment_id, journal, own=own)
             self._note_open(run_id, writer)
             self._homes[run_id] = experiment_id
         self.heart.start()
@@ -238,8 +215,17 @@ class RunStore:
         """Append what `encode` made of a record; return to which file, and where it is there."""
         return self.append_frames(run_id, framed(body))
 
-    def append_frames(self, run_id: str, data: bytes) -> tuple[str, tuple[int, int]]:
-        """Append what `frame` made of records; return to which file, and where they are there."""
+    def append_points(self, run_id: str, points: Iterable[KeyedPoint], body: bytes) -> None:
+        """Append *points*, of which `points_body` made *body*."""
+        self.append_frames(run_id, framed(body), points)
+
+    def append_frames(
+        self, run_id: str, data: bytes, points: Iterable[KeyedPoint] | None = None
+    ) -> tuple[str, tuple[int, int]]:
+        """Append what `frame` made of records; return to which file, and where they are there.
+
+        Records that are *points* of metrics alone are not decoded to be folded in.
+        """
         try:
             writer = self._writers.get(run_id)
         except TypeError:  # a Run in place of its id
@@ -248,18 +234,31 @@ class RunStore:
             writer = self._writer(run_id)
         writer.used = True
         try:
-            place = writer.journal.append_frames(data)
+            if writer.own is None:
+                place = writer.journal.append_frames(data)
+            else:
+                place = writer.append_and_fold(data, points)
         except StorageError:
             if not writer.journal.is_closed:
                 raise
             # Another thread has ended the run meanwhile, or it was closed in favour of others.
             self._reopen(run_id, writer)
-            return self.append_frames(run_id, data)
+            return self.append_frames(run_id, data, points)
         if writer.reader is not None:
             self._look_for_the_end(run_id, writer, writer.reader)
         if writer.ended:
             self.index(writer.experiment_id).mark_stale(run_id)
         return writer.journal.path, place
+
+    def take_reader(self, run_id: str) -> RunReader:
+        """Return what has read a run as far as possible; from now on it is the caller's alone."""
+        writer = self._writers.get(run_id)
+        if writer is not None and writer.process == os.getpid():
+            with writer.looking:
+                own, writer.own = writer.own, None
+            if own is not None:
+                return own
+        return RunReader(self.folder(self.home(run_id)), run_id, keep_history=IN_JSON)
 
     def is_open(self, run_id: str) -> bool:
         """Whether this process has a journal of a run open: it logged to it and has not ended it."""
@@ -313,7 +312,7 @@ class RunStore:
             for index in self._indexes.values():
                 index.close()
 
-    def _writer(self, run_id: str) -> _Writer:
+    def _writer(self, run_id: str) -> RunWriter:
         """Return this process's journal of a run that it, or another process, started."""
         if not isinstance(run_id, str):
             raise no_run(run_id)
@@ -330,13 +329,13 @@ class RunStore:
             with JournalWriter(path, durability=self.durability) as main:
                 main.append({"e": "writer", "w": name, "o": owner(), "t": now})
             journal = JournalWriter(journal_path(folder, run_id, name), durability=self.durability)
-            writer = self._writers[run_id] = _Writer(home, journal, main=path, reader=reader)
+            writer = self._writers[run_id] = RunWriter(home, journal, main=path, reader=reader)
             writer.latest = reader.state.latest_point
             self._note_open(run_id, writer)
             self.heart.start()
             return writer
 
-    def _note_open(self, run_id: str, writer: _Writer) -> None:
+    def _note_open(self, run_id: str, writer: RunWriter) -> None:
         """Note a journal that was opened; with too many, close one that was not used lately."""
         self._opened[run_id] = writer
         self._opened.move_to_end(run_id)
@@ -346,11 +345,13 @@ class RunStore:
                 known.used = False
                 self._opened[oldest] = known  # once more round
                 continue
+            if known.own is not None:  # of thousands of runs that are open, summaries are enough
+                known.own.state.forget_history()
             if known.ended:  # nothing more is expected, and no heartbeat is needed
                 self._writers.pop(oldest, None)
             known.journal.close()
 
-    def _reopen(self, run_id: str, writer: _Writer) -> None:
+    def _reopen(self, run_id: str, writer: RunWriter) -> None:
         """Open the journal of a run again that is still written to."""
         with self._lock:
             if self._writers.get(run_id) is not writer or not writer.journal.is_closed:
@@ -368,7 +369,7 @@ class RunStore:
             return [writer.journal.path for writer in own]
 
     @staticmethod
-    def _look_for_the_end(run_id: str, writer: _Writer, reader: RunReader) -> None:
+    def _look_for_the_end(run_id: str, writer: RunWriter, reader: RunReader) -> None:
         try:
             size = os.stat(str(writer.main)).st_size  # noqa: PTH116 - hot path
         except FileNotFoundError as error:
@@ -377,43 +378,3 @@ class RunStore:
             if size != writer.main_size:
                 writer.ended = RunStatus(reader.poll().row["status"]).is_final
                 writer.main_size = size
-
-
-#: Per journal its size and inode when it was read, and what the run came to; or what reads it on. Journals only
-#: grow, and a heartbeat changes nothing but their time.
-Signature: TypeAlias = "dict[str, tuple[int, int] | None]"
-CachedRun: TypeAlias = "tuple[Signature, dict[str, Any]] | _Reading"
-
-
-class _Reading:
-    """A run that is read on from where it was, unless its journal was replaced, as copies of stores do."""
-
-    def __init__(self, folder: pathlib.Path, run_id: str) -> None:
-        self._folder = folder
-        self._run_id = run_id
-        self._main = journal_path(folder, run_id, MAIN)
-        self._reader = RunReader(folder, run_id, keep_history=False)
-        self._inode = -1
-
-    def poll(self) -> dict[str, Any]:
-        """Return the row as of now."""
-        try:
-            inode = os.stat(self._main).st_ino  # noqa: PTH116 - strings
-        except FileNotFoundError:
-            inode = -1
-        if inode != self._inode:
-            self._reader = RunReader(self._folder, self._run_id, keep_history=False)
-            self._inode = inode
-        return self._reader.poll().row
-
-
-def _signature(folder: pathlib.Path, run_id: str, writers: Iterable[str]) -> Signature:
-    return {writer: _status(folder, run_id, writer) for writer in writers}
-
-
-def _status(folder: pathlib.Path, run_id: str, writer: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(journal_path(folder, run_id, writer))  # noqa: PTH116 - strings
-    except FileNotFoundError:
-        return None
-    return found.st_size, found.st_ino

@@ -14,7 +14,6 @@ import pathlib
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.ids import generate_uuid7
 from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, refuse_links
@@ -31,15 +30,16 @@ from ops.registry.remote.artifacts import RemoteArtifacts
 from ops.registry.tracking.experiment_calls import Experiments, own_experiment
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner
+from ops.registry.tracking.run_ids import new_run_id
+from ops.registry.tracking.run_records import to_run
 from ops.registry.tracking.runaccess import CURRENT_RUN, RunBlock, current_block
 from ops.registry.tracking.runartifacts import RunArtifacts
 from ops.registry.tracking.runlog import (
     FORMAT,
+    IN_JSON,
     MAIN,
     RunReader,
-    RunState,
     journal_path,
-    to_run,
 )
 from ops.registry.tracking.runlogger import RunLogger
 from ops.registry.tracking.runqueries import RunQueries
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from ops.registry.disk.contents import ContentStore
     from ops.registry.records import Experiment, Run
     from ops.registry.run_copies import RunCopy
-    from ops.registry.tracking.runstore import CachedRun
+    from ops.registry.tracking.cached_runs import CachedRun
 
 __all__ = ["ENDS", "ExperimentTracker", "final_status"]
 
@@ -160,7 +160,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         if requested["parent_run_id"] != parent_run_id and requested["parent_run_id"] is not None:
             self._store.home(requested["parent_run_id"])
         parent_run_id = requested["parent_run_id"]
-        run_id = generate_uuid7().replace("-", "")
+        run_id = new_run_id(experiment_id)
         title = f"run-{run_id[-8:]}" if requested["name"] is None else requested["name"]
         check_name("a run", title)
         folder = self._store.folder(experiment_id)
@@ -362,29 +362,27 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         """Write the end of a run, its row in the index, and its JSON view."""
         end = {"e": "end", "status": str(status), "t": time_ns(), "error": error}
         self._store.append(run_id, end)
-        reader = RunReader(self._store.folder(self._store.home(run_id)), run_id)
-        return to_run(self._store.finish(reader), self._artifacts)
+        return to_run(self._store.finish(self._store.take_reader(run_id)), self._artifacts)
 
     def _begin(
         self, folder: pathlib.Path, start: dict[str, Any], parameters: dict[str, Any]
     ) -> dict[str, Any]:
         """Write the first frames of a run and its row in the index; return the row."""
         run_id, experiment_id = start["run"], start["exp"]
-        state = RunState()
         records = [start, {"p": parameters, "t": start["t"]}][: 2 if parameters else 1]
         frames = b"".join(map(frame, records))  # refuses what JSON cannot hold
-        for record in records:
-            state.apply(record)
+        own = RunReader(folder, run_id, keep_history=IN_JSON)
         path = journal_path(folder, run_id, MAIN)
         journal = JournalWriter(path, durability=self._durability)
         try:
-            journal.append_frames(frames)
-            self._store.index(experiment_id).put(state.row)
+            own.advance(path, journal.append_frames(frames), records)
+            row: dict[str, Any] = copied(own.state.row)
+            self._store.index(experiment_id).put(row)
         except BaseException:
             journal.close()
             raise
-        self._store.started(run_id, experiment_id, journal)
-        return state.row
+        self._store.started(run_id, experiment_id, journal, own)
+        return row
 
 
 def _opened(

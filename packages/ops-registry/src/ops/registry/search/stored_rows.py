@@ -1,0 +1,58 @@
+"""Rows of the table of an index, decoded when they are looked at: of thousands that are listed, few are.
+
+A list of runs is in the order of the table already, so nothing in a row needs to be known to return it. What is on top
+of the table is put in between by bisection, which looks at a few rows for each.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ops.registry.disk.journal import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["AnyRow", "StoredRow", "merged_rows", "plain_row"]
+
+
+class StoredRow:
+    """The text of a row; what it decodes to is kept, and is not the caller's to change."""
+
+    __slots__ = ("_row", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text: str = text
+        self._row: dict[str, Any] | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return the row."""
+        if self._row is None:
+            self._row = decode(self.text.encode())
+        return self._row
+
+
+AnyRow: TypeAlias = "StoredRow | dict[str, Any]"
+
+
+def plain_row(row: AnyRow) -> dict[str, Any]:
+    """Return a row, decoded if it was not yet."""
+    return row.row() if isinstance(row, StoredRow) else row
+
+
+def merged_rows(
+    many: Sequence[AnyRow],
+    few: Sequence[dict[str, Any]],
+    key: Callable[[dict[str, Any]], Any],
+) -> list[AnyRow]:
+    """Return the rows of both, each of which is in the order of *key*, in that order."""
+    found: list[AnyRow] = []
+    done = 0
+    for row in few:
+        here = bisect.bisect_right(many, key(row), lo=done, key=lambda one: key(plain_row(one)))
+        found += many[done:here]
+        found.append(row)
+        done = here
+    found += many[done:]
+    return found
