@@ -4,8 +4,10 @@ A loader that was registered for the artifact type comes first. Then the formats
 which hold numbers and no code: XGBoost (.json, .ubj), LightGBM (.txt), ONNX (.onnx), and PyTorch's
 .pt and .pth, which are read with ``weights_only`` (torch 2.6 or later) unless *trust* is "all".
 
-An artifact type of "joblib" is read as a joblib file, whatever its suffix is. Otherwise the
-file decides. What `ops.serialize.dump` wrote is read by `ops.serialize.load`: data under any
+The artifact type decides before the suffix does: "joblib" and "pickle" are read as such, "xgboost", "lightgbm", "onnx"
+and "torch" by their library, whatever the file is called, unless it is a pickle or a file of `ops.serialize`;
+"xgboost.XGBClassifier" is read into an estimator of that class. A folder that `log_model` wrote says itself what it is. Otherwise
+the file decides. What `ops.serialize.dump` wrote is read by `ops.serialize.load`: data under any
 trust, anything else where it was signed (``Signed(key)``, or ``"user"`` for what this user wrote) or with
 ``"all"``. A raw pickle and a file of joblib are programs that nobody has signed: they take ``"all"``.
 """
@@ -16,7 +18,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import MissingExtraError
+from ops.registry.disk.checked_paths import is_part
+from ops.registry.disk.journal import decode
 from ops.registry.errors import InvalidValueError
+from ops.registry.models.objects import DESCRIPTION
 
 if TYPE_CHECKING:
     import pathlib
@@ -39,10 +44,15 @@ def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe")
     loader = _loaders.get(artifact_type)
     if loader is not None:
         return loader(path)
-    native = _NATIVE.get((_family(artifact_type), path.suffix.lower()))
+    if path.is_dir() and (path / DESCRIPTION).is_file():
+        return _load_folder(path, trust)
+    family = _family(artifact_type)
+    native = _NATIVE.get((family, path.suffix.lower()))
     if native is not None:
         return native(path, trust)
-    if artifact_type.lower() == "joblib" and path.is_file():
+    if family.startswith("xgboost.") and path.is_file():
+        return _load_estimator(path, artifact_type.partition(".")[2])
+    if family == "joblib" and path.is_file():
         return _load_joblib(path, trust)
     if path.is_dir():
         raise InvalidValueError(
@@ -50,11 +60,18 @@ def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe")
             suggestions=("register_flavor(artifact_type, loader) adds one.",),
         )
     with path.open("rb") as file:
-        head = file.read(2)
-    if not _is_pickle(head):
+        head = file.read(8)
+    if not _is_pickle(head[:2]):
         from ops.serialize import load
+        from ops.serialize.layout import MAGIC
+
+        by_library = _BY_FAMILY.get(family)
+        if by_library is not None and head != MAGIC:
+            return by_library(path, trust)
 
         return load(path, trust=trust)
+    if family == "pickle":
+        return _load_pickle(path, trust)
     if path.suffix == ".joblib":
         return _load_joblib(path, trust)
     return _load_pickle(path, trust)
@@ -62,12 +79,41 @@ def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe")
 
 def _family(artifact_type: str) -> str:
     name = artifact_type.lower()
-    return {"pytorch": "torch", "lgbm": "lightgbm", "xgb": "xgboost"}.get(name, name)
+    return {"pytorch": "torch", "lgbm": "lightgbm", "xgb": "xgboost", "pkl": "pickle"}.get(
+        name, name
+    )
+
+
+def _load_folder(path: pathlib.Path, trust: Trust) -> Any:
+    """Load the model in a folder that says what it is."""
+    try:
+        known = decode((path / DESCRIPTION).read_bytes())
+        file, artifact_type = str(known["file"]), str(known["artifact_type"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidValueError(f"{DESCRIPTION} in {str(path)!r} describes no model.") from error
+    if not is_part(file) or file == DESCRIPTION:
+        raise InvalidValueError(
+            f"{DESCRIPTION} in {str(path)!r} names {file!r:.80}, which is no file."
+        )
+    return load_artifact(path / file, artifact_type, trust)
+
+
+def _load_estimator(path: pathlib.Path, name: str) -> Any:
+    """Load an estimator of XGBoost, which has the interface of scikit-learn."""
+    if name not in _ESTIMATORS:
+        raise InvalidValueError(
+            f"{name!r:.80} is no estimator of XGBoost; there are {_ESTIMATORS}."
+        )
+    estimator = getattr(_library("xgboost", "xgboost"), name)()
+    estimator.load_model(path)
+    return estimator
 
 
 def _load_xgboost(path: pathlib.Path, trust: Trust) -> Any:  # noqa: ARG001 - the same call as the others
     booster = _library("xgboost", "xgboost").Booster()
-    booster.load_model(path)
+    # Without a suffix that it knows, XGBoost looks at the content of bytes alone.
+    known = path.suffix.lower() in {".json", ".ubj"}
+    booster.load_model(path if known else bytearray(path.read_bytes()))
     return booster
 
 
@@ -109,6 +155,16 @@ _NATIVE: dict[tuple[str, str], Callable[[pathlib.Path, Trust], Any]] = {
     ("torch", ".pt"): _load_torch,
     ("torch", ".pth"): _load_torch,
 }
+
+
+#: For files whose suffix says nothing.
+_BY_FAMILY = {
+    "xgboost": _load_xgboost,
+    "lightgbm": _load_lightgbm,
+    "onnx": _load_onnx,
+    "torch": _load_torch,
+}
+_ESTIMATORS = ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
 
 
 def _is_pickle(head: bytes) -> bool:

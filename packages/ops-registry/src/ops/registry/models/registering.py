@@ -9,6 +9,7 @@ import re
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.files import temporary_directory
 from ops.foundation.ids import generate_short_id
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import is_part
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ops.registry.models.ports import Decide
     from ops.registry.models.state import Model
     from ops.registry.records import ModelVersion
+    from ops.serialize.trust import Trust
 
 __all__ = ["ModelRegistering", "checked_metadata", "new_model_id"]
 
@@ -45,10 +47,13 @@ class ModelRegistering(ModelQueries):
     def register_model(
         self,
         name: str,
-        artifact_path: StrPath,
-        artifact_type: str,
-        framework: str,
+        artifact_path: StrPath | None = None,
+        artifact_type: str | None = None,
+        framework: str | None = None,
         *,
+        model: Any = None,
+        input_example: Any = None,
+        trust: Trust = "user",
         description: str = "",
         hyperparameters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
@@ -58,10 +63,34 @@ class ModelRegistering(ModelQueries):
         experiment_run_id: str | None = None,
         flavor_metadata: Mapping[str, Any] | None = None,
     ) -> ModelVersion:
-        """Copy an artifact in as the next version of *name*; any *framework* text is allowed."""
+        """Copy an artifact in as the next version of *name*, or save *model*; any *framework* text is allowed.
+
+        Args:
+            name: What the model is called.
+            artifact_path: A file or folder; not with *model*.
+            artifact_type: What `load_model` goes by: "xgboost", "lightgbm", "onnx", "torch", "joblib", "pickle", or
+                what `register_flavor` was given. Files of `ops.serialize` are known by themselves.
+            framework: What the model was made with.
+            model: The object itself: its file, type, framework, version and class are worked out; see
+                `ops.registry.models.objects`.
+            input_example: Some rows for *model*: its signature, unless one is given, and an example in
+                ``flavor_metadata``.
+            trust: Who signs what has to be pickled; `load_model` takes the same.
+            description: A text for readers.
+            hyperparameters: JSON values.
+            metrics: Numbers.
+            tags: Texts.
+            dependencies: Requirements, such as "xgboost==3.2.0".
+            signature: What goes in and comes out.
+            experiment_run_id: The run that made it.
+            flavor_metadata: What else a loader needs.
+
+        Raises:
+            InvalidValueError: neither a path with type and framework is given nor a model, or both.
+        """
         requested: dict[str, Any] = {
             "name": name,
-            "artifact_path": str(artifact_path),
+            "artifact_path": None if artifact_path is None else str(artifact_path),
             "artifact_type": artifact_type,
             "framework": framework,
             "description": description,
@@ -73,6 +102,30 @@ class ModelRegistering(ModelQueries):
             "experiment_run_id": experiment_run_id,
             "flavor_metadata": dict(check_mapping("flavor_metadata", flavor_metadata)),
         }
+        if model is None:
+            if artifact_path is None:
+                raise InvalidValueError(
+                    "register_model needs artifact_path, artifact_type and framework, or model=."
+                )
+            return self._register_requested(requested)
+        if artifact_path is not None:
+            raise InvalidValueError(
+                "register_model takes artifact_path or model=, not both; it was given "
+                f"{str(artifact_path)!r:.80}."
+            )
+        from ops.registry.models.objects import save_object
+
+        with temporary_directory() as folder:
+            saved = save_object(model, folder, input_example=input_example, trust=trust)
+            requested["artifact_path"] = str(saved.path)
+            requested["artifact_type"] = artifact_type or saved.artifact_type
+            requested["framework"] = framework or saved.framework
+            requested["dependencies"] = requested["dependencies"] or list(saved.dependencies)
+            requested["signature"] = saved.signature if signature is None else signature
+            requested["flavor_metadata"] = {**saved.flavor_metadata, **requested["flavor_metadata"]}
+            return self._register_requested(requested)
+
+    def _register_requested(self, requested: dict[str, Any]) -> ModelVersion:
         requested = self._operations.before(HookType.PRE_MODEL_REGISTER, requested)
         metadata = checked_metadata(requested)
         made = self._register(
@@ -96,8 +149,11 @@ class ModelRegistering(ModelQueries):
                 f"{origin.name!r:.80} is no name for an artifact on every system."
             )
         with self._turn:
-            self._events.refresh()
-            model_id, _ = _next(name, self._events.state.models.get(name))
+            known = self._events.state.models.get(name)
+            if known is None:  # else its id is known, and the commit reads on anyhow
+                self._events.refresh()
+                known = self._events.state.models.get(name)
+            model_id, _ = _next(name, known)
         staged = self._artifacts.stage(origin, model_id)
 
         def decide(model: Model | None) -> Mapping[str, Any]:

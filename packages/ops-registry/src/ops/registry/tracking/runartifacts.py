@@ -26,10 +26,11 @@ from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from ops.foundation.files import StrPath
     from ops.registry.records import Run
+    from ops.serialize.trust import Trust
 
 __all__ = ["RunArtifacts"]
 
@@ -40,6 +41,11 @@ class RunArtifacts(RunAccess):
     """Keeps files, folders, texts, JSON and figures as artifacts of runs."""
 
     root: pathlib.Path
+
+    if TYPE_CHECKING:
+
+        def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
+            """Set tags in one frame."""
 
     @reported
     def log_artifact(
@@ -104,6 +110,62 @@ class RunArtifacts(RunAccess):
         with temporary_directory() as folder:
             source, name = artifacts.write_figure(folder, figure, artifact_path)
             return self._put(run_id, source, name, overwrite=overwrite)
+
+    @reported
+    def log_model(
+        self,
+        run_id: str,
+        model: Any,
+        artifact_path: str = "model",
+        *,
+        input_example: Any = None,
+        trust: Trust = "user",
+        overwrite: bool = False,
+    ) -> Artifact:
+        """Save a model object as a folder that says what it is; `load_run_model` returns it.
+
+        Args:
+            run_id: The run that made it.
+            model: What `ops.registry.models.objects` saves: nearly everything.
+            artifact_path: The name of the folder in the run.
+            input_example: Some rows, kept with the signature that they give.
+            trust: Who signs what has to be pickled.
+            overwrite: Whether another model of that name is replaced.
+        """
+        from ops.registry.models.objects import save_model_folder, save_object
+
+        parent, _, name = artifact_path.rstrip("/").rpartition("/")
+        with temporary_directory() as folder:
+            made = inside(folder, name)
+            made.mkdir()
+            save_model_folder(save_object(model, made, input_example=input_example, trust=trust))
+            return self.log_artifact(run_id, made, parent or None, overwrite=overwrite)
+
+    @reported
+    def load_run_model(
+        self, run_id: str, artifact_path: str = "model", *, trust: Trust = "safe"
+    ) -> Any:
+        """Return the object that `log_model` saved, verified; see `ops.registry.models.flavors` on trust."""
+        from ops.registry.models.flavors import load_artifact
+
+        with temporary_directory() as folder:
+            path = self.download_run_artifact(run_id, artifact_path.rstrip("/"), folder / "model")
+            return load_artifact(path, "model", trust)
+
+    @reported
+    def log_environment(
+        self, run_id: str, *, directory: StrPath = ".", overwrite: bool = False
+    ) -> Artifact:
+        """Capture where a run comes from: the git commit of *directory*, the command line, Python and packages.
+
+        Commit, branch, command and platform are tags, and all of it is the artifact ``environment.json``. What looks like
+        a secret in the command line is left out; variables of the environment are not captured.
+        """
+        from ops.registry.tracking.environments import captured, tags_of
+
+        found = captured(directory)
+        self.set_tags(run_id, tags_of(found))
+        return self.log_dict(run_id, found, "environment.json", overwrite=overwrite)
 
     @reported
     def download_run_artifact(
