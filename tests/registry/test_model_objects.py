@@ -91,7 +91,7 @@ def test_data_needs_no_trust_and_other_objects_who_signed_them(registry, tmp_pat
     ids=["nothing", "no type", "both"],
 )
 def test_a_registration_is_of_a_file_or_of_an_object(registry, options):
-    with pytest.raises(InvalidValueError, match="register_model|must be a text"):
+    with pytest.raises(InvalidValueError, match=r"register_model|must be a text"):
         registry.register_model("m", **options)
     assert registry.list_models() == []
 
