@@ -174,3 +174,36 @@ def test_many_metrics_leave_parameters_in_sight_and_those_that_differ_are_never_
     heads = re.findall(r">((?:metrics|params|tags)\.[^<]*)</a></th>", differing)
     assert heads == ["params.rate", "tags.zone"]
     assert "columns</span>" not in differing
+
+
+def test_whatever_is_cut_is_counted(
+    store: Any, pages: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.registry.ui.app._MOST_ENTRIES", 2)
+    monkeypatch.setattr("ops.registry.ui.app._AUDIT_ENTRIES", 3)
+    page = pages.get(f"/runs/{store.runs[0]}/files/").text
+    assert "The first 2; 1 more are in the download." in page
+    assert "The newest 3 entries." in pages.get("/audit").text
+    file = store.context.path / "model.bin"
+    for number in (1, 2):
+        metrics = {f"m{n:02d}": 1.0 for n in range(20)} | {"z": float(number)}
+        store.context.model_registry.register_model(
+            "wide", file, "pickle", "sklearn", metrics=metrics
+        )
+    model = pages.get("/models/wide").text
+    assert "12 of 21 metrics" in model
+    assert '<th class="n">z</th>' in model
+
+
+def test_deleted_runs_are_marked_wherever_they_are_named(store: Any, pages: TestClient) -> None:
+    tracker = store.context.experiment_tracker
+    child = tracker.search_runs(store.experiment_id, filter="name = 'child'")[0]
+    tracker.delete_run(store.runs[1])
+    runs = f"{store.runs[0]},{store.runs[1]}"
+    for address in (
+        f"/runs/{child.run_id}",
+        f"/compare?runs={runs}",
+        f"/experiments/{store.experiment_id}/charts?deleted=1",
+    ):
+        assert 'class="status DELETED"' in pages.get(address).text, address
+    assert "DELETED" not in pages.get(f"/experiments/{store.experiment_id}/charts").text

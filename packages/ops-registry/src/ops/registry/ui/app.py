@@ -41,7 +41,7 @@ from ops.registry.ui.runtables import (
 from ops.registry.ui.saved_views import views_of
 from ops.registry.ui.security import Gate
 from ops.registry.ui.texts import FILTERS
-from ops.registry.ui.version_diffs import chosen_versions, diff
+from ops.registry.ui.version_diffs import chosen_versions, diff, version_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,7 +57,7 @@ __all__ = ["create_app"]
 _MOST_COMPARED = 100
 _MOST_METRICS = 12
 _AUDIT_ENTRIES = 500
-_MOST_FILES = 200
+_MOST_FILES, _MOST_ENTRIES = 200, 1000
 _FIELDS = ("name", "status", "start_time", "end_time", "duration_seconds", "run_id")
 
 
@@ -267,7 +267,8 @@ class _Pages:
             run=files.run,
             experiment=self._tracker.get_experiment(files.run.experiment_id),
             path=path,
-            entries=entries,
+            entries=entries[:_MOST_ENTRIES],
+            more=len(entries[_MOST_ENTRIES:]),
             preview=shown,
         )
 
@@ -315,6 +316,7 @@ class _Pages:
         versions = self._registry.list_model_versions(name)
         if not versions:
             raise HTTPException(404, f"Model {name!r} has no version.")
+        metrics = version_metrics(versions)
         numbers = [n for n in request.query_params.getlist("compare") if n]
         compared = chosen_versions(versions, numbers)
         target = None
@@ -329,7 +331,8 @@ class _Pages:
             target=target,
             current=next((v for v in versions if v.stage == ModelStage.PRODUCTION), None),
             versions=versions[::-1],
-            metrics=sorted({key for v in versions for key in v.metadata.metrics})[:_MOST_METRICS],
+            metrics=metrics[:_MOST_METRICS],
+            more_metrics=len(metrics[_MOST_METRICS:]),
             origins={v.version: origin_of(v, self._tracker) for v in versions},
             stages=list(ModelStage),
             reasons={v.version: v.metadata.tags.get(REASON, "") for v in versions},
@@ -339,7 +342,9 @@ class _Pages:
         """Show the newest entries of the audit log."""
         log = self._context.operations.audit
         entries = [] if log is None else log.query(limit=_AUDIT_ENTRIES)[::-1]
-        return self._show(request, "audit.html", entries=entries, audited=log is not None)
+        return self._show(
+            request, "audit.html", entries=entries, audited=log is not None, most=_AUDIT_ENTRIES
+        )
 
     def health(self, request: Request) -> Response:
         """Run the health checks and show them."""

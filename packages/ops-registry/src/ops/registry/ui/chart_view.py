@@ -90,6 +90,7 @@ def listed(runs: Sequence[Run], view: ChartView) -> list[dict[str, Any]]:
             "id": run.run_id,
             "name": run.name or run.run_id,
             "status": str(run.status),
+            "deleted": run.deleted_at is not None,
             "group": group_of(run, view.group),
         }
         for run in runs

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ops.registry.records import ModelVersion
 
-__all__ = ["chosen_versions", "diff"]
+__all__ = ["chosen_versions", "diff", "version_metrics"]
 
 _MOST = 10
 
@@ -36,6 +36,15 @@ def diff(versions: Sequence[ModelVersion]) -> list[tuple[str, list[Any], bool]]:
         values = [fields.get(name) for fields in all_fields]
         rows.append((name, values, len(set(map(str, values))) > 1))
     return sorted(rows, key=lambda row: (row[0].partition(".")[0] or row[0], not row[2]))
+
+
+def version_metrics(versions: Sequence[ModelVersion]) -> list[str]:
+    """Return the names of the metrics of *versions*: those that differ first, since a table shows some only."""
+    values: dict[str, set[str]] = {}
+    for version in versions:
+        for key in version.metadata.metrics:
+            values.setdefault(key, set()).add(str(version.metadata.metrics[key]))
+    return sorted(values, key=lambda key: (len(values[key]) < 2, key))
 
 
 def _fields(version: ModelVersion) -> Mapping[str, Any]:
