@@ -235,9 +235,10 @@ def test_plain_standard_values_need_no_permission():
 def test_a_key_file_that_others_can_read_is_refused(tmp_path):
     path = tmp_path / "key"
     path.write_bytes(b"0123456789abcdef")
-    path.chmod(0o644)
-    with pytest.raises(SignatureError, match="read by others"):
-        Signed.from_file(path)
+    for mode in (0o644, 0o640, 0o604, 0o620):
+        path.chmod(mode)
+        with pytest.raises(SignatureError, match="read by others"):
+            Signed.from_file(path)
     path.chmod(0o600)
     assert Signed.from_file(path).key == b"0123456789abcdef"
 

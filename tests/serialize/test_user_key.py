@@ -61,12 +61,12 @@ def test_what_another_user_has_signed_is_refused(
         deserialize_data(data, trust="user")
 
 
-@pytest.mark.parametrize("how", ["readable", "link", "damaged", "folder"])
+@pytest.mark.parametrize("how", ["read by all", "read by its group", "link", "damaged", "folder"])
 def test_a_key_that_others_may_know_or_have_made_is_refused(path: Path, how: str) -> None:
     key = user_key().key.hex()
     module._known.clear()
-    if how == "readable":
-        path.chmod(0o644)
+    if how.startswith("read"):
+        path.chmod(0o644 if how == "read by all" else 0o640)
     elif how == "link":
         path.rename(path.with_name("other"))
         path.symlink_to(path.with_name("other"))
