@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pathlib
 
 import mlflow
 import pytest
@@ -170,6 +171,8 @@ import os, signal, sys
 import ops.registry.mlflow.copying as copying
 from mlflow import MlflowClient
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from ops.registry.importing.run_writer import RunWriter
+from ops.registry.mlflow.modelstore import OpsModelStore
 from ops.registry.mlflow.trackingstore import OpsTrackingStore
 
 left = 0
@@ -189,7 +192,8 @@ for name in ("create_run", "log_batch", "set_tag", "set_terminated", "log_inputs
              "create_model_version", "transition_model_version_stage", "set_model_version_tag",
              "set_registered_model_alias", "create_experiment"):
     mortal(MlflowClient, name)
-mortal(OpsTrackingStore, "create_run")
+mortal(RunWriter, "write")
+mortal(OpsModelStore, "create_model_version")
 mortal(OpsTrackingStore, "create_logged_model")
 mortal(LocalArtifactRepository, "log_artifact")
 
@@ -197,7 +201,7 @@ deaths = 0
 while True:
     child = os.fork()
     if child == 0:
-        left = deaths % 7 + 1
+        left = deaths % 3 + 1
         copying.import_mlflow(sys.argv[1], sys.argv[2])
         os._exit(0)
     status = os.waitpid(child, 0)[1]
@@ -217,7 +221,7 @@ def test_a_copy_that_is_killed_again_and_again_brings_everything_once(
     fill(other, tmp_path)
     code, deaths = elsewhere.run(KILLED, other, str(root))
     assert code == 0
-    assert int(deaths) > 10
+    assert int(deaths) > 6
     assert contents(uri, tmp_path) == contents(other, tmp_path)
 
 
@@ -254,3 +258,90 @@ def test_a_store_goes_to_another_of_mlflows_and_comes_back(uri, root, far, tmp_p
         models=["credit there and back"],
     )
     assert contents(f"ops-registry://{third}", tmp_path, "there and back") == wanted
+
+
+def numbers(client, name="credit"):
+    return {int(v.version): v.description for v in client.search_model_versions(f"name = '{name}'")}
+
+
+def with_gaps(address):
+    """Register versions 1 to 4 and delete the first and the third one."""
+    client = mlflow.MlflowClient(address, address)
+    run = client.create_run("0")
+    client.log_text(run.info.run_id, "weights", "model/weights.txt")
+    client.set_terminated(run.info.run_id)
+    client.create_registered_model("credit")
+    for number in (1, 2, 3, 4):
+        source = f"{run.info.artifact_uri}/model"
+        client.create_model_version(
+            "credit", source, run.info.run_id, description=f"the {number}.", await_creation_for=0
+        )
+    client.set_registered_model_alias("credit", "champion", 2)
+    client.delete_model_version("credit", "1")
+    client.delete_model_version("credit", "3")
+    return client
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_versions_keep_their_numbers_and_the_gaps_between_them(other, root, client, sqlite):
+    """A pinned models:/credit/2 is the same model after an export and after an import."""
+    with_gaps(other)
+    assert import_mlflow(other, root).renumbered == []
+    wanted = {2: "the 2.", 4: "the 4."}
+    assert numbers(client) == wanted
+    assert client.get_registered_model("credit").aliases == {"champion": 2}
+    assert export_mlflow(sqlite, root, models=["credit"]).renumbered == []
+    there = mlflow.MlflowClient(sqlite, sqlite)
+    assert numbers(there) == wanted
+    assert there.get_registered_model("credit").aliases == {"champion": 2}
+    assert export_mlflow(sqlite, root, models=["credit"]).versions == 0
+    assert numbers(there) == wanted
+
+
+def test_a_number_that_is_taken_is_reported_and_not_given_twice(other, root, client):
+    """Versions that are there keep their numbers; a copy of another one gets the next, and the report names it."""
+    client.create_registered_model("credit")
+    client.create_model_version("credit", "/mine", None, description="mine", await_creation_for=0)
+    client.create_model_version("credit", "/gone", None, await_creation_for=0)
+    client.delete_model_version("credit", "2")
+    with_gaps(other)
+    assert import_mlflow(other, root).renumbered == ["credit/2 is 3"]
+    assert numbers(client) == {1: "mine", 3: "the 2.", 4: "the 4."}
+
+
+def test_experiments_keep_their_ids(other, root, client):
+    """An id is in addresses and scripts; one that is taken here is not given twice."""
+    there = mlflow.MlflowClient(other, other)
+    for name in ("a", "b"):
+        there.create_experiment(name)
+    client.create_experiment("mine")
+    import_mlflow(other, root)
+    found = {e.name: e.experiment_id for e in client.search_experiments()}
+    assert found == {"Default": "0", "mine": "1", "b": "2", "a": "3"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_export_takes_the_files_of_native_versions_along(root, context, sqlite, tmp_path):
+    """A colleague loads a version of ours from an MLflow store after our folder is gone."""
+    (tmp_path / "m.bin").write_bytes(b"weights")
+    tracker, registry = context.experiment_tracker, context.model_registry
+    experiment = tracker.create_experiment("native").experiment_id
+    with tracker.run_context(experiment) as run:
+        registry.register_model(
+            "m", tmp_path / "m.bin", "binary", "mine", experiment_run_id=run.run_id
+        )
+    registry.register_model("alone", tmp_path / "m.bin", "binary", "mine")
+    done = export_mlflow(sqlite, root, experiments=["native"], models=["m", "alone"])
+    assert done.unresolved == []
+    context.cleanup()
+    root.rename(tmp_path / "away")
+    there = mlflow.MlflowClient(sqlite, sqlite)
+    for name in ("m", "alone"):
+        uri = there.get_model_version_download_uri(name, "1")
+        path = mlflow.artifacts.download_artifacts(
+            artifact_uri=uri, dst_path=tmp_path / name, tracking_uri=sqlite
+        )
+        found = list(pathlib.Path(path).parent.rglob("m.bin"))
+        assert [p.read_bytes() for p in found] == [b"weights"]
+    again = export_mlflow(sqlite, tmp_path / "away", experiments=["native"], models=["m", "alone"])
+    assert (again.versions, again.there) == (0, 3)

@@ -4,7 +4,7 @@ Both sides are spoken to as MLflow speaks to them, so either may be a server, a 
 A copy can be interrupted at any call and started again. A run exists in the target from its first call
 on and says in a tag where it comes from; what it lacks is found by comparing (points of histories,
 files by size) and added; and only what is complete is marked so and not looked at again. Into a store
-of ours runs and logged models keep their ids, so ``runs:/…`` and ``models:/m-…`` go on pointing to them.
+of ours experiments, runs and logged models keep their ids, and versions their numbers in any store, so ``runs:/…`` and ``models:/m-…`` go on pointing to them.
 
 Active experiments, runs and models are copied; traces, prompts and deleted things are not.
 """
@@ -69,6 +69,9 @@ def _copy(
 ) -> MLflowCopy:
     report = MLflowCopy()
     chosen = [e for e in source.experiments() if experiments is None or e.name in experiments]
+    if target.ours is not None:  # those whose ids are free come first: no other one is given them
+        taken = {known.experiment_id for known in target.ours.book.experiments()}
+        chosen.sort(key=lambda e: str(e.experiment_id) in taken)
     names = [n for n in source.model_names() if models is None or n in models]
     _refuse_unknown("experiment", experiments, [e.name for e in chosen])
     _refuse_unknown("model", models, names)

@@ -18,7 +18,10 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from ops.registry import records
+from ops.registry.instants import from_ns
 from ops.registry.mlflow.ends import COMPLETE, ORIGIN, copy_files
+from ops.registry.mlflow.run_imports import RunImport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +56,9 @@ class ExperimentCopy:
     def run(self, steps: Progress) -> None:
         """Copy everything that the target lacks."""
         self._home = self._find_home()
+        if self._target.ours is not None:
+            self._import(steps)
+            return
         for run in self._target.runs(self._home):
             self._know(run)
         for run in self._source.runs(self._experiment.experiment_id):
@@ -73,6 +79,21 @@ class ExperimentCopy:
         for model in logged:
             self._mend_metrics(model)
 
+    def _import(self, steps: Progress) -> None:
+        """Bring everything into a store of ours, where it keeps its ids."""
+        runs = RunImport(self._source, self._target, self._report)
+        try:
+            logged = self._source.logged_models(self._experiment.experiment_id)
+            there = {m.model_id: m for m in self._target.logged_models(self._home)}
+            for model in logged:
+                self._copy_model(model, there.get(model.model_id))
+            known = runs.write(str(self._experiment.experiment_id), self._home, steps)
+            self.runs = {run_id: run_id for run_id in known}
+            for model in logged:
+                runs.measure(model, known)
+        finally:
+            runs.close()
+
     def _find_home(self) -> str:
         name, tags = self._experiment.name, self._experiment.tags
         found = self._target.client.get_experiment_by_name(name)
@@ -80,6 +101,13 @@ class ExperimentCopy:
             raise MlflowException(
                 f"The target has a deleted experiment {name!r}; restore it first."
             )
+        if found is None and self._target.ours is not None:
+            self._report.experiments += 1
+            created = from_ns((self._experiment.creation_time or 0) * 1_000_000)
+            own = records.Experiment(
+                str(self._experiment.experiment_id), name, created, tags=dict(tags)
+            )
+            return self._target.ours.book.adopt_experiment(own).experiment_id
         if found is None:
             self._report.experiments += 1
             return self._target.client.create_experiment(name, tags=dict(tags))
@@ -101,7 +129,7 @@ class ExperimentCopy:
 
     def _begin(self, run: Run) -> None:
         """Create a run if it is not there, its parent first."""
-        if run.info.run_id in self.runs or self._knows_elsewhere(run.info.run_id):
+        if run.info.run_id in self.runs:
             return
         tags = dict(run.data.tags)
         parent = tags.get(MLFLOW_PARENT_RUN_ID)
@@ -112,26 +140,10 @@ class ExperimentCopy:
         for key in (COMPLETE, ORIGIN):
             tags.pop(key, None)
         name = None if MLFLOW_RUN_NAME in tags else run.info.run_name
-        if self._target.ours is None:
-            tags[ORIGIN] = run.info.run_id
-            made = self._target.client.create_run(self._home, run.info.start_time, tags, name)
-        else:
-            recorded = [RunTag(key, value) for key, value in tags.items()]
-            made = self._target.ours.create_run(
-                self._home, run.info.user_id, run.info.start_time, recorded, name, run.info.run_id
-            )
+        tags[ORIGIN] = run.info.run_id
+        made = self._target.client.create_run(self._home, run.info.start_time, tags, name)
         self.runs[run.info.run_id] = made.info.run_id
         self._report.runs += 1
-
-    def _knows_elsewhere(self, run_id: str) -> bool:
-        """Whether a store of ours has the run in another experiment, renamed since."""
-        if self._target.ours is None:
-            return False
-        try:
-            self._know(self._target.ours.get_run(run_id))
-        except MlflowException:
-            return False
-        return True
 
     def _begin_parent(self, run_id: str) -> None:
         try:
@@ -206,7 +218,8 @@ class ExperimentCopy:
             )
 
     def _create_model(self, model: LoggedModel) -> LoggedModel:
-        run = None if model.source_run_id is None else self.runs.get(model.source_run_id)
+        ours = self._target.ours
+        run = model.source_run_id if ours else self.runs.get(model.source_run_id or "")
         tags = {key: value for key, value in model.tags.items() if key != COMPLETE}
         if self._target.ours is None:
             return self._target.client.create_logged_model(

@@ -17,6 +17,7 @@ from ops.registry.models.registering import checked_metadata
 from ops.registry.models.registry import ModelRegistry
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Mapping
 
     from ops.registry.models.state import Model
@@ -108,8 +109,13 @@ class ModelBook(ModelRegistry):
             except _HasVersionsError:
                 self.delete_model(name)
 
-    def register_elsewhere(self, name: str, source: str, metadata: Mapping[str, Any]) -> int:
-        """Add a version whose files stay at *source*, and return its number; hooks may refuse it."""
+    def register_elsewhere(
+        self, name: str, source: str, metadata: Mapping[str, Any], number: int | None = None
+    ) -> int:
+        """Add a version whose files stay at *source*, and return its number; hooks may refuse it.
+
+        It gets *number*, if that was never given (else it is an `AlreadyExistsError`), or the next one.
+        """
         requested: dict[str, Any] = {
             "name": name,
             "artifact_path": source,
@@ -126,15 +132,42 @@ class ModelBook(ModelRegistry):
         def decide(_: Model | None) -> Mapping[str, Any]:
             model = self._there(name)
             where = kept(self.root.parent, source)
-            place = {"model_id": model.model_id, "source": where, "size": 0, "checksum": ""}
-            return self._frame(
-                "register", name, model.highest + 1, **place, metadata=dict(metadata)
-            )
+            origin = {"model_id": model.model_id, "source": where, "size": 0, "checksum": ""}
+            free = self._free_number(model, number)
+            return self._frame("register", name, free, **origin, metadata=dict(metadata))
 
         _, made = self._commit(name, decide)
         data = requested | {"version": made.version, "model_id": made.model_id}
         self._done(EventType.MODEL_REGISTERED, made, data, HookType.POST_MODEL_REGISTER)
         return made.version
+
+    def register_copy(
+        self, name: str, path: pathlib.Path, metadata: Mapping[str, Any], number: int
+    ) -> int:
+        """Add a version with a copy of the file or folder at *path*, as `register_elsewhere` does."""
+        checked = checked_metadata({**metadata, "name": name, "artifact_path": str(path)})
+        staged = self._artifacts.stage(path, self.model(name).model_id)
+
+        def decide(_: Model | None) -> Mapping[str, Any]:
+            model = self._there(name)
+            free = self._free_number(model, number)
+            content = {"size": staged.size, "checksum": staged.checksum, "metadata": checked}
+            placed = staged.placed(model.model_id, free)
+            return self._frame("register", name, free, model_id=model.model_id, **placed, **content)
+
+        try:
+            return self._commit(name, decide)[1].version
+        finally:
+            staged.discard()
+
+    def _free_number(self, model: Model, number: int | None) -> int:
+        """Return the number of a new version: *number*, or the next one."""
+        if number is None or number > model.highest:
+            return number or model.highest + 1
+        frames = self._events.history(model.name)
+        if any(f["op"] == "register" and f["version"] == number for f in frames):
+            raise AlreadyExistsError(f"Model {model.name!r} has given the number {number} already.")
+        return number
 
     def untag(self, name: str, version: int, key: str) -> None:
         """Remove one tag of a version."""

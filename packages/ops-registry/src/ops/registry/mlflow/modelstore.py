@@ -52,6 +52,8 @@ from ops.registry.mlflow.unsupported import refuse_the_rest
 from ops.registry.records import ModelStage
 
 if TYPE_CHECKING:
+    import pathlib
+
     from mlflow.entities.model_registry import (
         ModelVersion,
         ModelVersionTag,
@@ -173,12 +175,19 @@ class OpsModelStore(AbstractStore):
         description: str | None = None,
         local_model_path: str | None = None,  # noqa: ARG002 - MLflow's signature; Databricks only
         model_id: str | None = None,
+        number: int | None = None,
+        copied: pathlib.Path | None = None,
     ) -> ModelVersion:
-        """Add a version whose files are at *source* and stay there."""
+        """Add a version whose files are at *source* and stay there; with *number* a copy of one.
+
+        *copied* is a file or folder that the registry takes in, in place of what is at *source*.
+        """
         self._model(name)
         for tag in tags or []:
             _validate_model_version_tag(tag.key, tag.value)
-        location, run_id = self._resolved(source, run_id, model_id)
+        location = source
+        if copied is None:
+            location, run_id = self._resolved(source, run_id, model_id)
         source = kept(self.book.root.parent, source)
         recorded = {"source": source, "run_link": run_link, "model_id": model_id}
         metadata: dict[str, Any] = {
@@ -193,8 +202,11 @@ class OpsModelStore(AbstractStore):
             "experiment_run_id": run_id,
             "flavor_metadata": {"mlflow": recorded},
         }
-        number = self.book.register_elsewhere(name, location, metadata)
-        return self.get_model_version(name, number)
+        if copied is None:
+            made = self.book.register_elsewhere(name, location, metadata, number)
+        else:
+            made = self.book.register_copy(name, copied, metadata, number or 1)
+        return self.get_model_version(name, made)
 
     def get_model_version(self, name: str, version: Any) -> ModelVersion:
         """Return a version by its number."""

@@ -131,6 +131,10 @@ class RunBook:
         self.operations.after(EventType.EXPERIMENT_CREATED, data, resource=resource)
         return made
 
+    def adopt_experiment(self, experiment: Experiment) -> Experiment:
+        """Return an experiment of another store as it is here; a new one keeps its id, if that is free, and its time."""
+        return self._ledger.adopt(experiment)
+
     def change_experiment(self, experiment_id: str, **changes: Any) -> Experiment:
         """Change name, tags or deletion, as `ExperimentLedger.change` does."""
         self.materialize(experiment_id)

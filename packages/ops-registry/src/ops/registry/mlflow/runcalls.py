@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from ops.registry.tracking.logged_models import LoggedModelBook
 
-__all__ = ["RunCalls"]
+__all__ = ["RunCalls", "dataset_record"]
 
 _NS_PER_MS = 1_000_000
 
@@ -235,7 +235,7 @@ class RunCalls(ExperimentCalls):
         known = {(one["name"], one["digest"]) for one in kept}
         # Logged again, a dataset keeps the tags that it was logged with first.
         recorded: list[tuple[str, Any]] = [
-            ("datasets", _dataset_record(one))
+            ("datasets", dataset_record(one))
             for one in datasets or []
             if (one.dataset.name, one.dataset.digest) not in known
         ]
@@ -383,7 +383,8 @@ def _of_tags(tags: Iterable[RunTag]) -> list[tuple[dict[str, Any], bytes]]:
     return [(record, frame(record)) for record in records]
 
 
-def _dataset_record(one: DatasetInput) -> dict[str, Any]:
+def dataset_record(one: DatasetInput) -> dict[str, Any]:
+    """Return a dataset that a run uses, as journals have it."""
     fields = ("name", "digest", "source_type", "source", "schema", "profile")
     recorded = {field: getattr(one.dataset, field) for field in fields}
     return recorded | {"tags": {tag.key: tag.value for tag in one.tags or []}}
