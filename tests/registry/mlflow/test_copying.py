@@ -343,5 +343,6 @@ def test_an_export_takes_the_files_of_native_versions_along(root, context, sqlit
         )
         found = list(pathlib.Path(path).parent.rglob("m.bin"))
         assert [p.read_bytes() for p in found] == [b"weights"]
-    again = export_mlflow(sqlite, tmp_path / "away", experiments=["native"], models=["m", "alone"])
+    (tmp_path / "away").rename(root)
+    again = export_mlflow(sqlite, root, experiments=["native"], models=["m", "alone"])
     assert (again.versions, again.there) == (0, 3)
