@@ -43,7 +43,8 @@ intersphinx_mapping = (
     else {}
 )
 
-PACKAGES = {
+#: The guide of each package, lowest layer first; packages inside them belong to the same.
+GUIDES = {
     "ops.foundation": "foundation",
     "ops.resilience": "resilience",
     "ops.observe": "observe",
@@ -52,14 +53,28 @@ PACKAGES = {
     "ops.cache": "cache",
     "ops.datalog": "datalog",
     "ops.metrics_collect": "metrics-collect",
-    "ops.metrics_collect.reports": "metrics-collect",
-    "ops.metrics_collect.rollups": "metrics-collect",
-    "ops.metrics_collect.storage": "metrics-collect",
     "ops.registry": "registry",
-    "ops.registry.conformance": "registry",
     "ops.registry.databricks": "registry-databricks",
     "ops.registry.mlflow": "registry-mlflow",
 }
+
+
+def packages() -> dict[str, str]:
+    """Return the packages with a list of public names, each with the guide that it belongs to."""
+    found = {}
+    for file in sorted(
+        (pathlib.Path(__file__).parents[1] / "packages").glob("*/src/ops/**/__init__.py")
+    ):
+        if "lazy_exports(" in file.read_text(encoding="utf-8"):
+            parts = file.parent.parts
+            package = ".".join(parts[parts.index("src") + 1 :])
+            home = max((g for g in GUIDES if f"{package}.".startswith(f"{g}.")), key=len)
+            found[package] = GUIDES[home]
+    order = list(GUIDES.values())
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[1]), item[0])))
+
+
+PACKAGES = packages()
 
 
 def write_reference(app: Sphinx) -> None:
