@@ -14,7 +14,7 @@ import pytest
 from ops.registry import InvalidValueError, MLOpsConfig, MLOpsContext, RunStatus
 from ops.registry.fsck import check
 from ops.registry.importing import foreign_store, import_foreign
-from ops.registry.importing.logged_values import flattened, safe_name
+from ops.registry.logged_values import flattened, safe_name
 
 
 @pytest.fixture

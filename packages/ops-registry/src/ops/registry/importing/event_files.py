@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ops.registry.importing.findings import ForeignDataError
 from ops.registry.importing.foreign_files import ForeignFolder
-from ops.registry.importing.logged_values import VALUES, safe_name, value_line
 from ops.registry.importing.mlflow_values import checked_points
 from ops.registry.importing.records import ForeignRun
 from ops.registry.instants import from_ns
+from ops.registry.logged_values import VALUES, safe_name, value_line
 from ops.registry.records import Experiment, RunStatus
 from ops.registry.run_copies import RunCopy
 from ops.registry.validators import check_key

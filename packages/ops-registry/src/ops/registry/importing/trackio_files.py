@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.disk.checked_paths import is_id
 from ops.registry.importing.findings import ForeignDataError
 from ops.registry.importing.foreign_files import ForeignFolder
-from ops.registry.importing.logged_values import VALUES, flattened, number_of, value_line
 from ops.registry.importing.mlflow_values import checked_points
 from ops.registry.importing.records import ForeignFile, ForeignRun
 from ops.registry.importing.sqlite_files import ForeignDatabase
 from ops.registry.instants import from_ns, to_ns
+from ops.registry.logged_values import VALUES, flattened, number_of, value_line
 from ops.registry.records import Experiment, RunStatus
 from ops.registry.run_copies import RunCopy
 from ops.registry.validators import check_key

@@ -206,6 +206,15 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         return ended
 
     @reported
+    def reopen_run(self, run_id: str) -> Run:
+        """Let a run that has ended, or whose process died, go on: it is RUNNING until it is ended again."""
+        changes = {"status": str(RunStatus.RUNNING), "end": None, "error": None}
+        self._store.append(run_id, {"e": "change", "c": changes, "t": time_ns()})
+        self._store.index(self._store.home(run_id)).mark_stale(run_id)
+        self._done(EventType.RUN_RESTORED, {"run_id": run_id})
+        return self.get_run(run_id)
+
+    @reported
     def delete_run(self, run_id: str) -> None:
         """Hide a run from lists and searches until `restore_run`; `ops-registry gc --deleted` erases it for ever."""
         now = time_ns()
