@@ -6,81 +6,67 @@ import argparse
 import contextlib
 import dataclasses
 import datetime as dt
-import json
-import math
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.errors import OpsError
+from ops.foundation.command_line import CommandLine, print_json, progress_bar
 from ops.registry import _commands as commands
 from ops.registry.configuration import MLOpsConfig
 from ops.registry.context import MLOpsContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TypeAlias
 
+    from ops.registry._commands import OnStore
     from ops.registry.records import ModelVersion
 
-    #: Adds a command: its name, what runs it, what it does, and parsers whose options it takes too.
-    Command: TypeAlias = Callable[..., argparse.ArgumentParser]
-
-_EXAMPLES = """examples:
-  ops-registry runs --path ./mlops_data --filter "metrics.auc > 0.9" --order "metrics.auc DESC"
-  ops-registry compare RUN_ID RUN_ID --differing --path ./mlops_data
-  ops-registry promote credit_risk 3 Production --path ./mlops_data
-  ops-registry export ./backup --experiment tuning --path ./mlops_data
-  ops-registry import ./mlruns --to ./mlops_data
-  ops-registry ui --path ./mlops_data
-  ops-registry fsck --repair --path ./mlops_data
-  ops-registry --json runs show RUN_ID
-  ops-registry artifacts get RUN_ID model/weights.bin ./downloads
-  ops-registry models alias credit_risk champion 3
-  OPS_MLOPS_BACKEND=databricks OPS_MLOPS_CATALOG=main OPS_MLOPS_SCHEMA=mlops ops-registry runs
-
-exit codes: 0 all is well, 1 a check found damage, 2 the request was wrong, 130 interrupted
-"""
-#: Commands that may be the first ones of a store.
-_STARTING = {"init", "import", "serve-probes"}
+_EXAMPLES = (
+    'ops-registry runs --path ./mlops_data --filter "metrics.auc > 0.9" --order "metrics.auc DESC"',
+    "ops-registry compare RUN_ID RUN_ID --differing --path ./mlops_data",
+    "ops-registry promote credit_risk 3 Production --path ./mlops_data",
+    "ops-registry export ./backup --experiment tuning --path ./mlops_data",
+    "ops-registry import ./mlruns --to ./mlops_data",
+    "ops-registry ui --path ./mlops_data",
+    "ops-registry fsck --repair --path ./mlops_data",
+    "ops-registry --json runs show RUN_ID",
+    "ops-registry artifacts get RUN_ID model/weights.bin ./downloads",
+    "ops-registry models alias credit_risk champion 3",
+    "OPS_MLOPS_BACKEND=databricks OPS_MLOPS_CATALOG=main OPS_MLOPS_SCHEMA=mlops ops-registry runs",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all is well, 1 when a check found damage, 2 for wrong requests.
+    """Run the command line and return its exit code."""
+    command = CommandLine(
+        "ops-registry",
+        "Make a store, look at it, promote, copy, check and serve it.",
+        examples=_EXAMPLES,
+        misuses=(ValueError,),
+    )
+    command.add_shared("--path", help="the folder of the store (default: OPS_MLOPS_PATH)")
+    _add_reading(command)
+    _add_changing(command)
+    _add_serving(command)
+    return command(argv)
 
-    130 says that it was interrupted, as shells do.
-    """
-    arguments = _parser().parse_args(argv)
-    try:
-        return _run(arguments)
-    except KeyboardInterrupt:
-        print("ops-registry: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # who reads the output has had enough; nothing more can be said there
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
+def _on_store(run: OnStore, *, starts: bool = False) -> Callable[[argparse.Namespace], int]:
+    """Return what runs *run* with the store, and prints its result; only one that *starts* makes a store."""
 
-def _run(arguments: argparse.Namespace) -> int:
-    try:
+    def call(options: argparse.Namespace) -> int:
         config = MLOpsConfig.from_env()
-        if arguments.path is not None:
-            config = dataclasses.replace(config, storage_path=arguments.path)
-        if arguments.command == "ui" and arguments.allow_writes:
+        if options.path is not None:
+            config = dataclasses.replace(config, storage_path=options.path)
+        if getattr(options, "allow_writes", False):
             config = dataclasses.replace(config, audit=True)  # who changed what, by click
         with MLOpsContext(config) as context:
-            if not _is_there(context) and arguments.command not in _STARTING:
-                print(f"ops-registry: there is no store at {context.path}", file=sys.stderr)
-                return 2
-            result, code = arguments.run(context, arguments)
-    except BrokenPipeError:
-        raise
-    except (OpsError, OSError) as error:
-        print(f"ops-registry: {error}", file=sys.stderr)
-        return 2
-    _print(result, as_json=arguments.json)
-    sys.stdout.flush()
-    return int(code)
+            if not starts and not _is_there(context):
+                raise FileNotFoundError(f"There is no store at {context.path}.")
+            result, code = run(context, options)
+        _print(result, options)
+        return code
+
+    return call
 
 
 def _is_there(context: MLOpsContext) -> bool:
@@ -88,47 +74,27 @@ def _is_there(context: MLOpsContext) -> bool:
     return context.config.backend_type != "local" or context.path.is_dir()
 
 
-def _print(result: Any, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(_strict(result), default=str, allow_nan=False))
+def _print(result: Any, options: argparse.Namespace) -> None:
+    if options.json:
+        print_json(result)
         return
     from ops.foundation.tables import format_table
 
     if isinstance(result, list):
         columns = list(dict.fromkeys(key for row in result for key in row))
         rows = [[_shown(row.get(key)) for key in columns] for row in result]
-        print(format_table(rows, columns, max_width=40) if rows else "none")
+        if rows or not options.quiet:
+            print(format_table(rows, columns, max_width=40) if rows else "none")
     else:
         for key, value in result.items():
             lines = value if isinstance(value, list) else [value]
             print("\n".join(f"{key}: {_shown(line)}" for line in lines) or f"{key}: none")
 
 
-def _strict(value: Any) -> Any:
-    """Return *value* with NaN and infinities as texts, which JSON has not."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    return [_strict(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def _shown(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     return ", ".join(map(str, value)) if isinstance(value, list) else value
-
-
-def _progress(what: str) -> Callable[[int, int], None] | None:
-    """Return what shows how far something is, None when nobody watches a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        print(f"\r{what} {done}/{total}", end=end, file=sys.stderr, flush=True)
-
-    return show
 
 
 def _init(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
@@ -223,7 +189,7 @@ def _import(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, 
             context,
             experiments=experiments,
             models=models,
-            progress=_progress("imported"),
+            progress=progress_bar("imported", arguments),
         )
     return dataclasses.asdict(done), 1 if done.refused else 0
 
@@ -250,7 +216,7 @@ def _copy(
             target,
             experiments=experiments,
             models=models,
-            progress=_progress("copied"),
+            progress=progress_bar("copied", arguments),
         )
     return dataclasses.asdict(copied), 0
 
@@ -264,7 +230,7 @@ def _page(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, in
 def _fsck(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.fsck import check
 
-    report = check(context, repair=arguments.repair, progress=_progress("checked"))
+    report = check(context, repair=arguments.repair, progress=progress_bar("checked", arguments))
     return report.to_dict(), 0 if report.is_sound else 1
 
 
@@ -304,79 +270,60 @@ def _ui(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]
     return {"stopped": "ui"}, 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ops-registry",
-        description=__doc__,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_shared(parser)
-    # Again after the verb; suppressed there, so that what stands before it is not overwritten.
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    _add_shared(shared)
+def _add_reading(command: CommandLine) -> None:
     search = argparse.ArgumentParser(add_help=False)
     search.add_argument("--filter", help='such as "metrics.auc > 0.9"')
     search.add_argument("--order", help='such as "metrics.auc DESC"')
     search.add_argument("--limit", type=int)
-    verbs = parser.add_subparsers(dest="command", required=True)
-
-    def command(
-        name: str, run: Callable[..., Any], text: str, *parents: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, parents=[shared, *parents], help=text, description=text)
-        made.set_defaults(run=run)
-        return made
-
-    _add_reading(command, search)
-    _add_changing(command)
-    _add_serving(command)
-    return parser
-
-
-def _add_shared(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--path", help="the folder of the store (default: OPS_MLOPS_PATH)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_reading(command: Command, search: argparse.ArgumentParser) -> None:
-    runs = command("runs", _runs, "list or search runs, the newest first", search)
-    runs.add_argument("--experiment", help="only of the experiment with this name")
-    runs.add_argument("--deleted", action="store_true", help="also those that were deleted")
-    commands.add_run_actions(runs)
-    commands.add_experiments(command("experiments", commands.list_experiments, "list experiments"))
-    commands.add_artifacts(command("artifacts", commands.list_artifacts, "the files of a run"))
-    compare = command("compare", _compare, "show runs side by side")
+    runs = command.topic(
+        "runs", "list or search runs, the newest first", search, run=_on_store(_runs)
+    )
+    runs.parser.add_argument("--experiment", help="only of the experiment with this name")
+    runs.parser.add_argument("--deleted", action="store_true", help="also those that were deleted")
+    commands.add_run_actions(runs, _on_store)
+    commands.add_experiments(command, _on_store)
+    commands.add_artifacts(command, _on_store)
+    compare = command.verb("compare", _on_store(_compare), "show runs side by side")
     compare.add_argument("run_id", nargs="+")
     compare.add_argument("--differing", action="store_true", help="only what is not the same")
-    models = command("models", _models, "list or search model versions", search)
-    commands.add_model_actions(models)
-    command("page", _page, "write the store as one HTML file").add_argument("output")
+    models = command.topic(
+        "models", "list or search model versions", search, run=_on_store(_models)
+    )
+    commands.add_model_actions(models, _on_store)
+    page = command.verb("page", _on_store(_page), "write the store as one HTML file")
+    page.add_argument("output")
 
 
-def _add_changing(command: Command) -> None:
-    init = command("init", _init, "make a store with its first experiment")
+def _add_changing(command: CommandLine) -> None:
+    init = command.verb(
+        "init", _on_store(_init, starts=True), "make a store with its first experiment"
+    )
     init.add_argument("--experiment", help="its name (default: that of the configuration)")
-    promote = command("promote", _promote, "move a version to a stage")
+    promote = command.verb("promote", _on_store(_promote), "move a version to a stage")
     promote.add_argument("name")
     promote.add_argument("version", type=int)
     promote.add_argument("stage", help="Staging, Production, Archived or None")
-    rollback = command("rollback", _rollback, "give a stage back to the version before")
+    rollback = command.verb(
+        "rollback", _on_store(_rollback), "roll a stage back to the previous version"
+    )
     rollback.add_argument("name")
     rollback.add_argument("stage", nargs="?", default="Production")
-    for name, run, text in (
-        ("export", _export, "copy into another store"),
-        ("import", _import, "copy from another store, of this or of another program"),
-    ):
-        copy = command(name, run, f"{text}; started again, it goes on")
-        copy.add_argument("other", help="the folder of the other store")
-        copy.add_argument("--experiment", action="append", help="only this one; may be repeated")
-        copy.add_argument("--model", action="append", help="only this one; may be repeated")
-        if name == "import":
-            commands.add_import_options(copy)
-    fsck = command("fsck", _fsck, "check journals, views and artifacts")
+    export = command.verb("export", _on_store(_export), "copy into another store; resumable")
+    imported = command.verb(
+        "import",
+        _on_store(_import, starts=True),
+        "copy from another store, of this or of another program; resumable",
+    )
+    for each in (export, imported):
+        each.add_argument("other", help="the folder of the other store")
+        each.add_argument("--experiment", action="append", help="only this one; may be repeated")
+        each.add_argument("--model", action="append", help="only this one; may be repeated")
+    commands.add_import_options(imported)
+    fsck = command.verb("fsck", _on_store(_fsck), "check journals, views and artifacts")
     fsck.add_argument("--repair", action="store_true", help="make the views again first")
-    gc = command("gc", _gc, "remove artifacts that nothing refers to, older than a day")
+    gc = command.verb(
+        "gc", _on_store(_gc), "remove artifacts that nothing refers to, older than a day"
+    )
     gc.add_argument("--dry-run", action="store_true", help="only list them")
     gc.add_argument(
         "--deleted-days",
@@ -392,8 +339,8 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _add_serving(command: Command) -> None:
-    ui = command("ui", _ui, "show the store in a browser")
+def _add_serving(command: CommandLine) -> None:
+    ui = command.verb("ui", _on_store(_ui), "show the store in a browser")
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=_port, default=5066, help="0 takes a free one")
     ui.add_argument("--token", help='what visitors must know; "auto" makes one')
@@ -402,7 +349,11 @@ def _add_serving(command: Command) -> None:
         action="store_true",
         help="change notes, tags, stages and more by click; in the audit log",
     )
-    probes = command("serve-probes", _serve_probes, "serve /livez, /readyz and /metrics")
+    probes = command.verb(
+        "serve-probes",
+        _on_store(_serve_probes, starts=True),
+        "serve /livez, /readyz and /metrics",
+    )
     probes.add_argument("--host", default="127.0.0.1")
     probes.add_argument("--port", type=_port, default=0, help="default: any free one")
 

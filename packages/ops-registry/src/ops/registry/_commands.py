@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
+    from ops.foundation.command_line import Verbs
     from ops.registry.context import MLOpsContext
     from ops.registry.records import Run
+
+    #: What a verb does with a store: the result to print, and the exit code.
+    OnStore: TypeAlias = Callable[[MLOpsContext, argparse.Namespace], tuple[Any, int]]
+    #: Makes of it what runs with the options of a command line.
+    Wrap: TypeAlias = Callable[[OnStore], Callable[[argparse.Namespace], int]]
 
 __all__ = [
     "add_artifacts",
@@ -17,62 +24,51 @@ __all__ = [
     "add_import_options",
     "add_model_actions",
     "add_run_actions",
-    "list_artifacts",
-    "list_experiments",
 ]
 
 
-class _Actions:
-    """The second verbs of a command; each takes ``--path`` and ``--json`` too."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self._made = parser.add_subparsers(dest="action", required=False, metavar="ACTION")
-
-    def add(
-        self, name: str, run: Callable[..., Any], text: str, *arguments: str
-    ) -> argparse.ArgumentParser:
-        """Add one with positional *arguments*; one that ends with + may be repeated."""
-        made = self._made.add_parser(
-            name, help=text, description=text, argument_default=argparse.SUPPRESS
-        )
-        made.add_argument("--path", help="the folder of the store (default: OPS_MLOPS_PATH)")
-        made.add_argument("--json", action="store_true", help="print JSON")
-        for argument in arguments:
-            made.add_argument(
-                argument.rstrip("+?"),
-                nargs={"+": "+", "?": "?"}.get(argument[-1]),
-                default=None if argument.endswith("?") else argparse.SUPPRESS,
-            )
-        made.set_defaults(run=run)
-        return made
-
-
-def add_run_actions(parser: argparse.ArgumentParser) -> None:
+def add_run_actions(runs: Verbs, on_store: Wrap) -> None:
     """Add ``runs show|delete|restore``."""
-    actions = _Actions(parser)
-    actions.add("show", _show_run, "everything about a run", "run_id")
-    actions.add("delete", _delete_runs, "hide runs until they are restored", "run_ids+")
-    actions.add("restore", _restore_runs, "take back that runs were deleted", "run_ids+")
+    show = runs.verb("show", on_store(_show_run), "everything about a run")
+    show.add_argument("run_id")
+    for name, run, text in (
+        ("delete", _delete_runs, "hide runs until they are restored"),
+        ("restore", _restore_runs, "take back that runs were deleted"),
+    ):
+        runs.verb(name, on_store(run), text).add_argument("run_ids", nargs="+")
 
 
-def add_experiments(parser: argparse.ArgumentParser) -> None:
+def add_experiments(command: Verbs, on_store: Wrap) -> None:
     """Add ``experiments create|rename|delete|restore``; alone it lists them."""
-    parser.add_argument("--filter", help="such as \"tags.team = 'ds'\"")
-    parser.add_argument("--deleted", action="store_true", help="also those that were deleted")
-    actions = _Actions(parser)
-    actions.add("create", _create_experiment, "create an experiment", "name")
-    actions.add("rename", _rename_experiment, "give an experiment another name", "name", "new_name")
-    actions.add("delete", _delete_experiment, "hide an experiment and its runs", "name")
-    actions.add("restore", _restore_experiment, "take back that it was deleted", "name")
+    experiments = command.topic("experiments", "list experiments", run=on_store(_list_experiments))
+    experiments.parser.add_argument("--filter", help="such as \"tags.team = 'ds'\"")
+    experiments.parser.add_argument(
+        "--deleted", action="store_true", help="also those that were deleted"
+    )
+    for name, run, text in (
+        ("create", _create_experiment, "create an experiment"),
+        ("rename", _rename_experiment, "give an experiment another name"),
+        ("delete", _delete_experiment, "hide an experiment and its runs"),
+        ("restore", _restore_experiment, "take back that it was deleted"),
+    ):
+        experiments.verb(name, on_store(run), text).add_argument("name")
+    experiments.parsers["rename"].add_argument("new_name")
 
 
-def add_artifacts(parser: argparse.ArgumentParser) -> None:
+def add_artifacts(command: Verbs, on_store: Wrap) -> None:
     """Add ``artifacts ls|get|put``."""
-    actions = _Actions(parser)
-    actions.add("ls", list_artifacts, "list the artifacts of a run", "run_id")
-    get = actions.add("get", _get_artifact, "copy an artifact out", "run_id", "artifact", "target")
+    artifacts = command.topic("artifacts", "the files of a run")
+    for name, run, text in (
+        ("ls", _list_artifacts, "list the artifacts of a run"),
+        ("get", _get_artifact, "copy an artifact out"),
+        ("put", _put_artifact, "keep a file or folder with a run"),
+    ):
+        artifacts.verb(name, on_store(run), text).add_argument("run_id")
+    get, put = artifacts.parsers["get"], artifacts.parsers["put"]
+    get.add_argument("artifact")
+    get.add_argument("target")
     get.add_argument("--overwrite", action="store_true", help="replace what is there")
-    put = actions.add("put", _put_artifact, "keep a file or folder with a run", "run_id", "source")
+    put.add_argument("source")
     put.add_argument("--under", help="the folder of the run that it goes to")
     put.add_argument("--overwrite", action="store_true", help="replace an artifact of that name")
 
@@ -103,14 +99,17 @@ def add_import_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_actions(parser: argparse.ArgumentParser) -> None:
+def add_model_actions(models: Verbs, on_store: Wrap) -> None:
     """Add ``models versions|alias|delete``."""
-    actions = _Actions(parser)
-    actions.add("versions", _list_versions, "list the versions of a model", "name")
-    alias = actions.add("alias", _set_alias, "let an alias point to a version", "name", "alias")
-    alias.add_argument("version", type=int)
-    delete = actions.add("delete", _delete_model, "delete a model or one version of it", "name")
-    delete.add_argument("version", type=int, nargs="?", default=None)
+    for name, run, text in (
+        ("versions", _list_versions, "list the versions of a model"),
+        ("alias", _set_alias, "let an alias point to a version"),
+        ("delete", _delete_model, "delete a model or one version of it"),
+    ):
+        models.verb(name, on_store(run), text).add_argument("name")
+    models.parsers["alias"].add_argument("alias")
+    models.parsers["alias"].add_argument("version", type=int)
+    models.parsers["delete"].add_argument("version", type=int, nargs="?")
 
 
 def _show_run(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
@@ -148,8 +147,7 @@ def _restore_runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any
     return {"restored": asked.run_ids}, 0
 
 
-def list_experiments(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    """List experiments, the oldest first."""
+def _list_experiments(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     tracker = context.experiment_tracker
     found = tracker.search_experiments(asked.filter)
     if asked.deleted and asked.filter is None:
@@ -187,20 +185,14 @@ def _restore_experiment(context: MLOpsContext, asked: argparse.Namespace) -> tup
     return {"restored": asked.name}, 0
 
 
-def list_artifacts(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    """List the artifacts of a run."""
-    if not hasattr(asked, "run_id"):
-        return {
-            "usage": "ops-registry artifacts ls RUN_ID | get RUN_ID NAME TARGET | put RUN_ID FILE"
-        }, 2
+def _list_artifacts(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
     found = context.experiment_tracker.get_run(asked.run_id).artifacts
     return [{"path": a.path, "size": a.size, "checksum": a.checksum} for a in found], 0
 
 
 def _get_artifact(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    overwrite = getattr(asked, "overwrite", False)
     path = context.experiment_tracker.download_run_artifact(
-        asked.run_id, asked.artifact, asked.target, overwrite=overwrite
+        asked.run_id, asked.artifact, asked.target, overwrite=asked.overwrite
     )
     return {"path": str(path)}, 0
 
@@ -209,8 +201,8 @@ def _put_artifact(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any
     kept = context.experiment_tracker.log_artifact(
         asked.run_id,
         asked.source,
-        getattr(asked, "under", None),
-        overwrite=getattr(asked, "overwrite", False),
+        asked.under,
+        overwrite=asked.overwrite,
     )
     return {"path": kept.path, "size": kept.size, "checksum": kept.checksum}, 0
 
