@@ -28,6 +28,7 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType, HookType
 from ops.registry.instants import from_ns, to_ns
+from ops.registry.mlflow.repeated_points import once
 from ops.registry.operations import Operations
 from ops.registry.records import Experiment, RunStatus
 from ops.registry.tracking.experiments import ExperimentLedger
@@ -316,7 +317,7 @@ class RunBook:
         else:
             with self._history_turn:
                 found = self._kept_history(run_id, count).get(key, [])
-        return sorted(dict.fromkeys(found), key=lambda p: (p[2], p[1]))
+        return sorted(once(found), key=lambda p: (p[2], p[1]))
 
     def snapshot(self, experiment_id: str) -> Snapshot:
         """Return the runs of an experiment as of now, the dead ones as STALE."""

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         RunInfo,
     )
 
+    from ops.registry.mlflow.repeated_points import RepeatedPoints
     from ops.registry.tracking.logged_models import LoggedModelBook
 
 __all__ = ["RunCalls", "dataset_record"]
@@ -63,6 +64,7 @@ class RunCalls(ExperimentCalls):
     """Creates, reads, changes and deletes runs, and logs to them."""
 
     models: LoggedModelBook
+    repeated: RepeatedPoints
 
     def create_run(
         self,
@@ -148,8 +150,9 @@ class RunCalls(ExperimentCalls):
         (metric,) = self._asked_to_log(run_id, [metric])
         if not _is_plain(metric, row["metrics"]):
             _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
-        self._append(run_id, _of_metrics([metric]))
-        self._logged(run_id, [metric])
+        if self.repeated.new(run_id, row["metrics"], [metric]):
+            self._append(run_id, _of_metrics([metric]))
+            self._logged(run_id, [metric])
         self._log_of_models(run_id, [metric])
 
     def log_param(self, run_id: str, param: Param) -> None:
@@ -186,11 +189,12 @@ class RunCalls(ExperimentCalls):
         _validate_batch_log_limits(metrics, params, tags)
         _validate_param_keys_unique(params)
         made = [_of_params(params, row)] if params else []
-        made += [_of_metrics(metrics)] if metrics else []
+        new = self.repeated.new(run_id, row["metrics"], metrics)
+        made += [_of_metrics(new)] if new else []
         made += _of_tags(tags) if tags else []
         if made:
             self._append(run_id, *made)
-        self._logged(run_id, metrics)
+        self._logged(run_id, new)
         if params:
             values = {param.key: param.value for param in params}
             self._told(EventType.PARAMETER_LOGGED, run_id, parameters=values)

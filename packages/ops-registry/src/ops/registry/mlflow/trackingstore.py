@@ -19,6 +19,7 @@ from ops.registry.disk.layout import PathManager
 from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.erasing import Erasing
 from ops.registry.mlflow.failures import unsupported
+from ops.registry.mlflow.repeated_points import RepeatedPoints
 from ops.registry.mlflow.runbook import DEFAULT_ID, RunBook
 from ops.registry.mlflow.unsupported import refuse_the_rest
 from ops.registry.tracking.logged_models import FOLDER, LoggedModelBook
@@ -46,6 +47,7 @@ class OpsTrackingStore(Erasing, AbstractStore):
         owned = _SERVER_HAS not in os.environ
         where = resolve_uri_if_local(artifact_uri) if artifact_uri else None
         self.book: RunBook = RunBook(root, address.durability, owned=owned, artifact_root=where)
+        self.repeated: RepeatedPoints = RepeatedPoints(self.book.points)
         self.models: LoggedModelBook = LoggedModelBook(root / FOLDER, address.durability)
 
     def link_traces_to_run(self, trace_ids: list[str], run_id: str) -> None:
