@@ -57,7 +57,7 @@ class Memory:
         location: StrPath | None = None,
         backend: str = "local",
         mmap_mode: MmapMode | None = None,
-        compress: bool | int = False,  # noqa: FBT001, FBT002 - as joblib has it
+        compress: bool | int = False,
         verbose: int = 1,
         backend_options: None = None,
         *,
@@ -81,7 +81,7 @@ class Memory:
         func: Callable[P, R],
         ignore: Iterable[str] | None = None,
         verbose: int | None = None,
-        mmap_mode: MmapMode | Literal[False] | None = False,  # noqa: FBT002 - as joblib has it
+        mmap_mode: MmapMode | Literal[False] | None = False,
         cache_validation_callback: Callable[[dict[str, Any]], bool] | None = None,
     ) -> MemorizedFunc[P, R]: ...
     @overload
@@ -90,15 +90,15 @@ class Memory:
         func: None = None,
         ignore: Iterable[str] | None = None,
         verbose: int | None = None,
-        mmap_mode: MmapMode | Literal[False] | None = False,  # noqa: FBT002 - as joblib has it
+        mmap_mode: MmapMode | Literal[False] | None = False,
         cache_validation_callback: Callable[[dict[str, Any]], bool] | None = None,
     ) -> Callable[[Callable[P, R]], MemorizedFunc[P, R]]: ...
     def cache(
         self,
         func: Callable[..., Any] | None = None,
         ignore: Iterable[str] | None = None,
-        verbose: int | None = None,  # noqa: ARG002 - as joblib has it
-        mmap_mode: MmapMode | Literal[False] | None = False,  # noqa: FBT002 - as joblib has it
+        verbose: int | None = None,
+        mmap_mode: MmapMode | Literal[False] | None = False,
         cache_validation_callback: Callable[[dict[str, Any]], bool] | None = None,
     ) -> Any:
         """Return *func* with its results remembered; without *func*, what does that to a function.
@@ -133,7 +133,7 @@ class Memory:
         """Call *func* and remember its result."""
         return self.cache(func)(*args, **kwargs)
 
-    def clear(self, warn: bool = True) -> None:  # noqa: FBT001, FBT002, ARG002 - as joblib has it
+    def clear(self, warn: bool = True) -> None:
         """Remove all results of this memory."""
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)
@@ -193,7 +193,7 @@ class MemorizedFunc(Generic[P, R]):
                 func,
                 ignore,
                 compress="auto" if memory.compress else False,
-                trust=memory._trust,  # noqa: SLF001 - the same module
+                trust=memory._trust,
                 folder=memory.location,
                 mmap="r" if mmap_mode == "r" else "c",
                 strict=False,
@@ -242,7 +242,7 @@ class MemorizedFunc(Generic[P, R]):
         key = self._path(*args, **kwargs).stem.rpartition("_")[2]
         return MemorizedResult(self._stored, key)
 
-    def clear(self, warn: bool = True) -> None:  # noqa: FBT001, FBT002, ARG002 - as joblib has it
+    def clear(self, warn: bool = True) -> None:
         """Remove all results of this function."""
         if self._stored is not None:
             self._stored.clear()

@@ -406,6 +406,23 @@ class DiskCache(Updates):
             finally:
                 held.discard((me, name))
 
+    @contextlib.contextmanager
+    def lock(self, key: Hashable) -> Generator[None]:
+        """Hold a lock at *key*, which no value needs to have, between all threads and processes.
+
+        It ends with its holder, also when that is killed. Not re-entrant. In a folder that cannot be
+        written to, the block runs without.
+        """
+        with self._locks.hold(b"lock:" + encode_key(self._prefix, key)):
+            yield
+
+    def tag_of(self, key: Hashable) -> str | None:
+        """Return the tag of *key*, None when it has none, or is not there."""
+        with self._log.mutex:
+            self._log.refresh()
+            tag = self._log.index.tag_of.get(encode_key(self._prefix, key))
+        return None if tag is None else tag.decode("utf-8", "surrogatepass")
+
     def queue(self, name: str) -> Queue:
         """Return the queue called *name*, which all processes share."""
         return Queue(self, name)

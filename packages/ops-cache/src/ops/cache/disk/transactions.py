@@ -216,6 +216,23 @@ class Queue:
                 return value
         return default
 
+    def at(self, index: int) -> Any:
+        """Return the value at *index* from the front, or from the back where it is negative.
+
+        Raises `IndexError` when there is none.
+        """
+        return list(self)[index]
+
+    def replace(self, index: int, value: Any) -> None:
+        """Put *value* where the one at *index* is; raises `IndexError` when there is none."""
+        with self._cache.exclusively(b"queue") as changes:
+            changes.set(self._numbers()[index], value)
+
+    def remove(self, index: int) -> None:
+        """Remove the value at *index*; raises `IndexError` when there is none."""
+        with self._cache.exclusively(b"queue") as changes:
+            changes.delete(self._numbers()[index])
+
     def clear(self) -> None:
         """Remove all values."""
         with self._cache.exclusively(b"queue"):
