@@ -304,8 +304,8 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
                 if ttl is KEPT_TTL and found is not MISSING:
                     seconds = self._expirations.remaining(key, self._clock())
                 else:
-                    is_default = ttl is KEPT_TTL or isinstance(ttl, Ttl)
-                    seconds = self._default_ttl if is_default else check_ttl(ttl)
+                    wish: Any = Ttl.DEFAULT if ttl is KEPT_TTL else ttl
+                    seconds = self._default_ttl if isinstance(wish, Ttl) else check_ttl(wish)
                 self._set(key, wanted, size, seconds)
         self._report_gone()
 

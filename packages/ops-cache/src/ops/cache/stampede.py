@@ -73,9 +73,11 @@ def memoize_stampede(
 
         keyed = memoize(cache=cache, ttl=seconds, ignore=ignore)(timed)
 
+        refresh: Any = keyed.refresh
+
         def compute_early(claim: Any, args: Any, kwargs: Any) -> None:
             try:
-                keyed.refresh(*args, **kwargs)
+                refresh(*args, **kwargs)
                 store.delete(
                     claim
                 )  # after a failure it ends by its own time: no computing in a loop

@@ -159,10 +159,12 @@ class DiskCache(Updates):
         """Return the value of a record."""
         return self._value_of(item[1], (item[0], item[3], item[2]))
 
-    def expiry_of(self, name: bytes) -> tuple[None, None, None, float, bytes]:
-        """Return when an entry expires and its tag, at the places that they have in a record."""
+    def expiry_of(self, name: bytes) -> tuple[float, bytes]:
+        """Return when an entry expires, 0 for never, and its tag."""
         record = self._log.record(name)
-        return (None, None, None, *((record.expires, record.tag) if record else (0.0, b"")))
+        if record is None:
+            return 0.0, b""
+        return record.expires, record.tag
 
     def _value_of(self, key: bytes, found: Found) -> Any:
         flags, _, data = found

@@ -141,10 +141,12 @@ class Transaction(Updates):
         elif wanted is not KEEP:
             if ttl is KEPT_TTL and self.contains(key):
                 name = self._name(key)
-                known = self._items[name][1] if name in self._items else self._cache.expiry_of(name)
+                kept = (
+                    self._items[name][1][3:] if name in self._items else self._cache.expiry_of(name)
+                )
                 item = self._cache.encoded(key, wanted, None, None)
                 if item is not None:
-                    self._put(key, (*item[:3], *known[3:]))
+                    self._put(key, (*item[:3], *kept))
             else:
                 self.set(key, wanted, Ttl.DEFAULT if ttl is KEPT_TTL else ttl, tag=tag)
 
