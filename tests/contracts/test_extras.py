@@ -73,6 +73,10 @@ import watchfiles
 with watch_directory(".", lambda *_: None):
     pass
 """,
+    "ops-metrics-collect[conformance]": """
+import ops.metrics_collect.conformance
+from ops.metrics_collect.conformance import StorageBehaviour
+""",
     "ops-metrics-collect[dask]": """
 import distributed
 from ops.metrics_collect import DataframeActivity

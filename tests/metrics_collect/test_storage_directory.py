@@ -1,12 +1,12 @@
 import os
 
 import pytest
-from tests.metrics_collect.storage_suite import StorageSuite
 
 from ops.metrics_collect import Storage, StorageDirectory
+from ops.metrics_collect.conformance import StorageBehaviour
 
 
-class TestStorageDirectory(StorageSuite):
+class TestStorageDirectory(StorageBehaviour):
     @pytest.fixture
     def storage(self, tmp_path):
         return StorageDirectory(tmp_path / "objects")

@@ -1,9 +1,9 @@
 import io
 
 import pytest
-from tests.metrics_collect.storage_suite import StorageSuite
 
 from ops.metrics_collect import ObjectExists, StorageError, StoragePostgres
+from ops.metrics_collect.conformance import StorageBehaviour
 from ops.resilience import RetryConfig
 
 pytest.importorskip("psycopg")
@@ -20,7 +20,7 @@ def storage(objects_dsn, request):
     return StoragePostgres(objects_dsn, f"objects_{abs(hash(request.node.name)):x}")
 
 
-class TestStoragePostgres(StorageSuite):
+class TestStoragePostgres(StorageBehaviour):
     @pytest.fixture
     def storage(self, storage):
         return storage

@@ -5,9 +5,9 @@ import io
 import json
 
 import pytest
-from tests.metrics_collect.storage_suite import StorageSuite
 
 from ops.metrics_collect import ObjectExists, ParameterError, StorageError, StorageS3
+from ops.metrics_collect.conformance import StorageBehaviour
 from ops.resilience import RetryConfig
 
 pytest.importorskip("boto3")
@@ -20,7 +20,7 @@ class Dying(BaseException):
     pass
 
 
-class TestStorageS3(StorageSuite):
+class TestStorageS3(StorageBehaviour):
     @pytest.fixture
     def storage(self, s3, s3_prefix):
         return s3.storage(s3_prefix)

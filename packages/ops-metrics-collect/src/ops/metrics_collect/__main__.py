@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ops.foundation.errors import OpsError
 from ops.foundation.instants import require_aware
-from ops.metrics_collect import commands, report_commands
+from ops.metrics_collect import commands, plugins, report_commands
 from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.package import parse_size
 
@@ -196,7 +196,9 @@ def _parser(*, as_json: bool) -> argparse.ArgumentParser:
     rollup = command(
         "rollup", "aggregate shipped rows into .parquet, .csv or .json", report_commands
     )
-    rollup.add_argument("--dataframe", choices=_DATAFRAMES, default="activity")
+    rollup.add_argument(
+        "--dataframe", choices=(*_DATAFRAMES, *plugins.names("rollups")), default="activity"
+    )
     report = command(
         "report", "write an XLSX report of shipped rows or stored rollups", report_commands
     )
@@ -275,7 +277,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--collect",
         metavar="NAME,…",
-        help="controller collectors (default, from PostgreSQL: all but _service)",
+        help="controller collectors (default, from PostgreSQL: all but _service) and those of plug-ins",
     )
     parser.add_argument(
         "--primary-key", metavar="COLUMN", help="column that identifies a row of the queries"

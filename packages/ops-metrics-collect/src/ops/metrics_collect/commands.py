@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.instants import iso, now
-from ops.metrics_collect import runs
+from ops.metrics_collect import plugins, runs
 from ops.metrics_collect.collectors import query_collector
 from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.ledger import Interval, Ledger
@@ -227,17 +227,25 @@ def _collecting(
             )
             queries.append(query.bind(db=db))
         config = None
-        if is_dsn(options.db) and (options.collect or not queries):
+        wanted, added = listed(options.collect), plugins.names("collectors")
+        if is_dsn(options.db) and (wanted or not queries):
             from ops.metrics_collect.collectors import controller
 
             config = controller.config(db=db)
             known = [name for name in controller.__all__ if name != "config"]
             # The twins have the same rows by another time: shipping both counts nothing twice, and costs.
             usual = [name for name in known if not name.endswith("_service")]
-            names = listed(options.collect) or usual
-            if unknown := sorted(set(names) - set(known)):
-                raise ParameterError(f"There are no collectors {unknown}; there are {known}.")
-            queries += [getattr(controller, name).bind(db=db) for name in names]
+            names = wanted or usual
+            queries += [getattr(controller, name).bind(db=db) for name in names if name in known]
+            added = [name for name in added if name not in known]
+        else:
+            known, names = [], wanted
+        if unknown := sorted(set(names) - {*known, *added}):
+            raise ParameterError(f"There are no collectors {unknown}; there are {known + added}.")
+        for name in names:
+            if name in added:
+                factory: CollectorFactory = plugins.loaded("collectors", name)
+                queries.append(factory.bind(db=db) if factory.takes_db else factory)
         if not queries:
             raise ParameterError(
                 "Nothing to collect: give --query (or --collect, from PostgreSQL)."

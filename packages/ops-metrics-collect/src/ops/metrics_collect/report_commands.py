@@ -13,6 +13,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ops.metrics_collect import plugins
 from ops.metrics_collect.commands import Progress, listed
 from ops.metrics_collect.errors import ParameterError, StateError
 from ops.metrics_collect.storage import StorageDirectory
@@ -126,6 +127,9 @@ def _made(options: argparse.Namespace, name: str) -> Rollup:
         "data_collection_status": rollups.DataframeDataCollectionStatus,
         "host_metric": rollups.DataframeHostMetric,
     }
+    if name not in kinds:
+        plugin: Rollup = plugins.loaded("rollups", name)(memory_bytes=_MEMORY_BYTES)
+        return plugin
     return kinds[name](memory_bytes=_MEMORY_BYTES)
 
 

@@ -14,6 +14,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.helpers import LazyImport
+from ops.metrics_collect import plugins
 from ops.metrics_collect.errors import ParameterError, StorageError
 from ops.metrics_collect.secrets import libpq_dsn, redacted, secrets_in
 from ops.metrics_collect.storage import (
@@ -57,8 +58,11 @@ def storage_of(place: str) -> Storage:
         return StoragePostgres(table=rest or "ops_metrics_objects")
     if colon and kind in _SERVICES:
         return _SERVICES[kind]()
+    if colon and kind in plugins.names("storages"):
+        made: Storage = plugins.loaded("storages", kind)(rest)
+        return made
     if rest.startswith("//"):
-        known = ", ".join(f"{service}:" for service in _SERVICES)
+        known = ", ".join(f"{service}:" for service in (*_SERVICES, *plugins.names("storages")))
         raise ParameterError(
             f"{place!r} is no destination: use a folder, s3://bucket/prefix, postgres:table, {known}."
         )

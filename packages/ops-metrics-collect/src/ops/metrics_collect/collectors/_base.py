@@ -148,6 +148,11 @@ class CollectorFactory:
         return {"since", "until"} <= set(self._parameters)
 
     @property
+    def takes_db(self) -> bool:
+        """Whether it reads a database that the caller opens."""
+        return "db" in self._parameters
+
+    @property
     def takes_output_dir(self) -> bool:
         """Whether the collector can be told where to write its files."""
         return "output_dir" in self._parameters

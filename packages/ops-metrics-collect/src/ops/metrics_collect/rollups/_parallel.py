@@ -3,13 +3,18 @@
 A row may be in two tarballs, as after a delivery that was repeated in another package, or because it has
 changed. The tasks cannot know of each other, but each hands back its rows with ids as they are; which
 version counts is decided here. So the result is that of one process.
+
+A worker may die. What has come back by then is in the rollup, tarball by tarball; adding all again adds
+the others. (A cluster of Dask does that by itself: another worker gets the task.)
 """
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.helpers import LazyImport
+from ops.metrics_collect.errors import StateError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -31,7 +36,16 @@ def add_in_parallel(rollup: Rollup, extractor: Extractor, executor: Executor | s
     blank = rollup._emptied()  # noqa: SLF001 - a part of the class
     tasks = [executor.submit(_rolled, blank, part) for part in extractor.split()]
     for task in tasks:
-        partial, broken = task.result()
+        try:
+            partial, broken = task.result()
+        except BrokenExecutor as error:
+            raise StateError(
+                f"A worker died while it rolled up ({error}).",
+                suggestions=(
+                    "Look for a lack of memory.",
+                    "Then add the same tarballs again, with a new executor: none is added twice.",
+                ),
+            ) from error
         extractor.broken |= broken
         if rollup._sources.are_new(partial.sources):  # noqa: SLF001 - a part of the class
             rollup._take_over(partial)  # noqa: SLF001 - a part of the class

@@ -1,12 +1,15 @@
 """Storages: one interface to keep and fetch objects by name.
 
-`tests/metrics_collect/storage_suite.py` holds the behaviour that every one of them shows.
+`ops.metrics_collect.conformance` holds the behaviour that every one of them shows.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ops.metrics_collect.storage._base import BaseStorage as BaseStorage
     from ops.metrics_collect.storage._base import Storage as Storage
+    from ops.metrics_collect.storage._base import checked_name as checked_name
+    from ops.metrics_collect.storage._base import private_path as private_path
     from ops.metrics_collect.storage._crc import StorageCRC as StorageCRC
     from ops.metrics_collect.storage._crc import StorageCRCMutual as StorageCRCMutual
     from ops.metrics_collect.storage._directory import StorageDirectory as StorageDirectory
@@ -19,7 +22,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
     __all__, __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "._base": "Storage",
+            "._base": "BaseStorage Storage checked_name private_path",
             "._crc": "StorageCRC StorageCRCMutual",
             "._directory": "StorageDirectory",
             "._postgres": "StoragePostgres",
