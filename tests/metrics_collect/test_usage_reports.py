@@ -155,7 +155,7 @@ def test_what_ccsp_charges_and_shows_is_right(dataframes, tmp_path):
     assert managed[0][4:] == (dt.datetime(2026, 10, 1), dt.datetime(2026, 10, 1, 8))
     indirect = rows_of(book, "Indirectly Managed nodes")
     assert [r[:4] for r in indirect] == [(f"vm{n}", 1, 1, 1) for n in range(3)]
-    assert rows_of(book, "Inventory Scope")[0] == ("h0", "O", "I", "S", "m", None)
+    assert rows_of(book, "Inventory Scope")[0] == ("h0", "O", "I", "S", "m", None, "")
     assert rows_of(book, "Usage by collections") == [("a.b", 1, 3, 4.5), ("d.e", 1, 3, 4.5)]
     assert rows_of(book, "Usage by roles") == [("No role used", 2, 4, 6), ("r", 2, 2, 3)]
     assert rows_of(book, "Usage by modules") == [("a.b.c", 1, 3, 4.5), ("d.e.f", 1, 3, 4.5)]

@@ -43,7 +43,7 @@ class Column:
     """A column: title, kind of values and width in characters."""
 
     title: str
-    kind: Literal["text", "integer", "number", "money", "moment"] = "text"
+    kind: Literal["text", "integer", "number", "money", "moment", "day"] = "text"
     width: int = 20
 
 
@@ -163,6 +163,7 @@ _ARROW_TYPES = {
     "number": _arrow("float64"),
     "money": _arrow("float64"),
     "moment": _arrow("timestamp", "us", "UTC"),
+    "day": _arrow("timestamp", "us", "UTC"),
 }
 
 

@@ -101,7 +101,7 @@ class ReportRenewalGuidance(Report):
         return Sheet(title, _COLUMNS, lambda: table_rows(self._kind(kind), _NAMES))
 
     def _ephemeral_usage(self) -> Sheet:
-        columns = (Column("Day", "moment"), Column("Ephemeral nodes", "integer"))
+        columns = (Column("Day", "day"), Column("Ephemeral nodes", "integer"))
         chart = Chart("Ephemeral nodes by day", "Day", ("Ephemeral nodes",), "line")
         return Sheet("Managed nodes ephemeral usage", columns, self._per_day, (), [chart])
 

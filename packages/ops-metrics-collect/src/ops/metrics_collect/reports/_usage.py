@@ -267,6 +267,7 @@ class Usage:
             _Field("serials", "Serial numbers"),
             _Field("machine_ids", "Machine ids", width=34),
             _Field("last_automation", "Last automation", "moment"),
+            _Field("install_uuid", "Installation", width=38),
         ]
         return _sheet("Inventory Scope", self.machines(self._tables["main_host"]), fields)
 

@@ -36,6 +36,7 @@ _FORMATS = {
     "number": "#,##0.00",
     "money": "#,##0.00",
     "moment": "yyyy-mm-dd hh:mm:ss",
+    "day": "yyyy-mm-dd",
 }
 
 xlsxwriter: Any = LazyImport("xlsxwriter", "ops-metrics-collect[report]")
@@ -188,7 +189,8 @@ class _Renderer:
         drawn.set_title({"name": chart.title})
         if len(chart.values) == 1:  # the title says it
             drawn.set_legend({"none": True})
-        page.insert_chart(1 + 16 * number, len(titles) + 1, drawn)
+        # Beside the table, not above: long lines at the top reach over several columns.
+        page.insert_chart(top - 1 + 16 * number, len(titles) + 1, drawn)
 
 
 def _chained(first: Sequence[Any], rest: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
