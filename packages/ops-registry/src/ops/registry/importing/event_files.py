@@ -173,9 +173,10 @@ class _Reading:
 
     def _parameters(self, content: bytes) -> None:
         """Take the hyper-parameters of a run, its group and its end."""
-        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+        from tensorboard.plugins.hparams import plugin_data_pb2
 
-        data = HParamsPluginData.FromString(content)
+        # Protocol buffers make the class when the module is loaded, which no checker sees.
+        data: Any = plugin_data_pb2.HParamsPluginData.FromString(content)  # pyright: ignore[reportAttributeAccessIssue]
         copy = self._run.copy
         if data.HasField("session_start_info"):
             start = data.session_start_info

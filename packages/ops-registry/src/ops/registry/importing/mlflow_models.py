@@ -104,9 +104,9 @@ class FileModels:
                     if len(words) < 4 or len(words) == 5:
                         raise ForeignDataError(f"{len(words)} words, no metric of a model")
                     # A dataset's name may have spaces, its digest has none.
-                    dataset = (" ".join(words[4:-1]), words[-1]) if len(words) > 5 else (None, None)
-                    point = float(words[1]), int(words[0]), int(words[2])
-                    yield (key, *point, words[3], *dataset)
+                    name, digest = (" ".join(words[4:-1]), words[-1]) if words[5:] else (None, None)
+                    value, stamp, step = float(words[1]), int(words[0]), int(words[2])
+                    yield key, value, stamp, step, words[3], name, digest
 
     def _model(self, name: str, folder: str, meta: Meta) -> ForeignModel:
         created = meta.time("creation_timestamp") or 0
