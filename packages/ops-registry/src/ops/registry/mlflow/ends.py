@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from ops.registry.disk.store_addresses import local_path
 from ops.registry.mlflow.modelstore import OpsModelStore
 from ops.registry.mlflow.trackingstore import OpsTrackingStore
 
@@ -154,6 +155,12 @@ class End:
         Never the client's own: it remembers them by ids, which both ends of a copy may share.
         """
         return get_artifact_repository(str(uri), tracking_uri=self.uri)
+
+    @staticmethod
+    def may_have_files(uri: str | None) -> bool:
+        """Whether there may be files at *uri*: a folder that is not there is seen at once."""
+        path = local_path(str(uri))
+        return path is None or pathlib.Path(path).is_dir()
 
     @staticmethod
     def _all(search: Callable[..., Any], **requested: Any) -> list[Any]:

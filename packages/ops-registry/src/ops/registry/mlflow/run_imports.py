@@ -95,8 +95,9 @@ class RunImport:
         ours = self._target.ours
         assert ours is not None  # noqa: S101 - see the class
         files = f"{ours.book.artifacts}/{run_id}"
-        source = self._source.files(run.info.artifact_uri)
-        self._report.files += copy_files(source, self._target.files(files))
+        if self._source.may_have_files(run.info.artifact_uri):
+            source = self._source.files(run.info.artifact_uri)
+            self._report.files += copy_files(source, self._target.files(files))
         before = self._writer.points
         self._writer.write(made, home, _stamp(run))
         self._report.points += self._writer.points - before
