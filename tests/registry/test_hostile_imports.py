@@ -304,6 +304,12 @@ def test_a_database_with_damaged_rows_gives_the_others(foreign, target):
     database.execute(
         "UPDATE runs SET run_uuid = '../../x' WHERE name = 'sweep-0' AND experiment_id = 1"
     )
+    for table, column in (("logged_models", "model_id"), ("registered_models", "name")):
+        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        first = database.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()
+        odd = [b"\xff/.." if name == column else v for name, v in zip(columns, first, strict=True)]
+        marks = ", ".join("?" * len(odd))
+        database.execute(f"INSERT INTO {table} VALUES ({marks})", odd)
     database.commit()
     database.close()
     done = import_foreign(foreign_store(folder), target)
@@ -311,6 +317,8 @@ def test_a_database_with_damaged_rows_gives_the_others(foreign, target):
     assert any("ODD" in line for line in done.refused)
     assert any("'../../x'" in line for line in done.refused)
     assert sum("'int'" in line for line in done.refused) == 2
+    assert (done.logged_models, done.versions) == (5, 5)
+    assert any(line.startswith("logged model") for line in done.refused)
 
 
 def test_a_store_of_ours_with_hostile_links_takes_nothing(root, target, tmp_path):

@@ -92,6 +92,8 @@ def _text(key: str, value: Any) -> str:
         return value
     if isinstance(value, (int, float)):
         return str(value)
+    if isinstance(value, bytes):  # any column of SQLite may have some
+        return value.decode("utf-8", "replace")
     if isinstance(value, (dt.date, dt.datetime)):  # a text that YAML takes for a date
         return value.isoformat()
     raise ForeignDataError(f"{key} is {_kind(value)}, no text")

@@ -55,6 +55,8 @@ class MLflowDatabase:
         self._database = ForeignDatabase(path, findings)
         self._artifacts = ArtifactFolders(artifacts, findings)
         self._locations: dict[str, str | None] = {}
+        #: Ids as the tables have them: a number, in a damaged database anything.
+        self._keys: dict[str, Any] = {}
         self._runs: dict[str, Meta] = {}
 
     def experiments(self) -> list[Experiment]:
@@ -66,7 +68,8 @@ class MLflowDatabase:
             with self.findings.refusing(where):
                 if not is_id(experiment_id):
                     raise ForeignDataError("no id of an experiment")
-                tags = self._texts("experiment_tags", "experiment_id", row.fields["experiment_id"])
+                key = self._keys[experiment_id] = row.fields["experiment_id"]
+                tags = self._texts("experiment_tags", "experiment_id", key)
                 location = self._locations[experiment_id] = row.text("artifact_location")
                 if location and is_elsewhere(location):
                     self.findings.leave_out(f"artifacts of {where}, which stay at {location:.200}")
@@ -87,14 +90,14 @@ class MLflowDatabase:
         """Return the ids of an experiment's runs, by their start."""
         where = "experiment_id = ?"
         found = []
-        for row in self._metas("runs", where, (int(experiment_id),), "start_time"):
+        for row in self._metas("runs", where, (self._keys[experiment_id],), "start_time"):
             run_id = row.text("run_uuid")
             if is_id(run_id):
                 self._runs[str(run_id)] = row
                 found.append(str(run_id))
             else:
                 self.findings.refuse(f"run {run_id!r:.80}", "no id of a run")
-        traces = self._database.summary("trace_info", where, (int(experiment_id),))
+        traces = self._database.summary("trace_info", where, (self._keys[experiment_id],))
         if traces and traces[0]:
             self.findings.leave_out(f"{traces[0]} traces of experiment {experiment_id}")
         return found
@@ -120,7 +123,10 @@ class MLflowDatabase:
         """Return the logged models of an experiment, deleted ones too."""
         found = []
         rows = self._metas(
-            "logged_models", "experiment_id = ?", (int(experiment_id),), "creation_timestamp_ms"
+            "logged_models",
+            "experiment_id = ?",
+            (self._keys[experiment_id],),
+            "creation_timestamp_ms",
         )
         for row in rows:
             model_id = row.text("model_id")
