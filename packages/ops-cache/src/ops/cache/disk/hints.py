@@ -34,6 +34,7 @@ _MAGIC = 0x3148504F  # "OPH1"
 _VERSION = 2  # 1 had no sizes
 _LARGEST_SHARE = 2
 _LEAST_BYTES = 512
+_USUAL_BYTES = 16 << 20
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,7 +46,11 @@ class Deletions:
 
 
 def write_hint(
-    path: pathlib.Path, index: Index, segment: int, deletions: Deletions, segment_bytes: int
+    path: pathlib.Path,
+    index: Index,
+    segment: int,
+    deletions: Deletions,
+    segment_bytes: int = _USUAL_BYTES,
 ) -> None:
     """Write the hint of *segment*, just sealed, from the index as it is then.
 
