@@ -10,6 +10,7 @@ An input example gives the signature: names and types of its columns, and of wha
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
@@ -123,8 +124,6 @@ def _write_onnx(model: Any, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _write_torch(model: Any, folder: pathlib.Path) -> pathlib.Path:
-    import importlib
-
     importlib.import_module("torch").save(model, folder / "model.pt")
     return folder / "model.pt"
 
@@ -184,7 +183,7 @@ def _columns(data: Any) -> list[dict[str, Any]]:
     if hasattr(data, "dtypes") and hasattr(data, "columns"):  # a table of pandas
         kinds = zip(data.columns, data.dtypes, strict=True)
         return [{"name": str(name), "type": str(kind)} for name, kind in kinds]
-    import numpy as np
+    np = importlib.import_module("numpy")  # comes with pandas
 
     if isinstance(data, dict):
         return [{"name": str(k), "type": str(np.asarray(v).dtype)} for k, v in data.items()]
@@ -198,7 +197,7 @@ def _columns(data: Any) -> list[dict[str, Any]]:
 
 def _example(data: Any) -> Any:
     """Return the first rows of an example as JSON has them."""
-    import numpy as np
+    np = importlib.import_module("numpy")  # comes with pandas
 
     if hasattr(data, "to_dict") and hasattr(data, "head"):
         rows: Any = data.head(_EXAMPLE_ROWS).to_dict("records")
