@@ -101,5 +101,21 @@ def test_a_folder_of_a_newer_version_is_a_sentence(
 ) -> None:
     marker = {"format": "ops-cache log", "version": 99, "salt": "00" * 16}
     (tmp_path / "cache.json").write_text(json.dumps(marker))
-    assert main(["info", str(tmp_path)]) == 2
+    assert main(["info", str(tmp_path)]) == 1
     assert "format version 99" in capsys.readouterr().err
+
+
+def test_a_dry_run_removes_nothing(
+    stored: Any, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["clear", str(tmp_path), "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("2 entries would be removed")
+    assert stored.info()["entries"] == 2
+    with DiskCache(tmp_path / "d") as store:
+        store.set("k", 1)
+        store.set("t", 2, ttl=1e-9)
+        for verb, expected in (("prune", "1 entries"), ("clear", "2 entries")):
+            assert main([verb, str(tmp_path / "d"), "--dry-run"]) == 0
+            assert capsys.readouterr().out.startswith(f"{expected} would be removed")
+        assert store.get("k") == 1
+        assert store.expire() == 1

@@ -1,11 +1,10 @@
-"""`python -m ops.cache`: look at what is cached in a folder, and tidy it.
+"""The command line: look at what is cached in a folder, and tidy it.
 
 The folder is the data folder of `@cache`, or that of a `DiskCache`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -17,112 +16,67 @@ from typing import TYPE_CHECKING, Any
 
 from ops.cache.disk.folder import MARKER
 from ops.cache.disk.store import DiskCache
-from ops.cache.errors import CacheError
+from ops.cache.errors import UnsuitableFolderError
 from ops.cache.limits import CacheLimits, entries_beyond, entry_at, remove_entry
+from ops.foundation.command_line import CommandLine, print_json, progress_bar
 from ops.foundation.formatting import format_bytes
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError, SignatureError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
 __all__ = ["main"]
 
 _FORGOTTEN_SECONDS = 3600
-_IMPORT = "import-diskcache"
-_EXAMPLES = """examples:
-  python -m ops.cache ls data
-  python -m ops.cache import-diskcache old-folder new-folder
-  python -m ops.cache prune data --older-than-days 30 --max-bytes 1000000000
-"""
+_EXAMPLES = (
+    "ops-cache ls data",
+    "ops-cache import-diskcache old-folder new-folder",
+    "ops-cache prune data --older-than-days 30 --max-bytes 1000000000 --dry-run",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 when something is damaged, or 2 for wrong usage."""
-    parser = argparse.ArgumentParser(
-        "python -m ops.cache",
-        description=__doc__,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    """Run the command line and return its exit code."""
+    command = CommandLine(
+        "ops-cache",
+        "Look at what is cached in a folder, and tidy it.\n\n"
+        "The folder is the data folder of @cache, which holds cache/, or that of a DiskCache.",
+        examples=_EXAMPLES,
+        misuses=(UnsuitableFolderError,),
     )
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments[:1] == [_IMPORT]:
-        return _import(arguments[1:])
-    commands = ["ls", "info", "clear", "prune", "verify", _IMPORT]
-    parser.add_argument("command", choices=commands)
-    parser.add_argument(
-        "dir", type=pathlib.Path, help="a data folder, which holds cache/, or one of a DiskCache"
+    for name, run, text in (
+        ("ls", _ls, "list keys or results"),
+        ("info", _info, "number and size of entries"),
+        ("clear", _clear, "remove all entries"),
+        ("prune", _prune, "remove old entries, of a DiskCache those whose time is over"),
+        ("verify", _verify, "list damaged entries; exit code 1 if there are any"),
+    ):
+        command.verb(name, run, text).add_argument("dir", type=pathlib.Path)
+    clear, prune = command.parsers["clear"], command.parsers["prune"]
+    for each in (clear, prune):
+        each.add_argument("--dry-run", action="store_true", help="only count what would be removed")
+    prune.add_argument("--older-than-days", type=_days, default=30.0, help="of @cache (default 30)")
+    prune.add_argument("--max-bytes", type=int, help="of @cache: what may stay, newest first")
+    prune.add_argument("--max-items", type=int, help="of @cache: how many results may stay")
+    imported = command.verb(
+        "import-diskcache",
+        _import,
+        "copy the entries of a folder of diskcache into a DiskCache; resumable",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--older-than-days", type=_days, default=30.0, help="for prune")
-    parser.add_argument("--max-bytes", type=int, help="for prune: what may stay, newest first")
-    parser.add_argument("--max-items", type=int, help="for prune: how many results may stay")
-    options = parser.parse_args(arguments)
-    if (options.dir / MARKER).is_file():
-        try:
-            return _on_disk_cache(options.command, options.dir, as_json=options.json)
-        except CacheError as error:
-            print(f"ops-cache: {error}", file=sys.stderr)
-            return 2
-    root = options.dir / "cache"
-    if not root.is_dir():
-        print(f"{root} is no folder; nothing was cached there.", file=sys.stderr)
-        return 2
-    rows = list(_entries(root))
-    if options.command == "verify":
-        rows = [row for row in rows if not _is_whole(row)]
-    elif options.command == "prune":
-        oldest = time.time() - options.older_than_days * 86400
-        limits = CacheLimits(bytes=options.max_bytes, items=options.max_items)
-        young = {row["file"]: row for row in rows if row["modified"] >= oldest}
-        kept = [entry for path in young if (entry := entry_at(pathlib.Path(path)))]
-        beyond = {str(entry.path) for entry in entries_beyond(kept, limits)}
-        rows = [row for row in rows if row["file"] not in young or row["file"] in beyond]
-    if options.command in {"clear", "prune"}:
-        for row in rows:
-            remove_entry(pathlib.Path(row["file"]))
-        _remove_unfinished(root)
-    _print(options.command, rows, as_json=options.json)
-    return 1 if options.command == "verify" and rows else 0
-
-
-def _import(argv: Sequence[str]) -> int:
-    """Import a folder of diskcache; return 0, 1 when rows were skipped, or 2 when there is none."""
-    from ops.cache.diskcache.transfer import import_diskcache
-
-    parser = argparse.ArgumentParser(
-        f"python -m ops.cache {_IMPORT}",
-        description="Copy the entries of a folder of diskcache into a DiskCache. Called again, it goes on.",
-    )
-    parser.add_argument(
+    imported.add_argument(
         "dir", type=pathlib.Path, help="the folder of diskcache, which is not changed"
     )
-    parser.add_argument("target", type=pathlib.Path, help="the folder of the DiskCache")
-    parser.add_argument(
+    imported.add_argument("target", type=pathlib.Path, help="the folder of the DiskCache")
+    imported.add_argument(
         "--pickles",
         choices=["data", "run", "skip"],
         default="data",
         help="data: read those of plain data (default); run: run all, also code in them; skip: none",
     )
-    parser.add_argument("--max-bytes", type=int, default=1 << 40, help="of the DiskCache")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(argv)
-
-    def show(seen: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{seen} of {total} rows", end="", file=sys.stderr, flush=True)
-
-    try:
-        with DiskCache(options.target, max_bytes=options.max_bytes) as target:
-            report = import_diskcache(options.dir, target, pickles=options.pickles, progress=show)
-    except CacheError as error:
-        print(f"ops-cache: {error}", file=sys.stderr)
-        return 2
-    found = dataclasses.asdict(report)
-    skipped = "".join(f"\n  {n} skipped: {why}" for why, n in report.skipped.items())
-    text = f"{report.imported} imported, {report.expired} expired, {report.done_before} done before{skipped}"
-    print(json.dumps(found, indent=1) if options.json else text)
-    return 0 if report.is_complete else 1
+    imported.add_argument("--max-bytes", type=int, default=1 << 40, help="of the DiskCache")
+    return command(argv)
 
 
 def _days(text: str) -> float:
@@ -132,32 +86,100 @@ def _days(text: str) -> float:
     return days
 
 
-def _on_disk_cache(command: str, folder: pathlib.Path, *, as_json: bool) -> int:
-    with DiskCache(folder, max_bytes=sys.maxsize) as cache:  # looking evicts nothing
-        if command == "ls":
+def _ls(options: argparse.Namespace) -> None:
+    if _is_disk_cache(options.dir):
+        with _opened(options.dir) as cache:
             keys = [repr(key) for key in cache]
-            print(json.dumps(keys, indent=1) if as_json else "\n".join(keys))
-            return 0
-        if command == "clear":
-            cache.clear()
-        elif command == "prune":
-            removed = {"removed": cache.expire()}
-            print(json.dumps(removed) if as_json else f"{removed['removed']} entries removed")
-            return 0
-        elif command == "verify":
-            report = cache.check()
-            found = dataclasses.asdict(report)
-            lines = "\n".join(f"{name}: {value}" for name, value in found.items())
-            print(json.dumps(found, indent=1) if as_json else lines)
-            return 0 if report.is_sound else 1
+        if options.json:
+            print_json(keys)
+        else:
+            print("\n".join(keys))
+        return
+    _print_rows(list(_entries(options.dir)), options)
+
+
+def _info(options: argparse.Namespace) -> None:
+    if _is_disk_cache(options.dir):
+        with _opened(options.dir) as cache:
+            stats = cache.get_stats()
+            _print_summary(stats.size, stats.disk_bytes, options)
+    else:
+        _print_sizes(list(_entries(options.dir)), options)
+
+
+def _clear(options: argparse.Namespace) -> None:
+    if not _is_disk_cache(options.dir):
+        rows = list(_entries(options.dir))
+        _remove(rows, options)
+        _print_sizes(rows, options, _removed(options))
+        return
+    with _opened(options.dir) as cache:
         stats = cache.get_stats()
-        summary = {"entries": stats.size, "size": stats.disk_bytes}
-        text = f"{stats.size} entries, {format_bytes(stats.disk_bytes)}"
-        print(json.dumps(summary, indent=1) if as_json else text)
-        return 0
+        if not options.dry_run:
+            cache.clear()
+            stats = cache.get_stats()
+        _print_summary(stats.size, stats.disk_bytes, options, _removed(options))
 
 
-def _entries(root: pathlib.Path) -> Iterator[dict[str, Any]]:
+def _prune(options: argparse.Namespace) -> None:
+    if not _is_disk_cache(options.dir):
+        rows = _beyond(list(_entries(options.dir)), options)
+        _remove(rows, options)
+        _print_sizes(rows, options, _removed(options))
+        return
+    with _opened(options.dir) as cache:
+        removed = cache.expire(dry_run=options.dry_run)
+    if options.json:
+        print_json({"removed": removed, "dry_run": options.dry_run})
+    elif not options.quiet:
+        print(f"{removed} entries{_removed(options)}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if not _is_disk_cache(options.dir):
+        damaged = [row for row in _entries(options.dir) if not _is_whole(row)]
+        _print_rows(damaged, options, " damaged")
+        return 1 if damaged else 0
+    with _opened(options.dir) as cache:
+        report = cache.check()
+    found = dataclasses.asdict(report)
+    if options.json:
+        print_json(found)
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in found.items()))
+    return 0 if report.is_sound else 1
+
+
+def _import(options: argparse.Namespace) -> int:
+    from ops.cache.diskcache.transfer import import_diskcache
+
+    with DiskCache(options.target, max_bytes=options.max_bytes) as target:
+        report = import_diskcache(
+            options.dir, target, pickles=options.pickles, progress=progress_bar("rows", options)
+        )
+    if options.json:
+        print_json(dataclasses.asdict(report))
+    elif not options.quiet:
+        print(
+            f"{report.imported} imported, {report.expired} expired, {report.done_before} done before"
+        )
+        for reason, number in report.skipped.items():
+            print(f"  {number} skipped: {reason}")
+    return 0 if report.is_complete else 1
+
+
+def _is_disk_cache(folder: pathlib.Path) -> bool:
+    return (folder / MARKER).is_file()
+
+
+def _opened(folder: pathlib.Path) -> DiskCache:
+    return DiskCache(folder, max_bytes=sys.maxsize)  # looking evicts nothing
+
+
+def _entries(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+    root = folder / "cache"
+    if not root.is_dir():
+        raise FileNotFoundError(f"{str(folder)!r} holds no cache.")
     for path in sorted(root.glob("*/*.pkl")):
         try:
             status = path.stat()
@@ -175,6 +197,32 @@ def _entries(root: pathlib.Path) -> Iterator[dict[str, Any]]:
         }
 
 
+def _beyond(rows: list[dict[str, Any]], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the results of @cache that are too old, or more than may stay."""
+    oldest = time.time() - options.older_than_days * 86400
+    limits = CacheLimits(bytes=options.max_bytes, items=options.max_items)
+    young = {row["file"]: row for row in rows if row["modified"] >= oldest}
+    kept = [entry for path in young if (entry := entry_at(pathlib.Path(path)))]
+    beyond = {str(entry.path) for entry in entries_beyond(kept, limits)}
+    return [row for row in rows if row["file"] not in young or row["file"] in beyond]
+
+
+def _remove(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    if options.dry_run:
+        return
+    for row in rows:
+        remove_entry(pathlib.Path(row["file"]))
+    # What killed writers left; what was written to lately may belong to a living one.
+    for path in (options.dir / "cache").glob("*/.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+                path.unlink()
+
+
+def _removed(options: argparse.Namespace) -> str:
+    return " would be removed" if options.dry_run else " removed"
+
+
 def _is_whole(row: dict[str, Any]) -> bool:
     """Check metadata and checksums; nothing is unpickled. Signatures need a key and are skipped."""
     try:
@@ -186,25 +234,24 @@ def _is_whole(row: dict[str, Any]) -> bool:
     return bool(row["metadata"])
 
 
-def _remove_unfinished(root: pathlib.Path) -> None:
-    """Remove what killed writers left; what was written to lately may belong to a living one."""
-    for path in root.glob("*/.*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
-                path.unlink()
-
-
-def _print(command: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    summary = {"entries": len(rows), "size": sum(row["size"] for row in rows)}
-    if as_json:
-        print(json.dumps(rows if command in {"ls", "verify"} else summary, indent=1))
+def _print_rows(rows: list[dict[str, Any]], options: argparse.Namespace, what: str = "") -> None:
+    if options.json:
+        print_json(rows)
         return
-    if command in {"ls", "verify"}:
-        for row in rows:
-            print(f"{format_bytes(row['size']):>10}  {row['file']}")
-    words = {"clear": " removed", "prune": " removed", "verify": " damaged"}
-    size = format_bytes(summary["size"])
-    print(f"{summary['entries']} entries{words.get(command, '')}, {size}")
+    for row in rows:
+        print(f"{format_bytes(row['size']):>10}  {row['file']}")
+    _print_sizes(rows, options, what)
+
+
+def _print_sizes(rows: list[dict[str, Any]], options: argparse.Namespace, what: str = "") -> None:
+    _print_summary(len(rows), sum(row["size"] for row in rows), options, what)
+
+
+def _print_summary(number: int, size: int, options: argparse.Namespace, what: str = "") -> None:
+    if options.json:
+        print_json({"entries": number, "size": size})
+    elif not (what and options.quiet):
+        print(f"{number} entries{what}, {format_bytes(size)}")
 
 
 if __name__ == "__main__":

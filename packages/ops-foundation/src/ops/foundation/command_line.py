@@ -14,7 +14,8 @@ import json
 import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ops.foundation.errors import ErrorCode, OpsError
 from ops.foundation.imports import LazyImport
@@ -36,7 +37,20 @@ _LONGEST_ERROR = 2000  # characters: a message may quote a value of any length
 class UsageError(OpsError, ValueError):
     """A command line that makes no sense, such as options that exclude each other: exit code 2."""
 
-    default_code = ErrorCode.VALIDATION_ERROR
+    default_code = ErrorCode.USAGE
+
+
+#: Whether the command line that is being parsed asks for JSON.
+_as_json: ContextVar[bool] = ContextVar("_as_json", default=False)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as JSON, too, where `--json` is given."""
+
+    def error(self, message: str) -> NoReturn:
+        if _as_json.get():
+            print_json({"error": {"code": ErrorCode.USAGE, "message": message}})
+        super().error(message)
 
 
 class Verbs:
@@ -116,7 +130,7 @@ class CommandLine(Verbs):
         self.distribution = distribution or program
         self._misuses = (UsageError, FileNotFoundError, LookupError, *misuses)
         self._failures = (OpsError, OSError, *self._misuses, *failures)
-        parser = argparse.ArgumentParser(
+        parser = _Parser(
             prog=program,
             description=description,
             epilog="\n".join(("examples:", *(f"  {line}" for line in examples))) + _CODES,
@@ -143,7 +157,12 @@ class CommandLine(Verbs):
 
     def __call__(self, arguments: Sequence[str] | None = None) -> int:
         """Run the verb that *arguments* (by default those of the process) name."""
-        options = self.parser.parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        asked = _as_json.set("--json" in given)
+        try:
+            options = self.parser.parse_args(given)
+        finally:
+            _as_json.reset(asked)
         try:
             code = options.run(options)
             sys.stdout.flush()

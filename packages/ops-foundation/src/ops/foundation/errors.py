@@ -65,6 +65,7 @@ class ErrorCode(StrEnum):
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     PATH_ESCAPES_ROOT = "PATH_ESCAPES_ROOT"
     MISSING_EXTRA = "MISSING_EXTRA"
+    USAGE = "USAGE"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

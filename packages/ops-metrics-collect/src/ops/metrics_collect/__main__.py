@@ -1,8 +1,6 @@
 """The command line: gather, ship, backfill, replay, rollup, report, status, health and prune.
 
-Results go to standard output, as JSON with `--json`; progress goes to standard error, and neither with
-`--quiet` while nothing fails. The exit code is 0, 1 when something failed (the next run tries it again)
-and 2 for wrong usage.
+Results go to standard output, progress goes to standard error.
 """
 
 from __future__ import annotations
@@ -10,90 +8,72 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
-import json
 import os
 import signal
 import sqlite3
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from ops.foundation.errors import OpsError
+from ops.foundation.command_line import CommandLine, print_json
 from ops.foundation.instants import require_aware
 from ops.metrics_collect import commands, plugins, report_commands
-from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.errors import MetricsError, ParameterError
 from ops.metrics_collect.package import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["main"]
 
-_LONGEST_ERROR = 2000
-_EXAMPLES = """\
-examples:
-  ops-metrics-collect gather --db app.db --query runs=runs.sql --primary-key id --since 2026-10-01
-  ops-metrics-collect ship --ship /mnt/usage
-  ops-metrics-collect backfill --db postgresql://reader@controller/awx --since 2026-10-01 --ship s3://usage/prod
-  ops-metrics-collect rollup --ship /mnt/usage --collection runs --by name --sum seconds -o runs.parquet
-  ops-metrics-collect report --report ccsp --ship s3://usage/prod --config company.json -o ccsp.xlsx
-  ops-metrics-collect status --since 2026-10-01 --json
-  ops-metrics-collect health --max-age-hours 30 --quiet
-  ops-metrics-collect prune --keep-days 35
+_EXAMPLES = (
+    "ops-metrics-collect gather --db app.db --query runs=runs.sql --primary-key id --since 2026-10-01",
+    "ops-metrics-collect ship --ship /mnt/usage",
+    "ops-metrics-collect backfill --db postgresql://reader@controller/awx --since 2026-10-01 --ship s3://usage/prod",
+    "ops-metrics-collect rollup --ship /mnt/usage --collection runs --by name --sum seconds -o runs.parquet",
+    "ops-metrics-collect report --report ccsp --ship s3://usage/prod --config company.json -o ccsp.xlsx",
+    "ops-metrics-collect status --since 2026-10-01 --json",
+    "ops-metrics-collect health --max-age-hours 30 --quiet",
+    "ops-metrics-collect prune --keep-days 35",
+)
+_DESCRIPTION = """Collect, ship, roll up and report usage data.
 
 Destinations: a folder, s3://bucket/prefix, postgres:table; for ship also crc:, crc-mutual: and segment:.
-Their settings and secrets are read from OPS_METRICS_* environment variables.
-"""
+Their settings and secrets are read from OPS_METRICS_* environment variables. With --quiet nothing is
+printed while nothing fails, as for cron."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; wrong usage is a SystemExit with 2, as argparse has it."""
-    given = sys.argv[1:] if arguments is None else arguments
-    options = _parser(as_json="--json" in given).parse_args(given)
-    try:
-        with _unwound_by_sigterm():
-            try:
-                result = options.command(options)
-            finally:
-                if hasattr(options, "metrics_file"):
-                    commands.measure(options)
-    except ParameterError as error:
-        return _reported(error, options, 2)
-    except (OpsError, OSError, ValueError, OverflowError, sqlite3.Error) as error:
-        return _reported(error, options, 1)
-    except Exception as error:
-        # psycopg's errors, which cannot be named without loading it.
-        if not type(error).__module__.startswith("psycopg"):
+    """Run the command line and return its exit code."""
+    return _command_line()(arguments)
+
+
+def _shown_result(
+    run: Callable[[argparse.Namespace], dict[str, Any]],
+) -> Callable[[argparse.Namespace], int]:
+    """Return what runs *run* and prints its result; 1 when something failed, which the next run tries again."""
+
+    def call(options: argparse.Namespace) -> int:
+        try:
+            with _unwound_by_sigterm():
+                try:
+                    result = run(options)
+                finally:
+                    if hasattr(options, "metrics_file"):
+                        commands.measure(options)
+        except Exception as error:
+            # psycopg's errors, which cannot be named without loading it.
+            if type(error).__module__.startswith("psycopg"):
+                raise MetricsError(str(error)) from error
             raise
-        return _reported(error, options, 1)
-    failed = result.get("failed")
-    if options.json:
-        print(json.dumps(result, indent=1))
-    elif failed or not options.quiet:
-        print("\n".join(line for key, value in result.items() for line in _lines(key, value)))
-    return 1 if failed else 0
+        failed = result.get("failed")
+        if options.json:
+            print_json(result)
+        elif failed or not options.quiet:
+            print("\n".join(line for key, value in result.items() for line in _lines(key, value)))
+        return 1 if failed else 0
 
-
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage as JSON, too, where `--json` is given."""
-
-    as_json = False
-
-    def error(self, message: str) -> NoReturn:
-        if self.as_json:
-            print(json.dumps({"error": {"code": "USAGE", "message": message}}, indent=1))
-        super().error(message)
-
-
-def _reported(error: Exception, options: argparse.Namespace, code: int) -> int:
-    text = str(error)
-    # It may quote a value of any length.
-    shown = text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…"
-    if options.json:
-        name = str(getattr(error, "code", None) or type(error).__name__)
-        print(json.dumps({"error": {"code": name, "message": shown}}, indent=1))
-    print(f"ops-metrics-collect: {shown}", file=sys.stderr)
-    return code
+    return call
 
 
 @contextlib.contextmanager
@@ -171,21 +151,17 @@ def _size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _parser(*, as_json: bool) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="ops-metrics-collect",
-        description="Collect, ship, roll up and report usage data.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _command_line() -> CommandLine:
+    made = CommandLine(
+        "ops-metrics-collect",
+        _DESCRIPTION,
+        examples=_EXAMPLES,
+        failures=(ValueError, OverflowError, sqlite3.Error),
+        misuses=(ParameterError,),
     )
-    parser.as_json = as_json
-    subparsers = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, summary: str, module: Any = commands) -> argparse.ArgumentParser:
-        added = subparsers.add_parser(name, help=summary, description=summary)
-        added.as_json = as_json
-        added.set_defaults(command=getattr(module, name))
-        return added
+        return made.verb(name, _shown_result(getattr(module, name)), summary)
 
     gather = command("gather", "put what the ledger lacks into the outbox")
     backfill = command("backfill", "gather and ship what the ledger lacks, in one go")
@@ -242,9 +218,9 @@ def _parser(*, as_json: bool) -> argparse.ArgumentParser:
             metavar="FILE.prom",
             help="write metrics of the collection for Prometheus' textfile collector",
         )
-    for each in subparsers.choices.values():
+    for each in made.parsers.values():
         _add_common(each)
-    return parser
+    return made
 
 
 _MOST_DAYS = 36_525  # a century
@@ -346,10 +322,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", default="ops-metrics-state", help="folder of ledger and outbox")
     parser.add_argument("--ledger", metavar="PLACE", help="keep the ledger there instead")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument(
-        "--quiet", action="store_true", help="print nothing but what failed, as for cron"
-    )
 
 
 if __name__ == "__main__":

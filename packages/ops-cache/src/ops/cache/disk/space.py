@@ -230,17 +230,22 @@ def _sweep(log: Log) -> bool:
     return removed > 0
 
 
+def expired_keys(log: Log, now: float) -> list[bytes]:
+    """Return the keys of all entries whose time has come."""
+    return [
+        key
+        for key, at in log.index.positions.items()
+        if (expires := log.segments.expires(at if at >= 0 else ~at)) is not None
+        and 0 < expires <= now
+    ]
+
+
 def remove_expired(log: Log) -> int:
     """Remove all entries whose time has come; return how many."""
     now = log.clock()
     removed = 0
     for _ in range(_MOST_TRIES):
-        due = [
-            key
-            for key, at in log.index.positions.items()
-            if (expires := log.segments.expires(at if at >= 0 else ~at)) is not None
-            and 0 < expires <= now
-        ]
+        due = expired_keys(log, now)
         counted = [
             counts
             for n in range(0, len(due), 1000)

@@ -15,7 +15,7 @@ from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import decode_key, encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.log import Log
 from ops.cache.disk.records import MOVED_FROM, Flag
-from ops.cache.disk.space import bytes_on_disk, look_at_space, reclaim, remove_expired
+from ops.cache.disk.space import bytes_on_disk, expired_keys, look_at_space, reclaim, remove_expired
 from ops.cache.disk.stats import DiskCacheStats
 from ops.cache.disk.transactions import Queue, Transaction
 from ops.cache.disk.values import ValueCodec
@@ -530,14 +530,16 @@ class DiskCache(Updates):
             reclaim(log)
             return removed
 
-    def expire(self) -> int:
+    def expire(self, *, dry_run: bool = False) -> int:
         """Remove the entries of all namespaces whose time has come; return how many.
 
-        The disk that they took is given back.
+        The disk that they took is given back. With *dry_run* they are counted only.
         """
         log = self._log
         with log.mutex:
             log.refresh()
+            if dry_run:
+                return len(expired_keys(log, log.clock()))
             removed = remove_expired(log)
             reclaim(log)
         return removed
