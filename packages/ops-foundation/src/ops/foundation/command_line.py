@@ -158,11 +158,11 @@ class CommandLine(Verbs):
     def __call__(self, arguments: Sequence[str] | None = None) -> int:
         """Run the verb that *arguments* (by default those of the process) name."""
         given = sys.argv[1:] if arguments is None else arguments
-        asked = _as_json.set("--json" in given)
+        before = _as_json.set("--json" in given)
         try:
             options = self.parser.parse_args(given)
         finally:
-            _as_json.reset(asked)
+            _as_json.reset(before)
         try:
             code = options.run(options)
             sys.stdout.flush()
