@@ -128,8 +128,13 @@ class CommandLine(Verbs):
     ) -> None:
         self.program = program
         self.distribution = distribution or program
-        self._misuses = (UsageError, FileNotFoundError, LookupError, *misuses)
-        self._failures = (OpsError, OSError, *self._misuses, *failures)
+        self._misuses: tuple[type[Exception], ...] = (
+            UsageError,
+            FileNotFoundError,
+            LookupError,
+            *misuses,
+        )
+        self._failures: tuple[type[Exception], ...] = (OpsError, OSError, *self._misuses, *failures)
         parser = _Parser(
             prog=program,
             description=description,
