@@ -285,8 +285,8 @@ class Charts {
       const [id, status] = JSON.parse(event.data);
       const shown = one("#status") || one(`#run-list [data-run="${id}"] .status`);
       if (shown) Object.assign(shown, { textContent: status, className: "status " + status });
+      if (status === "ERASED") return clearTimeout(this.summing); // what is drawn is all there is
       this.summarize(id);
-      if (status === "ERASED") return; // what is drawn is all there is
       this.metrics.filter((metric) => this.curves.has(metric)).forEach((metric) => { this.outdate(metric, id); this.soon(metric); });
     });
     source.addEventListener("over", () => source.close());
