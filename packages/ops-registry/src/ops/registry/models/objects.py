@@ -179,15 +179,26 @@ def signature_of(model: Any, input_example: Any) -> dict[str, Any]:
     return found
 
 
+def _array(data: Any) -> Any:
+    """Return an array, or a list of numbers or rows as one."""
+    import pandas as pd
+
+    if hasattr(data, "dtype") and hasattr(data, "shape"):
+        return data
+    array: Any = pd.Series(data).to_numpy()
+    if array.dtype == object and not isinstance(data, str):
+        array = pd.DataFrame(data).to_numpy()
+    return array
+
+
 def _columns(data: Any) -> list[dict[str, Any]]:
     if hasattr(data, "dtypes") and hasattr(data, "columns"):  # a table of pandas
         kinds = zip(data.columns, data.dtypes, strict=True)
         return [{"name": str(name), "type": str(kind)} for name, kind in kinds]
-    np = importlib.import_module("numpy")  # comes with pandas
 
     if isinstance(data, dict):
-        return [{"name": str(k), "type": str(np.asarray(v).dtype)} for k, v in data.items()]
-    array = np.asarray(data)
+        return [{"name": str(k), "type": str(_array(v).dtype)} for k, v in data.items()]
+    array = _array(data)
     if array.dtype == object or array.ndim == 0:
         raise InvalidValueError(
             f"The input example must be a table, an array or a mapping of columns, not {data!r:.80}."
@@ -197,14 +208,12 @@ def _columns(data: Any) -> list[dict[str, Any]]:
 
 def _example(data: Any) -> Any:
     """Return the first rows of an example as JSON has them."""
-    np = importlib.import_module("numpy")  # comes with pandas
-
     if hasattr(data, "to_dict") and hasattr(data, "head"):
         rows: Any = data.head(_EXAMPLE_ROWS).to_dict("records")
     elif isinstance(data, dict):
-        rows = {str(k): np.asarray(v)[:_EXAMPLE_ROWS].tolist() for k, v in data.items()}
+        rows = {str(k): _array(v)[:_EXAMPLE_ROWS].tolist() for k, v in data.items()}
     else:
-        rows = np.asarray(data)[:_EXAMPLE_ROWS].tolist()
+        rows = _array(data)[:_EXAMPLE_ROWS].tolist()
     try:
         encode(rows)
     except InvalidValueError:  # times and what else JSON has not
