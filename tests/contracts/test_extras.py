@@ -54,6 +54,13 @@ with DataLogger("logs", layout="segments") as logger:
     logger.input_queue.put(LogPackage(source_id=1, timestamp=10, data=b"x"))
 assert len(open_log(logger.output_directory).to_pandas(1)) == 1
 """,
+    "ops-foundation[completion]": """
+from ops.foundation.command_line import CommandLine
+try:
+    CommandLine("ops-foundation", "Nothing.")(["--print-completion", "bash"])
+except SystemExit as done:
+    assert done.code == 0
+""",
     "ops-foundation[fast]": """
 from ops.foundation import calculate_hash
 assert calculate_hash(b"a", "blake3") != calculate_hash(b"a", "xxh3_128")

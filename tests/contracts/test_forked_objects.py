@@ -110,6 +110,7 @@ EXAMPLES = {
         f"cache.{name}": Example(one_size, use_memory)
         for name in ("FIFOCache", "LFUCache", "LRUCache", "S3FIFOCache", "TTLCache")
     },
+    "cache.DiskCache": Example(lambda folder, kind: kind(folder / "cache"), use_memory),
     "foundation.AsyncFileLock": Example(
         lambda folder, kind: kind(folder / "x.lock"), lambda lock: asyncio.run(enter_async(lock))
     ),
@@ -128,9 +129,6 @@ EXAMPLES = {
         lambda _, kind: kind(2), lambda pool: pool.submit(int).result(30)
     ),
     "foundation.lazy_property": Example(lazy_instance, lambda lazy: lazy.__get__(Lazy(), Lazy)),
-    "metrics_collect.Outbox": Example(
-        lambda folder, kind: kind(folder / "outbox"), lambda outbox: enter(outbox.lock())
-    ),
     "observe.EventEmitter": Example(
         without_arguments, lambda emitter: (emitter.subscribe("x", str)(), emitter.emit("x"))
     ),
