@@ -30,6 +30,7 @@ class Server:
     def __init__(self, url: str, timeout: float, *, degrades: bool) -> None:
         try:
             import redis
+            import redis.exceptions
             from redis.backoff import ExponentialBackoff
             from redis.retry import Retry
         except ModuleNotFoundError as error:

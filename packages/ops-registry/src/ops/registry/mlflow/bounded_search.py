@@ -47,7 +47,9 @@ class _Bounded:
             raise invalid(
                 f"A filter has {MOST_CHARACTERS} characters at most, not {len(filter_string)}."
             )
-        parsed: list[dict[str, Any]] = super().parse_search_filter(filter_string)
+        # Before a class of MLflow's in the bases.
+        parent: Any = super()
+        parsed: list[dict[str, Any]] = parent.parse_search_filter(filter_string)
         return [_linear(one) if cls._has_text(one) else one for one in parsed]
 
     @classmethod

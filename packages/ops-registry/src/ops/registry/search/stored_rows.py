@@ -28,9 +28,10 @@ class StoredRow:
 
     def row(self) -> dict[str, Any]:
         """Return the row."""
-        if self._row is None:
-            self._row = decode(self.text.encode())
-        return self._row
+        row = self._row
+        if row is None:
+            row = self._row = decode(self.text.encode())
+        return row
 
 
 AnyRow: TypeAlias = "StoredRow | dict[str, Any]"
