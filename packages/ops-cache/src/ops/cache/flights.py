@@ -29,10 +29,10 @@ class Flight:
     __slots__ = ("landed", "leader", "result", "waiters")
 
     def __init__(self, leader: int) -> None:
-        self.leader = leader
-        self.landed = threading.Event()
+        self.leader: int = leader
+        self.landed: threading.Event = threading.Event()
         self.result: tuple[Any, ...] = ()
-        self.waiters = 0
+        self.waiters: int = 0
 
 
 #: Stands for a computation that nobody waits for.

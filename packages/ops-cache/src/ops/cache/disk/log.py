@@ -72,7 +72,7 @@ class Log:
         clock: Callable[[], float],
     ) -> None:
         self.clock = clock
-        self.has_timed = False  # whether an entry may expire
+        self.has_timed: bool = False  # whether an entry may expire
         self.sweep_from = 0  # the segment from which on it is worth to look for expired entries
         self.is_shrinking = False
         self.transactions: set[tuple[int, bytes]] = set()  # threads, and what they hold
@@ -83,11 +83,13 @@ class Log:
         self.blobs: BlobFolder = BlobFolder(folder / "blobs")
         self.seen_blobs: set[str] = set()  # files whose checksums this process has verified
         self.hits = self.misses = self.damaged = self.evicted = self.damaged_bytes = 0
-        salt, read_only, self.was_moved = open_folder(folder)
+        salt, read_only, was_moved = open_folder(folder)
+        self.was_moved: bool = was_moved
         self.segments: Segments = Segments(folder, salt, read_only=read_only)
         for name in ("evict.lock", "keys.lock", "blobs"):
             refuse_link(folder / name)
         self.evicting: FileLock = FileLock(folder / "evict.lock", timeout=0)
+        self.replay: Replay = Replay()
         self._load()
         keep_over_forks(self)
         in_children(self, Log.reopen)

@@ -52,11 +52,11 @@ class Identity:
         self._code = code
         self._current: tuple[Reach, str] | None = None
         inner = _innermost(func)
-        self.module = str(getattr(inner, "__module__", None) or type(inner).__module__)
+        self.module: str = str(getattr(inner, "__module__", None) or type(inner).__module__)
         if self.module == "__mp_main__":  # what a spawned process calls the main module
             self.module = "__main__"
-        self.qualname = str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)
-        self.program = _program(inner)
+        self.qualname: str = str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)
+        self.program: str | None = _program(inner)
         self._initial = _changed_values(func) if code else {}
 
     def current(self) -> str:

@@ -82,7 +82,7 @@ class Reach:
         self, ignore: frozenset[str] = frozenset(), initial: Mapping[str, str] | None = None
     ) -> None:
         self.parts: dict[str, str] = {}
-        self.watches = Watches()
+        self.watches: Watches = Watches()
         self._ignore = ignore
         self._initial = initial or {}
         self._root: Mapping[str, Any] | None = None
