@@ -196,5 +196,5 @@ def test_the_command_line_shows_checks_and_archives(segment) -> None:
     assert not segment.exists()
     assert run("info", folder, "--json").stdout == '{"1": 20}\n'
     missing = run("info", folder + "-not")
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert "holds no log" in missing.stderr

@@ -80,7 +80,7 @@ def test_the_command_line(tmp_path, run) -> None:
     assert load(tmp_path / "y.opsf") == list(range(5000))
     assert run("scan", tmp_path / "y.opsf", "--json").stdout == "[]\n"
     missing = run("inspect", tmp_path / "none")
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert "none" in missing.stderr
 
 

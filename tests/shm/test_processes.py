@@ -298,7 +298,7 @@ def test_the_command_line_lists_shows_and_removes(array, name) -> None:
     assert "(6,)" in run("ls").stdout
     assert run("rm", name).returncode == 0
     missing = run("stat", name)
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert name in missing.stderr
     assert run("rm").returncode == 2
 
