@@ -151,7 +151,7 @@ def test_commands_work_as_they_do_on_local_files(call, run_id, tmp_path):
 def test_a_warehouse_that_refuses_is_said_on_the_command_line(call, warehouse):
     warehouse.control(token="another")
     code, said = call("runs")
-    assert code == 2
+    assert code == 1
     assert "refused the credentials" in said
 
 

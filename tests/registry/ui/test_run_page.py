@@ -177,11 +177,9 @@ def test_axes_have_whole_steps_and_texts_that_differ(store: Any, server: Any, pa
 def test_a_run_that_is_erased_while_its_page_is_open_says_so(
     store: Any, server: Any, page: Any
 ) -> None:
-    curves: list[str] = []
-    page.on("response", lambda r: curves.append(r.url) if "/api/curves" in r.url else None)
-    page.goto(f"{server()}runs/{store.live}")
-    while len(curves) < 2:  # once more when the stream has begun
-        page.wait_for_timeout(50)
+    # The summaries come once when the stream has begun; after that nothing asks for the run.
+    with page.expect_response(lambda r: f"/api/runs/{store.live}" in r.url, timeout=120_000):
+        page.goto(f"{server()}runs/{store.live}")
     page.wait_for_selector(".chart canvas")
     store.context.experiment_tracker._store.erase(store.live)
     playwright.expect(page.locator("#status")).to_have_text("ERASED")
