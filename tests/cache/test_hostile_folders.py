@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import sys
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from ops.cache import CorruptEntryWarning, DiskCache, cache, configure
+from ops.cache.__main__ import main
 from ops.cache.errors import UnsuitableFolderError
 from ops.serialize import SerializeError, SignatureError, Signed, serialize_data
 
@@ -168,3 +170,53 @@ def test_what_was_signed_in_a_folder_that_moved_is_missing_and_the_rest_goes_on(
         store.get("k")
     with DiskCache(tmp_path / "c", trust=KEY) as store:
         assert store["k"] == 1
+
+
+def test_the_command_line_removes_nothing_behind_a_link(folder: Path, tmp_path: Path) -> None:
+    cached = cache(double)
+    assert cached(2) == 4
+    models = tmp_path / "models"
+    models.mkdir()
+    kept = [models / "precious.pkl", models / "precious.yaml", models / ".x.tmp"]
+    for file in kept:
+        file.write_text("{}")
+        os.utime(file, (0, 0))
+    (tmp_path / "data" / "cache" / "evil").symlink_to(models)
+    for verb in ("prune", "clear"):
+        assert main([verb, str(tmp_path / "data"), "--quiet"]) == 0
+    assert all(file.exists() for file in kept)
+    assert cached.info()["entries"] == 0
+
+
+def test_the_record_of_code_is_not_written_through_a_link(folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.mkdir(parents=True)
+    (folder / ".code").symlink_to(elsewhere)
+    cached = cache(double)
+    with contextlib.suppress(UnsuitableFolderError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert cached(2) == 4
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"a": []}', None])
+def test_a_record_of_code_that_is_none_is_not_compared(folder: Path, content: str | None) -> None:
+    cached = cache(double)
+    assert cached(2) == 4
+    for file in (folder / ".code").glob("*.json"):
+        file.unlink()
+        if content is None:
+            os.mkfifo(file)
+        else:
+            file.write_text(content)
+    assert not cached.explain(3).is_stored
+
+
+def test_metadata_in_a_pipe_is_not_waited_for(folder: Path, tmp_path: Path) -> None:
+    cached = cache(double)
+    assert cached(2) == 4
+    (metadata,) = folder.glob("*.yaml")
+    metadata.unlink()
+    os.mkfifo(metadata)
+    assert main(["info", str(tmp_path / "data")]) == 0

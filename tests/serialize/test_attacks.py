@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import io
@@ -27,6 +28,7 @@ from ops.serialize import (
 )
 from ops.serialize.formats import FORMAT_IDS
 from ops.serialize.nodes import Allowed, Raw, known_encoders
+from ops.serialize.nodes.arrow_nodes import array_parts
 from ops.serialize.packing import pack
 from ops.serialize.tree import CONSTANTS, HEAD, Section
 from ops.serialize.tree_writer import encode_tree
@@ -327,3 +329,44 @@ def test_a_range_is_counted_where_it_would_be_spread_out() -> None:
     ):
         with pytest.raises(TooLargeError):
             read(node)
+
+
+def object_array(value: Any, *shape: int) -> Any:
+    array = np.empty(shape, object)
+    array[...] = None
+    array.reshape(-1)[0] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        lambda: Node("np.ma", (np.zeros(3), None, object_array(tower()), False)),
+        lambda: Node("np.ma", (np.zeros(3), np.zeros(3, np.int8), None, False)),
+        lambda: Node("pd.texts", (object_array(tower(), 1), pd.StringDtype("python"))),
+        lambda: Node("pd.sparsedtype", ("float64", collections.deque([tower()]))),
+        lambda: Node("pd.sparsedtype", ("float64", slice(tower()))),
+        lambda: Node("pd.levels", ((pd.Index(["x" * 1000] * 9),), (np.zeros(1, np.int8),), ("a",))),
+        lambda: [
+            Node("np.randomstate", (key, 0, 0, 0.0))
+            for key in [np.zeros(624, np.uint32)]
+            for _ in range(20_000)
+        ],
+        lambda: [
+            Node("np.generator", ("PCG64", (entropy, (), 4, 0), 1, 1, 0, 0))
+            for entropy in [((1 << 4096) - 1,) * 1000]
+            for _ in range(300)
+        ],
+    ],
+)
+def test_a_part_that_would_be_walked_printed_or_seeded_for_long_is_refused(node: Any) -> None:
+    with pytest.raises(CorruptDataError):
+        read(node())
+
+
+def test_bits_of_missing_values_are_counted_where_chunks_are_joined() -> None:
+    first = pa.StructArray.from_buffers(pa.struct([]), 8, [pa.py_buffer(b"\x01")])
+    long = pa.StructArray.from_buffers(pa.struct([]), (1 << 31) - 1, [None])
+    parts = array_parts(pa.chunked_array([first] + [long] * 4))
+    with pytest.raises(TooLargeError):
+        read(Node("pa.array", parts), max_size=16 << 20)

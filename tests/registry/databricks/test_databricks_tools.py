@@ -152,7 +152,7 @@ def test_a_warehouse_that_refuses_is_said_on_the_command_line(call, warehouse):
     warehouse.control(token="another")
     code, said = call("runs")
     assert code == 1
-    assert "refused the credentials" in said
+    assert "refused the credentials" in said["error"]["message"]
 
 
 # The pages

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from ops.cache.disk.folder import MARKER
 from ops.cache.disk.store import DiskCache
 from ops.cache.errors import UnsuitableFolderError
-from ops.cache.limits import CacheLimits, entries_beyond, entry_at, remove_entry
+from ops.cache.limits import CacheLimits, entries_below, entries_beyond, entry_at, remove_entry
+from ops.cache.own_files import read_own_text
 from ops.foundation.command_line import CommandLine, print_json, progress_bar
+from ops.foundation.errors import OpsError
 from ops.foundation.formatting import format_bytes
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError, SignatureError
@@ -180,14 +182,14 @@ def _entries(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
     root = folder / "cache"
     if not root.is_dir():
         raise FileNotFoundError(f"{str(folder)!r} holds no cache.")
-    for path in sorted(root.glob("*/*.pkl")):
+    for path in sorted(entry.path for entry in entries_below(root)):
         try:
-            status = path.stat()
+            status = path.lstat()
         except FileNotFoundError:  # another process removed it
             continue
         try:
-            record = json.loads(path.with_suffix(".yaml").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = json.loads(read_own_text(path.with_suffix(".yaml")))
+        except (OpsError, OSError, ValueError, RecursionError):
             record = {}
         yield {
             "file": str(path),
@@ -213,7 +215,8 @@ def _remove(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     for row in rows:
         remove_entry(pathlib.Path(row["file"]))
     # What killed writers left; what was written to lately may belong to a living one.
-    for path in (options.dir / "cache").glob("*/.*.tmp"):
+    folders = [each for each in (options.dir / "cache").iterdir() if not each.is_symlink()]
+    for path in [path for folder in folders for path in folder.glob(".*.tmp")]:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
                 path.unlink()

@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ops.cache.own_files import read_own_text, refuse_link
+from ops.foundation.errors import OpsError
 from ops.foundation.files import atomic_write
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def save_parts(folder: pathlib.Path, parts: Mapping[str, str]) -> str:
     text = json.dumps(dict(parts), sort_keys=True, indent=1)
     name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     path = folder / ".code" / f"{name}.json"
+    refuse_link(path.parent)
     if not path.exists():
         path.parent.mkdir(exist_ok=True, mode=0o700)
         with atomic_write(path) as file:
@@ -101,15 +104,15 @@ def _differences(
 ) -> list[str] | None:
     """Return the sentences that say how *entry* differs; None when it cannot be compared."""
     try:
-        record: dict[str, Any] = json.loads(entry.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(read_own_text(entry))
         code = str(record["code"])
         if len(code) != 32 or not code.isalnum():
             return None
-        stored = json.loads((entry.parent / ".code" / f"{code}.json").read_text(encoding="utf-8"))
+        stored = dict(json.loads(read_own_text(entry.parent / ".code" / f"{code}.json")))
         before: dict[str, str] = dict(record["argument_digests"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        shown = dict(record.get("arguments", {}))
+    except (OpsError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    shown = record.get("arguments", {})
     sentences = [
         f"argument `{name}` was {shown.get(name, '?')}"
         for name in sorted(arguments.keys() | before.keys())

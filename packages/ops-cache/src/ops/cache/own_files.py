@@ -62,6 +62,12 @@ def open_own_to_read(path: StrPath) -> int:
     return open_own(path, os.O_RDONLY)
 
 
+def read_own_text(path: StrPath) -> str:
+    """Return the text in *path*; see `open_own`. Raises `UnicodeDecodeError` for what is no UTF-8."""
+    with os.fdopen(open_own_to_read(path), encoding="utf-8") as file:
+        return file.read()
+
+
 def can_be_mapped(path: StrPath) -> bool:
     """Say whether only this user can write to the file at *path*, so that it can safely be mapped."""
     try:

@@ -178,7 +178,8 @@ class Log:
         start, end, flags, expires, key, tag, value = record
         if flags & Flag.GROUP:
             for inner in scan(value, group_seed(self._seed), end - len(value)):
-                self._apply(inner)
+                if not inner.flags & Flag.GROUP:  # no writer puts one into another
+                    self._apply(inner)
             return
         if expires:
             self.has_timed = True

@@ -11,6 +11,7 @@ compressed JSON instead of both.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pathlib
@@ -124,27 +125,28 @@ class Store:
         self.names = names
 
     def __enter__(self) -> Self:
-        self._copy = tempfile.TemporaryDirectory(prefix="ops-cache-import-")
-        try:
-            self._connection = self._connect()
-            self._is_json = self._setting("disk_compress_level") is not None
-        except sqlite3.DatabaseError as error:
-            self._copy.cleanup()
-            raise UnsuitableFolderError(
-                f"{self.folder / 'cache.db'} is no database of diskcache 5: {error}"
-            ) from error
+        with contextlib.ExitStack() as opened:
+            copies = tempfile.TemporaryDirectory(prefix="ops-cache-import-")
+            self._copies = pathlib.Path(opened.enter_context(copies))
+            try:
+                self._connection = opened.enter_context(contextlib.closing(self._connect()))
+                self._is_json = self._setting("disk_compress_level") is not None
+            except sqlite3.DatabaseError as error:
+                raise UnsuitableFolderError(
+                    f"{self.folder / 'cache.db'} is no database of diskcache 5: {error}"
+                ) from error
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._connection.close()
-        self._copy.cleanup()
+        self._opened.close()
 
     def _connect(self) -> sqlite3.Connection:
         """Open a copy where a log lies beside the database: reading it there would write to the folder."""
         path = self.folder / "cache.db"
         log = path.with_name("cache.db-wal")
         if log.exists() and log.stat().st_size:
-            copy = pathlib.Path(self._copy.name) / "cache.db"
+            copy = self._copies / "cache.db"
             shutil.copyfile(path, copy)
             shutil.copyfile(log, copy.with_name("cache.db-wal"))
             return sqlite3.connect(copy)

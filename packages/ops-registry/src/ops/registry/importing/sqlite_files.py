@@ -11,6 +11,7 @@ import os
 import pathlib
 import sqlite3
 import stat
+import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -36,6 +37,8 @@ class ForeignDatabase:
         self.path: pathlib.Path = path
         self._findings = findings
         self._connection = _opened(path)
+        # Sources are often made in the call that uses them, and then no one closes them.
+        self._close = weakref.finalize(self, self._connection.close)
         self.tables: set[str] = _tables(self._connection)
 
     def rows(
@@ -68,7 +71,7 @@ class ForeignDatabase:
 
     def close(self) -> None:
         """Close the database."""
-        self._connection.close()
+        self._close()
 
 
 def tables_of(path: pathlib.Path) -> set[str]:
@@ -89,8 +92,12 @@ def _opened(path: pathlib.Path) -> sqlite3.Connection:
     address = f"file:{quote(str(path.absolute()))}?mode=ro"
     # In a folder that cannot be written to no files of a lock can be made; without a log none is needed.
     for one in (address, f"{address}&immutable=1"):
+        connection = None
         try:
-            connection = sqlite3.connect(one, uri=True, timeout=_WAIT_SECONDS)
+            # It may be closed by the thread in which what has it is collected.
+            connection = sqlite3.connect(
+                one, uri=True, timeout=_WAIT_SECONDS, check_same_thread=False
+            )
             connection.text_factory = lambda data: data.decode("utf-8", "replace")
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
             connection.execute("PRAGMA query_only = ON")
@@ -98,6 +105,8 @@ def _opened(path: pathlib.Path) -> sqlite3.Connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error as error:
             failure = error
+            if connection is not None:
+                connection.close()
             if pathlib.Path(f"{path}-wal").exists():
                 break
         else:

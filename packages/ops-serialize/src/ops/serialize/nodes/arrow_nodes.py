@@ -149,7 +149,9 @@ def read_array(reading: Reading, content: Any, rows: Any, chunks: Any) -> Any:
 def _build_array(reading: Reading, *parts: Any) -> Any:
     column = read_array(reading, *parts)
     if column.num_chunks > 1:
-        reading.budget.take(column.nbytes)
+        # Where one chunk has missing values, all get a bit for each, at each level of nesting.
+        depth = str(column.type).count("<") + 1
+        reading.budget.take(column.nbytes + depth * len(column) // 8)
         joined = column.combine_chunks()
         return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
     return column.chunk(0) if column.num_chunks else pa.nulls(0, column.type)

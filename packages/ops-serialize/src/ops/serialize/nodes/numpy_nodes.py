@@ -237,12 +237,21 @@ def _build_masked(_: Reading, data: Any, mask: Any, fill: Any, hard: Any) -> Any
     expect(data, np.ndarray)
     if mask is not None and expect(mask, np.ndarray).shape != data.shape:
         raise CorruptDataError("The mask of an array has another shape.")
+    if mask is not None and mask.dtype != np.ma.make_mask_descr(data.dtype):
+        raise CorruptDataError("The mask of an array is none.")
+    if fill is not None and (expect(fill, np.ndarray).ndim or not _is_scalar(fill[()])):
+        raise CorruptDataError("The fill value of an array is none.")
     made: Any = np.ma.MaskedArray(
         data, mask=np.ma.nomask if mask is None else mask, hard_mask=expect(hard, bool)
     )
     if fill is not None:
-        made.fill_value = expect(fill, np.ndarray)[()]
+        made.fill_value = fill[()]
     return made
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether NumPy takes *value* as it is, instead of looking for what it holds."""
+    return value is None or isinstance(value, (np.generic, int, float, complex, str, bytes))
 
 
 def _build_recarray(reading: Reading, *parts: Any) -> Any:

@@ -18,6 +18,7 @@ __all__ = ["build_generator", "build_random_state", "encode_generator", "encode_
 
 _WORDS = (1 << 32) - 1
 _MT_WORDS = 624
+_STATE_BYTES = 4096  # more than any generator takes
 _BIT_GENERATORS: dict[str, Any] = {
     cls.__name__: cls for cls in (np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM)
 }
@@ -41,8 +42,10 @@ def _mt19937(key: Any, at: Any) -> dict[str, Any]:
     return {"key": key, "pos": int_between(at, 0, _MT_WORDS)}
 
 
-def build_random_state(_: Reading, key: Any, at: Any, has: Any, gauss: Any) -> Any:
+def build_random_state(reading: Reading, key: Any, at: Any, has: Any, gauss: Any) -> Any:
     """Return the `RandomState` with this state, all of which is checked."""
+    reading.budget.take(_STATE_BYTES)
+    reading.budget.take_time(_STATE_BYTES)  # a generator is seeded before it gets its state
     made = np.random.RandomState(np.random.MT19937())
     made.set_state(
         {
@@ -77,10 +80,12 @@ def encode_generator(value: Any) -> tuple[str, tuple[Any, ...]]:
 
 
 def build_generator(
-    _: Reading, name: Any, seeds: Any, first: Any, second: Any, has: Any, word: Any
+    reading: Reading, name: Any, seeds: Any, first: Any, second: Any, has: Any, word: Any
 ) -> Any:
     """Return the `Generator` with this state, all of which is checked."""
-    generator = _BIT_GENERATORS[expect(name, str)](_seed_sequence(*expect(seeds, tuple)))
+    reading.budget.take(_STATE_BYTES)
+    seed = _seed_sequence(reading, *expect(seeds, tuple))
+    generator = _BIT_GENERATORS[expect(name, str)](seed)
     if name == "MT19937":
         generator.state = {"bit_generator": name, "state": _mt19937(first, second)}
         return np.random.Generator(generator)
@@ -94,14 +99,14 @@ def build_generator(
     return np.random.Generator(generator)
 
 
-def _seed_sequence(entropy: Any, spawned: Any, pool: Any, children: Any) -> Any:
+def _seed_sequence(reading: Reading, entropy: Any, spawned: Any, pool: Any, children: Any) -> Any:
     most = (1 << 4096) - 1
     parts = (*(entropy if type(entropy) is tuple else (entropy,)), *expect(spawned, tuple))
     if len(parts) > 1024:
         raise CorruptDataError("The seed of a generator is too long.")
     for part in parts:
         if part is not None:
-            int_between(part, 0, most)
+            reading.budget.take_time(64 + int_between(part, 0, most).bit_length())
     return np.random.SeedSequence(
         entropy,
         spawn_key=spawned,

@@ -323,7 +323,7 @@ def _build_sparse(_: Reading, values: Any, at: Any, length: Any, kind: Any, dtyp
 
 
 def _build_sparse_dtype(_: Reading, kind: Any, fill: Any) -> Any:
-    if isinstance(fill, (tuple, list, dict, set, frozenset)):
+    if not pd.api.types.is_scalar(fill):
         raise CorruptDataError("The fill value of a sparse array is none.")
     return pd.SparseDtype(_dtype(kind), fill)
 
@@ -353,6 +353,8 @@ def _build_texts(_: Reading, values: Any, dtype: Any) -> Any:
         raise CorruptDataError("An array of texts is none.")
     if dtype.storage != "python" or values.ndim != 1:
         raise CorruptDataError("An array of texts has another storage.")
+    if not {*map(type, values.tolist())} <= {str, float, type(None), type(pd.NA)}:
+        raise CorruptDataError("An array of texts holds something else.")
     return pd.array(values, dtype=dtype, copy=False)
 
 

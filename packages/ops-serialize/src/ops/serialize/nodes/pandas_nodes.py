@@ -206,6 +206,8 @@ def _build_levels(reading: Reading, levels: Any, codes: Any, names: Any) -> Any:
     for level in levels:
         count_items(reading, level)
         _check_labels(reading, level)
+        if not level.is_unique:  # pandas would print all of it
+            raise CorruptDataError("A level of an index has a label twice.")
     return pd.MultiIndex(levels=levels, codes=codes, names=names, verify_integrity=True)
 
 
