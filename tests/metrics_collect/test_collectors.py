@@ -6,6 +6,22 @@ import pytest
 
 from ops.metrics_collect import ParameterError, collector, query_collector
 
+_opened: list[sqlite3.Connection] = []
+
+
+def connect(path):
+    """Open a database that is closed when the test has ended."""
+    _opened.append(sqlite3.connect(path))
+    return _opened[-1]
+
+
+@pytest.fixture(autouse=True)
+def _closed_databases():
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
 SINCE = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 UNTIL = SINCE + dt.timedelta(days=1)
 
@@ -44,7 +60,7 @@ def test_the_values_of_parameters_never_show():
 
 
 def test_a_query_gives_complete_parts_of_bounded_size(tmp_path):
-    db = sqlite3.connect(":memory:")
+    db = connect(":memory:")
     rows = [(i, None if i % 2 else "", 'a "quoted",\nline', b"\xff") for i in range(100)]
     db.execute("create table t (id integer, empty text, text text, raw blob)")
     db.executemany("insert into t values (?, ?, ?, ?)", rows)
@@ -66,14 +82,14 @@ def test_a_query_gives_complete_parts_of_bounded_size(tmp_path):
 
 
 def test_a_query_without_rows_gives_nothing_and_leaves_nothing(tmp_path):
-    db = sqlite3.connect(":memory:")
+    db = connect(":memory:")
     assert query_collector("t", "select 1 where 0")(db=db, output_dir=tmp_path).gather() == []
     db.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_parameters_are_bound_and_text_that_looks_like_one_is_left_alone(tmp_path):
-    db = sqlite3.connect(":memory:")
+    db = connect(":memory:")
     sql = "select :name as a, ':since %' as b -- :until"
     [part] = query_collector("t", sql)(db=db, name="x'; drop", output_dir=tmp_path).gather()
     db.close()

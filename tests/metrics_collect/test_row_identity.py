@@ -37,6 +37,22 @@ from ops.metrics_collect.collectors.others import total_workers_vcpu
 from ops.metrics_collect.rollups._latest import LatestRows, Version
 from ops.metrics_collect.tarballs import Member, write_tarball
 
+_opened: list[sqlite3.Connection] = []
+
+
+def connect(path):
+    """Open a database that is closed when the test has ended."""
+    _opened.append(sqlite3.connect(path))
+    return _opened[-1]
+
+
+@pytest.fixture(autouse=True)
+def _closed_databases():
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
 DAY = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 NEXT = DAY + dt.timedelta(days=1)
 
@@ -50,7 +66,7 @@ def counted(rollup, key, value="count"):
 
 
 def runs_of(site, count):
-    db = sqlite3.connect(":memory:")
+    db = connect(":memory:")
     db.execute("create table runs (id integer primary key, site, finished)")
     rows = [(site, "2026-10-01T01:00:00+00:00")] * count
     db.executemany("insert into runs (site, finished) values (?, ?)", rows)
@@ -239,7 +255,7 @@ def test_a_document_is_read_as_one_row(tmp_path):
 
 
 def test_columns_that_a_file_does_not_have_are_no_columns(tmp_path):
-    db = sqlite3.connect(":memory:")
+    db = connect(":memory:")
     db.executescript("create table r (code text); insert into r values ('007')")
     factory = query_collector("r", "select code from r")
     tarballs = [*Package([factory(db=db)], directory=tmp_path, keep=True)]
@@ -314,7 +330,7 @@ def test_a_parcel_in_the_failed_queue_is_reported_by_every_later_run_and_by_stat
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    db = sqlite3.connect("app.db")
+    db = connect("app.db")
     db.executescript(
         "create table runs (id integer primary key, finished text);"
         "insert into runs values (1, '2026-10-01T05:00:00+00:00')"

@@ -156,7 +156,7 @@ def test_records_are_exchanged_as_tuples(records) -> None:
         (dt.datetime(2024, 1, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2))), "2024-01-01T00:00"),
         ("2024-01-01", "2024-01-01"),
         (np.datetime64("2024-01-01T00:00:01.5"), "2024-01-01T00:00:01.5"),
-        (np.datetime64("NaT"), "NaT"),
+        (np.datetime64("NaT", "us"), "NaT"),
         ("NaT", "NaT"),
     ],
     ids=str,
@@ -180,7 +180,7 @@ def test_dates_that_do_not_fit_are_refused(times, bad) -> None:
 def test_durations_are_written_and_kept(name) -> None:
     spans = SharedMemoryArray.create_array(name, np.zeros(2, "m8[ms]"))
     spans.write_data(0, dt.timedelta(seconds=1.5))
-    spans.write_data(1, np.timedelta64("NaT"))
+    spans.write_data(1, np.timedelta64("NaT", "us"))
     assert spans[0] == np.timedelta64(1500, "ms")
     with pytest.raises(ValidationError):
         spans.write_data(0, dt.timedelta(microseconds=1))
@@ -188,7 +188,7 @@ def test_durations_are_written_and_kept(name) -> None:
 
 def test_nan_and_nat_can_be_exchanged(name, times) -> None:
     times.write_data(0, "NaT")
-    assert times.compare_exchange(0, np.datetime64("NaT"), "2024-01-01")
+    assert times.compare_exchange(0, np.datetime64("NaT", "us"), "2024-01-01")
     floats = SharedMemoryArray.create_array(f"{name}-f", np.array([np.nan, 1.0]))
     assert floats.compare_exchange(0, float("nan"), 5)
     assert not floats.compare_exchange(1, float("nan"), 5)
