@@ -121,9 +121,13 @@ def _is_data(module: object, name: str) -> bool:
 def _full(package: str, name: str, module: object) -> str:
     if _is_data(module, name):
         return f".. autodata:: {package}.{name}"
-    if not isinstance(getattr(module, name), type):
+    value = getattr(module, name)
+    if isinstance(value, type) and not value.__module__.startswith("ops"):
+        # As `deprecated`, which newer Pythons have; its docstring is not ours to mend.
+        return f".. py:class:: {package}.{name}\n\n   The same as `{value.__module__}.{name}`."
+    if not isinstance(value, type):
         return f".. autofunction:: {package}.{name}"
-    kind = "autoexception" if issubclass(getattr(module, name), BaseException) else "autoclass"
+    kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
     return f".. {kind}:: {package}.{name}\n   :members:\n   :show-inheritance:"
 
 

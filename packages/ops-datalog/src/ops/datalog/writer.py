@@ -329,6 +329,11 @@ class Writer:
         except (ForkedError, FileExistsError):  # in either process, when a handler forked meanwhile
             self._begin()
             return
+        except FileNotFoundError:
+            if self._words[TOKEN]:
+                raise
+            # A handler has stopped the log meanwhile, which takes away what is being made.
+            raise self._stopped() from None
         old_tail, old_segment = self._tail, self._segment
         # No call in between, behind which a handler could see one half of it, or fork.
         if _writer_files._forks != before:  # noqa: SLF001 - a call would be one
