@@ -124,7 +124,7 @@ def _full(package: str, name: str, module: object) -> str:
     value = getattr(module, name)
     if isinstance(value, type) and not value.__module__.startswith("ops"):
         # As `deprecated`, which newer Pythons have; its docstring is not ours to mend.
-        return f".. py:class:: {package}.{name}\n\n   The same as `{value.__module__}.{name}`."
+        return f".. py:class:: {name}\n   :module: {package}\n\n   The same as `{value.__module__}.{name}`."
     if not isinstance(value, type):
         return f".. autofunction:: {package}.{name}"
     kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
