@@ -89,7 +89,7 @@ class Log:
         for name in ("evict.lock", "keys.lock", "blobs"):
             refuse_link(folder / name)
         self.evicting: FileLock = FileLock(folder / "evict.lock", timeout=0)
-        self.replay: Replay = Replay()
+        self.replay: Replay  # made by _load
         self._load()
         keep_over_forks(self)
         in_children(self, Log.reopen)
