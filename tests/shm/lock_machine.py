@@ -10,7 +10,7 @@ other may run, its process may be killed, a handler may run on top of it, or one
 - A scan of the flags is no single step: other threads run between one flag and the next.
 - Time helps nobody: patience has always run out, and a sleep may take any time.
 - Handlers run where Python runs them, behind calls and on the way into functions, which is nowhere
-  between loads and stores of a memoryview; in the main thread, which is the first of the plan.
+  between loads and stores of a memoryview; in the main thread of each process, which is the first of its plan.
 
 All states are visited once. A state is what lies in memory and, for each thread, what it has observed
 since it last slept, which is all that its next step can depend on. Checked in each: no two are inside,
@@ -57,8 +57,10 @@ class Limits(NamedTuple):
 class Thread:
     """One thread: its process, its program, and what it has observed since it slept."""
 
-    def __init__(self, number: int, process: int, work: Callable[[Thread], None]) -> None:
-        self.number, self.process = number, process
+    def __init__(
+        self, number: int, process: int, work: Callable[[Thread], None], *, main: bool
+    ) -> None:
+        self.number, self.process, self.main = number, process, main
         self.buffer: list[tuple[Any, int, int]] = []
         self.observed: tuple[Any, ...] = ()
         self.slept: Any = None
@@ -95,8 +97,8 @@ class Machine:
             self.locks.append(lock)
             self.handlers.append(self._calls(lock)["i"])
             for program in programs:
-                work = self._program(lock, program)
-                self.threads.append(Thread(len(self.threads), process, work))
+                work, main = self._program(lock, program), program is programs[0]
+                self.threads.append(Thread(len(self.threads), process, work, main=main))
 
     def _lock(self, process: int) -> Any:
         member = Kernel(self, process)
@@ -150,7 +152,7 @@ class Machine:
     def after_call(self) -> None:
         """Run or raise what a handler does behind a call."""
         thread = self.current
-        if self.closed or thread.depth or thread.number:
+        if self.closed or thread.depth or not thread.main:
             return
         if self.signals == self.limits.signals and self.raises == self.limits.raises:
             return
@@ -322,9 +324,8 @@ class Semaphore:
         if taken:  # a failing one only loads
             machine.drain(machine.current)
             machine.semaphore = 0
-        machine.observe(taken)
-        machine.after_call()
-        return taken
+        # It is called by iterating, behind which no handler runs.
+        return bool(machine.observe(taken))
 
     def release(self) -> None:
         machine = self.machine
@@ -538,14 +539,16 @@ class Modules:
         self.hold._outermost.machine = machine
 
 
-def explore(modules: Modules, plan: list[list[str]], limits: Limits) -> int:
+def explore(
+    modules: Modules, plan: list[list[str]], limits: Limits, start: tuple[Any, ...] = ()
+) -> int:
     """Visit every state of *plan*, programs by thread by process; return how many there are.
 
-    Raises Violation, with the choices that lead to it as a note.
+    *start* are choices after which to begin. Raises Violation, with the choices that lead to it as a note.
     """
     known: dict[Any, int] = {}
     before: dict[int, list[int]] = defaultdict(list)
-    ends, waiting = set(), [((), -1)]
+    ends, waiting = set(), [(start, -1)]
     example: dict[int, tuple] = {}
     while waiting:
         path, previous = waiting.pop()

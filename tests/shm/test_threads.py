@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
+import itertools
+import operator
 import os
 import random
 import signal
@@ -9,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ import pytest
 from ops.foundation.errors import LockTimeout
 from ops.shm import SharedMemoryArray
 from ops.shm.layout import BLOCK
+from ops.shm.lock import RobustLock
 
 FULL = os.environ.get("OPS_FAULTS") == "full"
 KILLS = 1000 if FULL else 6
@@ -48,8 +52,8 @@ class Stalling:
 @pytest.mark.parametrize("way", ["item", "block"])
 def test_a_thread_that_stalls_right_after_its_take_is_not_robbed(array, way) -> None:
     inside: set[int] = set()
-    most, stalling = [], Stalling(array._lock.try_)
-    array._lock.try_ = stalling
+    most, stalling = [], Stalling(array._lock.semaphore.acquire)
+    array._lock.tries = map(stalling, itertools.repeat(False))
 
     class Value:
         """Notes who is inside while NumPy asks for its value."""
@@ -168,39 +172,78 @@ def test_a_value_that_uses_the_array_while_it_is_written(array) -> None:
     array._lock.semaphore.release()
 
 
+def write_item(array: SharedMemoryArray) -> None:
+    array[0] = 5
+
+
+def write_in_block(array: SharedMemoryArray) -> None:
+    with array.array(write=True) as a:
+        a[0] = 5
+
+
 @pytest.fixture
-def interrupt() -> Callable[[], None]:
-    """Makes the next step of the semaphore raise, as a handler does behind a call."""
+def signalled() -> Iterator[Callable[..., None]]:
+    """Makes a signal arrive within the next tries of a lock, by C calls only, as a real one does."""
+    kept = signal.getsignal(signal.SIGUSR1)
 
-    def raise_once(array: SharedMemoryArray, step: str) -> None:
-        lock, real = array._lock, getattr(array._lock, step)
+    def arrange(lock: RobustLock, handler: Callable[[], object]) -> None:
+        signal.signal(signal.SIGUSR1, lambda *_: handler())
+        tries = map(lock.semaphore.acquire, itertools.repeat(False))
+        arrivals = map(_thread.interrupt_main, itertools.repeat(signal.SIGUSR1))
+        lock.tries = map(operator.itemgetter(0), zip(tries, arrivals, strict=True))
 
-        def raising(*arguments: object) -> object:
-            setattr(lock, step, real)
-            real(*arguments)
-            raise KeyboardInterrupt
-
-        setattr(lock, step, raising)
-
-    return raise_once
+    yield arrange
+    signal.signal(signal.SIGUSR1, kept)
 
 
-@pytest.mark.parametrize("step", ["try_", "post"])
-@pytest.mark.parametrize("way", ["item", "block"])
-def test_an_interrupt_behind_any_call_leaves_the_lock_to_others(
-    array, name, interrupt, step, way
-) -> None:
-    interrupt(array, step)
+@pytest.mark.parametrize("write", [write_item, write_in_block])
+def test_a_handler_that_raises_within_a_try_leaves_the_lock_free(array, signalled, write) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
-    def write() -> None:
-        if way == "item":
-            array[0] = 5
-        else:
-            with array.array(write=True) as a:
-                a[0] = 5
-
+    signalled(array._lock, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write()
+        write(array)
+    assert array._lock.semaphore.acquire(False), "what was taken is known, and was given back"
+    array._lock.semaphore.release()
+    assert not any(array._lock.flags)
+    assert not array.interrupted
+
+
+@pytest.mark.parametrize("write", [write_item, write_in_block])
+def test_a_handler_within_a_try_knows_whether_it_has_the_lock(
+    array, name, signalled, write
+) -> None:
+    other = SharedMemoryArray.attach(name)
+    other._lock.flags[other._lock.free[-1]] = 1  # as while it tries: nothing can be recovered now
+    handled = []
+
+    def handler() -> None:
+        array._lock.tries = map(array._lock.semaphore.acquire, itertools.repeat(False))
+        with array.array(write=True, timeout=30) as a:
+            a[3] = 9
+        handled.append(array.version)
+
+    signalled(array._lock, handler)
+    write(array)
+    assert handled
+    assert array[0] == 5
+    assert array[3] == 9
+    assert array.recoveries == 0
+
+
+@pytest.mark.parametrize("write", [write_item, write_in_block])
+def test_an_interrupt_behind_the_release_leaves_the_lock_to_others(array, name, write) -> None:
+    lock, real = array._lock, array._lock.post
+
+    def raising() -> None:
+        lock.post = real
+        real()
+        raise KeyboardInterrupt
+
+    lock.post = raising
+    with pytest.raises(KeyboardInterrupt):
+        write(array)
     other = SharedMemoryArray.attach(name)
     with other.array(write=True, timeout=30) as a:
         a[1] = 6

@@ -185,7 +185,9 @@ class SharedMemoryArray(Connection):
             for slot in lock.slots:
                 flags[slot] = 1
                 try:
-                    if lock.try_(False):  # noqa: FBT003
+                    for taken in lock.tries:  # noqa: B007 - is kept before a handler can run
+                        break
+                    if taken:
                         words[SEQ] = odd = words[SEQ] + 1
                         try:
                             self._array[index] = value

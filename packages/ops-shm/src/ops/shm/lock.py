@@ -29,15 +29,15 @@ What death, signals and exceptions can leave, and why it ends well:
 
 - semaphore taken, its holder dead: a waiter recovers. An odd SEQ means that a write was cut short.
 - a recovering process dies: the kernel gives back its locks, its flag is that of a dead one.
-- a handler raises right after sem_trywait has succeeded, where it cannot be known whether it did: the
-  slot is given back and the semaphore left as it is. If it was taken, that is the case above, without
-  a death, and `recoveries` does not count it.
 - a handler that runs within a take of its own thread, and takes: its own try fails for ever if the
-  frame below it has the semaphore. It looks for slots of frames below it. If one of them has the
-  semaphore for certain, the handler goes in as well, for that frame cannot go on before the handler
-  ends. If one is in the middle of a try, it is left out of (2) and (4): then either it has the lock
-  or no process has. The handler does not post when it leaves. This is re-entrance, found only when it is
-  needed, so the way without contention does not pay for it.
+  frame below it has the semaphore, so it looks for the takes of frames below it. What a try gave is
+  known as soon as it ended (see `tries`), and there are three cases. One of them has the semaphore: the
+  handler goes in as well, for that frame cannot go on before the handler ends, and does not post when it
+  leaves. One has not: its flag is cleared, or two handlers in two processes would wait for each other's
+  frames for ever; it is set again before it matters again. One is in the middle of a recovery, when it
+  may have found already that the lock is its own: it is left out of (2) and (4), then either it has
+  the lock or no process has. All this is looked for only when a try has failed, so the way without
+  contention does not pay for it.
 
 `tests/shm/lock_machine.py` runs this code itself, not a copy of its steps, in every interleaving, with
 the store buffers of the processor, deaths, signals and interrupts at every step.
@@ -46,6 +46,7 @@ the store buffers of the processor, deaths, signals and interrupts at every step
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import sys
 import threading
@@ -77,16 +78,17 @@ _SET = re.compile(rb"[^\0]")
 
 
 class Take:
-    """One take of a lock: its slot, and whether the semaphore must be posted at the end."""
+    """One take of a lock: its slot, whether it posts the semaphore at the end, whether it recovers."""
 
-    __slots__ = ("lock", "posts", "slot")
+    __slots__ = ("lock", "posts", "recovers", "slot")
     lock: RobustLock
     posts: bool
+    recovers: bool
     slot: int
 
     def __init__(self, lock: RobustLock) -> None:
         self.lock = lock
-        self.slot, self.posts = -1, False
+        self.slot, self.posts, self.recovers = -1, False, False
 
     def give_back(self) -> None:
         """Release what was taken, if it was; once. A forked child has taken nothing."""
@@ -125,7 +127,7 @@ class RobustLock:
         "post",
         "semaphore",
         "slots",
-        "try_",
+        "tries",
         "words",
     )
 
@@ -139,7 +141,7 @@ class RobustLock:
     post: Any
     semaphore: Any
     slots: Iterator[int]
-    try_: Any
+    tries: Iterator[bool]
     words: memoryview
 
     def __init__(
@@ -158,12 +160,14 @@ class RobustLock:
         self.name, self.instance = name, instance
         self.words, self.flags, self.member = words, flags, member
         self.semaphore = semaphore
-        self.try_, self.post = semaphore.acquire, semaphore.release
+        self.post = semaphore.release
         self.is_zero = semaphore._is_zero  # noqa: SLF001 - sem_getvalue has no public way
         first = member.block * BLOCK
         self.free = list(range(first + BLOCK - 1, first - 1, -1))
-        # Iterating takes a slot by a C call, between which and the next line no handler can run.
+        # Iterating takes a slot, or tries the semaphore, by a C call between whose end and the line that
+        # keeps the result no handler can run.
         self.slots = iter(self.free.pop, -1)
+        self.tries = map(semaphore.acquire, itertools.repeat(False))  # noqa: FBT003
         self._mutex, self._recovering, self.forked = threading.RLock(), False, False
 
     def acquire(self, timeout: float | None = None) -> Take:
@@ -182,8 +186,9 @@ class RobustLock:
                         break
                 if take.slot >= 0:
                     self.flags[take.slot] = 1
-                    if self.try_(False):  # noqa: FBT003
-                        take.posts = True
+                    for take.posts in self.tries:
+                        break
+                    if take.posts:
                         return take
                 if below is None:
                     below = _Below(self, sys._getframe(1))  # noqa: SLF001
@@ -224,6 +229,8 @@ class RobustLock:
                 self._recovering = True
                 if not self.member.begin_recovery():
                     return False
+                take.recovers = True
+                self.flags[take.slot] = 1  # a handler may have cleared it
                 mine = below | {take.slot}
                 if not self._is_abandoned(mine):
                     return False
@@ -231,6 +238,7 @@ class RobustLock:
                 take.posts = not below
                 return True
             finally:
+                take.recovers = False
                 if not again:
                     self._recovering = False
                     try:
@@ -338,8 +346,8 @@ HAVE_TAKES: set[CodeType] = {RobustLock.acquire.__code__, Take.give_back.__code_
 class _Below:
     """What the frames have taken of a lock that a handler's frame has interrupted.
 
-    `slots` are their slots; `holds` tells whether one of them has the semaphore for certain, which
-    it records after its try and clears before it posts.
+    `holds` tells whether one of them has the semaphore. `slots` are those of the ones that may be about
+    to have it, since they recover; the flags of the others, which have not, are cleared.
     """
 
     __slots__ = ("holds", "slots")
@@ -353,7 +361,11 @@ class _Below:
                 other = local.get("lock") if take is None else take.lock
                 slot = local.get("slot", -1) if take is None else take.slot
                 if slot >= 0 and other is not None and other.instance == lock.instance:
-                    found.add(slot)
-                    self.holds |= bool(local.get("odd") if take is None else take.posts)
+                    if local.get("odd") if take is None else take.posts:
+                        self.holds = True
+                    elif take is not None and take.recovers:
+                        found.add(slot)
+                    else:
+                        lock.flags[slot] = 0
             frame = frame.f_back
         self.slots = frozenset(found)
