@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import time
@@ -19,7 +20,7 @@ def test_a_row_that_differs_anywhere_from_its_journal_is_found_and_repaired(
     index = tracker._store.index(experiment.experiment_id)
     (row,) = index.rows()
     assert check(context).is_sound
-    index.put(row | {"params": {"depth": 9}})
+    index.put(dataclasses.replace(row, params={"depth": 9}))
     (problem,) = check(context).problems
     assert run.run_id in problem
     assert check(context, repair=True).is_sound

@@ -76,12 +76,13 @@ def questions(draw):
 def value_of(row, field):
     group, _, key = field.partition(".")
     if group == "metrics":
-        return row["metrics"].get(key, [None])[0]
+        return getattr(row.metrics.get(key), "last", None)
     if group == "metrics_max":
-        return row["metrics"].get(key, [None] * 5)[4]
-    if group == "params" and key in row[group] and row[group][key] is None:
+        return getattr(row.metrics.get(key), "maximum", None)
+    found = getattr(row, group)
+    if group == "params" and key in found and found[key] is None:
         return "null"  # it was logged, as None
-    return row[group].get(key) if key else row[group]
+    return found.get(key) if key else found
 
 
 def compares(row, field, sign, literal):
@@ -154,12 +155,12 @@ def test_columns_rows_and_a_naive_evaluation_agree(made, asked, field, descendin
             ]
             counted = Query(text, limit=1).count([index])
             index.close()
-            ways.append([[r["run_id"] for r in f] for f in (found, asked_in_order, again)])
-            assert [r["run_id"] for page in pages for r in page] == [r["run_id"] for r in whole]
+            ways.append([[r.run_id for r in f] for f in (found, asked_in_order, again)])
+            assert [r.run_id for page in pages for r in page] == [r.run_id for r in whole]
             assert counted == len(found)
     expected = [r for r in made if holds(r)]
-    expected.sort(key=lambda r: (r["start"], r["run_id"]))
-    assert ways[0][0] == [r["run_id"] for r in expected]
+    expected.sort(key=lambda r: (r.start, r.run_id))
+    assert ways[0][0] == [r.run_id for r in expected]
     assert ways[0] == ways[1] == ways[2]
     assert ways[0][1] == ways[0][2]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -49,34 +50,34 @@ def test_following_yields_what_other_processes_log_until_the_end(tracker, experi
 def test_only_processes_that_can_be_judged_make_a_run_stale(tracker, experiment):
     run = tracker.start_run(experiment.experiment_id)
     (row,) = tracker._store.index(experiment.experiment_id).rows()
-    assert row["run_id"] == run.run_id
-    assert row["owners"][0][2] == this_process()
+    assert row.run_id == run.run_id
+    assert row.owners[0][2] == this_process()
 
     def nobody(identity):
         return False
 
-    boot, namespace, identity = row["owners"][0]
+    boot, namespace, identity = row.owners[0]
     folder = tracker._store.folder(experiment.experiment_id)
-    assert with_liveness(row, folder, nobody)["status"] == "STALE"
+    assert with_liveness(row, folder, nobody).status == "STALE"
     for other in ([boot, namespace + 1, identity], ["other boot", namespace, identity], None):
-        far = row | {"owners": [row["owners"][0], other]}
-        assert with_liveness(far, folder, nobody)["status"] == "RUNNING"
+        far = dataclasses.replace(row, owners=[row.owners[0], other])
+        assert with_liveness(far, folder, nobody).status == "RUNNING"
 
 
 def test_a_run_of_another_machine_is_stale_when_its_heart_is_silent(tracker, experiment):
     tracker.start_run(experiment.experiment_id)
     (row,) = tracker._store.index(experiment.experiment_id).rows()
-    far = row | {"owners": [["another boot", 1, 2]]}
+    far = dataclasses.replace(row, owners=[["another boot", 1, 2]])
     folder = tracker._store.folder(experiment.experiment_id)
 
     def status(later, row=far):
-        return with_liveness(row, folder, now=lambda: time.time() + later)["status"]
+        return with_liveness(row, folder, now=lambda: time.time() + later).status
 
     silent = tracker._store.heartbeat_seconds * MISSED_BEATS + 5
     assert status(0) == "RUNNING"
     assert status(silent) == "STALE"
-    assert status(silent, far | {"beat": 0}) == "RUNNING"
-    path = folder / f"{row['run_id']}.main.log"
+    assert status(silent, dataclasses.replace(far, heartbeat_seconds=0)) == "RUNNING"
+    path = folder / f"{row.run_id}.main.log"
     os.utime(path, (time.time() + silent, time.time() + silent))
     assert status(silent) == "RUNNING"
 

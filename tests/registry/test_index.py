@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 
 import pytest
 
-from ops.registry import CorruptStoreError
+from ops.registry import CorruptStoreError, RunStatus
+from ops.registry.run_rows import RunningSummary, RunRow
 from ops.registry.search import arrays, indexview, runindex, runtable, widerows
 from ops.registry.search.runindex import RunIndex
 
 
 def row(number, **more):
-    fields = {
-        "run_id": f"r{number}",
-        "experiment_id": "e",
-        "name": f"n{number}",
-        "status": "COMPLETED",
-        "start": number,
-        "end": number + 1,
-        "parent": None,
-        "error": None,
-        "params": {},
-        "tags": {},
-        "metrics": {},
-        "artifacts": [],
-        "owners": [None],
-        "writers": ["main"],
-        "beat": 0,
-    }
-    return fields | more
+    kept = RunRow(
+        f"r{number}", "e", f"n{number}", RunStatus.COMPLETED, number, number + 1, owners=[None]
+    )
+    return dataclasses.replace(kept, **more)
 
 
 @pytest.fixture
@@ -42,7 +30,7 @@ def index(tmp_path):
 
 
 def ids(index):
-    return [r["run_id"] for r in index.rows()]
+    return [r.run_id for r in index.rows()]
 
 
 def test_rows_are_the_same_before_and_after_compaction(index):
@@ -53,16 +41,16 @@ def test_rows_are_the_same_before_and_after_compaction(index):
     assert index.compact() == 3
     assert index.rows() == before
     assert RunIndex(index.folder).rows() == before
-    assert [r["name"] for r in before] == ["n1", "renamed", "n3"]
+    assert [r.name for r in before] == ["n1", "renamed", "n3"]
 
 
 def test_later_rows_count_in_place_of_the_table(index):
     index.put(row(1))
     index.compact()
     index.put(row(1, name="later"))
-    assert [r["name"] for r in index.rows()] == ["later"]
+    assert [r.name for r in index.rows()] == ["later"]
     index.compact()
-    assert [r["name"] for r in index.rows()] == ["later"]
+    assert [r.name for r in index.rows()] == ["later"]
 
 
 def test_a_writer_that_slept_through_two_compactions_loses_nothing(index):
@@ -155,14 +143,14 @@ def test_rare_keys_are_found_although_they_have_no_column(index, monkeypatch):
 
     monkeypatch.setattr(widerows, "WIDE_KEYS", 2)
     for number in range(4):
-        metrics = {f"m{number}": [number, 0, 0, number, number, 1, 0, 0]}
+        metrics = {f"m{number}": RunningSummary.of(number, 0, 0)}
         index.put(row(number, metrics=metrics, params={"p": 1, f"p{number}": "x"}))
         index.compact()
     names = runtable.RunTable(index.parquet).read().schema.names
     assert sum(n.startswith("metrics.") for n in names) == 2
     for number in range(4):
         text = f"metrics.m{number} = {number} and params.p{number} = 'x'"
-        assert [r["run_id"] for r in Query(text).rows([index])] == [f"r{number}"]
+        assert [r.run_id for r in Query(text).rows([index])] == [f"r{number}"]
     assert Query("metrics.nowhere > 0").rows([index]) == []
 
 

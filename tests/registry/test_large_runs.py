@@ -39,7 +39,7 @@ def read_bytes(monkeypatch):
 def on_disk(tracker, experiment):
     """Return what gives the row of a run as its journals have it."""
     folder = tracker.root / "runs" / experiment.experiment_id
-    return lambda run_id: RunReader(folder, run_id, keep_history=False).poll().row
+    return lambda run_id: RunReader(folder, run_id, keep_history=False).poll().row.plain()
 
 
 def log_of_all_kinds(tracker, run_id, tmp_path):
@@ -79,9 +79,9 @@ def test_what_was_folded_while_it_was_logged_is_what_the_journals_have(
     log_of_all_kinds(tracker, run.run_id, tmp_path)
     live = tracker.get_run(run.run_id)
     ended = tracker.end_run(run.run_id)
-    assert canonical(tracker._store.row(run.run_id)) == canonical(on_disk(run.run_id))
+    assert canonical(tracker._store.row(run.run_id).plain()) == canonical(on_disk(run.run_id))
     (row,) = tracker.index_rows(experiment.experiment_id)
-    assert canonical(row) == canonical(on_disk(run.run_id))
+    assert canonical(row.plain()) == canonical(on_disk(run.run_id))
     other = new_context().experiment_tracker.get_run(run.run_id)
     assert repr(ended) == repr(other)
     assert live.status is RunStatus.RUNNING
@@ -98,7 +98,9 @@ def test_what_others_log_meanwhile_is_in_the_end_too(tracker, experiment, new_co
     other.log_metric(run, "others", 4.0, step=1)
     ended = tracker.end_run(run)
     assert ended.metrics == {"own": 3.0, "others": 4.0}
-    assert canonical(on_disk(run)) == canonical(tracker.index_rows(experiment.experiment_id)[0])
+    assert canonical(on_disk(run)) == canonical(
+        tracker.index_rows(experiment.experiment_id)[0].plain()
+    )
 
 
 def test_threads_that_log_at_once_are_all_counted(tracker, experiment, on_disk):
@@ -116,7 +118,9 @@ def test_threads_that_log_at_once_are_all_counted(tracker, experiment, on_disk):
         thread.join()
     ended = tracker.end_run(run)
     assert [ended.metric_summaries[k].count for k in ("m0", "m1")] == [400, 400]
-    assert canonical(on_disk(run)) == canonical(tracker.index_rows(experiment.experiment_id)[0])
+    assert canonical(on_disk(run)) == canonical(
+        tracker.index_rows(experiment.experiment_id)[0].plain()
+    )
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="signals of Unix")

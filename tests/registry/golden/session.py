@@ -192,9 +192,9 @@ def _order(path: pathlib.Path, top: pathlib.Path) -> tuple[str, int, str, str]:
 
 def _files(top: pathlib.Path) -> Iterator[pathlib.Path]:
     for path in top.rglob("*"):
-        if path.is_file() and path.suffix in {".log", ".json", ".parquet"}:
-            if "artifacts" not in path.relative_to(top).parts:
-                yield path
+        is_kept = "artifacts" in path.relative_to(top).parts
+        if path.is_file() and path.suffix in {".log", ".json", ".parquet"} and not is_kept:
+            yield path
 
 
 def _lines(path: pathlib.Path) -> Iterator[str]:

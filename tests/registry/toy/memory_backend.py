@@ -258,8 +258,8 @@ class MemoryTracker:
         self._memory.dead.discard(run_id)
 
     def _row(self, run_id):
-        row = self._state(run_id).row
-        return row | {"status": "STALE"} if run_id in self._memory.dead else row
+        row = self._state(run_id).row.copy()
+        return row.with_status(RunStatus.STALE) if run_id in self._memory.dead else row
 
     def start_run(self, experiment_id, name=None, parent_run_id=None, tags=None, parameters=None):
         self.get_experiment(experiment_id)
@@ -366,7 +366,7 @@ class MemoryTracker:
         wanted = [experiment_id] if isinstance(experiment_id, str) else experiment_id
         homes = {self.get_experiment(one).experiment_id for one in wanted}
         rows = map(self._row, list(self._memory.runs))
-        return [row for row in rows if row["experiment_id"] in homes]
+        return [row for row in rows if row.experiment_id in homes]
 
     def list_runs(self, experiment_id, status=None, *, include_deleted=False):
         return [
@@ -417,10 +417,10 @@ class MemoryTracker:
     def export_run(self, run_id):
         row, history = self._state(run_id).row, self._state(run_id).history
         points = [(key, *one) for key, found in history.items() for one in found]
-        named = (row[key] for key in ("name", "status", "start", "end", "parent", "error"))
-        kept = [tuple(one) for one in row["artifacts"]]
+        named = (getattr(row, key) for key in ("name", "status", "start", "end", "parent", "error"))
+        kept = [(one.path, one.size, one.checksum) for one in row.artifacts]
         points.sort(key=lambda one: one[3])
-        return RunCopy(run_id, *named, row["params"], row["tags"], points, kept, row.get("deleted"))
+        return RunCopy(run_id, *named, row.params, row.tags, points, kept, row.deleted)
 
     def import_run(self, copy, experiment_id, fetch):
         state = self._memory.runs[copy.run_id] = RunState()

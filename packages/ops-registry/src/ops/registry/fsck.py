@@ -24,10 +24,11 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType
 from ops.registry.local.logged_model_copies import logged_models
+from ops.registry.run_rows import MAIN
 from ops.registry.search.indexview import run_ids
 from ops.registry.tracking.logged_models import FOLDER, files_of
 from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import MAIN, RunReader
+from ops.registry.tracking.runlog import RunReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -251,7 +252,7 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
     tracker = context.experiment_tracker
     folder = tracker.root / "runs" / experiment_id
     try:
-        indexed = {row["run_id"]: row for row in tracker.index_rows(experiment_id)}
+        indexed = {row.run_id: row for row in tracker.index_rows(experiment_id)}
     except OpsError as error:
         report.problems.append(str(error))
         return
@@ -284,7 +285,8 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
             tracker.verify_artifacts(to_run(row, tracker.root / "artifacts"))
         except OpsError as error:
             report.problems.append(f"Run {run_id}: {error}")
-        if canonical(indexed.get(run_id)) != canonical(row):
+        known = indexed.get(run_id)
+        if known is None or canonical(known.plain()) != canonical(row.plain()):
             differing.append(run_id)
     report.problems += [
         f"Run {run_id} is not in the index as its journal has it."
@@ -328,7 +330,7 @@ def _still_differing(
         return []
     folder = tracker.root / "runs" / experiment_id
     before = {run_id: _told(folder, run_id) for run_id in suspects}
-    indexed = {row["run_id"]: canonical(row) for row in tracker.index_rows(experiment_id)}
+    indexed = {row.run_id: canonical(row.plain()) for row in tracker.index_rows(experiment_id)}
     return [
         run_id
         for run_id, recorded in before.items()
@@ -338,7 +340,7 @@ def _still_differing(
 
 def _told(folder: pathlib.Path, run_id: str) -> str | None:
     try:
-        return canonical(RunReader(folder, run_id, keep_history=False).poll().row)
+        return canonical(RunReader(folder, run_id, keep_history=False).poll().row.plain())
     except RunNotFoundError:
         return None
 

@@ -10,6 +10,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.run_frames import ParametersLogged, TagsSet
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,9 +51,10 @@ class RunCopy:
         return json.dumps(fields, sort_keys=True)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the frames that say it, without its start, end and artifacts."""
-        for key, values in (("p", self.parameters), ("g", self.tags)):
-            if values:
-                yield {key: dict(values), "t": self.start}
+        """Yield the frames that say it, as they are on disk, without its start, end and artifacts."""
+        if self.parameters:
+            yield ParametersLogged(dict(self.parameters), self.start).plain()
+        if self.tags:
+            yield TagsSet(dict(self.tags), self.start).plain()
         for at in range(0, len(self.points), _POINTS):
             yield {"m": [list(point) for point in self.points[at : at + _POINTS]]}

@@ -40,8 +40,9 @@ from ops.registry.model_copies import (
     copy_model,
     elsewhere,
 )
+from ops.registry.run_rows import MAIN, KeptArtifact
 from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import MAIN, RunReader, journal_path
+from ops.registry.tracking.runlog import RunReader, journal_path
 
 if TYPE_CHECKING:
     import pathlib
@@ -218,7 +219,7 @@ def _listed(
         return {}
     tracker = target.experiment_tracker
     ids = [home.experiment_id for home in homes]
-    return {one: {row["run_id"] for row in tracker.index_rows(one)} for one in ids}
+    return {one: {row.run_id for row in tracker.index_rows(one)} for one in ids}
 
 
 def _run_ids(source: MLOpsContext, experiment: Experiment) -> list[str]:
@@ -262,11 +263,11 @@ def _copy_run(
             folder.parent.mkdir(parents=True, exist_ok=True)
             artifacts.copy_in(files, folder)
     run = to_run(reader.state.row, files.parent)
-    places = target.experiment_tracker.adopt_artifacts(run)
+    addresses = target.experiment_tracker.adopt_artifacts(run)
     target.experiment_tracker.expect_run(home.experiment_id, run_id)
     for writer in reversed(writers):  # the main one comes last
         there = JournalReader(journal_path(old, run_id, writer)).poll()
-        records = [_moved(record, home, places) for record in there]
+        records = [_moved(record, home, addresses) for record in there]
         with atomic_write(journal_path(new, run_id, writer), "wb") as file:
             file.write(b"".join(frame(record) for record in records))
     target.experiment_tracker.adopt_run(home.experiment_id, run_id)
@@ -299,9 +300,10 @@ def _placeless(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _moved(
-    record: dict[str, Any], home: Experiment, places: Mapping[str, list[str]]
+    record: dict[str, Any], home: Experiment, addresses: Mapping[str, str]
 ) -> dict[str, Any]:
     if "a" in record:
         path, size, checksum = record["a"][:3]
-        return record | {"a": [path, size, checksum, *places.get(path, [])]}
+        moved = KeptArtifact(path, size, checksum, addresses.get(path))
+        return record | {"a": moved.plain()}
     return record | {"exp": home.experiment_id} if record.get("e") == "start" else record

@@ -11,7 +11,6 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
-from ops.registry.databricks.runrows import stored
 from ops.registry.databricks.volumes import Stored, Volume
 
 if TYPE_CHECKING:
@@ -72,11 +71,11 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
     except (OpsError, ValueError) as error:  # a body that is no JSON
         report.problems.append(f"The runs of experiment {experiment_id} cannot be read: {error}")
         return
-    for row in rows:
+    for found in rows:
         report.runs += 1
-        for name, recorded in row["files"].items():
-            what = f"Run {row['run_id']}, artifact {name!r}"
-            _try(report, what, functools.partial(_fetch, volume, stored(recorded["files"])))
+        for kept in found.files.values():
+            what = f"Run {found.row.run_id}, artifact {kept.name!r}"
+            _try(report, what, functools.partial(_fetch, volume, kept.files))
 
 
 def _runs_without_a_row(warehouse: Warehouse) -> int:

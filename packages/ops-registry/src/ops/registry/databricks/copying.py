@@ -9,6 +9,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import temporary_directory
+from ops.registry.databricks.runrows import VolumeArtifact
 from ops.registry.databricks.spool import send_records
 from ops.registry.databricks.volumes import Volume, encoded
 from ops.registry.records import RunStatus
@@ -30,20 +31,21 @@ _FRAMES = 20
 
 def export_run(reading: RunRows, run_id: str) -> RunCopy:
     """Return a run as the tables have it."""
-    row = reading.row(run_id)
-    stale = row["status"] == RunStatus.STALE  # nobody wrote that down
+    found = reading.row(run_id)
+    row = found.row
+    stale = row.status is RunStatus.STALE  # nobody wrote that down
     return RunCopy(
         run_id,
-        row["name"],
-        str(RunStatus.RUNNING) if stale else row["status"],
-        row["start"],
-        row["end"],
-        row["parent"],
-        row["error"],
-        row["params"],
-        row["tags"],
+        row.name,
+        str(RunStatus.RUNNING if stale else row.status),
+        row.start,
+        row.end,
+        row.parent,
+        row.error,
+        row.params,
+        row.tags,
         [(p["metric"], p["value"], p["step"], p["logged_at"]) for p in reading.point_rows(run_id)],
-        [(name, recorded["size"], recorded["checksum"]) for name, recorded in row["files"].items()],
+        [(one.name, one.size, one.checksum) for one in found.files.values()],
     )
 
 
@@ -98,5 +100,5 @@ def _uploaded(
             file = fetch(name, folder / "artifact")
             place = f"runs/{copy.run_id}/{secrets.token_hex(4)}/{encoded(name)}"
             files = volume.upload(file, place)
-        recorded = {"size": size, "checksum": checksum, "place": place, "files": files}
-        yield {"files": {name: recorded}, "t": copy.start}
+        recorded = VolumeArtifact(name, size, checksum, place, tuple(files))
+        yield {"files": {name: recorded.plain()}, "t": copy.start}

@@ -1,7 +1,7 @@
 """Reading runs from the tables: the row of `ops_runs`, with what was logged folded in.
 
 Histories are summed up in the warehouse; parameters, tags and artifacts come as rows, and the latest of
-each name counts. Rows are in the form that `ops.registry.tracking.runlog` has, plus the files of artifacts.
+each name counts. Rows are those of `ops.registry.run_rows`, with the files of artifacts beside them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ops.registry.disk.journal import decode
 from ops.registry.errors import RunNotFoundError
 from ops.registry.instants import from_ns
 from ops.registry.records import Artifact, Metric, RunStatus
+from ops.registry.run_rows import RunningSummary, RunRow
 from ops.registry.tracking.run_records import to_run
 
 if TYPE_CHECKING:
@@ -27,10 +28,71 @@ if TYPE_CHECKING:
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.records import Run
 
-__all__ = ["RunRows"]
+__all__ = ["RunRows", "TableRow", "VolumeArtifact", "public", "stored"]
 
 _SEEN = "array<struct<w:string,n:bigint>>"
-_GROUPS = {"param": "params", "tag": "tags", "artifact": "files"}
+
+
+def stored(files: Sequence[Sequence[Any]]) -> list[Stored]:
+    """Return the files of an artifact as they were recorded."""
+    return [Stored(*file) for file in files]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VolumeArtifact:
+    """An artifact of a run in the volume: *files* are what it is made of, *place* is the folder of it, or its file."""
+
+    name: str
+    size: int
+    checksum: str
+    place: str
+    files: tuple[Stored, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as the tables have it."""
+        return {
+            "size": self.size,
+            "checksum": self.checksum,
+            "place": self.place,
+            "files": self.files,
+        }
+
+    @classmethod
+    def from_plain(cls, name: str, found: Mapping[str, Any]) -> VolumeArtifact:
+        """Return what `plain` gave, raising ValueError for what it never gives."""
+        try:
+            files = tuple(stored(found["files"]))
+            return cls(name, found["size"], found["checksum"], found["place"], files)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no artifact in a volume: {found!r:.120}") from error
+
+    def public(self, uri: Callable[[str], str]) -> Artifact:
+        """Return it as the public record; *uri* says where a path of the volume is."""
+        return Artifact(self.name, self.size, self.checksum, uri(self.place))
+
+
+@dataclasses.dataclass(slots=True)
+class TableRow:
+    """A run as the tables have it: its row, and its artifacts by name."""
+
+    row: RunRow
+    files: dict[str, VolumeArtifact] = dataclasses.field(default_factory=dict)
+
+    def add(self, found: Mapping[str, Any]) -> None:
+        """Add what a row of facts, or of summed up metrics, says; the latest of each name comes last."""
+        kind, name = found["kind"], found["name"]
+        if kind == "metric":
+            self.row.metrics[name] = _summary(found)
+            return
+        value = decode(found["body"].encode())
+        if kind == "artifact":
+            self.files[name] = VolumeArtifact.from_plain(name, value)
+        elif kind == "param":
+            self.row.params[name] = value
+        elif value is None:  # a tag that was removed
+            self.row.tags.pop(name, None)
+        else:
+            self.row.tags[name] = value
 
 
 class RunRows:
@@ -43,25 +105,25 @@ class RunRows:
         """Return the experiment of a run."""
         return str(self._head(run_id)["experiment_id"])
 
-    def row(self, run_id: str) -> dict[str, Any]:
+    def row(self, run_id: str) -> TableRow:
         """Return one run."""
         head = self._head(run_id)
         (row,) = self._filled([head], "run_id = :one", one=run_id)
         return row
 
-    def of_experiment(self, experiment_id: str) -> list[dict[str, Any]]:
+    def of_experiment(self, experiment_id: str) -> list[TableRow]:
         """Return the runs of an experiment, oldest first."""
         heads = self._heads("experiment_id = :one", one=experiment_id)
         return self._filled(heads, "experiment_id = :one", one=experiment_id)
 
-    def some(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    def some(self, run_ids: Sequence[str]) -> list[TableRow]:
         """Return runs in the order they are asked for; those that are gone are left out."""
         if not run_ids:
             return []
         among = "run_id IN (SELECT explode(from_json(:ids, 'array<string>')))"
         ids = json.dumps(list(run_ids))
         rows = self._filled(self._heads(among, ids=ids), among, ids=ids)
-        found = {row["run_id"]: row for row in rows}
+        found = {one.row.run_id: one for one in rows}
         return [found[one] for one in run_ids if one in found]
 
     def history(self, run_id: str, key: str) -> list[Metric]:
@@ -127,21 +189,14 @@ class RunRows:
 
     def _filled(
         self, heads: Sequence[Mapping[str, Any]], where: str, **parameters: Any
-    ) -> list[dict[str, Any]]:
-        rows = {head["run_id"]: _row(head) for head in heads}
+    ) -> list[TableRow]:
+        rows = {head["run_id"]: _of_head(head) for head in heads}
         if not rows:
             return []
         for found in self._warehouse.rows(_everything(where), **parameters):
-            row = rows.get(found["run_id"])
-            if row is None:
-                continue
-            if found["kind"] == "metric":
-                row["metrics"][found["name"]] = _summary(found)
-            else:
-                value = decode(found["body"].encode())
-                row[_GROUPS[found["kind"]]][found["name"]] = value
-                if value is None and found["kind"] == "tag":  # it was removed
-                    del row["tags"][found["name"]]
+            table_row = rows.get(found["run_id"])
+            if table_row is not None:
+                table_row.add(found)
         return list(rows.values())
 
 
@@ -165,43 +220,33 @@ def _everything(where: str) -> str:
     )
 
 
-def public(row: Mapping[str, Any], uri: Callable[[str], str]) -> Run:
-    """Return a row as the public record; *uri* says where a place of the volume is."""
-    run = to_run(row, pathlib.Path())
-    kept = (artifact(name, recorded, uri) for name, recorded in row["files"].items())
-    return dataclasses.replace(run, artifacts=tuple(kept))
+def public(found: TableRow, uri: Callable[[str], str]) -> Run:
+    """Return a run as the public record; *uri* says where a path of the volume is."""
+    run = to_run(found.row, pathlib.Path())
+    return dataclasses.replace(
+        run, artifacts=tuple(one.public(uri) for one in found.files.values())
+    )
 
 
-def artifact(name: str, recorded: Mapping[str, Any], uri: Callable[[str], str]) -> Artifact:
-    """Return an artifact as it was told."""
-    return Artifact(name, recorded["size"], recorded["checksum"], uri(recorded["place"]))
+def _of_head(head: Mapping[str, Any]) -> TableRow:
+    return TableRow(
+        RunRow(
+            head["run_id"],
+            head["experiment_id"],
+            head["name"],
+            RunStatus(head["status"]),
+            head["started_at"],
+            head["ended_at"],
+            head["parent_run_id"],
+            head["error"],
+        )
+    )
 
 
-def stored(files: Sequence[Sequence[Any]]) -> list[Stored]:
-    """Return the files of an artifact as they were told."""
-    return [Stored(*file) for file in files]
-
-
-def _row(head: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "run_id": head["run_id"],
-        "experiment_id": head["experiment_id"],
-        "name": head["name"],
-        "status": head["status"],
-        "start": head["started_at"],
-        "end": head["ended_at"],
-        "parent": head["parent_run_id"],
-        "error": head["error"],
-        "params": {},
-        "tags": {},
-        "metrics": {},
-        "artifacts": [],
-        "files": {},
-    }
-
-
-def _summary(found: Mapping[str, Any]) -> list[Any]:
+def _summary(found: Mapping[str, Any]) -> RunningSummary:
     values = [math.nan if found[k] is None else found[k] for k in ("last", "least", "greatest")]
     last, least, greatest = values
     steps = found["least_step"], found["greatest_step"]
-    return [last, found["step"], found["at"], least, greatest, found["points"], *steps]
+    return RunningSummary(
+        last, found["step"], found["at"], least, greatest, found["points"], *steps
+    )

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Mapping
 
+    from ops.registry.databricks.runrows import TableRow
     from ops.registry.databricks.warehouse import Warehouse
+    from ops.registry.run_frames import Frame, RunStarted
+    from ops.registry.run_rows import RunRow
 
 __all__ = ["ExperimentTable", "RunTables", "unsupported"]
 
@@ -206,32 +209,32 @@ class RunTables:
             found = self._known[run_id] = self.reading.home(run_id)
         return found
 
-    def row(self, run_id: str) -> dict[str, Any]:
+    def row(self, run_id: str) -> TableRow:
         """Return what a run comes to now."""
         self.settle()
         return self.reading.row(run_id)
 
-    def rows(self, experiment_id: str) -> list[dict[str, Any]]:
+    def rows(self, experiment_id: str) -> list[TableRow]:
         """Return the rows of all runs of an experiment."""
         self._experiments.get(experiment_id)
         self.settle()
         return self.reading.of_experiment(experiment_id)
 
-    def begin(self, start: Mapping[str, Any]) -> None:
+    def begin(self, start: RunStarted) -> None:
         """Add the row of a run that starts."""
-        self.heart.begin(start["run"], start["exp"])
+        self.heart.begin(start.run_id, start.experiment_id)
         self._warehouse.change(
             "INSERT INTO @ops_runs "
             "(run_id, experiment_id, name, status, started_at, ended_at, parent_run_id, error, "
             "version) VALUES (:run, :experiment, :name, 'RUNNING', :at, NULL, :parent, NULL, 0)",
-            run=start["run"],
-            experiment=start["exp"],
-            name=start["name"],
-            at=start["t"],
-            parent=start["parent"],
+            run=start.run_id,
+            experiment=start.experiment_id,
+            name=start.name,
+            at=start.at,
+            parent=start.parent,
         )
-        self._known[start["run"]] = start["exp"]
-        self._open.add(start["run"])
+        self._known[start.run_id] = start.experiment_id
+        self._open.add(start.run_id)
 
     def now(self, run_id: str) -> int:
         """Return the time for what is logged now, in nanoseconds, later than what was logged here before."""
@@ -239,9 +242,9 @@ class RunTables:
         self._latest = max(time_ns(), self._latest + 1)
         return self._latest
 
-    def append(self, run_id: str, record: dict[str, Any]) -> None:
-        """Keep a record, which is sent with the next batch."""
-        self.append_body(run_id, encode(record))
+    def append(self, run_id: str, frame: Frame) -> None:
+        """Keep a frame, which is sent with the next batch."""
+        self.append_body(run_id, encode(frame.plain()))
 
     def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
         """Keep what `encode` made of a record; the network is not waited for."""
@@ -281,7 +284,7 @@ class RunTables:
 class TableIndex:
     """An index that needs nothing put into it: rows are in the tables as soon as they are sent."""
 
-    def put(self, row: dict[str, Any], *, soon: bool = False) -> None:
+    def put(self, row: RunRow, *, soon: bool = False) -> None:
         """Do nothing."""
 
     def mark_stale(self, run_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.registry.databricks.copying import export_run, import_run
 from ops.registry.databricks.following import WarehouseFollower
-from ops.registry.databricks.runrows import artifact, public, stored
+from ops.registry.databricks.runrows import VolumeArtifact, public
 from ops.registry.databricks.runsql import RunSearch
 from ops.registry.databricks.runtables import ExperimentTable, RunTables, unsupported
 from ops.registry.databricks.volumes import Volume, encoded
@@ -23,7 +23,6 @@ from ops.registry.errors import (
 from ops.registry.events import EventType
 from ops.registry.operations import reported
 from ops.registry.search.runsearch import Query, to_table
-from ops.registry.tracking.runlog import RunState
 from ops.registry.tracking.runqueries import experiment_ids
 from ops.registry.tracking.tracker import ExperimentTracker
 
@@ -35,10 +34,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ops.foundation.files import StrPath
+    from ops.registry.databricks.runrows import TableRow
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.operations import Operations
     from ops.registry.records import Artifact, Experiment, Metric, Run, RunStatus
     from ops.registry.run_copies import RunCopy
+    from ops.registry.run_frames import RunStarted
+    from ops.registry.run_rows import RunRow
     from ops.registry.tracking.following import Follower
 
 __all__ = ["DatabricksExperimentTracker"]
@@ -108,18 +110,17 @@ class DatabricksExperimentTracker(ExperimentTracker):
     def _begin(
         self,
         folder: pathlib.Path,  # noqa: ARG002 - of the local tracker
-        start: dict[str, Any],
+        start: RunStarted,
         parameters: dict[str, Any],
-    ) -> dict[str, Any]:
-        record = {"p": parameters, "g": start["tags"], "t": start["t"]}
+    ) -> RunRow:
+        record = {"p": parameters, "g": start.tags, "t": start.at}
         body = encode(record)  # refuses what JSON cannot hold, before there is a run
         self._store.begin(start)
-        if parameters or start["tags"]:
-            self._store.append_body(start["run"], body)
-        state = RunState()
-        state.apply(start)
-        state.apply(record)
-        return state.row
+        if parameters or start.tags:
+            self._store.append_body(start.run_id, body)
+        row = start.row()
+        row.params = dict(parameters)
+        return row
 
     def delete_run(self, run_id: str) -> None:
         """Refuse: the tables have no place for it."""
@@ -246,13 +247,12 @@ class DatabricksExperimentTracker(ExperimentTracker):
         """
         import pathlib
 
-        recorded = self._store.row(run_id)["files"].get(path)
+        recorded = self._store.row(run_id).files.get(path)
         if recorded is None:
             raise ArtifactNotFoundError(f"Run {run_id!r} has no artifact {path!r}.")
         target = pathlib.Path(destination)
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-        files = stored(recorded["files"])
-        self._volume.download(files, target, recorded["checksum"], overwrite=overwrite)
+        self._volume.download(recorded.files, target, recorded.checksum, overwrite=overwrite)
         return target
 
     def _folder_of(self, run_id: str) -> pathlib.Path:
@@ -269,9 +269,9 @@ class DatabricksExperimentTracker(ExperimentTracker):
     ) -> Artifact:
         copy, size, digest = staged
         try:
-            others = self._store.row(run_id)["files"]
+            others = self._store.row(run_id).files
             artifacts.check_apart(run_id, name, others)
-            known = artifact(name, others[name], self._volume.uri) if name in others else None
+            known = others[name].public(self._volume.uri) if name in others else None
             same = artifacts.same(run_id, known, digest, overwrite=overwrite)
             if same is not None:
                 return same
@@ -279,18 +279,18 @@ class DatabricksExperimentTracker(ExperimentTracker):
             files = self._volume.upload(copy, place)
         finally:
             artifacts.remove(copy)
-        recorded = {"size": size, "checksum": digest, "place": place, "files": files}
-        self._store.append_body(run_id, encode({"files": {name: recorded}, "t": time_ns()}))
+        recorded = VolumeArtifact(name, size, digest, place, tuple(files))
+        self._store.append_body(run_id, encode({"files": {name: recorded.plain()}, "t": time_ns()}))
         self.flush()
         self._done(EventType.ARTIFACT_LOGGED, {"run_id": run_id, "path": name, "size": size})
-        return artifact(name, recorded, self._volume.uri)
+        return recorded.public(self._volume.uri)
 
     # Maintenance
 
     def verify_artifacts(self, run: Run) -> None:
         """Raise `CorruptStoreError` unless each artifact of a run is what was logged."""
-        for recorded in self._store.row(run.run_id)["files"].values():
-            with self._volume.fetched(stored(recorded["files"])):
+        for recorded in self._store.row(run.run_id).files.values():
+            with self._volume.fetched(recorded.files):
                 pass
 
     def left_over(self, before_seconds: float) -> list[str]:
@@ -302,8 +302,8 @@ class DatabricksExperimentTracker(ExperimentTracker):
                 for e in self.list_experiments(include_deleted=True)
                 for row in self.index_rows(e.experiment_id)
             )
-            recorded = (recorded for row in rows for recorded in row["files"].values())
-            return {file.place for one in recorded for file in stored(one["files"])}
+            recorded = (recorded for row in rows for recorded in row.files.values())
+            return {file.place for one in recorded for file in one.files}
 
         return self._volume.left_over("runs", before_seconds, named)
 
@@ -361,7 +361,9 @@ class DatabricksExperimentTracker(ExperimentTracker):
         """There is no index to make again; the same as `compact`."""
         return self.compact()
 
-    def index_rows(self, experiment_id: str) -> list[dict[str, Any]]:
+    def index_rows(  # type: ignore[override]  # rows with their files
+        self, experiment_id: str
+    ) -> list[TableRow]:
         """Return the rows of an experiment's runs."""
         return self._store.rows(experiment_id)
 

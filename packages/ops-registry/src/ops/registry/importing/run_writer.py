@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import os
 import pathlib
 from time import time_ns
@@ -24,8 +25,17 @@ from ops.registry.disk.checked_paths import inside, is_id, refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, frame
 from ops.registry.factories import contents_of
 from ops.registry.importing.records import ForeignFile
+from ops.registry.run_frames import (
+    ArtifactLogged,
+    ExtraAdded,
+    ParametersLogged,
+    RunChanged,
+    RunStarted,
+    TagsSet,
+)
+from ops.registry.run_rows import MAIN, KeptArtifact
 from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path
+from ops.registry.tracking.runlog import RunReader, RunState, journal_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
     from ops.registry.context import MLOpsContext
     from ops.registry.importing.findings import Findings
     from ops.registry.importing.records import ForeignRun
+    from ops.registry.run_rows import RunRow
 
 __all__ = ["RunWriter"]
 
@@ -77,10 +88,10 @@ class RunWriter:
         if not self.is_there(run_id, home):
             return False
         row = RunReader(self._folder(home), run_id, keep_history=False).poll().row
-        if row.get("extra", {}).get(STAMP, [None])[-1] != stamp:
+        if row.extra.get(STAMP, [None])[-1] != stamp:
             return False
         if home not in self._listed:
-            self._listed[home] = {one["run_id"] for one in self._tracker.index_rows(home)}
+            self._listed[home] = {one.run_id for one in self._tracker.index_rows(home)}
         if run_id not in self._listed[home]:
             self._tracker.adopt_run(home, run_id)
         return True
@@ -96,27 +107,19 @@ class RunWriter:
     def _create(self, run: ForeignRun, home: str, stamp: str) -> None:
         copy = run.copy
         kept = self._copy_in(run)
-        start = {
-            "e": "start",
-            "v": FORMAT,
-            "run": copy.run_id,
-            "exp": home,
-            "name": copy.name,
-            "t": copy.start,
-            "parent": copy.parent,
-            # Whose processes cannot be seen from here: it is RUNNING as long as the source has it so.
-            "o": None,
-            "hb": 0,
-            "tags": {},
-        }
-        state = RunState(keep_history=False)
-        state.apply(start)
-        row = state.row | {"artifacts": kept}
+        # Whose processes cannot be seen from here: it is RUNNING as long as the source has it so.
+        start = RunStarted(copy.run_id, home, copy.name, copy.start, copy.parent)
+        row = start.row()
+        ended = list(_end(run, row, copy.start))
+        row.artifacts = kept
         folder = self._tracker.artifact_folder(copy.run_id)
         addresses = self._tracker.adopt_artifacts(to_run(row, folder.parent))
-        records: list[dict[str, Any]] = [start, *_extras(run.extras, copy.start), *copy.records()]
-        records += [{"a": [*one, *addresses.get(one[0], [])]} for one in kept]
-        records += list(_end(run, state.row, copy.start))
+        records: list[dict[str, Any]] = [start.plain(), *_extras(run.extras, copy.start)]
+        records += copy.records()
+        for one in kept:
+            recorded = dataclasses.replace(one, address=addresses.get(one.path))
+            records.append(ArtifactLogged(recorded).plain())
+        records += ended
         records.append(_stamp(stamp))
         path = self._journal(home, copy.run_id)
         self._folder(home).mkdir(parents=True, exist_ok=True)
@@ -135,17 +138,16 @@ class RunWriter:
         row = imported.row
         now = max(time_ns(), imported.latest + 1)
         records = [_stamp(stamp)]
-        params = {k: v for k, v in copy.parameters.items() if row["params"].get(k) != v}
-        tags: dict[str, str | None] = {
-            k: v for k, v in copy.tags.items() if row["tags"].get(k) != v
-        }
-        tags |= {k: None for k in row["tags"] if k not in copy.tags and not k.startswith("ops.")}
-        for kind, values in (("p", params), ("g", tags)):
-            if values:
-                records.insert(0, {kind: values, "t": now})
+        params = {k: v for k, v in copy.parameters.items() if row.params.get(k) != v}
+        tags: dict[str, str | None] = {k: v for k, v in copy.tags.items() if row.tags.get(k) != v}
+        tags |= {k: None for k in row.tags if k not in copy.tags and not k.startswith("ops.")}
+        if params:
+            records.insert(0, ParametersLogged(params, now).plain())
+        if tags:
+            records.insert(0, TagsSet(tags, now).plain())
         points = _missing(imported, run)
         records[:0] = [{"m": points[at : at + _POINTS]} for at in range(0, len(points), _POINTS)]
-        known = row.get("extra", {})
+        known = row.extra
         extras = [(kind, x) for kind, x in run.extras if x not in known.get(kind, [])]
         records[:0] = [*_extras(extras, now), *_end(run, row, now)]
         self._replace_files(run, home)
@@ -155,14 +157,14 @@ class RunWriter:
             journal.append_frames(b"".join(map(frame, records)))
         self.points += len(points)
 
-    def _copy_in(self, run: ForeignRun) -> list[list[Any]]:
-        """Copy the files of a new run; return name, size and digest of each."""
+    def _copy_in(self, run: ForeignRun) -> list[KeptArtifact]:
+        """Copy the files of a new run, and return them."""
         folder = self._tracker.artifact_folder(run.copy.run_id)
         kept = []
         with _written(run.made) as made:
             for file in [*run.files, *made]:
                 try:
-                    kept.append([file.name, *self.copy_file(file, folder)])
+                    kept.append(KeptArtifact(file.name, *self.copy_file(file, folder)))
                 except (OpsError, OSError, ValueError) as error:
                     self._findings.refuse(f"artifact {file.name} of run {run.copy.run_id}", error)
         self.files += len(kept)
@@ -189,7 +191,7 @@ class RunWriter:
         run_id = run.copy.run_id
         folder = self._tracker.artifact_folder(run_id)
         reader = RunReader(self._folder(home), run_id, keep_history=False)
-        known = {recorded[0] for recorded in reader.poll().row["artifacts"]}
+        known = {recorded.path for recorded in reader.poll().row.artifacts}
         with _written(run.made) as made:
             for file in [*run.files, *made]:
                 if file.name in known and is_same_file(file, folder):
@@ -265,18 +267,17 @@ def _missing(imported: RunState, run: ForeignRun) -> list[list[Any]]:
 
 
 def _extras(extras: list[tuple[str, Any]], when: int) -> list[dict[str, Any]]:
-    return [{"e": "extra", "k": kind, "x": value, "t": when} for kind, value in extras]
+    return [ExtraAdded(kind, value, when).plain() for kind, value in extras]
 
 
-def _end(run: ForeignRun, row: dict[str, Any], when: int) -> Iterator[dict[str, Any]]:
+def _end(run: ForeignRun, row: RunRow, when: int) -> Iterator[dict[str, Any]]:
     """Yield the record of what the source has of a run otherwise than *row*, the state that imports have written."""
     copy = run.copy
-    wanted = {"name": copy.name, "status": copy.status, "end": copy.end, "parent": copy.parent}
-    wanted |= {"deleted": copy.deleted, "error": copy.error}
-    changed = {key: value for key, value in wanted.items() if row.get(key) != value}
+    fields = ("name", "status", "end", "parent", "deleted", "error")
+    changed = {f: getattr(copy, f) for f in fields if getattr(row, f) != getattr(copy, f)}
     if changed:
-        yield {"e": "change", "c": changed, "t": when}
+        yield RunChanged(changed, when).plain()
 
 
 def _stamp(stamp: str) -> dict[str, Any]:
-    return {"e": "extra", "k": STAMP, "x": stamp, "t": time_ns()}
+    return ExtraAdded(STAMP, stamp, time_ns()).plain()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import TYPE_CHECKING
 
 from ops.foundation.files import atomic_write
 from ops.registry.disk.checked_paths import inside, refuse_link
 from ops.registry.disk.journal import frame
 from ops.registry.records import RunStatus
 from ops.registry.run_copies import RunCopy
+from ops.registry.run_frames import ArtifactLogged, RunChanged, RunEnded, RunStarted
+from ops.registry.run_rows import MAIN, KeptArtifact
 from ops.registry.tracking.liveness import MISSED_BEATS
 from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import FORMAT, MAIN, RunReader, RunState, journal_path
+from ops.registry.tracking.runlog import RunReader, journal_path
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from ops.registry.run_frames import Frame
     from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = ["export_run", "import_run"]
@@ -29,17 +33,17 @@ def export_run(folder: pathlib.Path, run_id: str) -> RunCopy:
     points = [(key, *point) for key, history in state.history.items() for point in history]
     return RunCopy(
         run_id,
-        row["name"],
-        row["status"],
-        row["start"],
-        row["end"],
-        row["parent"],
-        row["error"],
-        row["params"],
-        row["tags"],
+        row.name,
+        str(row.status),
+        row.start,
+        row.end,
+        row.parent,
+        row.error,
+        row.params,
+        row.tags,
         sorted(points, key=lambda point: point[3]),
-        [(path, size, checksum) for path, size, checksum, *_ in row["artifacts"]],
-        row.get("deleted"),
+        [(one.path, one.size, one.checksum) for one in row.artifacts],
+        row.deleted,
     )
 
 
@@ -56,21 +60,24 @@ def import_run(
         place = inside(files, name)  # a name is what somebody wrote into another store
         place.parent.mkdir(parents=True, exist_ok=True)
         fetch(name, place)
-    start = _start(copy, experiment_id)
-    row = _start_row(start) | {"artifacts": copy.artifacts}
-    places = tracker.adopt_artifacts(to_run(row, files.parent))
-    records: list[dict[str, Any]] = [start, *copy.records()]
-    records += [
-        {"a": [name, size, digest, *places.get(name, [])]} for name, size, digest in copy.artifacts
+    start = RunStarted(
+        copy.run_id,
+        experiment_id,
+        copy.name,
+        copy.start,
+        copy.parent,
+        owner=None,  # nobody here: a copy of a run that was not ended stops responding
+        heartbeat_seconds=MISSED_BEATS,
+    )
+    row = start.row()
+    row.artifacts = [KeptArtifact(*one) for one in copy.artifacts]
+    addresses = tracker.adopt_artifacts(to_run(row, files.parent))
+    frames: list[Frame] = [
+        ArtifactLogged(dataclasses.replace(one, address=addresses.get(one.path)))
+        for one in row.artifacts
     ]
-    if RunStatus(copy.status).is_final:
-        end = {"e": "end", "status": copy.status, "t": copy.end, "error": copy.error}
-        records.append(end)
-    elif copy.status != RunStatus.RUNNING:
-        change = {"status": copy.status}
-        records.append({"e": "change", "c": change, "t": copy.start})
-    if copy.deleted is not None:
-        records.append({"e": "change", "c": {"deleted": copy.deleted}, "t": copy.deleted})
+    frames += _last(copy)
+    records = [start.plain(), *copy.records(), *(one.plain() for one in frames)]
     folder.mkdir(parents=True, exist_ok=True)
     tracker.expect_run(experiment_id, copy.run_id)
     path = journal_path(folder, copy.run_id, MAIN)
@@ -80,23 +87,12 @@ def import_run(
     tracker.adopt_run(experiment_id, copy.run_id)
 
 
-def _start_row(start: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of a run that has only started."""
-    state = RunState(keep_history=False)
-    state.apply(start)
-    return state.row
-
-
-def _start(copy: RunCopy, experiment_id: str) -> dict[str, Any]:
-    return {
-        "e": "start",
-        "v": FORMAT,
-        "run": copy.run_id,
-        "exp": experiment_id,
-        "name": copy.name,
-        "t": copy.start,
-        "parent": copy.parent,
-        "o": None,  # nobody here: a copy of a run that was not ended stops responding
-        "hb": MISSED_BEATS,
-        "tags": {},
-    }
+def _last(copy: RunCopy) -> Iterator[Frame]:
+    """Yield the frames of how a run has ended, and of its deletion."""
+    status = RunStatus(copy.status)
+    if copy.end is not None and status.is_final:
+        yield RunEnded(status, copy.end, copy.error)
+    elif status is not RunStatus.RUNNING:
+        yield RunChanged({"status": copy.status}, copy.start)
+    if copy.deleted is not None:
+        yield RunChanged({"deleted": copy.deleted}, copy.deleted)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ops.registry import records
+    from ops.registry.run_rows import RunRow
 
 __all__ = [
     "Seen",
@@ -103,10 +104,8 @@ class Seen:
 
     __slots__ = ("_artifacts", "_experiment", "row")
 
-    def __init__(
-        self, row: Mapping[str, Any], experiment: records.Experiment, artifacts: str
-    ) -> None:
-        self.row: Mapping[str, Any] = row
+    def __init__(self, row: RunRow, experiment: records.Experiment, artifacts: str) -> None:
+        self.row: RunRow = row
         self._experiment = experiment
         self._artifacts = artifacts
 
@@ -121,12 +120,12 @@ class Seen:
     @property
     def run_id(self) -> str:
         """The id of the run."""
-        return str(self.row["run_id"])
+        return self.row.run_id
 
     @property
     def run_name(self) -> str:
         """The name of the run."""
-        return str(self.row["name"])
+        return str(self.row.name)
 
     @property
     def experiment_id(self) -> str:
@@ -137,27 +136,27 @@ class Seen:
     def user_id(self) -> str:
         """Who started it, as far as known."""
         users = self._extra("user")
-        return str(users[-1] if users else self.row["tags"].get(MLFLOW_USER, ""))
+        return str(users[-1] if users else self.row.tags.get(MLFLOW_USER, ""))
 
     @property
     def status(self) -> str:
         """MLflow's name of the status."""
-        return _NAMES[self.row["status"]]
+        return _STATUS[self.row.status]
 
     @property
     def start_time(self) -> int:
         """When it started, in milliseconds."""
-        return int(self.row["start"]) // 1_000_000
+        return int(self.row.start) // 1_000_000
 
     @property
     def end_time(self) -> int | None:
         """When it ended, in milliseconds."""
-        return None if self.row["end"] is None else int(self.row["end"]) // 1_000_000
+        return None if self.row.end is None else int(self.row.end) // 1_000_000
 
     @property
     def lifecycle_stage(self) -> str:
         """Whether the run, or its experiment, was deleted."""
-        gone = self.row.get("deleted") is not None or self._experiment.deleted_at is not None
+        gone = self.row.deleted is not None or self._experiment.deleted_at is not None
         return str(LifecycleStage.DELETED if gone else LifecycleStage.ACTIVE)
 
     @property
@@ -171,20 +170,20 @@ class Seen:
     @property
     def metrics(self) -> dict[str, float]:
         """The last values."""
-        return {key: summary[0] for key, summary in self.row["metrics"].items()}
+        return {key: summary.last for key, summary in self.row.metrics.items()}
 
     @property
     def params(self) -> dict[str, str]:
         """The parameters as texts."""
-        return {key: as_text(value) for key, value in self.row["params"].items()}
+        return {key: as_text(value) for key, value in self.row.params.items()}
 
     @property
     def tags(self) -> dict[str, str]:
         """The tags; the parent of a run that was not started through MLflow among them."""
-        tags: dict[str, str] = self.row["tags"]
-        if self.row["parent"] is None or MLFLOW_PARENT_RUN_ID in tags:
+        tags = self.row.tags
+        if self.row.parent is None or MLFLOW_PARENT_RUN_ID in tags:
             return tags
-        return tags | {MLFLOW_PARENT_RUN_ID: self.row["parent"]}
+        return tags | {MLFLOW_PARENT_RUN_ID: self.row.parent}
 
     @property
     def dataset_inputs(self) -> list[DatasetInput]:
@@ -197,8 +196,7 @@ class Seen:
         return list({one[0]: one for one in self._extra(kind)}.values())
 
     def _extra(self, kind: str) -> list[Any]:
-        found: list[Any] = self.row.get("extra", {}).get(kind, [])
-        return found
+        return self.row.extra.get(kind, [])
 
 
 @functools.lru_cache(maxsize=256)
@@ -211,8 +209,8 @@ def _around_run(artifact_uri: str) -> tuple[str, str]:
 def to_run(seen: Seen) -> Run:
     """Return a row as MLflow's run."""
     metrics = [
-        Metric(key, s[0], s[2] // 1_000_000, s[1], run_id=seen.run_id)
-        for key, s in seen.row["metrics"].items()
+        Metric(key, s.last, s.last_at // 1_000_000, s.last_step, run_id=seen.run_id)
+        for key, s in seen.row.metrics.items()
     ]
     params = [Param(key, value) for key, value in seen.params.items()]
     tags = [RunTag(key, value) for key, value in seen.tags.items()]

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any
 
     from mlflow.entities import Metric
+
+    from ops.registry.run_rows import RunningSummary
 
 __all__ = ["RepeatedPoints", "once"]
 
@@ -45,11 +46,15 @@ class RepeatedPoints:
         self._lock = threading.Lock()
 
     def new(
-        self, run_id: str, summaries: Mapping[str, Any], metrics: Sequence[Metric]
+        self, run_id: str, summaries: Mapping[str, RunningSummary], metrics: Sequence[Metric]
     ) -> Sequence[Metric]:
         """Return those of *metrics* that the run does not have; *summaries* is what its row has of each."""
         # What the request has brought so far counts as the last one too.
-        last = {m.key: tuple(summaries[m.key][1:3]) for m in metrics if m.key in summaries}
+        last = {
+            key: (kept.last_step, kept.last_at)
+            for key, kept in ((m.key, summaries.get(m.key)) for m in metrics)
+            if kept is not None
+        }
         fresh = []
         for metric in metrics:
             key, time = metric.key, _time(metric)
@@ -63,7 +68,7 @@ class RepeatedPoints:
         return fresh
 
     def _is_unknown(
-        self, run_id: str, summary: Any, metric: Metric, before: Iterable[Metric]
+        self, run_id: str, summary: RunningSummary | None, metric: Metric, before: Iterable[Metric]
     ) -> bool:
         identity = _identity(metric)
         earlier = [_identity(one) for one in before if one.key == metric.key]
@@ -73,9 +78,9 @@ class RepeatedPoints:
             return True
         with self._lock:
             known = self._known.get((run_id, metric.key))
-            if known is None or known.count != summary[5] + len(earlier):
+            if known is None or known.count != summary.count + len(earlier):
                 points = {_of(point) for point in self._points(run_id, metric.key)}
-                known = _Known(summary[5] + len(earlier), points | set(earlier))
+                known = _Known(summary.count + len(earlier), points | set(earlier))
                 self._known[run_id, metric.key] = known
                 while len(self._known) > _MOST:
                     self._known.popitem(last=False)

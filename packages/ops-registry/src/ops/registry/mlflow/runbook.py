@@ -31,12 +31,12 @@ from ops.registry.instants import from_ns, to_ns
 from ops.registry.mlflow.repeated_points import once
 from ops.registry.operations import Operations
 from ops.registry.records import Experiment, RunStatus
+from ops.registry.run_frames import ExtraAdded, RunChanged, RunStarted
+from ops.registry.run_rows import MAIN
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner, with_liveness
 from ops.registry.tracking.runlog import (
-    FORMAT,
     IN_JSON,
-    MAIN,
     RunReader,
     journal_path,
     metric_history,
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
+    from ops.registry.run_frames import Frame
+    from ops.registry.run_rows import RunRow
     from ops.registry.search.indexview import Snapshot
 
 __all__ = ["DEFAULT_ID", "DEFAULT_NAME", "RunBook"]
@@ -180,7 +182,7 @@ class RunBook:
         parent: str | None,
         user: str | None = None,
         run_id: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> RunRow:
         """Start a run that began at *start*, in nanoseconds, and return its row; hooks may refuse it."""
         home = experiment.experiment_id
         requested: dict[str, Any] = {
@@ -200,24 +202,21 @@ class RunBook:
         run_id = run_id or generate_uuid7().replace("-", "")
         folder = self._store.folder(home)
         now = time_ns()
-        records: list[dict[str, Any]] = [
-            {
-                "e": "start",
-                "v": FORMAT,
-                "run": run_id,
-                "exp": home,
-                "name": name,
-                "t": now,
-                "s": start,
-                "parent": parent,
-                # A server writes for others: that it ends says nothing about their runs.
-                "o": owner() if self._owned else None,
-                "hb": self._store.heartbeat_seconds if self._owned else 0,
-                "tags": dict(tags),
-            }
-        ]
+        started = RunStarted(
+            run_id,
+            home,
+            name,
+            now,
+            parent,
+            dict(tags),
+            # A server writes for others: that it ends says nothing about their runs.
+            owner() if self._owned else None,
+            self._store.heartbeat_seconds if self._owned else 0,
+            start,
+        )
+        records = [started.plain()]
         if user:
-            records.append({"e": "extra", "k": "user", "x": user, "t": now})
+            records.append(ExtraAdded("user", user, now).plain())
         path = journal_path(folder, run_id, MAIN)
         journal = JournalWriter(path, durability=self._durability)
         try:
@@ -258,16 +257,16 @@ class RunBook:
     def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
         self.operations.after(event, data, hook=hook, resource=f"run:{data['run_id']}")
 
-    def row(self, run_id: str) -> dict[str, Any]:
+    def row(self, run_id: str) -> RunRow:
         """Return what a run comes to now, to be read only; raises `RunNotFoundError`.
 
         Hold `turn` while it is used.
         """
         with self.turn:
             row = self.state_row(run_id)
-            return with_liveness(row, self._store.folder(row["experiment_id"]))
+            return with_liveness(row, self._store.folder(row.experiment_id))
 
-    def state_row(self, run_id: str) -> dict[str, Any]:
+    def state_row(self, run_id: str) -> RunRow:
         """Return `row` without asking which processes live: what is needed before each write."""
         with self.turn:
             reader = self._readers.get(run_id)
@@ -281,8 +280,9 @@ class RunBook:
             self._keep(reader)
             return row
 
-    def append(self, run_id: str, record: dict[str, Any]) -> None:
-        """Append a record to this process's journal of a run."""
+    def append(self, run_id: str, event: Frame) -> None:
+        """Append a frame to this process's journal of a run."""
+        record = event.plain()
         self.append_frames(run_id, frame(record), (record,))
 
     def append_frames(self, run_id: str, data: bytes, records: Iterable[dict[str, Any]]) -> None:
@@ -293,12 +293,12 @@ class RunBook:
             if reader is not None:
                 reader.advance(path, place, records)
 
-    def change(self, run_id: str, *before: dict[str, Any], **fields: Any) -> None:
-        """Change fields of a run's row, after the records *before*.
+    def change(self, run_id: str, *before: Frame, **fields: Any) -> None:
+        """Change fields of a run's row, after the frames *before*.
 
         A final status also settles the row in the index.
         """
-        records = [*before, {"e": "change", "c": fields, "t": time_ns()}]
+        records = [event.plain() for event in (*before, RunChanged(fields, time_ns()))]
         self.append_frames(run_id, b"".join(map(frame, records)), records)
         if "status" in fields and RunStatus(fields["status"]).is_final:
             self._settle(run_id)
@@ -310,7 +310,7 @@ class RunBook:
 
     def points(self, run_id: str, key: str) -> list[tuple[float, int, int]]:
         """Return ``(value, step, nanoseconds)`` of all points of a metric, by time."""
-        count = sum(summary[5] for summary in self.state_row(run_id)["metrics"].values())
+        count = sum(summary.count for summary in self.state_row(run_id).metrics.values())
         if count > _POINTS // 4:  # so long that it may have a table, of which the rest is not read
             logged = metric_history(self._home(run_id), run_id, key)
             found = [(m.value, m.step, to_ns(m.timestamp)) for m in logged]
@@ -326,7 +326,7 @@ class RunBook:
         found.live = {i: with_liveness(r, index.folder) for i, r in found.live.items()}
         return found
 
-    def rows(self, experiment_id: str) -> list[dict[str, Any]]:
+    def rows(self, experiment_id: str) -> list[RunRow]:
         """Return the rows of an experiment."""
         index = self._store.index(self.experiment(experiment_id).experiment_id)
         return [with_liveness(row, index.folder) for row in index.rows()]

@@ -37,6 +37,7 @@ from ops.registry.events import EventType, HookType
 from ops.registry.mlflow.entities import Seen, to_info, to_run, to_status
 from ops.registry.mlflow.experimentcalls import ExperimentCalls
 from ops.registry.mlflow.failures import invalid, missing
+from ops.registry.run_frames import ExtraAdded, ParametersLogged, RunChanged, TagsSet
 from ops.registry.search.filters import as_text
 from ops.registry.tracking.points import point, points_body
 
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     )
 
     from ops.registry.mlflow.repeated_points import RepeatedPoints
+    from ops.registry.run_frames import Frame
+    from ops.registry.run_rows import RunRow
     from ops.registry.tracking.logged_models import LoggedModelBook
 
 __all__ = ["RunCalls", "dataset_record"]
@@ -116,7 +119,7 @@ class RunCalls(ExperimentCalls):
         end: dict[str, Any] | None = None
         tags = []
         if run_name:
-            tags.append({"g": {MLFLOW_RUN_NAME: run_name}, "t": time_ns()})
+            tags.append(TagsSet({MLFLOW_RUN_NAME: run_name}, time_ns()))
             fields["name"] = run_name
         if end_time is not None:
             fields["end"] = end_time * _NS_PER_MS
@@ -124,7 +127,7 @@ class RunCalls(ExperimentCalls):
             status = to_status(RunStatus.to_string(run_status))
             fields["status"] = str(status)
             if status.is_final:
-                end = self.book.asked_to_end(run_id, row["experiment_id"], status)
+                end = self.book.asked_to_end(run_id, row.experiment_id, status)
                 fields["status"] = end["status"]
                 fields |= {} if end["error"] is None else {"error": str(end["error"])}
         if fields:
@@ -148,9 +151,9 @@ class RunCalls(ExperimentCalls):
         """Log one value; when this returns, a kill of the process cannot lose it."""
         row = self._active_row(run_id)
         (metric,) = self._asked_to_log(run_id, [metric])
-        if not _is_plain(metric, row["metrics"]):
+        if not _is_plain(metric, row.metrics):
             _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
-        if self.repeated.new(run_id, row["metrics"], [metric]):
+        if self.repeated.new(run_id, row.metrics, [metric]):
             self._append(run_id, _of_metrics([metric]))
             self._logged(run_id, [metric])
         self._log_of_models(run_id, [metric])
@@ -170,9 +173,9 @@ class RunCalls(ExperimentCalls):
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove one tag."""
-        if key not in self._active_row(run_id)["tags"]:
+        if key not in self._active_row(run_id).tags:
             raise missing(f"No tag with name: {key} in run with id {run_id}")
-        self.book.append(run_id, {"g": {key: None}, "t": time_ns()})
+        self.book.append(run_id, TagsSet({key: None}, time_ns()))
 
     def log_batch(
         self,
@@ -184,12 +187,12 @@ class RunCalls(ExperimentCalls):
         """Log metrics, parameters and tags with one write, so all are there or none."""
         row = self._active_row(run_id)
         metrics = self._asked_to_log(run_id, metrics)
-        odd = [metric for metric in metrics if not _is_plain(metric, row["metrics"])]
+        odd = [metric for metric in metrics if not _is_plain(metric, row.metrics)]
         _, params, tags = _validate_batch_log_data(metrics if odd else [], params, tags)
         _validate_batch_log_limits(metrics, params, tags)
         _validate_param_keys_unique(params)
         made = [_of_params(params, row)] if params else []
-        new = self.repeated.new(run_id, row["metrics"], metrics)
+        new = self.repeated.new(run_id, row.metrics, metrics)
         made += [_of_metrics(new)] if new else []
         made += _of_tags(tags) if tags else []
         if made:
@@ -235,7 +238,7 @@ class RunCalls(ExperimentCalls):
                 raise TypeError(f"Argument 'datasets' should be a list, got '{type(datasets)}'")
             _validate_dataset_inputs(datasets)
         row = self._active_row(run_id)
-        kept = row.get("extra", {}).get("datasets", [])
+        kept = row.extra.get("datasets", [])
         known = {(one["name"], one["digest"]) for one in kept}
         # Logged again, a dataset keeps the tags that it was logged with first.
         recorded: list[tuple[str, Any]] = [
@@ -260,14 +263,14 @@ class RunCalls(ExperimentCalls):
             raise TypeError(
                 f"Argument 'mlflow_model' should be mlflow.models.Model, got '{type(mlflow_model)}'"
             )
-        before = json.loads(self._active_row(run_id)["tags"].get(MLFLOW_LOGGED_MODELS, "[]"))
+        before = json.loads(self._active_row(run_id).tags.get(MLFLOW_LOGGED_MODELS, "[]"))
         recorded = json.dumps([*before, mlflow_model.get_tags_dict()])
         self.set_tag(run_id, RunTag(MLFLOW_LOGGED_MODELS, recorded))
 
     def _append_extras(self, run_id: str, recorded: Iterable[tuple[str, Any]]) -> None:
-        records = [{"e": "extra", "k": kind, "x": x, "t": time_ns()} for kind, x in recorded]
-        if records:
-            self._append(run_id, *((record, frame(record)) for record in records))
+        made = [_framed(ExtraAdded(kind, x, time_ns())) for kind, x in recorded]
+        if made:
+            self._append(run_id, *made)
 
     def _append(self, run_id: str, *made: tuple[dict[str, Any], bytes]) -> None:
         self.book.append_frames(
@@ -298,20 +301,20 @@ class RunCalls(ExperimentCalls):
         if measured:
             self.models.log_metrics(run_id, measured)
 
-    def _row(self, run_id: str) -> dict[str, Any]:
+    def _row(self, run_id: str) -> RunRow:
         return self._found(self.book.state_row, run_id)
 
     @staticmethod
-    def _found(look: Callable[[str], dict[str, Any]], run_id: str) -> dict[str, Any]:
+    def _found(look: Callable[[str], RunRow], run_id: str) -> RunRow:
         _validate_run_id(run_id)
         try:
             return look(run_id)
         except RunNotFoundError as error:
             raise missing(f"Run with id={run_id} not found") from error
 
-    def _active_row(self, run_id: str) -> dict[str, Any]:
+    def _active_row(self, run_id: str) -> RunRow:
         row = self._row(run_id)
-        if row.get("deleted") is not None:
+        if row.deleted is not None:
             raise invalid(
                 f"The run {run_id} must be in the 'active' state. Current state is deleted."
             )
@@ -319,7 +322,7 @@ class RunCalls(ExperimentCalls):
 
     def _seen(self, run_id: str) -> Seen:
         row = self._found(self.book.row, run_id)
-        return Seen(row, self.book.experiment(row["experiment_id"]), self.book.artifacts)
+        return Seen(row, self.book.experiment(row.experiment_id), self.book.artifacts)
 
 
 def _as_data(run_id: str, metric: Metric) -> dict[str, Any]:
@@ -362,29 +365,33 @@ def _of_metrics(metrics: Iterable[Metric]) -> tuple[dict[str, Any], bytes]:
         raise invalid(str(error)) from error
 
 
-def _of_params(params: Iterable[Param], row: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+def _of_params(params: Iterable[Param], row: RunRow) -> tuple[dict[str, Any], bytes]:
     """Return the record of parameters and its frame; a value other than that in *row* is refused."""
     for param in params:
         if param.value is None:
             raise invalid(f"Missing value for the parameter '{param.key}'.")
-        before = row["params"].get(param.key)
+        before = row.params.get(param.key)
         if before is not None and as_text(before) != param.value:
             raise invalid(
                 f"Changing param values is not allowed. Param with key='{param.key}' was "
-                f"already logged with value='{as_text(before)}' for run ID='{row['run_id']}'. "
+                f"already logged with value='{as_text(before)}' for run ID='{row.run_id}'. "
                 f"Attempted logging new value '{param.value}'."
             )
-    record = {"p": {param.key: str(param.value) for param in params}, "t": time_ns()}
-    return record, frame(record)
+    return _framed(ParametersLogged({p.key: str(p.value) for p in params}, time_ns()))
 
 
 def _of_tags(tags: Iterable[RunTag]) -> list[tuple[dict[str, Any], bytes]]:
     """Return the record of tags with its frame, and that of a new name, which is a tag too."""
     texts = {tag.key: str(tag.value) for tag in tags}
-    records: list[dict[str, Any]] = [{"g": texts, "t": time_ns()}]
+    made = [_framed(TagsSet(texts, time_ns()))]
     if texts.get(MLFLOW_RUN_NAME):
-        records.append({"e": "change", "c": {"name": texts[MLFLOW_RUN_NAME]}, "t": time_ns()})
-    return [(record, frame(record)) for record in records]
+        made.append(_framed(RunChanged({"name": texts[MLFLOW_RUN_NAME]}, time_ns())))
+    return made
+
+
+def _framed(event: Frame) -> tuple[dict[str, Any], bytes]:
+    record = event.plain()
+    return record, frame(record)
 
 
 def dataset_record(one: DatasetInput) -> dict[str, Any]:

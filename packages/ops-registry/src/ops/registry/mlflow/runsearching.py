@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ops.registry.mlflow.runorders import RunOrder
     from ops.registry.records import Experiment
+    from ops.registry.run_rows import RunRow
     from ops.registry.search.filters import Node
     from ops.registry.search.indexview import Snapshot
 
@@ -154,10 +155,10 @@ class _Part:
         node = self._node
         yield self._ordered(row for row in rows if node is None or holds(node, lookup(row)))
 
-    def _ordered(self, rows: Iterable[dict[str, Any]]) -> list[Seen]:
+    def _ordered(self, rows: Iterable[RunRow]) -> list[Seen]:
         return sorted(self._accepted(rows), key=self._asked.order.key)
 
-    def _accepted(self, rows: Iterable[dict[str, Any]]) -> Iterator[Seen]:
+    def _accepted(self, rows: Iterable[RunRow]) -> Iterator[Seen]:
         return filter(self._asked.accepts, map(self._seen, rows))
 
 
@@ -171,18 +172,18 @@ def _datasets(snapshot: Snapshot) -> Iterator[tuple[str, str, str | None]]:
         # Most runs use none: only those whose JSON has the word are looked at, once.
         with_some = base.kept("datasets", lambda: [r for r in base.with_key("datasets") if r])
         for row in with_some:
-            if row["run_id"] not in rows and row["run_id"] not in snapshot.gone:
+            if row.run_id not in rows and row.run_id not in snapshot.gone:
                 yield from _used(row)
 
 
-def _used(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]:
-    for one in row.get("extra", {}).get("datasets", []):
+def _used(row: RunRow) -> Iterator[tuple[str, str, str | None]]:
+    for one in row.extra.get("datasets", []):
         yield one["name"], one["digest"], one["tags"].get(MLFLOW_DATASET_CONTEXT)
 
 
 def _read(
-    rows: Callable[[Sequence[int]], list[dict[str, Any]]], places: Sequence[int], most: int | None
-) -> Iterator[dict[str, Any]]:
+    rows: Callable[[Sequence[int]], list[RunRow]], places: Sequence[int], most: int | None
+) -> Iterator[RunRow]:
     size = _ROWS if most is None else min(most, _ROWS)
     for start in range(0, len(places), size):
         yield from rows(places[start : start + size])

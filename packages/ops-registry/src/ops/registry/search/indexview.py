@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.disk.checked_paths import is_id
 from ops.registry.disk.journal import JournalReader
 from ops.registry.errors import RunNotFoundError
-from ops.registry.records import RunStatus
-from ops.registry.tracking.runlog import MAIN, RunReader
+from ops.registry.run_rows import MAIN, RunRow
+from ops.registry.tracking.runlog import RunReader
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Mapping
 
     from ops.registry.search.runtable import RunTable
     from ops.registry.search.stored_rows import AnyRow
 
 __all__ = ["Snapshot", "View", "run_ids", "segment_numbers"]
-
-_FINAL = {str(status) for status in RunStatus if status.is_final}
 
 
 class Snapshot:
@@ -39,38 +36,26 @@ class Snapshot:
     def __init__(
         self,
         base: RunTable | None,
-        settled: dict[str, dict[str, Any]],
+        settled: dict[str, RunRow],
         gone: frozenset[str],
         hidden: Any | None,
     ) -> None:
         self.base: RunTable | None = base
-        self.settled: dict[str, dict[str, Any]] = settled
+        self.settled: dict[str, RunRow] = settled
         self.gone: frozenset[str] = gone
         self.hidden: Any | None = hidden
-        self.live: dict[str, dict[str, Any]] = {}
+        self.live: dict[str, RunRow] = {}
         self.memo: dict[Any, list[AnyRow]] = {}
 
-    def with_live(self, live: dict[str, dict[str, Any]]) -> Snapshot:
+    def with_live(self, live: dict[str, RunRow]) -> Snapshot:
         """Return the same with other runs that may change: what one reader has, no other one alters."""
         made = Snapshot(self.base, self.settled, self.gone, self.hidden)
         made.live, made.memo = live, self.memo
         return made
 
-    def overlay(self) -> dict[str, dict[str, Any]]:
+    def overlay(self) -> dict[str, RunRow]:
         """Return all rows that count in place of the base's."""
         return self.settled | self.live
-
-
-def own_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row that reading on does not change: readers look at it without any lock."""
-    return {key: _own(value) for key, value in row.items()}
-
-
-def _own(value: Any) -> Any:
-    """Return containers of JSON copied, and all others as they are; a parameter is never changed in place."""
-    if isinstance(value, dict):
-        return {key: list(v) if isinstance(v, list) else v for key, v in value.items()}
-    return list(value) if isinstance(value, list) else value
 
 
 class View:
@@ -85,7 +70,7 @@ class View:
         self._unfinished: frozenset[str] = frozenset()
         self._live: dict[str, RunReader] = {}
         self._readers: dict[int, JournalReader] = {}
-        self._tail: dict[str, dict[str, Any]] = {}
+        self._tail: dict[str, RunRow] = {}
         self._stale: set[str] = set()
         self._gone: set[str] = set()
         self._open: set[str] = set()  # the runs whose journals have the last word
@@ -127,10 +112,10 @@ class View:
             self._snapshot = Snapshot(self._base, settled, frozenset(self._gone), hidden)
             self._live = {i: r for i, r in self._live.items() if i in self._open}
         found = {i: self._completed(i, self._tail.get(i)) for i in self._open}
-        live = {i: own_row(row) for i, row in found.items() if row is not None}
+        live = {i: row.copy() for i, row in found.items() if row is not None}
         return self._snapshot.with_live(live)
 
-    def _completed(self, run_id: str, row: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _completed(self, run_id: str, row: RunRow | None) -> RunRow | None:
         reader = self._live.get(run_id)
         if reader is None:
             reader = self._live[run_id] = RunReader(self._folder, run_id, keep_history=False)
@@ -175,11 +160,15 @@ class View:
             if "gone" in record:
                 self._forget(record["gone"])
                 continue
-            row = record["row"]
-            run_id = row["run_id"]
-            self._gone.discard(run_id)  # somebody has put a run of that id here again
-            self._tail[run_id] = row
-            if row["status"] in _FINAL and run_id not in self._stale:
+            run_id = record["row"]["run_id"]
+            self._gone.discard(run_id)  # another process has put a run of that id here again
+            try:
+                row = self._tail[run_id] = RunRow.from_plain(record["row"])
+            except ValueError:
+                self._tail.pop(run_id, None)
+                self._open.add(run_id)  # its journal has what is true
+                continue
+            if row.status.is_final and run_id not in self._stale:
                 self._open.discard(run_id)
             else:
                 self._open.add(run_id)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ops.foundation.files import Durability
+    from ops.registry.run_rows import RunRow
     from ops.registry.search.indexview import Snapshot
     from ops.registry.search.runtable import RunTable
 
@@ -76,13 +77,13 @@ class RunIndex:
         self._background: threading.Thread | None = None
         self._view = View(folder)
 
-    def put(self, row: dict[str, Any], *, soon: bool = False) -> None:
+    def put(self, row: RunRow, *, soon: bool = False) -> None:
         """Append what is known of a run now; *soon* leaves flushing it to the background.
 
         That is enough for the end of a run: while its start is the last word here, its journal has
         the last word.
         """
-        self._append({"row": row}, soon=soon)
+        self._append({"row": row.plain()}, soon=soon)
 
     def mark_stale(self, run_id: str) -> None:
         """Append that the row of a run that had ended is not the last word."""
@@ -100,15 +101,15 @@ class RunIndex:
                 self._view.refresh()
             return self._view.snapshot()
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[RunRow]:
         """Return the current row of every run, oldest first."""
         found = self.snapshot()
         overlay = found.overlay()
         rows = [] if found.base is None else found.base.every_row()
         elsewhere = overlay.keys() | found.gone
-        rows = [row for row in rows if row["run_id"] not in elsewhere]
+        rows = [row for row in rows if row.run_id not in elsewhere]
         rows += overlay.values()
-        return sorted(rows, key=lambda row: (row["start"], row["run_id"]))
+        return sorted(rows, key=lambda row: (row.start, row.run_id))
 
     def compact(self, *, wait: bool = True) -> int:
         """Fold everything into ``index.parquet`` and return the number of runs in it.
@@ -234,7 +235,7 @@ class RunIndex:
     def _write_base(
         self,
         base: RunTable | None,
-        rows: list[dict[str, Any]],
+        rows: list[RunRow],
         through: int,
         gone: frozenset[str] = frozenset(),
     ) -> int:
@@ -252,7 +253,7 @@ class RunIndex:
         return count
 
 
-def _rows_from_journals(folder: pathlib.Path) -> Iterable[dict[str, Any]]:
+def _rows_from_journals(folder: pathlib.Path) -> Iterable[RunRow]:
     for run_id in run_ids(folder):
         try:
             yield RunReader(folder, run_id, keep_history=False).poll().row

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.errors import InvalidValueError
+from ops.registry.run_rows import SUMMARY_FIELDS
 from ops.registry.search.filters import (
     Both,
     Kind,
@@ -23,6 +24,7 @@ from ops.registry.search.filters import (
 from ops.registry.search.parser import parse_filter, parse_orders
 from ops.registry.search.runtable import FIELDS
 from ops.registry.search.stored_rows import merged_rows, plain_row
+from ops.registry.search.widerows import summary_value
 from ops.registry.tracking.liveness import with_liveness
 from ops.registry.validators import check_count, check_key, check_mapping
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ops.registry.records import Run
+    from ops.registry.run_rows import RunRow
     from ops.registry.search.filters import Lookup, Node, Order
     from ops.registry.search.indexview import Snapshot
     from ops.registry.search.runindex import RunIndex
@@ -46,7 +49,6 @@ _KEPT_ANSWERS, _KEPT_ROWS = 64, 1000
 _NOT_DELETED = Test(
     "deleted_at", Kind.TIME, lambda _: False, if_absent=True, question="null", negated=False
 )
-_SUMMARY = {"metrics": 0, "metrics_min": 3, "metrics_max": 4}
 
 
 class Query:
@@ -81,7 +83,7 @@ class Query:
         self._end = None if limit is None else offset + limit
         self._key = (text, tuple(wanted), self.orders, self._end, include_deleted)
 
-    def rows(self, indexes: Sequence[RunIndex]) -> list[dict[str, Any]]:
+    def rows(self, indexes: Sequence[RunIndex]) -> list[RunRow]:
         """Return the rows that are asked for; those of dead runs as STALE."""
         return list(map(plain_row, self.found(indexes)))
 
@@ -127,23 +129,21 @@ class Query:
             stored = snapshot.base.stored(positions[passed:])
         return self._joined(stored, filter(self.holds, snapshot.settled.values()), passed)
 
-    def _joined(
-        self, many: Sequence[AnyRow], few: Iterable[dict[str, Any]], passed: int
-    ) -> list[AnyRow]:
+    def _joined(self, many: Sequence[AnyRow], few: Iterable[RunRow], passed: int) -> list[AnyRow]:
         """Return both in the order of the query, in which *many* are, up to the limit."""
         found = merged_rows(many, self._sorted(few), self._order_key)
         return found if self._end is None else found[: self._end - passed]
 
-    def _sorted(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _sorted(self, rows: Iterable[RunRow]) -> list[RunRow]:
         return sorted(rows, key=self._order_key)
 
-    def _order_key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+    def _order_key(self, row: RunRow) -> tuple[Any, ...]:
         """Return what orders rows by the query's fields, then oldest first; see `rank`."""
         find = lookup(row)
         ranks = (rank(find(order.field), order) for order in self.orders)
-        return (*ranks, row["start"], row["run_id"])
+        return (*ranks, row.start, row.run_id)
 
-    def holds(self, row: Mapping[str, Any]) -> bool:
+    def holds(self, row: RunRow) -> bool:
         """Whether a row is one that is asked for."""
         return self.node is None or holds(self.node, lookup(row))
 
@@ -163,7 +163,7 @@ def _metric_tests(metric_filter: Mapping[str, Any] | None) -> list[tuple[str, st
     return sorted(found, key=lambda one: one[0])
 
 
-def _living(snapshot: Snapshot, index: RunIndex) -> Iterable[dict[str, Any]]:
+def _living(snapshot: Snapshot, index: RunIndex) -> Iterable[RunRow]:
     return (with_liveness(row, index.folder) for row in snapshot.live.values())
 
 
@@ -192,17 +192,16 @@ class _Falling:
     __hash__ = None  # type: ignore[assignment]  # it is compared, never kept
 
 
-def lookup(row: Mapping[str, Any]) -> Lookup:
+def lookup(row: RunRow) -> Lookup:
     """Return what finds the fields of a row."""
 
     def find(field: str) -> Any:
         group, dot, key = field.partition(".")
         if not dot:
-            return row.get(FIELDS[field][1])
-        if group in _SUMMARY:
-            summary = row["metrics"].get(key)
-            return None if summary is None else summary[_SUMMARY[group]]
-        return param_value(row[group], key) if group == "params" else row[group].get(key)
+            return getattr(row, FIELDS[field][1])
+        if group in SUMMARY_FIELDS:
+            return summary_value(row, group, key)
+        return param_value(row.params, key) if group == "params" else row.tags.get(key)
 
     return find
 

@@ -17,18 +17,19 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk.journal import decode, encode
+from ops.registry.disk.journal import encode
 from ops.registry.errors import CorruptStoreError
 from ops.registry.records import RunStatus
 from ops.registry.search import arrays
 from ops.registry.search.filters import Both, Either, Inverse, Kind, Test, sort_key
-from ops.registry.search.stored_rows import StoredRow
+from ops.registry.search.stored_rows import StoredRow, row_of
 from ops.registry.search.widerows import value_of, wide
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
+    from ops.registry.run_rows import RunRow
     from ops.registry.search.filters import Node, Order
 
 __all__ = ["FIELDS", "ROW_GROUP", "RunTable", "Texts", "merged"]
@@ -128,9 +129,9 @@ class RunTable:
         mask = self._meant(node, hidden)
         return self.count if mask is None else (arrays.compute().sum(mask).as_py() or 0)
 
-    def rows(self, positions: Iterable[int]) -> list[dict[str, Any]]:
+    def rows(self, positions: Iterable[int]) -> list[RunRow]:
         """Return the exact rows at *positions*."""
-        return [decode(self._text_of(p).encode()) for p in positions]
+        return [row_of(self._text_of(p)) for p in positions]
 
     def stored(self, positions: Sequence[int]) -> list[StoredRow]:
         """Return the rows at *positions*, to be decoded when they are looked at."""
@@ -141,10 +142,10 @@ class RunTable:
             texts = texts.take(arrays.wholes(positions))
         return [StoredRow(text) for text in texts.to_pylist()]
 
-    def every_row(self) -> list[dict[str, Any]]:
+    def every_row(self) -> list[RunRow]:
         """Return all rows, keeping nothing of them in memory."""
         found = self._read(["row_json"]).column(0).to_pylist()
-        return [decode(text.encode()) for text in found]
+        return [row_of(text) for text in found]
 
     def read(self) -> Any:
         """Return the whole table."""
@@ -303,14 +304,14 @@ class RunTable:
         group, _, key = field.partition(".")
         return made([value_of(r, group, key) for r in self.with_key(key)])
 
-    def with_key(self, key: str) -> Iterable[dict[str, Any] | None]:
+    def with_key(self, key: str) -> Iterable[RunRow | None]:
         """Yield the rows that may have *key* anywhere, None for the others."""
         pc = arrays.compute()
 
         needle = encode(key).decode()
         texts = self._read(["row_json"]).column(0)
         for text, here in zip(texts, pc.match_substring(texts, needle), strict=True):
-            yield decode(text.as_py().encode()) if here.as_py() else None
+            yield row_of(text.as_py()) if here.as_py() else None
 
     def column(self, name: str) -> Any:
         """Return a column that the table has."""
@@ -364,7 +365,7 @@ class Texts:
 
 def merged(
     base: RunTable | None,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[RunRow],
     through: int,
     gone: frozenset[str] = frozenset(),
 ) -> Any:
@@ -378,7 +379,7 @@ def merged(
     else:
         old = base.current()
         table, rare = wide(rows, frozenset(old.schema.names))
-        old = old.filter(pc.invert(base.places([*gone, *(r["run_id"] for r in rows)])))
+        old = old.filter(pc.invert(base.places([*gone, *(r.run_id for r in rows)])))
         table = pa.concat_tables([old, table], promote_options="default")
         rare |= base.has_rare_keys
     table = table.take(

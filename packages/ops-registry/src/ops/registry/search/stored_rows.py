@@ -10,11 +10,13 @@ import bisect
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.registry.disk.journal import decode
+from ops.registry.errors import CorruptStoreError
+from ops.registry.run_rows import RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["AnyRow", "StoredRow", "merged_rows", "plain_row"]
+__all__ = ["AnyRow", "StoredRow", "merged_rows", "plain_row", "row_of"]
 
 
 class StoredRow:
@@ -24,28 +26,43 @@ class StoredRow:
 
     def __init__(self, text: str) -> None:
         self.text: str = text
-        self._row: dict[str, Any] | None = None
+        self._row: RunRow | None = None
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> RunRow:
         """Return the row."""
         row = self._row
         if row is None:
-            row = self._row = decode(self.text.encode())
+            row = self._row = row_of(self.text)
         return row
 
 
-AnyRow: TypeAlias = "StoredRow | dict[str, Any]"
+AnyRow: TypeAlias = "StoredRow | RunRow"
 
 
-def plain_row(row: AnyRow) -> dict[str, Any]:
+def row_of(text: str) -> RunRow:
+    """Return the row that an index keeps as *text*.
+
+    Raises:
+        CorruptStoreError: it is none.
+    """
+    try:
+        return RunRow.from_plain(decode(text.encode()))
+    except ValueError as error:
+        raise CorruptStoreError(
+            f"A row of the index cannot be read: {text!r:.80}.",
+            suggestions=("Rebuild it from the journals: ops-registry fsck --repair.",),
+        ) from error
+
+
+def plain_row(row: AnyRow) -> RunRow:
     """Return a row, decoded if it was not yet."""
     return row.row() if isinstance(row, StoredRow) else row
 
 
 def merged_rows(
     many: Sequence[AnyRow],
-    few: Sequence[dict[str, Any]],
-    key: Callable[[dict[str, Any]], Any],
+    few: Sequence[RunRow],
+    key: Callable[[RunRow], Any],
 ) -> list[AnyRow]:
     """Return the rows of both, each of which is in the order of *key*, in that order."""
     found: list[AnyRow] = []

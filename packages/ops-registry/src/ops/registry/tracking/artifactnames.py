@@ -15,6 +15,8 @@ from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import writing
+from ops.registry.run_frames import ArtifactLogged
+from ops.registry.run_rows import KeptArtifact
 from ops.registry.tracking.run_records import to_artifact
 from ops.registry.tracking.runlog import RunReader
 
@@ -56,17 +58,18 @@ class ArtifactNames:
         """Return the artifact of that name, and refuse a name inside or around another one's."""
         if not self._may_be_known(run_id, name):
             return None
-        recorded = self._reader(run_id).poll().row["artifacts"]
-        artifacts.check_apart(run_id, name, (path for path, *_ in recorded))
-        found = next((one for one in recorded if one[0] == name), None)
+        recorded = self._reader(run_id).poll().row.artifacts
+        artifacts.check_apart(run_id, name, (one.path for one in recorded))
+        found = next((one for one in recorded if one.path == name), None)
         return None if found is None else to_artifact(found, self._folder / run_id)
 
-    def tell(self, run_id: str, kept: Artifact, place: list[str]) -> None:
+    def tell(self, run_id: str, kept: Artifact, address: str | None = None) -> None:
         """Write into the journal that the run has *kept*, and its address if it is not in the folder."""
         reader = self._readers.get(run_id)
         before = 0 if reader is None else reader.state.artifact_time(kept.path)
         when = max(time.time_ns(), before + 1)  # a clock may have been set back
-        self._store.append(run_id, {"a": [kept.path, kept.size, kept.checksum, *place], "t": when})
+        recorded = KeptArtifact(kept.path, kept.size, kept.checksum, address)
+        self._store.append(run_id, ArtifactLogged(recorded, when))
         folder = kept.path.rpartition("/")[0]
         if folder:
             # For good: no artifact can take the name of a folder that has one in it.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from ops.registry.tracking.runlog import MAIN, RunReader, journal_path
+from ops.registry.run_rows import MAIN
+from ops.registry.tracking.runlog import RunReader, journal_path
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterable
 
-__all__ = ["CachedRun", "Reading", "Signature", "copied_row", "signature"]
+    from ops.registry.run_rows import RunRow
+
+__all__ = ["CachedRun", "Reading", "Signature", "signature"]
 
 #: Per journal its size and inode when it was read, and what the run came to; or what reads it on. Journals only
 #: grow, and a heartbeat changes nothing but their time.
 Signature: TypeAlias = "dict[str, tuple[int, int] | None]"
-CachedRun: TypeAlias = "tuple[Signature, dict[str, Any]] | Reading"
+CachedRun: TypeAlias = "tuple[Signature, RunRow] | Reading"
 
 
 class Reading:
@@ -29,7 +32,7 @@ class Reading:
         self._reader = RunReader(folder, run_id, keep_history=False)
         self._inode = -1
 
-    def poll(self) -> dict[str, Any]:
+    def poll(self) -> RunRow:
         """Return the row as of now."""
         try:
             inode = os.stat(self._main).st_ino  # noqa: PTH116 - strings
@@ -52,11 +55,3 @@ def _status(folder: pathlib.Path, run_id: str, writer: str) -> tuple[int, int] |
     except FileNotFoundError:
         return None
     return found.st_size, found.st_ino
-
-
-def copied_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a row is now; what follows the run goes on changing it."""
-    kept = row | {key: dict(row[key]) for key in ("params", "tags")}
-    kept["metrics"] = {key: tuple(summary) for key, summary in row["metrics"].items()}
-    kept["artifacts"] = list(row["artifacts"])
-    return kept

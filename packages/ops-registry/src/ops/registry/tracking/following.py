@@ -42,7 +42,7 @@ class Follower:
         """Return the points that are new, by time, and whether the run is over."""
         reader = self._reader
         # The status of the round before: what a process logged just before it died is still read.
-        over = bool(reader.state.row) and not self.is_behind and _is_over(reader)
+        over = reader.state.has_started and not self.is_behind and _is_over(reader)
         state = reader.poll()
         self.is_behind = reader.has_more
         if reader.beginnings != self._beginnings:  # an error amid reading: all is read again
@@ -78,4 +78,4 @@ def follow(
 
 def _is_over(reader: RunReader) -> bool:
     row = with_liveness(reader.state.row, reader.folder)
-    return RunStatus(row["status"]) is not RunStatus.RUNNING
+    return row.status is not RunStatus.RUNNING

@@ -25,7 +25,9 @@ from ops.registry.records import RunStatus
 from ops.registry.tracking.runlog import journal_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+    from ops.registry.run_rows import RunRow
 
 __all__ = ["Heart", "owner", "with_liveness"]
 
@@ -84,38 +86,38 @@ if hasattr(os, "register_at_fork"):
 
 
 def with_liveness(
-    row: dict[str, Any],
+    row: RunRow,
     folder: pathlib.Path,
     alive: Callable[[int], bool] = is_alive,
     now: Callable[[], float] = time.time,
-) -> dict[str, Any]:
+) -> RunRow:
     """Return *row*, as STALE when it is RUNNING and none of its processes is there any more."""
-    if row["status"] != RunStatus.RUNNING or not _is_dead(row, folder, alive, now):
+    if row.status is not RunStatus.RUNNING or not _is_dead(row, folder, alive, now):
         return row
-    return row | {"status": str(RunStatus.STALE)}
+    return row.with_status(RunStatus.STALE)
 
 
 def _is_dead(
-    row: Mapping[str, Any],
+    row: RunRow,
     folder: pathlib.Path,
     alive: Callable[[int], bool],
     now: Callable[[], float],
 ) -> bool:
     here = [_boot(), pid_namespace()] if _boot() else None
-    far = [who for who in row["owners"] if who is None or who[:2] != here]
-    if any(alive(who[2]) for who in row["owners"] if who not in far):
+    far = [who for who in row.owners if who is None or who[:2] != here]
+    if any(alive(who[2]) for who in row.owners if who not in far):
         return False
     return not far or _is_silent(row, folder, now())
 
 
-def _is_silent(row: Mapping[str, Any], folder: pathlib.Path, now_seconds: float) -> bool:
-    interval = row.get("beat") or 0
+def _is_silent(row: RunRow, folder: pathlib.Path, now_seconds: float) -> bool:
+    interval = row.heartbeat_seconds
     if interval <= 0:
         return False
     try:
         last = max(
-            os.stat(journal_path(folder, row["run_id"], writer)).st_mtime  # noqa: PTH116 - strings
-            for writer in row["writers"]
+            os.stat(journal_path(folder, row.run_id, writer)).st_mtime  # noqa: PTH116 - strings
+            for writer in row.writers
         )
     except OSError:
         return False

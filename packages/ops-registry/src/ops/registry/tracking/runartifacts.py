@@ -202,9 +202,9 @@ class RunArtifacts(RunAccess):
             return set()
         return {artifacts.waiting_place(base, one.path, one.checksum) for one in recorded}
 
-    def adopt_artifacts(self, run: Run) -> dict[str, list[str]]:
-        """Bring the artifacts of a run of another store here; return their addresses, if they have any."""
-        places: dict[str, list[str]] = {}
+    def adopt_artifacts(self, run: Run) -> dict[str, str]:
+        """Bring the artifacts of a run of another store here; return the addresses of those not in the folder."""
+        addresses: dict[str, str] = {}
         for artifact in run.artifacts:
             here = inside(self.root, "artifacts", run.run_id, artifact.path)
             if self._remote.address is None:
@@ -212,8 +212,8 @@ class RunArtifacts(RunAccess):
                     self._remote.fetch(artifact.uri, here, artifact.checksum)
                 continue
             sent = self._remote.copy_from(artifact.uri, f"runs/{run.run_id}", artifact.checksum)
-            places[artifact.path] = [sent.uri]
-        return places
+            addresses[artifact.path] = sent.uri
+        return addresses
 
     def left_over(self, before_seconds: float) -> list[str]:
         """Return what is in the bucket since before a time and belongs to no run."""
@@ -228,7 +228,7 @@ class RunArtifacts(RunAccess):
             row = self._store.row(owner_of(uri))  # not the index, which may miss what came late
         except RunNotFoundError:
             return False
-        return any(uri in place for _, _, _, *place in row["artifacts"])
+        return any(one.address == uri for one in row.artifacts)
 
     def _put(self, run_id: str, source: StrPath, name: str, *, overwrite: bool) -> Artifact:
         folder = self._folder_of(run_id)
@@ -274,12 +274,12 @@ class RunArtifacts(RunAccess):
                     # The journal first: a kill here leaves what it says, where `_whole` finds it.
                     waiting = artifacts.waiting_place(self._artifacts / run_id, name, digest)
                     artifacts.place(copy, waiting)
-                    self._names.tell(run_id, kept, [])
+                    self._names.tell(run_id, kept)
                     artifacts.place(waiting, target)
                 else:
                     artifacts.place(copy, target)
                     if same is None:
-                        self._names.tell(run_id, kept, [])
+                        self._names.tell(run_id, kept)
         finally:
             artifacts.remove(copy)
         if same is None:
@@ -299,7 +299,7 @@ class RunArtifacts(RunAccess):
             known = self._names.known(run_id, name)  # somebody else may have been faster
             same = artifacts.same(run_id, known, sent.checksum, overwrite=overwrite)
             if same is None:
-                self._names.tell(run_id, kept, [sent.uri])
+                self._names.tell(run_id, kept, sent.uri)
         if same is not None:
             self._remote.discard(sent.uri)
             return same

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ops.foundation.errors import OpsError
 from ops.foundation.logs import get_logger
@@ -27,14 +27,30 @@ from ops.registry.disk.journal import JournalReader, decode, encode
 from ops.registry.disk.views import write_view
 from ops.registry.errors import CorruptStoreError, RunNotFoundError
 from ops.registry.instants import from_ns
-from ops.registry.records import Metric, RunStatus
+from ops.registry.records import Metric
+from ops.registry.run_frames import (
+    FORMAT,
+    ArtifactLogged,
+    ExtraAdded,
+    ParametersLogged,
+    RunChanged,
+    RunEnded,
+    RunStarted,
+    TagsSet,
+    WriterAdded,
+    frame_of,
+)
+from ops.registry.run_rows import MAIN, RunningSummary, RunRow
 from ops.registry.tracking.histories import read_points, write_points
 from ops.registry.tracking.run_records import is_artifact
 
 if TYPE_CHECKING:
     import logging
     import pathlib
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ops.registry.run_frames import Frame
+    from ops.registry.run_rows import KeptArtifact
 
 __all__ = [
     "FORMAT",
@@ -49,8 +65,6 @@ __all__ = [
 
 logger: logging.Logger = get_logger("ops.registry")
 
-FORMAT = 1
-MAIN = "main"
 #: Up to so many points are in the JSON view, from so many on they are in Parquet.
 IN_JSON, IN_PARQUET = 1_000, 10_000
 Point = tuple[float, int, int]  # value, step, nanoseconds since the epoch
@@ -66,7 +80,7 @@ class RunState:
     def __init__(self, *, keep_history: bool | int = True) -> None:
         self.keeps_history: bool = bool(keep_history)
         self._room = math.inf if keep_history is True else keep_history
-        self.row: dict[str, Any] = {}
+        self._row: RunRow | None = None
         self.history: dict[str, list[Point]] = {}
         self.writers: list[str] = [MAIN]
         #: How many records are of kinds that this version does not know; they change nothing, and are copied.
@@ -74,6 +88,25 @@ class RunState:
         #: When each writer began, by what it knew of the run.
         self.began: dict[str, int] = {}
         self._times: dict[tuple[str, str], int] = {}
+
+    @classmethod
+    def of(cls, row: RunRow, history: dict[str, list[Point]], writers: Iterable[str]) -> RunState:
+        """Return the state that a view has."""
+        state = cls()
+        state._row, state.history, state.writers = row, history, list(writers)
+        return state
+
+    @property
+    def row(self) -> RunRow:
+        """What the run comes to; raises `RunNotFoundError` before its start."""
+        if self._row is None:
+            raise RunNotFoundError("The run has no readable start.")
+        return self._row
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there was a start, without which there is no run."""
+        return self._row is not None
 
     @property
     def latest(self) -> int:
@@ -83,80 +116,77 @@ class RunState:
     @property
     def latest_point(self) -> int:
         """When the latest last value of a metric was logged, in nanoseconds; 0 if none was."""
-        return max((summary[2] for summary in self.row.get("metrics", {}).values()), default=0)
+        found = () if self._row is None else self._row.metrics.values()
+        return max((summary.last_at for summary in found), default=0)
 
     def apply(self, record: Mapping[str, Any], when: int | None = None) -> None:
         """Fold one record in, as of its time or of *when*."""
-        at: int = record.get("t", 0) if when is None else when
         if "m" in record:
             for one in record["m"]:
                 self.point(*one)
-        elif "p" in record:
-            self._latest("params", record["p"], at)
-        elif "g" in record:
-            self._latest("tags", record["g"], at)
-        elif "a" in record:
-            self._artifact(record["a"], at)
-        else:
-            self._event(record, at)
-
-    def _event(self, record: Mapping[str, Any], when: int) -> None:
-        event = record.get("e")
-        if event == "start":
-            if record["v"] > FORMAT:
-                raise CorruptStoreError(
-                    f"Run {record['run']} was written in format {record['v']}; this version of "
-                    f"ops-registry reads up to {FORMAT}.",
-                    suggestions=("Upgrade ops-registry.",),
-                )
-            if not (is_id(record["run"]) and is_id(record["exp"])):
-                raise _RefusedRecordError("a start with ids that this package does not give")
-            self.row = _new_row(record)
-            for key in record["tags"]:
-                self._times["tags", key] = when
-        elif event == "end":
-            end = {"status": record["status"], "end": record["t"], "error": record["error"]}
-            self._change(end, when)
-        elif event == "change":
-            self._change(record["c"], when)
-        elif event == "extra":
-            kept = self.row.setdefault("extra", {}).setdefault(record["k"], [])
-            kept.append(record["x"])
-        elif event == "writer" and record["w"] not in self.writers:
-            if not is_id(record["w"]):
-                raise _RefusedRecordError(f"a writer called {record['w']!r:.80}")
-            self.writers.append(record["w"])
-            self.began[record["w"]] = when
-            self.row["owners"].append(record.get("o"))
-            self.row["writers"].append(record["w"])
-        elif event != "writer":
+            return
+        if record.get("e") == "start" and record["v"] > FORMAT:
+            raise CorruptStoreError(
+                f"Run {record['run']} was written in format {record['v']}; this version of "
+                f"ops-registry reads up to {FORMAT}.",
+                suggestions=("Upgrade ops-registry.",),
+            )
+        frame = frame_of(record)
+        if frame is None:
             self.unknown += 1
+            return
+        self.fold(frame, record.get("t", 0) if when is None else when)
+
+    def fold(self, frame: Frame, when: int) -> None:
+        """Fold one frame in, as of *when*."""
+        match frame:
+            case ParametersLogged(parameters):
+                self._latest("params", parameters, when)
+            case TagsSet(tags):
+                self._latest("tags", tags, when)
+            case ArtifactLogged(artifact):
+                self._artifact(artifact, when)
+            case RunStarted():
+                if not (is_id(frame.run_id) and is_id(frame.experiment_id)):
+                    raise _RefusedRecordError("a start with ids that this package does not give")
+                self._row = frame.row()
+                for key in frame.tags:
+                    self._times["tags", key] = when
+            case RunEnded(status, at, error):
+                self._change({"status": status, "end": at, "error": error}, when)
+            case RunChanged(fields):
+                self._change(fields, when)
+            case ExtraAdded(kind, value):
+                self.row.add_extra(kind, value)
+            case WriterAdded(writer, owner):
+                self._add_writer(writer, owner, when)
+
+    def _add_writer(self, writer: str, owner: Sequence[Any] | None, when: int) -> None:
+        if writer in self.writers:
+            return
+        if not is_id(writer):
+            raise _RefusedRecordError(f"a writer called {writer!r:.80}")
+        self.writers.append(writer)
+        self.began[writer] = when
+        self.row.owners.append(owner)
+        self.row.writers.append(writer)
 
     def _change(self, fields: Mapping[str, Any], when: int) -> None:
         for key, value in fields.items():
             if when >= self._times.get(("row", key), when):
+                self.row.change(key, value)
                 self._times["row", key] = when
-                self.row[key] = value
 
     def point(self, key: str, value: float, step: int, when: int) -> None:
-        """Fold one point of a metric in; a million of them are, so most take two comparisons."""
+        """Fold one point of a metric in."""
         if self.keeps_history:
             self._keep(key, (value, step, when))
-        summary = self.row["metrics"].get(key)
+        metrics = self.row.metrics
+        summary = metrics.get(key)
         if summary is None:
-            self.row["metrics"][key] = [value, step, when, value, value, 1, step, step]
-            return
-        # The greatest of values at one step and time: the order of journals must not matter here.
-        if step > summary[1] or (step == summary[1] and (when, value) >= (summary[2], summary[0])):
-            summary[0], summary[1], summary[2] = value, step, when
-        summary[5] += 1
-        if summary[3] < value < summary[4] or value != value:  # noqa: PLR0124 - a NaN
-            return
-        # By value, then by step: the result must not depend on which journal is read first.
-        if math.isnan(summary[3]) or (value, step) < (summary[3], summary[6]):
-            summary[3], summary[6] = value, step
-        if math.isnan(summary[4]) or (-value, step) < (-summary[4], summary[7]):
-            summary[4], summary[7] = value, step
+            metrics[key] = RunningSummary.of(value, step, when)
+        else:
+            summary.add(value, step, when)
 
     def forget_history(self) -> None:
         """Keep summaries alone from now on."""
@@ -169,26 +199,26 @@ class RunState:
             self.forget_history()
 
     def _latest(self, kind: str, recorded: Mapping[str, Any], when: int) -> None:
+        kept: dict[str, Any] = self.row.params if kind == "params" else self.row.tags
         for key, value in recorded.items():
             if when >= self._times.get((kind, key), when):
                 self._times[kind, key] = when
                 if value is None and kind == "tags":  # it was removed
-                    self.row[kind].pop(key, None)
+                    kept.pop(key, None)
                 else:
-                    self.row[kind][key] = value
+                    kept[key] = value
 
-    def _artifact(self, recorded: list[Any], when: int) -> None:
-        # Path, size, checksum and, where that is not in the store, the address.
-        if not is_artifact(recorded):
-            raise _RefusedRecordError(f"an artifact called {recorded[:1]!r:.120}")
-        key = ("artifact", recorded[0])
+    def _artifact(self, artifact: KeptArtifact, when: int) -> None:
+        if not is_artifact(artifact):
+            raise _RefusedRecordError(f"an artifact called {artifact.path!r:.120}")
+        row, key = self.row, ("artifact", artifact.path)
         before = self._times.get(key)
         if before is not None:
             if when < before:
                 return
-            self.row["artifacts"] = [one for one in self.row["artifacts"] if one[0] != recorded[0]]
+            row.artifacts = [one for one in row.artifacts if one.path != artifact.path]
         self._times[key] = when
-        self.row["artifacts"].append(recorded)
+        row.artifacts.append(artifact)
 
     def artifact_time(self, path: str) -> int:
         """Return when the artifact of that name was logged, in nanoseconds since the epoch; 0 if never."""
@@ -267,14 +297,14 @@ class RunReader:
             for record in self._readers[writer].poll(self._most_bytes):
                 if self._counts(record):
                     self._apply(writer, record)
-            if not self.state.row:
+            if not self.state.has_started:
                 raise RunNotFoundError(f"Run {self.run_id!r} has no readable start.")
 
     def _counts(self, record: Any) -> bool:
         """Whether a record is about this run: nothing before its start is, and no start of another one."""
         if isinstance(record, dict) and record.get("e") == "start":
             return bool(record.get("run") == self.run_id)
-        return bool(self.state.row)
+        return self.state.has_started
 
     def advance(self, path: str, place: tuple[int, int], records: Iterable[Any]) -> bool:
         """Fold in *records* that this process has appended to a journal, *place* being where.
@@ -326,7 +356,7 @@ class RunReader:
         is_short = self.state.keeps_history and points <= IN_JSON
         view = {
             "format": FORMAT,
-            "row": self.state.row,
+            "row": self.state.row.plain(),
             "through": self.through,
             "history": self.state.history if is_short else None,
             "parquet": points >= IN_PARQUET,
@@ -343,24 +373,20 @@ def load_state(folder: pathlib.Path, run_id: str, *, history: bool = False) -> R
 def current_state(folder: pathlib.Path, run_id: str, *, history: bool = False) -> RunState | None:
     """Return the state of a run from its view; None when there is none that is current, or has the *history*."""
     view = _current_view(folder, run_id)
-    if view is None or (history and view["history"] is None):
+    if view is None or (history and view.history is None):
         return None
-    state = RunState()
-    state.row = view["row"]
-    state.history = {k: [tuple(p) for p in v] for k, v in (view["history"] or {}).items()}
-    state.writers = list(view["through"])
-    return state
+    return RunState.of(view.row, view.history or {}, view.through)
 
 
 def metric_history(folder: pathlib.Path, run_id: str, key: str) -> list[Metric]:
     """Return the points of one metric by step, then time; none when it was never logged."""
     view = _current_view(folder, run_id)
-    if view is not None and view["parquet"]:
+    if view is not None and view.has_table:
         state = RunState()
         state.history = {key: read_points(_table_path(folder, run_id), key)}
         # A table may be older than the view: two processes may have ended the run at once.
-        summary = view["row"]["metrics"].get(key)
-        if len(state.history[key]) == (0 if summary is None else summary[5]):
+        summary = view.row.metrics.get(key)
+        if len(state.history[key]) == (0 if summary is None else summary.count):
             return state.metric_history(key)
     state = current_state(folder, run_id, history=True) or _read_whole(folder, run_id)
     return state.metric_history(key)
@@ -373,8 +399,7 @@ def _read_whole(folder: pathlib.Path, run_id: str) -> RunState:
     """
     reader = RunReader(folder, run_id)
     state = reader.poll()
-    is_over = RunStatus(state.row["status"]).is_final
-    if is_over and _points(state) >= IN_PARQUET and os.access(folder, os.W_OK):
+    if state.row.status.is_final and _points(state) >= IN_PARQUET and os.access(folder, os.W_OK):
         reader.write_view()
     return state
 
@@ -383,18 +408,35 @@ def _points(state: RunState) -> int:
     return sum(map(len, state.history.values()))
 
 
-def _current_view(folder: pathlib.Path, run_id: str) -> dict[str, Any] | None:
+class _View(NamedTuple):
+    """``{run}.json``: a row, the sizes of the journals that it was folded from, and the points if they are few."""
+
+    row: RunRow
+    through: Mapping[str, int]
+    history: dict[str, list[Point]] | None
+    has_table: bool
+
+
+def _current_view(folder: pathlib.Path, run_id: str) -> _View | None:
+    """Return the view of a run; None when it is not current, damaged or missing: the journals are the truth."""
     try:
-        view: dict[str, Any] = decode((folder / f"{run_id}.json").read_bytes())
-        if view["format"] != FORMAT or not isinstance(view["parquet"], bool):
+        found = decode((folder / f"{run_id}.json").read_bytes())
+        points = found["history"]
+        view = _View(
+            RunRow.from_plain(found["row"]),
+            found["through"],
+            None if points is None else {k: [tuple(p) for p in v] for k, v in points.items()},
+            found["parquet"],
+        )
+        if found["format"] != FORMAT or not isinstance(view.has_table, bool):
             return None
-        if view["row"]["run_id"] != run_id or not all(map(is_id, view["through"])):
+        if view.row.run_id != run_id or not all(map(is_id, view.through)):
             return None
-        for writer, size in view["through"].items():
+        for writer, size in view.through.items():
             if os.stat(journal_path(folder, run_id, writer)).st_size != size:  # noqa: PTH116 - strings
                 return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # damaged or missing: the journals are the truth
+        return None
     return view
 
 
@@ -409,23 +451,3 @@ def journal_path(folder: pathlib.Path, run_id: str, writer: str) -> str:
 
 class _RefusedRecordError(ValueError):
     """A record says what this package never writes."""
-
-
-def _new_row(start: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "run_id": start["run"],
-        "experiment_id": start["exp"],
-        "name": start["name"],
-        "status": str(RunStatus.RUNNING),
-        "start": start.get("s", start["t"]),  # a time that the caller gave
-        "end": None,
-        "parent": start["parent"],
-        "error": None,
-        "params": {},
-        "tags": dict(start["tags"]),
-        "metrics": {},
-        "artifacts": [],
-        "owners": [start.get("o")],
-        "writers": [MAIN],
-        "beat": start.get("hb", 0),
-    }

@@ -13,6 +13,7 @@ from ops.registry.events import EventType, HookType
 from ops.registry.instants import to_ns
 from ops.registry.operations import reported
 from ops.registry.plain_values import plain_parameters
+from ops.registry.run_frames import ParametersLogged, TagsSet
 from ops.registry.tracking.points import encoded_point, plain_point, points_body
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.validators import check_key, check_mapping
@@ -96,7 +97,7 @@ class RunLogger(RunAccess):
     def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Log parameters in one frame."""
         given = plain_parameters("parameters", parameters)
-        self._store.append(run_id, {"p": given, "t": time_ns()})
+        self._store.append(run_id, ParametersLogged(given, time_ns()))
         data = {"run_id": run_id, "parameters": given}
         self._done(EventType.PARAMETER_LOGGED, data)
 
@@ -108,13 +109,13 @@ class RunLogger(RunAccess):
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags in one frame."""
         texts = {check_key(k): str(v) for k, v in check_mapping("tags", tags).items()}
-        self._store.append(run_id, {"g": texts, "t": time_ns()})
+        self._store.append(run_id, TagsSet(texts, time_ns()))
         self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})
 
     @reported
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove one tag of a run, also of one that has ended; one that is not there is no error."""
-        self._store.append(run_id, {"g": {check_key(key): None}, "t": time_ns()})
+        self._store.append(run_id, TagsSet({check_key(key): None}, time_ns()))
         self._done(EventType.TAG_DELETED, {"run_id": run_id, "key": key})
 
     def log_system_metrics(self, run_id: str, *, interval_seconds: float = 10.0) -> SystemMetrics:

@@ -13,21 +13,21 @@ import re
 import secrets
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ops.foundation.forks import in_children
 from ops.registry.disk.checked_paths import inside, refuse_links
 from ops.registry.disk.journal import JournalWriter, encode, framed, writing
 from ops.registry.errors import RunNotFoundError, StorageError, no_run
-from ops.registry.records import RunStatus
+from ops.registry.run_frames import WriterAdded
+from ops.registry.run_rows import MAIN
 from ops.registry.search.runindex import RunIndex
-from ops.registry.tracking.cached_runs import Reading, copied_row, signature
+from ops.registry.tracking.cached_runs import Reading, signature
 from ops.registry.tracking.liveness import Heart, owner, with_liveness
 from ops.registry.tracking.run_ids import experiment_mark, experiment_mark_in
 from ops.registry.tracking.run_writers import RunWriter
 from ops.registry.tracking.runlog import (
     IN_JSON,
-    MAIN,
     RunReader,
     current_state,
     journal_path,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ops.cache.lru import LRUCache
+    from ops.registry.run_frames import Frame
+    from ops.registry.run_rows import RunRow
     from ops.registry.tracking.cached_runs import CachedRun
     from ops.registry.tracking.experiments import ExperimentLedger
     from ops.registry.tracking.points import KeyedPoint
@@ -140,19 +142,19 @@ class RunStore:
         self._experiments.get(experiment_id)
         return self.index(experiment_id)
 
-    def rows(self, experiment_id: str) -> list[dict[str, Any]]:
+    def rows(self, experiment_id: str) -> list[RunRow]:
         """Return the rows of all runs of an experiment, the dead ones as STALE."""
         index = self.known_index(experiment_id)
         return [with_liveness(row, index.folder) for row in index.rows()]
 
-    def row(self, run_id: str) -> dict[str, Any]:
+    def row(self, run_id: str) -> RunRow:
         """Return what a run comes to now; from memory while none of its journals has changed."""
         folder = self.folder(self.home(run_id))
         writer = self._writers.get(run_id)
         if writer is not None and writer.own is not None and writer.process == os.getpid():
             with writer.looking:
                 if writer.own is not None:
-                    return with_liveness(copied_row(writer.own.poll().row), folder)
+                    return with_liveness(writer.own.poll().row.copy(), folder)
         if self._cache is None:
             return with_liveness(load_state(folder, run_id).row, folder)
         kept = self._cache.get(run_id)
@@ -171,10 +173,10 @@ class RunStore:
             self._cache.set(run_id, kept)
         return with_liveness(kept[1], folder)
 
-    def _live_row(self, run_id: str, reading: Reading, folder: pathlib.Path) -> dict[str, Any]:
+    def _live_row(self, run_id: str, reading: Reading, folder: pathlib.Path) -> RunRow:
         """Return the row of a run without a view: only what was appended since the last time is read."""
         with self._reading:  # a reader is for one thread at a time
-            kept = copied_row(reading.poll())
+            kept = reading.poll().copy()
         if self._cache is not None:
             self._cache.set(run_id, reading)
         return with_liveness(kept, folder)
@@ -207,13 +209,9 @@ class RunStore:
         when = writer.latest = max(time.time_ns(), writer.latest + 1)
         return when
 
-    def append(self, run_id: str, record: dict[str, Any]) -> None:
-        """Append a record to this process's journal of a run."""
-        self.append_body(run_id, encode(record))
-
-    def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
-        """Append what `encode` made of a record; return to which file, and where it is there."""
-        return self.append_frames(run_id, framed(body))
+    def append(self, run_id: str, frame: Frame) -> None:
+        """Append a frame to this process's journal of a run."""
+        self.append_frames(run_id, framed(encode(frame.plain())))
 
     def append_points(self, run_id: str, points: Iterable[KeyedPoint], body: bytes) -> None:
         """Append *points*, of which `points_body` made *body*."""
@@ -264,7 +262,7 @@ class RunStore:
         """Whether this process has a journal of a run open: it logged to it and has not ended it."""
         return run_id in self._writers
 
-    def finish(self, reader: RunReader, *, soon: bool = False) -> dict[str, Any]:
+    def finish(self, reader: RunReader, *, soon: bool = False) -> RunRow:
         """Put the row of a run that has ended into the index, write its view, and return the row.
 
         *soon* leaves flushing the index to the background.
@@ -327,7 +325,7 @@ class RunStore:
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
             path = journal_path(folder, run_id, MAIN)
             with JournalWriter(path, durability=self.durability) as main:
-                main.append({"e": "writer", "w": name, "o": owner(), "t": now})
+                main.append(WriterAdded(name, owner(), now).plain())
             journal = JournalWriter(journal_path(folder, run_id, name), durability=self.durability)
             writer = self._writers[run_id] = RunWriter(home, journal, main=path, reader=reader)
             writer.latest = reader.state.latest_point
@@ -376,5 +374,5 @@ class RunStore:
             raise RunNotFoundError(f"Run {run_id!r} was erased.") from error
         with writer.looking:
             if size != writer.main_size:
-                writer.ended = RunStatus(reader.poll().row["status"]).is_final
+                writer.ended = reader.poll().row.status.is_final
                 writer.main_size = size

@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk.journal import decode
-from ops.registry.errors import CorruptStoreError
 from ops.registry.records import Run
-from ops.registry.search.stored_rows import StoredRow
+from ops.registry.search.stored_rows import StoredRow, row_of
 from ops.registry.tracking.run_records import to_run
 
 if TYPE_CHECKING:
@@ -46,13 +44,7 @@ class StoredRun(Run):
         """Read all fields; only what has no value yet comes here."""
         if name not in _FIELDS:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        try:
-            run = to_run(decode(self._text.encode()), self._artifacts)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise CorruptStoreError(
-                f"A row of the index cannot be read: {self._text!r:.80}.",
-                suggestions=("Rebuild it from the journals: ops-registry fsck --repair.",),
-            ) from error
+        run = to_run(row_of(self._text), self._artifacts)
         for field in _FIELDS:
             object.__setattr__(self, field, getattr(run, field))
         return getattr(run, name)

@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, refuse_links
-from ops.registry.disk.journal import DURABILITIES, JournalWriter, frame
+from ops.registry.disk.journal import DURABILITIES, JournalWriter
+from ops.registry.disk.journal import frame as framed_record
 from ops.registry.errors import (
     InvalidValueError,
     RunNotFoundError,
 )
 from ops.registry.events import EventType, HookType
 from ops.registry.operations import Operations, reported
-from ops.registry.plain_values import copied, plain_parameters
+from ops.registry.plain_values import plain_parameters
 from ops.registry.records import RunStatus
 from ops.registry.remote.artifacts import RemoteArtifacts
+from ops.registry.run_frames import ParametersLogged, RunChanged, RunEnded, RunStarted
+from ops.registry.run_rows import MAIN
 from ops.registry.tracking.experiment_calls import Experiments, own_experiment
 from ops.registry.tracking.experiments import ExperimentLedger
 from ops.registry.tracking.liveness import owner
@@ -34,13 +37,7 @@ from ops.registry.tracking.run_ids import new_run_id
 from ops.registry.tracking.run_records import to_run
 from ops.registry.tracking.runaccess import CURRENT_RUN, RunBlock, current_block
 from ops.registry.tracking.runartifacts import RunArtifacts
-from ops.registry.tracking.runlog import (
-    FORMAT,
-    IN_JSON,
-    MAIN,
-    RunReader,
-    journal_path,
-)
+from ops.registry.tracking.runlog import IN_JSON, RunReader, journal_path
 from ops.registry.tracking.runlogger import RunLogger
 from ops.registry.tracking.runqueries import RunQueries
 from ops.registry.tracking.runstore import RunStore
@@ -61,6 +58,7 @@ if TYPE_CHECKING:
     from ops.registry.disk.contents import ContentStore
     from ops.registry.records import Experiment, Run
     from ops.registry.run_copies import RunCopy
+    from ops.registry.run_rows import RunRow
     from ops.registry.tracking.cached_runs import CachedRun
 
 __all__ = ["ENDS", "ExperimentTracker", "final_status"]
@@ -166,18 +164,16 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         folder = self._store.folder(experiment_id)
         texts = {check_key(k): str(v) for k, v in requested["tags"].items()}
         given = plain_parameters("parameters", requested["parameters"])
-        start = {
-            "e": "start",
-            "v": FORMAT,
-            "run": run_id,
-            "exp": experiment_id,
-            "name": title,
-            "t": time_ns(),
-            "parent": parent_run_id,
-            "o": owner(),
-            "hb": self._store.heartbeat_seconds,
-            "tags": texts,
-        }
+        start = RunStarted(
+            run_id,
+            experiment_id,
+            title,
+            time_ns(),
+            parent_run_id,
+            texts,
+            owner(),
+            self._store.heartbeat_seconds,
+        )
         row = self._begin(folder, start, given)
         data = {"run_id": run_id, "experiment_id": experiment_id, "name": title}
         self._done(EventType.RUN_STARTED, data, HookType.POST_RUN_START)
@@ -209,7 +205,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     def reopen_run(self, run_id: str) -> Run:
         """Let a run that has ended, or whose process died, go on: it is RUNNING until it is ended again."""
         changes = {"status": str(RunStatus.RUNNING), "end": None, "error": None}
-        self._store.append(run_id, {"e": "change", "c": changes, "t": time_ns()})
+        self._store.append(run_id, RunChanged(changes, time_ns()))
         self._store.index(self._store.home(run_id)).mark_stale(run_id)
         self._done(EventType.RUN_RESTORED, {"run_id": run_id})
         return self.get_run(run_id)
@@ -218,14 +214,14 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     def delete_run(self, run_id: str) -> None:
         """Hide a run from lists and searches until `restore_run`; `ops-registry gc --deleted` erases it for ever."""
         now = time_ns()
-        self._store.append(run_id, {"e": "change", "c": {"deleted": now}, "t": now})
+        self._store.append(run_id, RunChanged({"deleted": now}, now))
         self._changed(run_id)
         self._done(EventType.RUN_DELETED, {"run_id": run_id})
 
     @reported
     def restore_run(self, run_id: str) -> Run:
         """Take back that a run was deleted."""
-        self._store.append(run_id, {"e": "change", "c": {"deleted": None}, "t": time_ns()})
+        self._store.append(run_id, RunChanged({"deleted": None}, time_ns()))
         self._changed(run_id)
         self._done(EventType.RUN_RESTORED, {"run_id": run_id})
         return self.get_run(run_id)
@@ -323,7 +319,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         index = self._store.index(experiment_id)
         reader = RunReader(index.folder, run_id)
         row = reader.poll().row
-        if RunStatus(row["status"]).is_final:
+        if row.status.is_final:
             reader.write_view()
         index.put(row)
 
@@ -340,9 +336,9 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
             self._done(EventType.INDEX_COMPACTED, {"runs": total})
         return total
 
-    def index_rows(self, experiment_id: str) -> list[dict[str, Any]]:
+    def index_rows(self, experiment_id: str) -> list[RunRow]:
         """Return what the index says of an experiment's runs, for `fsck`."""
-        return [copied(row) for row in self._store.index(experiment_id).rows()]
+        return [row.copy() for row in self._store.index(experiment_id).rows()]
 
     def rebuild(self) -> int:
         """Make all indexes again from the runs' journals and return the number of runs."""
@@ -369,23 +365,22 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
 
     def _end(self, run_id: str, status: RunStatus, error: str | None) -> Run:
         """Write the end of a run, its row in the index, and its JSON view."""
-        end = {"e": "end", "status": str(status), "t": time_ns(), "error": error}
-        self._store.append(run_id, end)
+        self._store.append(run_id, RunEnded(status, time_ns(), error))
         return to_run(self._store.finish(self._store.take_reader(run_id)), self._artifacts)
 
-    def _begin(
-        self, folder: pathlib.Path, start: dict[str, Any], parameters: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _begin(self, folder: pathlib.Path, start: RunStarted, parameters: dict[str, Any]) -> RunRow:
         """Write the first frames of a run and its row in the index; return the row."""
-        run_id, experiment_id = start["run"], start["exp"]
-        records = [start, {"p": parameters, "t": start["t"]}][: 2 if parameters else 1]
-        frames = b"".join(map(frame, records))  # refuses what JSON cannot hold
+        run_id, experiment_id = start.run_id, start.experiment_id
+        records = [start.plain()]
+        if parameters:
+            records.append(ParametersLogged(parameters, start.at).plain())
+        frames = b"".join(map(framed_record, records))  # refuses what JSON cannot hold
         own = RunReader(folder, run_id, keep_history=IN_JSON)
         path = journal_path(folder, run_id, MAIN)
         journal = JournalWriter(path, durability=self._durability)
         try:
             own.advance(path, journal.append_frames(frames), records)
-            row: dict[str, Any] = copied(own.state.row)
+            row = own.state.row.copy()
             self._store.index(experiment_id).put(row)
         except BaseException:
             journal.close()
