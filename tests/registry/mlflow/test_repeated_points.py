@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from mlflow.entities import Metric
 
 from ops.registry.mlflow.repeated_points import RepeatedPoints
+from ops.registry.run_rows import RunningSummary
 
 points = st.builds(
     Metric,
@@ -30,7 +31,8 @@ def test_each_point_is_new_once_in_whatever_order_and_batches(batches):
         for key in {m.key for m in written}:
             own = [m for m in written if m.key == key]
             last = max(own, key=lambda m: (m.step, m.timestamp))
-            found[key] = [0.0, last.step, last.timestamp * 10**6, 0, 0, len(own)]
+            at = last.timestamp * 10**6
+            found[key] = RunningSummary(0.0, last.step, at, 0, 0, len(own), 0, 0)
         return found
 
     def history(_, key):

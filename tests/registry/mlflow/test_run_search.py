@@ -10,6 +10,8 @@ from mlflow.utils.search_utils import SearchUtils
 
 from ops.registry.mlflow.bounded_search import RunSearch
 from ops.registry.mlflow.runsearching import to_node
+from ops.registry.records import RunStatus
+from ops.registry.run_rows import RunningSummary, RunRow
 from ops.registry.search.filters import holds
 from ops.registry.search.runsearch import lookup
 
@@ -213,12 +215,8 @@ def test_the_columns_never_leave_out_what_mlflow_would_find(
     if (kind == "metrics" and "LIKE" in sign) or (kind != "metrics" and sign[0] in "<>"):
         return
     asked = f"{kind}.{key} {sign} " + ("1" if kind == "metrics" else f"'{value}'")
-    row = {
-        "metrics": {k: [v, 0, 0, v, v, 1, 0, 0] for k, v in metrics.items()},
-        "params": params,
-        "tags": tags,
-        "parent": None,
-    }
+    row = RunRow("r", "e", "n", RunStatus.RUNNING, 0, params=params, tags=tags)
+    row.metrics = {k: RunningSummary.of(v, 0, 0) for k, v in metrics.items()}
     theirs = SearchUtils.filter([Seen(row, None, None)], asked)
     node = to_node(RunSearch.parse_search_filter(asked))
     assert holds(node, lookup(row)) or not theirs
