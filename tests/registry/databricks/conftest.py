@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import urllib.request
 import uuid
 
 import pytest
+from tests.registry.databricks import certificates
 
 from ops.registry.context import MLOpsConfig, MLOpsContext
 from ops.registry.databricks import Warehouse, WarehouseAccess
@@ -21,8 +23,9 @@ for needed in ("databricks.sql", "pysail", "pyspark"):
 class StandIn:
     """The warehouse of the session, seen from outside."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls_port: int) -> None:
         self.host = f"http://127.0.0.1:{port}"
+        self.tls_host = f"https://127.0.0.1:{tls_port}"
 
     def control(self, **faults):
         body = json.dumps(faults).encode()
@@ -35,12 +38,18 @@ class StandIn:
 
 
 @pytest.fixture(scope="session")
-def stand_in(tmp_path_factory):
+def authority(tmp_path_factory):
+    """A certificate authority of this session and what it signed for 127.0.0.1, as paths of PEM files."""
+    return certificates.made_in(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory, authority):
     folder = tmp_path_factory.mktemp("warehouse")
     script = pathlib.Path(__file__).with_name("warehouse_server.py")
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, str(script), str(folder / "root")],
+            [sys.executable, str(script), str(folder / "root"), authority.server, authority.key],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -49,7 +58,7 @@ def stand_in(tmp_path_factory):
         port = process.stdout.readline().strip()
         if not port:
             pytest.fail(f"the stand-in did not start: {(folder / 'log').read_text()[-2000:]}")
-        made = StandIn(int(port))
+        made = StandIn(*map(int, port.split()))
         made.root = folder / "root"
         yield made
     finally:
@@ -63,8 +72,12 @@ def warehouse(stand_in, monkeypatch):
     """The stand-in without faults, named by the environment."""
     calm = dict.fromkeys(("conflicts", "lose", "cut", "cut_put", "cut_get"), 0)
     calm |= {"fail": [], "fail_files": [], "token": "dapi-test", "token_seconds": 3600}
+    calm |= {"deny": "", "starting": 0, "cloud": "aws", "list_prefix": ""}
     calm |= {"grace_seconds": 0, "client": ["client", "dose-secret"], "deny_tags": False}
     stand_in.control(**calm)
+    for name in ("DATABRICKS_AUTH_TYPE", "DATABRICKS_CONFIG_PROFILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("DATABRICKS_HOST", stand_in.host)
     monkeypatch.setenv("DATABRICKS_HTTP_PATH", "/sql/1.0/warehouses/local")
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-test")

@@ -175,7 +175,10 @@ def test_a_schema_of_format_1_is_migrated_when_it_is_needed(of_format_1, new_con
     (run,) = tracker.list_runs("e1")
     assert (run.name, run.status) == ("first", RunStatus.RUNNING)  # nobody said that it lives
     (row,) = tracker.warehouse.rows("SELECT max(format) AS now, count(*) AS steps FROM @ops_format")
-    assert row == {"now": 2, "steps": 2}
+    assert row == {"now": FORMAT, "steps": 2}
+    (locks,) = tracker.warehouse.rows("SELECT count(*) AS n FROM @ops_experiments WHERE name = ''")
+    assert locks == {"n": 1}
+    assert [e.name for e in tracker.list_experiments()] == ["old"]
     tracker.log_metric("r1", "m", 1.0)
     assert tracker.end_run("r1").metrics == {"m": 1.0}
     with tracker.run_context("e1") as new:

@@ -58,7 +58,7 @@ def test_files_that_were_changed_or_lost_are_found(filled, run_id, warehouse):
     place_of(warehouse, version.artifact_uri).write_bytes(b"other")
     (kept,) = filled.experiment_tracker.get_run(run_id).artifacts
     place_of(warehouse, kept.uri).unlink()
-    (row,) = filled.storage.warehouse.rows("SELECT place FROM @ops_files")
+    (row,) = filled.storage.warehouse.rows("SELECT place FROM @ops_files WHERE place IS NOT NULL")
     place_of(warehouse, f"{filled.model_registry.root}/{row['place']}").write_bytes(b"{}")
     problems = check(filled).problems
     assert len(problems) == 3
@@ -71,6 +71,7 @@ DAMAGES = {
     "UPDATE @ops_model_events SET parent = NULL WHERE place = 2": "begins with number 2",
     "UPDATE @ops_models SET version = version + 1": "would be 5",
     "INSERT INTO @ops_models SELECT * FROM @ops_models": "'credit/risk' is there more than once",
+    "DELETE FROM @ops_models WHERE name = ''": "ops_models has no lock row",
     "INSERT INTO @ops_experiments SELECT * FROM @ops_experiments": "'study' is there more",
     "UPDATE @ops_run_facts SET body = '{'": "cannot be read",
 }

@@ -1,6 +1,6 @@
-"""A local stand-in for a Databricks SQL warehouse, in a process of its own: `python warehouse_server.py FOLDER`.
+"""A local stand-in for a Databricks SQL warehouse, in a process of its own.
 
-It prints its port. Clients speak the real protocol to it (TCLIService, Thrift binary over HTTP, with
+``python warehouse_server.py FOLDER [CERTIFICATE KEY]`` prints its port, and that of the same with TLS. Clients speak the real protocol to it (TCLIService, Thrift binary over HTTP, with
 Arrow results, and presigned addresses for volumes). Statements run on Sail, an engine of the Spark
 dialect with real Delta tables. What Sail does not have is done here, and these are the limits:
 
@@ -11,18 +11,23 @@ dialect with real Delta tables. What Sail does not have is done here, and these 
 - CLUSTER BY is removed, tables become USING DELTA with a location below the root and are never
   checkpointed;
 - a commit that Sail could not make ("Failed to commit transaction") is reported as Databricks
-  does, DELTA_CONCURRENT_APPEND with SQLSTATE 2D521; which statements conflict is up to Sail;
+  does, DELTA_CONCURRENT_APPEND with SQLSTATE 2D521; which statements conflict is up to Sail, except in a
+  ``race``, where it is what Databricks documents (`row_concurrency`);
+- more than 256 parameters are refused, and FLOAT is one of 32 bits, as with Databricks;
 - results come in one piece, without LZ4 and cloud fetch.
 
 The Files API and the tokens of service principals are in `workspace_api`.
 
 POST /control sets faults as JSON: ``fail`` (list of [status, headers] for the next requests),
-``conflicts`` (how many changes are refused), ``lose`` (how many changes are done and their answer
+``conflicts`` (how many changes are refused), ``race`` (schema, table and number of changes that begin together), ``starting``
+(how many statements a warehouse rejects that accepted the session), ``deny`` (which statements lack a privilege), ``forget_sessions``, ``cloud`` (aws, azure or gcp: in whose words
+files are missing), ``list_prefix`` (what LIST sets before paths), ``lose`` (how many changes are done and their answer
 lost), ``cut`` (how many PUTs to presigned addresses are cut off in the middle), ``cut_put``, ``cut_get`` and
 ``fail_files`` (the same of the Files API), ``deny_tags``, ``token``, ``client`` (id and secret), ``token_seconds`` (how long an
 issued token is said to be good), ``grace_seconds`` (how long it is longer), ``forget_tokens``, and
 for tests, ``keep`` and ``reset`` (a schema and a mark). GET /control returns statements,
-tags, the requests to the Files API and the tokens that were issued.
+tags, the requests to the Files API, the tokens that were issued, the statements that conflicted and how many
+parameters a statement had at the most.
 """
 
 import datetime as dt
@@ -32,12 +37,15 @@ import os
 import re
 import shutil
 import socket
+import ssl
+import struct
 import sys
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow as pa
+import row_concurrency
 from databricks.sql.thrift_api.TCLIService import TCLIService
 from databricks.sql.thrift_api.TCLIService import ttypes as T
 from thrift.protocol.TBinaryProtocol import TBinaryProtocol
@@ -57,6 +65,13 @@ TYPES = [
     (pa.types.is_struct, "STRUCT"),
     (pa.types.is_null, "NULL"),
 ]
+#: How a presigned address of each cloud answers for an object that is not there.
+MISSING = {
+    "aws": "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>",
+    "azure": "<Error><Code>BlobNotFound</Code><Message>The specified blob does not exist.</Message></Error>",
+    "gcp": "<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message>"
+    "<Details>No such object: bucket/key</Details></Error>",
+}
 READ_TAGS = (
     r"SELECT tag_name, tag_value FROM `(\w+)`\.information_schema\.(table|volume)_tags "
     r"WHERE schema_name = :schema AND \2_name = :name"
@@ -107,6 +122,11 @@ class Engine:
         port = self._server.listening_address[1]
         self._session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
 
+    literal = staticmethod(literal)
+
+    def execute(self, statement):
+        return self._session.sql(statement).toArrow()
+
     def run(self, statement, parameters):
         made = re.match(
             r"\s*CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?([\w.`]+)", statement, re.IGNORECASE
@@ -133,12 +153,14 @@ class Warehouse(TCLIService.Iface):
 
     def __init__(self, root):
         self.root = root
-        self.base = ""
+        self.here = threading.local()  # the address that a request came to
+        self.race, self.conflicted, self.most_parameters = None, [], 0
         self.engine = Engine(root)
         self.sessions, self.operations, self.presigned = set(), {}, {}
         self.volumes, self.tags, self.statements = set(), {}, []
         self.issued, self.requests = {}, []
         self.faults = dict.fromkeys(("conflicts", "lose", "cut", "cut_put", "cut_get"), 0)
+        self.faults |= {"deny": "", "starting": 0, "cloud": "aws", "list_prefix": ""}
         self.faults |= {"fail": [], "fail_files": [], "deny_tags": False, "token": "dapi-test"}
         self.faults |= {
             "client": ["client", "dose-secret"],
@@ -177,13 +199,18 @@ class Warehouse(TCLIService.Iface):
                 T.TStatusCode.INVALID_HANDLE_STATUS, errorMessage="Invalid SessionHandle"
             )
             return T.TExecuteStatementResp(status=bad)
+        if self.take("starting"):
+            guid = uuid.UUID(bytes=req.sessionHandle.sessionId.guid)
+            said = f"requirement failed: Session handle: SessionHandle [{guid}] has not been initialized or had already closed."
+            bad = T.TStatus(T.TStatusCode.ERROR_STATUS, errorMessage=said)
+            return T.TExecuteStatementResp(status=bad)
         handle = T.TOperationHandle(
             operationId=T.THandleIdentifier(uuid.uuid4().bytes, b"s" * 16),
             operationType=T.TOperationType.EXECUTE_STATEMENT,
             hasResultSet=True,
         )
         try:
-            parameters = {p.name: self.value(p) for p in req.parameters or []}
+            parameters = self.checked(req.parameters or [])
             table, changed, staging = self.execute(req.statement, parameters)
         except Exception as error:
             said = str(error) if isinstance(error, SqlError) else f"{type(error).__name__}: {error}"
@@ -217,6 +244,16 @@ class Warehouse(TCLIService.Iface):
     def CancelOperation(self, req):
         return T.TCancelOperationResp(status=OK)
 
+    def checked(self, parameters):
+        count = len(parameters)
+        self.most_parameters = max(self.most_parameters, count)
+        if count > 256:
+            said = f"{count} parameters were given but the limit is 256."
+            raise SqlError(
+                "BAD_REQUEST", f"Parameterized query has too many parameters: {said}", ""
+            )
+        return {p.name: self.value(p) for p in parameters}
+
     @staticmethod
     def value(parameter):
         text = parameter.value.stringValue if parameter.value else None
@@ -225,7 +262,8 @@ class Warehouse(TCLIService.Iface):
         kind = parameter.type.upper().split("(")[0]
         reads = {
             **dict.fromkeys(("TINYINT", "SMALLINT", "INT", "BIGINT"), int),
-            **dict.fromkeys(("FLOAT", "DOUBLE"), float),
+            "FLOAT": lambda said: struct.unpack("f", struct.pack("f", float(said)))[0],
+            "DOUBLE": float,
             "BOOLEAN": lambda said: said.lower() == "true",
             "DECIMAL": decimal.Decimal,
             "TIMESTAMP": dt.datetime.fromisoformat,
@@ -261,6 +299,8 @@ class Warehouse(TCLIService.Iface):
         """Return the result, how many rows were changed, and whether the client moves a file."""
         self.statements.append(statement)
         text = statement.strip().rstrip(";")
+        if self.faults["deny"] and re.match(self.faults["deny"], text, re.IGNORECASE):
+            raise SqlError("INSUFFICIENT_PERMISSIONS", "User does not have permission.", "42501")
         for pattern, serve in self.SERVED:
             if match := re.fullmatch(pattern, text, re.IGNORECASE | re.DOTALL):
                 return serve(self, match, **parameters)
@@ -270,11 +310,20 @@ class Warehouse(TCLIService.Iface):
                 "DELTA_CONCURRENT_APPEND", "Files were added by a concurrent update.", "2D521"
             )
         try:
+            race = self.race
+            if changes and race is not None and race.joins(text):
+                return *race.run(text, parameters, self.conflict), False
             return *self.engine.run(text, parameters), False
+        except SqlError:
+            raise
         except Exception as error:
             if re.search(r"conflict|failed to commit|concurrent", str(error), re.IGNORECASE):
                 raise SqlError("DELTA_CONCURRENT_APPEND", str(error), "2D521") from error
             raise
+
+    def conflict(self, said):
+        self.conflicted.append(said)
+        return SqlError("DELTA_CONCURRENT_APPEND.ROW_LEVEL_CHANGES", said, "2D521")
 
     # Schemas that tests use one after another: Delta tables are their folders
 
@@ -301,7 +350,7 @@ class Warehouse(TCLIService.Iface):
         if not match or ".." in path.split("/"):
             raise SqlError("VOLUME_PATH_INVALID", path, "22000")
         if ".".join(match.group(1, 2, 3)) not in self.volumes:
-            raise SqlError("VOLUME_NOT_FOUND", path, "42704")
+            raise SqlError("VOLUME_NOT_FOUND", f"Volume '{path}' does not exist.", "42704")
         return self.root + path
 
     def moves(self, operation, method, path, local):
@@ -309,7 +358,7 @@ class Warehouse(TCLIService.Iface):
         self.presigned[key] = (method, path)
         columns = {
             "operation": [operation],
-            "presignedUrl": [f"{self.base}/presigned/{key}"],
+            "presignedUrl": [f"{self.here.base}/presigned/{key}"],
             "headers": ["{}"],
             "localFile": pa.array([local], pa.string()),
         }
@@ -323,8 +372,6 @@ class Warehouse(TCLIService.Iface):
 
     def get(self, match):
         path = self.in_volume(match[1])
-        if not os.path.isfile(path):
-            raise SqlError("PATH_NOT_FOUND", match[1], "42K03")
         return self.moves("GET", "GET", path, match[2])
 
     def remove(self, match):
@@ -334,7 +381,7 @@ class Warehouse(TCLIService.Iface):
         path = self.in_volume(match[1])
         there = sorted(os.scandir(path), key=lambda e: e.name) if os.path.isdir(path) else []
         folders = [e.is_dir() for e in there]
-        base = match[1].rstrip("/")
+        base = self.faults["list_prefix"] + match[1].rstrip("/")
         names = [e.name + "/" * d for e, d in zip(there, folders, strict=True)]
         columns = {
             "path": pa.array([f"{base}/{n}" for n in names], pa.string()),
@@ -370,12 +417,25 @@ class Warehouse(TCLIService.Iface):
         columns = {"tag_name": list(there), "tag_value": list(there.values())}
         return pa.table({k: pa.array(v, pa.string()) for k, v in columns.items()}), None, False
 
+    def version(self, match):
+        kind = pa.struct([("dbr_version", pa.string()), ("dbsql_version", pa.string())])
+        found = {"dbr_version": None, "dbsql_version": "stand-in"}
+        return pa.table({"version": pa.array([found], kind)}), None, False
+
+    def drop_volume(self, match):
+        name = match[1].replace("`", "")
+        self.volumes.discard(name)
+        shutil.rmtree(f"{self.root}/Volumes/{name.replace('.', '/')}")
+        return EMPTY, None, False
+
     SERVED = (
+        (r"DROP\s+VOLUME\s+([\w.`]+)", drop_volume),
+        (r"SELECT current_version\(\) AS version", version),
         (r"PUT\s+'([^']+)'\s+INTO\s+'([^']+)'(\s+OVERWRITE)?", put),
         (r"GET\s+'([^']+)'\s+TO\s+'([^']+)'", get),
         (r"REMOVE\s+'([^']+)'", remove),
         (r"LIST\s+'([^']+)'", listing),
-        (r"CREATE\s+VOLUME\s+IF\s+NOT\s+EXISTS\s+([\w.`]+)", create_volume),
+        (r"CREATE\s+VOLUME\s+(?:IF\s+NOT\s+EXISTS\s+)?([\w.`]+)", create_volume),
         (r"ALTER\s+(?:TABLE|SCHEMA|VOLUME)\s+([\w.`]+)\s+(SET|UNSET)\s+TAGS\s*\((.*)\)", set_tags),
         (READ_TAGS, read_tags),
     )
@@ -419,6 +479,11 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
         warehouse, body = self.server.warehouse, self.body()
         if self.path == "/control":
             warehouse.faults.update(json.loads(body))
+            if warehouse.faults.pop("forget_sessions", False):
+                warehouse.sessions.clear()
+            if race := warehouse.faults.pop("race", None):
+                warehouse.race = row_concurrency.Race(warehouse.engine, warehouse.root, *race)
+                warehouse.conflicted.clear()
             if warehouse.faults.pop("forget_tokens", False):
                 warehouse.issued = dict.fromkeys(warehouse.issued, 0)
             for action in ("keep", "reset"):
@@ -432,6 +497,7 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
             status, headers = warehouse.faults["fail"].pop(0)
             return self.answer(status, b"", headers)
         output = TMemoryBuffer()
+        warehouse.here.base = self.base
         before = len(warehouse.statements)
         self.server.processor.process(TBinaryProtocol(TMemoryBuffer(body)), TBinaryProtocol(output))
         is_change = any(map(CHANGES.match, warehouse.statements[before:]))
@@ -444,6 +510,7 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
             warehouse = self.server.warehouse
             said = {"statements": warehouse.statements, "tags": warehouse.tags}
             said |= {"requests": warehouse.requests, "issued": list(warehouse.issued)}
+            said |= {"conflicted": warehouse.conflicted, "parameters": warehouse.most_parameters}
             return self.answer_json(200, said)
         return self.presigned()
 
@@ -473,7 +540,11 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
             os.replace(part, path)
             return self.answer(200)
         if not os.path.isfile(path):
-            return self.answer(404, b"NoSuchKey")
+            cloud = warehouse.faults["cloud"]
+            # Azure is strict about a DELETE, the others take it as done (databricks-sql-nodejs#249).
+            if method == "DELETE" and cloud != "azure":
+                return self.answer(204)
+            return self.answer(404, MISSING[cloud].encode())
         if method == "GET":
             with open(path, "rb") as file:
                 return self.answer(200, file.read())
@@ -481,14 +552,27 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
         return self.answer(204)
 
 
-def main():
+def serve(warehouse, identity=()):
+    """Serve *warehouse*, with TLS where there is a certificate and a key; return the port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
     server.daemon_threads = True
-    server.warehouse = Warehouse(sys.argv[1])
-    server.warehouse.base = f"http://127.0.0.1:{server.server_port}"
-    server.processor = TCLIService.Processor(server.warehouse)
-    print(server.server_port, flush=True)
-    server.serve_forever()
+    server.warehouse = warehouse
+    server.base = f"http{'s' * bool(identity)}://127.0.0.1:{server.server_port}"
+    server.processor = TCLIService.Processor(warehouse)
+    if identity:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*identity)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
+
+
+def main():
+    root, *identity = sys.argv[1:]
+    warehouse = Warehouse(root)
+    ports = [serve(warehouse), *([serve(warehouse, identity)] if identity else [])]
+    print(*ports, flush=True)
+    threading.Event().wait()  # executors stop with the main thread
 
 
 if __name__ == "__main__":

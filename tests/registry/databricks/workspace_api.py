@@ -4,6 +4,7 @@
 - ``PUT /api/2.0/fs/files/Volumes/…?overwrite=true`` takes the raw bytes (204; 409 for a file that is there
   without ``overwrite``). It appears when all bytes are there. Stricter than Databricks: a missing folder is a 404.
 - ``GET`` answers with the bytes and Last-Modified, or with a Range of them (206); ``DELETE`` removes (204).
+- ``GET /api/2.0/sql/warehouses/ID`` describes the warehouse.
 - Errors are JSON with ``error_code`` and ``message``.
 - ``GET /.well-known/databricks-config`` and ``/oidc/.well-known/oauth-authorization-server`` say where tokens
   are to be had; ``POST /oidc/v1/token`` gives one for ``grant_type=client_credentials`` with the id and the
@@ -45,6 +46,8 @@ class WorkspaceApi:
                     "token_endpoint": f"{self.base}/oidc/v1/token",
                 },
             )
+        elif match := re.fullmatch(r"/api/2\.0/sql/warehouses/(\w+)", path):
+            self.describe_warehouse(match[1])
         elif match := re.fullmatch(r"/api/2\.0/fs/(files|directories)(/Volumes/.+)", path):
             self.serve_volume(match[1], urllib.parse.unquote(match[2]))
         else:
@@ -53,7 +56,7 @@ class WorkspaceApi:
 
     @property
     def base(self):
-        return self.server.warehouse.base
+        return self.server.base
 
     def answer_json(self, status, content, headers=()):
         body = json.dumps(content).encode()
@@ -61,6 +64,12 @@ class WorkspaceApi:
 
     def answer_error(self, status, code, message, headers=()):
         self.answer_json(status, {"error_code": code, "message": message}, headers)
+
+    def describe_warehouse(self, name):
+        if not self.is_authorized():
+            return self.answer_error(401, "401", "Invalid access token.")
+        said = {"id": name, "name": "stand-in", "state": "RUNNING", "warehouse_type": "PRO"}
+        return self.answer_json(200, said | {"enable_serverless_compute": False})
 
     def drain(self):
         """Read what the client sends, as a front end does before it answers."""

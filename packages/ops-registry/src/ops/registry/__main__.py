@@ -28,6 +28,7 @@ _EXAMPLES = (
     "ops-registry import ./mlruns --to ./mlops_data",
     "ops-registry ui --path ./mlops_data",
     "ops-registry fsck --repair --path ./mlops_data",
+    "ops-registry doctor --catalog main --schema mlops",
     "ops-registry --json runs show RUN_ID",
     "ops-registry artifacts get RUN_ID model/weights.bin ./downloads",
     "ops-registry models alias credit_risk champion 3",
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_reading(command)
     _add_changing(command)
     _add_serving(command)
+    commands.add_doctor(command, _doctor)
     return command(argv)
 
 
@@ -239,6 +241,30 @@ def _gc(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]
 
     found = collect(context, dry_run=arguments.dry_run, deleted_days=arguments.deleted_days)
     return {"dry_run": arguments.dry_run, "removed": [str(path) for path in found]}, 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from ops.registry.databricks.doctor import examine
+
+    given = {"catalog": arguments.catalog, "schema": arguments.schema}
+    config = dataclasses.replace(
+        MLOpsConfig.from_env(),
+        backend_type="databricks",
+        **{key: value for key, value in given.items() if value is not None},
+    )
+
+    def show(step: Any) -> None:
+        out = sys.stderr if arguments.json else sys.stdout
+        print(f"{step.status:8} {step.name:12} {step.seconds:8.3f} s  {step.found}", file=out)
+        if step.advice:
+            print(f"{'':35}{step.advice}", file=out)
+        out.flush()
+
+    found = examine(config, progress=None if arguments.json and arguments.quiet else show)
+    if not arguments.json:
+        print("What to send us; there is no secret in it:")
+    print_json(found.to_dict())
+    return 0 if found.is_sound else 1
 
 
 def _serve_probes(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_artifacts",
+    "add_doctor",
     "add_experiments",
     "add_import_options",
     "add_model_actions",
@@ -71,6 +72,26 @@ def add_artifacts(command: Verbs, on_store: Wrap) -> None:
     put.add_argument("source")
     put.add_argument("--under", help="the folder of the run that it goes to")
     put.add_argument("--overwrite", action="store_true", help="replace an artifact of that name")
+
+
+def add_doctor(command: Verbs, run: Callable[[argparse.Namespace], int]) -> None:
+    """Add ``doctor``, which *run* does."""
+    doctor = command.verb(
+        "doctor",
+        run,
+        "test a Databricks workspace step by step",
+        description=_DOCTOR,
+    )
+    doctor.add_argument("--catalog", help="by default OPS_MLOPS_CATALOG")
+    doctor.add_argument("--schema", help="by default OPS_MLOPS_SCHEMA")
+
+
+_DOCTOR = """\
+Test a Databricks workspace step by step: credentials, warehouse, latency, privileges, volume, tags.
+
+The DATABRICKS_ variables say where it is. What the steps make is named ops_doctor_... and removed again.
+The exit code is 1 when a step failed. The JSON has no secrets and no names of hosts: it is what to send us.
+"""
 
 
 def add_import_options(parser: argparse.ArgumentParser) -> None:

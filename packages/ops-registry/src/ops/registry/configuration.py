@@ -43,7 +43,9 @@ _VARIABLES = {
     "schema": "SCHEMA",
     "artifact_uri": "ARTIFACT_URI",
     "durability": "DURABILITY",
+    "warehouse_start_seconds": "WAREHOUSE_START_SECONDS",
 }
+_SECONDS = "warehouse_start_seconds"
 #: Names that ``ml_info.yaml`` uses for fields of `MLOpsConfig`.
 _ALIASES = {"backend": "backend_type", "path": "storage_path"}
 
@@ -95,7 +97,8 @@ class MLOpsConfig:
     as hard links. With *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local
     files *catalog* and *schema* are folders below the path. Processes that log to runs touch their
     journals every *heartbeat_seconds* (0: never), so that other machines can see them die. On
-    Databricks *catalog_tags* are tags of Unity Catalog that say what tags models and experiments have.
+    Databricks *catalog_tags* are tags of Unity Catalog that say what tags models and experiments have, and
+    *warehouse_start_seconds* is how long a statement waits for a warehouse that is starting.
     """
 
     backend_type: str = "local"
@@ -110,6 +113,7 @@ class MLOpsConfig:
     auto_log: bool = False
     heartbeat_seconds: float = 30.0
     catalog_tags: bool = True
+    warehouse_start_seconds: float = 900.0
     experiment: ExperimentOptions = dataclasses.field(default_factory=ExperimentOptions)
     model_registry: PlaceOptions = dataclasses.field(default_factory=PlaceOptions)
     tracking: PlaceOptions = dataclasses.field(default_factory=PlaceOptions)
@@ -152,6 +156,11 @@ class MLOpsConfig:
             raise ConfigurationError(
                 f"heartbeat_seconds must not be negative or endless, as {self.heartbeat_seconds} is; 0 is none."
             )
+        if not 0 <= self.warehouse_start_seconds < math.inf:
+            raise ConfigurationError(
+                "warehouse_start_seconds must not be negative or endless, as "
+                f"{self.warehouse_start_seconds} is; 0 is not to wait."
+            )
 
     def _check_artifact_uri(self, uri: str) -> None:
         from ops.registry.remote.artifacts import check_address
@@ -164,7 +173,10 @@ class MLOpsConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read OPS_MLOPS_BACKEND, _PATH, _CATALOG, _SCHEMA, _ARTIFACT_URI, _DURABILITY, or each as TAURO_MLOPS_*."""
+        """Read OPS_MLOPS_BACKEND, _PATH, _CATALOG, _SCHEMA, _ARTIFACT_URI, _DURABILITY, _WAREHOUSE_START_SECONDS.
+
+        Each may be TAURO_MLOPS_* too.
+        """
         return cls(**_from_env(environ))
 
     @classmethod
@@ -249,7 +261,17 @@ def _from_env(environ: Mapping[str, str] | None) -> dict[str, Any]:
         field: found.get(f"OPS_MLOPS_{name}") or found.get(f"TAURO_MLOPS_{name}")
         for field, name in _VARIABLES.items()
     }
-    return {field: value for field, value in values.items() if value}
+    given: dict[str, Any] = {field: value for field, value in values.items() if value}
+    if seconds := given.get(_SECONDS):
+        given[_SECONDS] = _number(seconds, f"OPS_MLOPS_{_VARIABLES[_SECONDS]}")
+    return given
+
+
+def _number(text: str, variable: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigurationError(f"{variable} must be a number, not {text!r:.80}.") from None
 
 
 def _load_yaml(path: StrPath) -> Mapping[str, Any]:

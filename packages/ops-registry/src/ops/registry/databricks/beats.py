@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ops.foundation.errors import OpsError
 from ops.foundation.logs import get_logger
+from ops.registry.databricks.unique_rows import NAMED
 from ops.registry.tracking.liveness import MISSED_BEATS, Heart
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def living(where: str) -> str:
         "SELECT r.run_id, r.experiment_id, r.name, CASE WHEN r.status = 'RUNNING' AND "  # noqa: S608 - literals of this package, values are parameters
         f"b.silent_seconds > {MISSED_BEATS} * b.every_seconds THEN 'STALE' ELSE r.status END "
         "AS status, r.started_at, r.ended_at, r.parent_run_id, r.error, r.version "
-        f"FROM (SELECT DISTINCT * FROM @ops_runs WHERE {where}) r LEFT JOIN "
+        f"FROM (SELECT DISTINCT * FROM @ops_runs WHERE {where} AND {NAMED['ops_runs']}) r LEFT JOIN "
         "(SELECT run_id, max(every_seconds) AS every_seconds, "
         "(unix_micros(current_timestamp()) - max(beat_at)) / 1000000 AS silent_seconds "
         f"FROM @ops_run_beats WHERE {where} GROUP BY run_id) b ON b.run_id = r.run_id"

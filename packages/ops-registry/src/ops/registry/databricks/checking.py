@@ -11,6 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
+from ops.registry.databricks.unique_rows import LOCKED, NAMED, seed
 from ops.registry.databricks.volumes import Stored, Volume
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["check_schema"]
 
 _TWICE = (
-    ("Experiment", "name", "SELECT name FROM @ops_experiments"),
-    ("Run", "run_id", "SELECT DISTINCT * FROM @ops_runs"),
-    ("Model", "name", "SELECT name FROM @ops_models"),
-    ("File", "path", "SELECT path FROM @ops_files"),
+    ("Experiment", "SELECT name FROM @ops_experiments"),
+    ("Run", "SELECT DISTINCT * FROM @ops_runs"),
+    ("Model", "SELECT name FROM @ops_models"),
+    ("File", "SELECT path FROM @ops_files"),
 )
 
 
@@ -37,11 +38,16 @@ def check_schema(
     tracker, registry = context.experiment_tracker, context.model_registry
     warehouse: Warehouse = tracker.warehouse  # type: ignore[attr-defined]  # of this backend
     tracker.flush()  # type: ignore[attr-defined]  # of this backend
-    for kind, column, rows in _TWICE:
+    for (kind, rows), (table, (column, _, _)) in zip(_TWICE, LOCKED.items(), strict=True):
         twice = warehouse.rows(
-            f"SELECT {column} AS name FROM ({rows}) GROUP BY {column} HAVING count(*) > 1"  # noqa: S608 - literals of this package
+            f"SELECT {column} AS name FROM ({rows} WHERE {NAMED[table]}) "  # noqa: S608 - literals of this package
+            f"GROUP BY {column} HAVING count(*) > 1"
         )
         report.problems += [f"{kind} {row['name']!r} is there more than once." for row in twice]
+        if not warehouse.rows(f"SELECT {column} FROM @{table} WHERE {column} = ''"):  # noqa: S608 - literals of this package
+            report.problems.append(
+                f"{table} has no lock row, so two may take one name. Insert it: {seed(table)}"
+            )
     report.unstarted += _runs_without_a_row(warehouse)
     experiments = tracker.list_experiments(include_deleted=True)
     for done, experiment in enumerate(experiments, 1):
@@ -58,7 +64,9 @@ def check_schema(
         what = f"{version.name}/{version.version}"
         _try(report, what, functools.partial(registry.verify, version))
     volume = Volume(warehouse)
-    for row in warehouse.rows("SELECT path, place, size, checksum FROM @ops_files ORDER BY path"):
+    for row in warehouse.rows(
+        "SELECT path, place, size, checksum FROM @ops_files WHERE place IS NOT NULL ORDER BY path"
+    ):
         file = Stored("", row["place"], row["size"], row["checksum"])
         _try(report, f"File {row['path']!r}", functools.partial(_fetch, volume, [file]))
 
@@ -88,7 +96,9 @@ def _runs_without_a_row(warehouse: Warehouse) -> int:
 
 
 def _check_histories(warehouse: Warehouse, report: Report) -> None:
-    heads = warehouse.rows("SELECT name, head, version FROM @ops_models ORDER BY name")
+    heads = warehouse.rows(
+        f"SELECT name, head, version FROM @ops_models WHERE {NAMED['ops_models']} ORDER BY name"  # noqa: S608 - literals of this package
+    )
     events: dict[str, dict[str, dict[str, Any]]] = collections.defaultdict(dict)
     for row in warehouse.rows("SELECT event_id, name, parent, place FROM @ops_model_events"):
         events[row["name"]][row["event_id"]] = row

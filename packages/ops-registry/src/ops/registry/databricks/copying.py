@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.files import temporary_directory
 from ops.registry.databricks.runrows import VolumeArtifact
 from ops.registry.databricks.spool import send_records
+from ops.registry.databricks.unique_rows import taking
 from ops.registry.databricks.volumes import Volume, encoded
 from ops.registry.records import RunStatus
 from ops.registry.run_copies import RunCopy
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["export_run", "import_run"]
 
 _WRITER = "copy"
+_COLUMNS = (
+    "run_id",
+    "experiment_id",
+    "name",
+    "status",
+    "started_at",
+    "ended_at",
+    "parent_run_id",
+    "error",
+)
 #: Frames per statement.
 _FRAMES = 20
 
@@ -71,15 +82,17 @@ def import_run(
     for at in range(0, len(batch), _FRAMES):
         send_records(warehouse, _WRITER, batch[at : at + _FRAMES])
     warehouse.change(
-        "MERGE INTO @ops_runs t USING (SELECT :run AS run_id, :experiment AS experiment_id, "
-        ":name AS name, :status AS status, CAST(:start AS BIGINT) AS started_at, "
-        "CAST(:end AS BIGINT) AS ended_at, CAST(:parent AS STRING) AS parent_run_id, "
-        "CAST(:error AS STRING) AS error) s ON t.run_id = s.run_id "
-        "WHEN MATCHED THEN UPDATE SET name = s.name, status = s.status, started_at = s.started_at, "
-        "ended_at = s.ended_at, error = s.error, version = t.version + 1 "
-        "WHEN NOT MATCHED THEN INSERT (run_id, experiment_id, name, status, started_at, ended_at, "
-        "parent_run_id, error, version) VALUES (s.run_id, s.experiment_id, s.name, s.status, "
-        "s.started_at, s.ended_at, s.parent_run_id, s.error, 0)",
+        taking(
+            "ops_runs",
+            "SELECT :run AS run_id, :experiment AS experiment_id, "
+            ":name AS name, :status AS status, CAST(:start AS BIGINT) AS started_at, "
+            "CAST(:end AS BIGINT) AS ended_at, CAST(:parent AS STRING) AS parent_run_id, "
+            "CAST(:error AS STRING) AS error",
+            _COLUMNS,
+            inserts="version = 0",
+            updates="name = s.name, status = s.status, started_at = s.started_at, "
+            "ended_at = s.ended_at, error = s.error, version = t.version + 1",
+        ),
         run=run_id,
         experiment=experiment_id,
         name=copy.name,

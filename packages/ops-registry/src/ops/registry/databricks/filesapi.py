@@ -13,11 +13,13 @@ import io
 import os
 import posixpath
 import re
+import ssl
 import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.foundation.helpers import LazyImport
+from ops.registry.databricks.failures import Failure, failure_of, is_absent_file
 from ops.registry.errors import ArtifactNotFoundError, StorageError
 from ops.resilience.backoff import RetryConfig
 from ops.resilience.errors import HTTPError, HTTPStatusError
@@ -115,6 +117,12 @@ class FilesApi:
                 return
             query = f"?page_token={urllib.parse.quote(page['next_page_token'], safe='')}"
 
+    def describe(self, path: str) -> dict[str, Any]:
+        """Return what the REST API of the workspace answers for *path*, an object of JSON."""
+        address = f"{self._access.address}{path}"
+        found: dict[str, Any] = self._asked(lambda: self._http().get(address), path)
+        return found
+
     def close(self) -> None:
         """Close the connections; the next request opens others."""
         with self._turn:
@@ -143,7 +151,10 @@ class FilesApi:
             if opened is None or self._process != os.getpid():
                 # httpx drops the Authorization header when a redirect leads to another host.
                 opened = self._opened = _httpx.Client(
-                    auth=self._authorized, timeout=_TIMEOUT, follow_redirects=True
+                    auth=self._authorized,
+                    timeout=_TIMEOUT,
+                    follow_redirects=True,
+                    verify=ssl.create_default_context(cafile=self._access.ca_file),
                 )
                 self._process = os.getpid()  # a forked child has its own connections
             return opened
@@ -165,13 +176,18 @@ class FilesApi:
             raise self._translated(error, path) from None
 
     def _translated(self, error: HTTPError, path: str) -> Exception:
-        said = self._access.hidden(str(error))[:500]
+        message = self._credentials.hidden(str(error))[:500]
+        failure = failure_of(error, str(error))
         if isinstance(error, HTTPStatusError):
             if _is_refused(error):
                 return self._access.refused()
-            if error.status == 404:
+            if is_absent_file(error.status, str(error.body)):
                 return ArtifactNotFoundError(f"The artifact {path!r} is not there any more.")
-        return StorageError(f"The Files API at {self._access.hostname!r} could not do it: {said}")
+            if error.status == 403:
+                failure = Failure.DENIED
+        return StorageError(
+            f"The Files API at {self._access.hostname!r} could not do it: {message}"
+        ).with_context(failure=failure)
 
 
 class _Hashed(io.FileIO):

@@ -2,7 +2,7 @@
 
 A change is two statements. A blind INSERT adds the frame, which names the one before it; nobody sees it
 yet. Then the model's row, whose head was that one, is given the new head: UPDATE … WHERE version = :v
-for a model that is there, MERGE for a new one. That is the commit, and only one of several can make it, so
+for a model that is there; for a new one a MERGE that takes the name (`unique_rows`). That is the commit, and only one of several can make it, so
 versions are dense and unique, and a promotion with its archiving is one step. The others have left a
 frame that no chain reaches, read on, and decide again. A commit whose answer was lost is found in
 the chain. The frames are those of the local journal, folded by the same `ModelState`.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
 from ops.registry.databricks.runrows import stored
+from ops.registry.databricks.unique_rows import NAMED, taking
 from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import CorruptStoreError, StorageError
 from ops.registry.models.state import FORMAT, ModelState, plain_frames
@@ -49,7 +50,7 @@ class ModelLog:
         heads = {
             row["name"]: (row["head"], row["version"])
             for row in self._warehouse.rows(
-                "SELECT name, head, version FROM @ops_models ORDER BY name"
+                f"SELECT name, head, version FROM @ops_models WHERE {NAMED['ops_models']} ORDER BY name"  # noqa: S608 - literals of this package
             )
         }
         behind = [name for name, head in heads.items() if self._heads.get(name) != head]
@@ -132,9 +133,12 @@ class ModelLog:
         )
         if known is None:
             self._warehouse.change(
-                "MERGE INTO @ops_models t "
-                "USING (SELECT :name AS name, :event AS head) s ON t.name = s.name "
-                "WHEN NOT MATCHED THEN INSERT (name, head, version) VALUES (s.name, s.head, 1)",
+                taking(
+                    "ops_models",
+                    "SELECT :name AS name, :event AS head",
+                    ("name", "head"),
+                    inserts="version = 1",
+                ),
                 name=name,
                 event=event,
             )

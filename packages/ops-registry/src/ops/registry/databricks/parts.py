@@ -88,5 +88,7 @@ def _warehouse(config: MLOpsConfig, own: PlaceOptions | None, operations: Operat
     with _turn:
         found = _shared.get(key)
         if found is None:
-            found = _shared[key] = Warehouse(access, catalog, schema, staging)
+            found = _shared[key] = Warehouse(
+                access, catalog, schema, staging, start_seconds=config.warehouse_start_seconds
+            )
         return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ops.registry.databricks.beats import living
+from ops.registry.databricks.parameters import Values
 from ops.registry.search.filters import Both, Inverse, Kind, Test, as_number
 from ops.registry.search.patterns import pattern_parts
 
@@ -46,21 +47,21 @@ class RunSearch:
         self,
         experiments: Sequence[str],
         node: Node | None,
-        orders: Sequence[Order],
+        orders: Sequence[Order] | None,
         limit: int | None,
         offset: int = 0,
     ) -> None:
-        self.parameters: dict[str, Any] = {}
+        self._values = Values()
         self._joins: dict[str, str] = {}
-        self._among = ", ".join(self._value(one) for one in experiments)
+        self._among = self._values.among(experiments)
         # Distinct: a start whose answer was lost is there twice until the run ends.
-        self._source = f"SELECT DISTINCT * FROM @ops_runs WHERE experiment_id IN ({self._among})"  # noqa: S608 - literals of this package, values are parameters
+        self._source = f"SELECT DISTINCT * FROM @ops_runs WHERE experiment_id IN {self._among}"  # noqa: S608 - literals of this package, values are parameters
         holds = "" if node is None else f" AND {self._condition(node)}"
-        ordering = [part for order in orders for part in self._ordering(order)]
+        ordering = [part for order in orders or () for part in self._ordering(order)]
         by = ", ".join([*ordering, "r.started_at", "r.run_id"])
         meant = (
             f"FROM ({self._source}) r {' '.join(self._joins.values())} "
-            f"WHERE r.experiment_id IN ({self._among}){holds}"
+            f"WHERE r.experiment_id IN {self._among}{holds}"
         )
         self.counting: str = f"SELECT count(*) AS runs {meant}"
         self.statement: str = f"SELECT r.run_id {meant} ORDER BY {by}"
@@ -69,10 +70,13 @@ class RunSearch:
         if offset:
             self.statement += f" OFFSET {int(offset)}"
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The values of both statements by their names."""
+        return self._values.parameters
+
     def _value(self, value: float | str) -> str:
-        name = f"p{len(self.parameters)}"
-        self.parameters[name] = value
-        return f":{name}"
+        return self._values.add(value)
 
     def _condition(self, node: Node) -> str:
         if isinstance(node, Test):
@@ -141,7 +145,7 @@ class RunSearch:
         """Return the columns of a field's value, and of it as a number, joined if need be."""
         group, dot, key = field.partition(".")
         if field == "status":
-            self._source = living(f"experiment_id IN ({self._among})")
+            self._source = living(f"experiment_id IN {self._among}")
         if not dot:
             return _FIELDS[field], _FIELDS[field]
         name = list(self._joins).index(field) if field in self._joins else len(self._joins)
@@ -161,7 +165,7 @@ class RunSearch:
             requested = f"kind = {self._value(_KINDS[group])} AND name = {self._value(key)}"
         return (
             f"LEFT JOIN (SELECT run_id, {columns} FROM {source} "  # noqa: S608 - literals of this package, values are parameters
-            f"WHERE experiment_id IN ({self._among}) AND {requested} GROUP BY run_id) {name} "
+            f"WHERE experiment_id IN {self._among} AND {requested} GROUP BY run_id) {name} "
             f"ON {name}.run_id = r.run_id"
         )
 

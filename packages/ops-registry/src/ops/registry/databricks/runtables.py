@@ -1,7 +1,7 @@
 """Experiments and runs of the tracker in tables, behind the interfaces that its rooms use.
 
-The name of an experiment is taken by one MERGE: of two at once, Delta lets one commit and the other
-is repeated, finds the name and changes nothing. What was logged goes through the `Spool`; reading
+The name of an experiment is taken by one MERGE, which also updates a row that all of them update: of two at
+once, Delta lets one commit and the other is repeated, finds the name and changes nothing (`unique_rows`). What was logged goes through the `Spool`; reading
 sends this process's spool first, so that a process always sees what it wrote.
 """
 
@@ -17,6 +17,7 @@ from ops.registry.databricks.beats import WarehouseHeart
 from ops.registry.databricks.catalogtags import CatalogTags
 from ops.registry.databricks.runrows import RunRows
 from ops.registry.databricks.spool import Spool
+from ops.registry.databricks.unique_rows import NAMED, taking
 from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import (
     AlreadyExistsError,
@@ -78,11 +79,12 @@ class ExperimentTable:
     def _taken(self, experiment: Experiment) -> Experiment:
         """Take a name for an experiment, and return whose it is."""
         self._warehouse.change(
-            "MERGE INTO @ops_experiments t "
-            "USING (SELECT :id AS experiment_id, :name AS name, :description AS description, "
-            ":tags AS tags, CAST(:at AS BIGINT) AS created_at) s ON t.name = s.name "
-            "WHEN NOT MATCHED THEN INSERT (experiment_id, name, description, tags, created_at) "
-            "VALUES (s.experiment_id, s.name, s.description, s.tags, s.created_at)",
+            taking(
+                "ops_experiments",
+                "SELECT :name AS name, :id AS experiment_id, :description AS description, "
+                ":tags AS tags, CAST(:at AS BIGINT) AS created_at",
+                ("name", "experiment_id", "description", "tags", "created_at"),
+            ),
             id=experiment.experiment_id,
             name=experiment.name,
             description=experiment.description,
@@ -141,7 +143,7 @@ class ExperimentTable:
     def _select(self, where: str, **parameters: Any) -> list[Experiment]:
         rows = self._warehouse.rows(
             "SELECT experiment_id, name, description, tags, created_at "  # noqa: S608 - literals of this package, values are parameters
-            f"FROM @ops_experiments {where} "
+            f"FROM (SELECT * FROM @ops_experiments WHERE {NAMED['ops_experiments']}) {where} "
             "ORDER BY created_at, experiment_id",
             **parameters,
         )

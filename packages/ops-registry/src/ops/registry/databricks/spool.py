@@ -20,6 +20,7 @@ from ops.foundation.errors import LockTimeout, OpsError
 from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
+from ops.registry.databricks.patience import at_most
 from ops.registry.disk.journal import JournalReader, JournalWriter, decode, encode, writing
 from ops.registry.search.filters import as_number, as_text
 
@@ -37,6 +38,9 @@ logger: logging.Logger = get_logger("ops.registry")
 #: Rows per statement, and seconds until they are sent in the background.
 BATCH = 5_000
 INTERVAL_SECONDS = 1.0
+#: The longest time between two tries while the warehouse does not take records, and how long closing a spool
+#: waits for a warehouse that is starting: what is not sent stays for the next process.
+_LONGEST_INTERVAL, _CLOSING_SECONDS = 30.0, 30.0
 _POINTS = "array<struct<r:string,x:string,k:string,v:string,s:bigint,t:bigint,w:string,n:bigint>>"
 _FACTS = (
     "array<struct<r:string,x:string,d:string,k:string,b:string,c:string,f:double,t:bigint,"
@@ -123,7 +127,8 @@ class Spool:
             return
         with self._sending:
             try:
-                self.flush()
+                with at_most(_CLOSING_SECONDS):
+                    self.flush()
             except OpsError:
                 logger.warning(
                     "%d records stay in %s", len(self._pending), self._folder, exc_info=True
@@ -184,10 +189,14 @@ class _Keeper:
         finally:
             self._asked.set()
         try:
-            while not self._stopped.wait(INTERVAL_SECONDS):
+            failures = 0
+            while not self._stopped.wait(min(INTERVAL_SECONDS * 2**failures, _LONGEST_INTERVAL)):
                 try:
-                    self._send()
+                    with at_most(0):  # it is tried again anyway, and `stop` waits for this thread
+                        self._send()
+                    failures = 0
                 except OpsError as error:
+                    failures = min(failures + 1, 10)
                     logger.warning("what was logged waits for the warehouse: %s", error)
         finally:
             self._lock.release()

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.files import safe_join
 from ops.foundation.logs import get_logger
+from ops.registry.databricks.unique_rows import taking
 from ops.registry.databricks.volumes import Stored, Volume, encoded
 from ops.registry.disk import artifacts
 from ops.registry.disk.userfiles import UserFiles, put_table, table_of
@@ -36,6 +37,9 @@ __all__ = ["DatabricksStorageBackend"]
 logger: logging.Logger = get_logger("ops.registry")
 
 _FILES = "array<struct<path:string,place:string,size:bigint,checksum:string>>"
+_COLUMNS = ("path", "place", "size", "checksum")
+#: What holds for files: the lock row has no content, and neither has a name that was only taken.
+_NAMED = "place IS NOT NULL"
 _AT = "(path = :path OR startswith(path, :below))"
 _ATTEMPTS = 20
 
@@ -63,7 +67,8 @@ class DatabricksStorageBackend(UserFiles[str]):
     def list_paths(self, prefix: str = "") -> list[str]:
         """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
         rows = self.warehouse.rows(
-            "SELECT path FROM @ops_files WHERE startswith(path, :prefix)", prefix=prefix
+            f"SELECT path FROM @ops_files WHERE startswith(path, :prefix) AND {_NAMED}",  # noqa: S608 - literals of this package, values are parameters
+            prefix=prefix,
         )
         return sorted(row["path"] for row in rows)
 
@@ -76,7 +81,8 @@ class DatabricksStorageBackend(UserFiles[str]):
         """Return the files in the volume that no path of the storage has, older than a time."""
 
         def named() -> set[str]:
-            return {row["place"] for row in self.warehouse.rows("SELECT place FROM @ops_files")}
+            rows = self.warehouse.rows(f"SELECT place FROM @ops_files WHERE {_NAMED}")  # noqa: S608 - literals of this package
+            return {row["place"] for row in rows}
 
         return self._volume.left_over("storage", before_seconds, named)
 
@@ -108,21 +114,18 @@ class DatabricksStorageBackend(UserFiles[str]):
     def _swapped(self, name: str, file: Stored, old: Sequence[dict[str, Any]]) -> bool:
         """Let *name* be *file* if it is still what *old* says; return whether it is."""
         values = {"path": name, "place": file.place, "size": file.size, "checksum": file.checksum}
-        if old:
-            count = self.warehouse.change(
-                "UPDATE @ops_files SET place = :place, size = :size, checksum = :checksum, "
-                "version = version + 1 WHERE path = :path AND version = :version",
-                version=old[0]["version"],
-                **values,
+        if not old:
+            # A row without content takes the name; then all who append compete for its version.
+            self.warehouse.change(
+                taking("ops_files", "SELECT :path AS path", ("path",), inserts="version = 0"),
+                path=name,
             )
-        else:
-            count = self.warehouse.change(
-                "MERGE INTO @ops_files t USING (SELECT :path AS path, :place AS place, "
-                "CAST(:size AS BIGINT) AS size, :checksum AS checksum) s ON t.path = s.path "
-                "WHEN NOT MATCHED THEN INSERT (path, place, size, checksum, version) "
-                "VALUES (s.path, s.place, s.size, s.checksum, 1)",
-                **values,
-            )
+        count = self.warehouse.change(
+            "UPDATE @ops_files SET place = :place, size = :size, checksum = :checksum, "
+            "version = version + 1 WHERE path = :path AND version = :version",
+            version=old[0]["version"] if old else 0,
+            **values,
+        )
         if count > 0:  # others may have gone on from it by now
             return True
         # After a lost answer the statement was done twice, and changed nothing then.
@@ -158,13 +161,14 @@ class DatabricksStorageBackend(UserFiles[str]):
             for file in files
         ]
         self.warehouse.change(
-            f"MERGE INTO @ops_files t USING (SELECT e.path AS path, e.place AS place, "  # noqa: S608 - literals of this package, values are parameters
-            "e.size AS size, e.checksum AS checksum "
-            f"FROM (SELECT explode(from_json(:batch, '{_FILES}')) AS e)) s ON t.path = s.path "
-            "WHEN MATCHED THEN UPDATE SET place = s.place, size = s.size, "
-            "checksum = s.checksum, version = t.version + 1 "
-            "WHEN NOT MATCHED THEN INSERT (path, place, size, checksum, version) "
-            "VALUES (s.path, s.place, s.size, s.checksum, 1)",
+            taking(
+                "ops_files",
+                "SELECT e.path AS path, e.place AS place, e.size AS size, e.checksum AS checksum "  # noqa: S608 - literals of this package, values are parameters
+                f"FROM (SELECT explode(from_json(:batch, '{_FILES}')) AS e)",
+                _COLUMNS,
+                inserts="version = 1",
+                updates="place = s.place, size = s.size, checksum = s.checksum, version = t.version + 1",
+            ),
             batch=json.dumps(batch),
         )
         stale = sorted({row["path"] for row in old} - {one["path"] for one in batch})
@@ -208,7 +212,7 @@ class DatabricksStorageBackend(UserFiles[str]):
     def _rows(self, name: str) -> list[dict[str, Any]]:
         return self.warehouse.rows(
             f"SELECT path, place, size, checksum, version FROM @ops_files "  # noqa: S608 - literals of this package, values are parameters
-            f"WHERE {_AT} ORDER BY path",
+            f"WHERE {_AT} AND {_NAMED} ORDER BY path",
             path=name,
             below=f"{name}/",
         )

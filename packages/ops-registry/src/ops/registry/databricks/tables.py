@@ -1,7 +1,7 @@
 """The tables of a schema: made at the first statement, migrated by number, refused when newer.
 
 `ops_format` has a row per migration that was done, and the greatest number counts: format 2 added
-`ops_run_beats` to format 1. Facts and points are only ever inserted, so
+`ops_run_beats` to format 1, and format 3 the lock rows (`unique_rows`). Facts and points are only ever inserted, so
 writers do not conflict; what must be decided (names, the end of a run, the head of a model's
 history) is one row that changes under its ``version``. Times are nanoseconds since the epoch. Clustered
 by run or model, not partitioned, and no IDENTITY columns, which would make writers wait.
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ops.registry.databricks.failures import Failure, failure_in
+from ops.registry.databricks.unique_rows import LOCKED, seed
 from ops.registry.errors import CorruptStoreError, StorageError
 
 if TYPE_CHECKING:
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
     from ops.registry.databricks.warehouse import Warehouse
 
-__all__ = ["FORMAT", "VOLUME", "prepare"]
+__all__ = ["FORMAT", "VOLUME", "format_of", "prepare"]
 
-FORMAT = 2
+FORMAT = 3
 VOLUME = "ops_artifacts"
 
 _TABLES = {
@@ -67,7 +69,9 @@ _CLUSTERS = {
     "ops_run_beats": "experiment_id, run_id",
 }
 #: The tables that a format has and the one before it had not.
-_ADDED = {2: ("ops_run_beats",)}
+_ADDED: dict[int, tuple[str, ...]] = {2: ("ops_run_beats",), 3: ()}
+#: The tables whose lock rows came with a format.
+_SEEDED: dict[int, Iterable[str]] = {3: LOCKED}
 _FIRST = tuple(name for name in _TABLES if all(name not in added for added in _ADDED.values()))
 
 
@@ -76,7 +80,7 @@ def prepare(warehouse: Warehouse) -> None:
 
     Nothing is created where all is there: who may only use the tables can do so.
     """
-    found = _format(warehouse)
+    found = format_of(warehouse)
     if found > FORMAT:
         raise CorruptStoreError(
             f"The schema {warehouse.scope} is in format {found}; this version of ops-registry "
@@ -92,6 +96,8 @@ def prepare(warehouse: Warehouse) -> None:
         warehouse.define(f"CREATE VOLUME IF NOT EXISTS {warehouse.table(VOLUME)}")
     for step in range(max(found, 1) + 1, FORMAT + 1):
         _make_tables(warehouse, _ADDED[step])
+        for table in _SEEDED.get(step, ()):
+            warehouse.change(seed(table))
     if found < FORMAT:
         # Last: who finds the number finds the tables. Written twice by two at once, it is the same.
         warehouse.change("INSERT INTO @ops_format VALUES (:format)", format=FORMAT)
@@ -105,12 +111,12 @@ def _make_tables(warehouse: Warehouse, names: Iterable[str]) -> None:
         )
 
 
-def _format(warehouse: Warehouse) -> int:
+def format_of(warehouse: Warehouse) -> int:
     """Return the number of the last migration, 0 when there is no schema or table yet."""
     try:
         (row,) = warehouse.rows("SELECT max(format) AS format FROM @ops_format")
     except StorageError as error:
-        if "NOT_FOUND" in str(error):
+        if failure_in(error) is Failure.ABSENT_TABLE:
             return 0
         raise
     return int(row["format"] or 0)

@@ -12,6 +12,7 @@ from ops.registry.databricks.following import WarehouseFollower
 from ops.registry.databricks.runrows import VolumeArtifact, public
 from ops.registry.databricks.runsql import RunSearch
 from ops.registry.databricks.runtables import ExperimentTable, RunTables, unsupported
+from ops.registry.databricks.unique_rows import NAMED
 from ops.registry.databricks.volumes import Volume, encoded
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import encode
@@ -354,7 +355,9 @@ class DatabricksExperimentTracker(ExperimentTracker):
             "(SELECT DISTINCT run_id FROM @ops_runs WHERE status <> 'RUNNING') s "
             "ON t.run_id = s.run_id WHEN MATCHED THEN DELETE"
         )
-        (row,) = self.warehouse.rows("SELECT count(DISTINCT run_id) AS runs FROM @ops_runs")
+        (row,) = self.warehouse.rows(
+            f"SELECT count(DISTINCT run_id) AS runs FROM @ops_runs WHERE {NAMED['ops_runs']}"  # noqa: S608 - literals of this package
+        )
         return int(row["runs"])
 
     def rebuild(self) -> int:

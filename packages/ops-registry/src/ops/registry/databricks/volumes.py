@@ -19,6 +19,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, NamedTuple
 
 from ops.foundation.files import safe_join
+from ops.registry.databricks.failures import Failure, failure_in
 from ops.registry.databricks.tables import VOLUME
 from ops.registry.disk import artifacts
 from ops.registry.errors import ArtifactNotFoundError, CorruptStoreError, StorageError
@@ -67,11 +68,11 @@ class VolumePath:
 
 
 class Volume:
-    """The volume of a schema."""
+    """A volume of a schema: where it keeps artifacts, or another by its *name*."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: Warehouse, name: str = VOLUME) -> None:
         self.warehouse = warehouse
-        self.root: str = f"/Volumes/{warehouse.catalog}/{warehouse.schema}/{VOLUME}"
+        self.root: str = f"/Volumes/{warehouse.catalog}/{warehouse.schema}/{name}"
 
     def uri(self, place: str) -> str:
         """Return the path of a place as Databricks shows it."""
@@ -116,31 +117,50 @@ class Volume:
             artifacts.remove(copy)
 
     def remove(self, files: Sequence[Stored]) -> None:
-        """Delete files."""
+        """Delete files; those that are gone already are what was wanted.
+
+        AWS answers a DELETE of a missing file with success, Azure with 404 (databricks-sql-nodejs#249).
+        """
         for file in files:
-            self.warehouse.transfer(f"REMOVE '{self._checked(file.place)}'")
+            try:
+                self.warehouse.transfer(f"REMOVE '{self._checked(file.place)}'")
+            except StorageError as error:
+                if failure_in(error) is not Failure.ABSENT_FILE:
+                    raise
 
     def files(self, place: str) -> Iterator[str]:
         """Yield the places of all files at or below *place*."""
         try:
             found = self.warehouse.rows(f"LIST '{self._checked(place)}'")
         except StorageError as error:
-            if _is_absent(error):
+            if failure_in(error) is Failure.ABSENT_FILE:
                 return
             raise
         for row in found:
-            path = str(row["path"]).removeprefix(f"{self.root}/").removeprefix("dbfs:")
+            path = self.place_of(str(row["path"]))
             if str(row["name"]).endswith("/"):
                 yield from self.files(path.rstrip("/"))
             else:
                 yield path
+
+    def place_of(self, path: str) -> str:
+        """Return the path below the volume of a path as Databricks gives it.
+
+        LIST and dbutils give ``dbfs:/Volumes/…`` for what PUT calls ``/Volumes/…``, and Unity Catalog keeps the
+        names of catalogs and schemas in small letters.
+        """
+        whole = path.removeprefix("dbfs:")
+        root = f"{self.root}/"
+        if not whole.casefold().startswith(root.casefold()):
+            raise StorageError(f"{path!r} is not below {self.root!r}.")
+        return whole[len(root) :]
 
     def left_over(
         self, below: str, before_seconds: float, named: Callable[[], Collection[str]]
     ) -> list[str]:
         """Return the paths of files below a place that are older than a time and not *named* by place."""
         found = [
-            path
+            self.uri(self.place_of(path))
             for path, changed in self.warehouse.stream_names(f"{self.root}/{below}")
             if changed < before_seconds
         ]
@@ -150,7 +170,7 @@ class Volume:
 
     def clear(self, paths: Iterable[str]) -> None:
         """Remove what `left_over` returned."""
-        places = [path.removeprefix(f"{self.root}/") for path in paths]
+        places = [self.place_of(path) for path in paths]
         self.remove([Stored("", place, 0, "") for place in places])
 
     def temporary(self) -> pathlib.Path:
@@ -191,7 +211,7 @@ class Volume:
         try:
             self.warehouse.transfer(f"GET '{place}' TO '{_local(arriving)}'")
         except StorageError as error:
-            if _is_absent(error):
+            if failure_in(error) is Failure.ABSENT_FILE:
                 raise ArtifactNotFoundError(
                     f"The artifact {place!r} is not there any more."
                 ) from error
@@ -206,10 +226,6 @@ class Volume:
 def _is_one_disk(copy: pathlib.Path, target: pathlib.Path) -> bool:
     folder = target.absolute().parent
     return folder.is_dir() and folder.stat().st_dev == copy.stat().st_dev
-
-
-def _is_absent(error: StorageError) -> bool:
-    return any(sign in str(error) for sign in ("PATH_NOT_FOUND", "NoSuchKey", "No such file"))
 
 
 def encoded(name: str) -> str:

@@ -1,13 +1,15 @@
 """One connection to a SQL warehouse: statements with native parameters, and errors of this package.
 
 Values are never put into statements: they are parameters, and many rows are one JSON parameter that
-the statement takes apart (a statement may have at most 255 parameters). Statements are literals; a table is
-``@ops_runs`` in them, and the names of catalog and schema are checked once and quoted.
+the statement takes apart. Every statement passes `parameters.bound`, which keeps their number and types within
+what Databricks takes. Statements are literals; a table is ``@ops_runs`` in them, and the names of catalog and
+schema are checked once and quoted.
 
-Conflicts of Delta (SQLSTATE 2D521, DELTA_CONCURRENT_*) mean that nothing was done, so every statement
-is tried again after a wait with jitter. After a lost connection it is not known whether the
-statement was done: it is repeated once on a new connection, because each statement of this package
-can be repeated. Rows have an identity that readers count once, changes are conditional on a version.
+What an error means is looked up in one table (`failures`). A conflict of Delta means that nothing was done, so
+the statement is tried again after a wait with jitter. A warehouse that is starting is waited for (`patience`), and a
+lost session is opened anew: nothing was done either. After a lost connection it is not known whether the statement
+was done: it is repeated on a new connection, because each statement of this package can be repeated. Rows have an
+identity that readers count once, changes are conditional on a version.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 from ops.registry.databricks.credentials import Credentials
+from ops.registry.databricks.failures import Failure, failure_of, readable
 from ops.registry.databricks.filesapi import FilesApi
+from ops.registry.databricks.parameters import bound
+from ops.registry.databricks.patience import Patience
 from ops.registry.errors import (
     BackendUnavailableError,
     ConfigurationError,
@@ -43,29 +48,27 @@ logger: logging.Logger = get_logger("ops.registry")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _TABLE = re.compile(r"@(ops_[a-z_]+)")
-_CONFLICT = re.compile(r"SQLSTATE: 2D521|DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|ConcurrentAppend")
-_REFUSED = re.compile(
-    r"invalid access token|unauthorized|http-code['\": ]+(401|403)"
-    r"|invalid token|token is expired|forbidden",
-    re.IGNORECASE,
-)
-_LOST = {
-    "RequestError",
-    "OperationalError",
-    "InterfaceError",
-    "SessionAlreadyClosedError",
-    "NonRecoverableNetworkError",
-    "UnsafeToRetryError",
-    "ConnectionError",  # of requests, which moves the files
-}
 #: Attempts at a change that conflicts, and the bounds of the first wait and of all, in seconds.
 _ATTEMPTS, _FIRST_WAIT, _LONGEST_WAIT = 20, 0.05, 3.0
+#: How often a statement opens another session or connection; the table says when nothing was done.
+_MOST_SESSIONS, _MOST_CONNECTIONS = 3, 1
+#: Seconds that a statement waits for a warehouse to start, as Databricks' own drivers do.
+START_SECONDS = 900.0
 
 
 class Warehouse:
     """Runs statements in one catalog and schema; threads share it, a forked child gets its own.
 
-    It connects at the first statement. *staging* is the local folder that files pass through.
+    It connects at the first statement.
+
+    Args:
+        access: Where the warehouse is, and with which credentials.
+        catalog: The name of the catalog, which must be there.
+        schema: The name of the schema, which is made when it is missing.
+        staging: The local folder that files pass through.
+        start_seconds: How long a statement waits for a warehouse that is starting.
+        prepares: Whether the first statement makes the schema and its tables when they are missing.
+        sleep: How to wait; tests pass another.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class Warehouse:
         schema: str,
         staging: pathlib.Path,
         *,
+        start_seconds: float = START_SECONDS,
+        prepares: bool = True,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         for kind, name in (("catalog", catalog), ("schema", schema)):
@@ -88,12 +93,13 @@ class Warehouse:
         self.catalog = catalog
         self.schema = schema
         self.staging = staging
+        self.patience: Patience = Patience(start_seconds, sleep=sleep)
         self._sleep = sleep
         self._turn = threading.RLock()
         in_children(self, Warehouse.begin_in_child)
         self._connection: Any = None
         self._process = -1
-        self._prepared = False
+        self._prepared = not prepares
 
     def begin_in_child(self) -> None:
         """Take turns anew in a forked child, where no other thread waits for a statement."""
@@ -158,7 +164,7 @@ class Warehouse:
                 try:
                     connection.close()
                 except Exception as error:  # noqa: BLE001 - it is given up either way
-                    logger.debug("closing: %s", self.access.hidden(str(error)))
+                    logger.debug("closing: %s", self.hidden(str(error)))
 
     def wait(self, attempt: int) -> None:
         """Wait before trying a change again that lost against another."""
@@ -181,35 +187,24 @@ class Warehouse:
     def _run(
         self, statement: str, parameters: Mapping[str, Any], take: Callable[[Any], Any]
     ) -> Any:
-        attempt = losses = renewals = 0
+        repeats = _Repeats(self)
         while True:
             try:
                 with self._turn, self._cursor() as cursor:
-                    cursor.execute(statement, dict(parameters) or None)
+                    cursor.execute(*bound(statement, parameters))
                     return take(cursor)
             except MLOpsException:
                 raise
             except Exception as error:  # noqa: BLE001 - the connector raises what its libraries do
                 if self.credentials.failure is not None:
-                    # There was no token to be had, which the connector says as one of many things.
+                    # There was no token, which the connector reports in one of many ways.
                     raise self.credentials.failure from None
-                said = self.access.hidden(f"{error} {getattr(error, 'context', '')}")
-                if _CONFLICT.search(said) and attempt < _ATTEMPTS:
-                    self.wait(attempt)
-                    attempt += 1
-                    continue
-                is_refused = _is_refused(error, said)
-                if is_refused and not renewals and self.credentials.renew():
-                    self._disconnect()
-                    renewals += 1
-                    continue
-                if _is_lost(error) and not is_refused:
-                    self._disconnect()
-                    losses += 1
-                    if losses == 1:
-                        continue
-                # The connector's error is not chained: its context may have what the request had.
-                raise self._translated(error, said) from None
+                message = readable(error)
+                failure = failure_of(error, message)
+                translated = self._translated(error, self.hidden(message), failure)
+                if not repeats.may_follow(failure, translated):
+                    # The connector's error is not chained: its context may have what the request had.
+                    raise translated from None
 
     def _named(self, statement: str) -> str:
         """Return *statement* with the tables of this schema in place of ``@ops_…``."""
@@ -222,22 +217,67 @@ class Warehouse:
             self._process = os.getpid()
         return self._connection.cursor()
 
-    def _translated(self, error: Exception, said: str) -> MLOpsException:
+    def hidden(self, text: str) -> str:
+        """Return *text* without secrets."""
+        return self.credentials.hidden(text)
+
+    def reconnect(self) -> None:
+        """Give up the connection; the next statement opens another."""
+        self._disconnect()
+
+    def _translated(
+        self, error: Exception, message: str, failure: Failure | None
+    ) -> MLOpsException:
         if isinstance(error, ImportError):
-            return BackendUnavailableError(said)
-        if _is_refused(error, said):
+            return BackendUnavailableError(message)
+        if failure is Failure.REFUSED:
             return self.access.refused()
         return StorageError(
             f"The warehouse at {self.access.hostname!r} could not do it: "
-            f"{type(error).__name__}: {said[:500]}"
-        )
+            f"{type(error).__name__}: {message[:500]}",
+            suggestions=_SUGGESTIONS.get(failure, ()) if failure is not None else (),
+        ).with_context(failure=failure)
 
 
-def _is_refused(error: Exception, said: str) -> bool:
-    # What a statement says of its own failure may quote anything.
-    return type(error).__name__ != "ServerOperationError" and bool(_REFUSED.search(said))
+_SUGGESTIONS = {
+    Failure.STARTING: (
+        "Start the warehouse, or wait longer: warehouse_start_seconds of MLOpsConfig.",
+    ),
+    Failure.DENIED: ("Run `ops-registry doctor`: it names the privilege that is missing.",),
+    Failure.NO_VOLUMES: (
+        "Use a serverless, pro or classic SQL warehouse: others have no PUT, GET and REMOVE.",
+    ),
+}
 
 
-def _is_lost(error: Exception) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & _LOST) or "Invalid SessionHandle" in str(error)
+class _Repeats:
+    """Decides for one statement whether it is tried again, and waits before."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._start = warehouse.patience.begin()
+        self._conflicts = self._renewals = self._sessions = self._connections = 0
+
+    def may_follow(self, failure: Failure | None, error: MLOpsException) -> bool:
+        """Return whether the statement may be tried again now, after *error*."""
+        warehouse = self._warehouse
+        if failure is Failure.CONFLICT and self._conflicts < _ATTEMPTS:
+            warehouse.wait(self._conflicts)
+            self._conflicts += 1
+            return True
+        if failure is Failure.REFUSED and not self._renewals and warehouse.credentials.renew():
+            warehouse.reconnect()
+            self._renewals += 1
+            return True
+        if failure is Failure.STARTING:
+            warehouse.reconnect()  # a session of a warehouse that is starting is of no use
+            return self._start.goes_on(warehouse.access.hostname, error)
+        if failure is Failure.LOST_SESSION and self._sessions < _MOST_SESSIONS:
+            warehouse.reconnect()
+            self._sessions += 1
+            return True
+        if failure is Failure.LOST_CONNECTION:
+            warehouse.reconnect()
+            self._connections += 1
+            return self._connections <= _MOST_CONNECTIONS
+        return False
