@@ -168,7 +168,7 @@ def test_results_are_lines_for_people(line, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--since", "yesterday"], "'yesterday' is no moment"),
+        (["--since", "yesterday"], "'yesterday' is no timestamp"),
         (["--since", "2026-10-01", "--query", "runs"], "'runs' is not NAME=FILE.sql"),
     ],
 )

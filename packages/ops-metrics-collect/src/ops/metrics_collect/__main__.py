@@ -113,7 +113,7 @@ def _time(text: str) -> dt.datetime:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no moment; write 2026-10-01, or 2026-10-01T12:00+02:00"
+            f"{text!r} is no timestamp; write 2026-10-01, or 2026-10-01T12:00+02:00"
         ) from None
     return require_aware(time if time.tzinfo else time.replace(tzinfo=dt.UTC))
 
@@ -194,7 +194,7 @@ def _command_line() -> CommandLine:
         _add_reading(each)
     for each in (backfill, ship, replay, rollup, report):
         each.add_argument(
-            "--ship", required=each is not report, metavar="PLACE", help="the destination"
+            "--ship", required=each is not report, metavar="DESTINATION", help="the destination"
         )
     status = command("status", "show outbox, closed slices, gaps and failures")
     _add_interval(status)
@@ -291,7 +291,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", metavar="COLUMN,…", help="for an activity: one row for each")
     parser.add_argument("--sum", default="", metavar="COLUMN,…", help="for an activity: add up")
     parser.add_argument(
-        "--time", metavar="COLUMN", help="for an activity: moments, for first and last"
+        "--time", metavar="COLUMN", help="for an activity: times, for first and last"
     )
     parser.add_argument(
         "--row-id",
@@ -309,19 +309,19 @@ def _add_interval(parser: argparse.ArgumentParser, *, required: bool = False) ->
         "--since",
         type=_time,
         required=required,
-        metavar="MOMENT",
+        metavar="TIME",
         help="ISO 8601; without offset, UTC",
     )
     default = "now" if required else "all there is"
     parser.add_argument(
-        "--until", type=_time, metavar="MOMENT", help=f"not included (default: {default})"
+        "--until", type=_time, metavar="TIME", help=f"not included (default: {default})"
     )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", default="ops-metrics-state", help="folder of ledger and outbox")
-    parser.add_argument("--ledger", metavar="PLACE", help="keep the ledger there instead")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--ledger", metavar="LOCATION", help="keep the ledger there instead")
+    parser.add_argument("--dry-run", action="store_true", help="only report what would be done")
 
 
 if __name__ == "__main__":

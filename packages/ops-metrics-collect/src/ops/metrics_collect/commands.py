@@ -254,7 +254,7 @@ def _collecting(
 
 
 def _layout(options: argparse.Namespace) -> str:
-    """Return the layout of tarballs: what was asked for, else what the destination takes."""
+    """Return the layout of tarballs: the requested one, else what the destination takes."""
     to_receiver = getattr(options, "ship", "").startswith(("crc:", "crc-mutual:"))
     return options.layout or ("controller" if to_receiver else "ops")
 

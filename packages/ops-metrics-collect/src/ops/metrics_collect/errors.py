@@ -61,7 +61,7 @@ class ParameterError(MetricsError, ValueError):
 
 
 class ObjectNotFound(MetricsError, KeyError):  # noqa: N818 - the name of the specification
-    """A storage has nothing under the name that was asked for."""
+    """A storage has no object of the requested name."""
 
     default_code: StrEnum = MetricsErrorCode.OBJECT_NOT_FOUND
 
@@ -89,7 +89,7 @@ class ShipConflict(MetricsError, FileExistsError):  # noqa: N818 - twin of Objec
 
 
 class StorageError(MetricsError, OSError):
-    """A storage or service did not do what it was asked, however often it was asked."""
+    """A storage or service failed to do what was requested, also after retries."""
 
     default_code: StrEnum = MetricsErrorCode.STORAGE
 
@@ -114,6 +114,6 @@ class OutboxFull(StateError):  # noqa: N818 - twin of queue.Full
 
 
 class BrokenTarballError(MetricsError, ValueError):
-    """A tarball is damaged, unsafe or over the limits; the message names it and says why."""
+    """A tarball is damaged, unsafe or over the limits; the message has its name and the reason."""
 
     default_code: StrEnum = MetricsErrorCode.BROKEN_TARBALL

@@ -30,7 +30,7 @@ _FIELD = re.compile(r'"([^"]*(?:""[^"]*)*)"|([^,\r\n]*)')
 
 
 class FreshCollector:
-    """A collector of new rows only; after `gather`, `fresh_rows` says how many there were."""
+    """A collector of new rows only; after `gather`, `fresh_rows` is their number."""
 
     def __init__(
         self, collector: Collector, primary_key: str, known: set[str], keys_path: pathlib.Path
@@ -48,7 +48,7 @@ class FreshCollector:
         self._keys_path = keys_path
 
     def into(self, folder: str | os.PathLike[str]) -> FreshCollector:
-        """Let the collector write its files into *folder*, unless it was told where to."""
+        """Let the collector write its files into *folder*, unless one was given."""
         self._collector = self._collector.into(folder)
         return self
 

@@ -56,7 +56,7 @@ pragma user_version = {FORMAT};
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Interval:
-    """Moments from *since* up to, not including, *until*."""
+    """Times from *since* up to, not including, *until*."""
 
     since: dt.datetime
     until: dt.datetime
@@ -289,9 +289,9 @@ def slices(interval: Interval, every: dt.timedelta) -> Iterator[Interval]:
 
 
 def mark_of_keys(column: str | None) -> str:
-    """Return what stands among the keys of a slice and says of which column they are.
+    """Return the entry among the keys of a slice that names the column they are from.
 
-    None says that they are of none: nobody knows which rows have arrived. A key is the JSON text of a
+    None means that they are from none: which rows have arrived is unknown. A key is the JSON text of a
     text, which this is not. Slices that were closed by versions before this one have no mark.
     """
     return json.dumps({"column": column})

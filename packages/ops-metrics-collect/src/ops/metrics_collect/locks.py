@@ -1,7 +1,7 @@
 """`lock`: one holder of a key at a time, by whatever the holders share.
 
 - A PostgreSQL server: an advisory lock with a 64-bit key, on a connection of its own, so that it ends
-  with its holder and never with somebody's transaction.
+  with its holder and never with another caller's transaction.
 - A file system: a lock on a file, which the kernel ends with its holder.
 - A storage: a lease. Who holds it is the object with the highest number; taking it creates the next
   number, which only one can. A lease that is not renewed in time is free. Its safety rests on clocks
@@ -69,10 +69,10 @@ def lock(
     """Hold the lock *key* within the block, by exactly one of *db*, *path* and *storage*.
 
     *db* is a psycopg connection or a DSN, *path* a folder. Without *wait*, or after *timeout* seconds,
-    `LockTimeout` says who holds it. *lease_seconds* is for storages: how long a holder that died
+    `LockTimeout` names the holder. *lease_seconds* is for storages: how long a holder that died
     keeps the lock.
     """
-    if sum(place is not None for place in (db, path, storage)) != 1:
+    if sum(target is not None for target in (db, path, storage)) != 1:
         raise ParameterError("lock() takes exactly one of db=, path= and storage=.")
     if not 0 < lease_seconds < math.inf:
         raise ParameterError(f"lease_seconds must be more than 0, not {lease_seconds!r}.")
@@ -182,7 +182,7 @@ def _is_holder(me: Holder) -> bool:
 
 
 class _Lease:
-    """Numbered objects `<prefix>/<number>.json`; the highest says who holds the lease and until when."""
+    """Numbered objects `<prefix>/<number>.json`; the highest has the lease's holder and end."""
 
     def __init__(self, storage: Storage, prefix: str, me: Holder, seconds: float) -> None:
         self._storage = storage

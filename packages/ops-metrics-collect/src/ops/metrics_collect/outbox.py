@@ -96,7 +96,7 @@ class Outbox:
             (self.path / state).mkdir(parents=True, exist_ok=True)
 
     def lock(self, timeout: float | None = 0) -> contextlib.AbstractContextManager[Holder]:
-        """Return the lock that whoever stages or sends must hold; one process works at a time.
+        """Return the lock to hold while staging or sending; one process works at a time.
 
         `LockTimeout`, after *timeout* seconds (None: never), names the holder.
         """
@@ -184,7 +184,7 @@ class Outbox:
         self._move(parcel, "new")
 
     def prune(self, before: dt.datetime) -> int:
-        """Forget parcels that were done before a moment; return how many."""
+        """Forget parcels that were done before a time; return how many."""
         old = [
             p
             for p in self.parcels("done")

@@ -2,15 +2,15 @@
 
 Each tarball holds `config.json`, `manifest.json`, `data_collection_status.csv` and payload files; a
 big result spreads over several. Nothing but the content decides the bytes of a tarball: times, owners
-and modes are fixed and members have a fixed order. (The status file has the moment and duration of
+and modes are fixed and members have a fixed order. (The status file has the time and duration of
 each collection, so two runs differ unless the clocks are given; the payloads do not.)
 
-PostgreSQL connections (psycopg) are read in one snapshot: all collectors see the same moment, from
-the first of them until the last tarball is asked for.
+PostgreSQL connections (psycopg) are read in one snapshot: all collectors see the same state, from
+the first of them until the last tarball is requested.
 
 A collector that raises does not stop the others: its failure becomes a row of the status file. The
 files that collectors made are removed here, packed or not, and each tarball when the consumer asks
-for the next. Collectors that can be told where to write do it in a workspace, which outlives nobody.
+for the next. Collectors that accept a folder write into a workspace, which ends with its process.
 The formats are described in docs/metrics-collect.md.
 """
 
@@ -116,11 +116,11 @@ class Package:
         self.statuses: list[CollectionStatus] = []
 
     def __iter__(self) -> Iterator[pathlib.Path]:
-        """Gather and yield tarballs; each is removed when the next one is asked for."""
+        """Gather and yield tarballs; each is removed when the next one is requested."""
         self.statuses = []
         # Beside where tarballs are kept: a rename does not lead from one file system to another.
-        place = self._directory or ("." if self._keep else None)
-        with workspace("metrics-package-", place) as folder:
+        parent = self._directory or ("." if self._keep else None)
+        with workspace("metrics-package-", parent) as folder:
             for path in self._collected(folder):
                 target = path
                 if self._keep:
@@ -137,7 +137,7 @@ class Package:
     def _tarballs(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
         config = self._configuration(folder)
         members: list[Member] = []
-        unreported = list(self.statuses)  # statuses that no tarball has told yet
+        unreported = list(self.statuses)  # statuses that no tarball contains yet
         files: list[pathlib.Path] = []
         index = 0
         try:
@@ -292,11 +292,11 @@ def parse_size(size: int | str) -> int:
     return int(number) * _UNITS[unit]
 
 
-def compact(moment: dt.datetime | None) -> str:
-    """Return a moment as it stands in file names: 20261001T000000Z, microseconds if there are any."""
-    if moment is None:
+def compact(at: dt.datetime | None) -> str:
+    """Return a time as it stands in file names: 20261001T000000Z, microseconds if there are any."""
+    if at is None:
         return "all"
-    utc = moment.astimezone(dt.UTC)
+    utc = at.astimezone(dt.UTC)
     return f"{utc:%Y%m%dT%H%M%S}{f'.{utc.microsecond:06}' if utc.microsecond else ''}Z"
 
 

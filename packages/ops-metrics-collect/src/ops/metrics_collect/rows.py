@@ -1,6 +1,6 @@
 """Rows of payload files, CSV or Parquet alike: counted, and read as batches of text columns.
 
-All columns are text, so that both formats look the same to whoever reads them; NULL is null.
+All columns are text, so that both formats look the same to every reader; NULL is null.
 """
 
 from __future__ import annotations

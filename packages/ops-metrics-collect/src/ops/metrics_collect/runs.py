@@ -2,7 +2,7 @@
 
 For each slice that is a gap: gather it into a parcel (`gather`); store its tarballs, each created
 once under a name that only the slice decides; close the slice in the ledger; end the parcel (`ship`).
-Why this is exactly once, by the place of a crash:
+Why this is exactly once, by the step at which a crash happens:
 
 - before the parcel is staged: nothing was sent, the slice is still a gap and gathered again;
 - while it is sent: the parcel is sent again, byte for byte, and what has arrived is found to be equal;
@@ -11,7 +11,7 @@ Why this is exactly once, by the place of a crash:
 A slice that fails stays a gap. Rows that were committed late, into a slice that is closed, are found
 by *lookback*: the slice is gathered again, rows whose primary keys have arrived are dropped, and the
 rest travels as the next revision of the slice. A slice of which other keys have arrived, or none, since the
-collector had another primary key then, is left alone: nobody can tell which of its rows are late.
+collector had another primary key then, is left alone: which of its rows are late is unknown.
 
 A collector without an interval (what there is now) is gathered once a day, as that of today.
 """
@@ -79,7 +79,7 @@ def run(
     """Ship what waits, gather the gaps of [since, until - lag) and ship them.
 
     *collectors* are factories to which everything but the interval is bound; those without an interval
-    are gathered for today, once a day, whatever the window is. *lookback* says how far
+    are gathered for today, once a day, whatever the window is. *lookback* is how far
     back closed slices are searched for rows committed late (of collectors with a primary key); each run
     queries these slices again. Without it such rows are lost. Further keywords
     go to `Package`. Failures are in the result, not raised: the next run tries again.
@@ -269,7 +269,7 @@ def _stage(
     config: Collector | Mapping[str, Any] | None,
     package: Mapping[str, Any],
 ) -> Literal["gathered", "unchanged", "skipped", "closed"]:
-    """Gather a slice into a new parcel, unless a closed slice has no late rows, or nobody can tell."""
+    """Gather a slice into a new parcel, unless a closed slice has no late rows, or none that can be known."""
     revision = ledger.next_revision(factory.key, piece)
     there = outbox.find(name)
     if there is not None and there.state == "done":

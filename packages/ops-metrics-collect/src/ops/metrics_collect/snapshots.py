@@ -1,4 +1,4 @@
-"""Snapshots of a PostgreSQL database: one moment that all collectors of a package see.
+"""Snapshots of a PostgreSQL database: one state that all collectors of a package see.
 
 A REPEATABLE READ READ ONLY transaction sees what was committed before its first query, and cannot
 change or create anything. Collectors run in savepoints of it, so that one that fails (or runs into
@@ -27,7 +27,7 @@ def is_postgres(db: Any) -> bool:
 
 @contextlib.contextmanager
 def snapshot(db: Any, *, statement_timeout_seconds: float | None = None) -> Iterator[None]:
-    """Within the block *db* (psycopg 3) sees one moment, read-only; a snapshot in it joins it.
+    """Within the block *db* (psycopg 3) sees one state, read-only; a snapshot in it joins it.
 
     The timeout is for each statement of this block. Times are rendered in UTC. A connection that is
     in a transaction of another kind is a `StateError`: its past cannot be undone here.

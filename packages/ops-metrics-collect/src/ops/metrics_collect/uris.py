@@ -48,9 +48,9 @@ _SERVICES: dict[str, Callable[[], Storage]] = {
 }
 
 
-def storage_of(place: str) -> Storage:
-    """Return the storage that *place* names."""
-    kind, colon, rest = place.partition(":")
+def storage_of(uri: str) -> Storage:
+    """Return the storage that *uri* names."""
+    kind, colon, rest = uri.partition(":")
     if colon and kind == "s3":
         bucket, _, prefix = rest.removeprefix("//").partition("/")
         return StorageS3(bucket or None, prefix=prefix)
@@ -64,9 +64,9 @@ def storage_of(place: str) -> Storage:
     if rest.startswith("//"):
         known = ", ".join(f"{service}:" for service in (*_SERVICES, *plugins.names("storages")))
         raise ParameterError(
-            f"{place!r} is no destination: use a folder, s3://bucket/prefix, postgres:table, {known}."
+            f"{uri!r} is no destination: use a folder, s3://bucket/prefix, postgres:table, {known}."
         )
-    return StorageDirectory(place)
+    return StorageDirectory(uri)
 
 
 def is_dsn(source: str) -> bool:
@@ -76,7 +76,7 @@ def is_dsn(source: str) -> bool:
 
 @contextlib.contextmanager
 def opened_source(source: str) -> Iterator[Any]:
-    """Give a connection to a source that belongs to somebody else: it is only read."""
+    """Give a connection to a source of another application: it is only read."""
     if is_dsn(source):
         try:
             connection = psycopg.connect(libpq_dsn(source), autocommit=True)

@@ -1,8 +1,8 @@
 """Folders to work in, which vanish with the block, and with the next program if this one is killed.
 
 A workspace is a private folder that its process holds locked; the kernel gives the lock back when
-the process dies, whatever kills it. So a workspace that is not locked belongs to nobody, and whoever
-makes the first one in a place removes those that the dead have left there.
+the process dies, whatever kills it. So a workspace that is not locked has no owner, and a process that
+makes its first one in a folder removes those that killed processes have left there.
 
 The lock is `flock` on the folder itself. Between its making and its locking a folder looks forgotten,
 and may be swept; its maker notices, and makes another. Where folders cannot be locked (Windows, NFS)
@@ -54,13 +54,13 @@ class Workspace:
     """A private folder, `path`, until `close`; see `workspace`."""
 
     def __init__(self, prefix: str = "", parent: StrPath | None = None) -> None:
-        place = pathlib.Path(parent or tempfile.gettempdir())
-        if place not in _swept:
-            _swept.add(place)
-            _sweep(place)
+        folder = pathlib.Path(parent or tempfile.gettempdir())
+        if folder not in _swept:
+            _swept.add(folder)
+            _sweep(folder)
         self._owner = os.getpid()
         while True:
-            self.path: pathlib.Path = pathlib.Path(tempfile.mkdtemp(_SUFFIX, prefix, place))
+            self.path: pathlib.Path = pathlib.Path(tempfile.mkdtemp(_SUFFIX, prefix, folder))
             self._lock = None
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 self._lock = _locked(self.path)
@@ -81,9 +81,9 @@ class Workspace:
             os.close(lock)
 
 
-def _sweep(place: pathlib.Path) -> None:
-    """Remove the workspaces in *place* whose owners are dead, as far as they are this user's."""
-    with contextlib.suppress(OSError), os.scandir(place) as entries:
+def _sweep(folder: pathlib.Path) -> None:
+    """Remove the workspaces in *folder* whose owners are dead, as far as they are this user's."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(_SUFFIX) and entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):  # another user's, held, or gone meanwhile

@@ -5,7 +5,7 @@ gives a `Collector`, whose `gather()` does what the function would have done. So
 before a connection is used or a lock is taken, and a `Package` can hold a list of work to do.
 
 The function depends on nothing but its parameters. It returns a dict, a list of files that it made,
-or None or something empty when there is nothing new. An interval is [since, until), of aware moments.
+or None or something empty when there is nothing new. An interval is [since, until), of aware datetimes.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Collector:
 
     @property
     def since(self) -> dt.datetime | None:
-        """The first moment of the interval, if there is one."""
+        """The start of the interval, if there is one."""
         return self.kwargs.get("since")
 
     @property
     def until(self) -> dt.datetime | None:
-        """The first moment after the interval, if there is one."""
+        """The end of the interval, not included, if there is one."""
         return self.kwargs.get("until")
 
     def gather(self) -> Gathered:
@@ -77,7 +77,7 @@ class Collector:
         return result
 
     def into(self, folder: str | os.PathLike[str]) -> Collector:
-        """Return a collector that writes its files into *folder*, unless it was told where to."""
+        """Return a collector that writes its files into *folder*, unless one was given."""
         if not self._factory.takes_output_dir or self.kwargs.get("output_dir") is not None:
             return self
         return Collector(self._factory, {**self.kwargs, "output_dir": folder})
@@ -154,7 +154,7 @@ class CollectorFactory:
 
     @property
     def takes_output_dir(self) -> bool:
-        """Whether the collector can be told where to write its files."""
+        """Whether the collector accepts a folder to write its files into."""
         return "output_dir" in self._parameters
 
     def _checked(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class CollectorFactory:
                     f"Collector {self.key!r}: {name}={given[name]!r} is no datetime."
                 )
         since, until = given.get("since"), given.get("until")
-        # As moments: two of one time zone would be compared by what its clocks show.
+        # As timestamps: datetimes of one time zone would compare by wall clock.
         if since is not None and until is not None and since.timestamp() >= until.timestamp():
             raise ParameterError(
                 f"Collector {self.key!r}: since ({since}) must lie before until ({until})."

@@ -47,12 +47,12 @@ def query_collector(
     primary_key: str | None = None,
     version_column: str | None = None,
     max_part_bytes: int = _PART_BYTES,
-    moment: Callable[[dt.datetime], Any] | None = None,
+    time_value: Callable[[dt.datetime], Any] | None = None,
 ) -> CollectorFactory:
     """Return a factory `name(db=connection, since=…, until=…, output_dir=None)` for a query.
 
     `since` and `until` are parameters exactly when the query names them, as is any other `:word`.
-    *moment* turns a datetime into what the column is compared with; unless given, that is ISO 8601
+    *time_value* turns a datetime into what the column is compared with; unless given, that is ISO 8601
     text in UTC for SQLite, which has no such type, and the datetime itself for everything else.
     """
     sql = _END.sub("", sql)
@@ -65,7 +65,7 @@ def query_collector(
     def query(**kwargs: Any) -> list[str]:
         values = {parameter: kwargs[parameter] for parameter in named}
         return _gather(
-            name, sql, kwargs["db"], values, kwargs.get("output_dir"), max_part_bytes, moment
+            name, sql, kwargs["db"], values, kwargs.get("output_dir"), max_part_bytes, time_value
         )
 
     query.__name__ = query.__qualname__ = name
@@ -89,7 +89,7 @@ def _gather(
     values: dict[str, Any],
     output_dir: str | None,
     max_part_bytes: int,
-    moment: Callable[[dt.datetime], Any] | None,
+    time_value: Callable[[dt.datetime], Any] | None,
 ) -> list[str]:
     if is_postgres(db):
         # A client-side cursor would hold the whole result; COPY streams it.
@@ -100,7 +100,7 @@ def _gather(
     cursor = db.cursor()
     # Of the cursor, since connections are often wrapped.
     module = type(cursor).__module__.split(".")[0]
-    convert = moment or (iso if module == "sqlite3" else _unchanged)
+    convert = time_value or (iso if module == "sqlite3" else _unchanged)
     bound = {k: convert(v) if isinstance(v, dt.datetime) else v for k, v in values.items()}
     paramstyle = getattr(sys.modules.get(module), "paramstyle", "qmark")
     statement, parameters = bind_parameters(sql, bound, paramstyle)

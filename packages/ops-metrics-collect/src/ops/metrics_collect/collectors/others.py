@@ -36,7 +36,7 @@ def total_workers_vcpu(
     """Collect the most CPU cores that a cluster's workers had within an hour, from Prometheus.
 
     The hour is the one before *until* (default: the last full hour), and *since* its beginning, as a
-    run gives both, hour by hour. Without metering Prometheus is not asked, and the total is None.
+    run gives both, hour by hour. Without metering Prometheus is not queried, and the total is None.
 
     Raises:
         ParameterError: *since* is not an hour before *until*, or the address is missing.

@@ -48,8 +48,8 @@ class StorageBehaviour:
             storage.put("name", **sources)
         assert not storage.exists("name")
 
-    def test_put_replaces_unless_told_to_create_once(self, storage: Any) -> None:
-        """Put replaces unless told to create once."""
+    def test_put_replaces_unless_it_creates_once(self, storage: Any) -> None:
+        """Put replaces unless it creates once."""
         storage.put("name", dict={"v": 1})
         storage.put("name", dict={"v": 2})
         with pytest.raises(ObjectExists):

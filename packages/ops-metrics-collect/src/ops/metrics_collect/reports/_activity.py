@@ -64,7 +64,7 @@ def _sheet(title: str, table: pa.Table, preface: Any = (), charts: Any = ()) -> 
 
 def _kind(type_: pa.DataType) -> Any:
     if pa.types.is_timestamp(type_):
-        return "moment"
+        return "timestamp"
     if pa.types.is_integer(type_):
         return "integer"
     return "number" if pa.types.is_floating(type_) else "text"

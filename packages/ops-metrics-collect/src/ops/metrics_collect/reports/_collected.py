@@ -22,10 +22,10 @@ def collection_status(tables: Tables, bounds: _Bounds) -> Sheet:
     columns = (
         Column("Collector", width=34),
         Column("Installation", width=38),
-        Column("Since", "moment"),
-        Column("Until", "moment"),
+        Column("Since", "timestamp"),
+        Column("Until", "timestamp"),
         Column("Status"),
-        Column("Started", "moment"),
+        Column("Started", "timestamp"),
         Column("Elapsed (seconds)", "number"),
     )
     return Sheet("Data collection status", columns, lambda: _rows(tables, bounds))
@@ -37,13 +37,13 @@ def _rows(tables: Tables, bounds: _Bounds) -> Iterator[list[Any]]:
     collected: dict[tuple[str, str], list[list[Any]]] = {}
     table = tables["data_collection_status"]
     for collector, install, *row in table_rows(table, [*names, *measures]):
-        moments = [dt.datetime.fromisoformat(t) if t else None for t in row[:2]]
-        collected.setdefault((collector, install), []).append([*moments, *row[2:]])
+        times = [dt.datetime.fromisoformat(t) if t else None for t in row[:2]]
+        collected.setdefault((collector, install), []).append([*times, *row[2:]])
     for key, rows in sorted(collected.items()):
         done = [(r[0], r[1]) for r in rows if r[0] and r[1] and r[2] != "failed"]
         tried = [(r[0], r[1]) for r in rows if r[0] and r[1]]
         missing = [[s, u, "gap", None, None] for s, u in _gaps(done, tried, bounds)]
-        for row in sorted([*rows, *missing], key=_by_moment):
+        for row in sorted([*rows, *missing], key=_by_interval):
             yield [*key, *row]
 
 
@@ -65,5 +65,5 @@ def _gaps(
         yield start, end
 
 
-def _by_moment(row: Sequence[Any]) -> tuple[str, str]:
+def _by_interval(row: Sequence[Any]) -> tuple[str, str]:
     return (str(row[0] or ""), str(row[1] or ""))

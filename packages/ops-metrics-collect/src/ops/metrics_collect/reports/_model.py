@@ -1,4 +1,4 @@
-"""What a report says, apart from how it is drawn: sheets of typed columns and rows.
+"""The content of a report, apart from how it is drawn: sheets of typed columns and rows.
 
 A sheet has lines above its table (`preface`), the table, and charts of its columns. Rows come from a
 function, so that a large sheet is never a list in memory and can be rendered more than once. A
@@ -43,7 +43,7 @@ class Column:
     """A column: title, kind of values and width in characters."""
 
     title: str
-    kind: Literal["text", "integer", "number", "money", "moment", "day"] = "text"
+    kind: Literal["text", "integer", "number", "money", "timestamp", "day"] = "text"
     width: int = 20
 
 
@@ -162,7 +162,7 @@ _ARROW_TYPES = {
     "integer": _arrow("int64"),
     "number": _arrow("float64"),
     "money": _arrow("float64"),
-    "moment": _arrow("timestamp", "us", "UTC"),
+    "timestamp": _arrow("timestamp", "us", "UTC"),
     "day": _arrow("timestamp", "us", "UTC"),
 }
 

@@ -40,11 +40,11 @@ _NAMES = (
 )
 _COLUMNS = (
     Column("Host name", width=40),
-    Column("First automation", "moment"),
-    Column("Last automation", "moment"),
+    Column("First automation", "timestamp"),
+    Column("Last automation", "timestamp"),
     Column("Automations", "integer"),
     Column("Deletions", "integer"),
-    Column("Last deleted", "moment"),
+    Column("Last deleted", "timestamp"),
 )
 
 
@@ -109,8 +109,8 @@ class ReportRenewalGuidance(Report):
         """Return (day, nodes in use) from the first day of an ephemeral node to the last."""
         changes: dict[dt.datetime, int] = {}
         # Those that were deleted since were in use as well.
-        moments = table_rows(self._kind("used"), ["first_automation", "last_automation"])
-        for first, last in moments:
+        times = table_rows(self._kind("used"), ["first_automation", "last_automation"])
+        for first, last in times:
             begin, end = this_day(first), this_day(last) + dt.timedelta(days=1)
             changes[begin] = changes.get(begin, 0) + 1
             changes[end] = changes.get(end, 0) - 1

@@ -93,8 +93,8 @@ _NODE_MEASURES = (
     ("organization_name", "count_distinct", _Field("", "Organizations", "integer")),
     ("host_runs", "sum", _Field("", "Host runs", "integer")),
     ("task_runs", "sum", _Field("", "Task runs", "integer")),
-    ("first_automation", "min", _Field("", "First automation", "moment")),
-    ("last_automation", "max", _Field("", "Last automation", "moment")),
+    ("first_automation", "min", _Field("", "First automation", "timestamp")),
+    ("last_automation", "max", _Field("", "Last automation", "timestamp")),
 )
 
 
@@ -194,7 +194,7 @@ class Usage:
             yield ["Sum", None, None, Formula("=SUM(D{first}:D{above})", total)]
 
     def summary(self) -> Sheet:
-        """Return 'Summary': the figures of each organization, with charts of them."""
+        """Return 'Summary': the metrics of each organization, with charts of them."""
         table = self._by_organization()
         fields = [
             _Field("organization_name", "Organization", width=40),
@@ -266,7 +266,7 @@ class Usage:
             _Field("inventories", "Inventories", width=30),
             _Field("serials", "Serial numbers"),
             _Field("machine_ids", "Machine ids", width=34),
-            _Field("last_automation", "Last automation", "moment"),
+            _Field("last_automation", "Last automation", "timestamp"),
             _Field("install_uuid", "Installation", width=38),
         ]
         return _sheet("Inventory Scope", self.machines(self._tables["main_host"]), fields)
@@ -335,8 +335,8 @@ class Usage:
             _Field("host_name_count_distinct", "Nodes", "integer"),
             _Field("host_runs_sum", "Host runs", "integer"),
             _Field("task_runs_sum", "Task runs", "integer"),
-            _Field("job_created_min", "Created", "moment"),
-            _Field("last_automation_max", "Last automation", "moment"),
+            _Field("job_created_min", "Created", "timestamp"),
+            _Field("last_automation_max", "Last automation", "timestamp"),
         ]
         order = [("install_uuid", "ascending"), ("job_created_min", "ascending")]
         return _sheet("Jobs", grouped.sort_by([*order, ("job_remote_id", "ascending")]), fields)

@@ -35,7 +35,7 @@ _FORMATS = {
     "integer": "#,##0",
     "number": "#,##0.00",
     "money": "#,##0.00",
-    "moment": "yyyy-mm-dd hh:mm:ss",
+    "timestamp": "yyyy-mm-dd hh:mm:ss",
     "day": "yyyy-mm-dd",
 }
 
@@ -187,7 +187,7 @@ class _Renderer:
                 }
             )
         drawn.set_title({"name": chart.title})
-        if len(chart.values) == 1:  # the title says it
+        if len(chart.values) == 1:  # the title names it
             drawn.set_legend({"none": True})
         # Beside the table, not above: long lines at the top reach over several columns.
         page.insert_chart(top - 1 + 16 * number, len(titles) + 1, drawn)

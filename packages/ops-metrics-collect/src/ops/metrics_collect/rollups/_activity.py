@@ -74,7 +74,7 @@ class DataframeActivity(Rollup):
         return collection, "id" if primary_key == "" else primary_key
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
-        """Pick the key columns and turn the measured ones into numbers and moments."""
+        """Pick the key columns and turn the measured ones into numbers and times."""
         missing = {*self.keys, *self._sums} - set(raw.column_names)
         if missing:
             raise ParameterError(f"{self.collection!r} has no columns {sorted(missing)}.")

@@ -66,7 +66,7 @@ class Rollup:
 
     Subclasses set `collections`, `keys` (all text), `measures` and `schema_version`, may set `row_ids`
     (by collection: the name of the ids' space and the column), `times` (by collection: the column of
-    times that says in which period a row is) and `columns` (those that `prepare` reads), and define
+    times that decides in which period a row is) and `columns` (those that `prepare` reads), and define
     `prepare`, which turns raw rows (text columns) into rows with the columns of `fields`, and may add a
     column `COUNTED` that is false for rows that do not count.
 
@@ -158,7 +158,7 @@ class Rollup:
     ) -> Self:
         """Add raw rows: a CSV file, or a frame or table of them; once per *source* if it is named.
 
-        *collection* says which of `collections` they are of; the first one by default.
+        *collection* is the one of `collections` that they are from; the first by default.
         """
         if source is not None:
             if source in self._sources.names:

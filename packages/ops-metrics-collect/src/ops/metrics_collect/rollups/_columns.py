@@ -1,4 +1,4 @@
-"""Raw text columns as what rollups need: text without nulls, numbers, moments, sets."""
+"""Raw text columns as what rollups need: text without nulls, numbers, times, sets."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def number(raw: pa.Table, name: str, type_: pa.DataType | None = None) -> Any:
 
 
 def utc_times(raw: pa.Table, name: str) -> Any:
-    """Return a column as moments in UTC, null where absent; text without an offset is UTC."""
+    """Return a column as timestamps in UTC, null where absent; text without an offset is UTC."""
     if name not in raw.column_names:
         return pa.nulls(raw.num_rows, TIMESTAMP)
     column = raw.column(name)

@@ -43,7 +43,7 @@ class DataframeJobHostSummary(Rollup):
     dark (unreachable) was counted are dropped: nothing ran there. The host is named by its
     `ansible_host_variable` when that is set, `original_host_name` is its name in the inventory.
     Nodes that were managed through an API are "indirect"; they alone have sets: the `events` that
-    told of them, their other `names` (of the facts) and their `facts`, as JSON texts.
+    report them, their other `names` (of the facts) and their `facts`, as JSON texts.
     """
 
     collections: tuple[str, ...] = ("job_host_summary", "job_host_summary_service", _INDIRECT)

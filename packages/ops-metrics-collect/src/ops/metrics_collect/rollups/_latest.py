@@ -1,7 +1,7 @@
-"""Rows that can be told apart: of each the last version counts, in whatever order they come.
+"""Rows with an id: of each the last version counts, in whatever order they come.
 
 An aggregate cannot be taken apart again, so rows with an id are kept as they are until the result is
-asked for. Then of each id one row is chosen: that of the greatest version (the declared version column,
+requested. Then of each id one row is chosen: that of the greatest version (the declared version column,
 else the slice that the row came with), and among equal versions always the same one, by content. So
 adding is associative, commutative and idempotent, also for rows that change.
 
@@ -39,7 +39,7 @@ _SPACE, _ID, _VERSION, _SLICE = "__space", "__id", "__version", "__slice"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Version:
-    """How new rows are: the name of the column that says so, if any, and their slice.
+    """How new rows are: the name of the version column, if any, and their slice.
 
     Attributes:
         column: a column of times or integers of the raw rows.

@@ -50,7 +50,7 @@ class DataframeDataCollectionStatus(Rollup):
     )
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
-        """Turn texts into moments and numbers."""
+        """Turn texts into times and numbers."""
         names = ("since", "until", "status")
         # Other programs write no column for it: the collector is what the file is named after.
         files = pc.replace_substring_regex(

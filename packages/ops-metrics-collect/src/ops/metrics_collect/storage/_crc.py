@@ -79,13 +79,13 @@ class StorageCRC(HTTPStorage):
 
     def _authorization(self) -> dict[str, str]:
         if self._clock() >= self._expires:
-            asked = {
+            form = {
                 "grant_type": "client_credentials",
                 "client_id": self._client_id,
                 "client_secret": self._client_secret,
                 "scope": "api.console",
             }
-            reply = self.client.request("POST", self._sso_url, data=asked, retry=True)
+            reply = self.client.request("POST", self._sso_url, data=form, retry=True)
             self._token, lifetime = self._read(reply)
             self._secrets = [*self._given, self._token]
             self._expires = self._clock() + max(lifetime - _EARLY_SECONDS, lifetime / 2)

@@ -2,7 +2,7 @@
 
 Retries, Retry-After and the total time are those of `ops.resilience.HTTPClient`. Repeating an upload
 is harmless: names and message ids are the same, so the receiver knows what it has. Secrets are
-struck from every message of an error, and no foreign error, which might hold them, is chained.
+struck from every message of an error, and no third-party error, which might hold them, is chained.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each put is one transaction, so that an object is there wholly or not at all. The first piece of an
 object claims its name by the primary key; of two writers that create it once, one wins. When an earlier
-attempt of ours was committed although its answer was lost, its digests tell, and all is well.
+attempt of ours was committed although its answer was lost, its digests match, and the put has succeeded.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class StoragePostgres(BaseStorage):
     def _written(self, db: Any, key: str, source: IO[bytes], *, overwrite: bool) -> bool:
         """Write an object; False when its name is taken."""
         if overwrite:
-            # Two writers of one name take turns.
+            # One lock per name: two writers run one after the other.
             db.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
             db.execute(self._sql("delete from {} where name = %s"), (key,))
         insert = self._sql("insert into {} values (%s, %s, %s) on conflict do nothing")

@@ -5,8 +5,8 @@ by its name and continued: parts that the server has, by their digests, are not 
 carries its SHA-256 as metadata, which `get` checks.
 
 A create-once put asks for the object first and then sends `If-None-Match: *`, which servers that
-honour it decide atomically; on others two writers within the same moment could both succeed. When an
-earlier attempt of ours has arrived although its answer has not, its digest tells, and all is well.
+honour it decide atomically; on others two writers at the same time could both succeed. When an
+earlier attempt of ours has arrived although its answer has not, its digest matches, and the put has succeeded.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class StorageS3(BaseStorage):
     What is not given is taken from OPS_METRICS_BUCKET_NAME, _BUCKET_ENDPOINT, _BUCKET_REGION,
     _BUCKET_ACCESS_KEY and _BUCKET_SECRET_KEY. *part_bytes* is the size from which, and by which, an
     upload is cut (S3 wants at least 5 MiB). *timeout_seconds* bounds each wait for the server,
-    *retry* says how often and how long altogether.
+    *retry* bounds the attempts and the total time.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class StorageS3(BaseStorage):
     def _correct_digest(self, key: str, digest: str, etag: str) -> None:
         """Set the digest again when the upload was begun for content that only started like ours.
 
-        What somebody else has put there since keeps its own.
+        An object that another writer has put there since keeps its own.
         """
         there = self._head(key)
         if there is None or there["ETag"] != etag or there["Metadata"].get("sha256") == digest:

@@ -1,7 +1,7 @@
 r"""Events of tasks on hosts.
 
 The table of events is partitioned by the hour in which the job was created, and no index leads from
-the jobs of a window to their events in all partitions. So the hours of those jobs are asked for
+the jobs of a window to their events in all partitions. So the hours of those jobs are queried
 first, and stand in the query as constants: the planner then opens these partitions and no others.
 
 The data of an event is JSON text that may hold the escape \u0000, which PostgreSQL's own JSON
@@ -89,7 +89,7 @@ def events_query(
     from {jobs}
     join main_jobevent e
     on e.job_id = s.job_id and e.host_name = s.host_name and e.job_created = u.created
-    where {window} and ({partitions or "false"}) and e.event in ({events})"""  # noqa: S608 - constants and moments of ours
+    where {window} and ({partitions or "false"}) and e.event in ({events})"""  # noqa: S608 - constants and times of ours
 
 
 def _spans(hours: list[dt.datetime]) -> list[tuple[dt.datetime, dt.datetime]]:
@@ -128,7 +128,7 @@ main_jobevent: CollectorFactory = CopyCollector(
     query=_query,
     columns=[*_COLUMNS, *_FIELDS],
     decode=lambda raw: _fields(raw, _FIELDS),
-    doc="Collect results of tasks on hosts, by the moment the host's summary was modified.",
+    doc="Collect results of tasks on hosts, by the time the host's summary was modified.",
 ).windowed()
 
 main_jobevent_service: CollectorFactory = CopyCollector(
@@ -136,5 +136,5 @@ main_jobevent_service: CollectorFactory = CopyCollector(
     query=_service_query,
     columns=[*_SERVICE_COLUMNS, *_SERVICE_FIELDS],
     decode=lambda raw: _fields(raw, _SERVICE_FIELDS),
-    doc="Collect results of tasks on hosts, by the moment the job finished.",
+    doc="Collect results of tasks on hosts, by the time the job finished.",
 ).windowed()

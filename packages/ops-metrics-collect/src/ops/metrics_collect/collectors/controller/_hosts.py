@@ -67,7 +67,7 @@ job_host_summary: CollectorFactory = CopyCollector(
     query=f"{_SUMMARY} where s.modified >= %(since)s and s.modified < %(until)s",
     columns=_SUMMARY_COLUMNS,
     decode=connection_fields,
-    doc="Collect what each job did on each host, by the moment the summary was modified.",
+    doc="Collect what each job did on each host, by the time the summary was modified.",
 ).windowed()
 
 job_host_summary_service: CollectorFactory = CopyCollector(
@@ -76,7 +76,7 @@ job_host_summary_service: CollectorFactory = CopyCollector(
     query=f"{_SUMMARY} where u.finished >= %(since)s and u.finished < %(until)s",
     columns=_SUMMARY_COLUMNS,
     decode=connection_fields,
-    doc="Collect what each job did on each host, by the moment the job finished.",
+    doc="Collect what each job did on each host, by the time the job finished.",
 ).windowed()
 
 # Facts by which the same machine is known under several names, and facts that describe it.
@@ -153,5 +153,5 @@ main_indirectmanagednodeaudit: CollectorFactory = CopyCollector(
     a.canonical_facts, a.facts, a.events, a.count as task_runs, {JOB_COLUMNS}
     from main_indirectmanagednodeaudit a {_INDIRECT_TABLES}
     where a.created >= %(since)s and a.created < %(until)s""",  # noqa: S608 - constants
-    doc="Collect the nodes that jobs managed through an API, by the moment they were recorded.",
+    doc="Collect the nodes that jobs managed through an API, by the time they were recorded.",
 ).windowed()

@@ -28,7 +28,7 @@ unified_jobs: CollectorFactory = CopyCollector(
     left join main_executionenvironment x on x.id = u.execution_environment_id
     left join main_unifiedjobtemplate t on t.id = u.unified_job_template_id
     where u.finished >= %(since)s and u.finished < %(until)s and u.launch_type <> 'sync'""",
-    doc="""Collect jobs by the moment they finished: each once, when its values are final.
+    doc="""Collect jobs by the time they finished: each once, when its values are final.
 
     Jobs that the controller launches to synchronize projects are left out.
     """,

@@ -1,7 +1,7 @@
 """The connection settings in a host's variables, which are JSON or YAML text written by people.
 
 Most texts come again with every job of their host, so the decoded fields are remembered by the
-digest of the text, for a bounded number of texts. What neither is JSON nor YAML says nothing.
+digest of the text, for a bounded number of texts. Text that is neither JSON nor YAML has no fields.
 """
 
 from __future__ import annotations
