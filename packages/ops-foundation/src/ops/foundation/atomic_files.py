@@ -84,6 +84,13 @@ def atomic_write(
         durable: what is flushed to the disk before the call returns: "none", the "file", or the
             file and its folder ("full").
         backup: keep the old content beside it as `<name>.bak`.
+
+    >>> import pathlib, tempfile
+    >>> target = pathlib.Path(tempfile.mkdtemp(), "notes.txt")
+    >>> with atomic_write(target) as file:
+    ...     _ = file.write("whole or not at all")
+    >>> target.read_text()
+    'whole or not at all'
     """
     if mode not in _MODES:
         raise ValueError(f"mode {mode!r} does not write a whole file; use 'w', 'wb', 'x' or 'xb'.")
@@ -246,7 +253,11 @@ def safe_file_write(
     *,
     durable: Durability = "file",
 ) -> pathlib.Path:
-    """Write *data* to *path* at once, keeping the old content as `<name>.bak`; return the path."""
+    """Write *data* (str as UTF-8) to *path* at once and return the path.
+
+    *backup* keeps the old content as `<name>.bak`. *durable* is what a power cut cannot take:
+    nothing, the content ("file") or content and name ("full"), as for `atomic_write`.
+    """
     if isinstance(data, str):
         with atomic_write(path, "w", durable=durable, backup=backup) as text:
             text.write(data)

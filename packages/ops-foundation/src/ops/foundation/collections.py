@@ -24,6 +24,9 @@ def merge_dicts(*mappings: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return a new dict in which later mappings win and mappings inside are merged alike.
 
     Mappings and lists inside are copied, so changing the result changes no argument.
+
+    >>> merge_dicts({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}})
+    {'a': {'x': 1, 'y': 2}}
     """
     merged: dict[Any, Any] = {}
     for mapping in mappings:
@@ -113,7 +116,13 @@ def first_not_none(*values: T | None, default: T | None = None) -> T | None:
 
 
 def safe_get(data: Any, path: str | Sequence[Any], default: Any = None) -> Any:
-    """Return what lies at *path* ("a.b.0", or a sequence of keys) in dicts and lists, else *default*."""
+    """Return what lies at *path* ("a.b.0", or a sequence of keys) in *data*, else *default*.
+
+    *data* is nested mappings and sequences; a step into a sequence is an index. Nothing is raised.
+
+    >>> safe_get({"runs": [{"id": 7}]}, "runs.0.id"), safe_get({}, "runs.0.id", "none")
+    (7, 'none')
+    """
     for step in path.split(".") if isinstance(path, str) else path:
         try:
             if isinstance(data, Mapping):

@@ -30,7 +30,7 @@ class Color(StrEnum):
 
 
 def colorize_text(text: str, *styles: Color | str, stream: TextIO | None = None) -> str:
-    """Return *text* in the given styles (a `Color` or its name), or unchanged where unwanted.
+    """Return *text* in the given *styles* (a `Color` or its name), or unchanged where unwanted.
 
     NO_COLOR (not empty) forbids, FORCE_COLOR (not empty) demands, and otherwise *stream* (default
     stdout) must be a terminal. NO_COLOR wins over FORCE_COLOR.

@@ -40,9 +40,13 @@ P = ParamSpec("P")
 def run_in_thread(
     func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
 ) -> concurrent.futures.Future[R]:
-    """Call *func* in a daemon thread of its own and return a future of its result.
+    """Call *func* with *args* and *kwargs* in a daemon thread of its own; return a future of its result.
 
-    Context variables are those of the caller. `await asyncio.wrap_future(...)` waits in a coroutine.
+    Context variables are those of the caller. `await asyncio.wrap_future(...)` waits in a
+    coroutine.
+
+    >>> run_in_thread(pow, 2, 10).result()
+    1024
     """
     future: concurrent.futures.Future[R] = concurrent.futures.Future()
     context = contextvars.copy_context()

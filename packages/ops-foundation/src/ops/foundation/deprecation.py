@@ -14,7 +14,8 @@ __all__ = ["deprecated"]
 class deprecated:  # noqa: N801 - the standard library's name
     """Mark a function or class as deprecated: calling, instantiating or subclassing it warns.
 
-    *category* None only marks it (`__deprecated__`) and never warns.
+    *message* names what to use instead. *category* None only marks it (`__deprecated__`) and never
+    warns. *stacklevel* is whose line the warning shows: 1 is the caller's.
     """
 
     def __init__(

@@ -30,7 +30,16 @@ def ensure_directory(path: StrPath, mode: int = 0o777) -> pathlib.Path:
 def temporary_directory(
     prefix: str = "ops-", parent: StrPath | None = None, *, keep: bool = False
 ) -> Iterator[pathlib.Path]:
-    """Give a new folder that only this user can enter, and remove it afterwards unless *keep*."""
+    """Give a new folder that only this user can enter, and remove it afterwards unless *keep*.
+
+    Its name begins with *prefix*; *parent* is where it is made (default: the folder of `tempfile`).
+
+    >>> with temporary_directory() as folder:
+    ...     folder.is_dir()
+    True
+    >>> folder.exists()
+    False
+    """
     folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         yield folder

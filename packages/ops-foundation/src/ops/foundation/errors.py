@@ -84,7 +84,7 @@ class ErrorContext:
     timestamp: dt.datetime = dataclasses.field(default_factory=lambda: dt.datetime.now(dt.UTC))
 
     def updated(self, **values: Any) -> ErrorContext:
-        """Return a copy with fields replaced; names that are no field are merged into `details`."""
+        """Return a copy with *values* in it: known fields are replaced, other names are merged into `details`."""
         known = {f.name for f in dataclasses.fields(self)}
         fields = {k: v for k, v in values.items() if k in known}
         details = {**self.details, **fields.pop("details", {})}
@@ -102,8 +102,14 @@ class ErrorContext:
 class OpsError(Exception):
     """The base of every error of the suite.
 
-    *code* is a member of a package's `StrEnum`; *suggestions* are sentences that say what to do.
-    Subclasses set `default_code`.
+    *message* states what was wrong, with which value. *code* is a member of a package's `StrEnum`;
+    None takes `default_code`, which subclasses set. *context* is an `ErrorContext` of ids and
+    details (None: an empty one). *suggestions* are sentences with the remedy; `str(error)` has them
+    after the message.
+
+    >>> error = OpsError("The disk is full.", suggestions=("Free some space.",))
+    >>> str(error), error.code.value
+    ('The disk is full. Free some space.', 'INTERNAL_ERROR')
     """
 
     default_code: StrEnum = ErrorCode.INTERNAL_ERROR
@@ -212,7 +218,11 @@ class ValidationError(OpsError, ValueError):
 
 
 class ConflictError(OpsError):
-    """What was to be changed has changed since it was read."""
+    """What was to be changed has changed since it was read.
+
+    *message* states what was not done, *expected* is the state that the change was based on,
+    *actual* the one that was found (None: not known). Other keywords are those of `OpsError`.
+    """
 
     default_code: StrEnum = ErrorCode.CONFLICT
 
@@ -237,7 +247,11 @@ class LockCancelled(LockTimeout):
 
 
 class LockUnsupportedError(OpsError, OSError):
-    """The file system does not lock files; `errno` is what it answered."""
+    """The file system does not lock files.
+
+    *message* names the file; *error_number*, kept as `errno`, is the answer of the system (None: it
+    gave none). Other keywords are those of `OpsError`.
+    """
 
     default_code = ErrorCode.LOCK_UNSUPPORTED
 
@@ -272,7 +286,11 @@ class PathEscapesRootError(OpsError, ValueError):
 
 
 class MissingExtraError(OpsError, ImportError):
-    """An optional dependency is not installed; the message has the line that installs it."""
+    """An optional dependency is not installed; the message has the line that installs it.
+
+    *module* is the import name that was not found, *extra* what to pass to pip, as
+    `ops-cache[redis]`. Other keywords are those of `OpsError`.
+    """
 
     default_code: StrEnum = ErrorCode.MISSING_EXTRA
 
@@ -289,7 +307,12 @@ class MissingExtraError(OpsError, ImportError):
 def wrap_exception(
     exc: BaseException, code: StrEnum = ErrorCode.INTERNAL_ERROR, message: str = "", **context: Any
 ) -> OpsError:
-    """Return an `OpsError` that carries *message* and whose cause is *exc*, for `raise`."""
+    """Return an `OpsError` whose cause is *exc*, for `raise`.
+
+    *code* is a member of a `StrEnum`. *message* stands before the text of *exc*; empty, that text
+    stands alone. *context* are values for the error's `ErrorContext`: its fields, and other names
+    as details.
+    """
     error = OpsError(
         f"{message}: {text_of(exc)}" if message else text_of(exc) or type(exc).__name__,
         code=code,
@@ -309,6 +332,22 @@ def create_error_response(
     """Return the JSON-ready body of an error reply, from a code and a message or from an exception.
 
     An exception that is no `OpsError` gives only its type: its text may hold secrets or internals.
+
+    *error_code* is a code or the exception itself. *message* is the text for the caller; empty, it
+    is that of the exception. *details* is merged over the details of an `OpsError`; what JSON does
+    not know is text. *include_traceback* adds the traceback of an exception, which shows source
+    lines: not for strangers.
+
+    >>> create_error_response("NOT_FOUND", "No such run.", {"run": "r1"})
+    {'error': {'code': 'NOT_FOUND', 'message': 'No such run.', 'details': {'run': 'r1'}}}
+
+    *error_code* is a code or the exception itself. *message* is the text for the caller; empty, it
+    is that of the exception. *details* is merged over the details of an `OpsError`; what JSON does
+    not know is text. *include_traceback* adds the traceback of an exception, which shows source
+    lines: for the own logs only.
+
+    >>> create_error_response("NOT_FOUND", "No such run.", {"run": "r1"})
+    {'error': {'code': 'NOT_FOUND', 'message': 'No such run.', 'details': {'run': 'r1'}}}
     """
     if not isinstance(error_code, BaseException):
         body = {"code": str(error_code), "message": message, "details": plain(details or {})}

@@ -60,7 +60,8 @@ def find_files(
 ) -> Iterator[pathlib.Path]:
     """Yield the regular files below *directory* whose name fits *pattern*, sorted, no links.
 
-    The unfinished files of a running `atomic_write` are left out.
+    *recursive* includes its folders. The unfinished files of a running `atomic_write` are left out.
+    Raises NotADirectoryError when *directory* is no folder.
     """
     folder = pathlib.Path(directory)
     if not folder.is_dir():
@@ -85,8 +86,9 @@ def cleanup_old_files(
     A file goes when it is older than *days* and not among the *keep_count* newest; of the two, one
     that is None does not protect. *dry_run* only returns. Unfinished files of `atomic_write` are
     neither counted nor returned; those that a process left behind when it died go when the name
-    that they were for fits *pattern* and they are older than *days*, and than a day. Raises ValueError when neither is given, and for a pattern with
-    a slash.
+    that they were for fits *pattern* and they are older than *days*, and than a day. *now* (aware;
+    default: the clock) is the time that ages count to. Raises ValueError when neither *days* nor
+    *keep_count* is given, and for a pattern with a slash.
     """
     if days is None and keep_count is None:
         raise ValueError("Neither days nor keep_count is given; that would remove every file.")
@@ -130,10 +132,11 @@ def _modified(path: pathlib.Path) -> float | None:
 def copy_with_progress(
     src: StrPath, dst: StrPath, callback: Callable[[int, int], object] | None = None
 ) -> pathlib.Path:
-    """Copy a file, whole or not at all, calling *callback(bytes so far, bytes in all)*.
+    """Copy the file *src*, whole or not at all, calling *callback* with the bytes so far and in all.
 
     The mode and times are copied too; an existing *dst* is replaced at the end. An empty file calls
-    once with (0, 0). An error in the callback stops the copy and leaves *dst* as it was.
+    once with (0, 0). An error in the callback stops the copy and leaves *dst* as it was. Raises
+    `shutil.SameFileError` when both are one file.
     """
     source, target = pathlib.Path(src), pathlib.Path(dst)
     if target.exists() and source.samefile(target):

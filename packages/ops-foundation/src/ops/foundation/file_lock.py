@@ -50,7 +50,7 @@ class LockProtocol(Protocol):
     """What a lock can do; `FileLock` and the locks of `threading` fit."""
 
     def acquire(self, *args: Any, **kwargs: Any) -> Any:
-        """Take the lock."""
+        """Take the lock; *args* and *kwargs* are those of the lock that is used, as a timeout."""
         ...
 
     def release(self) -> None:
@@ -112,6 +112,11 @@ class FileLock:
             `LockTimeout`) is raised.
         sleep: waits a number of seconds, for tests.
         clock: counts seconds, for tests.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "work.lock")
+    >>> with FileLock(path, timeout=5):
+    ...     pass  # one process at a time
     """
 
     def __init__(

@@ -43,6 +43,9 @@ def format_bytes(n: float, precision: int = 2, *, binary: bool = False) -> str:
         n: the size; any real number, also of numpy.
         precision: the digits after the point, of all units but bytes.
         binary: name the units as IEC 80000-13 does: "1.15 GiB".
+
+    >>> format_bytes(1234567890), format_bytes(1234567890, 1, binary=True), format_bytes(512)
+    ('1.15 GB', '1.1 GiB', '512 B')
     """
     value, unit = _scale(n, 1024, precision, len(_BYTE_PREFIXES), whole_first=True)
     prefix = _BYTE_PREFIXES[unit]
@@ -85,7 +88,11 @@ def _finite(n: float) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration: "850ms", "1.5s", "2m 3s", "1h 2m 3s", "2d 3h"; parts of zero are left out."""
+    """Return a duration of *seconds* as text; parts of zero are left out.
+
+    >>> [format_duration(seconds) for seconds in (0.85, 1.5, 123, 3723, 183600)]
+    ['850ms', '1.5s', '2m 3s', '1h 2m 3s', '2d 3h']
+    """
     seconds = _finite(seconds)
     if not math.isfinite(seconds):
         return str(seconds)
@@ -182,9 +189,15 @@ def create_progress_bar(
     show_time: bool = False,
     elapsed_time: float | None = None,
 ) -> str:
-    """Return one line of progress; a total of zero is a finished job.
+    """Return one line of progress; a *total* of zero is a finished job.
 
-    *show_time* shows *elapsed_time* (seconds) and, from it, the time that is left.
+    *current* and *total* count the same unit. *prefix* and *suffix* stand before and after the bar,
+    which has *width* characters: *fill* for what is done, *empty* for the rest. *show_percentage*
+    and *show_count* add the share and the two numbers. *show_time* shows *elapsed_time* (seconds)
+    and, from it, the time that is left. A share is rounded down, so that 100 % means done.
+
+    >>> create_progress_bar(1, 4, "load ", width=8, fill="#", empty=".")
+    'load |##......|  25.0%'
     """
     # In this order, as NaN is neither less nor more: what is not known is not done.
     share = 1.0 if total <= 0 else min(max(0.0, current / total), 1.0)
@@ -213,7 +226,11 @@ def format_diff(
     new_name: str = "new",
     context: int = 3,
 ) -> str:
-    """Return the unified diff of two texts, empty when they are equal."""
+    """Return the unified diff from *old* to *new*, empty when they are equal.
+
+    Both are a text or a sequence of lines. *old_name* and *new_name* stand in the head; *context*
+    is the number of equal lines around each change.
+    """
     before = old.splitlines() if isinstance(old, str) else list(old)
     after = new.splitlines() if isinstance(new, str) else list(new)
     lines = difflib.unified_diff(before, after, old_name, new_name, n=context, lineterm="")

@@ -66,8 +66,12 @@ def generate_id(
     """Return *prefix*, *length* random letters and digits, and *suffix*, without separators.
 
     A *sortable* id starts with the time in milliseconds (nine letters), so ids sort by the time
-    they were made; *length* must then leave room for at least four random letters.
-    Raises TypeError for a length that is no int, such as a suffix given by position.
+    they were made; *length* must then leave room for at least four random letters, else this raises
+    `ValidationError`, as it does for a length below 1. Raises TypeError for a length that is no
+    int, such as a suffix given by position.
+
+    >>> generate_id("run-", 6)[:4], len(generate_id("run-", 6))
+    ('run-', 10)
     """
     _refuse_other_order(prefix, length)
     if not sortable:
@@ -142,7 +146,7 @@ def generate_short_id(length: int = 8) -> str:
 
 
 def generate_token(nbytes: int = 32) -> str:
-    """Return a secret of *nbytes* random bytes as URL-safe text."""
+    """Return a secret of *nbytes* random bytes as URL-safe text; raises `ValidationError` below 1 byte."""
     if nbytes < 1:
         raise ValidationError(f"nbytes={nbytes} makes no secret; use 16 or more.")
     return secrets.token_urlsafe(nbytes)

@@ -118,7 +118,11 @@ def weeks_ago(n: int, relative_to: dt.datetime | None = None) -> dt.datetime:
 
 
 def months_ago(n: int, relative_to: dt.datetime | None = None) -> dt.datetime:
-    """Return the first day of the month *n* months before."""
+    """Return the first day of the month *n* months before that of *relative_to* (aware; default now), in UTC.
+
+    >>> months_ago(2, dt.datetime(2026, 1, 31, tzinfo=dt.UTC)).isoformat()
+    '2025-11-01T00:00:00+00:00'
+    """
     first = this_month(relative_to)
     months = first.year * 12 + first.month - 1 - n
     return first.replace(year=months // 12, month=months % 12 + 1)

@@ -37,7 +37,8 @@ def setup_logging(
 ) -> logging.Logger:
     """Send the records of *logger* ("" is the root) to *stream* (default stderr); calling again replaces.
 
-    *fmt* is "text", "json" (an object per line, with the `extra` fields), or a logging pattern.
+    *level* is the lowest that is shown, a number of logging or its name. *fmt* is "text", "json"
+    (an object per line, with the `extra` fields), or a logging pattern.
     """
     target = logging.getLogger(logger)
     for old in [h for h in target.handlers if getattr(h, _MARK, False)]:

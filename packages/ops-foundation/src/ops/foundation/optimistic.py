@@ -29,6 +29,11 @@ class OptimisticLock:
     """A value with a version, in memory or (with *path*) in a file shared by processes.
 
     In a file the value is bytes; `read` of a file that is not there gives `(None, 0)`.
+
+    >>> balance = OptimisticLock(value=10)
+    >>> amount, version = balance.read()
+    >>> balance.compare_and_set(version, amount + 5), balance.read()
+    (1, (15, 1))
     """
 
     def __init__(self, path: StrPath | None = None, *, value: Any = None) -> None:

@@ -69,16 +69,21 @@ def parallel_map(
 ) -> list[Any]:
     """Return `[func(item) for item in items]`, computed by several workers, in the order of *items*.
 
-    With errors="raise" the first error stops the handing out and is raised once what runs has
-    ended; of several, that of the earliest item. With "collect" the exception stands in the place
-    of its result. *window* is the most items that are taken from *items* and not finished (default:
-    a few chunks for each worker). *progress_callback* gets the number of finished items and the
-    total (None for a generator), in this thread, after each chunk.
+    *max_workers* is how many run at once (default: those of *executor*, else the cores and 4, at
+    most 32). *chunk_size* is how many items a worker takes at a time (default: learnt from how long
+    the last took). With *errors* "raise" the first error stops the handing out and is raised once
+    what runs has ended; of several, that of the earliest item. With "collect" the exception stands
+    where its result would. *window* is the most items that are taken from *items* and not finished
+    (default: a few chunks for each worker). *progress_callback* gets the number of finished items
+    and the total (None for a generator), in this thread, after each chunk.
 
     A given *executor* is used and left running; do not pass the one whose worker is calling, since
-    its workers would then wait for each other. Process pools need a *func* that can be pickled.
-    In threads each call of *func* sees the context variables of the caller (its tenant, its trace,
-    its deadline), and what it sets itself stays in its chunk.
+    its workers would then wait for each other. Process pools need a *func* that can be pickled. In
+    threads each call of *func* sees the context variables of the caller (its tenant, its trace, its
+    deadline), and what it sets itself stays in its chunk. Raises ValueError for a number below 1.
+
+    >>> parallel_map(len, ["a", "bb", "ccc"], max_workers=2)
+    [1, 2, 3]
     """
     if errors not in {"raise", "collect"}:
         raise ValueError(f"errors={errors!r} is unknown; use 'raise' or 'collect'.")

@@ -34,9 +34,11 @@ _MOST_PASSES = 64
 def hash_password(password: str, *, scheme: Scheme = "scrypt") -> str:
     """Return a salted hash of *password* that `verify_password` understands.
 
-    Keyboards write one letter in several ways ("é" as one character or as two), so what is hashed is
-    the password in Unicode's form NFC, as RFC 8265 has it. Raises `ValidationError` for an empty
-    password, for one that is no valid Unicode, and for an unknown *scheme*.
+    *scheme* is "scrypt" (RFC 7914) or "argon2" (RFC 9106, extra `password`). Keyboards write one
+    letter in several ways ("é" as one character or as two), so what is hashed is the password in
+    Unicode's form NFC, as RFC 8265 has it. Raises `ValidationError` for an empty password, for one
+    that is no valid Unicode, and for an unknown *scheme*; `MissingExtraError` for "argon2" without
+    the extra.
     """
     if not password:
         raise ValidationError("An empty password is no password.")
@@ -51,7 +53,16 @@ def hash_password(password: str, *, scheme: Scheme = "scrypt") -> str:
 
 
 def verify_password(password: str, stored: str) -> bool:
-    """Whether *password* is the one of *stored*; a string that is no hash of ours is a ValueError."""
+    """Whether *password* is the one of *stored*, compared in constant time.
+
+    Raises `ValidationError` (a ValueError) for a string that is no hash of ours, for parameters of
+    *stored* beyond what this machine should spend, and for a password that is no valid Unicode;
+    `MissingExtraError` for an argon2 hash without the extra.
+
+    >>> stored = hash_password("correct horse")
+    >>> verify_password("correct horse", stored), verify_password("battery", stored)
+    (True, False)
+    """
     normalized = _normalized(password)
     # A hash from before passwords were normalized is of the characters that were typed.
     return _matches(normalized, stored) or (password != normalized and _matches(password, stored))
@@ -81,7 +92,10 @@ def _matches(password: str, stored: str) -> bool:
 
 
 def needs_rehash(stored: str) -> bool:
-    """Whether *stored* was made with weaker parameters than a new hash would be."""
+    """Whether *stored* was made with weaker parameters than a new hash would be.
+
+    Raises `ValidationError` for a string that is no hash of a known form.
+    """
     if stored.startswith("$argon2"):
         return bool(_parse_argon2(stored)[0].PasswordHasher().check_needs_rehash(stored))
     log_n, r, p, salt, digest = _parse(stored)

@@ -94,7 +94,10 @@ class RelativePath:
 
     @classmethod
     def component(cls, text: str) -> Self:
-        """Return *text* checked as the name of one file or folder: no separator of any system."""
+        """Return *text* checked as the name of one file or folder.
+
+        Raises `PathEscapesRootError` for a separator of any system, and for what the class refuses.
+        """
         checked = cls(text)
         if _SEPARATORS.search(text):
             raise PathEscapesRootError(f"{text!r} is refused as a name: it has a separator.")

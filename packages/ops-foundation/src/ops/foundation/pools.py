@@ -77,7 +77,10 @@ class ThreadPoolManager:
     def submit(
         self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> concurrent.futures.Future[R]:
-        """Call *func* in the pool, with the caller's context variables; return a future of its result."""
+        """Call *func* in the pool with *args* and *kwargs*; return a future of its result.
+
+        The call sees the caller's context variables. After `shutdown` this is a RuntimeError.
+        """
         # Not under the lock: a done callback runs at once when the task has already ended.
         with self._lock:
             self._submitted += 1
@@ -92,7 +95,12 @@ class ThreadPoolManager:
         return future
 
     def map(self, func: Callable[[T], R], items: Iterable[T], **options: Any) -> list[R]:
-        """Run `parallel_map` on this pool; its errors and its options are the same."""
+        """Run `parallel_map` on this pool: `[func(item) for item in items]`, in the order of *items*.
+
+        *func* is called with each item. *options* are those of `parallel_map`: *max_workers*
+        (default: that of the pool), *chunk_size*, *progress_callback*, *errors* and *window*. Its
+        errors are the same.
+        """
 
         def counted(item: T) -> R:
             with self._lock:

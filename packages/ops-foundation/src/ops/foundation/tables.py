@@ -20,12 +20,19 @@ def format_table(
 ) -> str:
     """Return *rows* as lines of aligned columns.
 
-    Rows are sequences, or mappings whose keys (in the order of the first) are the headers. *align*
-    is one for all or one per column; "auto" puts columns of numbers to the right. *max_width* is
-    the widest a column may be; longer cells end in "…". Short rows are filled with empty cells.
+    Rows are sequences, or mappings whose keys (in the order of the first) are the *headers*.
+    *align* is one for all or one per column; "auto" puts columns of numbers to the right.
+    *max_width* is the widest a column may be (default: no limit); longer cells end in "…". Short
+    rows are filled with empty cells.
 
-    Headers that come first, as in other libraries, are known by being text where rows are sequences.
-    Raises TypeError for a row that is text otherwise: each letter would be a cell.
+    Headers that come first, as in other libraries, are known by being text where rows are
+    sequences. Raises TypeError for a row that is text otherwise: each letter would be a cell.
+
+    >>> print(format_table([["lr", 0.1], ["depth", 12]], ["name", "value"]))
+    name   value
+    -----  -----
+    lr       0.1
+    depth     12
     """
     if headers is not None and _are_texts(rows) and _are_rows(headers):
         given: tuple[Any, Any] = headers, rows

@@ -63,10 +63,13 @@ def watch_directory(
 ) -> DirectoryWatch:
     """Call *callback* in a thread for each file below *path* that changes; stop it, or use `with`.
 
-    System events are used when watchfiles is installed; *poll*, a number of seconds, asks for
-    comparing every so often instead, which is also what works on network file systems. A link to a
+    *recursive* includes the folders below; *events* are the kinds that are reported (default: all).
+    System events are used when watchfiles is installed; *poll*, a number of seconds, has listings
+    compared every so often instead, which is also what works on network file systems. A link to a
     file changes with the file, also when it is swapped by a folder behind it, as in the mounts of
-    Kubernetes. Folders, links to folders and the temporary files of `atomic_write` are not reported.
+    Kubernetes. Folders, links to folders and the temporary files of `atomic_write` are not
+    reported. Raises NotADirectoryError when *path* is no folder, ValueError for a *poll* that is
+    not positive.
     """
     if poll is not None and poll <= 0:
         raise ValueError(f"poll={poll} must be a positive number of seconds.")
@@ -80,7 +83,10 @@ def watch_directory(
 
 
 class DirectoryWatch:
-    """A running watch. `stop` ends it, waits for the callback, and raises the callback's error."""
+    """A running watch. `stop` ends it, waits for the callback, and raises the callback's error.
+
+    Made by `watch_directory`.
+    """
 
     def __init__(
         self,

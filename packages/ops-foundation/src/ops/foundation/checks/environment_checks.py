@@ -256,6 +256,7 @@ def validate_docker_environment(
     """Check the Docker client, the daemon's socket and, with *ping*, that the daemon answers.
 
     *timeout* limits the ping in seconds. A daemon at DOCKER_HOST over ssh or TLS is not pinged.
+    *environment* holds the variables (default: those of the process); *which* finds programs.
     """
     variables = os.environ if environment is None else environment
     issues: list[ValidationIssue] = []

@@ -1,0 +1,79 @@
+"""The docstring of each public name describes parameters and errors, and the names used most have an example.
+
+What is left is counted by package in `LEFT` and only shrinks: a package without an entry is complete.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+from tests.contracts import docstrings
+
+#: Functions that leave out a parameter, and functions that leave out an exception, by package.
+LEFT = {
+    "ops.cache": (48, 24),
+    "ops.datalog": (18, 2),
+    "ops.metrics_collect": (33, 34),
+    "ops.observe": (18, 13),
+    "ops.registry": (131, 36),
+    "ops.resilience": (26, 14),
+    "ops.serialize": (9, 4),
+    "ops.shm": (3, 2),
+}
+#: What READMEs, documents and seeds import most, by package; each has an example that a doctest runs.
+EXAMPLES = {
+    "ops.foundation": (
+        "FileLock OpsError OptimisticLock Timer atomic_write calculate_hash create_error_response "
+        "create_progress_bar create_signature format_bytes format_duration format_table generate_id "
+        "merge_dicts months_ago parallel_map run_in_thread safe_get temporary_directory verify_password"
+    ),
+}
+PACKAGES = sorted({entry.package for entry in docstrings.documented()})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_functions_of_three_parameters_describe_each(package: str) -> None:
+    lines = [
+        f"{entry.name}: {', '.join(left)}"
+        for entry in docstrings.documented()
+        if entry.package == package and (left := entry.undescribed())
+    ]
+    assert len(lines) <= LEFT.get(package, (0, 0))[0], "\n".join(lines)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_functions_that_raise_say_what(package: str) -> None:
+    lines = [
+        f"{entry.name}: {', '.join(left)}"
+        for entry in docstrings.documented()
+        if entry.package == package and (left := entry.unannounced())
+    ]
+    assert len(lines) <= LEFT.get(package, (0, 0))[1], "\n".join(lines)
+
+
+@pytest.mark.parametrize("package", EXAMPLES)
+def test_the_names_used_most_have_an_example(package: str) -> None:
+    module = importlib.import_module(package)
+    names = EXAMPLES[package].split()
+    assert [name for name in names if ">>> " not in (getattr(module, name).__doc__ or "")] == []
+
+
+def _plain(one: int, two: int, three: int) -> int:
+    """Return the sum of *one*, of *two* (a number) and of `three=`."""
+    return one + two + three
+
+
+def _silent(one: int, two: int, three: int, **options: int) -> None:
+    """Do something with one thing, and with *two*."""
+    if one:
+        raise docstrings.OpsError("no")
+
+
+@pytest.mark.parametrize(
+    ("function", "undescribed", "unannounced"),
+    [(_plain, [], []), (_silent, ["one", "three", "options"], ["OpsError"])],
+)
+def test_the_check_sees_what_is_left_out(function, undescribed, unannounced) -> None:
+    entry = docstrings.Documented("f", function, None, function.__doc__)
+    assert (entry.undescribed(), entry.unannounced()) == (undescribed, unannounced)
