@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -111,3 +112,25 @@ def test_a_reader_that_goes_away_is_no_error(program: str) -> None:
     out, err = child.communicate()
     assert out.startswith("usage:")
     assert err == ""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_name_that_the_terminal_cannot_show_is_no_error(program: str) -> None:
+    """In a C locale, and as a name that is no UTF-8 at all."""
+    code = (
+        "import sys, importlib.metadata as m\n"
+        f"(point,) = [e for e in m.entry_points(group='console_scripts') if e.name == {program!r}]\n"
+        "main = point.load()\n"
+        "try:\n    main(['--version'])\nexcept SystemExit:\n    pass\n"
+        "print('Zo\\xeb \\udcff')"
+    )
+    for encoding, shown in (("ascii", r"Zo\xeb \udcff"), ("utf-8", r"Zoë \udcff")):
+        done = subprocess.run(
+            [sys.executable, "-X", "utf8=0", "-c", code],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == shown

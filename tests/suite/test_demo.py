@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from hashlib import sha256
 
 import pytest
 
@@ -23,6 +26,10 @@ from ops_suite.kills.writers import KINDS, array_name
 
 pytest.importorskip("sklearn")
 pytestmark = pytest.mark.timeout(1800)
+PACKAGES = (
+    "ops-foundation", "ops-resilience", "ops-observe", "ops-serialize", "ops-cache", "ops-shm",
+    "ops-datalog", "ops-registry", "ops-metrics-collect", "ops-suite",
+)  # fmt: skip
 
 
 def command(folder: pathlib.Path, trials: int) -> list[str]:
@@ -37,8 +44,10 @@ def command(folder: pathlib.Path, trials: int) -> list[str]:
     ]
 
 
-def run(folder: pathlib.Path, trials: int = 3) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(folder, trials), capture_output=True, text=True, check=False)
+def run(folder: pathlib.Path, trials: int = 3, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, trials), capture_output=True, text=True, check=False, env=os.environ | env
+    )
 
 
 def segments(folder: pathlib.Path) -> set[str]:
@@ -57,19 +66,76 @@ def twice(tmp_path_factory) -> tuple[pathlib.Path, str, str]:
     return folder, first.stdout, second.stdout
 
 
-def test_every_library_says_what_it_did(twice) -> None:
-    _, said, _ = twice
-    for library in ("cache", "shm", "registry", "datalog", "observe", "metrics-collect", "suite"):
-        assert f"\nops-{library} " in said
+def test_every_library_reports_what_it_did(twice) -> None:
+    _, printed, _ = twice
+    for library in PACKAGES:
+        assert f"\n{library} " in printed
+    assert "answers: 503 busy, half, then hung up, the rest" in printed
+    assert "with one bit changed, nothing is run: CorruptDataError" in printed
 
 
-def test_the_command_that_it_prints_can_be_pasted(twice) -> None:
-    folder, said, _ = twice
-    (line,) = [line for line in said.splitlines() if line.strip().startswith("store/")]
-    pasted = line.split("the registry: ")[1]
+def test_what_it_prints_can_be_pasted(twice) -> None:
+    folder, printed, _ = twice
+    lines = [line.strip() for line in printed.splitlines()]
+    assert str(folder) in lines
+    assert (folder / "index.html").as_uri() in lines
+    (pasted,) = [line for line in lines if " runs --path " in line]
     shown = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
-    assert f"{(folder / 'index.html').as_uri()}" in said
+    assert shown.stdout.count("COMPLETED") == 6
+
+
+def test_the_manifest_has_the_digest_of_each_file(twice) -> None:
+    folder, _, _ = twice
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert {"index.html", "report.xlsx", "samples.opsf"} < set(manifest)
+    for name, entry in manifest.items():
+        content = (folder / name).read_bytes()
+        assert entry == {"bytes": len(content), "sha256": sha256(content).hexdigest()}
+
+
+def test_a_narrow_terminal_and_ascii_are_enough(tmp_path) -> None:
+    folder = tmp_path / "Ergebnisse für Zoë"
+    done = run(folder, COLUMNS="60", PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert folder.is_dir()
+    prose = [line for line in done.stdout.splitlines() if line.startswith("    ")]
+    assert len(prose) > 20
+    assert max(map(len, prose)) <= 60
+    assert not done.stdout.count("\x1b"), "no colors where nobody looks"
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path) -> None:
+    shown = shlex.join(command(tmp_path / "results", 2))
+    done = subprocess.run(
+        ["bash", "-c", f"{shown} | head -2; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 2
+
+
+def test_the_browser_is_sent_to_the_store_with_its_audit_log(tmp_path) -> None:
+    visited, browser = tmp_path / "visited", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shlex.quote(str(visited))}\n', encoding="utf-8")
+    browser.chmod(0o755)
+    process = subprocess.Popen(
+        [*command(tmp_path / "results", 2), "--open"],
+        env=os.environ | {"BROWSER": f"{browser} %s"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(process, lambda: visited.is_file() and visited.read_text().endswith("\n"))
+    with urllib.request.urlopen(visited.read_text().strip() + "audit") as answer:
+        page = answer.read().decode()
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0
+    assert "model_registered" in page or "register_model" in page
+    assert f"the store is shown at {visited.read_text().strip()}" in printed
 
 
 def test_the_second_run_finds_its_features_in_the_cache(twice) -> None:
@@ -89,7 +155,7 @@ def test_what_it_leaves_is_there_and_whole(twice) -> None:
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "breast-cancer" in page
     assert "Production" in page
-    assert AuditLogger(folder / "audit.jsonl").verify() == 6
+    assert AuditLogger(folder / "store" / "audit.jsonl").verify() == 6
     with MLOpsContext(MLOpsConfig(storage_path=str(folder / "store"))) as context:
         production = context.model_registry.get_model_by_stage(
             "breast-cancer", ModelStage.PRODUCTION

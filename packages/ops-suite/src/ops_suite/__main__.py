@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -28,6 +29,7 @@ _EXAMPLES = """examples:
   ops-suite versions --json        versions here and versions that were tested together
   ops-suite versions --constraints the path of constraints.txt, for pip install -c
   ops-suite demo                   the end-to-end demo; results land in ./ops-demo
+  ops-suite demo --open            the same, and its runs in the browser
   ops-suite demo --kill            writers are killed at random, and what they wrote is counted
 
 exit codes: 0 done, 1 something is wrong or failed, 2 wrong usage"""
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         prog="ops-suite",
         description="Examine an installation of the ops libraries, and see them work together.",
@@ -69,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--kill", action="store_true", help="kill writers at random, and count what is lost (0)"
     )
+    demo.add_argument("--open", action="store_true", help="show the runs in the browser at the end")
     demo.add_argument("--seconds", type=_at_least(1), default=20, help="how long --kill goes on")
     options = parser.parse_args(arguments)
     if options.verb is None:
@@ -138,6 +143,7 @@ def _demo(options: argparse.Namespace) -> int:
         trials=options.trials,
         workers=options.workers,
         kill_seconds=options.seconds if options.kill else 0,
+        show=options.open,
     )
 
 

@@ -10,6 +10,7 @@ that goes away, as `| head` does, ends a command quietly.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -162,6 +163,9 @@ class CommandLine(Verbs):
 
     def __call__(self, arguments: Sequence[str] | None = None) -> int:
         """Run the verb that *arguments* (by default those of the process) name."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks is shown with escapes, as on standard error.
+            sys.stdout.reconfigure(errors="backslashreplace")
         given = sys.argv[1:] if arguments is None else arguments
         before = _as_json.set("--json" in given)
         try:

@@ -285,6 +285,11 @@ def _serve_probes(context: MLOpsContext, arguments: argparse.Namespace) -> tuple
 def _ui(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.ui.server import serve
 
+    operations, log = context.operations, context.paths.audit_log
+    if operations.audit is None and log.is_file():  # written by programs that audit
+        from ops.observe.audit import AuditLogger
+
+        operations.audit, operations.audit_path = AuditLogger(log), str(log)
     serve(
         context,
         host=arguments.host,

@@ -180,7 +180,7 @@ class SharedMemoryArray(Connection):
         # by these names. Between a call and the next line a handler may run, or raise.
         lock = self._lock
         words, flags = lock.words, lock.flags
-        slot = -1
+        slot, taken = -1, False
         try:
             for slot in lock.slots:
                 flags[slot] = 1

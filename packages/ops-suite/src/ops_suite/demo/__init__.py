@@ -6,10 +6,12 @@ folder that a later run continues; an interruption at any time leaves that folde
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shlex
 import sys
+import webbrowser
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ops.cache import configure
 from ops.datalog import DataLogger
-from ops.foundation import format_bytes, format_duration
+from ops.foundation import atomic_write, calculate_file_hash, format_bytes, format_duration
 from ops.foundation.errors import MissingExtraError, OpsError
 from ops.foundation.helpers import LazyImport
 from ops.observe import (
@@ -29,10 +31,12 @@ from ops.observe import (
     ResourceMonitor,
 )
 from ops.registry import write_page
+from ops.serialize import SerializeError, deserialize_data, load
 from ops_suite.demo import data
 from ops_suite.demo.activity import Activity
 from ops_suite.demo.console import Console
 from ops_suite.demo.models import open_store
+from ops_suite.demo.source import fetch
 from ops_suite.demo.trials import draw, prepare_worker, run_trial
 from ops_suite.kills.killer import run_kills
 
@@ -41,8 +45,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from ops.registry import MLOpsContext
     from ops_suite.demo.data import SharedData
     from ops_suite.demo.models import Store
+    from ops_suite.demo.source import Fetched
     from ops_suite.demo.trials import TrialResult
 
 __all__ = ["run"]
@@ -50,11 +56,19 @@ __all__ = ["run"]
 _FEATURES = 40
 
 
-def run(folder: Path, *, trials: int = 12, workers: int = 2, kill_seconds: float = 0) -> int:
+def run(
+    folder: Path,
+    *,
+    trials: int = 12,
+    workers: int = 2,
+    kill_seconds: float = 0,
+    show: bool = False,
+) -> int:
     """Run the demo into *folder*; return an exit code: 0, 1 for a failure, 130 when interrupted.
 
     The first of *trials*, of which there must be two or more, is meant to be poor. With *kill_seconds*
     writers are killed for so long instead, and 1 is returned when anything that they wrote was lost.
+    With *show* the store is shown in the browser afterwards, until Ctrl-C.
     """
     folder = folder.absolute()
     console = Console()
@@ -67,10 +81,12 @@ def run(folder: Path, *, trials: int = 12, workers: int = 2, kill_seconds: float
             outcomes = run_kills(folder, console, seconds=kill_seconds)
             return int(any(outcome.lost for outcome in outcomes))
         (folder / "models").mkdir(exist_ok=True)
-        _demonstrate(folder, console, trials=trials, workers=workers)
+        _demonstrate(folder, console, trials=trials, workers=workers, show=show)
     except KeyboardInterrupt:
         console.error(f"interrupted; what is in {folder} is whole, run again to continue")
         return 130
+    except BrokenPipeError:
+        raise  # the reader has left, as `| head` does: no failure of the demo
     except BrokenProcessPool:
         console.error("a worker process was killed, perhaps for want of memory; run again")
         return 1
@@ -80,25 +96,39 @@ def run(folder: Path, *, trials: int = 12, workers: int = 2, kill_seconds: float
     return 0
 
 
-def _demonstrate(folder: Path, console: Console, *, trials: int, workers: int) -> None:
+def _demonstrate(folder: Path, console: Console, *, trials: int, workers: int, show: bool) -> None:
     store, activity = open_store(folder), Activity(folder)
     events: Counter[str] = Counter()
     store.emitter.subscribe("*", lambda event: events.update([str(event.event_type)]))
     with ResourceMonitor(interval=0.5) as resources:
-        features, labels = _features(folder, console)
+        fetched = _fetch(folder, console)
+        features, labels = _features(folder, console, fetched)
         with data.share(folder, features, labels) as shared:
             size = shared.features[:].nbytes
             console.chapter("ops-shm", "features, labels and split lie in shared memory")
             console.fact(f"{format_bytes(size)}, read in place by {workers} worker processes")
             results = _search(folder, console, store, shared, activity, trials, workers)
+        _tamper(console, results)
         _register(console, store, results)
         _observe(folder, console, store, events, resources)
     _report(folder, console, store, activity)
-    console.fact(f"done in {console.elapsed()}; run it again to see the cache hit")
+    _summarize(folder, console, store)
+    if show:
+        show_store(store.context, console)
+    store.context.cleanup()
 
 
-def _features(folder: Path, console: Console) -> tuple[np.ndarray, np.ndarray]:
-    samples, labels = data.load()
+def _fetch(folder: Path, console: Console) -> Fetched:
+    console.chapter("ops-resilience", "the data, from a service that is busy and hangs up")
+    fetched = fetch(folder)
+    console.fact(f"answers: {', '.join(fetched.answers)}")
+    size = format_bytes(fetched.file.stat().st_size)
+    console.fact(f"{fetched.file.name}: {size}, its SHA-256 is right")
+    return fetched
+
+
+def _features(folder: Path, console: Console, fetched: Fetched) -> tuple[np.ndarray, np.ndarray]:
+    samples, labels = fetched.samples, fetched.labels
     console.chapter("ops-cache", f"features of {len(samples)} samples, computed once")
     configure(data_folder=folder)
     arguments = {"samples": samples, "labels": labels, "keep": _FEATURES}
@@ -152,6 +182,23 @@ def _search(
     return results
 
 
+def _tamper(console: Console, results: list[TrialResult]) -> None:
+    console.chapter(
+        "ops-serialize", "a model is a pickle, loaded only where its signature is right"
+    )
+    path = results[0].model
+    load(path, trust="user")
+    console.fact(f"{path.name}: {format_bytes(path.stat().st_size)}, signed by you")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    try:
+        deserialize_data(bytes(content), trust="user")
+    except SerializeError as error:
+        console.fact(f"with one bit changed, nothing is run: {type(error).__name__}")
+    else:
+        raise OpsError("A model file that was changed was loaded.")
+
+
 def _register(console: Console, store: Store, results: list[TrialResult]) -> None:
     console.chapter("ops-registry", "the best model is registered and promoted, a weak one refused")
     best = max(results, key=lambda result: result.accuracy)
@@ -193,16 +240,48 @@ def _observe(
 def _report(folder: Path, console: Console, store: Store, activity: Activity) -> None:
     console.chapter("ops-metrics-collect", "the activity: collected, packed, shipped, rolled up")
     reported = activity.report()
+    tarballs = f"{reported.tarballs} tarball{'s' * (reported.tarballs != 1)}"
     console.fact(
-        f"{reported.rows} rows in {reported.tarballs} tarballs, {reported.counted} counted: "
+        f"{reported.rows} rows in {tarballs}, {reported.counted} counted: "
         f"{'each once' if reported.rows == reported.counted else 'NOT each once'}"
     )
     store.context.compact()
-    page = write_page(store.context, folder / "index.html")
-    store.context.cleanup()
-    console.chapter("ops-suite", f"everything lies in {folder}")
-    console.fact(f"{page.name:14} runs, curves and models, for a browser: {page.as_uri()}")
-    console.fact(f"{reported.workbook.name:14} the report, for a spreadsheet program")
-    # To be pasted as it stands: with the Python that has the libraries, which need not be active.
-    look = [sys.executable, "-m", "ops.registry", "runs", "--path", str(folder / "store")]
-    console.fact(f"{'store/':14} the registry: {shlex.join(look)}")
+    write_page(store.context, folder / "index.html")
+    console.chapter("ops-foundation", "a manifest of what was made, replaced in one step")
+    made = [folder / name for name in ("index.html", "report.xlsx", "samples.opsf")]
+    made += sorted((folder / "models").glob("*.opsf"))
+    entries = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": calculate_file_hash(path),
+        }
+        for path in made
+    }
+    with atomic_write(folder / "manifest.json") as file:
+        json.dump(entries, file, indent=1)
+    console.fact(f"manifest.json: {len(entries)} files with their SHA-256")
+
+
+def _summarize(folder: Path, console: Console, store: Store) -> None:
+    console.chapter("ops-suite", "everything lies in")
+    console.line(str(folder))
+    console.fact("index.html      runs, curves and models, for a browser")
+    console.line((folder / "index.html").as_uri())
+    console.fact("report.xlsx     the report, for a spreadsheet program")
+    # To be pasted as they stand: with the Python that has the libraries, which need not be active.
+    for what, verb in (("runs, in the terminal", "runs"), ("runs, charts, models and audit", "ui")):
+        console.fact(f"store/          {what}:")
+        look = [sys.executable, "-m", "ops.registry", verb, "--path", str(store.context.path)]
+        console.line(shlex.join(look))
+    console.fact(f"done in {console.elapsed()}; run it again to see the cache hit")
+
+
+def show_store(context: MLOpsContext, console: Console) -> None:
+    """Serve the web UI of the store on a free port of loopback and open it, until Ctrl-C."""
+    from ops.registry.ui.server import serve
+
+    def ready(address: str) -> None:
+        console.fact(f"the store is shown at {address} until Ctrl-C")
+        webbrowser.open(address)
+
+    serve(context, port=0, ready=ready)

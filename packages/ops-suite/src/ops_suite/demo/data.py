@@ -1,4 +1,4 @@
-"""The demo's data: scikit-learn's breast-cancer set, its features, and the arrays workers share."""
+"""The features of the demo's data, computed once, and the arrays that workers share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SharedData", "load", "mark", "select_features", "share"]
+__all__ = ["SharedData", "mark", "select_features", "share"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,6 @@ class SharedData:
     features: SharedMemoryArray
     labels: SharedMemoryArray
     training: SharedMemoryArray
-
-
-def load() -> tuple[np.ndarray, np.ndarray]:
-    """Return the 569 samples with 30 features each, and their labels (0 malignant, 1 benign)."""
-    from sklearn.datasets import load_breast_cancer
-
-    samples, labels = load_breast_cancer(return_X_y=True)
-    return np.asarray(samples, dtype=np.float64), np.asarray(labels, dtype=np.int64)
 
 
 @cache

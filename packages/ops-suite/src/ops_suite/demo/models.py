@@ -50,9 +50,12 @@ class Store:
 def open_store(folder: Path) -> Store:
     """Open the store in *folder* and hang the quality gate into it."""
     emitter, hooks, metrics = EventEmitter(), HooksManager(), MetricsCollector()
-    audit = AuditLogger(folder / "audit.jsonl")
+    path = folder / "store" / "audit.jsonl"  # where the registry's UI looks for it
+    audit = AuditLogger(path)
     hooks.register(HookType.PRE_MODEL_REGISTER, _require_accuracy)
-    operations = Operations(emitter=emitter, hooks=hooks, metrics=metrics, audit=audit)
+    operations = Operations(
+        emitter=emitter, hooks=hooks, metrics=metrics, audit=audit, audit_path=str(path)
+    )
     config = MLOpsConfig(storage_path=str(folder / "store"))
     return Store(MLOpsContext(config, operations=operations), emitter, metrics, audit)
 
