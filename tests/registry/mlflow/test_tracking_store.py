@@ -360,9 +360,9 @@ def test_what_is_not_there_is_missing(client):
         assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
-def test_traces_raise_mlflows_own_error(client):
+def test_what_is_not_kept_raises_mlflows_own_error(client):
     store = client._tracking_client.store
-    for call in (store.start_trace, store.search_traces, store.register_scorer):
+    for call in (store.create_issue, store.archive_traces, store.register_scorer):
         with pytest.raises(MlflowException, match="do not support") as caught:
             call()
         assert caught.value.error_code == "NOT_IMPLEMENTED"

@@ -42,6 +42,7 @@ __all__ = [
     "encode",
     "frame",
     "framed",
+    "lines",
     "parse",
     "writing",
 ]
@@ -167,27 +168,44 @@ class JournalReader:
 
     def poll(self, most_bytes: int | None = None) -> list[Any]:
         """Return the records that are new, of about *most_bytes* at most; a missing file has none."""
+        before = self.offset, self._seen
+        try:
+            records, torn, _ = parse(self._new(most_bytes)[1])
+        except BaseException:  # an interrupt: it was not read
+            self.offset, self._seen = before
+            raise
+        self.torn += torn
+        return records
+
+    def poll_lines(self, most_bytes: int | None = None) -> list[tuple[int, bytes]]:
+        """Return what `poll` decodes, as it is, each with the offset of its first byte in the file."""
+        found = list(lines(*self._new(most_bytes)))
+        self.torn += sum(body is None for _, body in found)
+        return [(offset, body) for offset, body in found if body is not None]
+
+    def _new(self, most_bytes: int | None) -> tuple[int, bytes]:
+        """Return the whole lines that were not read, and where they begin; they count as read."""
+        start = self.offset
         try:
             size = os.stat(self.path).st_size  # noqa: PTH116 - hot path
             self.is_gone = False
             if size <= self._seen:
                 self.has_more = False
-                return []
+                return start, b""
             end = size if most_bytes is None else min(size, self.offset + most_bytes)
             data = _read(self.path, self.offset, end)
             if end < size and b"\n" not in data:  # a frame that is longer than that
                 end, data = size, _read(self.path, self.offset, size)
         except FileNotFoundError:
             self.is_gone = True
-            return []
+            return start, b""
         except OSError as error:
             raise StorageError(f"{self.path!r} cannot be read: {error}.") from error
-        records, torn, used = parse(data)
+        used = data.rfind(b"\n") + 1
         self.has_more = end < size
         self._seen = self.offset + (used if self.has_more else len(data))
         self.offset += used
-        self.torn += torn
-        return records
+        return start, data[:used] if used < len(data) else data
 
     def skip(self, start: int, end: int) -> bool:
         """Leave out what is there, known to be whole frames; False where something before is unread."""
@@ -216,18 +234,28 @@ def parse(data: bytes) -> tuple[list[Any], int, int]:
     end = data.rfind(b"\n") + 1
     records: list[Any] = []
     torn = 0
-    for line in data[:end].split(b"\n"):
-        if not line or line == _SPOILED:
+    for _, body in lines(0, data[:end]):
+        if body is None:
+            torn += 1
             continue
-        body = line[9:]
         try:
-            if not body or int(line[:8], 16) != crc32(body):
-                torn += 1
-                continue
             records.append(decode(body))
         except ValueError:
             torn += 1
     return records, torn, end
+
+
+def lines(start: int, data: bytes) -> Iterator[tuple[int, bytes | None]]:
+    """Yield the body of each line of *data*, whole lines that begin at *start*, with its offset; None for a damaged one."""
+    for line in data.split(b"\n"):
+        if line and line != _SPOILED:
+            body = line[9:]
+            try:
+                is_sound = bool(body) and int(line[:8], 16) == crc32(body)
+            except ValueError:
+                is_sound = False
+            yield start + 9, body if is_sound else None
+        start += len(line) + 1
 
 
 def frame(record: Any) -> bytes:

@@ -13,15 +13,15 @@ from time import time_ns
 from mlflow.entities import LifecycleStage, ViewType
 
 from ops.registry.instants import to_ns
+from ops.registry.mlflow.dataset_calls import DatasetCalls
 from ops.registry.mlflow.failures import missing
-from ops.registry.mlflow.loggedmodelcalls import LoggedModelCalls
 
 __all__ = ["Erasing"]
 
 _NS_PER_MS = 1_000_000
 
 
-class Erasing(LoggedModelCalls):
+class Erasing(DatasetCalls):
     """Deletes for ever what had been deleted."""
 
     def _get_deleted_runs(self, older_than: int = 0) -> list[str]:
@@ -58,7 +58,7 @@ class Erasing(LoggedModelCalls):
         self.models.erase(model_id)
 
     def _hard_delete_experiment(self, experiment_id: str) -> None:
-        """Delete an experiment that had been deleted, with its runs and logged models, for ever."""
+        """Delete an experiment that had been deleted, with its runs, logged models and traces, for ever."""
         known = self._experiment(experiment_id)
         if known.deleted_at is None:
             raise missing(
@@ -68,4 +68,8 @@ class Erasing(LoggedModelCalls):
         for model in self.models.all():
             if model["experiment_id"] == known.experiment_id:
                 self.models.erase(model["id"])
+        for dataset in self.datasets.all():
+            if known.experiment_id in dataset.experiments:
+                self.remove_dataset_from_experiments(dataset.dataset_id, [known.experiment_id])
+        self.traces.erase(known.experiment_id)
         self.book.erase_experiment(known.experiment_id)

@@ -3,7 +3,7 @@
 # (MLflow's base class is not annotated, and types may be missing where mlflow is not installed)
 """The tracking store that MLflow finds behind ``ops-registry://``.
 
-It is made of rooms that build on each other: experiments, runs, their search, logged models, erasing.
+It is made of rooms that build on each other: experiments, runs, their search, logged models, traces, evaluation datasets, erasing.
 What it does not have raises MLflow's own "not implemented" error (`unsupported`), so a client or MLflow's pages can say so.
 """
 
@@ -18,10 +18,13 @@ from mlflow.utils.uri import resolve_uri_if_local
 from ops.registry.disk.layout import PathManager
 from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.erasing import Erasing
-from ops.registry.mlflow.failures import unsupported
 from ops.registry.mlflow.repeated_points import RepeatedPoints
 from ops.registry.mlflow.runbook import DEFAULT_ID, RunBook
 from ops.registry.mlflow.unsupported import refuse_the_rest
+from ops.registry.traces import book as traces
+from ops.registry.traces import datasets
+from ops.registry.traces.book import TraceBook
+from ops.registry.traces.datasets import DatasetBook
 from ops.registry.tracking.logged_models import FOLDER, LoggedModelBook
 
 __all__ = ["OpsTrackingStore"]
@@ -49,8 +52,5 @@ class OpsTrackingStore(Erasing, AbstractStore):
         self.book: RunBook = RunBook(root, address.durability, owned=owned, artifact_root=where)
         self.repeated: RepeatedPoints = RepeatedPoints(self.book.points)
         self.models: LoggedModelBook = LoggedModelBook(root / FOLDER, address.durability)
-
-    def link_traces_to_run(self, trace_ids: list[str], run_id: str) -> None:
-        """Raise MLflow's error: there are no traces here; type checkers do not see what `refuse_the_rest` adds."""
-        del trace_ids, run_id
-        raise unsupported("traces")
+        self.traces: TraceBook = TraceBook(root / traces.FOLDER, address.durability)
+        self.datasets: DatasetBook = DatasetBook(root / datasets.FOLDER, address.durability)
