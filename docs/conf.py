@@ -32,6 +32,7 @@ suppress_warnings = ["ref.python"]  # Two packages may have a class of one name,
 autodoc_member_order = "groupwise"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autoclass_content = "both"  # The docstring of __init__ may have the arguments.
 napoleon_custom_sections = ["Shapes", "Units"]
 # Fetched only where it is asked for, as when the pages are published: a build contacts no host.
 intersphinx_mapping = (

@@ -15,9 +15,7 @@ LEFT = {
     "ops.cache": (48, 24),
     "ops.datalog": (18, 2),
     "ops.metrics_collect": (33, 34),
-    "ops.observe": (18, 13),
     "ops.registry": (131, 36),
-    "ops.resilience": (26, 14),
     "ops.serialize": (9, 4),
     "ops.shm": (3, 2),
 }
@@ -27,6 +25,13 @@ EXAMPLES = {
         "FileLock OpsError OptimisticLock Timer atomic_write calculate_hash create_error_response "
         "create_progress_bar create_signature format_bytes format_duration format_table generate_id "
         "merge_dicts months_ago parallel_map run_in_thread safe_get temporary_directory verify_password"
+    ),
+    "ops.observe": (
+        "AuditLogger EventEmitter EventLog HealthMonitor HooksManager MetricsCollector ResourceMonitor "
+        "prometheus_text"
+    ),
+    "ops.resilience": (
+        "CircuitBreaker RateLimiter RetryConfig Semaphore exponential_backoff fallback retry with_retry"
     ),
 }
 PACKAGES = sorted({entry.package for entry in docstrings.documented()})

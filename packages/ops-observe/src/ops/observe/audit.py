@@ -115,6 +115,9 @@ class AuditLogger:
 
         Raises OSError when it could not be written. In a signal handler that interrupts a `log` of its
         own thread the entry is written when that ends, and the sequence of the returned one is 0.
+
+        Raises `ValidationError` for an empty *action*, and `AuditChainError` when the last line of
+        the file is no entry, so that nothing can follow it.
         """
         if not action:
             raise ValidationError("An audit entry needs an action.")
@@ -154,7 +157,9 @@ class AuditLogger:
     ) -> list[AuditEntry]:
         """Return the entries that match everything given, oldest first, the newest *limit* of them.
 
-        The interval is half-open: *since* counts, *until* does not.
+        *user*, *action*, *resource* and *status* are compared with what `log` was given; None
+        matches all. The interval is half-open: *since* (aware) counts, *until* does not. *limit*
+        None returns all.
         """
         wanted = {"user": user, "action": action, "resource": resource, "status": status}
         found: deque[AuditEntry] = deque(maxlen=limit)
@@ -185,7 +190,10 @@ class AuditLogger:
         return self._torn
 
     def head(self) -> tuple[int, str]:
-        """Return sequence number and hash of the last entry, to be kept elsewhere; reads only the end."""
+        """Return sequence number and hash of the last entry, to be kept elsewhere; reads only the end.
+
+        Raises `AuditChainError` when the last line is no entry.
+        """
         last = None if self._journal is None else self._journal.last_line()
         if last is None:
             return (0, _START)

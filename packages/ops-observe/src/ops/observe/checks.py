@@ -62,8 +62,10 @@ class _Thresholds:
 class MemoryHealthCheck:
     """Memory in use, of the container's limit where there is one, else of the machine.
 
-    Degraded from *warning_threshold* (default 0.8), unhealthy from *critical_threshold* (default 0.95), both
-    shares; a default gives way to the other threshold that is given.
+    Degraded from *warning_threshold* (default 0.8), unhealthy from *critical_threshold* (default
+    0.95), both shares; a default gives way to the other threshold that is given. *name* stands in
+    the report and *critical* decides about readiness. *usage* returns bytes used and bytes in all
+    (default: measured).
     """
 
     def __init__(
@@ -90,7 +92,11 @@ class MemoryHealthCheck:
 
 
 class DiskHealthCheck:
-    """Space in use on the file system that holds *path*; thresholds as in `MemoryHealthCheck`."""
+    """Space in use on the file system that holds *path*.
+
+    *name* stands in the report and *critical* decides about readiness. *warning_threshold* (default
+    0.8) and *critical_threshold* (default 0.95) are shares, as in `MemoryHealthCheck`.
+    """
 
     def __init__(
         self,
@@ -116,7 +122,11 @@ class DiskHealthCheck:
 
 
 class ComponentHealthCheck:
-    """Calls a component's `health_check()`, or reads its `is_healthy` (a value or a method); sync or async."""
+    """Calls a component's `health_check()`, or reads its `is_healthy` (a value or a method); sync or async.
+
+    *name* stands in the report, *component* is the object, *critical* decides about readiness.
+    Raises `ValidationError` when it has neither of the two.
+    """
 
     def __init__(self, name: str, component: object, *, critical: bool = True) -> None:
         self.name: str = name
@@ -139,7 +149,11 @@ class ComponentHealthCheck:
 
 
 class CallableHealthCheck:
-    """Calls a function (sync or async) that returns a bool, a status word, or a dict with one."""
+    """Calls a function (sync or async) that returns a bool, a status word, or a dict with one.
+
+    *name* stands in the report and *function* takes no argument. *critical* decides about
+    readiness: only critical checks take the program out of service.
+    """
 
     def __init__(self, name: str, function: Callable[[], object], *, critical: bool = True) -> None:
         self.name: str = name
@@ -154,7 +168,8 @@ class CallableHealthCheck:
 class StorageHealthCheck:
     """Writes a small probe into a storage, reads it back and deletes it.
 
-    The storage has `write_json(data, path)`, `read_json(path)` and `delete(path)`.
+    *storage* has `write_json(data, path)`, `read_json(path)` and `delete(path)`. *name* stands in
+    the report, *critical* decides about readiness, and the paths of probes begin with *prefix*.
     """
 
     def __init__(

@@ -19,6 +19,15 @@ class EventLog:
     """Events as JSON lines in *path*; several processes may write one file.
 
     Use it as a listener: `emitter.subscribe("*", EventLog(path))`. *max_bytes* and *keep* rotate.
+
+    >>> import pathlib, tempfile
+    >>> from ops.observe import EventEmitter
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "events.jsonl")
+    >>> emitter = EventEmitter()
+    >>> subscription = emitter.subscribe("*", EventLog(path))
+    >>> emitter.emit("run.ended", {"run": "r1"})
+    >>> path.read_text().count("run.ended")
+    1
     """
 
     def __init__(

@@ -69,7 +69,15 @@ class _Family:
 
 
 def prometheus_text(collector: Source) -> str:
-    """Return all metrics in Prometheus' text exposition format."""
+    """Return all metrics of *collector* in Prometheus' text exposition format, version 0.0.4.
+
+    >>> from ops.observe import MetricsCollector
+    >>> metrics = MetricsCollector()
+    >>> metrics.increment("requests", tags={"path": "/"})
+    >>> print(prometheus_text(metrics), end="")
+    # TYPE requests_total counter
+    requests_total{path="/"} 1
+    """
     lines: list[str] = []
     for family in _families(collector.collect()):
         name = family.name + ("_total" if family.kind == "counter" else "")

@@ -124,7 +124,17 @@ class HealthReport:
 
 
 class HealthMonitor:
-    """Runs registered checks side by side. *timeout* and *ttl* are in seconds."""
+    """Runs registered checks side by side.
+
+    *timeout* is how many seconds a check may take, *ttl* how many its result is kept. Raises
+    `ValidationError` for a timeout that is not positive or a negative *ttl*.
+
+    >>> from ops.observe import CallableHealthCheck
+    >>> monitor = HealthMonitor()
+    >>> monitor.register(CallableHealthCheck("queue", lambda: True))
+    >>> monitor.check_all().is_ready
+    True
+    """
 
     def __init__(self, *, timeout: float = 5.0, ttl: float = 1.0) -> None:
         if not 0 < timeout <= threading.TIMEOUT_MAX or not ttl >= 0:
@@ -140,7 +150,10 @@ class HealthMonitor:
         return self._lock
 
     def register(self, check: HealthCheck) -> None:
-        """Add *check*; one of the same name is replaced."""
+        """Add *check*; one of the same name is replaced.
+
+        Raises `ValidationError` when it lacks `name`, `critical` or `run()`.
+        """
         if not isinstance(check, HealthCheck):
             raise ValidationError(
                 f"{check!r} is no health check: it needs name, critical and run()."

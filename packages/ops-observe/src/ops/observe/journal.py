@@ -62,9 +62,9 @@ class Line:
 class Journal:
     """An append-only file of JSON objects, one per line, and the segments it was rotated into.
 
-    *max_bytes* is the size at which a segment is closed (None: never), *keep* how many closed
-    segments stay (None: all). With *fsync* a line is on the disk when `append` returns. Files are
-    created with mode 0600.
+    *path* is the file. *max_bytes* is the size at which a segment is closed (None: never), *keep*
+    how many closed segments stay (None: all). With *fsync* a line is on the disk when `append`
+    returns. Files are created with mode 0600. Raises `ValidationError` for numbers below 1.
     """
 
     def __init__(

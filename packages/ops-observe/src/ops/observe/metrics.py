@@ -138,9 +138,10 @@ class MetricsCollector:
     # ------------------------------------------------------------------ writing
 
     def increment(self, name: str, value: float = 1, tags: Tags = None) -> None:
-        """Add *value* to a counter; raises MetricValueError for NaN and infinities.
+        """Add *value* to the counter *name*; raises MetricValueError for NaN and infinities.
 
-        A negative *value* is taken from it, as `decrement` does.
+        *tags* tell series of one name apart; each set of them is one series. A negative *value* is
+        taken from it, as `decrement` does.
         """
         key: Key = name if not tags else key_of(name, tags)
         if value != 1:
@@ -154,9 +155,9 @@ class MetricsCollector:
             counts[key] = value
 
     def decrement(self, name: str, value: float = 1, tags: Tags = None) -> None:
-        """Take *value* from a counter; it is exported as a gauge from then on.
+        """Take *value* from the counter *name* with *tags*; it is exported as a gauge from then on.
 
-        Exporters promise that counters never fall.
+        Exporters rely on counters that never fall. Raises MetricValueError for NaN and infinities.
         """
         key = key_of(name, tags)
         value = finite(value)
@@ -164,24 +165,28 @@ class MetricsCollector:
         self.increment(name, -value, tags)
 
     def gauge(self, name: str, value: float, tags: Tags = None) -> None:
-        """Set a gauge; the last value counts."""
+        """Set the gauge *name* with *tags* to *value*; the last one counts.
+
+        *value* is anything that `float` takes, NaN and infinities included.
+        """
         self._gauges[key_of(name, tags)] = number(value)
 
     def gauge_callback(self, name: str, function: Callable[[], float], tags: Tags = None) -> None:
-        """Call *function* for the value of a gauge whenever it is read; the last one given counts.
+        """Call *function* for the value of the gauge *name* with *tags* whenever it is read; the last one counts.
 
-        When it raises, the gauge is left out and the type of the error is logged.
+        When it raises, the gauge is left out and the type of the error is logged. Raises
+        `ValidationError` when it cannot be called.
         """
         if not callable(function):
             raise ValidationError(f"gauge_callback needs a function, not {function!r}.")
         self._callbacks[key_of(name, tags)] = function
 
     def record_time(self, name: str, seconds: float, tags: Tags = None) -> None:
-        """Count one duration; raises MetricValueError for NaN and infinities."""
+        """Count one duration of *seconds* under *name* and *tags*; raises MetricValueError for NaN and infinities."""
         self._observe("timer", name if not tags else key_of(name, tags), seconds)
 
     def histogram(self, name: str, value: float, tags: Tags = None) -> None:
-        """Count one observation; raises MetricValueError for NaN and infinities."""
+        """Count the observation *value* under *name* and *tags*; raises MetricValueError for NaN and infinities."""
         self._observe("histogram", name if not tags else key_of(name, tags), value)
 
     def timer(self, name: str, tags: Tags = None) -> Timer:

@@ -111,7 +111,10 @@ class MultiprocessMetrics:
         self._descriptor = -1
 
     def collect(self) -> MetricsSnapshot:
-        """Return the series of all processes, those that have ended included."""
+        """Return the series of all processes, those that have ended included.
+
+        Raises `ValidationError` when a file of the folder is none of this format.
+        """
         self.flush()
         with FileLock(self._folder / "folder.lock"):
             self._add_ended()

@@ -33,6 +33,8 @@ class ResourceMonitor:
     ...     _ = sum(range(1000))
     >>> monitor.get_stats()["samples"] >= 2
     True
+
+    Raises `ValidationError` for an *interval* that is not positive.
     """
 
     def __init__(

@@ -221,7 +221,10 @@ class CircuitBreaker:
         return guarded
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call *function* through the breaker; what a coroutine function returns is to be awaited."""
+        """Call *function* with *args* and *kwargs*; what a coroutine function returns is to be awaited.
+
+        Raises `CircuitOpenError` without calling while the circuit is open.
+        """
         if is_awaited(function):
             return cast("R", self(function)(*args, **kwargs))
         with self:

@@ -46,9 +46,10 @@ class SemaphoreStats:
 class Semaphore:
     """A bulkhead: at most *limit* callers inside at once, threads and tasks together.
 
-    Use it with `with`, `async with`, as a decorator (sync or async), or through `acquire` and `release`.
-    *timeout* (seconds) is the longest wait where none is given. A forked child keeps the permits of the
-    thread that forked; those of other threads, which do not exist there, are free.
+    Use it with `with`, `async with`, as a decorator (sync or async), or through `acquire` and
+    `release`. *timeout* (seconds) is the longest wait where none is given; *clock* counts seconds,
+    for tests. A forked child keeps the permits of the thread that forked; those of other threads,
+    which do not exist there, are free. Raises `ValidationError` for a *limit* below 1.
 
     >>> bulkhead = Semaphore(1)
     >>> bulkhead.acquire(), bulkhead.acquire(blocking=False)
@@ -92,7 +93,8 @@ class Semaphore:
                 `threading.Semaphore` does. A number other than True and False is a *timeout*.
             timeout: the longest wait in seconds; None is the semaphore's own.
 
-        Raises RateLimitTimeout when no permit is free in time.
+        Raises `RateLimitTimeout` when no permit is free in time, `ValidationError` for a timeout
+        that is no number.
         """
         if blocking is None or not isinstance(blocking, bool):
             blocking, timeout = True, blocking
@@ -117,7 +119,11 @@ class Semaphore:
         return self._late(waiter, start, limit)
 
     async def acquire_async(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        """Take a permit without blocking the event loop; as `acquire`."""
+        """Take a permit without blocking the event loop; raises as `acquire` does.
+
+        *timeout* is the longest wait in seconds; None is the semaphore's own. `RateLimitTimeout` is
+        raised when no permit is free in time, `ValidationError` for a timeout that is no number.
+        """
         limit = self._timeout if timeout is None else _seconds(timeout)
         if self._take():
             return True

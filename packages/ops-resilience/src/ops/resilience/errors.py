@@ -78,7 +78,11 @@ class ResultRefusedError(ResilienceError):
 
 
 class CircuitOpenError(ResilienceError, ConnectionError):
-    """The circuit is open: the call was not made. `retry_after` is in seconds."""
+    """The circuit is open: the call was not made.
+
+    *message* names the circuit; *retry_after* is the number of seconds until it lets a call
+    through. Other keywords are those of `OpsError`.
+    """
 
     default_code: StrEnum = ResilienceErrorCode.CIRCUIT_OPEN
 
@@ -100,7 +104,12 @@ class HTTPError(ResilienceError, OSError):
 
 
 class HTTPStatusError(HTTPError):
-    """The reply's status is not 2xx. `url` has no credentials; `body` is the start of the reply."""
+    """The reply's status is not 2xx.
+
+    *status* is its number; *url* has no credentials; *body* is the start of the reply;
+    *retry_after* is what the server asks to wait, in seconds (None: it does not). Other keywords
+    are those of `OpsError`.
+    """
 
     default_code: StrEnum = ResilienceErrorCode.HTTP_STATUS
 

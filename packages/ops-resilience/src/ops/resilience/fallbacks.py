@@ -40,6 +40,12 @@ def fallback(
 
     Put it above `retry`, never below. Raises ValidationError unless exactly one of value and function
     is given.
+
+    >>> @fallback(fallback_value=[])
+    ... def rows():
+    ...     raise OSError("no network")
+    >>> rows()
+    []
     """
     if value is not _MISSING and callable(value):
         raise ValidationError(

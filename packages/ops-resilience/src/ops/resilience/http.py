@@ -224,26 +224,35 @@ class HTTPClient(_Settings):
         client: an `httpx.Client` or `ConnectionPool.client` of yours, which stays open; *headers*, *auth*
             and *timeout* are used beside its own.
         verify: as in httpx; not with *client*.
+
+    Raises `ValidationError` for *verify* beside *client*, and for a *total_timeout* that is not
+    positive.
     """
 
     def get(self, path: str, **options: Any) -> Any:
-        """Return the content of a GET: parsed JSON, text or bytes. Raises HTTPError."""
+        """Return the content of a GET: parsed JSON, text or bytes.
+
+        *options* are those of `request` (as *params*, *headers*). Raises HTTPError.
+        """
         return _http_policy.content(self.request("GET", path, **options))
 
     def post(self, path: str, **options: Any) -> Any:
-        """Return the content of a POST; repeated only with `retry=True` or an Idempotency-Key."""
+        """Return the content of a POST; repeated only with `retry=True` or an Idempotency-Key.
+
+        *options* are those of `request` (as *json*, *data*, *files*). Raises HTTPError.
+        """
         return _http_policy.content(self.request("POST", path, **options))
 
     def put(self, path: str, **options: Any) -> Any:
-        """Return the content of a PUT."""
+        """Return the content of a PUT; *options* are those of `request`. Raises HTTPError."""
         return _http_policy.content(self.request("PUT", path, **options))
 
     def patch(self, path: str, **options: Any) -> Any:
-        """Return the content of a PATCH; repeated like a POST."""
+        """Return the content of a PATCH, repeated like a POST; *options* are those of `request`."""
         return _http_policy.content(self.request("PATCH", path, **options))
 
     def delete(self, path: str, **options: Any) -> Any:
-        """Return the content of a DELETE."""
+        """Return the content of a DELETE; *options* are those of `request`. Raises HTTPError."""
         return _http_policy.content(self.request("DELETE", path, **options))
 
     def request(
@@ -333,10 +342,11 @@ class HTTPClient(_Settings):
 
 
 class AsyncHTTPClient(_Settings):
-    """`HTTPClient` for asyncio; the same arguments, *client* being an `httpx.AsyncClient`.
+    """`HTTPClient` for asyncio.
 
-    It may be used in one event loop after the other (and in several at a time): each has connections
-    of its own. `aclose` closes those of the running loop.
+    *base_url* and *settings* are the arguments of `HTTPClient`, *client* being an
+    `httpx.AsyncClient`. It may be used in one event loop after the other (and in several at a
+    time): each has connections of its own. `aclose` closes those of the running loop.
     """
 
     def __init__(self, base_url: str = "", **settings: Any) -> None:
@@ -345,23 +355,29 @@ class AsyncHTTPClient(_Settings):
         self._by_loop = weakref.WeakKeyDictionary()
 
     async def get(self, path: str, **options: Any) -> Any:
-        """Return the content of a GET: parsed JSON, text or bytes. Raises HTTPError."""
+        """Return the content of a GET: parsed JSON, text or bytes.
+
+        *options* are those of `request` (as *params*, *headers*). Raises HTTPError.
+        """
         return _http_policy.content(await self.request("GET", path, **options))
 
     async def post(self, path: str, **options: Any) -> Any:
-        """Return the content of a POST; repeated only with `retry=True` or an Idempotency-Key."""
+        """Return the content of a POST; repeated only with `retry=True` or an Idempotency-Key.
+
+        *options* are those of `request` (as *json*, *data*, *files*). Raises HTTPError.
+        """
         return _http_policy.content(await self.request("POST", path, **options))
 
     async def put(self, path: str, **options: Any) -> Any:
-        """Return the content of a PUT."""
+        """Return the content of a PUT; *options* are those of `request`. Raises HTTPError."""
         return _http_policy.content(await self.request("PUT", path, **options))
 
     async def patch(self, path: str, **options: Any) -> Any:
-        """Return the content of a PATCH; repeated like a POST."""
+        """Return the content of a PATCH, repeated like a POST; *options* are those of `request`."""
         return _http_policy.content(await self.request("PATCH", path, **options))
 
     async def delete(self, path: str, **options: Any) -> Any:
-        """Return the content of a DELETE."""
+        """Return the content of a DELETE; *options* are those of `request`. Raises HTTPError."""
         return _http_policy.content(await self.request("DELETE", path, **options))
 
     async def request(
@@ -373,7 +389,12 @@ class AsyncHTTPClient(_Settings):
         total_timeout: float | None = None,
         **options: Any,
     ) -> httpx.Response:
-        """Make a request and return the response, its status 2xx; as `HTTPClient.request`."""
+        """Make a request and return the response, its status 2xx.
+
+        *method*, *path*, *retry*, *total_timeout* (seconds) and *options* (those of
+        `httpx.AsyncClient.request`) are as in `HTTPClient.request`. Raises HTTPStatusError,
+        HTTPTimeoutError, HTTPError, CircuitOpenError.
+        """
         repeatable = _http_policy.may_repeat(method, options, retry)
         options = self._with_beside(options)
 

@@ -89,7 +89,10 @@ class _Limiter:
         return True
 
     async def acquire_async(self, tokens: float = 1, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        """Take *tokens*, waiting without blocking the event loop; as `acquire`."""
+        """Take *tokens*, waiting without blocking the event loop.
+
+        Raises `RateLimitTimeout` and `ValidationError` as `acquire` does.
+        """
         timeout = _within_deadline(timeout)
         ticket = self._reserve(tokens, timeout)
         if ticket is None:
@@ -140,10 +143,12 @@ class _Limiter:
 class RateLimiter(_Limiter):
     """A token bucket: *rate* tokens per *per* seconds come in, *burst* of them are kept for later.
 
-    A bucket that was idle is full, so in any *per* seconds up to *burst* + *rate* tokens pass: with the
-    default burst (*rate*, at least 1), twice the rate in the first seconds. ``burst=1`` spaces calls
-    evenly; `SlidingWindowLimiter` holds a strict limit. Use it with `with`, `async with`, as a decorator
-    (sync or async), or through `acquire`, from any thread and task.
+    A bucket that was idle is full, so in any *per* seconds up to *burst* + *rate* tokens pass: with
+    the default burst (*rate*, at least 1), twice the rate in the first seconds. ``burst=1`` spaces
+    calls evenly; `SlidingWindowLimiter` holds a strict limit. Use it with `with`, `async with`, as
+    a decorator (sync or async), or through `acquire`, from any thread and task. *clock* counts
+    seconds and *sleep* waits, for tests. Raises `ValidationError` when *rate* or *per* is not
+    positive, or *burst* below 1.
 
     >>> limiter = RateLimiter(rate=10, per=1.0, burst=2)
     >>> [limiter.try_acquire() for _ in range(3)]
@@ -274,9 +279,11 @@ def _due(slot: _Slot) -> float:
 class SlidingWindowLimiter(_Limiter):
     """At most *limit* calls in any *per* seconds, however they are spread: a strict limit.
 
-    A call counts from when it is let through, so one that wakes up late delays those a window behind
-    it. Same use as `RateLimiter`; `acquire(tokens)` takes a whole number up to *limit*. Memory is in
-    proportion to *limit*.
+    A call counts from when it is let through, so one that wakes up late delays those a window
+    behind it. Same use as `RateLimiter`; `acquire(tokens)` takes a whole number up to *limit*.
+    Memory is in proportion to *limit*. *clock* counts seconds and *sleep* waits, for tests. Raises
+    `ValidationError` for a *limit* that is no whole number of at least 1, and for a *per* that is
+    not positive.
 
     >>> limiter = SlidingWindowLimiter(2, per=60)
     >>> [limiter.try_acquire() for _ in range(3)]
@@ -374,7 +381,8 @@ def timeout(seconds: float) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Limit each call to *seconds*; a TimeoutError is raised.
 
     Coroutine functions are cancelled. Plain functions are interrupted in the main thread; elsewhere
-    Python cannot interrupt them, and the error is raised when the call ends.
+    Python cannot interrupt them, and the error is raised when the call ends. Raises
+    `ValidationError` unless *seconds* is a positive number.
     """
     if callable(seconds) or not 0 < seconds < math.inf:
         raise ValidationError(f"seconds must be a positive number, not {seconds!r}.")

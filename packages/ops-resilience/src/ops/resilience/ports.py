@@ -83,6 +83,8 @@ def wait_for_port(
         timeout: seconds after which TimeoutError is raised.
         interval: seconds between attempts.
         sleep: what waits.
+
+    Raises `ValidationError` for what is no port, no host or no number of seconds.
     """
     port, host = _port_and_host(port, host)
     if math.isnan(timeout):
@@ -101,7 +103,10 @@ def wait_for_port(
 
 
 def check_connectivity(url: str, *, timeout: float = 5.0) -> bool:
-    """Return whether a TCP connection to the host of *url* can be made; sends nothing."""
+    """Return whether a TCP connection to the host of *url* can be made; sends nothing.
+
+    *timeout* is in seconds. Raises `ValidationError` for a *url* without a host and a port.
+    """
     host, port = _host_and_port(url)
     try:
         with socket.create_connection((host, port), timeout=timeout):

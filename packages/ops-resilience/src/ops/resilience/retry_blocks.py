@@ -38,8 +38,8 @@ R = TypeVar("R")
 def retry_context(max_attempts: int | None = None, **options: Any) -> _Attempts:
     """Return an iterable (also for `async for`) of attempts: `with` blocks that end at the first success.
 
-    *max_attempts* and *options* are those of `retry`; *if_result* has no meaning here and is refused.
-    The last error leaves the block as a RetryError.
+    *max_attempts* and *options* are those of `retry`; *if_result* has no meaning here: it raises
+    `ValidationError`. The last error leaves the block as a RetryError.
     """
     if max_attempts is not None:
         options["max_attempts"] = max_attempts
@@ -136,7 +136,8 @@ class _Attempts:
 class RetryingCaller:
     """Calls any function with retries: `RetryingCaller(max_attempts=5, on=OSError)(fetch, url)`.
 
-    Arguments are those of `retry`. A coroutine function's call is to be awaited.
+    *max_attempts* and *options* are the arguments of `retry`. A coroutine function's call is to be
+    awaited. Raises `ValidationError` at once for options that make no sense.
     """
 
     def __init__(self, max_attempts: int | None = None, **options: Any) -> None:

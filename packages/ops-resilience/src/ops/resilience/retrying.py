@@ -110,7 +110,21 @@ def with_retry(
     on_retry: Observer | None = None,
     on_failure: Observer | None = None,
 ) -> Callable[[Callable[P, R]], Retried[P, R]]:
-    """Retry by *config* (default: `RetryConfig()`); observers as in `retry`."""
+    """Retry by *config* (default: `RetryConfig()`).
+
+    *on_retry* and *on_failure* are called with the error and the number of the attempt, before each
+    wait and when no attempt is left, as in `retry`. Raises `RetryError`, whose cause is the last
+    error.
+
+    >>> attempts = iter([OSError(), "ready"])
+    >>> @with_retry(RetryConfig(max_attempts=2, initial_delay=0))
+    ... def fetch():
+    ...     if isinstance(outcome := next(attempts), Exception):
+    ...         raise outcome
+    ...     return outcome
+    >>> fetch()
+    'ready'
+    """
     given: Any = config
     if callable(given):  # a bare decorator
         return cast("Callable[[Callable[P, R]], Retried[P, R]]", retry(given))
@@ -122,7 +136,13 @@ def exponential_backoff(
 ) -> Callable[[Callable[P, R]], Retried[P, R]]:
     """Retry with delays that double, from *initial* up to *maximum* seconds (default 60).
 
-    *options* are those of `retry`.
+    *max_attempts* counts the first call too. *options* are those of `retry`.
+
+    >>> @exponential_backoff(initial=0.5, max_attempts=4)
+    ... def fetch():
+    ...     return "ready"
+    >>> fetch()
+    'ready'
     """
     return _spelled(BackoffStrategy.EXPONENTIAL, initial, maximum, max_attempts, options)
 
@@ -132,7 +152,7 @@ def linear_backoff(
 ) -> Callable[[Callable[P, R]], Retried[P, R]]:
     """Retry with delays that grow by *initial* each time, up to *maximum* seconds (default 60).
 
-    *options* are those of `retry`.
+    *max_attempts* counts the first call too. *options* are those of `retry`.
     """
     return _spelled(BackoffStrategy.LINEAR, initial, maximum, max_attempts, options)
 
@@ -142,7 +162,7 @@ def fibonacci_backoff(
 ) -> Callable[[Callable[P, R]], Retried[P, R]]:
     """Retry with delays of *initial* times 1, 1, 2, 3, 5, … up to *maximum* seconds (default 60).
 
-    *options* are those of `retry`.
+    *max_attempts* counts the first call too. *options* are those of `retry`.
     """
     return _spelled(BackoffStrategy.FIBONACCI, initial, maximum, max_attempts, options)
 
@@ -150,14 +170,20 @@ def fibonacci_backoff(
 def retry_on_exception(
     exceptions: Exceptions, max_attempts: int = 3, **options: Any
 ) -> Callable[[Callable[P, R]], Retried[P, R]]:
-    """Retry on these errors only; *options* are those of `retry`."""
+    """Retry on *exceptions* only, a class or several.
+
+    *max_attempts* counts the first call too. *options* are those of `retry`.
+    """
     return retry(max_attempts, on=exceptions, **options)
 
 
 def retry_with_timeout(
     timeout: float, max_attempts: int = 3, **options: Any
 ) -> Callable[[Callable[P, R]], Retried[P, R]]:
-    """Retry as long as the next attempt can start within *timeout* seconds of the first."""
+    """Retry as long as the next attempt can start within *timeout* seconds of the first.
+
+    *max_attempts* counts the first call too. *options* are those of `retry`.
+    """
     return retry(max_attempts, timeout=timeout, **options)
 
 
@@ -168,7 +194,11 @@ def async_retry(
     max_attempts: int | None = None, **options: Any
 ) -> Callable[[Callable[P, R]], Retried[P, R]]: ...
 def async_retry(max_attempts: Any = None, **options: Any) -> Any:
-    """Retry a coroutine function; `retry` does the same, this one insists on a coroutine function."""
+    """Retry a coroutine function; `retry` does the same, this one insists on a coroutine function.
+
+    *max_attempts* and *options* are those of `retry`. Raises `ValidationError` for another
+    function.
+    """
     if callable(max_attempts):
         return async_retry()(max_attempts)
 

@@ -88,6 +88,8 @@ def download_with_progress(
         HTTPError: there was no answer.
         DownloadError: the file was cut short, has another checksum, or comes in an unknown encoding.
         OSError: *destination* cannot be such a file; nothing is fetched then.
+
+    Raises `ValidationError` for a *checksum* that is no SHA-256.
     """
     if checksum is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", checksum):
         raise ValidationError(f"checksum={checksum!r} is no SHA-256: 64 hexadecimal digits.")
