@@ -9,19 +9,23 @@ container is never mapped, since what is verified must be what is used. See `lay
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hmac
 import mmap as _mmap
 import os
 import stat
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ops.foundation.errors import OpsError
 from ops.serialize.codecs import Codec, decode, spread, unshuffle
 from ops.serialize.errors import (
     CorruptDataError,
     FutureVersionError,
-    SerializeError,
     SignatureError,
+    TooLargeError,
     UntrustedDataError,
+    in_words,
+    missing_library,
 )
 from ops.serialize.layout import (
     ALIGNMENT,
@@ -98,16 +102,18 @@ def open_container(
     signature is missing or wrong.
     """
     check_trust(trust)
-    if isinstance(source, str | os.PathLike):
-        data = _read_file(source, mmap, trust, max_size, opener or _open_to_read)
-    elif isinstance(source, bytes):
-        data = memoryview(source)
-    else:  # the caller may write to it while it is read
-        data = memoryview(bytes(source))
     try:
+        if isinstance(source, str | os.PathLike):
+            data = _read_file(source, mmap, trust, max_size, opener or _open_to_read)
+        elif isinstance(source, bytes):
+            data = memoryview(source)
+        else:  # the caller may write to it while it is read
+            data = memoryview(bytes(source))
         contents = _open(data, trust, context, max_size)
-    except MemoryError as error:
-        raise CorruptDataError("There is not enough memory for what the data claims.") from error
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        raise TooLargeError("There is not enough memory for what the data claims.") from error
     if verify or contents.vouched:
         _verify_buffers(contents)
     return contents
@@ -235,8 +241,6 @@ def _open(
 
 
 def _take(budget: Budget, unpacked: int) -> None:
-    from ops.serialize.errors import TooLargeError
-
     try:
         budget.take(unpacked)
     except TooLargeError:
@@ -344,10 +348,14 @@ def read_frame(contents: Contents, trust: Trust, *, copy: bool) -> Any:
     parallel = any(entry.codec for entry in contents.entries)
     try:
         buffers = spread(buffer, contents.entries, parallel=parallel)
-    except (SerializeError, ImportError):
+    except OpsError:
         raise
+    except MemoryError as error:
+        raise TooLargeError("There is not enough memory for what the data claims.") from error
+    except ImportError as error:
+        raise missing_library(error) from error
     except Exception as error:  # each codec has errors of its own
-        raise CorruptDataError(f"A buffer could not be unpacked: {error}") from error
+        raise CorruptDataError(f"A buffer could not be unpacked: {in_words(error)}") from error
     if is_data:
         return decode_tree(contents.stream, buffers, allowed_by(trust), contents.budget)
     return unpickle(contents.stream, buffers, trust, vouched=contents.vouched)

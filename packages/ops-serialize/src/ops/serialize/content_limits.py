@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError, UntrustedDataError
 from ops.serialize.formats import SerializationFormat
+from ops.serialize.nodes.arrow_messages import check_messages
+from ops.serialize.parquet_footer import check_footer
 from ops.serialize.parquet_pages import unpacked_size
 from ops.serialize.tree import is_tree
 
@@ -148,10 +150,9 @@ def _check_header(stream: memoryview) -> None:
         raise CorruptDataError("The header of an array describes no plain dtype.")
 
 
-def _arrow(stream: memoryview, _budget: Budget) -> None:
-    from ops.serialize.nodes.arrow_nodes import refuse_compressed
-
-    refuse_compressed(stream)
+def _arrow(stream: memoryview, budget: Budget) -> None:
+    budget.add(len(stream))
+    check_messages(stream, budget)
 
 
 def _csv(stream: memoryview, budget: Budget) -> None:
@@ -171,6 +172,8 @@ def _parquet(stream: memoryview, budget: Budget) -> None:
     """Count what the pages of each column claim to unpack to, and the rows of each column."""
     import pyarrow.parquet as pq
 
+    budget.add(len(stream))
+    check_footer(stream, budget)
     file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(stream)))
     _check_numpy_types(file.schema_arrow.metadata or {})
     metadata = file.metadata

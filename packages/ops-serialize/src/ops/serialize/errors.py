@@ -29,6 +29,8 @@ __all__ = [
     "TooLargeError",
     "UnsupportedTypeError",
     "UntrustedDataError",
+    "in_words",
+    "missing_library",
 ]
 
 
@@ -134,3 +136,26 @@ class ConfigError(SerializeError):
         self.path = path
         self.line = line
         self.column = column
+
+
+def in_words(error: BaseException) -> str:
+    """Return the message of another library about hostile data, in a few hundred characters.
+
+    `repr` and `str` of an error write all of its arguments first, which the data may have made endless.
+    """
+    return ": ".join((type(error).__qualname__, *map(_shown, error.args[:3])))
+
+
+def _shown(part: Any) -> str:
+    if type(part) in {str, bytes}:
+        return str(part[:300])
+    is_short = type(part) is float or (type(part) is int and part.bit_length() <= 64)
+    return str(part) if is_short else type(part).__qualname__
+
+
+def missing_library(error: ImportError) -> SerializeError:
+    """Return the error for data whose library is there and could not be imported."""
+    return SerializeError(
+        f"The data needs a library that could not be imported: {in_words(error)}",
+        suggestions=("Install the libraries, and the versions, that it was written with.",),
+    )

@@ -1,8 +1,13 @@
 """How much memory and time a load may take, whatever the data claims.
 
-What a file holds uncompressed is bounded by its own size. What codecs make of it, and what many small
-objects take, is bounded by `max_size`: without one by 1 GiB or 64 times the size of the data, whichever is
-more. The writers compress nothing that a reader would refuse by this default.
+Whatever is allocated or walked is counted first, in one of three counts:
+
+- bytes: what codecs make of the data, and what many small objects take, is bounded by `max_size`; without
+  one by 1 GiB or 64 times the size of the data, whichever is more. The writers compress nothing that a
+  reader would refuse by this default.
+- copies: a part of a tree that many nodes refer to may be copied by each. A writer gives each node parts of
+  its own, so copies of more than a small multiple of what is there are refused.
+- steps: hashing, comparing and walking. They are in proportion to the data unless it was forged.
 """
 
 from __future__ import annotations
@@ -14,6 +19,8 @@ __all__ = ["Budget", "default_limit"]
 _LEAST = 1 << 30
 _TIMES = 64
 _STEPS = 1 << 22
+_COPIES = 24 << 20
+_TIMES_COPIED = 2
 
 
 def default_limit(stored: int) -> int:
@@ -29,6 +36,8 @@ class Budget:
         # Small trees of data pass under any limit: their objects take less than importing them did.
         self._left = self.limit + (64 << 10) if max_size is not None else self.limit
         self._steps = _STEPS + stored
+        self._is_given = max_size is not None
+        self._copies = _COPIES if max_size is None else _TIMES_COPIED * max_size + (64 << 10)
 
     def take(self, size: int) -> None:
         """Count *size* bytes; raise `TooLargeError` when they exceed what is left."""
@@ -39,12 +48,20 @@ class Budget:
                 suggestions=("Raise max_size if you know where the data comes from.",),
             )
 
-    def add_time(self, steps: int) -> None:
-        """Allow *steps* more, for data that has as many bytes."""
-        self._steps += steps
+    def add(self, size: int) -> None:
+        """Allow what data of *size* bytes, which is there, may take in steps and copies."""
+        self._steps += size
+        if not self._is_given:
+            self._copies += _TIMES_COPIED * size
+
+    def copy(self, size: int) -> None:
+        """Count *size* bytes of a part that others may share; raise `TooLargeError` beyond the limit."""
+        self._copies -= size
+        if self._copies < 0 or size < 0:
+            raise TooLargeError("The nodes of the data copy the same parts again and again.")
 
     def take_time(self, steps: int) -> None:
-        """Count steps of hashing; raise `CorruptDataError` when there are too many."""
+        """Count steps of hashing and walking; raise `CorruptDataError` when there are too many."""
         self._steps -= steps
         if self._steps < 0:
-            raise CorruptDataError("The keys of the data take too long to hash.")
+            raise CorruptDataError("The parts of the data take too long to hash or to walk.")

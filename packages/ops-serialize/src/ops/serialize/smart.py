@@ -19,6 +19,8 @@ from ops.serialize.errors import (
     SerializeError,
     TooLargeError,
     UnsupportedTypeError,
+    in_words,
+    missing_library,
 )
 from ops.serialize.formats import CUSTOM_ID, FORMAT_IDS, SerializationFormat
 from ops.serialize.packing import frame_parts, pack
@@ -303,13 +305,15 @@ def _read_format(name: SerializationFormat, contents: Contents, *, is_trusted: b
         if not is_trusted:
             check_content(name, contents.stream, contents.budget)
         return FORMATS[name].loads(contents.stream)
-    except (OpsError, ImportError):
+    except OpsError:
         raise
     except MemoryError as error:
         raise TooLargeError("There is not enough memory for what the data claims.") from error
+    except ImportError as error:
+        raise missing_library(error) from error
     except Exception as error:  # each parser has errors of its own
         raise CorruptDataError(
-            f"The {name.name} content could not be read: {error}"[:1000]
+            f"The {name.name} content could not be read: {in_words(error)}"
         ) from error
 
 

@@ -2,24 +2,28 @@
 
 Leaves are made in bulk; lists and dicts are made empty; nodes are built in order, each from what has a
 lower number; then lists and dicts are filled. What a tree would allocate is estimated from its counts and
-compared with the limit first. Two things in it could take far more time than its size: hashing tuples
-that share parts (2 to the power of their depth), and keys that are made to collide; both are counted.
+compared with the limit first. Three things could take far more than its size: hashing tuples that share
+parts (2 to the power of their depth), keys that are made to collide (`keys`), and parts that many nodes
+copy or walk (`Reading.charge`). All are counted before they happen.
 """
 
 from __future__ import annotations
 
 import array
-import collections
 import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import OpsError
 from ops.serialize.errors import (
     CorruptDataError,
     FutureVersionError,
     SerializeError,
     TooLargeError,
+    in_words,
+    missing_library,
 )
+from ops.serialize.keys import STEADY, charge_keys, words_of
 from ops.serialize.limits import Budget
 from ops.serialize.nodes import Allowed, Reading, builder_for
 from ops.serialize.tree import (
@@ -40,11 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["decode_tree", "names_of_instances"]
 
 _MAX_WEIGHT = 1 << 20  # parts that hashing one key may visit
-_MAX_COLLISIONS = 64  # keys of one dict or set with the same hash
 _MANY = 8
-_FEW = 256  # keys of which any number may collide
-# Their hashes are keyed for each process, or are the numbers themselves.
-_STEADY = frozenset((str, bytes, bool, type(None)))
+_LIGHT = 256  # parts of a node up to which builders take no note of it
 
 
 def decode_tree(stream: Any, buffers: Sequence[Any], allowed: Allowed, budget: Budget) -> Any:
@@ -55,12 +56,14 @@ def decode_tree(stream: Any, buffers: Sequence[Any], allowed: Allowed, budget: B
     """
     try:
         return _Reader(memoryview(stream).cast("B"), buffers, allowed, budget).read()
-    except (SerializeError, ImportError):
+    except OpsError:
         raise
     except MemoryError as error:
         raise TooLargeError("There is not enough memory for what the data holds.") from error
+    except ImportError as error:
+        raise missing_library(error) from error
     except Exception as error:  # a builder got parts that make nothing
-        raise CorruptDataError(f"The object could not be rebuilt: {error!r}"[:1000]) from error
+        raise CorruptDataError(f"The object could not be rebuilt: {in_words(error)}") from error
 
 
 class _Reader:
@@ -75,8 +78,7 @@ class _Reader:
         self._buffers = buffers
         self._at = HEAD.size
         self._budget = budget
-        budget.add_time(data.nbytes)
-        self._copied = 0  # items of tuples that typed nodes were made from
+        budget.add(data.nbytes + sum(memoryview(raw).nbytes for raw in buffers or ()))
         self._reading = Reading(allowed, budget)
         self._deep: dict[int, tuple[int, int]] = {}  # depth and weight of nodes that hold nodes
 
@@ -153,34 +155,14 @@ class _Reader:
         values: list[Any] = [*CONSTANTS, *integers]
         self._steady_below = len(values)
         large = counts[Section.LARGE_INTEGERS]
-        self._slow = 1 + max(sizes[:large], default=0) // 64  # hashing takes an integer's length
+        self._reading.words = words_of(max(sizes[:large], default=0))
         values += floats
         parts = _split(tail, sizes)
         values += [int.from_bytes(part, "little", signed=True) for part in parts[:large]]
         values += _split_texts(texts, lengths, counts[Section.TEXTS])
-        self._first_bytes = len(values)
         values += map(bytes, parts[large:])
         values += buffers
-        self._check_copies(values)
         return values
-
-    def _check_copies(self, values: list[Any]) -> None:
-        """Refuse bytes that so many nodes refer to that copying them would take far more than is there.
-
-        A writer makes bytes of their own for each node.
-        """
-        first = self._first_bytes
-        sizes = [0 if part is None else len(memoryview(part).cast("B")) for part in values[first:]]
-        if max(sizes, default=0) < _FEW:
-            return
-        at, total, end = 0, 0, len(values)
-        for kind, size in zip(self._kinds, self._node_sizes, strict=True):
-            if kind == Kind.TYPED:
-                numbers = self._refs[at : at + size]
-                total += sum(sizes[number - first] for number in numbers if first <= number < end)
-            at += size
-        if total > 4 * (self._data.nbytes + sum(sizes)) + (64 << 20):
-            raise TooLargeError("The nodes of the data copy the same bytes again and again.")
 
     def _take(self, size: int) -> memoryview:
         start = self._at
@@ -236,36 +218,19 @@ class _Reader:
                 at += size
                 if numbers and max(numbers) >= first:
                     self._go_deeper(len(values), numbers)
-                    if kind == Kind.TYPED:
-                        self._count_copies(numbers)
                 append(self._node(kind, tuple(map(get, numbers)), numbers))
                 heavy = self._deep.get(len(values) - 1)
-                if heavy is not None and heavy[1] > _FEW:
+                if heavy is not None and heavy[1] > _LIGHT:
                     self._reading.weights[id(values[-1])] = heavy[1]
         self._at = at
-
-    def _count_copies(self, numbers: array.array[int]) -> None:
-        """Refuse tuples from which so many nodes are made that it would take far more than is there.
-
-        A writer makes a tuple of its own for each node.
-        """
-        first = self._first_node
-        self._copied += sum(
-            self._node_sizes[number - first]
-            for number in numbers
-            if number >= first and not self._kinds[number - first]  # Kind.TUPLE
-        )
-        if self._copied > 4 * len(self._refs) + (1 << 20):
-            raise TooLargeError("The nodes of the data copy the same items again and again.")
 
     def _node(self, kind: int, parts: tuple[Any, ...], numbers: array.array[int]) -> Any:
         if kind == Kind.TUPLE:
             return parts
         if kind == Kind.TYPED:
-            for part in parts:
-                if type(part) is str and len(part) > _FEW:  # reading it takes its length
-                    self._budget.take_time(len(part))
-            return builder_for(parts[0])(self._reading, *parts[1:])
+            build = builder_for(parts[0])
+            self._reading.charge(parts)
+            return build(self._reading, *parts[1:])
         if kind not in {Kind.SET, Kind.FROZENSET}:
             raise CorruptDataError(f"The kind {kind} of a node is unknown.")
         self.check_keys(parts, numbers)
@@ -295,19 +260,15 @@ class _Reader:
     def check_keys(self, keys: Sequence[Any], numbers: array.array[int]) -> int:
         """Refuse keys that would take long to hash or to tell apart; return the steps it takes."""
         highest = max(numbers, default=0)
-        if highest < self._steady_below:
+        if highest < self._steady_below or STEADY.issuperset(map(type, keys)):
             return 0
-        steps = (self._slow - 1) * len(keys)
+        total, heaviest = len(keys), 1
         if highest >= self._first_node:
             weights = [self._weight(number) for number in numbers if number >= self._first_node]
-            if max(weights) > _MAX_WEIGHT:
+            total, heaviest = total + sum(weights), max(weights)
+            if heaviest > _MAX_WEIGHT:
                 raise CorruptDataError("A key takes too long to hash.")
-            steps += self._slow * sum(weights)
-            steps += self._slow * max(weights) * _comparisons(keys)
-        self._budget.take_time(steps)
-        if len(keys) > _FEW and not _STEADY.issuperset(map(type, keys)):
-            check_collisions(keys)
-        return steps
+        return charge_keys(self._budget, keys, total, heaviest, self._reading.words)
 
     # Lists and dicts
 
@@ -347,23 +308,6 @@ class _Reader:
             at = end
 
 
-def _comparisons(keys: Sequence[Any]) -> int:
-    """Return how many pairs of *keys* have the same hash, and so are compared."""
-    hashes = set(map(hash, keys))
-    if len(hashes) == len(keys):
-        return 0
-    counts = collections.Counter(map(hash, keys)).values()
-    return sum(count * (count - 1) // 2 for count in counts)
-
-
-def check_collisions(keys: Sequence[Any]) -> None:
-    """Refuse *keys* of which too many have the same hash."""
-    hashes = sorted(map(hash, keys))
-    step = _MAX_COLLISIONS
-    if any(a == b for a, b in zip(hashes, hashes[step:], strict=False)):
-        raise CorruptDataError(f"More than {step} keys have the same hash.")
-
-
 def _split(data: memoryview, sizes: array.array[int]) -> list[memoryview]:
     ends = list(itertools.accumulate(sizes))
     return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
@@ -394,4 +338,4 @@ def names_of_instances(stream: Any) -> list[str]:
     except SerializeError:
         raise
     except Exception as error:
-        raise CorruptDataError(f"The tree could not be read: {error!r}") from error
+        raise CorruptDataError(f"The tree could not be read: {in_words(error)}") from error

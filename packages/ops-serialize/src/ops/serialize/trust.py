@@ -17,12 +17,15 @@ import pickle
 import stat
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ops.foundation.errors import OpsError
 from ops.serialize.errors import (
     CorruptDataError,
     SerializeError,
     SignatureError,
     TooLargeError,
     UntrustedDataError,
+    in_words,
+    missing_library,
 )
 from ops.serialize.nodes.instances import shape_of
 from ops.serialize.nodes.parts import Allowed, register
@@ -168,12 +171,14 @@ def unpickle(stream: Any, buffers: Iterable[Any], trust: Trust, *, vouched: bool
         raise _refusal(stream)
     try:
         return pickle.loads(stream, buffers=buffers)  # noqa: S301 - vouched for
-    except (SerializeError, ImportError):
+    except OpsError:
         raise
     except MemoryError as error:
         raise TooLargeError("There is not enough memory for what the pickle holds.") from error
+    except ImportError as error:
+        raise missing_library(error) from error
     except Exception as error:  # damaged pickles fail in many ways
-        raise CorruptDataError(f"The object could not be rebuilt: {error}") from error
+        raise CorruptDataError(f"The object could not be rebuilt: {in_words(error)}") from error
 
 
 def _refusal(stream: Any) -> UntrustedDataError:

@@ -1,18 +1,17 @@
 """Nodes of pyarrow: tables, arrays, scalars, types and schemas, as messages of Arrow's IPC format.
 
-Arrow's reader checks the structure of messages; offsets and texts within their buffers are checked by
-`validate(full=True)` before anything uses them. Messages whose bodies are compressed are refused: a writer
-here makes none, and they would unpack to whatever they claim.
+What messages claim is counted before Arrow reads them (`arrow_messages`), whose reader checks their structure;
+offsets and texts within their buffers are checked by `validate(full=True)` before anything uses them.
 """
 
 from __future__ import annotations
 
 import functools
-import struct
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError, UnsupportedTypeError
+from ops.serialize.nodes.arrow_messages import check_messages
 from ops.serialize.nodes.parts import Raw, expect, int_between
 
 if TYPE_CHECKING:
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
 # Typed Any: the stubs know no internals, and differ between versions.
 pa: Any = LazyImport("pyarrow", "ops-serialize[arrow]").import_module()
 
-__all__ = ["BUILDERS", "array_parts", "encoder_of", "read_array", "refuse_compressed"]
+__all__ = ["BUILDERS", "array_parts", "encoder_of", "read_array"]
 
-_CONTINUATION = 0xFFFFFFFF
-_RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 _MOST_METADATA = 1 << 26
 
 
@@ -124,12 +121,13 @@ def _open(data: Any) -> Any:
 def read_table(reading: Reading, content: Any, rows: Any) -> Any:
     """Return the table in *content*, of which everything has been validated."""
     data = memoryview(content).cast("B")
-    refuse_compressed(data)
+    check_messages(data, reading.budget)
     reader = _open(data)
     table = reader.read_all()
     if table.num_rows != int_between(rows, 0, (1 << 62)):
         raise CorruptDataError("A table has another number of rows than it had.")
     reading.budget.take(64 * sum(column.num_chunks for column in table.columns))
+    reading.budget.take_time(table.nbytes // 16)  # columns may share their buffers
     table.validate(full=True)
     return table
 
@@ -151,7 +149,9 @@ def _build_array(reading: Reading, *parts: Any) -> Any:
     if column.num_chunks > 1:
         # Where one chunk has missing values, all get a bit for each, at each level of nesting.
         depth = str(column.type).count("<") + 1
-        reading.budget.take(column.nbytes + depth * len(column) // 8)
+        size = column.nbytes + depth * len(column) // 8
+        reading.budget.take(size)
+        reading.budget.copy(size)
         joined = column.combine_chunks()
         return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
     return column.chunk(0) if column.num_chunks else pa.nulls(0, column.type)
@@ -172,10 +172,12 @@ def _build_batch(reading: Reading, content: Any, rows: Any) -> Any:
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def _build_schema(_: Reading, data: Any) -> Any:
+def _build_schema(reading: Reading, data: Any) -> Any:
     if len(expect(data, bytes, bytearray, memoryview)) > _MOST_METADATA:
         raise CorruptDataError("A schema is too large.")
-    return pa.ipc.read_schema(pa.py_buffer(bytes(data)))
+    copy = bytes(data)
+    check_messages(memoryview(copy), reading.budget)
+    return pa.ipc.read_schema(pa.py_buffer(copy))
 
 
 def _build_field(reading: Reading, data: Any) -> Any:
@@ -188,58 +190,6 @@ def _build_field(reading: Reading, data: Any) -> Any:
 def _build_buffer(reading: Reading, data: Any) -> Any:
     reading.budget.take(len(data))
     return pa.py_buffer(bytes(data))
-
-
-def refuse_compressed(data: memoryview) -> None:
-    """Raise `CorruptDataError` when a message of the IPC stream *data* has a compressed body."""
-    at, end = 0, data.nbytes
-    while at + 8 <= end:
-        mark, size = struct.unpack_from("<Ii", data, at)
-        if mark != _CONTINUATION:
-            raise CorruptDataError("A message of Arrow does not start like one.")
-        if not size:
-            return
-        if size < 0 or at + 8 + size > end:
-            raise CorruptDataError("A message of Arrow is cut off.")
-        body = _body_size(data[at + 8 : at + 8 + size])
-        if body < 0 or at + 8 + size + body > end:
-            raise CorruptDataError("The body of a message of Arrow is cut off.")
-        at += 8 + size + body
-
-
-def _body_size(message: memoryview) -> int:
-    table = struct.unpack_from("<I", message)[0]
-    kind_at = _field(message, table, 1)
-    kind = message[kind_at] if kind_at else 0
-    body_at = _field(message, table, 3)
-    body = struct.unpack_from("<q", message, body_at)[0] if body_at else 0
-    if kind in {_RECORD_BATCH, _DICTIONARY_BATCH}:
-        batch = _follow(message, _field(message, table, 2))
-        if kind == _DICTIONARY_BATCH:
-            batch = _follow(message, _field(message, batch, 1))
-        if _field(message, batch, 3):
-            raise CorruptDataError("A message of Arrow is compressed.")
-    return int(body)
-
-
-def _field(message: memoryview, table: int, number: int) -> int:
-    """Return where the field *number* of a flatbuffers table is, 0 when it is absent."""
-    (back,) = struct.unpack_from("<i", message, table)
-    fields = table - back
-    if fields < 0:
-        raise CorruptDataError("A message of Arrow points outside of itself.")
-    (size,) = struct.unpack_from("<H", message, fields)
-    where = 4 + 2 * number
-    if where + 2 > size:
-        return 0
-    (offset,) = struct.unpack_from("<H", message, fields + where)
-    return table + offset if offset else 0
-
-
-def _follow(message: memoryview, at: int) -> int:
-    if not at:
-        raise CorruptDataError("A message of Arrow has no content.")
-    return at + int(struct.unpack_from("<I", message, at)[0])
 
 
 BUILDERS: dict[str, Any] = {

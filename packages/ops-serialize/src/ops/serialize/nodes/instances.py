@@ -2,8 +2,10 @@
 
 A file holds the name of the class and its state as data. The class is the one that the *reader* registered
 or passed under this name; nothing is imported because a file names it. Instances are made without calling
-any code of the class but, for composite flags, its lookup by value: fields are written into the instance's
-own dictionary or slots, and only those that the class declares.
+any code of the class: fields are written into the instance's own dictionary or slots, and only those that
+the class declares. A field that was added since gets its default when that is a value, or one of Python's
+own empty containers; a factory of the class is not called. Composite flags are looked up by value, which
+the class keeps for ever, so their number is bounded.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["build_instance", "encode_instance", "name_of", "shape_of"]
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+_EMPTY = (list, dict, set, frozenset, tuple, bytearray, bytes, str, int, float, bool)
+_MOST_BITS = 256  # of a value of flags
+_MOST_COMBINED = 1 << 14  # flags of one class that are kept because data had them
+_OF_FLAGS = 1000  # bytes of one of them
 
 
 def shape_of(cls: type) -> str:
@@ -103,7 +109,7 @@ def build_instance(reading: Reading, name: Any, shape: Any, content: Any) -> Any
     cls: Any = reading.allowed.require(name)
     expected = shape_of(cls)
     if shape == "flags" and expected == "enum" and issubclass(cls, enum.Flag):
-        return cls(expect(content, int))
+        return _flags(reading, cls, expect(content, int))
     if shape != expected:
         raise CorruptDataError(f"{cls.__qualname__} is held as {str(shape)[:20]!r}.")
     if shape == "enum":
@@ -113,11 +119,12 @@ def build_instance(reading: Reading, name: Any, shape: Any, content: Any) -> Any
             raise CorruptDataError(f"{cls.__qualname__} has {len(cls._fields)} fields.")
         reading.budget.take(8 * len(content))
         return tuple.__new__(cls, content)
-    return _build_object(reading, cls, pairs(content))
+    state = pairs(content)
+    reading.copy(content, 100 * len(state))
+    return _build_object(cls, state)
 
 
-def _build_object(reading: Reading, cls: Any, state: list[tuple[Any, Any]]) -> Any:
-    reading.budget.take(100 * len(state))
+def _build_object(cls: Any, state: list[tuple[Any, Any]]) -> Any:
     slots = set(_slots(cls))
     own: dict[str, Any] = {}
     made = object.__new__(cls)
@@ -125,9 +132,15 @@ def _build_object(reading: Reading, cls: Any, state: list[tuple[Any, Any]]) -> A
     if hasattr(cls, "__dataclass_fields__"):
         declared = {field.name for field in dataclasses.fields(cls)}
         if names != declared and (names - declared or _needed(cls) - names):
+            found = [name[:80] for name in sorted(names)[:50]]
             raise CorruptDataError(
-                f"The fields of {cls.__qualname__} are {sorted(declared)}, and the data has "
-                f"{sorted(names)[:50]}."
+                f"The fields of {cls.__qualname__} are {sorted(declared)}, and the data has {found}.",
+                suggestions=(
+                    (
+                        "A field that older data lacks needs a default that is a value, or a factory "
+                        "that is list, dict or set: no other is called for data."
+                    ),
+                ),
             )
         state += [  # those that were added since the file was written
             (field.name, _default(field))
@@ -147,15 +160,40 @@ def _build_object(reading: Reading, cls: Any, state: list[tuple[Any, Any]]) -> A
 
 
 def _needed(cls: Any) -> set[str]:
+    """Return the names of the fields that have no default which is known without calling anything."""
     return {
         field.name
         for field in dataclasses.fields(cls)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.default is dataclasses.MISSING
+        and not any(field.default_factory is kind for kind in _EMPTY)
     }
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
-    factory: Any = field.default_factory  # one of the two is there
+    factory: Any = field.default_factory  # one of Python's own types
     return factory()
+
+
+def _flags(reading: Reading, cls: Any, value: int) -> Any:
+    """Return the flags of *cls* that *value* stands for.
+
+    Python keeps each that was ever looked up in the class, so that two of one value are one object.
+    """
+    known: dict[int, Any] = cls._value2member_map_
+    if (found := known.get(value)) is not None:
+        return found
+    if value.bit_length() > _MOST_BITS:
+        raise CorruptDataError(f"A value of {cls.__qualname__} has more than {_MOST_BITS} bits.")
+    reading.budget.take(_OF_FLAGS)
+    reading.budget.take_time(_OF_FLAGS)
+    is_full = len(known) - len(cls.__members__) >= _MOST_COMBINED
+    if is_full and not issubclass(cls, int):
+        raise CorruptDataError(
+            f"More than {_MOST_COMBINED} values of {cls.__qualname__} were read in this process."
+        )
+    made = cls(value)
+    if is_full:  # equal by its number, so it need not be the only one
+        known.pop(value, None)
+    return made

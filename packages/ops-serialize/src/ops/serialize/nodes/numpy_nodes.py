@@ -144,16 +144,17 @@ def build_array(reading: Reading, text: Any, order: Any, content: Any, *lengths:
         raise CorruptDataError(f"An array has {count} items of no bytes.")
     if isinstance(content, bytes):  # small, and not writable
         reading.budget.take(data.nbytes)
+        reading.budget.copy(data.nbytes)
         data = memoryview(bytearray(data))
     if not data.nbytes:
         return np.zeros(shape, dtype)
     form = shape[::-1] if order == "A" else shape
     array = np.ndarray(form, dtype, data)
-    _check_content(array)
+    _check_content(reading, array)
     return array.T if order == "A" else array
 
 
-def _check_content(array: Any) -> None:
+def _check_content(reading: Reading, array: Any) -> None:
     dtype = array.dtype
     if dtype.kind == "b":
         if array.view(np.uint8).max(initial=0) > 1:
@@ -164,10 +165,12 @@ def _check_content(array: Any) -> None:
         if points.max(initial=0) > _MOST_CHARACTER:
             raise CorruptDataError("A character of an array is none.")
     elif dtype.names:
-        for name in dtype.names:
+        for name in dtype.names:  # fields may lie over each other
             part = array[name]
             if part.dtype.kind in "bUV":
-                _check_content(np.ascontiguousarray(part))
+                reading.budget.take_time(part.nbytes // 16)
+                reading.budget.copy(part.nbytes)
+                _check_content(reading, np.ascontiguousarray(part))
 
 
 def _build_from_objects(
@@ -176,6 +179,8 @@ def _build_from_objects(
     parts = expect(content, tuple)
     count = math.prod(shape)
     reading.budget.take(max(dtype.itemsize, 8) * count)
+    reading.budget.copy((dtype.itemsize + 3) // 2 * count)  # of objects twice what references take
+    reading.budget.take_time(count)
     if order == "F":
         if dtype.names is None or len(parts) != len(dtype.names):
             raise CorruptDataError("An array has not the fields of its dtype.")

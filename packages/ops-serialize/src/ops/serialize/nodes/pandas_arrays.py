@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError, SerializeError, UnsupportedTypeError
 from ops.serialize.nodes.parts import (
-    check_hashable,
+    check_labels,
     count_items,
     expect,
     int_between,
@@ -228,12 +228,23 @@ def _offset(offset: Any) -> tuple[str, tuple[Any, ...]]:
 
 
 _OPTION_TYPES = (int, str, bool, type(None), dt.timedelta, dt.time, float)
+_MOST_OPTIONS = 32
+_LONGEST_OPTION = 64
+_MOST_HOURS = 24 * 60  # business hours start and end with a minute, and do not overlap
 
 
-def _build_offset(_: Reading, name: Any, n: Any, normalize: Any, options: Any) -> Any:
+def _build_offset(reading: Reading, name: Any, n: Any, normalize: Any, options: Any) -> Any:
     given: dict[str, Any] = {}
+    if len(expect(options, tuple)) > 2 * _MOST_OPTIONS:
+        raise CorruptDataError(f"An offset has more than {_MOST_OPTIONS} options.")
     for key, value in pairs(options):
         parts = value if type(value) is tuple else (value,)
+        if len(parts) > _MOST_HOURS:
+            raise CorruptDataError(f"An option of an offset has more than {_MOST_HOURS} parts.")
+        reading.budget.take_time(16 + len(parts) ** 2)  # pandas compares each with each
+        for part in parts:
+            if type(part) is str and len(part) > _LONGEST_OPTION:
+                raise CorruptDataError("An option of an offset is too long.")
         if type(key) is not str or not all(type(part) in _OPTION_TYPES for part in parts):
             raise CorruptDataError("An offset is described in no known way.")
         given[key] = value
@@ -265,6 +276,7 @@ def _build_categorical(reading: Reading, codes: Any, categories: Any, ordered: A
     if type(codes) is not np.ndarray or codes.dtype.kind != "i" or codes.ndim != 1:
         raise CorruptDataError("The codes of a categorical are no integers.")
     dtype = _build_categories(reading, categories, ordered)
+    reading.budget.copy(2 * codes.nbytes)  # the codes, and where they are missing
     return pd.Categorical.from_codes(codes, dtype=dtype)
 
 
@@ -273,8 +285,7 @@ def _build_categories(reading: Reading, categories: Any, ordered: Any) -> Any:
         raise CorruptDataError("Categories are no index.")
     if categories is not None:
         count_items(reading, categories)
-    if categories is not None and categories.dtype == object:
-        check_hashable(reading, categories.to_numpy())
+        check_labels(reading, categories)
     return pd.CategoricalDtype(categories, ordered if ordered is None else expect(ordered, bool))
 
 

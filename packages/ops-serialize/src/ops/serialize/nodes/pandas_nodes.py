@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError
 from ops.serialize.nodes import pandas_arrays as arrays
-from ops.serialize.nodes.parts import check_hashable, count_items, expect, paired, pairs
+from ops.serialize.nodes.parts import (
+    check_hashable,
+    check_labels,
+    count_items,
+    expect,
+    paired,
+    pairs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,19 +129,13 @@ def _checked(values: Any) -> Any:
     return values
 
 
-def _check_labels(reading: Reading, labels: Any) -> None:
-    """Refuse labels that take too long to hash, before pandas does."""
-    if labels.dtype == object:
-        check_hashable(reading, labels.to_numpy())
-
-
 def _finished(reading: Reading, made: Any, attrs: Any, duplicates: Any) -> Any:
     if items := pairs(attrs):
         check_hashable(reading, [key for key, _ in items])
         made.attrs = dict(items)
     if not expect(duplicates, bool):
         for labels in made.axes:
-            _check_labels(reading, labels)
+            check_labels(reading, labels)
         made.flags.allows_duplicate_labels = False
     return made
 
@@ -205,7 +206,9 @@ def _build_levels(reading: Reading, levels: Any, codes: Any, names: Any) -> Any:
     check_hashable(reading, names)
     for level in levels:
         count_items(reading, level)
-        _check_labels(reading, level)
+        if isinstance(level, pd.MultiIndex):
+            raise CorruptDataError("A level of an index has levels.")
+        check_labels(reading, level)
         if not level.is_unique:  # pandas would print all of it
             raise CorruptDataError("A level of an index has a label twice.")
     return pd.MultiIndex(levels=levels, codes=codes, names=names, verify_integrity=True)

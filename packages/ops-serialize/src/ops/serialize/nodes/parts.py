@@ -18,6 +18,7 @@ __all__ = [
     "Raw",
     "Reading",
     "check_hashable",
+    "check_labels",
     "count_items",
     "expect",
     "int_between",
@@ -28,8 +29,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_FEW = 64  # keys of which any number may collide
 _DEEPEST = 8
+_OF_TUPLE, _OF_LABEL = 56, 40  # bytes of a tuple, and of an item with its reference
 _HEAVIEST = 1 << 16  # parts that hashing one key may visit
 
 _registered: dict[str, type] = {}
@@ -103,7 +104,7 @@ def name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Reading:
     """What builders need to know of one load."""
 
@@ -111,6 +112,69 @@ class Reading:
     budget: Budget
     dtypes: dict[str, Any] = dataclasses.field(default_factory=dict)  # by their descriptions
     weights: dict[int, int] = dataclasses.field(default_factory=dict)  # of heavy nodes, by their id
+    words: int = 1  # what hashing the longest number takes
+    copied: set[int] = dataclasses.field(default_factory=set)  # ids of parts that were copied
+
+    def copy(self, part: Any, size: int) -> None:
+        """Count *size* bytes that a builder makes of *part*; the first time they are part of the data."""
+        self.budget.take(size)
+        if id(part) in self.copied:  # parts live as long as the load
+            self.budget.copy(size)
+        self.copied.add(id(part))
+
+    def charge(self, parts: tuple[Any, ...]) -> None:
+        """Count what building a node from *parts* walks and copies; *parts* starts with its name.
+
+        Of each part the builder may make a copy. Raises `CorruptDataError` or `TooLargeError`.
+        """
+        steps = copied = 0
+        for part in parts:
+            kind = type(part)
+            if kind in _SMALL or (kind in _FLAT and len(part) <= _SHORT):
+                continue
+            size = _extent(part)
+            copied += size
+            steps += len(part) if kind is str else size // 16
+        if steps:
+            self.budget.take_time(steps)
+            if parts[0] not in _VIEWS:
+                self.budget.copy(copied)
+
+
+_SMALL = frozenset((int, float, bool, complex, type(None), list, dict))  # lists are filled last
+_FLAT = frozenset((str, bytes))
+_SHORT = 256
+_SIZED = frozenset(("numpy", "pandas", "pyarrow", "torch"))
+# Nodes that only look at their parts, and those that count what they copy themselves.
+_VIEWS = frozenset(
+    (
+        "np.array", "np.recarray", "np.matrix", "np.scalar", "np.record", "pd.frame", "pd.series",
+        "pd.index", "pd.times", "pd.timedeltas", "pd.periods", "pd.numpy", "pd.masked", "pd.arrow",
+        "pd.arrowtexts", "pd.categorical", "pd.categories", "pa.table", "pa.chunked", "pa.batch",
+        "pa.array", "pa.scalar", "torch.view",
+    )
+)  # fmt: skip
+
+
+def _extent(part: Any) -> int:
+    """Return the bytes of what *part* holds, which a builder may walk or copy."""
+    kind = type(part)
+    if kind in _FLAT:
+        return len(part)
+    if kind is tuple:
+        inner = set(map(type, part)) - _SMALL - _FLAT
+        return 4 * len(part) + (sum(map(_inner_extent, part)) if inner else 0)
+    return _inner_extent(part)
+
+
+def _inner_extent(part: Any) -> int:
+    kind = type(part)
+    if kind in {tuple, set, frozenset}:
+        return 4 * len(part)
+    if kind in {memoryview, bytes, bytearray} or kind.__module__.partition(".")[0] in _SIZED:
+        size = getattr(part, "nbytes", 0)
+        return size if type(size) is int else 0
+    return 0
 
 
 def expect(value: Any, *kinds: type) -> Any:
@@ -138,17 +202,30 @@ def count_items(reading: Reading, values: Any) -> None:
 
 def check_hashable(reading: Reading, items: Sequence[Any]) -> None:
     """Refuse *items* that take too long to hash, or of which too many have the same hash."""
-    from ops.serialize.tree_reader import check_collisions
+    from ops.serialize.keys import STEADY, charge_keys
 
-    if reading.weights:  # also of objects that hash what they hold, as frozen dataclasses do
-        heavy = [reading.weights[id(item)] for item in items if id(item) in reading.weights]
-        if max(heavy, default=0) > _HEAVIEST:
-            raise CorruptDataError("A key takes too long to hash.")
-        reading.budget.take_time(sum(heavy))
-    if any(isinstance(item, (tuple, frozenset)) for item in items):
-        reading.budget.take_time(sum(map(_weight, items)))
-    if len(items) > _FEW:
-        check_collisions(items)
+    reading.budget.take_time(len(items))
+    if STEADY.issuperset(map(type, items)):
+        return
+    distinct = {id(item): item for item in items}  # what is the same object needs no comparison
+    heavy = [reading.weights.get(at, 1) for at in distinct]  # also of frozen dataclasses
+    if max(heavy, default=0) > _HEAVIEST:
+        raise CorruptDataError("A key takes too long to hash.")
+    weights = [*map(max, heavy, map(_weight, distinct.values()))]
+    total, heaviest = sum(weights), max(weights, default=1)
+    charge_keys(reading.budget, [*distinct.values()], total, heaviest, reading.words)
+
+
+def check_labels(reading: Reading, labels: Any) -> None:
+    """Refuse labels that take too long to hash, or to be made: pandas hashes each, and walks levels."""
+    levels = getattr(labels, "nlevels", 1)
+    if levels > 1:  # it makes a tuple of each row
+        size = len(labels) * (_OF_TUPLE + _OF_LABEL * levels)
+        reading.budget.take(size)
+        reading.budget.copy(size // 4)
+        reading.budget.take_time(len(labels) * levels)
+    if labels.dtype == object:
+        check_hashable(reading, labels.to_numpy())
 
 
 def _weight(item: Any, depth: int = 0) -> int:

@@ -198,7 +198,7 @@ def _build_deque(reading: Reading, items: Any, maxlen: Any) -> Any:
 def _checked_keys(reading: Reading, parts: Any) -> list[tuple[Any, Any]]:
     """Return the pairs of a mapping, whose keys have been checked."""
     items = pairs(parts)
-    reading.budget.take(100 * len(items))
+    reading.copy(parts, 100 * len(items))
     check_hashable(reading, [key for key, _ in items])
     return items
 
@@ -225,7 +225,7 @@ def _build_array(reading: Reading, code: Any, data: Any, order: Any) -> Any:
     letter = expect(code, str)[:1]
     if letter not in _CODES or not letter:
         raise CorruptDataError("The type code of an array is unknown.")
-    reading.budget.take(4 * len(data))
+    reading.copy(data, 4 * len(data))
     if letter in "uw":
         return array.array(letter, expect(data, str))
     made = array.array(letter)
