@@ -16,7 +16,9 @@ from benchmarks import harness
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="*", help="package, or package/topic; all when left out")
-    parser.add_argument("--quick", action="store_true", help="smoke test: 3 rounds, nothing judged")
+    parser.add_argument(
+        "--quick", action="store_true", help="smoke test: 3 rounds, small sizes, nothing judged"
+    )
     options = parser.parse_args()
     here = pathlib.Path(__file__).parent
     files = sorted(f for f in here.glob("*/*.py") if not f.name.startswith("_"))
@@ -35,7 +37,8 @@ def main() -> int:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-        met &= harness.run(file.parent.name, file.stem, module.cases(), quick=options.quick)
+        cases = harness.cases_of(module, quick=options.quick)
+        met &= harness.run(file.parent.name, file.stem, cases, quick=options.quick)
     return 0 if met else 1
 
 

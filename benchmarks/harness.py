@@ -11,7 +11,9 @@ claimed, or lies on one side of it; an absolute limit only while no other proces
 busy. What is not judged says why. The load is recorded with each case.
 
 A benchmark file is a module `benchmarks/<package>/<topic>.py` with a function `cases()` that yields
-`Case` objects (a generator may set up before and clean up after each `yield`).
+`Case` objects (a generator may set up before and clean up after each `yield`). One that measures how a
+cost grows also has `SIZES`, the sizes by what they count, smallest first; its `cases(sizes)` takes such
+a mapping, and a quick run passes the two smallest of each. Cases of one name and different sizes are a curve.
 Run with `python -m benchmarks [package | package/topic ...] [--quick]`.
 """
 
@@ -44,6 +46,13 @@ class Measure(StrEnum):
     RETURNED = "the figure that the call returns"
 
 
+class Growth(StrEnum):
+    """What a figure should do as the size grows: stay as it is, or grow with it in proportion."""
+
+    FLAT = "flat"
+    LINEAR = "linear"
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """A bound: how many times better than *peer* ours must be, or an absolute limit for ours."""
@@ -60,6 +69,10 @@ class Case:
     *number* calls are timed together (None: as many as fill about 20 ms); *divide* is how many
     operations one call performs, so that figures are per operation. *warm* calls each contender once
     before; False where the first call is what is measured, or where a call cannot be repeated.
+
+    A case of a curve has *size*, how many *unit* ("entries", "rows") there are while it is measured, and
+    *growth*, what its figure should do as they become more. *figure_unit* is what a returned figure is in
+    ("MB"); a curve needs it for its axis.
     """
 
     name: str
@@ -71,6 +84,48 @@ class Case:
     divide: int = 1
     warm: bool = True
     packages: tuple[str, ...] = ()
+    size: int | None = None
+    unit: str = ""
+    growth: Growth | None = None
+    figure_unit: str = ""
+
+    def __post_init__(self) -> None:
+        if self.measure is not Measure.RETURNED:
+            if self.figure_unit not in {"", "seconds"}:
+                raise ValueError(f"{self.name}: a time is in seconds, not in {self.figure_unit}")
+            object.__setattr__(self, "figure_unit", "seconds")
+        if self.size is None:
+            if self.unit or self.growth is not None:
+                raise ValueError(f"{self.name}: a unit or a growth needs a size")
+            return
+        if self.size < 1:
+            raise ValueError(f"{self.name}: size is {self.size}; it counts from 1")
+        for field in ("unit", "growth", "figure_unit"):
+            if not getattr(self, field):
+                raise ValueError(f"{self.name}: a case with a size needs its {field}")
+
+    @property
+    def title(self) -> str:
+        """The name, with the size where there is one: `get, 1 000 entries`."""
+        if self.size is None:
+            return self.name
+        return f"{self.name}, {f'{self.size:,}'.replace(',', ' ')} {self.unit}"
+
+
+def decades(first: int, last: int) -> tuple[int, ...]:
+    """Return the powers of ten from *first* to *last*, which are powers of ten themselves."""
+    sizes = [first]
+    while sizes[-1] < last:
+        sizes.append(sizes[-1] * 10)
+    return tuple(sizes)
+
+
+def cases_of(module: Any, *, quick: bool = False) -> Iterable[Case]:
+    """Return the cases of a benchmark file; *quick* leaves of its `SIZES` the two smallest of each."""
+    sizes = getattr(module, "SIZES", None)
+    if sizes is None:
+        return module.cases()
+    return module.cases({name: some[:2] if quick else some for name, some in sizes.items()})
 
 
 def run(package: str, topic: str, cases: Iterable[Case], *, quick: bool = False) -> bool:
@@ -127,7 +182,12 @@ def _run_case(case: Case, *, quick: bool) -> dict[str, Any]:
     medians = {n: statistics.median(v) for n, v in figures.items()}
     load = max(load, busy_cores())
     return {
-        "name": case.name,
+        "name": case.title,
+        "operation": case.name,
+        "size": case.size,
+        "unit": case.unit,
+        "growth": case.growth,
+        "figure_unit": case.figure_unit,
         "measure": case.measure.value,
         "rounds": rounds,
         "calls": numbers,

@@ -14,17 +14,17 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.harness import Case, Measure, Target
+from benchmarks.harness import Case, Growth, Measure, Target, decades
 from benchmarks.registry import _large_runs
 from ops.registry.context import MLOpsConfig, MLOpsContext
 from ops.registry.tracking.runlog import RunState
 
 PEER = "MLflow on SQLite"
-SIZES = (100, 1_000, 10_000, 100_000)
-LARGEST_PEER = 10_000
+SIZES = {"runs": decades(100, 100_000)}
+LARGEST, LARGEST_PEER = SIZES["runs"][-1], 10_000
 LISTED = 20_000
 BASE = 1_700_000_000_000  # milliseconds
 
@@ -55,30 +55,33 @@ print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 """
 
 
-def cases() -> Iterator[Case]:
+def cases(sizes: Mapping[str, Sequence[int]] = SIZES) -> Iterator[Case]:
     """Yield the cases of each size, smallest first."""
+    runs = sizes["runs"]
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         starts: dict[str, Callable[[], Any]] = {}
-        for size in SIZES:
+        for size in runs:
             ours = _Ours(root / f"ours-{size}", size)
             peer = _peer(root / f"mlflow-{size}.db", size) if size <= LARGEST_PEER else None
             yield from _searches(size, ours, peer)
             starts[f"{size} runs"] = ours.start
         # The harness says how many times better the first is: at least 1/1.5 of the others' time.
-        first = f"{SIZES[-1]} runs"
+        first = f"{runs[-1]} runs"
         yield Case(
             f"create_run at {first}, beside fewer",
             {first: starts[first]} | {k: v for k, v in starts.items() if k != first},
-            (Target(peer=f"{SIZES[0]} runs", at_least=1 / 1.5),),
+            (Target(peer=f"{runs[0]} runs", at_least=1 / 1.5),),
             number=50,
         )
         yield from _large_runs.cases(_Ours(root / "ours-listed", LISTED).list)
 
 
 def _searches(size: int, ours: _Ours, peer: _Peer | None) -> Iterator[Case]:
-    large = size == SIZES[-1]
+    large = size == LARGEST
     at_10k = size == LARGEST_PEER
+    curve: dict[str, Any] = {"size": size, "unit": "runs", "growth": Growth.LINEAR}
+    flat = curve | {"growth": Growth.FLAT}
     for name, warm, cold, faster, faster_cold in (
         ("filter", ours.filter, ours.filter_cold, 25, 2),
         ("order_by metric", ours.order, ours.order_cold, 1000, 100),
@@ -95,34 +98,42 @@ def _searches(size: int, ours: _Ours, peer: _Peer | None) -> Iterator[Case]:
             if large and name == "filter":
                 targets.append(Target(at_most=0.05 if kind == "warm" else 0.5))
             yield Case(
-                f"{name}, {kind}, {size} runs",
+                f"{name}, {kind}",
                 contenders,
                 tuple(targets),
                 number=1 if kind == "cold" else 3,
                 rounds=5,
+                **(flat if (name, kind) == ("order_by metric", "warm") else curve),
             )
     yield Case(
-        f"a filter never asked before, warm, {size} runs",
+        "a filter never asked before, warm",
         {"ops.registry": ours.new_filter},
         (Target(at_most=0.05),) if large else (),
         number=3,
         rounds=5,
+        **curve,
     )
-    for name, call in (
-        ("filter in a fresh process, seconds after the imports", ours.fresh),
-        ("memory of a process that searched, MB", lambda: ours.memory("search")),
-        ("memory of a process that only logged, MB", lambda: ours.memory("log")),
+    yield Case("create_run", {"ops.registry": ours.start}, number=50, rounds=5, **flat)
+    for name, call, unit, grows in (
+        ("filter in a fresh process, seconds after the imports", ours.fresh, "seconds", curve),
+        ("memory of a process that searched, MB", lambda: ours.memory("search"), "MB", curve),
+        ("memory of a process that only logged, MB", lambda: ours.memory("log"), "MB", flat),
     ):
         yield Case(
-            f"{name}, {size} runs", {"ops.registry": call}, measure=Measure.RETURNED, rounds=3
+            name,
+            {"ops.registry": call},
+            measure=Measure.RETURNED,
+            rounds=3,
+            **grows | {"figure_unit": unit},
         )
     yield Case(
-        f"index on disk, bytes per run, {size} runs",
+        "index on disk, bytes per run",
         {"ops.registry": ours.bytes_per_run},
         measure=Measure.RETURNED,
         rounds=1,
+        **flat | {"figure_unit": "bytes"},
     )
-    if size == SIZES[1]:
+    if size == 1_000:
         contenders = {"ops.registry": ours.files}
         yield Case("files per run", contenders, measure=Measure.RETURNED, rounds=1)
 

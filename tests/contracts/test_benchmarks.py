@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import types
 from collections.abc import Callable
 
 import pytest
 from benchmarks import harness
-from benchmarks.harness import Case, Target, judge
+from benchmarks.harness import Case, Growth, Measure, Target, judge
 
 RATIO = {"peer": {"median": 2.0, "p10": 1.9, "p90": 2.1}}
 IDLE, BUSY = 0.0, 1.5
@@ -77,3 +79,61 @@ def test_an_absolute_limit_is_judged_on_an_idle_machine_only() -> None:
 
 def test_a_quick_run_judges_nothing() -> None:
     assert judge(Target("peer", at_least=99), RATIO, 1.0, load=IDLE, quick=True)["met"] is None
+
+
+def curve(**changes) -> Case:
+    fields = {"size": 10_000, "unit": "entries", "growth": Growth.FLAT} | changes
+    return Case("get", {"ops": lambda: 7.0}, number=1, rounds=1, **fields)
+
+
+def test_the_result_of_a_curve_has_its_operation_size_and_growth(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(harness, "busy_cores", lambda: IDLE)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    assert harness.run("cache", "growth", [curve()])
+    (row,) = json.loads((tmp_path / "cache-growth.json").read_text(encoding="utf-8"))["cases"]
+    assert row["name"] == "get, 10 000 entries"
+    kept = {name: row[name] for name in ("operation", "size", "unit", "growth", "figure_unit")}
+    assert kept == {
+        "operation": "get",
+        "size": 10_000,
+        "unit": "entries",
+        "growth": "flat",
+        "figure_unit": "seconds",
+    }
+
+
+def test_a_case_without_a_size_is_no_curve(monkeypatch) -> None:
+    monkeypatch.setattr(harness, "busy_cores", lambda: IDLE)
+    row = harness._run_case(Case("get", {"ops": lambda: None}, number=1, rounds=1), quick=True)
+    assert (row["name"], row["size"], row["unit"], row["growth"]) == ("get", None, "", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 0}, "size is 0"),
+        ({"unit": ""}, "needs its unit"),
+        ({"growth": None}, "needs its growth"),
+        ({"measure": Measure.RETURNED}, "needs its figure_unit"),
+        ({"figure_unit": "MB"}, "a time is in seconds, not in MB"),
+        ({"size": None}, "needs a size"),
+        ({"size": None, "unit": ""}, "needs a size"),
+    ],
+)
+def test_a_curve_that_could_not_be_drawn_is_refused(changes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        curve(**changes)
+
+
+def test_a_quick_run_takes_the_two_smallest_sizes() -> None:
+    module = types.SimpleNamespace(
+        SIZES={"entries": harness.decades(10, 10_000), "processes": (1, 2, 4)},
+        cases=lambda sizes: [curve(size=size) for some in sizes.values() for size in some],
+    )
+    assert [case.size for case in harness.cases_of(module, quick=True)] == [10, 100, 1, 2]
+    assert [case.size for case in harness.cases_of(module)] == [10, 100, 1000, 10_000, 1, 2, 4]
+
+
+def test_a_benchmark_without_sizes_gives_its_cases_to_a_quick_run_too() -> None:
+    module = types.SimpleNamespace(cases=lambda: [curve()])
+    assert len(harness.cases_of(module, quick=True)) == 1
