@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ops.cache.disk.index import Index
 
-__all__ = ["Deletions", "apply_hint", "write_hint"]
+__all__ = ["Deletions", "apply_hint", "most_of_hint", "write_hint"]
 
 _HEADER = struct.Struct("<IIIIQQQ")
 _MAGIC = 0x3148504F  # "OPH1"
@@ -35,6 +35,7 @@ _VERSION = 2  # 1 had no sizes
 _LARGEST_SHARE = 2
 _LEAST_BYTES = 512
 _USUAL_BYTES = 16 << 20
+_MOST_PARSED = 32 << 20  # bytes that the rest may take beside four times the hint
 
 
 @dataclasses.dataclass(slots=True)
@@ -75,7 +76,7 @@ def write_hint(
         },
         ensure_ascii=False,
     ).encode()
-    if len(keys) + len(rest) + 8 * len(mine) > max(segment_bytes // _LARGEST_SHARE, _LEAST_BYTES):
+    if _HEADER.size + len(keys) + len(rest) + 8 * len(mine) > most_of_hint(segment_bytes):
         return
     body = b"".join((offsets.tobytes(), keys, rest))
     head = _HEADER.pack(_MAGIC, _VERSION, 0, escaped, len(mine), len(keys), len(rest))
@@ -83,6 +84,11 @@ def write_hint(
     with atomic_write(path, "wb", durable="none") as file:
         file.write(_HEADER.pack(_MAGIC, _VERSION, crc, escaped, len(mine), len(keys), len(rest)))
         file.write(body)
+
+
+def most_of_hint(segment_bytes: int) -> int:
+    """Return how many bytes the hint of a segment of *segment_bytes* may take."""
+    return _HEADER.size + max(segment_bytes // _LARGEST_SHARE, _LEAST_BYTES)
 
 
 def apply_hint(data: bytes, index: Index, segment: int) -> bool:
@@ -136,7 +142,12 @@ def _parse(data: bytes) -> _Hint | None:
         keys = [_ESCAPE.sub(_unescape, key) for key in keys]
     if len(keys) != len(offsets) or max(offsets, default=0) > WITHIN_MASK:
         return None
-    rest = json.loads(data[end:])
+    rest = data[end:]
+    if 80 * (rest.count(b"[") + rest.count(b"{")) + 48 * rest.count(b",") > _MOST_PARSED + 4 * len(
+        data
+    ):
+        return None
+    rest = json.loads(rest)
     return _Hint(
         keys=keys,
         offsets=offsets,

@@ -12,6 +12,8 @@ import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from ops.cache.disk.prefixes import SortedKeys
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -33,6 +35,7 @@ _SIZE_SHIFT = 32
 OFFSET_MASK = (1 << _SIZE_SHIFT) - 1
 _SIZE_MASK = (1 << SEGMENT_SHIFT - _SIZE_SHIFT) - 1
 _UNIT = 8
+_FEW = 1024
 
 
 def within(start: int, size: int) -> int:
@@ -83,6 +86,7 @@ class Index:
         self._tagged: dict[bytes, set[bytes]] = {}
         self._live = 0  # units of records that count
         self._is_counted = True
+        self._sorted: SortedKeys | None = None  # made by the first search for a prefix
 
     @property
     def live_bytes(self) -> int:
@@ -95,6 +99,9 @@ class Index:
 
     def update(self, positions: Iterable[tuple[bytes, int]]) -> None:
         """Set many keys at once that have neither tags nor files; their sizes are counted later."""
+        if self._sorted is not None:
+            positions = [*positions]
+            self._sorted.extend([key for key, _ in positions])
         self.positions.update(positions)
         self._is_counted = False
 
@@ -113,6 +120,8 @@ class Index:
             self.tag_of[key] = tag
             self._tagged.setdefault(tag, set()).add(key)
         old = self.positions.get(key, 0)
+        if not old and self._sorted is not None:
+            self._sorted.append(key)
         self._live += ((position if position >= 0 else ~position) >> 32 & 0xFFFF) - (
             (old if old >= 0 else ~old) >> 32 & 0xFFFF
         )
@@ -137,8 +146,11 @@ class Index:
         return list(self._tagged.get(tag, ()))
 
     def below(self, prefix: bytes) -> list[bytes]:
-        """Return the keys that start with *prefix*."""
-        return [key for key in self.positions if key.startswith(prefix)]
+        """Return the keys that start with *prefix*, all of which the caller removes."""
+        # Of keys that were removed one by one, what is sorted still has some.
+        if self._sorted is None or len(self._sorted) > 2 * len(self.positions) + _FEW:
+            self._sorted = SortedKeys(self.positions)
+        return [key for key in dict.fromkeys(self._sorted.take(prefix)) if key in self.positions]
 
     def before(self, segment: int) -> list[bytes]:
         """Return the keys whose record is in a segment older than *segment*."""

@@ -25,7 +25,7 @@ from ops.cache.disk.hints import apply_hint, write_hint
 from ops.cache.disk.index import BlobRef
 from ops.cache.disk.records import Flag, group_seed, pack, pack_group, scan
 from ops.cache.disk.replay import SINCE, Replay
-from ops.cache.disk.segments import FULL, Segments
+from ops.cache.disk.segments import FULL, LARGEST, Segments
 from ops.cache.disk.space import drop_oldest, free_space, look_at_space, reclaim
 from ops.cache.errors import CacheFullError, ReadOnlyCacheError
 from ops.cache.own_files import refuse_link
@@ -111,7 +111,7 @@ class Log:
         self.index = self.replay.index
         self.rescue_below = 0
         self.segments.forget(before=1 << 62)
-        numbers = self.segments.numbers() or [1]
+        numbers = self._usable() or [1]
         self.oldest = numbers[0]
         for number in numbers[:-1]:
             self._enter(number)
@@ -124,10 +124,21 @@ class Log:
         self.refresh()
         look_at_space(self)
 
+    def _usable(self) -> list[int]:
+        """Return the numbers of the segments, without those that are larger than any writer makes."""
+        numbers = self.segments.numbers()
+        for number in [n for n in numbers if self.segments.size(n) > LARGEST]:
+            path = self.segments.path(number)
+            _log.warning("%s is too large for a segment: nothing in it counts", path)
+            numbers.remove(number)
+            if not self.segments.read_only:
+                path.unlink(missing_ok=True)
+        return numbers
+
     def _apply_hint(self, number: int) -> bool:
         self.has_timed = True  # perhaps: a hint does not tell
         try:
-            return apply_hint(self.segments.content(number, ".hint"), self.index, number)
+            return apply_hint(self.segments.hint(number), self.index, number)
         except OSError:  # there is none, or none that we may read
             return False
 
@@ -155,8 +166,12 @@ class Log:
                 _log.warning("%s was cut from outside; reading all again", self.segments.folder)
                 self._load()
                 return
-            data = self.segments.read(self.tail, end)
-            if not self._apply_all(scan(data, self._seed, self.tail)):
+            if end > LARGEST:
+                if self.segments.read_only:  # nothing counts that has no position
+                    return
+                self._load()
+                return
+            if not self._apply_all(self.segments.records(self.tail, end)):
                 self._torn_to = end  # looked at in vain, and again only when more is written
                 break
             self._advance()
@@ -419,8 +434,7 @@ class Log:
         if start < self.tail:
             self._load()
             return False
-        data = self.segments.read(self.tail, start)
-        if self._apply_all(scan(data, self._seed, self.tail)):
+        if self._apply_all(self.segments.records(self.tail, start)):
             self._advance()
             self.refresh()
             look_at_space(self)

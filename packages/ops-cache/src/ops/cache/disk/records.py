@@ -6,7 +6,9 @@
 The CRC-32 covers everything behind it and starts from a seed that is random for each segment, so a
 value that contains the bytes of another cache's records is not mistaken for records of this one.
 `scan` yields whole records; where bytes make no record it goes on at the next one that is whole,
-because a writer that was killed, or a disk that was full, leaves the front of a record behind.
+because a writer that was killed, or a disk that was full, leaves the front of a record behind. Such fronts
+may claim all that follows, so the bytes that are looked at in vain are counted, and the search ends after
+a few times what there is.
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ KNOWN = struct.Struct("<8xHHIQd")  # the header of a record whose checksum was s
 MAX_KEY = 65536
 MAX_TAG = 65535
 _MAX_VALUE = 1 << 32
+_TIMES_IN_VAIN, _LEAST_IN_VAIN = 2, 32 << 20  # bytes of records that were none
+_TRY = 1024  # looking at a header takes as long as the checksum of so many bytes
+_VIEWED = 64 << 10  # from which on a view takes less than a copy
+_CHUNK = 1 << 20
 _COPIED_AT_ONCE = 4096  # copying a smaller value twice takes less than two checksums
 _LEAST_OF_BLOB = 20  # its name and size
 MOVED_FROM = 8  # bytes of the offset in front of a moved value
@@ -122,7 +128,7 @@ def read_record(buffer: Any, start: int, seed: int, base: int = 0) -> Record | N
     least = _LEAST_OF_BLOB * bool(flags & Flag.BLOB) + MOVED_FROM * bool(flags & Flag.MOVED)
     if value_size < least:  # no writer makes it
         return None
-    if end > len(buffer) or zlib.crc32(buffer[start + 8 : end], seed) != crc:
+    if end > len(buffer) or _checksum(buffer, start + 8, end, seed) != crc:
         return None
     return Record(
         base + start,
@@ -135,15 +141,44 @@ def read_record(buffer: Any, start: int, seed: int, base: int = 0) -> Record | N
     )
 
 
-def scan(buffer: Any, seed: int, base: int = 0) -> Iterator[Record]:
+def _checksum(buffer: Any, start: int, end: int, seed: int) -> int:
+    if end - start < _VIEWED:
+        return zlib.crc32(buffer[start:end], seed)
+    with memoryview(buffer) as view, view[start:end] as part:
+        return zlib.crc32(part, seed)
+
+
+def scan(buffer: Any, seed: int, base: int = 0, start: int = 0) -> Iterator[Record]:
     """Yield the whole records of *buffer* (bytes or a map), whose first byte is at offset *base*."""
-    position = 0
+    position, left = start, _LEAST_IN_VAIN + _TIMES_IN_VAIN * (len(buffer) - start)
     while position < len(buffer):
         record = read_record(buffer, position, seed, base)
         if record is None:
-            position = buffer.find(_MAGIC_BYTES, position + 1)
+            left -= _TRY + _claimed(buffer, position)
+            position = _next_magic(buffer, position + 1) if left >= 0 else -1
             if position < 0:
                 return
         else:
             yield record
             position = record.end - base
+
+
+def _claimed(buffer: Any, start: int) -> int:
+    """Return the bytes of which a checksum was computed for the header at *start*."""
+    if start + HEADER.size > len(buffer):
+        return 0
+    _, _, _, tag_size, key_size, value_size, _ = HEADER.unpack_from(buffer, start)
+    size = int(tag_size + key_size + value_size)
+    return size if start + HEADER.size + size <= len(buffer) else 0
+
+
+def _next_magic(buffer: Any, at: int) -> int:
+    """Return where a record may start from *at* on, -1 for nowhere."""
+    if isinstance(buffer, bytes):
+        return buffer.find(_MAGIC_BYTES, at)
+    while at < len(buffer):  # a map looks at each byte by itself
+        found = buffer[at : at + _CHUNK + 3].find(_MAGIC_BYTES)
+        if found >= 0:
+            return at + int(found)
+        at += _CHUNK
+    return -1

@@ -15,22 +15,26 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from ops.cache.disk.hints import most_of_hint
 from ops.cache.disk.index import OFFSET_MASK, SEGMENT_SHIFT
-from ops.cache.disk.records import HEADER, KNOWN, group_seed, read_record
+from ops.cache.disk.records import HEADER, KNOWN, group_seed, read_record, scan
 from ops.cache.errors import CacheClosedError, CacheFullError, ReadOnlyCacheError
 from ops.cache.own_files import open_own, open_own_to_read
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Iterator
 
     from ops.cache.disk.records import Record
 
-__all__ = ["FULL", "Found", "Segments"]
+__all__ = ["FULL", "LARGEST", "Found", "Segments"]
 
 Found = tuple[int, float, bytes]  # flags, expires, value
 _REMAP_AFTER = 16 << 10
 _MOST_TAIL_READS = 32  # a read costs a third of a microsecond more than the map, a new map ten
 _PAGE = 4096
+_MAPPED_FROM = 16 << 20
+LARGEST = OFFSET_MASK  # bytes of a segment: records behind them have no position
 _SEGMENT = re.compile(r"0*[1-9][0-9]{0,11}\.seg", re.ASCII)
 HEADER_SIZE = HEADER.size
 _unpack_known = KNOWN.unpack_from
@@ -65,11 +69,27 @@ class Segments:
         """Return what the checksums of segment *number* start from."""
         return zlib.crc32(self.salt + number.to_bytes(8, "little"))
 
-    def content(self, number: int, suffix: str = ".seg") -> bytes:
-        """Return all bytes of segment *number*, or of its hint; raises `FileNotFoundError`."""
-        descriptor = open_own_to_read(self.path(number, suffix))
+    def hint(self, number: int) -> bytes:
+        """Return the hint of segment *number*; raises `OSError`.
+
+        One that is larger than any writer makes is removed: its size would count, and entries go for it.
+        """
+        most = most_of_hint(self.size(number))
+        descriptor = open_own_to_read(self.path(number, ".hint"))
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-            return file.read()
+            data = file.read(most + 1)
+        if len(data) <= most:
+            return data
+        if not self.read_only:
+            self.path(number, ".hint").unlink(missing_ok=True)
+        return b""
+
+    def content(self, number: int) -> bytes | mmap.mmap:
+        """Return all bytes of segment *number*, mapped; raises `FileNotFoundError`."""
+        data = self._map(number)
+        if data is None and not self.path(number).exists():
+            raise FileNotFoundError(errno.ENOENT, "the segment is gone", str(self.path(number)))
+        return b"" if data is None else data
 
     def size(self, number: int) -> int:
         """Return the bytes of segment *number*, 0 when it is gone."""
@@ -113,6 +133,13 @@ class Segments:
     def read(self, start: int, end: int) -> bytes:
         """Return bytes of the current segment."""
         return os.pread(self.reader, end - start, start)
+
+    def records(self, start: int, end: int) -> Iterator[Record]:
+        """Yield the records of the current segment that lie between these offsets."""
+        seed = self.seed(self.current)
+        if end - start < _MAPPED_FROM:
+            return scan(self.read(start, end), seed, start)
+        return scan(mmap.mmap(self.reader, end, access=mmap.ACCESS_READ), seed, 0, start)
 
     def write(self, data: bytes) -> int:
         """Append *data* to the current segment by one call and return the offset of its start.
@@ -219,5 +246,9 @@ class Segments:
                     os.close(descriptor)
             except (FileNotFoundError, ValueError):  # dropped by another process, or empty
                 return None
+            except OSError as error:
+                if error.errno != errno.ENOMEM:
+                    raise
+                return None  # no writer makes one that does not fit
             self._maps[number] = data
         return data

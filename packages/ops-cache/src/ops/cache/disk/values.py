@@ -19,8 +19,10 @@ from ops.serialize.container import open_container, read_frame
 from ops.serialize.errors import (
     CorruptDataError,
     SignatureError,
+    TooLargeError,
     UnsupportedTypeError,
     UntrustedDataError,
+    in_words,
 )
 from ops.serialize.formats import FORMAT_IDS, SerializationFormat
 from ops.serialize.limits import Budget
@@ -162,6 +164,8 @@ class ValueCodec:
         """
         try:
             return self._decode(key, flags & 0xF, data)
+        except TooLargeError as error:
+            raise CorruptDataError(str(error)) from error
         except (SignatureError, UntrustedDataError) as error:
             raise self._as_damage(error) from error
 
@@ -200,7 +204,7 @@ class ValueCodec:
             try:
                 return _json.loads(data)
             except Exception as error:
-                raise CorruptDataError(f"The entry is no JSON: {error}") from error
+                raise CorruptDataError(f"The entry is no JSON: {in_words(error)}") from error
         if encoding == Encoding.CUSTOM and self._serializer is not None:
             return self._serializer.loads(data)
         raise CorruptDataError(
@@ -224,6 +228,8 @@ class ValueCodec:
                 opener=open_own_to_read,
             )
             value = read_frame(contents, self._trust, copy=False)
+        except TooLargeError as error:
+            raise CorruptDataError(str(error)) from error
         except (SignatureError, UntrustedDataError) as error:
             raise self._as_damage(error) from error
         encoding = flags & 0x7
