@@ -224,10 +224,10 @@ def test_what_cannot_be_laid_out_ahead_is_laid_out_at_the_end(tmp_path) -> None:
         log_some(logger, 0, 4)
         program = (
             "import resource, sys, pathlib\n"
-            "from ops.datalog.saver import _lay_out_ahead\n"
+            "from ops.datalog.saver import _prelay\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "_lay_out_ahead(pathlib.Path(sys.argv[1]), 0.01)\n"
+            "_prelay(pathlib.Path(sys.argv[1]), 0.01)\n"
         )
         subprocess.run([sys.executable, "-c", program, str(logger.output_directory)], check=True)
         assert not (logger.output_directory / AHEAD).exists()

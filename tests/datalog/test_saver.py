@@ -190,7 +190,7 @@ def test_an_error_without_room_for_its_text_is_still_counted(tmp_path) -> None:
     (tmp_path / "saver.errors").mkdir()
     state.add_error("lost")
     (tmp_path / "saver.errors").rmdir()
-    assert state.errors() == ["The saver failed, and there was no room to say why."]
+    assert state.errors() == ["The saver failed, and its message did not fit on the disk."]
 
 
 def test_the_saver_program_says_what_it_needs() -> None:

@@ -24,7 +24,7 @@ from ops.datalog import (
     open_log,
 )
 from ops.datalog._liveness import HeldFile, is_held
-from ops.datalog._shutdown import turn
+from ops.datalog._shutdown import files_lock
 
 
 def eventually(condition, seconds: float = 60.0) -> bool:
@@ -232,8 +232,8 @@ def test_a_process_that_is_paused_while_it_archives_is_not_waited_for_without_a_
     with DataLogger(tmp_path, "rig", layout="segments", sync="none") as logger:
         logger.input_queue.log(1, 1, b"a")
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom ops.datalog._shutdown import turn\n"
-        "with turn(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
+        "import sys, time\nfrom pathlib import Path\nfrom ops.datalog._shutdown import files_lock\n"
+        "with files_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
     )
     holder = run_python(program, logger.output_directory)
     assert holder.stdout.readline() == "held\n"
@@ -242,7 +242,7 @@ def test_a_process_that_is_paused_while_it_archives_is_not_waited_for_without_a_
     holder.kill()
     holder.wait()
     logger.start(timeout=60)
-    with turn(logger.output_directory), pytest.raises(LogInUseError):
+    with files_lock(logger.output_directory), pytest.raises(LogInUseError):
         logger.stop(timeout=60)
     logger.stop()
 

@@ -129,7 +129,7 @@ def test_decorators_and_async(clock) -> None:
 def test_a_bulkhead_admits_so_many_and_counts() -> None:
     bulkhead = Semaphore(2, timeout=0.01)
     bulkhead.acquire()
-    with bulkhead, pytest.raises(RateLimitTimeout, match="2 places"), bulkhead:
+    with bulkhead, pytest.raises(RateLimitTimeout, match="2 slots"), bulkhead:
         pass
     bulkhead.release()
     stats = bulkhead.get_stats()

@@ -72,10 +72,10 @@ MUTANTS = {
     "a semaphore that is free is recovered": (
         "lock", " or not self.is_zero():", ":", DEATH),
     "one look at the flags before": (
-        "lock", "        if somebody_lives(self.flags, self.member, mine) or not self.is_zero():",
+        "lock", "        if another_lives(self.flags, self.member, mine) or not self.is_zero():",
         "        if not self.is_zero():", DEATH),
     "one look at the flags after": (
-        "lock", "        if somebody_lives(self.flags, self.member, mine):\n            return False\n",
+        "lock", "        if another_lives(self.flags, self.member, mine):\n            return False\n",
         "", TWICE),
     "writes and holds since are no matter": (
         "lock", "return (words[SEQ], words[HOLDS]) == before", "return True", TWICE),

@@ -26,7 +26,7 @@ _EXAMPLES = (
     "ops-datalog verify DIR --json    what is torn, damaged or missing; exit code 1 if anything is",
     "ops-datalog recover DIR          tidy up after a crash",
     "ops-datalog export DIR --to log.parquet      or .arrow, .csv, .npz, .mat, .mcap, FOLDER/",
-    "ops-datalog export DIR --remove-sources      one .npz per source, in the place of what was there",
+    "ops-datalog export DIR --remove-sources      one .npz per source, replacing the segments",
     "ops-datalog tail DIR --follow    the last messages, then new ones as they come",
 )
 
@@ -102,7 +102,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _exported(options: argparse.Namespace) -> Path:
-    """Write what the name of the target says."""
+    """Write the format that the target's suffix selects."""
     if options.remove_sources or options.columnar:
         raise UsageError("--remove-sources and --columnar are for archives, without --to.")
     log, target = open_log(options.directory), Path(options.to)
@@ -139,7 +139,7 @@ def _archives(options: argparse.Namespace) -> list[Path]:
         raise UsageError("--source needs --to; archives are made of all sources.")
     if not options.remove_sources and (options.columnar or holds_segments(options.directory)):
         raise UsageError(
-            "The archives would take the place of what is there: pass --remove-sources, "
+            "The archives would replace the files of the log: pass --remove-sources, "
             "or --to to write elsewhere and leave the log as it is."
         )
     return compress_npy_logs(

@@ -175,7 +175,7 @@ def writer_runs(
 ) -> Iterator[Run]:
     """Yield the runs of all writers; note in *report* what is torn, damaged or missing.
 
-    *check_all* checks every frame also where an index says where they are; *after* is the sequence
+    *check_all* checks every frame also where an index lists their offsets; *after* is the sequence
     number of each writer behind which to begin. What cannot be read is noted and costs nothing else.
     """
     # Tails first: what a writer moves from its tail to its segment meanwhile is then seen twice,

@@ -3,7 +3,7 @@
 A process ID means something only inside its PID namespace; containers that share a folder do not share
 those. So a process that must be known to be alive holds `flock` on a file of its own (a writer on its
 tail, a logger on `log.owner`), and the kernel ends that lock with the process, however it dies. Probing takes
-a shared lock for an instant, without waiting and without the right to write.
+a shared lock for microseconds, without waiting and without the right to write.
 """
 
 from __future__ import annotations

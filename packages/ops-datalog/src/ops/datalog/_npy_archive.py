@@ -66,15 +66,15 @@ class Entry(NamedTuple):
     time: int
     source: int
     number: int
-    place: Path | Member
+    location: Path | Member
 
 
-def entry_of(name: str, place: Path | Member) -> Entry | None:
-    """Return what a file or member name without suffix says, None when it is no message's."""
+def entry_of(name: str, location: Path | Member) -> Entry | None:
+    """Return the message that a file or member name without suffix is of, None when it is no message's."""
     match = _ENTRY.fullmatch(name)
     if match is None or int(match[1]) > 255 or int(match[2]) >> 64:
         return None
-    return Entry(int(match[2]), int(match[1]), int(match[3] or 0), place)
+    return Entry(int(match[2]), int(match[1]), int(match[3] or 0), location)
 
 
 class StoredFiles(NamedTuple):
@@ -88,7 +88,7 @@ class StoredFiles(NamedTuple):
 def stored_files(folder: Path) -> StoredFiles:
     """Return the archives and .npy files of a log, as its last committed layout has them."""
     done = folder / DONE
-    # First what moves from there to its place meanwhile: it is then seen twice, and never missed.
+    # First the files that may move out of there meanwhile: they are then seen twice, and never missed.
     moving = {path.name: path for path in done.glob("*_log.npz")}
     archives = {path.name: path for path in folder.glob("*_log.npz")} | moving
     replaced = (done / REPLACES_NPY).exists()
@@ -108,7 +108,7 @@ def _npy_of_both(folder: Path) -> Iterator[Path]:
 
 
 def _opened(path: Path) -> FileIO:
-    """Open a file of a log, also when it has moved from a layout to its place since it was listed."""
+    """Open a file of a log, also when it has moved out of a layout since it was listed."""
     try:
         return FileIO(open_regular(path))
     except FileNotFoundError:
@@ -168,30 +168,30 @@ class StoredRun:
 
     def _files(self) -> Iterator[tuple[Entry, str, bytes]]:
         for entry in self._entries:
-            assert not isinstance(entry.place, Member)  # noqa: S101 - see npy_runs
+            assert not isinstance(entry.location, Member)  # noqa: S101 - see npy_runs
             try:
-                with _opened(entry.place) as file:
-                    yield entry, str(entry.place), file.readall()
+                with _opened(entry.location) as file:
+                    yield entry, str(entry.location), file.readall()
             except LogNotFoundError:
                 raise
             except (OSError, LogFormatError) as error:
-                self._report.note_damage(entry.place, str(error))
+                self._report.note_damage(entry.location, str(error))
 
     def _members(self, archive: Path) -> Iterator[tuple[Entry, str, bytes]]:
-        places = [entry.place for entry in self._entries if isinstance(entry.place, Member)]
-        begin = min(place.offset for place in places)
-        size = max(place.offset + member_size(place) for place in places) - begin
+        members = [entry.location for entry in self._entries if isinstance(entry.location, Member)]
+        begin = min(member.offset for member in members)
+        size = max(member.offset + member_size(member) for member in members) - begin
         with _opened(archive) as file:
-            together = size <= 2 * sum(map(member_size, places))
+            together = size <= 2 * sum(map(member_size, members))
             data = os.pread(file.fileno(), size, begin) if together else b""
-            for entry, place in zip(self._entries, places, strict=True):
-                at = place.offset - begin
+            for entry, member in zip(self._entries, members, strict=True):
+                at = member.offset - begin
                 if not together:
-                    at, data = 0, os.pread(file.fileno(), member_size(place), place.offset)
+                    at, data = 0, os.pread(file.fileno(), member_size(member), member.offset)
                 try:
-                    yield entry, place.name, read_member(data, at, archive)[0]
+                    yield entry, member.name, read_member(data, at, archive)[0]
                 except LogFormatError as error:
-                    self._report.note_damage(archive, f"{place.name}: {error}")
+                    self._report.note_damage(archive, f"{member.name}: {error}")
 
 
 class ColumnarRun:

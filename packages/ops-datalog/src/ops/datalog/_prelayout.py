@@ -1,10 +1,10 @@
-"""Laying out ahead: the saver turns what segments hold into `.npy` files while they are written.
+"""Pre-materializing: the saver turns what segments hold into `.npy` files while they are written.
 
 It saves time in `stop`, and nothing depends on it: until `stop` commits the layout (see `layout`), its
-files count for nothing and the segments are the truth. Each round has a folder of its own, with a record
+files are ignored and the segments are the truth. Each round has a folder of its own, with a record
 of how far every writer was taken; renaming that folder is the commit of the round, and then its files
-move up. So a saver that is killed at any moment leaves whole rounds, and the next one goes on behind them.
-Nothing of it is synced, so what is left after the machine was started anew is not used.
+move up. So a saver that is killed at any time leaves whole rounds, and the next one continues behind them.
+Nothing of it is synced, so what is left after a restart of the machine is not used.
 
 Tails are left to `stop`: what is in them moves to a segment soon, and is at most 256 KB a writer.
 """
@@ -36,11 +36,11 @@ class Ahead:
     """Lays out what the segments of *folder* have grown by. Raises BlockingIOError while another does."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._place = folder, folder / AHEAD
-        self._place.mkdir(exist_ok=True)
-        self._lock = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+        self._folder, self._path = folder, folder / AHEAD
+        self._path.mkdir(exist_ok=True)
+        self._lock = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._through = _finish_round(self._place)
+        self._through = _finish_round(self._path)
         self._cursors = {stem: Cursor(last) for stem, last in self._through.items()}
         self._old_names = taken_names(folder)
 
@@ -52,9 +52,9 @@ class Ahead:
                 self._round(run, files.stem, cursor.sequence)
 
     def give_up(self) -> None:
-        """Remove what was laid out, so that there is room for messages; `stop` will do it all.
+        """Remove what was laid out, to free the disk for messages; `stop` will lay out everything.
 
-        It is renamed first: whoever is killed while removing must not leave a part of it to `adopt`.
+        It is renamed first: a kill during the removal must not leave a part of it to `adopt`.
         """
         if not self._is_ours():
             self.close()
@@ -62,18 +62,18 @@ class Ahead:
         dropped = self._folder / DROPPED
         shutil.rmtree(dropped, ignore_errors=True)
         with contextlib.suppress(OSError):  # adopted meanwhile
-            self._place.rename(dropped)
+            self._path.rename(dropped)
         shutil.rmtree(dropped, ignore_errors=True)
         self.close()
 
     def close(self) -> None:
-        """Let another go on."""
+        """Let another saver continue."""
         os.close(self._lock)
 
     def _round(self, run: Run, stem: str, last: int) -> None:
         if not self._is_ours():
-            raise FileNotFoundError(f"{str(self._place)!r} was adopted.")
-        part = self._place / _PART
+            raise FileNotFoundError(f"{str(self._path)!r} was adopted.")
+        part = self._path / _PART
         part.mkdir()
         names = Names(self._is_taken)
         for block in merged([run]):
@@ -82,25 +82,25 @@ class Ahead:
         self._through[stem] = last
         record = {"boot": _boot(), "through": self._through}
         (part / _THROUGH).write_text(json.dumps(record), encoding="ascii")
-        part.rename(self._place / _WHOLE)
-        _finish_round(self._place)
+        part.rename(self._path / _WHOLE)
+        _finish_round(self._path)
 
     def _is_ours(self) -> bool:
-        """Tell whether the place is still the folder that this object locked.
+        """Tell whether the path still leads to the folder that this object locked.
 
         A saver that has outlived its starter may find that of a later one there.
         """
         try:
-            return os.path.samestat(self._place.stat(), os.fstat(self._lock))
+            return os.path.samestat(self._path.stat(), os.fstat(self._lock))
         except FileNotFoundError:
             return False
 
     def _is_taken(self, name: str) -> bool:
-        return name in self._old_names or os.path.exists(f"{self._place}/{name}.npy")
+        return name in self._old_names or os.path.exists(f"{self._path}/{name}.npy")
 
 
 def adopt(folder: Path) -> dict[str, int]:
-    """Make what was laid out ahead the draft of a layout; return the last sequence of each writer in it.
+    """Make the pre-materialized files the draft of a layout; return the last sequence of each writer in it.
 
     Renaming comes first: a saver that still works, since it has outlived its starter, loses its paths.
     """
@@ -119,27 +119,27 @@ def adopt(folder: Path) -> dict[str, int]:
     return through
 
 
-def _finish_round(place: Path) -> dict[str, int]:
+def _finish_round(path: Path) -> dict[str, int]:
     """Drop a round that was cut off, move the files of a whole one up, and return how far they go.
 
     Without a record, or with that of an earlier start of the machine, nothing is kept.
     """
-    shutil.rmtree(place / _PART, ignore_errors=True)
-    whole = place / _WHOLE
+    shutil.rmtree(path / _PART, ignore_errors=True)
+    whole = path / _WHOLE
     if whole.is_dir():
         for name in os.listdir(whole):
             if name != _THROUGH:
-                os.rename(f"{whole}/{name}", f"{place}/{name}")
+                os.rename(f"{whole}/{name}", f"{path}/{name}")
         with contextlib.suppress(FileNotFoundError):  # done, and cut off before the next line
-            (whole / _THROUGH).rename(place / _THROUGH)  # last: until then this is done again
+            (whole / _THROUGH).rename(path / _THROUGH)  # last: until then this is done again
         whole.rmdir()
     with contextlib.suppress(FileNotFoundError):
-        record = json.loads((place / _THROUGH).read_text(encoding="ascii"))
+        record = json.loads((path / _THROUGH).read_text(encoding="ascii"))
         if record["boot"] == _boot():
             through: dict[str, int] = record["through"]
             return through
-    for name in os.listdir(place):
-        os.unlink(f"{place}/{name}")
+    for name in os.listdir(path):
+        os.unlink(f"{path}/{name}")
     return {}
 
 

@@ -3,7 +3,7 @@
 A process that opens a log, closes it or replaces its files holds one lock from before its first look to after
 its last change. So a logger that is started while another one still lays out waits for it, and finds its files
 as they will be. The lock is on `log.state`; the kernel ends it with its holder, and since a holder may be
-paused, nobody waits for it without a limit.
+paused, every wait for it has a limit.
 
 A closed log is one whose token is 0 and in whose tails no put is under way; see `writer` for why a put
 either came before that or is refused. A producer that is paused in the middle of a put (SIGSTOP, a debugger,
@@ -40,9 +40,9 @@ __all__ = [
     "close_abandoned",
     "close_log",
     "exclusively",
+    "files_lock",
     "open_state",
     "refuse_if_written",
-    "turn",
     "writer_is_alive",
 ]
 
@@ -50,18 +50,18 @@ _PAUSE_SECONDS = 0.005
 #: How long puts that are under way may take when a log is closed.
 PUT_SECONDS = 10.0
 #: How long another process may take that opens, closes or replaces: it may have millions of files to make.
-TURN_SECONDS = 60.0
+LOCK_SECONDS = 60.0
 
 
-def turn(folder: Path) -> FileLock:
-    """Return the lock of those who open, close or replace the files of *folder*, which is there."""
+def files_lock(folder: Path) -> FileLock:
+    """Return the lock to hold while opening, closing or replacing the files of *folder*, which exists."""
     return FileLock(folder / NAME)
 
 
 @contextlib.contextmanager
-def exclusively(folder: Path, timeout: float = TURN_SECONDS) -> Iterator[None]:
-    """Hold the `turn`; raises LogInUseError when another process holds it for *timeout* seconds."""
-    lock = turn(folder)
+def exclusively(folder: Path, timeout: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the `files_lock`; raises LogInUseError when another process holds it for *timeout* seconds."""
+    lock = files_lock(folder)
     try:
         lock.acquire(timeout)
     except LockTimeout as error:

@@ -173,7 +173,7 @@ class Tail:
             raise
 
     def exists(self) -> bool:
-        """Tell whether its file is still there, and so nobody has taken it over."""
+        """Tell whether its file still exists, and so no process has taken it over."""
         try:
             return os.path.samestat(self.path.stat(), os.fstat(self._fd))
         except FileNotFoundError:
@@ -193,7 +193,7 @@ class Tail:
     def leave_to_parent(self) -> None:
         """In a forked child: keep nothing of it, without ending the parent's lock."""
         self._close()
-        # An interrupted flush may still read from it, which harms nobody.
+        # An interrupted flush may still read from it, which does no harm.
         with contextlib.suppress(BufferError):
             self.map.close()
 

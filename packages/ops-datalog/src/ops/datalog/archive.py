@@ -52,7 +52,7 @@ def compress_npy_logs(
     layout: ArchiveLayout = "entries",
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Gather all messages of a log that nobody writes into `SOURCE_log.npz`; return the archives.
+    """Gather all messages of a log without a writer into `SOURCE_log.npz`; return the archives.
 
     *remove_sources* removes segments and .npy files in the same step, but keeps damaged ones as
     `NAME.damaged`; without it segments become .npy files, which stay. *compress* deflates. *verify_integrity* reads each archive back and

@@ -1,7 +1,7 @@
-"""The index at the end of a segment that nobody writes any more: its chunks, found without a scan.
+"""The index at the end of a segment that is no longer written: its chunks, found without a scan.
 
 A sealed segment ends with one more frame, flag INDEX and sequence 0, whose payload is a table of chunks
-(see `scan.CHUNK`) and 16 bytes: the offset of that frame and a magic. Whoever opens the file reads its
+(see `scan.CHUNK`) and 16 bytes: the offset of that frame and a magic. A reader of the file reads its
 last 16 bytes, goes to the frame and checks its checksum. If anything there is missing or wrong the file
 is scanned as if it had no index, so an index can make reading faster and never wrong.
 
@@ -64,7 +64,7 @@ def is_sealed(path: Path) -> bool:
 
 
 def seal(path: Path) -> bool:
-    """Append an index to a segment that nobody writes; tell whether it has one now.
+    """Append an index to a segment without a writer; tell whether it has one now.
 
     A segment with damage or a torn end is left alone.
     """

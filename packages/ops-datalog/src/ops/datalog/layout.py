@@ -1,9 +1,9 @@
-"""Turning segments into files for the long run, so that it can be cut off at any moment.
+"""Turning segments into files for the long run, so that it can be cut off at any time.
 
-New files are made in a folder beside their place; renaming that folder to `layout.done` is the commit.
+New files are made in a subfolder; renaming that folder to `layout.done` is the commit.
 From then on what it replaces is superfluous and is removed, and its files move to their names one by
-one; whoever comes next (`finish_layout`) completes a move that was cut off, and who reads meanwhile
-looks into the folder and not at what it replaces (`stored_files`). Where messages have to survive a crash
+one; the next process (`finish_layout`) completes a move that was cut off, and readers meanwhile
+look into the subfolder and not at what it replaces (`stored_files`). Where messages have to survive a crash
 of the machine, the files are brought to the disk before the commit, all together.
 """
 
@@ -41,7 +41,8 @@ def lay_out_npy(
 ) -> int:
     """Turn the segments of *folder* into `SOURCE_TIME.npy` files; return how many there are now.
 
-    Nobody may write meanwhile, and the caller has the `turn`. Messages of equal source and time get `_1`, `_2`, … appended. The
+    No process may write meanwhile, and the caller holds the `files_lock`. Messages of equal source and
+    time get `_1`, `_2`, … appended. The
     draft has the messages of each writer up to the sequence number in *after* already. *durable*
     brings the files to the disk before the segments are removed. Segments that are damaged stay, as
     `NAME.damaged`.
@@ -63,7 +64,7 @@ def lay_out_npy(
 
 
 def keep_damaged(paths: Iterable[str]) -> None:
-    """Give damaged files a second name, before what could be read of them takes their place."""
+    """Give damaged files a second name, before what could be read of them replaces them."""
     for path in paths:
         with suppress(OSError):  # there already, gone, or no file
             os.link(path, f"{path}.damaged", follow_symlinks=False)
@@ -89,7 +90,7 @@ def draft_of(folder: Path, *, replaces_npy: bool = False, goes_on: bool = False)
         (draft / REPLACES_NPY).touch()
     sync_directory(draft)
     draft.rename(folder / DONE)
-    LogState(folder, create=True).words[LAYOUTS] += 1  # readers begin anew
+    LogState(folder, create=True).words[LAYOUTS] += 1  # readers start over
     sync_directory(folder)
     finish_layout(folder)
 

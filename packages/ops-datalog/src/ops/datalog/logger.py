@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from ops.datalog._liveness import HeldFile, open_regular
 from ops.datalog._prelayout import adopt
-from ops.datalog._shutdown import PUT_SECONDS, TURN_SECONDS, close_log, exclusively
+from ops.datalog._shutdown import LOCK_SECONDS, PUT_SECONDS, close_log, exclusively
 from ops.datalog._supervisor import Supervisor
 from ops.datalog._writer_files import naming
 from ops.datalog.archive import compress_npy_logs
@@ -54,19 +54,19 @@ class DataLogger:
     there. *layout* is what `stop` leaves: "npy", one file per message, or "segments", the files as
     they were written, for high rates (also by OPS_DATALOG_LAYOUT).
 
-    *sync* says when messages are brought to the disk itself, which matters only when the whole
+    *sync* is when messages are brought to the disk itself, which matters only when the whole
     machine crashes: "interval", every *sync_interval* seconds by a saver process; "each", before
-    each put returns; "none", when the system likes. *on_full* says what a full disk does to a
-    message: "raise" the OSError, "drop" and count it, or "block" until there is room. *checksum*
+    each put returns; "none", when the system likes. *on_full* is what a full disk does to a
+    message: "raise" the OSError, "drop" and count it, or "block" until space is free. *checksum*
     "crc32c" is faster for large messages and needs the extra `crc` for writing and reading (also by
     OPS_DATALOG_CHECKSUM).
 
     *lay_out_ahead* lets the saver make the `.npy` files while messages are logged, so that `stop`
-    has little left to do after a long time; they take room beside the segments until then.
+    has little left to do after a long time; until then they need disk space beside the segments.
 
     *process_count* is how many processes `compress_logs` uses; *thread_count* how many files the
-    saver syncs at a time; *sleep_timer* how many microseconds pass between two looks at what is
-    waited for: room on the disk, or puts that are under way in `stop`.
+    saver syncs at a time; *sleep_timer* how many microseconds pass between two polls while
+    waiting: for disk space, or for puts that are under way in `stop`.
 
     Each producer begins another segment when one has *split_bytes*, or is older than *split_seconds*
     when it is written to. A message that would leave less than *min_free_bytes* of the disk free meets a
@@ -126,7 +126,7 @@ class DataLogger:
         self._processes, self._threads = process_count, thread_count
         self._pause = sleep_timer / 1e6
         self._folder = Path(output_directory).absolute() / f"{instance_name}_data_log"
-        checksum_of(number, str(self._folder))  # says at once what is not installed
+        checksum_of(number, str(self._folder))  # fails at once when its package is missing
         if not exist_ok and self._folder.is_dir() and holds_log(self._folder):
             raise LogExistsError(
                 f"{str(self._folder)!r} holds a log already.",
@@ -179,7 +179,7 @@ class DataLogger:
 
     @property
     def errors(self) -> list[str]:
-        """What the saver could not do since the last start, oldest first; empty when all is well."""
+        """What the saver could not do since the last start, oldest first; empty when healthy."""
         return list(self._errors) if self._state is None else self._state.errors()
 
     @property
@@ -187,11 +187,11 @@ class DataLogger:
         """How often a saver that died was replaced since the last start."""
         return 0 if self._supervisor is None else self._supervisor.restarts
 
-    def start(self, timeout: float = TURN_SECONDS) -> None:
+    def start(self, timeout: float = LOCK_SECONDS) -> None:
         """Accept messages; does nothing when started. What a crash left of a layout is finished.
 
         *timeout* is how many seconds to wait for another process that stops, archives or recovers the
-        log at the moment. Raises LogInUseError when that takes longer, and at once when another logger
+        log. Raises LogInUseError when that takes longer, and at once when another logger
         has the log started, here or in any process that shares the folder.
         """
         if self._state is not None:
@@ -299,7 +299,7 @@ class DataLogger:
     def _finish(self, state: LogState, timeout: float) -> None:
         # Again: an error that was being announced opens what was closed.
         close_log(self._folder, state, self._pause, timeout)
-        self._sink._close(has_turn=True)  # noqa: SLF001 - its owner
+        self._sink._close(holds_lock=True)  # noqa: SLF001 - its owner
         if self._layout == "npy":
             lay_out_npy(self._folder, after=adopt(self._folder), durable=self._sync != "none")
         else:

@@ -7,7 +7,7 @@ chunks per producer.
 
 Where times are in no order at all, every run overlaps every other and must be held. Then what stays of
 a message is its index (21 bytes); the data of runs is let go beyond HELD_BYTES and read again from the
-file, message by message, when its turn comes. Equal times come out by source, then as they were logged.
+file, message by message, when it is next in order. Equal times come out by source, then as they were logged.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def merged(
     ]
     wanted.sort(key=lambda entry: entry[:2])
     held: list[_Held] = []
-    for place, (_, number, run) in enumerate(wanted):
+    for index, (_, number, run) in enumerate(wanted):
         for piece in run.pieces():
             found = _Held.of(piece, number, source, start, stop)
             if found is not None:
                 held.append(found)
-        horizon = wanted[place + 1][0] if place + 1 < len(wanted) else None
+        horizon = wanted[index + 1][0] if index + 1 < len(wanted) else None
         yield from _before(horizon, held)
         held = [one for one in held if one.at < len(one.times)]
         _let_go(held)
@@ -118,8 +118,8 @@ class _Held:
             return [whole[a:b].copy() for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
         stride = even_stride(starts)
         if len(starts) == 1 or stride > 0:
-            shape, place = (len(starts), size), int(starts[0])
-            return np.ndarray(shape, np.uint8, self._data, place, (stride, 1)).copy()
+            shape, offset = (len(starts), size), int(starts[0])
+            return np.ndarray(shape, np.uint8, self._data, offset, (stride, 1)).copy()
         return np.frombuffer(self._data, np.uint8)[starts[:, None] + np.arange(size)]
 
     def _read_again(self, starts: list[int], lengths: list[int]) -> list[np.ndarray]:
@@ -137,7 +137,7 @@ class _Held:
 def _before(horizon: int | None, held: list[_Held]) -> Iterator[Block]:
     """Take everything before *horizon* from *held*, in blocks."""
     limits = [
-        (one, len(one.times) if horizon is None else _place(one.times, horizon, "left"))
+        (one, len(one.times) if horizon is None else _index_of(one.times, horizon, "left"))
         for one in sorted(held, key=lambda one: one.number)
     ]
     while ready := [(one, end) for one, end in limits if one.at < end]:
@@ -146,14 +146,14 @@ def _before(horizon: int | None, held: list[_Held]) -> Iterator[Block]:
         border = min(int(one.times[min(one.at + step, end) - 1]) for one, end in ready)
         parts = []
         for one, end in ready:
-            until = min(end, one.at + _place(one.times[one.at : end], border, "right"))
+            until = min(end, one.at + _index_of(one.times[one.at : end], border, "right"))
             if until > one.at:
                 parts.append((one, one.at, until))
                 one.at = until
         yield _joined(parts)
 
 
-def _place(times: np.ndarray, time: int, side: str) -> int:
+def _index_of(times: np.ndarray, time: int, side: str) -> int:
     return int(np.searchsorted(times, np.uint64(time), side=side))  # type: ignore[call-overload]  # a literal
 
 
@@ -169,11 +169,11 @@ def _joined(parts: list[tuple[_Held, int, int]]) -> Block:
     if len(arrays) == len(found) and len({rows.shape[1] for rows in arrays}) == 1:
         return Block(times[order], sources[order], np.concatenate(arrays)[order])
     single = [row for rows in found for row in rows]
-    return Block(times[order], sources[order], [single[place] for place in order.tolist()])
+    return Block(times[order], sources[order], [single[index] for index in order.tolist()])
 
 
 def _let_go(held: list[_Held]) -> None:
-    """Keep at most HELD_BYTES of data, of the messages whose turn comes first."""
+    """Keep at most HELD_BYTES of data, of the messages that come first."""
     total = 0
     for one in sorted(held, key=lambda one: int(one.times[one.at])):
         total += one.held_bytes()

@@ -59,9 +59,9 @@ class Columns:
 
 @dataclass(slots=True)
 class LogReport:
-    """What verify() found; `gaps` are sequence numbers that a writer used and nobody can read.
+    """What verify() found; `gaps` are sequence numbers that a writer used and that cannot be read.
 
-    `damaged` says what was found where, `damaged_files` are the paths of those files. `newer_files` are
+    `damaged` describes what was found where, `damaged_files` are the paths of those files. `newer_files` are
     those of them that a newer ops-datalog wrote.
     """
 
@@ -80,7 +80,7 @@ class LogReport:
             self.damaged_files.append(str(path))
 
     def clear(self) -> None:
-        """Forget everything, to begin anew."""
+        """Clear everything, to start over."""
         self.messages, self.torn_bytes = 0, 0
         for found in (
             self.sources, self.damaged, self.gaps, self.damaged_files, self.newer_files,

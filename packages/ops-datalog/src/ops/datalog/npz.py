@@ -171,7 +171,9 @@ def read_member(data: bytes, at: int, path: Path) -> tuple[bytes, int]:
     stored, method, crc, end, size = _stored_member(data, at, path)
     content = stored
     try:
-        if method == _DEFLATED:  # to no more than it says: a few bytes could become gigabytes
+        if (
+            method == _DEFLATED
+        ):  # to no more than its header's size: a few bytes could become gigabytes
             content = zlib.decompressobj(-15).decompress(stored, size + 1)
     except zlib.error as error:
         raise LogFormatError(f"{path.name} is damaged at offset {at}: {error}") from error

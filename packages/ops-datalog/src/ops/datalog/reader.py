@@ -1,7 +1,7 @@
 """Reading a log in whatever form it lies there: segments with their tails, .npy files, .npz archives.
 
 Every form is a list of runs (see `runs`), and everything that reads goes through their merge (see
-`merge`), so memory stays bounded, times outside the asked range are not read, and files are open only
+`merge`), so memory stays bounded, times outside the requested range are not read, and files are open only
 while they are read. Sealed segments are not scanned, their index is trusted as far as checksums go.
 """
 

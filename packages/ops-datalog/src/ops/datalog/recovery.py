@@ -103,7 +103,7 @@ def finish_segments(folder: Path) -> None:
 
 
 def absorb_ended(folder: Path, writer: WriterFiles) -> None:
-    """Give the space of a writer that has ended back, while the log goes on; the caller has the turn."""
+    """Free the space of a writer that has ended, in a running log; the caller holds the `files_lock`."""
     if writer.tail is not None and not writer_is_alive(writer.tail):
         _absorb(writer, _last_sequence(writer), Recovery())
         _seal_all(folder.glob(f"{writer.stem}.*.seg"))

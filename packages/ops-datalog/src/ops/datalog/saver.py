@@ -2,14 +2,14 @@
 
 What `put` accepted survives the death of any process without it; the saver is there for the crash of
 the machine. Every interval it syncs the files that changed, several at a time, and gives an index to
-segments that their writers have left for a next one. Asked to, it lays out `.npy` files ahead of the
-logger's end, in a thread of its own (see `_prelayout`). It gives the tails of producers that have ended back
+segments that their writers have left for a next one. With `--lay-out` it pre-materializes `.npy` files before the
+logger stops, in a thread of its own (see `_prelayout`). It gives the tails of producers that have ended back
 as they end. Nothing waits for it and nothing goes through it,
 so killing it loses nothing: the supervisor (see `_supervisor`) starts another.
 
 It is a process and not a thread because a thread that computes an index would compete with the
 producer for Python's lock; and it outlives the program that started it for as long as producers live.
-It ends when it is told to (a byte on its standard input), or when its starter and all writers are gone.
+It ends on request (a byte on its standard input), or when its starter and all writers are gone.
 Its own parent it knows by process ID, which is right in any container: the kernel gives it a new parent.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run until told to end: `python -m ops.datalog.saver FOLDER --interval 0.25 --threads 1`."""
+    """Run until requested to end: `python -m ops.datalog.saver FOLDER --interval 0.25 --threads 1`."""
     parser = argparse.ArgumentParser(prog="ops.datalog.saver")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--interval", type=float, required=True, help="seconds")
@@ -53,12 +53,12 @@ def main() -> None:
             sys.exit(f"The saver of ops.datalog cannot work: {error}")
         if options.lay_out:
             threading.Thread(
-                target=_lay_out_ahead, args=(options.folder, options.interval), daemon=True
+                target=_prelay, args=(options.folder, options.interval), daemon=True
             ).start()
-        told = _wait(options.interval, starter)
-        while not told and (os.getppid() == starter or saver.has_living_writers()):
+        ended = _wait(options.interval, starter)
+        while not ended and (os.getppid() == starter or saver.has_living_writers()):
             saver.work()
-            told = _wait(options.interval, starter)
+            ended = _wait(options.interval, starter)
 
 
 class Saver:
@@ -118,12 +118,12 @@ class Saver:
         """Turn the tails of producers that were killed into segments, which take only what they hold."""
         if all(map(is_held, self._folder.glob("*.tail"))):
             return None
-        # Only here, for NumPy; and in the turn of those who replace files, for which nothing waits.
+        # Only here, for NumPy; and under the lock of processes that replace files, without waiting for it.
         from ops.datalog._chunks import writers_in
-        from ops.datalog._shutdown import turn
+        from ops.datalog._shutdown import files_lock
         from ops.datalog.recovery import absorb_ended
 
-        lock = turn(self._folder)
+        lock = files_lock(self._folder)
         try:
             lock.acquire(timeout=0)
         except LockTimeout:
@@ -140,14 +140,14 @@ class Saver:
         return None
 
 
-def _lay_out_ahead(folder: Path, interval: float) -> None:
+def _prelay(folder: Path, interval: float) -> None:
     """Lay out until this process ends; what it cannot do is left to the end of the logger."""
     from ops.datalog._prelayout import Ahead
 
     try:
         ahead = Ahead(folder)
     except OSError:
-        return  # an older saver is at it, or there is no room
+        return  # an older saver works on it, or the disk is full
     try:
         while True:
             ahead.work()
@@ -176,7 +176,7 @@ def _sync(path: Path) -> str | None:
 
 
 def _wait(seconds: float, starter: int) -> bool:
-    """Wait for *seconds*, at most; return whether the starter told this process to end."""
+    """Wait for *seconds*, at most; return whether the starter requested the end."""
     if os.getppid() != starter:
         time.sleep(seconds)
         return False

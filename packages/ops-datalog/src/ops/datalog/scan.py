@@ -232,8 +232,8 @@ def messages_of(found: Frames) -> Table:
             count, size = BLOCK_HEAD.unpack_from(found.data, start)
             rows = start + BLOCK_HEAD.size + 8 * count
             times = np.frombuffer(found.data, "<u8", count, start + BLOCK_HEAD.size)
-            places = rows + size * np.arange(count, dtype=np.int64)
-            parts.append((times, np.full(count, head["source"]), places, np.full(count, size)))
+            offsets = rows + size * np.arange(count, dtype=np.int64)
+            parts.append((times, np.full(count, head["source"]), offsets, np.full(count, size)))
         elif not head["flags"] & INDEX:
             time, who, size = head["time"], head["source"], head["length"]
             parts.append((np.array([time]), np.array([who]), np.array([start]), np.array([size])))
@@ -310,8 +310,8 @@ def _heads(data: bytes, starts: np.ndarray) -> np.ndarray:
     stride = even_stride(starts)
     if stride:
         return np.ndarray((len(starts),), HEAD_DTYPE, data, int(starts[0]), (stride,)).copy()
-    places = starts[:, None] + np.arange(FRAME)
-    return np.frombuffer(data, np.uint8)[places].view(HEAD_DTYPE).reshape(len(starts))
+    offsets = starts[:, None] + np.arange(FRAME)
+    return np.frombuffer(data, np.uint8)[offsets].view(HEAD_DTYPE).reshape(len(starts))
 
 
 def even_stride(starts: np.ndarray) -> int:
@@ -326,7 +326,7 @@ def _count_good(found: Frames, checksum: Checksum) -> int:
     """Return how many frames there are before the first whose checksum is wrong."""
     lengths = found.heads["length"]
     stride = even_stride(found.starts)
-    # The distance says nothing about the length of the last one.
+    # The distance does not bound the length of the last one.
     if 0 < stride <= _ROW_LIMIT and lengths[-1] == lengths[0]:
         good = _sums_of_rows(found, stride, checksum) == found.heads["crc"]
         return len(good) if good.all() else int(good.argmin())

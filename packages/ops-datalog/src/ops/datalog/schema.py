@@ -3,8 +3,8 @@
 A schema describes rows of numbers. A message holds one row or several; several were sampled at *rate*, the
 first one at the time of the message. Without a schema a payload is bytes, as before.
 
-The descriptions of all sources are kept in the log itself, as JSON in `log.sources.json`, so that whoever opens
-it needs nothing else. That file is only read when columns are asked for; damage to it costs names, and no message.
+The descriptions of all sources are kept in the log itself, as JSON in `log.sources.json`, so that every reader has
+the columns. That file is only read when columns are requested; damage to it costs names, and no message.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class LogSource:
 def write_sources(folder: Path, sources: Mapping[int, LogSource]) -> None:
     """Keep the descriptions of *sources* in the log, beside those of others that it has already.
 
-    The caller has the `turn`. Raises ValidationError.
+    The caller has the `files_lock`. Raises ValidationError.
     """
     for number in sources:
         if number not in range(256):

@@ -35,9 +35,9 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 class LogSink:
     """Takes messages from any process and thread; pickles as its folder.
 
-    *on_full* says what a full disk does to a message: "raise" the OSError, "drop" it and count it in
-    `dropped`, or "block" until there is room, looking every *pause* seconds, counted in `blocked`.
-    Other errors of the disk are raised whatever it says. *sync_each* returns from each put when the
+    *on_full* is what a full disk does to a message: "raise" the OSError, "drop" it and count it in
+    `dropped`, or "block" until space is free, polling every *pause* seconds, counted in `blocked`.
+    Other errors of the disk are raised in any case. *sync_each* returns from each put when the
     message is on the disk itself. *checksum* is a number of `checksums`; *segment_bytes* and
     *segment_seconds* say when a segment is followed by another. Less than *min_free_bytes* of free
     space counts as a full disk.
@@ -70,7 +70,7 @@ class LogSink:
         self._writer: Writer | None = None
         #: Messages that were lost to a full disk in this process (on_full="drop").
         self.dropped: int = 0
-        #: Puts that had to wait for room in this process (on_full="block"), and for how long.
+        #: Puts that had to wait for free space in this process (on_full="block"), and for how long.
         self.blocked: int = 0
         self.blocked_seconds: float = 0.0
         self.log = self._log_first
@@ -78,7 +78,7 @@ class LogSink:
     def put(self, item: LogPackage, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - the signature of a queue
         """Log one message; it survives the death of this process from then on.
 
-        *block* and *timeout* (seconds) matter only with on_full="block": how long to wait for room
+        *block* and *timeout* (seconds) matter only with on_full="block": how long to wait for free space
         before the OSError is raised after all.
 
         Raises InvalidPackageError, LoggerStopped, SaverError, OSError.
@@ -93,7 +93,7 @@ class LogSink:
             )
 
     def put_nowait(self, item: LogPackage) -> None:
-        """Log one message without ever waiting for room."""
+        """Log one message without ever waiting for free space."""
         self.put(item, block=False)
 
     def put_many(self, source_id: int, times: Any, data: Any) -> None:
@@ -116,9 +116,9 @@ class LogSink:
         """Close this process's writers of the log; the next message begins other files."""
         self._close()
 
-    def _close(self, *, has_turn: bool = False) -> None:
+    def _close(self, *, holds_lock: bool = False) -> None:
         for writer in writers_of(self._folder):
-            writer.close(has_turn=has_turn)
+            writer.close(holds_lock=holds_lock)
 
     def sync(self) -> None:
         """Bring this process's messages to the disk itself."""
@@ -137,7 +137,7 @@ class LogSink:
     def _guarded(
         self, write: Callable[[Writer], None], messages: int, timeout: float | None = None
     ) -> None:
-        """Do *write*, and with a full disk what the policy says."""
+        """Do *write*, and with a full disk apply the policy."""
         waiting_since: float | None = None
         while True:
             try:

@@ -8,8 +8,8 @@ which is all that the fast path pays for; only when they differ does it look at 
     4  the process that started it       5  how often its files were replaced
     6  1 when `stop` lays the log out as .npy files
 
-Readers look at a copy of the words (`words_of`), which needs no right to write. Which process the starter
-is says only whom to name; whether it lives is known by its lock on `log.owner` (see `_liveness`).
+Readers look at a copy of the words (`words_of`), which needs no right to write. The starter's process ID
+serves messages only; whether it lives is known by its lock on `log.owner` (see `_liveness`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class LogState:
             with contextlib.suppress(ValueError):  # a line that was cut off
                 texts.append(str(json.loads(line)))
         unnamed = int(self.words[ERROR_COUNT]) - len(texts)
-        return texts + ["The saver failed, and there was no room to say why."] * unnamed
+        return texts + ["The saver failed, and its message did not fit on the disk."] * unnamed
 
     def forget_errors(self) -> None:
         """Begin with no errors; what writers have seen of earlier ones is forgotten with them."""

@@ -194,7 +194,7 @@ class Writer:
                                 self._at = end
                                 return
                 except _UNFIT:
-                    pass  # the long way says what is wrong with it, or makes it fit
+                    pass  # the long way reports the fault, or makes it fit
                 finally:
                     self._map[BUSY] = 0
                     before, self._inside = self._inside, FREE
@@ -283,13 +283,13 @@ class Writer:
         return self._spare
 
     def _heed(self) -> None:
-        """Find out why the token changed: stopped, started anew, or an error of the saver."""
+        """Find out why the token changed: stopped, restarted, or an error of the saver."""
         if not self._words[TOKEN] and not self._state.is_current():
-            self._find_state()  # the folder was removed, and the log made anew
+            self._find_state()  # the folder was removed, and the log made again
         words = self._words
         token = int(words[TOKEN])
         if token == 0:
-            self._close(has_turn=False)  # gives descriptors and space back
+            self._close(holds_lock=False)  # gives descriptors and space back
             raise self._stopped()
         if words[GENERATION] != self._generation:
             # The process that stopped it took over what the files held, and may have removed them.
@@ -420,31 +420,31 @@ class Writer:
         if not self._alone(lambda: self._sync() if self._is_ours() else self._sync_in_place()):
             self._sync_in_place()  # in a handler: what was accepted is there, flushed or not
 
-    def close(self, *, has_turn: bool = False, timeout: float = -1) -> None:
+    def close(self, *, holds_lock: bool = False, timeout: float = -1) -> None:
         """Flush, and remove the tail, which is empty now; the next message begins other files.
 
         When the log was stopped meanwhile, this is done only if no process has taken over the tail, or is
-        about to: while its file is there, and with the `turn`, which the caller may have. In a handler
+        about to: while its file is there, and with the `files_lock`, which the caller may have. In a handler
         that interrupts a put nothing is done. *timeout* bounds the wait for other threads, in seconds.
         """
         if self._spare is not None:
-            self._spare.close(has_turn=has_turn, timeout=timeout)
+            self._spare.close(holds_lock=holds_lock, timeout=timeout)
         if not self._lock.acquire(timeout=timeout):
             return
         try:
             with contextlib.suppress(LoggerStopped):
-                self._alone(lambda: self._close(has_turn=has_turn))
+                self._alone(lambda: self._close(holds_lock=holds_lock))
         finally:
             self._lock.release()
 
-    def _close(self, *, has_turn: bool) -> None:
-        if self._is_ours() or (has_turn and self._has_tail()):
+    def _close(self, *, holds_lock: bool) -> None:
+        if self._is_ours() or (holds_lock and self._has_tail()):
             self._end_tail()
         self._map[BUSY] = 0
-        if self._has_tail() and not has_turn:
-            from ops.datalog._shutdown import turn
+        if self._has_tail() and not holds_lock:
+            from ops.datalog._shutdown import files_lock
 
-            with contextlib.suppress(LockTimeout), _tried(turn(self._folder)):
+            with contextlib.suppress(LockTimeout), _tried(files_lock(self._folder)):
                 if self._has_tail():
                     self._end_tail()
         tail, segment = self._tail, self._segment

@@ -1,11 +1,11 @@
 """The system's side of file locks: the file, its descriptor, and what becomes of both in a forked child.
 
 A `Hold` is one attempt to lock one file, and the hold that it becomes. Everything that a release needs is
-in it, so whoever took a lock hands back what it took and nothing that was swapped in the meantime.
+in it, so the holder of a lock hands back what it took and nothing that was swapped in the meantime.
 
 After the lock is taken the file is compared with what is at its path now: when the file was removed or
-replaced meanwhile (a cleaner of temporary files, `git clean`), the lock on it excludes nobody who comes
-later, and the attempt begins again with the file of now.
+replaced meanwhile (a cleaner of temporary files, `git clean`), the lock on it does not exclude callers that come
+later, and the attempt is repeated with the current file.
 
 A forked child inherits the open file description, and with it the power to keep its parent's lock. So the
 child closes its copies of the descriptors, which does not unlock while the parent has them. It can,

@@ -1,4 +1,4 @@
-"""What a file keeps when another takes its place: owner, mode, ACL and extended attributes.
+"""What a file keeps when another replaces it: owner, mode, ACL and extended attributes.
 
 An ACL of POSIX.1e is an extended attribute on Linux (acl(5)). When a file has one, the group bits of its
 mode are not the rights of its group but the mask of the ACL: copied as a mode alone, they would let the

@@ -69,7 +69,7 @@ def atomic_write(
     What is at *path* decides how:
 
     - A regular file keeps its mode, ACL and extended attributes, its owner (where the process may
-      set it), and a symbolic link that leads to it. Where an ACL cannot be kept, nobody gets in whom
+      set it), and a symbolic link that leads to it. Where an ACL cannot be kept, no user gets access whom
       it kept out. A second name of the file (a hard link) keeps the old content.
     - A FIFO, a socket or a device is no file that could be replaced: what was written is passed to it
       when the block ends without an error; *durable* and *backup* do not apply. OSError (ENXIO) is
@@ -155,7 +155,7 @@ def _beside(target: str) -> str:
 
 
 def _created(temporary: str, target: str) -> int:
-    """Open a new file that nobody may read who may not read what is at *target*."""
+    """Open a new file that only users may read who may read what is at *target*."""
     previous = _status(target)
     # Without one the umask decides, as for `open`; mkstemp's 0600 would stay for ever.
     mode = 0o666 if previous is None else stat.S_IMODE(previous.st_mode) & 0o600

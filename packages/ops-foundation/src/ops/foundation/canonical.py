@@ -177,12 +177,12 @@ class _Writer:
         for i in range(frame.shape[1]):
             self.column(frame.iloc[:, i])
 
-    def moment(self, value: Any) -> None:
+    def nanoseconds(self, value: Any) -> None:
         """Write a pandas Timestamp or Timedelta, which count nanoseconds."""
         self._node(b"ns", f"{value.value} {getattr(value, 'tz', None)}".encode())
 
     def missing(self, value: Any) -> None:
-        """Write pandas' NA or NaT: their type says all."""
+        """Write pandas' NA or NaT: their type is all they hold."""
 
 
 def _digest_of(path: set[int], obj: Any) -> bytes:
@@ -200,8 +200,8 @@ def _name(obj: Any) -> str:
     return f"{module}.{name}"
 
 
-def _zone(moment: dt.datetime | dt.time) -> str:
-    zone = moment.tzinfo
+def _zone(time: dt.datetime | dt.time) -> str:
+    zone = time.tzinfo
     if zone is not None and type(zone).__repr__ is object.__repr__:
         raise TypeError(f"A {type(zone).__name__} has no content digest: its repr is an address.")
     return repr(zone)
@@ -241,8 +241,8 @@ _FOREIGN: dict[tuple[str, str], Callable[[_Writer, Any], None]] = {
     ("pandas", "Series"): _Writer.series,
     ("pandas", "MultiIndex"): _Writer.multi_index,
     ("pandas", "Index"): _Writer.column,
-    ("pandas", "Timestamp"): _Writer.moment,
-    ("pandas", "Timedelta"): _Writer.moment,
+    ("pandas", "Timestamp"): _Writer.nanoseconds,
+    ("pandas", "Timedelta"): _Writer.nanoseconds,
     ("pandas", "NaTType"): _Writer.missing,
     ("pandas", "NAType"): _Writer.missing,
 }

@@ -56,7 +56,7 @@ def run_in_thread(
             return
         try:
             result = context.run(func, *args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - handed to the caller of `result`
             future.set_exception(error)
         else:
             future.set_result(result)

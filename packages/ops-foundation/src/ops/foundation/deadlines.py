@@ -80,7 +80,7 @@ class Deadline:
             raise self.error()
 
     def error(self) -> DeadlineExceededError:
-        """Return the error that says that work did not end before this deadline."""
+        """Return the error for work that did not end before this deadline."""
         return DeadlineExceededError(f"The work did not end within {self.seconds} s.")
 
     def __repr__(self) -> str:

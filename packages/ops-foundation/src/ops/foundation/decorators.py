@@ -31,7 +31,7 @@ def singleton(cls: C) -> C:
 
     `isinstance` and subclassing work (each subclass has an instance of its own). `__init__` runs
     once, arguments of later calls are ignored, and threads that come together wait until it has
-    run. When `__init__` fails, the next call begins anew.
+    run. When `__init__` fails, the next call starts over.
     """
     state = _Singletons(cls.__new__)
 
@@ -133,15 +133,15 @@ class lazy_property(Generic[T]):  # noqa: N801 - used like property
             return self
         # The instance's dict is looked up before this descriptor, so this runs only until it is there.
         values = instance.__dict__
-        with self._turn(id(instance)):
+        with self._instance_lock(id(instance)):
             if self._name not in values:
                 values[self._name] = self._func(instance)
             value: T = values[self._name]
             return value
 
     @contextlib.contextmanager
-    def _turn(self, key: int) -> Iterator[None]:
-        """Hold the lock of one instance, which exists only while somebody computes or waits."""
+    def _instance_lock(self, key: int) -> Iterator[None]:
+        """Hold the lock of one instance, which exists only while a thread computes or waits."""
         with self._lock:
             lock, users = self._locks.get(key, (threading.RLock(), 0))
             self._locks[key] = lock, users + 1

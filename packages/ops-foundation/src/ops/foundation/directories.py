@@ -19,7 +19,7 @@ __all__ = ["ensure_directory", "temporary_directory"]
 def ensure_directory(path: StrPath, mode: int = 0o777) -> pathlib.Path:
     """Create *path* and its parents unless they are there, and return it.
 
-    Something else in its place raises FileExistsError or NotADirectoryError.
+    If the path is something else, raises FileExistsError or NotADirectoryError.
     """
     folder = pathlib.Path(path)
     folder.mkdir(mode=mode, parents=True, exist_ok=True)

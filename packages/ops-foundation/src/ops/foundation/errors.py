@@ -1,9 +1,9 @@
-"""The errors of the suite: one root, codes, and a context that says what was being done.
+"""The errors of the suite: one root, codes, and a context that names the operation.
 
     OpsError
     ├── ResourceError                       something the work needs is not there (memory, disk, a port)
     ├── ValidationError      (ValueError)   an argument or a configuration is wrong
-    ├── ConflictError                       somebody else changed it first
+    ├── ConflictError                       another caller changed it first
     ├── LockTimeout          (TimeoutError) a lock was not free in time
     │   └── LockCancelled                   the caller's check ended the wait for a lock
     ├── LockUnsupportedError (OSError)      the file system does not lock files
@@ -212,7 +212,7 @@ class ResourceError(OpsError):
 
 
 class ValidationError(OpsError, ValueError):
-    """A value is not acceptable; the message says which, where, and what would be."""
+    """A value is not acceptable; the message names it, its position, and what is accepted."""
 
     default_code: StrEnum = ErrorCode.VALIDATION_ERROR
 

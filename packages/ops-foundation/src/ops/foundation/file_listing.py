@@ -96,24 +96,24 @@ def cleanup_old_files(
         raise ValueError("days and keep_count must not be negative.")
     if {*pattern} & {"/", os.sep}:
         raise ValueError(f"pattern={pattern!r} leads out of the folder; give a pattern of names.")
-    moment = (instants.now() if now is None else instants.require_aware(now)).timestamp()
+    at = (instants.now() if now is None else instants.require_aware(now)).timestamp()
     files = find_files(directory, pattern, recursive=False)
     ages = sorted((age, p) for p in files if (age := _modified(p)) is not None)
     if keep_count:
         ages = ages[:-keep_count]
-    limit = moment if days is None else moment - days * 86400
+    limit = at if days is None else at - days * 86400
     doomed = [p for modified, p in ages if days is None or modified < limit]
     if not dry_run:
-        for path in (*doomed, *_left_behind(directory, pattern, moment, days or 0)):
+        for path in (*doomed, *_left_behind(directory, pattern, at, days or 0)):
             path.unlink(missing_ok=True)
     return doomed
 
 
 def _left_behind(
-    directory: StrPath, pattern: str, moment: float, days: float
+    directory: StrPath, pattern: str, at: float, days: float
 ) -> Iterator[pathlib.Path]:
     """Yield the unfinished files of writes that no process can still be at."""
-    limit = moment - max(days, _UNFINISHED_DAYS) * 86400
+    limit = at - max(days, _UNFINISHED_DAYS) * 86400
     for path in pathlib.Path(directory).iterdir():
         target = target_of_temporary_name(path.name)
         if target is not None and fnmatch.fnmatchcase(target, pattern) and not path.is_symlink():
@@ -125,7 +125,7 @@ def _left_behind(
 def _modified(path: pathlib.Path) -> float | None:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:  # somebody else cleans up at the same time
+    except FileNotFoundError:  # another process cleans up at the same time
         return None
 
 

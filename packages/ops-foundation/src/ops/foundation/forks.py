@@ -25,7 +25,7 @@ class Kept(Protocol):
 
     @property
     def mutex(self) -> threading.Lock | threading.RLock:
-        """The lock of its state; whoever holds it takes no other one of these, and does not fork."""
+        """The lock of its state; a holder takes no other one of these, and does not fork."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Values as short text for people: sizes, durations, numbers, moments, bars.
+"""Values as short human-readable text: sizes, durations, numbers, times, bars.
 
 Every function is pure and rolls over at the edge of a unit, so 1024**2 - 1 bytes are "1.00 MB" and
 never "1024.00 KB". Tables are in `ops.foundation.tables`, colours in `ops.foundation.colors`;
@@ -126,7 +126,7 @@ def format_timestamp(
     tz: dt.tzinfo | None = None,
     relative_to: dt.datetime | None = None,
 ) -> str:
-    """Return a moment as text.
+    """Return a datetime as text.
 
     *ts* is seconds since the epoch or an aware datetime; *style* is "iso", "human", "relative",
     "date", "time" or a pattern of strftime. *tz* (default UTC) is the zone shown; *relative_to*

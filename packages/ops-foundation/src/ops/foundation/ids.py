@@ -82,9 +82,9 @@ def generate_id(
         raise ValidationError(
             f"length={length} is too short for a sortable id; use {_TIME_LETTERS + 4} or more."
         )
-    moment = time.time_ns() // 1_000_000
+    milliseconds = time.time_ns() // 1_000_000
     tail = _pool.take(length - _TIME_LETTERS).translate(_LETTERS).decode("ascii")
-    return f"{prefix}{_time_letters(moment)}{tail}{suffix}"
+    return f"{prefix}{_time_letters(milliseconds)}{tail}{suffix}"
 
 
 def _refuse_other_order(prefix: object, length: object) -> None:
@@ -100,7 +100,7 @@ def _refuse_other_order(prefix: object, length: object) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _time_letters(milliseconds: int) -> str:
-    """Return the nine letters of a moment; ids of one millisecond share them, so one is kept."""
+    """Return the nine letters of a time; ids of one millisecond share them, so one is kept."""
     return "".join(chr(_ALPHABET[milliseconds >> shift & 31]) for shift in range(40, -1, -5))
 
 

@@ -15,7 +15,7 @@ __all__ = ["LazyImport"]
 
 
 class LazyImport:
-    """A module that is imported when one of its attributes is first asked for.
+    """A module that is imported when one of its attributes is first read.
 
     `pandas = LazyImport("pandas", extra="ops-serialize[pandas]")` costs nothing until
     `pandas.read_csv`; then a missing pandas raises `MissingExtraError` (an ImportError) that names

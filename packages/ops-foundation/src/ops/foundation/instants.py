@@ -1,9 +1,9 @@
-"""Moments in UTC for half-open intervals: *since* is the first moment inside, *until* the first outside.
+"""Times in UTC for half-open intervals: *since* is the first time inside, *until* the first outside.
 
 Every function but `now` gives the start of a minute, hour, day, week (Monday) or month. What is
-`relative_to` another moment starts from the period that contains it, so `days_ago(1)` is the start
-of yesterday and `months_ago(1)`, asked on 31 March, the start of February. Calendars are UTC's: days
-have 24 hours here. Naive datetimes are refused, since nobody can tell which moment they mean.
+`relative_to` another time starts from the period that contains it, so `days_ago(1)` is the start
+of yesterday and `months_ago(1)`, called on 31 March, the start of February. Calendars are UTC's: days
+have 24 hours here. Naive datetimes are refused, since their time zone is unknown.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ __all__ = [
 
 
 def now() -> dt.datetime:
-    """Return the current moment."""
+    """Return the current time."""
     return dt.datetime.now(dt.UTC)
 
 
-def require_aware(moment: dt.datetime) -> dt.datetime:
-    """Return *moment* in UTC; a naive one is a ValueError that says what to do."""
-    if moment.utcoffset() is None:
+def require_aware(time: dt.datetime) -> dt.datetime:
+    """Return *time* in UTC; a naive one is a ValueError that names the remedies."""
+    if time.utcoffset() is None:
         raise ValueError(
-            f"{moment!r} has no time zone; use datetime.now(datetime.UTC) "
+            f"{time!r} has no time zone; use datetime.now(datetime.UTC) "
             "or .replace(tzinfo=datetime.UTC) if it is meant as UTC."
         )
-    return moment.astimezone(dt.UTC)
+    return time.astimezone(dt.UTC)
 
 
-def iso(moment: dt.datetime) -> str:
-    """Return *moment* as ISO 8601 text in UTC, such as 2024-02-29T12:00:00+00:00."""
-    return require_aware(moment).isoformat()
+def iso(time: dt.datetime) -> str:
+    """Return *time* as ISO 8601 text in UTC, such as 2024-02-29T12:00:00+00:00."""
+    return require_aware(time).isoformat()
 
 
 def this_minute(relative_to: dt.datetime | None = None) -> dt.datetime:
@@ -128,5 +128,5 @@ def months_ago(n: int, relative_to: dt.datetime | None = None) -> dt.datetime:
     return first.replace(year=months // 12, month=months % 12 + 1)
 
 
-def _utc(moment: dt.datetime | None) -> dt.datetime:
-    return now() if moment is None else require_aware(moment)
+def _utc(time: dt.datetime | None) -> dt.datetime:
+    return now() if time is None else require_aware(time)

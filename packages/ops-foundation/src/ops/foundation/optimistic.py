@@ -1,7 +1,7 @@
-"""Compare-and-set by version: nobody waits, and whoever was late learns both versions.
+"""Compare-and-set by version: no writer waits, and the later one gets both versions in its error.
 
 A reader takes a version with the value, works, and commits with the version it saw. The commit
-checks and changes under a lock that is held only for that moment. In memory the version counts up;
+checks and changes under a lock that is held only for this step. In memory the version counts up;
 for a file it counts in a small file beside it (`<name>.version`), replaced atomically, and the
 check runs under a `FileLock` (`<name>.lock`), so it holds between processes.
 """

@@ -138,7 +138,7 @@ class _ChunkSizes:
 
     def learn(self, count: int, seconds: float) -> None:
         if seconds < _CHUNK_SECONDS / 2 and count >= self._size:
-            # Growing eightfold at most: one fast item says little about the next.
+            # Growing eightfold at most: one fast item does not predict the next.
             self._size = min(self._most, self._size * 8)
         elif seconds > _CHUNK_SECONDS * 2:
             self._size = max(1, int(count * _CHUNK_SECONDS / seconds))
@@ -246,6 +246,6 @@ def _collect_chunk(func: Callable[[Any], Any], chunk: list[Any]) -> tuple[float,
     for item in chunk:
         try:
             results.append(func(item))
-        except Exception as error:  # noqa: BLE001 - collecting is what was asked for
+        except Exception as error:  # noqa: BLE001 - the caller chose to collect
             results.append(error)
     return time.perf_counter() - start, results

@@ -1,8 +1,8 @@
 """Passwords, kept as one self-describing string, so parameters can rise without a migration.
 
 scrypt of the standard library with n = 2^17, r = 8, p = 1 (the minimum of OWASP's cheat sheet;
-128 MiB and about a third of a second), or Argon2id when `argon2-cffi` is installed and asked for.
-The string says which: `$scrypt$ln=17,r=8,p=1$<salt>$<hash>` or argon2's own `$argon2id$...`.
+128 MiB and about a third of a second), or Argon2id when `argon2-cffi` is installed and requested.
+The string names the algorithm: `$scrypt$ln=17,r=8,p=1$<salt>$<hash>` or argon2's own `$argon2id$...`.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class ThreadPoolManager:
         return parallel_map(counted, items, executor=self._executor, **options)
 
     def get_stats(self) -> PoolStats:
-        """Return the counts of this moment, which belong together."""
+        """Return the current counts, which are consistent with each other."""
         with self._lock:
             return PoolStats(
                 max_workers=self.max_workers,
@@ -148,7 +148,7 @@ class ThreadPoolManager:
             failed = False
             return result
         finally:
-            # Counted before the future is done, so whoever has the result sees it counted.
+            # Counted before the future is done, so a caller that has the result sees it counted.
             with self._lock:
                 self._active -= 1
                 self._busy += time.perf_counter() - start

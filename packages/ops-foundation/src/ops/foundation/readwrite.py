@@ -1,7 +1,7 @@
 """A lock that many readers share and one writer has alone, between the threads of a process.
 
 All entries stand in one queue, those inside and those that wait, in the order in which they came: a
-reader may be inside when no writer stands before it, a writer when nobody does. So neither a stream of
+reader may be inside when no writer stands before it, a writer when no entry does. So neither a stream of
 readers nor one of writers starves the other side, and no lock guards the queue: its order is decided by
 `list.append` alone, and what stands before an entry only ever gets less.
 
@@ -161,7 +161,7 @@ class _Entry:
             woken = threading.Lock()
             woken.acquire()
             self._woken = woken
-            seconds = 0.0  # once more at once: what came before saw nobody to wake
+            seconds = 0.0  # once more at once: the entry before saw no waiter to wake
         self._woken.acquire(timeout=seconds)
 
     def wake(self) -> None:

@@ -120,13 +120,13 @@ def _fit(cell: str, limit: int | None) -> str:
 def _sides(
     align: Alignment | Sequence[Alignment], rows: Sequence[Sequence[Any]], columns: int
 ) -> list[Alignment]:
-    asked: list[Alignment] = [align] * columns if isinstance(align, str) else list(align)
-    if len(asked) != columns:
-        raise ValueError(f"align has {len(asked)} entries for {columns} columns.")
-    unknown = {*asked} - {"left", "right", "center", "auto"}
+    sides: list[Alignment] = [align] * columns if isinstance(align, str) else list(align)
+    if len(sides) != columns:
+        raise ValueError(f"align has {len(sides)} entries for {columns} columns.")
+    unknown = {*sides} - {"left", "right", "center", "auto"}
     if unknown:
         raise ValueError(f"align={min(unknown)!r} is unknown; use left, right, center or auto.")
-    return [(_natural_side(rows, i) if side == "auto" else side) for i, side in enumerate(asked)]
+    return [(_natural_side(rows, i) if side == "auto" else side) for i, side in enumerate(sides)]
 
 
 def _natural_side(rows: Sequence[Sequence[Any]], column: int) -> Alignment:

@@ -1,4 +1,4 @@
-"""Watching a folder: listings are compared, and watchfiles (when installed) says when to look.
+"""Watching a folder: listings are compared, and watchfiles (when installed) signals when to look.
 
 Operating systems report changes differently, merge them, and drop them when a queue is full. So what
 changed is always found by comparing two listings, and system events only wake the comparison; a
@@ -222,7 +222,7 @@ def _listing(folder: str, *, recursive: bool) -> Listing:
     folders = [folder]
     while folders:
         current = folders.pop()
-        # A folder or file may go while it is being read, and one below may be somebody else's.
+        # A folder or file may go while it is being read, and one below may belong to another user.
         forbidden = () if current == folder else (PermissionError,)
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError, *forbidden),

@@ -286,7 +286,7 @@ def _continue(last: bytes | None) -> tuple[int, str]:
     except (KeyError, TypeError, ValueError) as error:
         raise AuditChainError(
             "The last line is no audit entry, so nothing can follow it.",
-            suggestions=("Something else wrote into the file; verify() names the place.",),
+            suggestions=("Something else wrote into the file; verify() names the line.",),
         ) from error
 
 

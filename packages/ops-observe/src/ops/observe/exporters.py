@@ -1,6 +1,6 @@
 """Metrics for others to pull: Prometheus and OpenMetrics text, a prometheus-client collector.
 
-Nothing is pushed and nothing is kept twice: each of these reads the collector when it is asked.
+Nothing is pushed and nothing is kept twice: each of these reads the collector on each request.
 Timers become summaries in seconds with the suffix `_seconds`, counters get `_total`, timers and histograms
 with declared buckets become histograms. Names, labels and values are made what parsers accept: one
 family, label or sample that is there twice makes Prometheus refuse the whole page.

@@ -42,7 +42,7 @@ _logger = get_logger("ops.observe")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a journal: where it stands and what it says; `entry` is None when it is torn."""
+    """One line of a journal: its position and its content; `entry` is None when it is torn."""
 
     path: Path
     number: int
@@ -50,7 +50,7 @@ class Line:
     entry: dict[str, Any] | None
 
     def read(self, make: Callable[[dict[str, Any]], T]) -> T | None:
-        """Return what *make* makes of the entry, None for a line that says nothing of the kind."""
+        """Return what *make* makes of the entry, None for a line of another kind."""
         if self.entry is None:
             return None
         try:
@@ -131,7 +131,7 @@ class Journal:
                     line = b"\n" + line
                 if os.write(fd, line) != len(line):
                     os.ftruncate(fd, size)
-                    raise OSError(errno.ENOSPC, "no room for a whole line", str(self.path))
+                    raise OSError(errno.ENOSPC, "no space for a whole line", str(self.path))
                 if self._fsync:
                     os.fsync(fd)
             finally:

@@ -1,7 +1,7 @@
 """Metrics of several processes as one: files in a folder that they share, for servers that fork workers.
 
 Each process counts in memory, as quickly as alone, and writes what it has into a file of its own every
-*interval* and when it ends. Whoever exports adds the files up. A process holds a file lock as long as it
+*interval* and when it ends. An export adds the files up. A process holds a file lock as long as it
 lives, which the kernel releases when it is killed: so the file of a process that has ended is known. Its
 counters are added to those of all that have ended, its gauges no longer hold. That sum names the files
 that are in it, so a crash between adding and removing one does not count it twice.

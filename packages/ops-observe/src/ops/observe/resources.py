@@ -133,7 +133,7 @@ class ResourceMonitor:
             self._peak_bytes = max(self._peak_bytes, resident)
             percent = 100 * resident / cgroups.memory_usage()[1]
             self._peak_percent = max(self._peak_percent, percent)
-            # CPU clocks tick every 10 ms; a shorter stretch would give a wild figure.
+            # CPU clocks tick every 10 ms; a shorter stretch would give a wild value.
             if now - self._last >= 0.05 or self._cpu_peak == 0:
                 share = 100 * (cpu - self._cpu_last) / max(now - self._last, 0.01)
                 self._cpu_peak = max(self._cpu_peak, share)

@@ -1,6 +1,6 @@
 """The machine and this process: CPU, memory, disk, GPU (extra `system`, psutil).
 
-In a container the limits of its control group count, not the host's figures.
+In a container the limits of its control group count, not those of the host.
 """
 
 from __future__ import annotations

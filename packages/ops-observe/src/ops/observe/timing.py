@@ -1,4 +1,4 @@
-"""Timers: how long a block or a call takes, whoever else uses the same timer meanwhile.
+"""Timers: how long a block or a call takes, also while other threads use the same timer.
 
 Blocks of one timer may overlap in several tasks and threads. The usual one, which no other overlaps, keeps
 its start in the timer. Further ones keep theirs in a context variable, which belongs to the task or the

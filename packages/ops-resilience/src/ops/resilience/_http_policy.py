@@ -148,7 +148,7 @@ def content(response: httpx.Response) -> Any:
             return response.json()
         except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or too deep
             where = redacted(str(response.request.url))
-            raise HTTPError(f"{where} says JSON and sends something else: {error}") from error
+            raise HTTPError(f"{where} declares JSON and sends something else: {error}") from error
     return response.text if kind.startswith("text/") else response.content
 
 

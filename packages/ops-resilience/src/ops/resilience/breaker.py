@@ -353,7 +353,7 @@ class CircuitBreaker:
             self._fail(period, error)
         elif isinstance(error, Exception):
             self._succeed(period)  # an error of the caller: the service did answer
-        else:  # interrupted: no outcome, the probe's place is free again
+        else:  # interrupted: no outcome, another probe may start
             with self._lock:
                 if self._state is CircuitState.HALF_OPEN and self._period == period:
                     self._admitted -= 1

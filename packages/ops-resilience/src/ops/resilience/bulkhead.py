@@ -226,7 +226,7 @@ class Semaphore:
             self._waiting.remove(waiter)
             self._timeouts += 1
             self._waited += self._clock() - start
-        raise RateLimitTimeout(f"All {self._limit} places stayed taken for {limit:g} s.")
+        raise RateLimitTimeout(f"All {self._limit} slots stayed taken for {limit:g} s.")
 
     def _leave(self, waiter: _Waiter) -> None:
         """Give up a wait that was interrupted."""

@@ -399,7 +399,7 @@ def _encoding(response: httpx.Response) -> str:
 def _validator(response: httpx.Response) -> str:
     """Return what tells the versions of a file apart: a strong ETag, else Last-Modified, else ""."""
     etag: str = response.headers.get("ETag", "")
-    # A weak one says that the meaning is the same, not the bytes (RFC 9110, 13.1.5).
+    # A weak one means that the meaning is the same, not the bytes (RFC 9110, 13.1.5).
     modified: str = response.headers.get("Last-Modified", "")
     return modified if not etag or etag.startswith("W/") else etag
 

@@ -33,7 +33,7 @@ from ops.shm.convert import (
 from ops.shm.errors import OwnerDiedError
 from ops.shm.hold import Hold
 from ops.shm.layout import ACKNOWLEDGED, INTERRUPTED, RETIRED, SEQ
-from ops.shm.lock import HAVE_TAKES, somebody_lives
+from ops.shm.lock import HAVE_TAKES, another_lives
 from ops.shm.views import View
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ class SharedMemoryArray(Connection):
 
     def _is_being_written(self) -> bool:
         member = self._member
-        return member is not None and somebody_lives(self._mapped.flags, member, frozenset())
+        return member is not None and another_lives(self._mapped.flags, member, frozenset())
 
     # ------------------------------------------------------------------ all segments
 

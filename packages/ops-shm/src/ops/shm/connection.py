@@ -91,7 +91,7 @@ class Connection:
         lets everyone attach with `readonly=True`. *remove_at_exit* destroys the segment when the
         process that creates it ends in an orderly way (not by a signal's default action).
 
-        Raises SegmentExistsError, UnsupportedArrayError (object dtype), OSError (no room),
+        Raises SegmentExistsError, UnsupportedArrayError (object dtype), OSError (no free memory),
         ValidationError.
         """
         self = cls(name)

@@ -250,9 +250,9 @@ class RobustLock:
     def _is_abandoned(self, mine: frozenset[int]) -> bool:
         words = self.words
         before = words[SEQ], words[HOLDS]
-        if somebody_lives(self.flags, self.member, mine) or not self.is_zero():
+        if another_lives(self.flags, self.member, mine) or not self.is_zero():
             return False
-        if somebody_lives(self.flags, self.member, mine):
+        if another_lives(self.flags, self.member, mine):
             return False
         return (words[SEQ], words[HOLDS]) == before
 
@@ -330,7 +330,7 @@ def open_semaphore(name: str, instance: int) -> Any:
         ) from None
 
 
-def somebody_lives(flags: memoryview, member: Member, mine: frozenset[int]) -> bool:
+def another_lives(flags: memoryview, member: Member, mine: frozenset[int]) -> bool:
     """Tell whether a living connection holds or tries, by a slot that is not of *mine*."""
     return any(slot not in mine and member.is_alive(slot // BLOCK) for slot in _set_slots(flags))
 

@@ -105,7 +105,7 @@ def create(name: str, header: bytearray, size: int, mode: int) -> tuple[int, Map
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise OSError(
-                    errno.ENOSPC, f"{directory()} has no room for {size} bytes of {name!r}"
+                    errno.ENOSPC, f"{directory()} has no space for {size} bytes of {name!r}"
                 ) from error
             raise
         os.pwrite(fd, header, 0)

@@ -1,4 +1,4 @@
-"""All segments of this machine: what is there, who has it mapped, what nobody needs any more."""
+"""All segments of this machine: their names, the processes that map them, and which are unused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["SegmentInfo", "cleanup_stale", "list_segments"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """What the header of one segment says, and which processes have it mapped.
+    """The header of one segment, and the processes that have it mapped.
 
     `users` can name only processes of the PID namespace that asks.
     """

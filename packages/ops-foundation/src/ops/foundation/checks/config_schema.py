@@ -1,7 +1,7 @@
 """Configurations checked against a schema of plain types, so a typing error is found before a run.
 
 A schema is a mapping of names to types, to `Field`s, or to schemas for what is nested. The checks
-walk it depth first and name each place with a dotted path (`optimizer.kind`, `stages[1].name`).
+walk it depth first and name each value by a dotted path (`optimizer.kind`, `stages[1].name`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether credentials and Docker are there, found out from the environment and files alone.
 
-Nothing here talks to a network, except the ping of the Docker daemon when it is asked for. A check
-says which of the known sources exist and are complete, never what a secret is; whether a service
+Nothing here talks to a network, except the ping of the Docker daemon when it is requested. A check
+reports which of the known sources exist and are complete, never a secret; whether a service
 accepts it only the service can tell.
 """
 
@@ -45,7 +45,7 @@ def validate_cloud_credentials(
     """Check that *provider*'s own tools would find complete credentials, without asking anybody.
 
     *environment* and *home* default to those of the process. Roles that a machine of the cloud gets
-    from its metadata service cannot be seen from here; the suggestion says so.
+    from its metadata service cannot be seen from here; the suggestion mentions it.
     """
     check = _PROVIDERS.get(provider)
     if check is None:

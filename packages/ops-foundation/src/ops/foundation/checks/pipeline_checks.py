@@ -1,6 +1,6 @@
 """Checks that report every issue they find, not the first.
 
-A check returns a `ValidationResult`; it raises only when asked to. Checks of Python versions,
+A check returns a `ValidationResult`; it raises only on request. Checks of Python versions,
 pipelines and resource requirements are here; functions are checked in `ops.foundation.checks.step_checks`, the
 surroundings in `ops.foundation.checks.environment_checks`, configurations in `ops.foundation.checks.config_schema`. All names
 are importable from here too.

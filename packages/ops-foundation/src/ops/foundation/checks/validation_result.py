@@ -1,4 +1,4 @@
-"""What a check returns: every issue that it found, not the first, and no exception unless asked."""
+"""What a check returns: every issue that it found, not the first; exceptions only on request."""
 
 from __future__ import annotations
 
@@ -87,5 +87,5 @@ def remark(
     *,
     level: ValidationLevel = ValidationLevel.WARNING,
 ) -> ValidationIssue:
-    """Return an issue that leaves a result valid: a warning unless *level* says less."""
+    """Return an issue that leaves a result valid: a warning unless *level* is lower."""
     return ValidationIssue(level, message, field, suggestion, code)
