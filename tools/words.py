@@ -25,7 +25,7 @@ INSTEAD = {
     r"(?:takes?|taking|took|a|its|their|whose|of|the) turns?": "lock",
     r"begins? anew|began anew|forget other threads": "reset after fork",
     r"rooms?|floors?(?!\()|house": "module, layer, repository",
-    r"(?<!log )figures?": "metrics, measurements",
+    r"figures": "metrics, measurements",
     r"moments?|(?:an|the|this|that) instant": "timestamp",
     r"is well|falls silent|beats?|heart": "healthy, stops responding, heartbeat",
     r"puts? aside": "moved to the failed queue",
@@ -43,9 +43,11 @@ INSTEAD = {
 #: Public names that stay, though a word in them is refused.
 PUBLIC = {
     "lay_out_ahead": "a parameter of DataLogger",
+    '"beat"': "a key of stored runs",
+    "PlaceOptions": "a class of ops.registry",
     "ops_run_beats": "a table of stores in Databricks",
 }
-_PUBLIC = re.compile(rf"\b(?:{'|'.join(PUBLIC)})\b")
+_PUBLIC = re.compile(rf"(?<!\w)(?:{'|'.join(PUBLIC)})(?!\w)")
 _REFUSED = re.compile(rf"\b(?:{'|'.join(INSTEAD)})\b", flags=re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|_")
 
@@ -56,10 +58,10 @@ def found(root: pathlib.Path = ROOT) -> dict[str, list[str]]:
     files = sorted(path for pattern in patterns for path in root.glob(pattern))
     words = {}
     for path in files:
-        text = _CAMEL.sub(" ", _PUBLIC.sub("", path.read_text(encoding="utf-8")))
+        text = " ".join(_CAMEL.sub(" ", _PUBLIC.sub("", path.read_text(encoding="utf-8"))).split())
         if path.name == "AGENTS.md":
             text = re.sub(r"\bhouse\b", "", text)
-        hits = [" ".join(hit.lower().split()) for hit in _REFUSED.findall(text)]
+        hits = [hit.lower() for hit in _REFUSED.findall(text)]
         if hits:
             words[path.relative_to(root).as_posix()] = hits
     return words

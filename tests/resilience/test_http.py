@@ -64,7 +64,7 @@ def test_contents_come_parsed(client, server, reply) -> None:
     assert client.get("/") == "hello"
     assert client.get("/") == b"\0\1"
     assert client.delete("/") is None
-    with pytest.raises(HTTPError, match="says JSON"):
+    with pytest.raises(HTTPError, match="declares JSON"):
         client.get("/")
 
 
@@ -403,7 +403,7 @@ def test_an_address_that_is_none_is_our_error_at_once(slept, url) -> None:
 @pytest.mark.parametrize("body", [b"\xff\xfe\xff", b"[" * 100_000, b"{"])
 def test_json_that_is_none_is_our_error(client, server, reply, body) -> None:
     server.replies(reply(body=body, headers={"Content-Type": "application/json"}))
-    with pytest.raises(HTTPError, match="says JSON"):
+    with pytest.raises(HTTPError, match="declares JSON"):
         client.get("/")
 
 

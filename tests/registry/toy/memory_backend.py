@@ -111,10 +111,10 @@ class MemoryEvents:
     def is_sound(self):
         return True
 
-    def begin_anew(self):
+    def reset(self):
         self._folded, self.state = 0, ModelState("memory")
 
-    rebuild = begin_anew
+    rebuild = reset
 
     def close(self):
         pass
@@ -456,7 +456,7 @@ class MemoryStorage(UserFiles[str]):
         super().__init__(operations)
         self._memory = memory
 
-    def place(self, path):
+    def location(self, path):
         return f"storage/{RelativePath(path)}"
 
     def _below(self, place):

@@ -80,8 +80,8 @@ def test_it_is_copied_to_local_files_and_back(filled, tmp_path, operations):
         back = MLOpsContext(MLOpsConfig("memory", str(tmp_path / "other")), operations=operations)
         copy_store(local, back)
     (run,) = filled.experiment_tracker.list_runs(filled.experiment.experiment_id)
-    assert back.experiment_tracker.export_run(run.run_id).told() == (
-        filled.experiment_tracker.export_run(run.run_id).told()
+    assert back.experiment_tracker.export_run(run.run_id).canonical_text() == (
+        filled.experiment_tracker.export_run(run.run_id).canonical_text()
     )
     out = back.experiment_tracker.download_run_artifact(run.run_id, "model.bin", tmp_path / "out")
     assert out.read_bytes() == b"weights"

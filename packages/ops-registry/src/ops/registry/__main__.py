@@ -72,7 +72,7 @@ def _on_store(run: OnStore, *, starts: bool = False) -> Callable[[argparse.Names
 
 
 def _is_there(context: MLOpsContext) -> bool:
-    """Whether the store is there; a warehouse is asked by what comes next."""
+    """Whether the store is there; a warehouse is queried by the command itself."""
     return context.config.backend_type != "local" or context.path.is_dir()
 
 

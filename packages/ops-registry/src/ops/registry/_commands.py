@@ -89,7 +89,7 @@ def add_doctor(command: Verbs, run: Callable[[argparse.Namespace], int]) -> None
 _DOCTOR = """\
 Test a Databricks workspace step by step: credentials, warehouse, latency, privileges, volume, tags.
 
-The DATABRICKS_ variables say where it is. What the steps make is named ops_doctor_... and removed again.
+The DATABRICKS_ variables give its address. What the steps make is named ops_doctor_... and removed again.
 The exit code is 1 when a step failed. The JSON has no secrets and no names of hosts: it is what to send us.
 """
 
@@ -133,11 +133,11 @@ def add_model_actions(models: Verbs, on_store: Wrap) -> None:
     models.parsers["delete"].add_argument("version", type=int, nargs="?")
 
 
-def _show_run(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    return _told(context.experiment_tracker.get_run(asked.run_id)), 0
+def _show_run(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    return _as_json(context.experiment_tracker.get_run(options.run_id)), 0
 
 
-def _told(run: Run) -> dict[str, Any]:
+def _as_json(run: Run) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "experiment_id": run.experiment_id,
@@ -156,22 +156,22 @@ def _told(run: Run) -> dict[str, Any]:
     }
 
 
-def _delete_runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    for run_id in asked.run_ids:
+def _delete_runs(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    for run_id in options.run_ids:
         context.experiment_tracker.delete_run(run_id)
-    return {"deleted": asked.run_ids}, 0
+    return {"deleted": options.run_ids}, 0
 
 
-def _restore_runs(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    for run_id in asked.run_ids:
+def _restore_runs(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    for run_id in options.run_ids:
         context.experiment_tracker.restore_run(run_id)
-    return {"restored": asked.run_ids}, 0
+    return {"restored": options.run_ids}, 0
 
 
-def _list_experiments(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _list_experiments(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
     tracker = context.experiment_tracker
-    found = tracker.search_experiments(asked.filter)
-    if asked.deleted and asked.filter is None:
+    found = tracker.search_experiments(options.filter)
+    if options.deleted and options.filter is None:
         found = tracker.list_experiments(include_deleted=True)
     return [
         {"experiment_id": e.experiment_id, "name": e.name, "description": e.description}
@@ -182,68 +182,68 @@ def _list_experiments(context: MLOpsContext, asked: argparse.Namespace) -> tuple
     ], 0
 
 
-def _create_experiment(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    made = context.experiment_tracker.create_experiment(asked.name)
+def _create_experiment(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    made = context.experiment_tracker.create_experiment(options.name)
     return {"experiment_id": made.experiment_id, "name": made.name}, 0
 
 
-def _id_of(context: MLOpsContext, asked: argparse.Namespace) -> str:
-    return context.experiment_tracker.get_experiment_by_name(asked.name).experiment_id
+def _id_of(context: MLOpsContext, options: argparse.Namespace) -> str:
+    return context.experiment_tracker.get_experiment_by_name(options.name).experiment_id
 
 
-def _rename_experiment(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    made = context.experiment_tracker.rename_experiment(_id_of(context, asked), asked.new_name)
+def _rename_experiment(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    made = context.experiment_tracker.rename_experiment(_id_of(context, options), options.new_name)
     return {"experiment_id": made.experiment_id, "name": made.name}, 0
 
 
-def _delete_experiment(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    context.experiment_tracker.delete_experiment(_id_of(context, asked))
-    return {"deleted": asked.name}, 0
+def _delete_experiment(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    context.experiment_tracker.delete_experiment(_id_of(context, options))
+    return {"deleted": options.name}, 0
 
 
-def _restore_experiment(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    context.experiment_tracker.restore_experiment(_id_of(context, asked))
-    return {"restored": asked.name}, 0
+def _restore_experiment(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    context.experiment_tracker.restore_experiment(_id_of(context, options))
+    return {"restored": options.name}, 0
 
 
-def _list_artifacts(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    found = context.experiment_tracker.get_run(asked.run_id).artifacts
+def _list_artifacts(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    found = context.experiment_tracker.get_run(options.run_id).artifacts
     return [{"path": a.path, "size": a.size, "checksum": a.checksum} for a in found], 0
 
 
-def _get_artifact(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _get_artifact(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
     path = context.experiment_tracker.download_run_artifact(
-        asked.run_id, asked.artifact, asked.target, overwrite=asked.overwrite
+        options.run_id, options.artifact, options.target, overwrite=options.overwrite
     )
     return {"path": str(path)}, 0
 
 
-def _put_artifact(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _put_artifact(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
     kept = context.experiment_tracker.log_artifact(
-        asked.run_id,
-        asked.source,
-        asked.under,
-        overwrite=asked.overwrite,
+        options.run_id,
+        options.source,
+        options.under,
+        overwrite=options.overwrite,
     )
     return {"path": kept.path, "size": kept.size, "checksum": kept.checksum}, 0
 
 
-def _list_versions(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
+def _list_versions(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
     return [
         {"version": v.version, "stage": str(v.stage), "aliases": list(v.aliases), "size": v.size}
         | {"created": v.created_at.isoformat(" ", "seconds"), "run": v.metadata.experiment_run_id}
-        for v in context.model_registry.list_model_versions(asked.name)
+        for v in context.model_registry.list_model_versions(options.name)
     ], 0
 
 
-def _set_alias(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    made = context.model_registry.set_alias(asked.name, asked.alias, asked.version)
+def _set_alias(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    made = context.model_registry.set_alias(options.name, options.alias, options.version)
     return {"name": made.name, "version": made.version, "aliases": list(made.aliases)}, 0
 
 
-def _delete_model(context: MLOpsContext, asked: argparse.Namespace) -> tuple[Any, int]:
-    if asked.version is None:
-        context.model_registry.delete_model(asked.name)
-        return {"deleted": asked.name}, 0
-    context.model_registry.delete_model_version(asked.name, asked.version)
-    return {"deleted": f"{asked.name}/{asked.version}"}, 0
+def _delete_model(context: MLOpsContext, options: argparse.Namespace) -> tuple[Any, int]:
+    if options.version is None:
+        context.model_registry.delete_model(options.name)
+        return {"deleted": options.name}, 0
+    context.model_registry.delete_model_version(options.name, options.version)
+    return {"deleted": f"{options.name}/{options.version}"}, 0

@@ -1,6 +1,6 @@
 """A base for components with a life: made, started, stopped or failed, and counted on the way.
 
-`BaseMLOpsComponent` holds the state and the counts; a subclass says what starting and stopping do.
+`BaseMLOpsComponent` holds the state and the counts; a subclass defines what starting and stopping do.
 Whatever raises while the component works marks it FAILED, with the error kept; starting again is
 allowed from there.
 """

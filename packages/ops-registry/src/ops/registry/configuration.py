@@ -61,7 +61,7 @@ class ExperimentOptions:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlaceOptions:
-    """A catalog, schema and place of artifacts of its own for a part; without, those of the whole count."""
+    """A part's own catalog, schema and address of artifacts; without them, those of the store apply."""
 
     catalog: str | None = None
     schema: str | None = None
@@ -168,7 +168,7 @@ class MLOpsConfig:
         check_address(uri)
         if self.backend_type != "local":
             raise ConfigurationError(
-                f"artifact_uri is for the local backend; {self.backend_type!r} has a place of its own."
+                f"artifact_uri is for the local backend; {self.backend_type!r} has its own address."
             )
 
     @classmethod

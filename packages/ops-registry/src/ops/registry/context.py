@@ -1,7 +1,7 @@
 """The context: one store, its tracker, registry and files, and what they are wired to.
 
 Configuration is resolved once, when the context is made, and a relative path against the working
-directory of that moment. Nothing is created on disk before the first write. `activate` makes a
+directory at that time. Nothing is created on disk before the first write. `activate` makes a
 context only for a pipeline that has to do with models; for any other it costs a look at its nodes.
 """
 
@@ -94,7 +94,7 @@ class MLOpsContext:
 
     @functools.cached_property
     def health(self) -> HealthMonitor:
-        """Checks of the store and, unless switched off, of memory and disk; made when asked for."""
+        """Checks of the store and, unless switched off, of memory and disk; made when first used."""
         from ops.observe.checks import ComponentHealthCheck, DiskHealthCheck, MemoryHealthCheck
         from ops.observe.health import HealthMonitor
 
@@ -165,7 +165,7 @@ def init_mlops(
 ) -> MLOpsContext:
     """Make the context that `get_mlops_context` returns from now on, and return it."""
     if backend_type is not None:
-        MLOpsConfig(backend_type)  # says what is wrong with it, whatever the environment has
+        MLOpsConfig(backend_type)  # refuses a wrong one, whatever the environment has
     base = MLOpsConfig.from_env() if config is None else config
     given = {
         "backend_type": backend_type,

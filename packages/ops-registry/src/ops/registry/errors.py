@@ -16,7 +16,7 @@
         │   └── CorruptStoreError                  bytes that no version of this package wrote
         ├── ComponentStateError         (RuntimeError)
         ├── TransactionError            (RuntimeError)  finished, or its undoing failed
-        └── BackendUnavailableError                asked for a backend that is not there
+        └── BackendUnavailableError                the requested backend is not available
 
 Locks raise `ops.foundation.LockTimeout`; its code equals `ErrorCode.LOCK_TIMEOUT`.
 """
@@ -82,7 +82,7 @@ class MLOpsException(OpsError):  # noqa: N818 - the published name
 
 
 class NotFoundError(MLOpsException, LookupError):
-    """What was asked for is not in the store."""
+    """The requested object is not in the store."""
 
     default_code: StrEnum = ErrorCode.NOT_FOUND
 
@@ -122,7 +122,7 @@ class ArtifactNotFoundError(NotFoundError, FileNotFoundError):
 
 
 class InvalidValueError(MLOpsException, ValidationError):
-    """An argument is not acceptable; the message says which and what would be."""
+    """An argument is not acceptable; the message names it and what is accepted."""
 
     default_code: StrEnum = ErrorCode.VALIDATION_ERROR
 
@@ -163,7 +163,7 @@ class CorruptStoreError(StorageError):
 
 
 class BackendUnavailableError(MLOpsException):
-    """The backend that was asked for is not part of this version; nothing else was used instead."""
+    """The requested backend is not part of this version; no other was used instead."""
 
     default_code: StrEnum = ErrorCode.BACKEND_UNAVAILABLE
 
@@ -185,7 +185,7 @@ def wrap_exception(
 ) -> MLOpsException:
     """Return an `MLOpsException` that carries *message* and whose cause is *exc*, for `raise`.
 
-    *code* stands in its `error_code`; *context* says more about what was worked on.
+    *code* stands in its `error_code`; *context* describes what was worked on.
     """
     made = _wrapped(exc, code, message, **context)
     error = MLOpsException(made.message, code=code, context=made.context)
@@ -194,14 +194,14 @@ def wrap_exception(
 
 
 def no_run(value: object) -> RunNotFoundError:
-    """Return what to raise for an id that no run has; a whole run in its place has one."""
+    """Return what to raise for an id that no run has; a run passed instead has one."""
     return RunNotFoundError(
         f"There is no run {value!r:.120}.", suggestions=_id_of(value, "run_id", "run")
     )
 
 
 def no_experiment(value: object) -> ExperimentNotFoundError:
-    """Return what to raise for an id that no experiment has; a whole experiment in its place has one."""
+    """Return what to raise for an id that no experiment has; an experiment passed instead has one."""
     return ExperimentNotFoundError(
         f"There is no experiment with the id {value!r:.120}.",
         suggestions=_id_of(value, "experiment_id", "experiment"),

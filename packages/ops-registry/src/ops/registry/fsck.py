@@ -143,7 +143,7 @@ def _check_another(
 def _check_models(registry: ModelRegistry, report: Report) -> None:
     try:
         if not registry.has_sound_ledger():
-            report.problems.append("The snapshot of the registry's journal is not what that says.")
+            report.problems.append("The snapshot of the registry's journal differs from it.")
     except OpsError as error:
         report.problems.append(str(error))
     for version in registry.search_models():
@@ -329,16 +329,16 @@ def _still_differing(
     if not suspects:
         return []
     folder = tracker.root / "runs" / experiment_id
-    before = {run_id: _told(folder, run_id) for run_id in suspects}
+    before = {run_id: _recorded(folder, run_id) for run_id in suspects}
     indexed = {row.run_id: canonical(row.plain()) for row in tracker.index_rows(experiment_id)}
     return [
         run_id
         for run_id, recorded in before.items()
-        if indexed.get(run_id) != recorded and _told(folder, run_id) == recorded
+        if indexed.get(run_id) != recorded and _recorded(folder, run_id) == recorded
     ]
 
 
-def _told(folder: pathlib.Path, run_id: str) -> str | None:
+def _recorded(folder: pathlib.Path, run_id: str) -> str | None:
     try:
         return canonical(RunReader(folder, run_id, keep_history=False).poll().row.plain())
     except RunNotFoundError:
@@ -359,7 +359,7 @@ def _half_made(
 
 
 def _is_wanted(context: MLOpsContext, copy: pathlib.Path) -> bool:
-    """Whether a copy is what its journal has, and a kill kept it from its place: reading puts it there."""
+    """Whether a copy is what its journal has, and a kill kept it from its path: a read moves it there."""
     return copy in context.experiment_tracker.waiting_copies(copy.parent.name)
 
 

@@ -49,7 +49,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def reported(method: F) -> F:
-    """Let errors and retries of a method be told by the `_operations` of its object."""
+    """Let the `_operations` of its object report errors and retries of a method."""
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -146,7 +146,7 @@ class Operations:
         return [self.before(hook, data, fixed=fixed) for data in many]
 
     def failed(self, operation: str, error: BaseException) -> None:
-        """Tell that an operation raises: hooks, event; a lock that it waited for in vain is told too."""
+        """Report that an operation raises: hooks, event; also a lock that it waited for in vain."""
         if getattr(error, _REPORTED, False):  # by an operation inside of this one
             return
         with contextlib.suppress(AttributeError):  # some errors take no attributes

@@ -155,11 +155,11 @@ def _curves(context: MLOpsContext, run: Run) -> str:
     if not keys:
         return ""
     tracker = context.experiment_tracker
-    figures = "".join(_figure(k, tracker.get_metric_history(run.run_id, k)) for k in sorted(keys))
-    return f'<h3>{_text(run.name)}</h3><div class="curves">{figures}</div>'
+    curves = "".join(_curve(k, tracker.get_metric_history(run.run_id, k)) for k in sorted(keys))
+    return f'<h3>{_text(run.name)}</h3><div class="curves">{curves}</div>'
 
 
-def _figure(key: str, history: Sequence[Metric]) -> str:
+def _curve(key: str, history: Sequence[Metric]) -> str:
     points = [(m.step, m.value) for m in history if math.isfinite(m.value)]
     points = points[:: max(1, len(points) // _POINTS)]
     if not points:

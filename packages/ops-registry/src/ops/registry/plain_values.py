@@ -2,7 +2,7 @@
 
 Parameters are any JSON value, and what has a usual text form: an `enum.Enum` is its value, dates and times are ISO
 texts, `decimal.Decimal`, `uuid.UUID` and paths are texts, NumPy scalars and arrays are numbers and lists. Estimators,
-functions and classes, which stand in ``pipeline.get_params()``, are kept as ``repr:`` and their repr, so that nobody
+functions and classes, which stand in ``pipeline.get_params()``, are kept as ``repr:`` and their repr, so that no reader
 takes that text for a value. Everything else is refused, with the key it has.
 
 What is returned is the caller's own. A caller that changes a dictionary it was given must not change what others
@@ -74,7 +74,7 @@ def _in_its_form(key: str, value: Any) -> Any:
     if hasattr(value, "tolist") and not is_estimator:
         return _plain(key, value.tolist())
     if is_estimator or callable(value):
-        # The repr of a function has its address, which says nothing to another process.
+        # The repr of a function has its address, which is meaningless in another process.
         name = getattr(value, "__qualname__", None)
         text = repr(value) if name is None else f"{value.__module__}.{name}"
         return _REPR_MARK + text[:_LONGEST_REPR]

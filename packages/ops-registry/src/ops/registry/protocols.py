@@ -1,7 +1,7 @@
 """What the parts of a context promise each other, for people who bring their own.
 
 A check with `isinstance` sees that the methods are there; their types are checked by mypy and
-pyright. The lock and the emitter are those of the floors below.
+pyright. The lock and the emitter are those of the layers below.
 """
 
 from __future__ import annotations

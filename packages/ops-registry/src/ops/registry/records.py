@@ -97,7 +97,7 @@ class MetricSummary:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A stored file or folder: its name in the run, size in bytes, SHA-256, and place on disk."""
+    """A stored file or folder: its name in the run, size in bytes, SHA-256, and path on disk."""
 
     path: str
     size: int
@@ -134,7 +134,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What is known about a model version besides its place in the registry."""
+    """What is known about a model version besides its name, number and stage."""
 
     artifact_type: str
     framework: str

@@ -1,7 +1,7 @@
 """What a run comes to, apart from any backend: how it is taken from one store to another.
 
 A backend exports a run as a `RunCopy` and imports one; times are kept to the nanosecond. What only MLflow keeps
-(logged models, inputs) has no place in it and stays behind.
+(logged models, inputs) has no field in it and stays behind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RunCopy:
     """A run with all points of its metrics; *start*, *end* and *deleted* are nanoseconds since the epoch.
 
     *points* are (metric, value, step, nanoseconds) in the order they were logged, *artifacts* (name, size, SHA-256).
-    A *status* of STALE is RUNNING here: it says nothing about the run, only about its processes.
+    A *status* of STALE is RUNNING here: it describes not the run, only its processes.
     """
 
     run_id: str
@@ -42,7 +42,7 @@ class RunCopy:
     artifacts: list[tuple[str, int, str]] = dataclasses.field(default_factory=list)
     deleted: int | None = None
 
-    def told(self) -> str:
+    def canonical_text(self) -> str:
         """Return all of it as text: NaN equals NaN there, and no order matters."""
         fields = dataclasses.asdict(self) | {
             "points": sorted(map(repr, self.points)),

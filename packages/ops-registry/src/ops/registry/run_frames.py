@@ -181,7 +181,7 @@ class ArtifactLogged:
 
 
 def frame_of(record: Mapping[str, Any]) -> Frame | None:
-    """Return what a record without points says; None when it is of a kind that this version does not know.
+    """Return the frame of a record without points; None when it is of a kind that this version does not know.
 
     Raises:
         KeyError, TypeError, ValueError: it is of a known kind, and not as this package writes it.

@@ -2,7 +2,7 @@
 
 A row is folded from frames (`ops.registry.tracking.run_state`), put into indexes and views, searched, and shown to users as a
 `ops.registry.records.Run`. `RunRow.plain` is its only form on disk, and `RunRow.from_plain` the only way back: what
-has another shape is refused there, so nobody below has to look again.
+has another shape is refused there, so no other code has to check again.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ An export is a whole store that anything here can open; an import is a copy the 
 copied are the journals, so histories, times, stages and aliases arrive exactly as they were.
 
 A run's files are copied first, its main journal last and at once: a run that is there is whole. Then
-the index is told; a kill before that is made good by the next copy. A run that has more in the target is there;
+the index is updated; after a kill before that, the next copy does it. A run that has more in the target is there;
 one to which both stores have added is an `AlreadyExistsError`.
 Of a model, the target takes the frames of the journal that it lacks; if what it has is not how the
 source's history begins, the two are different models and it is an `AlreadyExistsError`. So a copy
@@ -81,7 +81,7 @@ def copy_store(
 ) -> Copied:
     """Copy experiments and models by name (all without names) and return what was copied.
 
-    *progress* is told how many runs and models are done, of how many.
+    *progress* is called with how many runs and models are done, of how many.
     """
     if _are_local(source, target) and source.path.resolve() == target.path.resolve():
         raise InvalidValueError(f"{source.path} cannot be copied to itself.")
@@ -130,7 +130,7 @@ def _rehomed(source: MLOpsContext, target: MLOpsContext, experiment: Experiment)
 
 
 def _tail_of_artifacts(source: MLOpsContext, experiment: Experiment) -> str | None:
-    """Return where in the source store an experiment has its artifacts, if it is told a folder of it."""
+    """Return the subfolder of the source store that an experiment sets for its artifacts, if any."""
     path = local_path(experiment.artifact_uri) if experiment.artifact_uri else None
     return None if path is None else below(source.experiment_tracker.root.parent, path)
 
@@ -182,8 +182,11 @@ def _copy_as_record(
     copy = source.experiment_tracker.export_run(run_id)
     with contextlib.suppress(RunNotFoundError):
         there = target.experiment_tracker.export_run(run_id)
-        # Not every backend can say that a run was deleted.
-        if dataclasses.replace(there, deleted=copy.deleted).told() == copy.told():
+        # Not every backend can record that a run was deleted.
+        if (
+            dataclasses.replace(there, deleted=copy.deleted).canonical_text()
+            == copy.canonical_text()
+        ):
             return False
 
     def fetch(name: str, path: pathlib.Path) -> pathlib.Path:
@@ -248,7 +251,7 @@ def _copy_run(
     reader = RunReader(old, run_id, keep_history=False)
     reader.poll()
     writers = reader.state.writers
-    if _has_all(run_id, _told(new, run_id, writers), _told(old, run_id, writers)):
+    if _has_all(run_id, _records(new, run_id, writers), _records(old, run_id, writers)):
         return False
     new.mkdir(parents=True, exist_ok=True)
     files = source.experiment_tracker.artifact_folder(run_id)
@@ -274,10 +277,10 @@ def _copy_run(
     return True
 
 
-def _told(folder: pathlib.Path, run_id: str, writers: Sequence[str]) -> list[list[bytes]]:
-    """Return what each journal of a run says, without where things are in this store."""
+def _records(folder: pathlib.Path, run_id: str, writers: Sequence[str]) -> list[list[bytes]]:
+    """Return the records of each journal of a run, without its paths in this store."""
     journals = (JournalReader(journal_path(folder, run_id, writer)).poll() for writer in writers)
-    return [[encode(_placeless(record)) for record in records] for records in journals]
+    return [[encode(_without_location(record)) for record in records] for records in journals]
 
 
 def _has_all(run_id: str, here: list[list[bytes]], there: list[list[bytes]]) -> bool:
@@ -293,7 +296,7 @@ def _has_all(run_id: str, here: list[list[bytes]], there: list[list[bytes]]) -> 
     return False
 
 
-def _placeless(record: dict[str, Any]) -> dict[str, Any]:
+def _without_location(record: dict[str, Any]) -> dict[str, Any]:
     if "a" in record:
         return record | {"a": record["a"][:3]}
     return record | {"exp": ""} if record.get("e") == "start" else record

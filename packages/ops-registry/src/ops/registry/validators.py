@@ -1,4 +1,4 @@
-"""What names, keys and values must be before anything is written: every check in one place.
+"""What names, keys and values must be before anything is written: every check in one module.
 
 Each function returns what it was given, or the value as it is stored, and raises `InvalidValueError`
 with the value and the rule. `ValidationMixin` gives the same checks to components as methods.

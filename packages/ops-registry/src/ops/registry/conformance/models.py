@@ -46,8 +46,8 @@ class RegistryBehaviour:
         assert register().version == 4
         assert [v.version for v in registry.list_model_versions("credit")] == [1, 2, 4]
 
-    def test_an_unknown_model_says_so_by_code(self, registry: Any, register: Any) -> None:
-        """An unknown model says so by code."""
+    def test_an_unknown_model_is_reported_by_code(self, registry: Any, register: Any) -> None:
+        """An unknown model is reported by code."""
         with pytest.raises(ModelNotFoundError) as caught:
             registry.get_model_version("nonexistent")
         assert caught.value.error_code == ErrorCode.MODEL_NOT_FOUND
@@ -73,8 +73,8 @@ class RegistryBehaviour:
         (known,) = new_context().model_registry.list_model_versions("credit")
         assert (known.stage, known.aliases, known.metadata.tags) == (ModelStage.NONE, (), {})
 
-    def test_stages_are_asked_for_in_any_case(self, registry: Any, register: Any) -> None:
-        """Stages are asked for in any case, and what is none is refused."""
+    def test_stages_are_accepted_in_any_case(self, registry: Any, register: Any) -> None:
+        """Stages are accepted in any case, and what is none is refused."""
         register()
         registry.promote_model("credit", 1, "staging")
         assert registry.get_model_by_stage("credit", "STAGING").version == 1

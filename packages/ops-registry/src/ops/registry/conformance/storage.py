@@ -68,8 +68,8 @@ class StorageBehaviour:
         assert (tmp_path / "out" / "deep" / "w.bin").read_bytes() == b"weights"
         assert storage.read_artifact("w.bin", tmp_path).read_bytes() == b"weights"
 
-    def test_what_is_missing_is_said(self, storage: Any, tmp_path: Any) -> None:
-        """What is missing is said."""
+    def test_what_is_missing_is_reported(self, storage: Any, tmp_path: Any) -> None:
+        """What is missing is reported."""
         for read in (storage.read_json, storage.read_dataframe):
             with pytest.raises(ArtifactNotFoundError, match="'no'"):
                 read("no")
@@ -115,10 +115,10 @@ class StorageBehaviour:
             with pytest.raises(CorruptStoreError, match="'bad'"):
                 read("bad")
 
-    def test_a_pre_hook_stops_a_write_and_a_done_one_is_told(
+    def test_a_pre_hook_stops_a_write_and_a_done_one_is_reported(
         self, storage: Any, operations: Any
     ) -> None:
-        """A pre hook stops a write and a done one is told."""
+        """A pre hook stops a write and a done one is reported."""
 
         def refuse(data: Any) -> None:
             if data["path"] == "locked":

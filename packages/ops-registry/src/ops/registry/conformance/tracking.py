@@ -113,10 +113,10 @@ class TrackerBehaviour:
         with pytest.raises(InvalidValueError, match="loss"):
             tracker.log_metric(run.run_id, "loss", "low")
 
-    def test_other_content_under_the_same_name_is_refused_unless_told(
+    def test_other_content_under_the_same_name_is_refused_without_overwrite(
         self, tracker: Any, experiment: Any, artifact: Any
     ) -> None:
-        """Other content under the same name is refused unless told."""
+        """Other content under the same name is refused without overwrite."""
         run = tracker.start_run(experiment.experiment_id)
         first = tracker.log_artifact(run.run_id, artifact, "models")
         assert first.path == "models/model.bin"
@@ -206,7 +206,7 @@ class TrackerBehaviour:
         """Pages of a search follow each other and the whole is counted."""
         order = "metrics.val/auc DESC"
         pages = [
-            tracker.search_runs(three, order_by=order, limit=2, offset=place) for place in (0, 2, 4)
+            tracker.search_runs(three, order_by=order, limit=2, offset=start) for start in (0, 2, 4)
         ]
         assert [[r.name for r in page] for page in pages] == [
             ["high", "mid"],
@@ -223,10 +223,10 @@ class TrackerBehaviour:
         ("text", "position"),
         [("metrics.a >", 11), ("metrics.a ? 1", 10), ("nothing = 1", 0), ("name = 'a' name", 11)],
     )
-    def test_a_wrong_expression_says_where(
+    def test_a_wrong_expression_is_refused_with_its_position(
         self, tracker: Any, experiment: Any, text: Any, position: Any
     ) -> None:
-        """A wrong expression says where."""
+        """A wrong expression is refused with its position."""
         with pytest.raises(FilterError) as caught:
             tracker.search_runs(experiment.experiment_id, filter=text)
         assert caught.value.position == position
@@ -238,10 +238,10 @@ class TrackerBehaviour:
         assert list(table["metrics.val/auc"]) == [0.7, 0.9]
         assert list(table.index) == [r.run_id for r in runs]
 
-    def test_a_run_whose_process_is_gone_is_stale_until_somebody_logs_again(
+    def test_a_run_whose_process_is_gone_is_stale_until_it_is_logged_to_again(
         self, tracker: Any, experiment: Any, abandoned_run: Any
     ) -> None:
-        """A run whose process is gone is stale until somebody logs again."""
+        """A run whose process is gone is stale until it is logged to again."""
         own = tracker.start_run(experiment.experiment_id)
         assert tracker.get_run(abandoned_run).status is RunStatus.STALE
         stale = tracker.list_runs(experiment.experiment_id, RunStatus.STALE)

@@ -83,7 +83,7 @@ class ModelLog:
             self._warehouse.wait(min(attempt, 4))
         raise StorageError(f"Model {name!r} was changed by others {_ATTEMPTS} times in a row.")
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget what was read: it may be half done."""
         for known in (self._heads, self._places, self._frames, self.state.models, self._folded):
             known.clear()
@@ -99,7 +99,7 @@ class ModelLog:
 
     def rebuild(self) -> None:
         """Read everything from its beginning."""
-        self.begin_anew()
+        self.reset()
         self.refresh()
 
     def close(self) -> None:

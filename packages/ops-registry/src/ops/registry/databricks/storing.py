@@ -72,7 +72,7 @@ class DatabricksStorageBackend(UserFiles[str]):
         )
         return sorted(row["path"] for row in rows)
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return the name that *path* has in the table, or refuse it."""
         root = pathlib.Path("/storage")
         return safe_join(root, path).relative_to(root).as_posix()
@@ -90,26 +90,26 @@ class DatabricksStorageBackend(UserFiles[str]):
         """Remove what `left_over` returned."""
         self._volume.clear(uris)
 
-    def _append(self, df: pd.DataFrame, place: str) -> None:
+    def _append(self, df: pd.DataFrame, location: str) -> None:
         import pandas as pd
 
         for attempt in range(_ATTEMPTS):
-            rows = self._rows(place)
+            rows = self._rows(location)
             with self._temporary() as copy:
                 if rows:
-                    with self._fetched(place) as (old, rows):
-                        df_all = pd.concat([table_of(old, place), df], ignore_index=True)
+                    with self._fetched(location) as (old, rows):
+                        df_all = pd.concat([table_of(old, location), df], ignore_index=True)
                 else:
                     df_all = df
                 with copy.open("wb") as file:
                     put_table(df_all, file)
-                (sent,) = self._volume.upload(copy, _new_place(place))
-            if self._swapped(place, sent, rows):
+                (sent,) = self._volume.upload(copy, _new_place(location))
+            if self._swapped(location, sent, rows):
                 self._clear(rows)
                 return
             self._clear([{"place": sent.place}])
             self.warehouse.wait(min(attempt, 4))
-        raise StorageError(f"{place!r} was changed by others {_ATTEMPTS} times in a row.")
+        raise StorageError(f"{location!r} was changed by others {_ATTEMPTS} times in a row.")
 
     def _swapped(self, name: str, file: Stored, old: Sequence[dict[str, Any]]) -> bool:
         """Let *name* be *file* if it is still what *old* says; return whether it is."""
@@ -131,29 +131,29 @@ class DatabricksStorageBackend(UserFiles[str]):
         # After a lost answer the statement was done twice, and changed nothing then.
         return [row["place"] for row in self._rows(name)] == [file.place]
 
-    def _is_there(self, place: str) -> bool:
-        return bool(self._rows(place))
+    def _is_there(self, location: str) -> bool:
+        return bool(self._rows(location))
 
-    def _write(self, place: str, write: Callable[[IO[bytes]], object]) -> None:
+    def _write(self, location: str, write: Callable[[IO[bytes]], object]) -> None:
         with self._temporary() as copy:
             with copy.open("wb") as file:
                 write(file)
-            self._copy_in(copy, place)
+            self._copy_in(copy, location)
 
-    def _remove(self, place: str) -> bool:
-        gone = self._rows(place)
+    def _remove(self, location: str) -> bool:
+        gone = self._rows(location)
         if gone:
             statement = f"DELETE FROM @ops_files WHERE {_AT}"  # noqa: S608 - literals of this package, values are parameters
-            self.warehouse.change(statement, path=place, below=f"{place}/")
+            self.warehouse.change(statement, path=location, below=f"{location}/")
             self._clear(gone)
         return bool(gone)
 
-    def _copy_in(self, source: pathlib.Path, place: str) -> None:
-        files = self._volume.upload(source, _new_place(place))
-        old = self._rows(place)
+    def _copy_in(self, source: pathlib.Path, location: str) -> None:
+        files = self._volume.upload(source, _new_place(location))
+        old = self._rows(location)
         batch = [
             {
-                "path": f"{place}/{file.name}" if file.name else place,
+                "path": f"{location}/{file.name}" if file.name else location,
                 "place": file.place,
                 "size": file.size,
                 "checksum": file.checksum,
@@ -182,8 +182,8 @@ class DatabricksStorageBackend(UserFiles[str]):
         self._clear(old)
 
     @contextlib.contextmanager
-    def _local(self, place: str) -> Iterator[pathlib.Path]:
-        with self._fetched(place) as (copy, _):
+    def _local(self, location: str) -> Iterator[pathlib.Path]:
+        with self._fetched(location) as (copy, _):
             yield copy
 
     @contextlib.contextmanager

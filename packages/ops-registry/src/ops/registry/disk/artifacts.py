@@ -43,7 +43,7 @@ __all__ = ["checksum", "copy_in", "fetch", "stage"]
 
 _PIECE = 1 << 20
 _COPY = re.compile(r"\.[0-9a-f]{16}\.tmp")
-#: Busy or slow file systems; ESTALE is what NFS says of a file that was replaced meanwhile.
+#: Busy or slow file systems; NFS reports ESTALE for a file that was replaced meanwhile.
 _PASSING = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT}
 
 
@@ -86,7 +86,7 @@ def origin_of(path: StrPath) -> pathlib.Path:
 
 
 def is_copy(name: str) -> bool:
-    """Whether a file of this name is a copy on its way, which is nobody's when it is old."""
+    """Whether a file of this name is a copy in progress, which is abandoned when it is old."""
     return _COPY.fullmatch(name) is not None
 
 
@@ -107,10 +107,10 @@ def publish(staged: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def deliver(staged: pathlib.Path, target: pathlib.Path, digest: str, *, overwrite: bool) -> None:
-    """Give a copy that leaves the store the name that the caller asked for.
+    """Give a copy that leaves the store the requested name.
 
-    What is there may be the caller's own: other content is replaced only if *overwrite* says so, and is then
-    moved aside first, so that it is lost only when the copy is in its place.
+    What is there may be the caller's own: other content is replaced only with *overwrite*, and is then
+    moved aside first, so that it is removed only when the copy is there.
 
     Raises:
         AlreadyExistsError: there is something else at *target*.
@@ -138,12 +138,12 @@ def deliver(staged: pathlib.Path, target: pathlib.Path, digest: str, *, overwrit
     remove(aside)
 
 
-def waiting_place(base: pathlib.Path, name: str, digest: str) -> pathlib.Path:
-    """Return where the copy is that will be *name* below *base*, while the journal is told so."""
+def waiting_path(base: pathlib.Path, name: str, digest: str) -> pathlib.Path:
+    """Return where the copy is that will be *name* below *base*, while the journal is written."""
     return base / f".{calculate_hash(f'{digest} {name}')[:16]}.tmp"
 
 
-def place(copy: pathlib.Path, target: pathlib.Path) -> None:
+def move_into_place(copy: pathlib.Path, target: pathlib.Path) -> None:
     """Give a staged copy its name, which may be in a folder that is not there yet."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +220,7 @@ def fetch(
 
 
 def write_figure(folder: pathlib.Path, figure: Any, name: str) -> tuple[pathlib.Path, str]:
-    """Write *figure* into *folder*, in the format that the suffix of *name* says; return where, and its name.
+    """Write *figure* into *folder*, in the format of the suffix of *name*; return its path and name.
 
     Without a suffix it is a .png of matplotlib or an .html of plotly, and the name gets that suffix.
     """
@@ -262,7 +262,7 @@ def remove(path: pathlib.Path) -> None:
 
 @functools.cache
 def _copier() -> Callable[..., tuple[int, str]]:
-    """Return what copies and, where the system says that it may pass, begins again."""
+    """Return a function that copies, and repeats after errors that may pass."""
     from ops.resilience.backoff import RetryConfig
     from ops.resilience.retrying import with_retry
 
@@ -351,13 +351,13 @@ def names(folder: pathlib.Path) -> list[str]:
 
 
 def _names(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
-    place = os.path.realpath(folder)
-    if place in above:
+    real = os.path.realpath(folder)
+    if real in above:
         raise InvalidValueError(f"{folder!r} is a link to a folder that it is in.")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _names(entry.path, f"{prefix}{entry.name}/", (*above, place))
+                yield from _names(entry.path, f"{prefix}{entry.name}/", (*above, real))
             elif entry.is_file():
                 yield f"{prefix}{entry.name}"
 

@@ -2,7 +2,7 @@
 
 A store may come from another person: an export, an rsync, an archive. Whatever stands in its journals, views and
 plans is data, and a checksum does not change that, since anybody can compute one. A name becomes a path here and
-only here: it must be relative, lead to a place inside of the store, and meet no link on its way. This package never
+only here: it must be relative, lead into the store, and meet no link on its way. This package never
 makes links inside a store, so one that is met was put there by other means.
 
 `is_id`, `is_part` and `is_relative` look at the text alone and cost little: readers use them to leave out frames that
@@ -69,7 +69,7 @@ def inside(root: StrPath, *names: str) -> pathlib.Path:
     name = RelativePath("/".join(names))
     try:
         return name.below(root)
-    except OSError:  # longer than any name of a file: what uses the path says so
+    except OSError:  # longer than any name of a file: its first use raises
         return pathlib.Path(root, str(name))
 
 
@@ -83,7 +83,7 @@ def refuse_link(path: StrPath) -> None:
 
 
 def refuse_links(root: StrPath, *names: str) -> None:
-    """Raise `CorruptStoreError` when one of the places that a part of a store always uses is a link."""
+    """Raise `CorruptStoreError` when one of the paths that a part of a store always uses is a link."""
     for name in names:
         refuse_link(f"{os.fspath(root)}/{name}")
 

@@ -34,7 +34,7 @@ class Flusher:
         in_children(self, Flusher.begin_in_child)
 
     def begin_in_child(self) -> None:
-        """Begin anew in a forked child, which has no thread; what is due, the parent flushes."""
+        """Reset in a forked child, which has no thread; the parent flushes what is due."""
         self._due, self._lock, self._thread = [], threading.Lock(), None
 
     def add(self, call: Callable[[], object]) -> None:
@@ -42,7 +42,7 @@ class Flusher:
         with self._lock:
             self._due.append(call)
             if self._thread is None:
-                # A daemon: whoever closes a file flushes it, so nothing waits for this at the end.
+                # A daemon: closing a file flushes it, so nothing waits for this at the end.
                 self._thread = threading.Thread(target=self._run, name="ops-flush", daemon=True)
                 self._thread.start()
         self._wake.set()

@@ -85,7 +85,7 @@ class JournalWriter:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether the file has no name any more, so that nobody will read what is appended."""
+        """Whether the file has no name any more, so that no reader will see what is appended."""
         return os.fstat(self._descriptor).st_nlink == 0
 
     def append(self, record: Any) -> None:
@@ -99,7 +99,7 @@ class JournalWriter:
     def append_frames(self, data: bytes, *, soon: bool = False) -> tuple[int, int]:
         """Write what `frame` made of one or several records, and return where it is in the file.
 
-        What others can tell too is flushed *soon*, so that nobody waits for it.
+        What others can derive too is flushed *soon*, so that no caller waits for it.
         """
         with self._lock:
             if self._open_line:
@@ -138,7 +138,7 @@ class JournalWriter:
         self.close()
 
     def _flush(self) -> None:
-        """Flush on a descriptor of its own, so that nobody who appends waits."""
+        """Flush on a descriptor of its own, so that no appender waits."""
         with self._lock:
             self._is_waiting = False
             copy = os.dup(self._descriptor) if self._descriptor >= 0 else -1
@@ -155,7 +155,7 @@ _flusher = Flusher()
 class JournalReader:
     """Reads what was appended since the last `poll`; *torn* counts the lines it had to skip.
 
-    *is_gone* says whether the file was missing then, *has_more* whether there is more than was asked for.
+    *is_gone* is whether the file was missing then, *has_more* whether there is more than was requested.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -345,7 +345,7 @@ def _unescape(found: dict[str, Any]) -> Any:
 def _opened(path: str) -> int:
     try:
         return os.open(path, _FLAGS, 0o666)
-    except FileNotFoundError:  # asked for once per folder, so not before each file
+    except FileNotFoundError:  # needed once per folder, so not before each file
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - strings
         return os.open(path, _FLAGS, 0o666)
 

@@ -96,17 +96,17 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         names = (p.as_posix() for p in found if not any(map(_is_reserved, p.parts)))
         return sorted(name for name in names if name.startswith(prefix))
 
-    def place(self, path: str) -> pathlib.Path:
+    def location(self, path: str) -> pathlib.Path:
         """Return where *path* is on disk, or refuse it."""
         safe_join(self.root, path)  # names that other systems cannot have are refused too
-        place = inside(self.root, path)
-        if any(map(_is_reserved, place.relative_to(self.root).parts)):
+        location = inside(self.root, path)
+        if any(map(_is_reserved, location.relative_to(self.root).parts)):
             raise InvalidValueError(f"{path!r} is a name that the storage uses itself.")
-        return place
+        return location
 
     def extended(self, df: pd.DataFrame, path: str) -> pd.DataFrame:
         """Return the rows of the table at *path*, if there is one, and those of *df*."""
-        return self._joined(df, self.place(path))
+        return self._joined(df, self.location(path))
 
     def tell(self, event: EventType, data: dict[str, Any]) -> None:
         """Emit an event about several paths at once."""
@@ -118,17 +118,20 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             target.parent.mkdir(parents=True, exist_ok=True)
         return path, target
 
-    def _is_there(self, place: pathlib.Path) -> bool:
-        return os.path.exists(place)  # noqa: PTH110 - False for names that no file could have too
+    def _is_there(self, location: pathlib.Path) -> bool:
+        return os.path.exists(location)  # noqa: PTH110 - False for names that no file could have too
 
-    def _write(self, place: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
-        with self._translated(place), atomic_write(place, "wb", durable=self._durable) as file:
+    def _write(self, location: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
+        with (
+            self._translated(location),
+            atomic_write(location, "wb", durable=self._durable) as file,
+        ):
             write(file)
 
-    def _append(self, df: pd.DataFrame, place: pathlib.Path) -> None:
+    def _append(self, df: pd.DataFrame, location: pathlib.Path) -> None:
         with self.locked():
-            joined = self._joined(df, place)
-            self._write(place, lambda file: put_table(joined, file))
+            joined = self._joined(df, location)
+            self._write(location, lambda file: put_table(joined, file))
 
     def _has_transactions(self) -> bool:
         try:
@@ -137,36 +140,36 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         except (FileNotFoundError, NotADirectoryError):
             return False
 
-    def _joined(self, df: pd.DataFrame, place: pathlib.Path) -> pd.DataFrame:
-        if not place.exists():
+    def _joined(self, df: pd.DataFrame, location: pathlib.Path) -> pd.DataFrame:
+        if not location.exists():
             return df
         import pandas as pd
 
-        with self._local(place) as file:
+        with self._local(location) as file:
             old = table_of(file, file.name)
         return pd.concat([old, df], ignore_index=True)
 
-    def _copy_in(self, source: pathlib.Path, place: pathlib.Path) -> None:
-        with self._translated(place):
-            refuse_other_kind(source, place)
-            artifacts.copy_in(source, place)
+    def _copy_in(self, source: pathlib.Path, location: pathlib.Path) -> None:
+        with self._translated(location):
+            refuse_other_kind(source, location)
+            artifacts.copy_in(source, location)
 
     @contextlib.contextmanager
-    def _local(self, place: pathlib.Path) -> Iterator[pathlib.Path]:
-        with self._translated(place):
-            yield place
+    def _local(self, location: pathlib.Path) -> Iterator[pathlib.Path]:
+        with self._translated(location):
+            yield location
 
-    def _remove(self, place: pathlib.Path) -> bool:
-        if not self._is_there(place):
+    def _remove(self, location: pathlib.Path) -> bool:
+        if not self._is_there(location):
             return False
-        with self._translated(place):
-            artifacts.remove(place)
+        with self._translated(location):
+            artifacts.remove(location)
         return True
 
     @contextlib.contextmanager
-    def _translated(self, place: pathlib.Path) -> Iterator[None]:
+    def _translated(self, location: pathlib.Path) -> Iterator[None]:
         """Turn errors of the system into this package's; its own pass."""
-        path = place.relative_to(self.root).as_posix()
+        path = location.relative_to(self.root).as_posix()
         try:
             yield
         except FileNotFoundError as error:
@@ -179,12 +182,12 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             raise StorageError(f"{path!r} cannot be read or written: {error}.") from error
 
 
-def refuse_other_kind(source: pathlib.Path, place: pathlib.Path) -> None:
+def refuse_other_kind(source: pathlib.Path, location: pathlib.Path) -> None:
     """Refuse to put a file where a folder is, or the other way round: that would delete it."""
-    if place.exists() and place.is_dir() != source.is_dir():
-        kind = "folder" if place.is_dir() else "file"
+    if location.exists() and location.is_dir() != source.is_dir():
+        kind = "folder" if location.is_dir() else "file"
         raise StorageError(
-            f"{str(place)!r} is a {kind}, which this would replace with something else.",
+            f"{str(location)!r} is a {kind}, which this would replace with something else.",
             suggestions=("Delete it first, or choose another path.",),
         )
 

@@ -4,22 +4,22 @@ Below ``.transactions/{id}/`` of the storage, in this order:
 
 1. what is written goes to ``new/N``, flushed, and changes nothing yet;
 2. committing writes ``plan``, the list of what is about to change, flushed: the undo journal;
-3. for each entry the old content is renamed to ``old/N`` and the new one to its place;
+3. for each entry the old content is renamed to ``old/N`` and the new one to its path;
 4. ``committed`` is written and flushed: the commit point. Then the folder is removed.
 
-A kill before 2 leaves nothing but staged files. Between 2 and 4 the plan says how to go back: what
-is in ``old/N`` returns to its place; what was put where nothing had been is removed. Both steps can
+A kill before 2 leaves nothing but staged files. Between 2 and 4 the plan records how to go back: what
+is in ``old/N`` returns to its path; what was put where nothing had been is removed. Both steps can
 be repeated, so a kill while going back harms nothing either. After 4 only the clearing is left.
-Whoever opens the storage next, or takes its lock, does that for every transaction whose process is gone,
+The next process that opens the storage, or takes its lock, does that for every transaction whose process is gone,
 which the lock on its folder tells: the kernel releases it. All of 2 to 4, and going back, happens under
-the storage's lock. Writing a file takes no lock, so what others have put in a place since then stays: the plan
-says which files are the transaction's own.
+the storage's lock. Writing a file takes no lock, so what others have written to a path since then stays: the plan
+records which files are the transaction's own.
 
 A plan names paths relative to the storage, and each is checked before it is used (`checked_paths`): a storage that
 was copied or moved after a kill is repaired where it lies now, and one of another person names nothing elsewhere.
-In a copy no file has the identity that the plan noted; there, everything in the planned places is the transaction's.
+In a copy no file has the identity that the plan noted; there, everything at the planned paths is the transaction's.
 
-Others may see some of the new files before the last one is in its place: a transaction is atomic
+Others may see some of the new files before the last one is renamed: a transaction is atomic
 against failures, not invisible while it commits. `SafeTransaction` also keeps other transactions of
 that kind, and appends to tables, waiting from its beginning to its end.
 """
@@ -112,7 +112,7 @@ class Transaction:
     def delete(self, path: str) -> None:
         """Delete what is at *path* when the transaction commits."""
         self._require_open()
-        self._storage.place(path)
+        self._storage.location(path)
         self._entries.append({"path": path, "new": False})
 
     def commit(self) -> None:
@@ -156,10 +156,10 @@ class Transaction:
 
     @contextlib.contextmanager
     def _staging(self, path: str) -> Iterator[pathlib.Path]:
-        """Give the place for what will be at *path*; it is part of the transaction when the block is over."""
+        """Yield the path to write what will be at *path*; it is part of the transaction when the block is over."""
         self._require_open()
         path = self._storage.announce_write(path)  # the pre-hooks may refuse it, or change it
-        self._storage.place(path)
+        self._storage.location(path)
         staged = self._folder / "new" / str(len(self._entries))
         try:
             with writing(staged):
@@ -170,7 +170,7 @@ class Transaction:
         self._entries.append({"path": path, "new": True})
 
     def _apply(self) -> None:
-        targets = [self._storage.place(entry["path"]) for entry in self._entries]
+        targets = [self._storage.location(entry["path"]) for entry in self._entries]
         home = _stamp(self._folder)[0]
         for number, (entry, target) in enumerate(zip(self._entries, targets, strict=True)):
             entry["existed"] = os.path.lexists(target)
@@ -266,7 +266,7 @@ def recover(root: pathlib.Path) -> int:
 
 
 def _links(folder: pathlib.Path) -> Iterator[str]:
-    """Yield the links at the places in a transaction's folder that are used by name."""
+    """Yield the links at the paths in a transaction's folder that are used by name."""
     for name in ("", "lock", _PLAN, _COMMITTED, "new", "old"):
         path = f"{folder}/{name}".rstrip("/")
         if os.path.islink(path):  # noqa: PTH114 - strings
@@ -300,12 +300,12 @@ def undo(root: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def _checked(root: pathlib.Path, path: object) -> pathlib.Path:
-    """Return the place of a path that stands in a plan, or raise `PathEscapesRootError`."""
-    place = inside(root, str(path))
-    first = place.relative_to(root).parts[0]
+    """Return the absolute form of a path in a plan, or raise `PathEscapesRootError`."""
+    target = inside(root, str(path))
+    first = target.relative_to(root).parts[0]
     if first in {FOLDER, ".lock"}:
-        raise PathEscapesRootError(f"{path!r:.80} is a place of the storage's own.")
-    return place
+        raise PathEscapesRootError(f"{path!r:.80} is a path of the storage's own.")
+    return target
 
 
 def _was_moved(entry: Mapping[str, Any], target: pathlib.Path, folder: pathlib.Path) -> bool:
@@ -316,7 +316,7 @@ def _was_moved(entry: Mapping[str, Any], target: pathlib.Path, folder: pathlib.P
 
 
 def _is_own(target: pathlib.Path, stamps: list[list[int] | None]) -> bool:
-    """Whether nobody else has written a file at *target*; plans of older versions cannot tell."""
+    """Whether no other process has written a file at *target*; plans of older versions cannot tell."""
     if not os.path.lexists(target) or target.is_dir() or None in stamps:
         return True
     return _stamp(target) in stamps

@@ -1,6 +1,6 @@
 """Files of the user's own: what every storage does with a table, a JSON value and an artifact, wherever it keeps them.
 
-A storage says where a path is (`place`), whether something is there, how bytes get in, and gives a local
+A storage defines where a path is (`location`), whether something is there, how bytes get in, and gives a local
 copy of what comes out; hooks, events, formats and errors are here, and the same everywhere.
 """
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["UserFiles", "put_table", "table_of"]
 
-Place = TypeVar("Place")
+Location = TypeVar("Location")
 
 
-class UserFiles(abc.ABC, Generic[Place]):
+class UserFiles(abc.ABC, Generic[Location]):
     """Tables (Parquet), JSON values and artifacts under relative paths.
 
     Missing paths are an `ArtifactNotFoundError`, unreadable content a `CorruptStoreError`, paths
@@ -53,18 +53,18 @@ class UserFiles(abc.ABC, Generic[Place]):
         """Write *df* as Parquet; "append" adds its rows to those that are there, by column name."""
         if mode not in {"overwrite", "append"}:
             raise InvalidValueError(f"mode={mode!r} is unknown; use 'overwrite' or 'append'.")
-        path, place = self._writing(path)
+        path, location = self._writing(path)
         if mode == "append":
-            self._append(df, place)
+            self._append(df, location)
         else:
-            self._write(place, lambda file: put_table(df, file))
+            self._write(location, lambda file: put_table(df, file))
         self.written(path)
 
     @reported
     def read_dataframe(self, path: str) -> pd.DataFrame:
         """Return a table."""
-        path, place = self._reading(path)
-        with self._local(place) as copy:
+        path, location = self._reading(path)
+        with self._local(location) as copy:
             table = table_of(copy, path)
         self._done_reading(path)
         return table
@@ -73,15 +73,15 @@ class UserFiles(abc.ABC, Generic[Place]):
     def write_json(self, data: Any, path: str) -> None:
         """Write any JSON value; NaN and infinities are kept (see `ops.registry.disk.journal`)."""
         body = encode(data)
-        path, place = self._writing(path)
-        self._write(place, lambda file: file.write(body))
+        path, location = self._writing(path)
+        self._write(location, lambda file: file.write(body))
         self.written(path)
 
     @reported
     def read_json(self, path: str) -> Any:
         """Return a JSON value; mappings come back as dicts, sequences as lists."""
-        path, place = self._reading(path)
-        with self._local(place) as copy:
+        path, location = self._reading(path)
+        with self._local(location) as copy:
             if copy.is_dir():
                 raise StorageError(f"{path!r} is a folder.")
             body = copy.read_bytes()
@@ -94,15 +94,15 @@ class UserFiles(abc.ABC, Generic[Place]):
 
     @reported
     def write_artifact(self, source: StrPath, path: str) -> None:
-        """Copy a file or folder in, in place of what has this path.
+        """Copy a file or folder in, in location of what has this path.
 
-        A folder takes the place of a folder and a file that of a file; else it is a `StorageError`.
+        A folder replaces a folder and a file a file; else it is a `StorageError`.
         """
         origin = pathlib.Path(source)
         if not origin.exists():
             raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
-        path, place = self._writing(path)
-        self._copy_in(origin, place)
+        path, location = self._writing(path)
+        self._copy_in(origin, location)
         self.written(path)
 
     @reported
@@ -113,10 +113,10 @@ class UserFiles(abc.ABC, Generic[Place]):
 
         Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
         """
-        path, place = self._reading(path)
+        path, location = self._reading(path)
         target = pathlib.Path(destination).absolute()
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-        with self._local(place) as copy:
+        with self._local(location) as copy:
             refuse_links_below(copy)
             staged, _, digest = artifacts.stage(copy, target.parent)
             try:
@@ -129,12 +129,12 @@ class UserFiles(abc.ABC, Generic[Place]):
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or folder at *path*."""
-        return self._is_there(self.place(path))
+        return self._is_there(self.location(path))
 
     @reported
     def delete(self, path: str) -> bool:
         """Delete a file, or a folder with all that is in it; False when there was none."""
-        if not self._remove(self.place(path)):
+        if not self._remove(self.location(path)):
             return False
         self.deleted(path)
         return True
@@ -156,43 +156,43 @@ class UserFiles(abc.ABC, Generic[Place]):
 
     def announce_write(self, path: str) -> str:
         """Let the pre-hooks know of a write, and refuse it; return the path, which they may change."""
-        self.place(path)
+        self.location(path)
         requested = self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": path})
         return check_text("path", requested["path"])
 
     # Of each storage
 
     @abc.abstractmethod
-    def place(self, path: str) -> Place:
+    def location(self, path: str) -> Location:
         """Return where *path* is, or refuse it."""
 
     @abc.abstractmethod
-    def _is_there(self, place: Place) -> bool: ...
+    def _is_there(self, location: Location) -> bool: ...
 
     @abc.abstractmethod
-    def _write(self, place: Place, write: Callable[[IO[bytes]], object]) -> None:
-        """Let *place* be a file that has what *write* puts into it."""
+    def _write(self, location: Location, write: Callable[[IO[bytes]], object]) -> None:
+        """Let *location* be a file that has what *write* puts into it."""
 
     @abc.abstractmethod
-    def _append(self, df: pd.DataFrame, place: Place) -> None:
-        """Add rows to the table at *place*; of two who do so at once both get in."""
+    def _append(self, df: pd.DataFrame, location: Location) -> None:
+        """Add rows to the table at *location*; of two who do so at once both get in."""
 
     @abc.abstractmethod
-    def _copy_in(self, source: pathlib.Path, place: Place) -> None: ...
+    def _copy_in(self, source: pathlib.Path, location: Location) -> None: ...
 
     @abc.abstractmethod
-    def _local(self, place: Place) -> AbstractContextManager[pathlib.Path]:
-        """Give a local file or folder with what is at *place*, for reading."""
+    def _local(self, location: Location) -> AbstractContextManager[pathlib.Path]:
+        """Give a local file or folder with what is at *location*, for reading."""
 
     @abc.abstractmethod
-    def _remove(self, place: Place) -> bool:
-        """Remove what is at *place*; say whether something was."""
+    def _remove(self, location: Location) -> bool:
+        """Remove what is at *location*; say whether something was."""
 
-    # What is told
+    # What is reported
 
-    def _writing(self, path: str) -> tuple[str, Place]:
+    def _writing(self, path: str) -> tuple[str, Location]:
         path = self.announce_write(path)
-        return path, self.place(path)
+        return path, self.location(path)
 
     def written(self, path: str) -> None:
         """Tell that *path* was written: counter, event, audit and post-hooks."""
@@ -203,14 +203,14 @@ class UserFiles(abc.ABC, Generic[Place]):
             resource=f"storage:{path}",
         )
 
-    def _reading(self, path: str) -> tuple[str, Place]:
-        self.place(path)
+    def _reading(self, path: str) -> tuple[str, Location]:
+        self.location(path)
         requested = self._operations.before(HookType.PRE_STORAGE_READ, {"path": path})
         path = check_text("path", requested["path"])
-        place = self.place(path)
-        if not self._is_there(place):
+        location = self.location(path)
+        if not self._is_there(location):
             raise ArtifactNotFoundError(f"There is nothing at {path!r} in the storage.")
-        return path, place
+        return path, location
 
     def _done_reading(self, path: str) -> None:
         self._operations.after(

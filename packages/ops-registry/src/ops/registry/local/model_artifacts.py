@@ -1,7 +1,7 @@
 """Artifacts of models on local files or in a bucket.
 
 Copying an artifact, or sending it to a bucket, is done without any lock. Within the commit it gets the number of its
-version, and a copy is moved to its place. A process that is killed before leaves a copy without a version, which the
+version, and a copy is moved to its path. A process that is killed before leaves a copy without a version, which the
 next registration or `fsck` clears away.
 """
 
@@ -127,7 +127,7 @@ class LocalModelArtifacts:
                 inside(self._root, "artifacts", model_id).rmdir()
 
     def adopted(self, record: Mapping[str, Any], origin: StrPath) -> dict[str, Any]:
-        """Bring the artifact of a frame here, wherever it is there; return the frame that says so."""
+        """Bring the artifact of a frame here, from its path in the origin; return the frame with its new path."""
         if "file" not in record:
             return self._adopted_from_mlflow(record, pathlib.Path(origin).parents[1])
         stored = (record["model_id"], f"v{record['version']}", record["file"])
@@ -173,7 +173,7 @@ class LocalModelArtifacts:
         """Return what is in the bucket since before a time and belongs to no version."""
         named: set[str] | None = None
 
-        def is_named(uri: str) -> bool:  # asked after the notes were read
+        def is_named(uri: str) -> bool:  # called after the notes were read
             nonlocal named
             if named is None:
                 named = {version.artifact_uri for version in versions()}
@@ -203,7 +203,7 @@ class _Sent:
     uri: str
 
     def placed(self, model_id: str, number: int) -> Mapping[str, Any]:  # noqa: ARG002 - the same call
-        """Return what a frame says of where it is."""
+        """Return the fields of a frame that locate it."""
         return {"file": self.file, "uri": self.uri}
 
     def discard(self) -> None:
@@ -221,7 +221,7 @@ class _Copied:
     file: str
 
     def placed(self, model_id: str, number: int) -> Mapping[str, Any]:
-        """Move it to the folder of its version, and return what a frame says of where it is."""
+        """Move it to the folder of its version, and return the fields of a frame that locate it."""
         folder = _folder(self.root, model_id, number)
         with writing(folder):
             _make_anew(folder)

@@ -80,8 +80,8 @@ class JournalModelEvents:
             frame = {"v": FORMAT, **decide(self.state.models.get(name))}
             body = encode(frame)
             with JournalWriter(self._journal, durability=self._durability) as journal:
-                place = journal.append_body(body)
-            self._advance(place, body)
+                position = journal.append_body(body)
+            self._advance(position, body)
             if then is not None:
                 then()
             return frame
@@ -99,7 +99,7 @@ class JournalModelEvents:
         return here.get(name, [])
 
     def is_sound(self) -> bool:
-        """Whether the journal, read from its beginning, says the same."""
+        """Whether the journal, read from its beginning, gives the same."""
         self.refresh()
         if not self._has_begun:  # it does not come from the journal
             return True
@@ -117,8 +117,8 @@ class JournalModelEvents:
         if self._background is not None:
             self._background.join()
 
-    def begin_anew(self) -> None:
-        """Forget what was read, and a snapshot that is being written: both may be half done."""
+    def reset(self) -> None:
+        """Clear what was read, and a snapshot that is being written: both may be half done."""
         self._has_begun = False
         self._background = None
 
@@ -133,18 +133,18 @@ class JournalModelEvents:
         finally:
             self._lock.release()
 
-    def _advance(self, place: tuple[int, int], body: bytes) -> None:
-        """Fold in the frame that was just appended at *place*, without reading it, if it is the next one."""
+    def _advance(self, position: tuple[int, int], body: bytes) -> None:
+        """Fold in the frame that was just appended at *position*, without reading it, if it is the next one."""
         with self._in_whole():
-            if self._reader.skip(*place):
+            if self._reader.skip(*position):
                 self._fold([decode(body)])
                 if self._since_snapshot < SNAPSHOT_FRAMES:
-                    return  # under the lock nobody else has appended
+                    return  # under the lock no other process has appended
         self.refresh()
 
     @contextlib.contextmanager
     def _in_whole(self) -> Iterator[None]:
-        """Begin anew after an error or an interrupt amid folding: what was read is not read again."""
+        """Start over after an error or an interrupt amid folding: what was read is not read again."""
         try:
             yield
         except BaseException:

@@ -49,7 +49,7 @@ class LocalModelViews:
                 inside(self._root, "metadata", model_id).rmdir()
 
     def is_current(self, version: ModelVersion) -> bool:
-        """Whether the metadata file of a version says what its journal does."""
+        """Whether the metadata file of a version agrees with its journal."""
         try:
             found = self._path(version).read_bytes()
         except FileNotFoundError:
@@ -62,7 +62,7 @@ class LocalModelViews:
             name = pathlib.PurePath(str(kept["artifact_uri"])).name
         except (ValueError, KeyError, TypeError):
             return False
-        # A store that was moved lies elsewhere, and the file says where it lay.
+        # A store that was moved lies elsewhere, and the file has its old path.
         if name == pathlib.PurePath(version.artifact_uri).name:
             kept["artifact_uri"] = version.artifact_uri
         return bool(canonical(kept) == canonical(decode(encode(record))))

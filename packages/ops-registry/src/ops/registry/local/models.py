@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["local_models"]
 
 #: What a registry uses by name below its folder.
-_PLACES = (
+_NAMES = (
     *("models", "models/.lock", "models/journal.log", "artifacts", "metadata"),
     *("uploads.log", "uploads.log.lock"),
 )
@@ -38,7 +38,7 @@ def local_models(
     not copied.
     """
     folder = pathlib.Path(root).absolute()
-    refuse_links(folder, *_PLACES)
+    refuse_links(folder, *_NAMES)
     journal = folder / "models" / "journal.log"
     remote = RemoteArtifacts(artifact_uri, folder / "uploads.log")
     return ModelBackend(

@@ -57,16 +57,16 @@ def import_run(
     """Write a run as one journal in *folder*, at once and after its artifacts; *fetch* brings those."""
     files = tracker.artifact_folder(copy.run_id)
     for name, _, _ in copy.artifacts:
-        place = inside(files, name)  # a name is what somebody wrote into another store
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fetch(name, place)
+        target = inside(files, name)  # a name may come from a store that is not trusted
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fetch(name, target)
     start = RunStarted(
         copy.run_id,
         experiment_id,
         copy.name,
         copy.start,
         copy.parent,
-        owner=None,  # nobody here: a copy of a run that was not ended stops responding
+        owner=None,  # no process: a copy of a run that was not ended stops responding
         heartbeat_seconds=MISSED_BEATS,
     )
     row = start.row()

@@ -6,10 +6,10 @@ which hold numbers and no code: XGBoost (.json, .ubj), LightGBM (.txt), ONNX (.o
 
 The artifact type decides before the suffix does: "joblib" and "pickle" are read as such, "xgboost", "lightgbm", "onnx"
 and "torch" by their library, whatever the file is called, unless it is a pickle or a file of `ops.serialize`;
-"xgboost.XGBClassifier" is read into an estimator of that class. A folder that `log_model` wrote says itself what it is. Otherwise
+"xgboost.XGBClassifier" is read into an estimator of that class. A folder that `log_model` wrote names its own type. Otherwise
 the file decides. What `ops.serialize.dump` wrote is read by `ops.serialize.load`: data under any
 trust, anything else where it was signed (``Signed(key)``, or ``"user"`` for what this user wrote) or with
-``"all"``. A raw pickle and a file of joblib are programs that nobody has signed: they take ``"all"``.
+``"all"``. A raw pickle and a file of joblib are programs without a signature: they take ``"all"``.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _family(artifact_type: str) -> str:
 
 
 def _load_folder(path: pathlib.Path, trust: Trust) -> Any:
-    """Load the model in a folder that says what it is."""
+    """Load the model in a folder that names its type."""
     try:
         known = decode((path / DESCRIPTION).read_bytes())
         file, artifact_type = str(known["file"]), str(known["artifact_type"])
@@ -157,7 +157,7 @@ _NATIVE: dict[tuple[str, str], Callable[[pathlib.Path, Trust], Any]] = {
 }
 
 
-#: For files whose suffix says nothing.
+#: For files whose suffix names no format.
 _BY_FAMILY = {
     "xgboost": _load_xgboost,
     "lightgbm": _load_lightgbm,
@@ -187,7 +187,7 @@ def _load_joblib(path: pathlib.Path, trust: Trust) -> Any:
     if trust != "all":
         raise InvalidValueError(
             f"{str(path)!r} is a joblib file, which can run code when it is read.",
-            suggestions=('Pass trust="all" if you trust whoever wrote it.',),
+            suggestions=('Pass trust="all" if you trust its author.',),
         )
     try:
         import joblib

@@ -143,7 +143,7 @@ def _dump(model: Any, folder: pathlib.Path, trust: Trust) -> pathlib.Path:
 
     path = folder / "model.ops"
     try:
-        dump(model, path, trust="safe")  # data needs nobody who vouches for it
+        dump(model, path, trust="safe")  # data needs no signature
     except UnsupportedTypeError:
         try:
             dump(model, path, trust=trust)

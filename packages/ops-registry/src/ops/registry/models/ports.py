@@ -1,8 +1,8 @@
-"""What the model registry needs of a backend: a store of events, a place for artifacts, and views.
+"""What the model registry needs of a backend: a store of events, a store of artifacts, and views.
 
 The rules of the registry (versions, stages, aliases, hooks, events) are in `ModelRegistry` and nowhere else. A backend
 keeps what they decide. Its one compare-and-set is `ModelEventStore.commit`: a frame is appended if the model is still as
-it was when the frame was decided. A frame says what happened to a model and is never changed; `ModelState` folds
+it was when the frame was decided. A frame records what happened to a model and is never changed; `ModelState` folds
 frames into models, the same way for every backend.
 """
 
@@ -58,14 +58,14 @@ class ModelEventStore(Protocol):
         ...
 
     def is_sound(self) -> bool:
-        """Whether what is in memory is what the whole history says."""
+        """Whether what is in memory matches the whole history."""
         ...
 
     def rebuild(self) -> None:
         """Read everything from its beginning."""
         ...
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget what was read: it may be half done."""
         ...
 
@@ -81,7 +81,7 @@ class Staged(Protocol):
     checksum: str
 
     def placed(self, model_id: str, number: int) -> Mapping[str, Any]:
-        """Give it to a version, and return what its frame says of where it is; called within `commit`."""
+        """Give it to a version, and return the fields of its frame that locate it; called within `commit`."""
         ...
 
     def discard(self) -> None:
@@ -145,7 +145,7 @@ class ModelViews(Protocol):
     """What is written of versions for people and tools; it can be made again at any time."""
 
     def write(self, versions: Sequence[ModelVersion], *, tags: bool = False) -> None:
-        """Write what is shown of versions that were changed; *tags* says that their tags may have."""
+        """Write what is shown of versions that were changed; *tags*: their tags may have changed too."""
         ...
 
     def drop(self, versions: Sequence[ModelVersion]) -> None:
@@ -180,7 +180,7 @@ class NoViews:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelBackend:
-    """The parts of a backend; *root* is where its files are, as far as there is such a place."""
+    """The parts of a backend; *root* is where its files are, if it has files."""
 
     root: Any
     events: ModelEventStore

@@ -36,7 +36,7 @@ class ModelQueries:
     """The models of one backend, to be read; `ModelRegistry` changes them."""
 
     def __init__(self, backend: ModelBackend, operations: Operations) -> None:
-        #: Where the artifacts and views are, as far as the backend has such a place.
+        #: Where the artifacts and views are, if the backend has such a folder.
         self.root: Any = backend.root
         self._operations = operations
         self._events = backend.events
@@ -46,9 +46,9 @@ class ModelQueries:
         in_children(self, ModelQueries.begin_in_child)
 
     def begin_in_child(self) -> None:
-        """Begin anew in a forked child: another thread may have been in the middle of reading."""
+        """Reset in a forked child: another thread may have been in the middle of reading."""
         self._turn = threading.RLock()
-        self._events.begin_anew()
+        self._events.reset()
 
     def get_model_version(self, name: str, version: int | None = None) -> ModelVersion:
         """Return a version, or the newest one."""
@@ -183,12 +183,12 @@ class ModelQueries:
         return found
 
     def has_sound_ledger(self) -> bool:
-        """Whether what was read with the help of a snapshot is what the whole history says."""
+        """Whether what was read with the help of a snapshot matches the whole history."""
         with self._turn:
             return self._events.is_sound()
 
     def has_current_view(self, version: ModelVersion) -> bool:
-        """Whether what is shown of a version is what its history says."""
+        """Whether what is shown of a version matches its history."""
         return self._views.is_current(version)
 
     def _done(

@@ -1,4 +1,4 @@
-"""Registering models: an artifact becomes the next version, and the frame that says so is committed.
+"""Registering models: an artifact becomes the next version, and the frame that records it is committed.
 
 Copying the artifact, or sending it elsewhere, comes first and needs no lock; the frame is what makes the version exist.
 """
@@ -158,9 +158,9 @@ class ModelRegistering(ModelQueries):
 
         def decide(model: Model | None) -> Mapping[str, Any]:
             known_id, number = _next(name, model, model_id)
-            place = staged.placed(known_id, number)
+            location = staged.placed(known_id, number)
             content = {"size": staged.size, "checksum": staged.checksum, "metadata": metadata}
-            return self._frame("register", name, number, model_id=known_id, **place, **content)
+            return self._frame("register", name, number, model_id=known_id, **location, **content)
 
         try:
             _, made = self._commit(name, decide, tags=bool(metadata["tags"]))
@@ -237,6 +237,6 @@ def _several(dependencies: Sequence[str]) -> list[str]:
 
 
 def new_model_id(name: str) -> str:
-    """Return an id for a new model: what its name says in letters and digits, and what no other has."""
+    """Return an id for a new model: the letters and digits of its name, and a unique part."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "model"
     return f"{slug}-{generate_short_id(8)}"

@@ -14,7 +14,7 @@ from ops.registry.disk.journal import canonical
 from ops.registry.errors import AlreadyExistsError, ModelVersionNotFoundError, StorageError
 from ops.registry.events import EventType, HookType
 from ops.registry.models.registering import ModelRegistering
-from ops.registry.models.state import PLACES, check_frame
+from ops.registry.models.state import LOCATION_KEYS, check_frame
 from ops.registry.operations import Operations, reported
 from ops.registry.records import ModelStage
 from ops.registry.validators import check_key, check_name, check_stage, check_version
@@ -82,7 +82,7 @@ class ModelRegistry(ModelRegistering):
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
     ) -> ModelVersion:
         """Move a version to *stage*; the versions that were there are archived in the same step."""
-        number, wanted = self._asked_to_promote(name, check_version(version), check_stage(stage))
+        number, wanted = self._promotion_by_hooks(name, check_version(version), check_stage(stage))
 
         def decide(model: Model | None) -> Mapping[str, Any]:
             return self._entering(name, model, number, wanted, archives=archive_existing)
@@ -101,7 +101,7 @@ class ModelRegistry(ModelRegistering):
             with self._turn:
                 self._events.refresh()
                 number = _holder_before(name, self._events.state.model(name), stage)
-            self._asked_to_promote(name, number, stage, is_rollback=True)
+            self._promotion_by_hooks(name, number, stage, is_rollback=True)
 
             def decide(model: Model | None, number: int = number) -> Mapping[str, Any]:
                 if model is None or _holder_before(name, model, stage) != number:
@@ -127,7 +127,7 @@ class ModelRegistry(ModelRegistering):
             number = _holder_before(name, self._events.state.model(name), stage)
             return self._events.state.version(name, number)
 
-    def _asked_to_promote(
+    def _promotion_by_hooks(
         self, name: str, version: int, stage: ModelStage, *, is_rollback: bool = False
     ) -> tuple[int, ModelStage]:
         """Return version and stage as the hooks leave them; a rollback is about the ones it has."""
@@ -347,9 +347,9 @@ def _another(name: str) -> AlreadyExistsError:
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two frames tell different things; each store has a place of its own for artifacts."""
-    return canonical(_placeless(one)) != canonical(_placeless(other))
+    """Whether two frames differ, apart from where each store keeps artifacts."""
+    return canonical(_without_location(one)) != canonical(_without_location(other))
 
 
-def _placeless(frame: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in frame.items() if key not in PLACES}
+def _without_location(frame: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in frame.items() if key not in LOCATION_KEYS}

@@ -1,12 +1,12 @@
 """What the journal of models came to, so that a new process need not read it from its beginning.
 
-``models/journal.log.snapshot`` is a view: a framed header that says through which byte of the journal it goes,
-then a line of JSON per model, which is decoded when that model is asked for. The journal is never cut,
+``models/journal.log.snapshot`` is a view: a framed header with the offset in the journal up to which it goes,
+then a line of JSON per model, which is decoded when that model is requested. The journal is never cut,
 as each of its frames is part of a history that is kept; it is read on from there.
 
 Writing one takes no lock. It is folded from frames that are in the journal for good, and `os.replace`
 makes it the snapshot, so of two writers the later wins and both are right. Reading takes none either: what
-is damaged, of a newer format, or not of this journal (shorter, or other bytes before that place) is left
+is damaged, of a newer format, or not of this journal (shorter, or other bytes before that offset) is left
 alone, and the journal read from its beginning. Paths are relative, so a store can be moved.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Models", "Snapshot", "load", "save"]
 
-FORMAT = 2  # 1 had models that nobody had, under names that were given up
+FORMAT = 2  # 1 had models without versions, under names that were given up
 #: How much of the journal before the end of a snapshot must be what it was.
 _COMPARED = 4096
 
@@ -51,7 +51,7 @@ class Models(MutableMapping[str, Model]):
         self._entries: dict[str, Model | bytes] = {}
 
     def restore(self, lines: Mapping[str, bytes]) -> None:
-        """Put the lines of a snapshot in place of everything."""
+        """Put the lines of a snapshot in uri of everything."""
         self._entries = dict(lines)
 
     def lines(self) -> Iterator[tuple[str, bytes]]:
@@ -120,7 +120,7 @@ def save(path: str, journal: str, offset: int, torn: int, models: Models) -> Non
 
 
 def _before(journal: str, offset: int) -> int:
-    """Return a checksum of the bytes before a place in the journal, or raise when it is shorter."""
+    """Return a checksum of the bytes before an offset in the journal, or raise when it is shorter."""
     with open(journal, "rb") as file:  # noqa: PTH123 - strings
         start = max(0, offset - _COMPARED)
         file.seek(start)
@@ -145,14 +145,14 @@ def _model(line: bytes, folder: str) -> Model:
 
 
 def _plain(version: ModelVersion, folder: str) -> list[Any]:
-    place = version.artifact_uri
-    here = place.startswith(folder + os.sep)
+    uri = version.artifact_uri
+    here = uri.startswith(folder + os.sep)
     return [
         version.model_id,
         version.version,
         str(version.stage),
         to_ns(version.created_at),
-        place[len(folder) + 1 :] if here else place,
+        uri[len(folder) + 1 :] if here else uri,
         here,
         version.checksum,
         version.size,
@@ -162,10 +162,10 @@ def _plain(version: ModelVersion, folder: str) -> list[Any]:
 
 
 def _version(recorded: list[Any], name: str, folder: str) -> ModelVersion:
-    model_id, number, stage, created, place, here, checksum, size, metadata, history = recorded
-    if not is_relative(model_id) or type(number) is not int or (here and not is_relative(place)):
+    model_id, number, stage, created, uri, here, checksum, size, metadata, history = recorded
+    if not is_relative(model_id) or type(number) is not int or (here and not is_relative(uri)):
         raise CorruptStoreError(
-            f"The snapshot of the registry has a version at {place!r:.80}, which this package never writes.",
+            f"The snapshot of the registry has a version at {uri!r:.80}, which this package never writes.",
             suggestions=("ops-registry fsck --repair makes the snapshot again.",),
         )
     metadata["dependencies"] = tuple(metadata["dependencies"])
@@ -175,7 +175,7 @@ def _version(recorded: list[Any], name: str, folder: str) -> ModelVersion:
         version=number,
         stage=ModelStage(stage),
         created_at=from_ns(created),
-        artifact_uri=f"{folder}{os.sep}{place}" if here else place,
+        artifact_uri=f"{folder}{os.sep}{uri}" if here else uri,
         checksum=checksum,
         size=size,
         metadata=ModelMetadata(**metadata),

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "Model", "ModelState", "check_frame", "plain_frames", "version_record"]
 
 FORMAT = 1
-#: What a frame says of where an artifact is, which is each store's own affair.
-PLACES = ("files", "source", "uri")
+#: The keys of a frame that locate an artifact, which each store decides for itself.
+LOCATION_KEYS = ("files", "source", "uri")
 
 
 class ModelState:
@@ -184,9 +184,9 @@ class ModelState:
 
     def _registered(self, record: Mapping[str, Any]) -> ModelVersion:
         # In a bucket of ours, or kept elsewhere and not by the registry.
-        place = record.get("uri") or record.get("source")
-        if place is None:
-            place = f"{self._artifacts}/{record['model_id']}/v{record['version']}/{record['file']}"
+        uri = record.get("uri") or record.get("source")
+        if uri is None:
+            uri = f"{self._artifacts}/{record['model_id']}/v{record['version']}/{record['file']}"
         when = from_ns(record["t"])
         metadata = dict(record["metadata"])
         metadata["dependencies"] = tuple(metadata["dependencies"])
@@ -196,7 +196,7 @@ class ModelState:
             version=record["version"],
             stage=ModelStage.NONE,
             created_at=when,
-            artifact_uri=place,
+            artifact_uri=uri,
             checksum=record["checksum"],
             size=record["size"],
             metadata=ModelMetadata(**metadata),
@@ -267,7 +267,7 @@ def plain_frames(records: Sequence[Mapping[str, Any]], name: str) -> list[dict[s
         {
             k: v
             for k, v in record.items()
-            if k not in PLACES or (k == "source" and "file" not in record)
+            if k not in LOCATION_KEYS or (k == "source" and "file" not in record)
         }
         | {"name": name}
         for record in records

@@ -1,11 +1,11 @@
 """Whole artifacts, files and folders, at addresses like ``s3://bucket/prefix/runs/{run}/{token}/model.bin``.
 
-Every upload has a place of its own, made of a random token, so nothing is ever overwritten, and an address
+Every upload has an address of its own, made of a random token, so nothing is ever overwritten, and an address
 stands for the same bytes for ever. The address of a folder ends with "/"; what is in it is what the
 bucket lists below it, and the digest, which covers names too, tells whether that is all.
 
 An address is named in a journal only after everything was sent. What a kill leaves is in the notes
-(`uploads`) and in nobody's way. Reading goes by the address alone, so artifacts stay readable when the store
+(`uploads`) and does no harm. Reading goes by the address alone, so artifacts stay readable when the store
 is configured to put new ones elsewhere.
 """
 
@@ -83,7 +83,7 @@ def check_address(address: str) -> str:
         )
     if not is_remote(address) or not bucket or any(c in address for c in "?#\\"):
         raise ConfigurationError(
-            f"artifact_uri={address!r} is no place for artifacts; use s3://bucket/prefix.",
+            f"artifact_uri={address!r} is no address for artifacts; use s3://bucket/prefix.",
             suggestions=("Without artifact_uri they are kept in the store's own folder.",),
         )
     if prefix and {"", ".", ".."} & set(prefix.removesuffix("/").split("/")):
@@ -141,7 +141,7 @@ class RemoteArtifacts:
 
     def fetch_from(
         self,
-        place: str,
+        source: str,
         target: pathlib.Path,
         expected: str,
         contents: ContentStore | None = None,
@@ -149,30 +149,30 @@ class RemoteArtifacts:
         overwrite: bool = True,
     ) -> pathlib.Path:
         """Do as `fetch` from an address, and copy from a local path, sharing *contents*."""
-        if is_remote(place):
-            return self.fetch(place, target, expected, overwrite=overwrite)
-        local = pathlib.Path(place)
+        if is_remote(source):
+            return self.fetch(source, target, expected, overwrite=overwrite)
+        local = pathlib.Path(source)
         return artifacts.fetch(local, target, expected, contents, overwrite=overwrite)
 
-    def copy_from(self, place: str, owner: str, expected: str) -> Sent:
+    def copy_from(self, source: str, owner: str, expected: str) -> Sent:
         """Send for *owner* what is at an address or a local path, and has the digest *expected*."""
         with temporary_directory() as folder:
-            copy = self.fetch_from(place, folder / name_of(place), expected)
+            copy = self.fetch_from(source, folder / name_of(source), expected)
             return self.send(copy, owner)
 
-    def verify(self, place: str, expected: str) -> None:
+    def verify(self, source: str, expected: str) -> None:
         """Raise `CorruptStoreError` unless the digest of what is at an address or path is *expected*."""
-        if is_remote(place):
-            _compare(place, self._receive(place, None), expected)
+        if is_remote(source):
+            _compare(source, self._receive(source, None), expected)
         else:
-            artifacts.verify(pathlib.Path(place), expected)
+            artifacts.verify(pathlib.Path(source), expected)
 
     def discard(self, uri: str) -> None:
         """Remove what no journal names any more; what cannot be removed now is `left_over`."""
         if not is_remote(uri):
             artifacts.remove(pathlib.Path(uri))
             return
-        if not self._is_own(uri):  # a journal says where, and may be anybody's
+        if not self._is_own(uri):  # the address is from a journal, which is not trusted
             logger.warning("%s stays: it is not below %s", uri, self.address)
             return
         try:
@@ -182,12 +182,12 @@ class RemoteArtifacts:
 
     def left_over(self, is_named: Callable[[str], bool], before_seconds: float) -> list[str]:
         """Return what was begun before a time, in seconds since the epoch, and no journal names."""
-        # Asked after reading the notes: what was old then and is named by now is seen to be named.
+        # Called after reading the notes: what was old then and is named by now is seen to be named.
         noted = self._uploads.before(before_seconds)
         return [uri for uri in noted if self._is_own(uri) and not is_named(uri)]
 
     def clear(self, uris: Collection[str]) -> None:
-        """Remove what was left over, with the parts of uploads that nobody completed."""
+        """Remove what was left over, with the parts of uploads that were never completed."""
         for uri in filter(self._is_own, uris):
             self._abort_uploads(uri)
             self._remove(uri)
@@ -227,15 +227,15 @@ class RemoteArtifacts:
         names = [found.removeprefix(key) for found in self._s3.keys(bucket, key)]
 
         def receive(name: str) -> tuple[str, str]:
-            place = None if target is None else safe_join(target, name)
-            return name, self._receive_file(bucket, key + name, place)
+            path = None if target is None else safe_join(target, name)
+            return name, self._receive_file(bucket, key + name, path)
 
         return artifacts.tree_digest(_each(sorted(names), receive))
 
     def _receive_file(self, bucket: str, key: str, target: pathlib.Path | None) -> str:
-        place = pathlib.Path(os.devnull) if target is None else target
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("wb") as file:
+        path = pathlib.Path(os.devnull) if target is None else target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
             return self._s3.get(bucket, key, file)
 
     def _is_own(self, uri: str) -> bool:

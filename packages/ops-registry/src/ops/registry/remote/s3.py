@@ -124,7 +124,7 @@ class S3:
             self._call("delete_object", bucket, key)
 
     def abort_uploads(self, bucket: str, prefix: str) -> None:
-        """Drop the parts of uploads that nobody completed, of keys that start with *prefix*."""
+        """Drop the parts of uploads that were never completed, of keys that start with *prefix*."""
         reply = self._call("list_multipart_uploads", bucket, None, Prefix=prefix)
         for upload in reply.get("Uploads", ()):
             with contextlib.suppress(ArtifactNotFoundError):
@@ -192,7 +192,7 @@ class S3:
                 return call()
             except (botocore_errors.ClientError, botocore_errors.BotoCoreError) as error:
                 if _may_pass(error):
-                    raise _Passing(_said(error)) from error
+                    raise _Passing(_summary(error)) from error
                 _refuse(operation, where, error)
 
         try:
@@ -260,7 +260,7 @@ def _code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def _said(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     """Return what is known of an error, without addresses and messages, which may hold anything."""
     return _code(error) or type(error).__name__
 
@@ -288,7 +288,7 @@ def _refuse(operation: str, where: str, error: Exception) -> NoReturn:
             suggestions=("Look at the credentials that boto3 finds, and at what they may do.",),
         ) from error
     if isinstance(error, botocore_errors.ParamValidationError):
-        raise InvalidValueError(f"{where!r} is no place in S3: {error}.") from error
+        raise InvalidValueError(f"{where!r} is no address in S3: {error}.") from error
     if isinstance(
         error,
         (botocore_errors.NoCredentialsError, botocore_errors.PartialCredentialsError),
@@ -297,4 +297,4 @@ def _refuse(operation: str, where: str, error: Exception) -> NoReturn:
             f"There are no credentials for {where!r}.",
             suggestions=("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile.",),
         ) from error
-    raise StorageError(f"{operation} of {where!r} failed: {_said(error)}.") from error
+    raise StorageError(f"{operation} of {where!r} failed: {_summary(error)}.") from error

@@ -2,7 +2,7 @@
 
 The address is noted, flushed to the system, before the first byte is sent; an artifact is there for
 readers once the journal of its run or model names that address. What is noted, old, and named by no
-journal is therefore a left-over of this store, whoever else uses the bucket; nobody needs to list it.
+journal is therefore a left-over of this store, also in a shared bucket; no process needs to list it.
 A note is kept as long as there may be something at its address.
 """
 

@@ -77,11 +77,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """Whether *accepts* says yes to a field's value; without a value the answer is *if_absent*.
+    """Whether *accepts* is true for a field's value; without a value the result is *if_absent*.
 
-    A comparison of numbers also says its *sign* and *bound*, for those who compare whole columns. For
-    those who ask elsewhere (SQL) *question* is what is asked: a sign, "like", "ilike", "in" or "null", and
-    *operands* what with; *negated* turns all but the signs round where there is a value.
+    A comparison of numbers also has its *sign* and *bound*, for comparing whole columns. For
+    queries in SQL *question* is the operator: a sign, "like", "ilike", "in" or "null", and
+    *operands* its operands; *negated* inverts all but the signs where there is a value.
     """
 
     field: str
@@ -255,8 +255,8 @@ def _bound(field: str, kind: Kind, value: float | str) -> float:
 
 def _nanoseconds(text: str) -> int | None:
     try:
-        moment = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text)
     except ValueError:
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    return round(moment.timestamp() * 1_000_000) * 1000
+    time = time if time.tzinfo else time.replace(tzinfo=dt.UTC)
+    return round(time.timestamp() * 1_000_000) * 1000

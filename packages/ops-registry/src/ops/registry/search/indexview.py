@@ -1,4 +1,4 @@
-"""What one reader knows of an index of runs, read on from where it was, and the runs as of a moment.
+"""What one reader knows of an index of runs, read on from where it was, and the runs as of one time.
 
 See `runindex` for what is on disk, and why reading takes no lock.
 """
@@ -24,11 +24,11 @@ __all__ = ["Snapshot", "View", "run_ids", "segment_numbers"]
 
 
 class Snapshot:
-    """The runs of an experiment as of one moment.
+    """The runs of an experiment as of one time.
 
-    *settled* are the rows of segments, *live* those that journals may still change; both count in
-    place of what *base* has of the same runs, whose rows *hidden* masks, as it does those that are
-    *gone*. *memo* is for whoever asks the base and the settled rows: it lasts while those stay the same.
+    *settled* are the rows of segments, *live* those that journals may still change; both count instead
+    of what *base* has of the same runs, whose rows *hidden* masks, as it does those that are
+    *gone*. *memo* caches results about the base and the settled rows: it lasts while those stay the same.
     """
 
     __slots__ = ("base", "gone", "hidden", "live", "memo", "settled")
@@ -108,7 +108,7 @@ class View:
             elsewhere = self._open | self._gone | settled.keys()
             hidden = None
             if self._base is not None and elsewhere:
-                hidden = self._base.places(sorted(elsewhere))
+                hidden = self._base.mask_of(sorted(elsewhere))
             self._snapshot = Snapshot(self._base, settled, frozenset(self._gone), hidden)
             self._live = {i: r for i, r in self._live.items() if i in self._open}
         found = {i: self._completed(i, self._tail.get(i)) for i in self._open}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ops.registry.search.filters import Node
 
-    #: What says yes to a value, and what was asked with.
+    #: The test of a value, and its operands.
     _Accepting: TypeAlias = tuple[Callable[[Any], bool], tuple[float | str, ...]]
 
 __all__ = ["MOST_CHARACTERS", "parse_filter", "parse_order", "parse_orders"]

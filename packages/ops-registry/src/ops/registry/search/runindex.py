@@ -4,15 +4,15 @@ Starting and ending a run append its row to the newest segment, ``index/{n}.log`
 that has ended appends that its row is stale, erasing one that it is gone. A compaction folds segments into ``index.parquet``
 (`runtable`), by columns:
 
-1. under the lock, a new empty segment is made, so that nobody appends to the older ones any more;
-2. base and older segments are folded into a temporary Parquet file, whose metadata says through
+1. under the lock, a new empty segment is made, so that no process appends to the older ones any more;
+2. base and older segments are folded into a temporary Parquet file, whose metadata records through
    which segment;
 3. `os.replace` makes it the base: the commit point. Then the folded segments are deleted.
 
-A crash before 3 leaves the base and all segments; one after it leaves segments that the base says
-are folded and that readers skip. Appending starts one in the background when the newest segment has
-grown past a share of the base, so the work per run stays the same however many there are; whoever
-finds another process compacting leaves it to that one.
+A crash before 3 leaves the base and all segments; one after it leaves segments that the base lists
+as folded and that readers skip. Appending starts one in the background when the newest segment has
+grown past a share of the base, so the work per run stays the same however many there are; a process that
+finds another one compacting leaves it to that one.
 
 Reading takes no lock. It reads the base, then the segments after it, then looks whether the base is
 still that file: segments vanish only after the base was replaced, so if it is, none was missed.

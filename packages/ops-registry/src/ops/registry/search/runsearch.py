@@ -52,7 +52,7 @@ _NOT_DELETED = Test(
 
 
 class Query:
-    """What is asked, parsed once: which runs, in which order, how many from which position on."""
+    """The query, parsed once: which runs, in which order, how many from which position on."""
 
     def __init__(
         self,
@@ -84,11 +84,11 @@ class Query:
         self._key = (text, tuple(wanted), self.orders, self._end, include_deleted)
 
     def rows(self, indexes: Sequence[RunIndex]) -> list[RunRow]:
-        """Return the rows that are asked for; those of dead runs as STALE."""
+        """Return the matching rows; those of dead runs as STALE."""
         return list(map(plain_row, self.found(indexes)))
 
     def found(self, indexes: Sequence[RunIndex]) -> list[AnyRow]:
-        """Return the rows that are asked for as they are stored, so that few are decoded."""
+        """Return the matching rows as they are stored, so that few are decoded."""
         if len(indexes) == 1:
             passed, found = self._matching(indexes[0], self.offset)
             return found[self.offset - passed :]
@@ -144,7 +144,7 @@ class Query:
         return (*ranks, row.start, row.run_id)
 
     def holds(self, row: RunRow) -> bool:
-        """Whether a row is one that is asked for."""
+        """Whether a row matches."""
         return self.node is None or holds(self.node, lookup(row))
 
 

@@ -4,10 +4,10 @@ Columns are wide: ``metrics.k`` (the last value), ``metrics_min.k``, ``metrics_m
 both (``metrics_min_step.k``, ``metrics_max_step.k``), ``params.k`` and ``tags.k`` as texts. So a filter
 reads the columns that it names and nothing else. ``row_json`` has the exact row; it is read for the
 rows that were found, a row group at a time. Keys beyond some of a kind have no column of
-their own, are found in ``row_json``, and the metadata says that there are such.
+their own, are found in ``row_json``, and the metadata records that there are such.
 
-A test of a number is one comparison of Arrow over the whole column. A test of a text is asked once
-for each distinct value, by the same function that asks single rows, and the answers are spread over
+A test of a number is one comparison of Arrow over the whole column. A test of a text is evaluated once
+for each distinct value, by the same function that tests single rows, and the answers are spread over
 the column through its dictionary: the two evaluations cannot differ. The file stays open, so what
 is read later is of the same version even when a compaction has replaced the file by then.
 """
@@ -97,7 +97,7 @@ class RunTable:
         ids = self.column("run_id")
         return [ids[i].as_py() for i in found]
 
-    def places(self, run_ids: Sequence[str]) -> Any:
+    def mask_of(self, run_ids: Sequence[str]) -> Any:
         """Return a mask of the rows of these runs."""
         pc = arrays.compute()
 
@@ -116,13 +116,13 @@ class RunTable:
         return self.among(self._order(orders), node, limit, hidden)
 
     def among(
-        self, places: Any, node: Node | None, limit: int | None, hidden: Any | None
+        self, rows: Any, node: Node | None, limit: int | None, hidden: Any | None
     ) -> list[int]:
-        """Return those of *places*, which are in some order, where *node* holds, without *hidden*."""
+        """Return those of *rows*, which are in some order, where *node* holds, without *hidden*."""
         mask = self._meant(node, hidden)
         if mask is not None:
-            places = places.filter(arrays.compute().take(mask, places))
-        return _listed(places.slice(0, limit))
+            rows = rows.filter(arrays.compute().take(mask, rows))
+        return _listed(rows.slice(0, limit))
 
     def matching(self, node: Node | None, hidden: Any | None) -> int:
         """Return how many rows there are for which *node* holds, without those *hidden*."""
@@ -244,7 +244,7 @@ class RunTable:
         names = [str(number) for number in range(len(orders))]
         table = pa.table([self._ranks(order) for order in orders], names=names)
         keys = list(zip(names, directions, strict=True))
-        return pc.sort_indices(table, sort_keys=keys)  # nulls come last unless told otherwise
+        return pc.sort_indices(table, sort_keys=keys)  # nulls come last by default
 
     def _ranks(self, order: Order) -> Any:
         """Return what orders the rows by one field, null where there is no value."""
@@ -294,7 +294,7 @@ class RunTable:
         return column
 
     def _kept(self, field: str, made: Any) -> Any:
-        """Return a column, made from the JSON of the rows when it is asked for the first time."""
+        """Return a column, made from the JSON of the rows when it is first needed."""
         column = self._columns.get(field)
         if column is None:
             column = self._columns[field] = self._from_rows(field, made)
@@ -379,7 +379,7 @@ def merged(
     else:
         old = base.current()
         table, rare = wide(rows, frozenset(old.schema.names))
-        old = old.filter(pc.invert(base.places([*gone, *(r.run_id for r in rows)])))
+        old = old.filter(pc.invert(base.mask_of([*gone, *(r.run_id for r in rows)])))
         table = pa.concat_tables([old, table], promote_options="default")
         rare |= base.has_rare_keys
     table = table.take(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WIDE_KEYS", "summary_value", "value_of", "wide"]
 
-#: Rarer keys are only in the JSON of a row: a table with thousands of columns helps nobody.
+#: Rarer keys are only in the JSON of a row: a table with thousands of columns helps no query.
 WIDE_KEYS = 500
 
 
@@ -62,10 +62,10 @@ def _chosen(rows: Sequence[RunRow], kind: str, known: frozenset[str]) -> tuple[l
         for key in getattr(row, kind):
             counts[key] = counts.get(key, 0) + 1
     had = [name.removeprefix(f"{kind}.") for name in known if name.startswith(f"{kind}.")]
-    room = WIDE_KEYS - len(had)
+    free = WIDE_KEYS - len(had)
     new = sorted((k for k in counts if f"{kind}.{k}" not in known), key=lambda k: (-counts[k], k))
-    chosen = [key for key in had if key in counts] + new[: max(room, 0)]
-    return sorted(chosen), len(new) > max(room, 0)
+    chosen = [key for key in had if key in counts] + new[: max(free, 0)]
+    return sorted(chosen), len(new) > max(free, 0)
 
 
 def value_of(row: RunRow | None, group: str, key: str) -> Any:

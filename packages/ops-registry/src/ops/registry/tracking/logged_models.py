@@ -217,10 +217,10 @@ def _home(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return canonical(_placeless(one)) != canonical(_placeless(other))
+    return canonical(_without_location(one)) != canonical(_without_location(other))
 
 
-def _placeless(record: Mapping[str, Any]) -> dict[str, Any]:
+def _without_location(record: Mapping[str, Any]) -> dict[str, Any]:
     if record["op"] != "create":
         return dict(record)
     fields = {key: value for key, value in record["fields"].items() if key not in _LOCATIONS}

@@ -200,7 +200,7 @@ class RunArtifacts(RunAccess):
             recorded = to_run(self._store.row(run_id), self._artifacts).artifacts
         except RunNotFoundError:
             return set()
-        return {artifacts.waiting_place(base, one.path, one.checksum) for one in recorded}
+        return {artifacts.waiting_path(base, one.path, one.checksum) for one in recorded}
 
     def adopt_artifacts(self, run: Run) -> dict[str, str]:
         """Bring the artifacts of a run of another store here; return the addresses of those not in the folder."""
@@ -272,12 +272,12 @@ class RunArtifacts(RunAccess):
                     return same
                 if known is not None and same is None:
                     # The journal first: a kill here leaves what it says, where `_whole` finds it.
-                    waiting = artifacts.waiting_place(self._artifacts / run_id, name, digest)
-                    artifacts.place(copy, waiting)
+                    waiting = artifacts.waiting_path(self._artifacts / run_id, name, digest)
+                    artifacts.move_into_place(copy, waiting)
                     self._names.tell(run_id, kept)
-                    artifacts.place(waiting, target)
+                    artifacts.move_into_place(waiting, target)
                 else:
-                    artifacts.place(copy, target)
+                    artifacts.move_into_place(copy, target)
                     if same is None:
                         self._names.tell(run_id, kept)
         finally:
@@ -314,12 +314,12 @@ class RunArtifacts(RunAccess):
             if is_remote(artifact.uri):
                 raise
         base = self._artifacts / run_id
-        waiting = artifacts.waiting_place(base, artifact.path, artifact.checksum)
+        waiting = artifacts.waiting_path(base, artifact.path, artifact.checksum)
         if waiting.exists():
             inside(self.root, "artifacts", run_id, artifact.path)
             with self._names.deciding():
                 if waiting.exists() and artifacts.checksum(waiting) == artifact.checksum:
-                    artifacts.place(waiting, base / artifact.path)
+                    artifacts.move_into_place(waiting, base / artifact.path)
         return read()  # also when its replacement was not over yet
 
     def _logged(self, run_id: str, kept: Artifact, known: Artifact | None) -> None:

@@ -61,16 +61,16 @@ def routes(context: MLOpsContext) -> list[Route]:
     def runs(request: Request) -> Any:
         view = TableView.from_query(request.query_params)
         experiment_id, text = request.path_params["experiment_id"], view.filter or None
-        place = (view.page - 1) * view.size
+        offset = (view.page - 1) * view.size
         found = tracker.search_runs(
             experiment_id,
             filter=text,
             order_by=view.order or None,
             limit=view.size,
-            offset=place,
+            offset=offset,
         )
         total = tracker.count_runs(experiment_id, filter=text)
-        return {"runs": found, "total": total, "has_more": total > place + len(found)}
+        return {"runs": found, "total": total, "has_more": total > offset + len(found)}
 
     def run(request: Request) -> Any:
         return tracker.get_run(request.path_params["run_id"])

@@ -355,13 +355,13 @@ class _Pages:
         """Say what was wrong: as JSON to programs, as a page to people."""
         status = 500
         if isinstance(error, HTTPException):
-            status, said = error.status_code, str(error.detail)
+            status, message = error.status_code, str(error.detail)
         else:
-            said = str(error)
+            message = str(error)
             status = 404 if isinstance(error, NotFoundError) else status
             status = 400 if isinstance(error, ValidationError | PathEscapesRootError) else status
         if request.url.path.startswith("/api/"):
             return api.json_response(
-                {"error": said, "code": str(getattr(error, "code", status))}, status
+                {"error": message, "code": str(getattr(error, "code", status))}, status
             )
-        return self._show(request, "failed.html", status, said=said, number=status)
+        return self._show(request, "failed.html", status, message=message, number=status)

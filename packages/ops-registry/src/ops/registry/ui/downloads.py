@@ -52,7 +52,7 @@ def download(files: RunFiles, requested: str) -> Response:
 
 
 def sandboxed(files: RunFiles, requested: str, *, destination: str | None) -> Response:
-    """Return an HTML file for a frame; *destination* is what the browser wants it for, if it says.
+    """Return an HTML file for a frame; *destination* is the browser's Sec-Fetch-Dest, if it sends one.
 
     Raises HTTPException (404) for what is no HTML file, and as `RunFiles.find` does.
     """

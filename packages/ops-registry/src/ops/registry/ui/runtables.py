@@ -178,7 +178,7 @@ def _shared_out(columns: Sequence[str], varying: frozenset[str]) -> list[str]:
 
 
 def _as_tree(runs: Sequence[Run]) -> list[tuple[Run, int]]:
-    """Place each run behind its parent, if that is on the page too."""
+    """Order each run behind its parent, if that is on the page too."""
     here = {run.run_id for run in runs}
     children: dict[str | None, list[Run]] = {}
     for run in runs:

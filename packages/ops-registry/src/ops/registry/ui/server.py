@@ -1,4 +1,4 @@
-"""Listening: `serve` runs the web UI of a store until it is told to stop."""
+"""Listening: `serve` runs the web UI of a store until it is stopped."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def serve(
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(128)  # now, so that the address works as soon as it is told
+        listener.listen(128)  # now, so that the address works as soon as it is printed
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listener.getsockname()[1]}/"
         ready(address if token is None else f"{address}?token={quote(token, safe='')}")

@@ -21,7 +21,7 @@ _INSTEAD = {
     "Plotly": "log the figure itself: it is kept as a page",
     "Video": "wandb.save keeps videos as files",
     "agent": "a sampler such as Optuna proposes settings; a run each goes to one group",
-    "alert": "logging.getLogger(...).warning says it to whoever runs the job",
+    "alert": "logging.getLogger(...).warning reports it to the operator of the job",
     "link_artifact": "register_model and set_alias of ops.registry name versions",
     "link_model": "register_model and set_alias of ops.registry name versions",
     "log_artifact": "wandb.save keeps files with the run",

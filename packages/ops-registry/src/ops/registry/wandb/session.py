@@ -89,7 +89,7 @@ def init(
         _runs.append(run)
         _watch_the_end()
     if config is not None:
-        # A run that goes on is told the same again by the same script, or what has changed since.
+        # A resumed run gets the same again from the same script, or what has changed since.
         run.config.update(mapping_of(config), allow_val_change=known is not None)
     return run
 
