@@ -66,7 +66,7 @@ def generate_id(
     """Return *prefix*, *length* random letters and digits, and *suffix*, without separators.
 
     A *sortable* id starts with the time in milliseconds (nine letters), so ids sort by the time
-    they were made; *length* must then leave room for at least four random letters, else this raises
+    they were made; *length* must then leave at least four random letters, else this raises
     `ValidationError`, as it does for a length below 1. Raises TypeError for a length that is no
     int, such as a suffix given by position.
 
