@@ -63,8 +63,8 @@ class Documented:
     def raised(self) -> set[type[OpsError]]:
         """Return the exceptions of ours that the body and its private helpers raise."""
         found = set(_raised(self.function))
-        for helper in _helpers(self.function, self.owner):
-            found |= _raised(helper)
+        for helper, caught in _helpers(self.function, self.owner):
+            found |= {error for error in _raised(helper) if not issubclass(error, caught)}
         return found
 
     def unannounced(self) -> list[str]:
@@ -191,15 +191,43 @@ def _functions_of(file: str) -> dict[int, ast.AST]:
 
 def _raised(function: Callable[..., Any]) -> set[type[OpsError]]:
     found = set()
-    for node in ast.walk(_tree(function)):
+    for node, caught in _reached(function, _tree(function), ()):
         if isinstance(node, ast.Raise) and node.exc is not None:
             call = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
             value = _resolved(function, call)
             if inspect.isfunction(value):  # One that makes the error, `raise _refused(name)`.
                 value = _evaluated(value, value.__annotations__.get("return"))
-            if isinstance(value, type) and issubclass(value, OpsError):
+            if (
+                isinstance(value, type)
+                and issubclass(value, OpsError)
+                and not issubclass(value, caught)
+            ):
                 found.add(value)
     return found
+
+
+def _reached(
+    function: Callable[..., Any], node: ast.AST, caught: tuple[type, ...]
+) -> Iterator[tuple[ast.AST, tuple[type, ...]]]:
+    """Yield the nodes below *node*, each with the exceptions that the function catches there."""
+    yield node, caught
+    inside = caught
+    if isinstance(node, ast.Try):
+        inside += tuple(c for h in node.handlers for c in _classes(function, h.type))
+    elif isinstance(node, ast.With):
+        calls = [i.context_expr for i in node.items if isinstance(i.context_expr, ast.Call)]
+        calls = [call for call in calls if ast.unparse(call.func).endswith("suppress")]
+        inside += tuple(c for call in calls for arg in call.args for c in _classes(function, arg))
+    for field, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _reached(function, child, inside if field == "body" else caught)
+
+
+def _classes(function: Callable[..., Any], node: ast.expr | None) -> list[type]:
+    names = node.elts if isinstance(node, ast.Tuple) else [node]
+    found = [_resolved(function, name) for name in names if name is not None]
+    return [value for value in found if isinstance(value, type)]
 
 
 def _evaluated(function: Callable[..., Any], annotation: object) -> object:
@@ -228,8 +256,10 @@ def _imported_inside(function: Callable[..., Any]) -> dict[str, object]:
     }
 
 
-def _helpers(function: Callable[..., Any], owner: type | None) -> Iterator[Callable[..., Any]]:
-    for node in ast.walk(_tree(function)):
+def _helpers(
+    function: Callable[..., Any], owner: type | None
+) -> Iterator[tuple[Callable[..., Any], tuple[type, ...]]]:
+    for node, caught in _reached(function, _tree(function), ()):
         if not isinstance(node, ast.Call):
             continue
         target = node.func
@@ -247,4 +277,4 @@ def _helpers(function: Callable[..., Any], owner: type | None) -> Iterator[Calla
             continue
         helper = inspect.unwrap(helper) if callable(helper) else None
         if inspect.isfunction(helper) and helper.__module__ == function.__module__:
-            yield helper
+            yield helper, caught

@@ -52,11 +52,11 @@ def compress_npy_logs(
     layout: ArchiveLayout = "entries",
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Gather all messages of a log without a writer into `SOURCE_log.npz`; return the archives.
+    """Gather all messages of the log in *log_directory* into `SOURCE_log.npz`; return the archives.
 
     *remove_sources* removes segments and .npy files in the same step, but keeps damaged ones as
-    `NAME.damaged`; without it segments become .npy files, which stay. *compress* deflates. *verify_integrity* reads each archive back and
-    compares before anything is removed. *layout* "columnar" keeps two arrays instead of a member
+    `NAME.damaged`; without it segments become .npy files, which stay. *compress* deflates.
+    *verify_integrity* reads each archive back and compares before anything is removed. *layout* "columnar" keeps two arrays instead of a member
     per message; it replaces its sources, and a source has to fit in memory. *max_workers* is how
     many processes share the sources (one by default). *progress* gets (messages done, messages in
     all), *verbose* shows that on stderr. *memory_mapping* is accepted for callers that pass it;

@@ -87,9 +87,10 @@ class LateProducer(NamedTuple):
 class ProducersLateError(DataLogError, TimeoutError):
     """Producers are in the middle of a put for longer than `stop(timeout=…)` waits; `late` names them.
 
-    They are paused (SIGSTOP, a debugger, a frozen container) or their disk hangs. The log takes no more
-    messages, nothing was lost or laid out, and all of it can be read. Call `stop` again when they have
-    gone on or ended.
+    They are paused (SIGSTOP, a debugger, a frozen container) or their disk hangs. The log takes no
+    more messages, nothing was lost or laid out, and all of it can be read. Call `stop` again when
+    they have gone on or ended. *message* is the sentence, *late* the producers; other *details* are
+    those of `OpsError`.
     """
 
     default_code: StrEnum = DataLogErrorCode.PRODUCERS_LATE

@@ -50,9 +50,10 @@ _LOOK_SECONDS = 0.05
 class DataLogger:
     """Logs timestamped binary messages from any number of processes into one folder.
 
-    Messages go to `<output_directory>/<instance_name>_data_log`. *exist_ok* continues a log that is
-    there. *layout* is what `stop` leaves: "npy", one file per message, or "segments", the files as
-    they were written, for high rates (also by OPS_DATALOG_LAYOUT).
+    Messages go to `<output_directory>/<instance_name>_data_log`: *output_directory* is any folder,
+    *instance_name* a name without a slash. *exist_ok* continues a log that is there. *layout* is
+    what `stop` leaves: "npy", one file per message, or "segments", the files as they were written,
+    for high rates (also by OPS_DATALOG_LAYOUT).
 
     *sync* is when messages are brought to the disk itself, which matters only when the whole
     machine crashes: "interval", every *sync_interval* seconds by a saver process; "each", before
@@ -68,13 +69,19 @@ class DataLogger:
     saver syncs at a time; *sleep_timer* how many microseconds pass between two polls while
     waiting: for disk space, or for puts that are under way in `stop`.
 
-    Each producer begins another segment when one has *split_bytes*, or is older than *split_seconds*
-    when it is written to. A message that would leave less than *min_free_bytes* of the disk free meets a
-    full disk, see *on_full*; what the operating system and others need stays.
+    Each producer begins another segment when one has *split_bytes*, or is older than
+    *split_seconds* when it is written to. A message that would leave less than *min_free_bytes* of
+    the disk free meets a full disk, see *on_full*; what the operating system and others need stays.
 
     *sources* describes sources, as `describe` does.
 
     Raises LogExistsError, ValidationError.
+
+    >>> import tempfile
+    >>> with DataLogger(tempfile.mkdtemp(), "camera", layout="segments", sync="none") as logger:
+    ...     logger.input_queue.log(1, 1_000, b"frame")
+    ...     logger.read().counts()
+    {1: 1}
     """
 
     def __init__(
@@ -317,10 +324,12 @@ class DataLogger:
         layout: ArchiveLayout = "entries",
         progress: Progress | None = None,
     ) -> list[Path]:
-        """Gather all messages into one .npz per source; see `compress_npy_logs`.
+        """Gather all messages into one .npz per source and return the archives.
 
-        *max_workers* is the number of processes, `process_count` when left out. The logger must be
-        stopped.
+        *remove_sources*, *memory_mapping*, *verbose*, *compress*, *verify_integrity*, *layout* and
+        *progress* are those of `compress_npy_logs`. *max_workers* is the number of processes,
+        `process_count` when left out. Raises `DataLogError` while the logger runs, and what
+        `compress_npy_logs` raises.
         """
         if self.started:
             raise DataLogError("Stop the logger before its log is compressed.")
@@ -344,10 +353,11 @@ class DataLogger:
         schema: LogSchema | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep in the log what a source is: a *name*, what its payloads hold, and *metadata* of your own.
+        """Keep in the log what the source *source_id* is: a *name*, what its payloads hold, and *metadata* of your own.
 
-        Can be called before and after `start`; a second call for a source replaces the first. The messages
-        are the same with and without; see `LogSchema`. Raises ValidationError.
+        *schema* is a `LogSchema`, and *metadata* is text by name. Can be called before and after
+        `start`; a second call for a source replaces the first. The messages are the same with and
+        without. Raises ValidationError.
         """
         described = {source_id: LogSource(name, schema, metadata or {})}
         if self._folder.is_dir():

@@ -137,11 +137,12 @@ def import_mcap(
     *,
     exist_ok: bool = False,
 ) -> LogReader:
-    """Read an MCAP file into a log of its own, `<output_directory>/<instance_name>_data_log`, and open it.
+    """Read the MCAP file *path* into a log of its own and open it.
 
-    Topics are sources 0, 1, … in the order in which the file names them, described by the topic; log times
-    are the times of messages, in nanoseconds. A file that breaks off gives what is before. *exist_ok* adds
-    to a log that is there. Needs the extra `mcap`.
+    The log is `<output_directory>/<instance_name>_data_log`: *output_directory* and *instance_name*
+    are those of `DataLogger`. Topics are sources 0, 1, … in the order in which the file names them,
+    described by the topic; log times are the times of messages, in nanoseconds. A file that breaks
+    off gives what is before. *exist_ok* adds to a log that is there. Needs the extra `mcap`.
 
     Raises LogFormatError (no MCAP file, or one of more than 256 topics), LogExistsError, OSError.
     """

@@ -18,8 +18,12 @@ LONGEST = (1 << 32) - 1
 class LogPackage:
     """A message of *source_id* (0 to 255) at *timestamp* (unsigned 64-bit, in any unit) with *data*.
 
-    *data* is a uint8 array or any contiguous buffer. The names `time_stamp` and `serialized_data`
+    *data* is a uint8 array or any contiguous buffer. The names *time_stamp* and *serialized_data*
     are accepted for the last two as well. Raises InvalidPackageError.
+
+    >>> package = LogPackage(source_id=1, timestamp=1_000, data=b"frame")
+    >>> package.source_id, package.timestamp, len(package.data)
+    (1, 1000, 5)
     """
 
     __slots__ = ("data", "source_id", "timestamp")

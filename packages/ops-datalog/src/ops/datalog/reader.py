@@ -39,6 +39,13 @@ def open_log(folder: str | os.PathLike[str]) -> LogReader:
     """Open the log in *folder*, also one that was started and is still empty.
 
     Raises LogNotFoundError when the folder holds none.
+
+    >>> import tempfile
+    >>> from ops.datalog import DataLogger
+    >>> with DataLogger(tempfile.mkdtemp(), layout="segments", sync="none") as logger:
+    ...     logger.input_queue.log(1, 1_000, b"frame")
+    >>> [(m.source_id, m.timestamp, bytes(m.data)) for m in open_log(logger.output_directory).iter()]
+    [(1, 1000, b'frame')]
     """
     path = Path(folder)
     if not path.is_dir() or not (holds_log(path) or (path / STATE).is_file()):
@@ -100,11 +107,17 @@ class LogReader:
     def blocks(
         self, source: int | None = None, start: int = 0, stop: int | None = None
     ) -> Iterator[Block]:
-        """Yield the same messages as `iter`, some thousands at a time, as arrays."""
+        """Yield the same messages as `iter`, some thousands at a time, as arrays.
+
+        *source* None takes all; times are from *start* on and before *stop* (None: to the end).
+        """
         return merged(self.runs(), source, start, stop)
 
     def columns(self, source: int, start: int = 0, stop: int | None = None) -> Columns:
-        """Return all messages of *source* as columns, in time order; they have to fit in memory."""
+        """Return all messages of *source* as columns, in time order; they have to fit in memory.
+
+        Their times are from *start* on and before *stop* (None: to the end).
+        """
         return Columns.of(list(self.blocks(source, start, stop)))
 
     def follow(
@@ -115,10 +128,11 @@ class LogReader:
         poll_seconds: float = 0.05,
         wait: Callable[[float], object] | None = None,
     ) -> Iterator[Message]:
-        """Yield messages as producers log them, until the log is stopped.
+        """Yield messages of *source* (None: of all) as producers log them, until the log is stopped.
 
         Begins with what is there, unless *new_only*. Messages that appear together come in time
-        order. *wait* is called between two looks, instead of sleeping.
+        order. *poll_seconds* pass between two looks; *wait* is called with them instead of
+        sleeping.
         """
         from ops.datalog.follow import followed
 
@@ -163,7 +177,8 @@ class LogReader:
     def table(self, source: int, start: int = 0, stop: int | None = None) -> dict[str, np.ndarray]:
         """Return the rows of *source* by its schema: `time` and a NumPy array for each column.
 
-        Raises LogFormatError when it has no schema, or a payload does not fit it.
+        Times of messages are from *start* on and before *stop* (None: to the end). Raises
+        LogFormatError when it has no schema, or a payload does not fit it.
         """
         schema = schema_of(self, source)
         if schema is None:
@@ -213,7 +228,11 @@ class LogReader:
         source: int | None = None,
         progress: Progress | None = None,
     ) -> Path:
-        """Write the same columns as a Parquet file, in bounded memory. Needs the extra `arrow`."""
+        """Write the columns of `to_arrow` as the Parquet file *path*, in bounded memory, and return the path.
+
+        *source* None takes all; *progress* gets (messages done, messages in all). Needs the extra
+        `arrow`.
+        """
         from ops.datalog import exports
 
         return exports.to_parquet(self, path, source, progress)
@@ -224,7 +243,11 @@ class LogReader:
         source: int | None = None,
         progress: Progress | None = None,
     ) -> Path:
-        """Write the same columns as an Arrow IPC file, in bounded memory. Needs the extra `arrow`."""
+        """Write the columns of `to_arrow` as the Arrow IPC file *path*, in bounded memory, and return the path.
+
+        *source* None takes all; *progress* gets (messages done, messages in all). Needs the extra
+        `arrow`.
+        """
         from ops.datalog import exports
 
         return exports.to_arrow_file(self, path, source, progress)
@@ -235,7 +258,10 @@ class LogReader:
         source: int | None = None,
         progress: Progress | None = None,
     ) -> Path:
-        """Write the same columns as UTF-8 text, separated by commas; data in hexadecimal digits."""
+        """Write the columns of `to_arrow` to *path* as UTF-8 text, separated by commas; data in hexadecimal digits.
+
+        *source* None takes all; *progress* gets (messages done, messages in all).
+        """
         from ops.datalog import exports
 
         return exports.to_csv(self, path, source, progress)
@@ -243,7 +269,10 @@ class LogReader:
     def to_npz(
         self, path: str | os.PathLike[str], source: int, progress: Progress | None = None
     ) -> Path:
-        """Write one source as arrays `times` and `data` (and `offsets`, when sizes differ)."""
+        """Write *source* to *path* as arrays `times` and `data` (and `offsets`, when sizes differ).
+
+        *progress* gets (messages done, messages in all).
+        """
         from ops.datalog import exports
 
         return exports.to_npz(self, path, source, progress)
@@ -254,7 +283,10 @@ class LogReader:
         source: int | None = None,
         progress: Progress | None = None,
     ) -> Path:
-        """Write one .npy per message into *folder*, which should be empty."""
+        """Write one .npy per message into *folder*, which should be empty, and return it.
+
+        *source* None takes all; *progress* gets (messages done, messages in all).
+        """
         from ops.datalog import exports
 
         return exports.to_npy(self, folder, source, progress)

@@ -164,7 +164,10 @@ class LogSchema:
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """What is known of a source besides its number: a *name*, a *schema*, and *metadata* of your own."""
+    """What is known of a source besides its number: a *name*, a *schema*, and *metadata* of your own.
+
+    Raises `ValidationError` when name or metadata is no text.
+    """
 
     name: str = ""
     schema: LogSchema | None = None

@@ -33,7 +33,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class LogSink:
-    """Takes messages from any process and thread; pickles as its folder.
+    """Takes messages for the log in *folder* from any process and thread; pickles as its folder.
 
     *on_full* is what a full disk does to a message: "raise" the OSError, "drop" it and count it in
     `dropped`, or "block" until space is free, polling every *pause* seconds, counted in `blocked`.
@@ -76,7 +76,7 @@ class LogSink:
         self.log = self._log_first
 
     def put(self, item: LogPackage, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - the signature of a queue
-        """Log one message; it survives the death of this process from then on.
+        """Log the message *item*; it survives the death of this process from then on.
 
         *block* and *timeout* (seconds) matter only with on_full="block": how long to wait for free space
         before the OSError is raised after all.
@@ -97,7 +97,10 @@ class LogSink:
         self.put(item, block=False)
 
     def put_many(self, source_id: int, times: Any, data: Any) -> None:
-        """Log row i of the uint8 array *data* (n, size) at the i-th of *times*: the fastest way for many."""
+        """Log row i of the uint8 array *data* (n, size) at the i-th of *times*: the fastest way for many.
+
+        *source_id* is 0 to 255, *times* are n unsigned 64-bit integers. Raises as `put` does.
+        """
         self._guarded(lambda writer: writer.log_many(source_id, times, data), np.size(times))
 
     def qsize(self) -> int:

@@ -59,12 +59,20 @@ def resolve_codec(compression: Compression | None) -> Codec:
 
 
 def compress_data(data: Any, compression: Compression = "auto") -> bytes:
-    """Return *data* compressed; the inverse is `decompress_data` with the same arguments."""
+    """Return *data*, a buffer, compressed; the inverse is `decompress_data` with the same arguments.
+
+    *compression* is "none", "lz4", "zstd" or "zlib"; "auto" is zstd where pyarrow is installed,
+    else zlib.
+    """
     return bytes(encode(data, resolve_codec(compression)))
 
 
 def decompress_data(data: Any, size: int, compression: Compression = "auto") -> bytes:
-    """Return the *size* bytes that `compress_data` was given."""
+    """Return the *size* bytes that `compress_data` was given.
+
+    *data* is what it returned, *compression* what it was called with. Raises `CorruptDataError` for
+    other data.
+    """
     return bytes(decode(data, resolve_codec(compression), size))
 
 

@@ -66,7 +66,11 @@ class FutureVersionError(SerializeError):
 
 
 class UntrustedDataError(SerializeError, pickle.UnpicklingError):
-    """The data is a pickle that nothing vouches for, or holds a class that is not allowed; nothing ran."""
+    """The data is a pickle that nothing vouches for, or holds a class that is not allowed; nothing ran.
+
+    *module* and *name* are those of the class or function; *pickled* tells the two cases apart;
+    *reason* replaces the sentence. Other keywords are those of `OpsError`.
+    """
 
     default_code: StrEnum = SerializeErrorCode.UNTRUSTED_DATA
 
@@ -118,7 +122,12 @@ class UnsupportedTypeError(SerializeError, TypeError):
 
 
 class ConfigError(SerializeError):
-    """A YAML configuration is wrong; *path* is the place in the data, *line* counts from 1."""
+    """A YAML configuration is wrong.
+
+    *message* is the sentence; *path* leads to the value in the data (`$.model.depth`); *line* and
+    *column* are in the text and count from 1 (None: not known). Other keywords are those of
+    `OpsError`.
+    """
 
     default_code: StrEnum = SerializeErrorCode.BAD_CONFIG
 

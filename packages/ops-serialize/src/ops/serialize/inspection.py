@@ -88,6 +88,13 @@ def scan(path: StrPath) -> list[str]:
     its end is named too, as "could not be followed: ...": anything may hide there. Raises
     `CorruptDataError` for a file of none of the formats, or `TooLargeError` for one that unpacks to more
     than 1 GiB.
+
+    >>> import pathlib, tempfile
+    >>> from ops.serialize import dump
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "data.opsf")
+    >>> dump([1, 2, 3], path)
+    >>> scan(path)
+    []
     """
     file = pathlib.Path(path)
     with file.open("rb") as opened:

@@ -82,6 +82,11 @@ class SmartSerializer:
             the data holds uncompressed, and 1 GiB or 64 times the data's size, whichever is more, for
             what it unpacks to.
         context: What signatures are for, beside the context of the key (see `Signed.bound`).
+
+    >>> serializer = SmartSerializer()
+    >>> packed = serializer.serialize({"rows": 3})
+    >>> packed.compressed, serializer.deserialize(packed)
+    (False, {'rows': 3})
     """
 
     def __init__(
@@ -107,7 +112,13 @@ class SmartSerializer:
         format: SerializationFormat | str | None = None,  # noqa: A002 - the published name
         compress: bool | None = None,  # noqa: FBT001 - the published signature
     ) -> SerializationResult:
-        """Return *obj* as bytes; *format* forces one, which then refuses what it would change."""
+        """Return *obj* as bytes, with format, sizes and checksum.
+
+        *format* forces one, which then refuses what it would change; None takes the smallest that
+        holds *obj*. *compress* True compresses whatever the size, False never; None follows the
+        serializer's `compression`. Raises `UnsupportedTypeError` when the trust could not read the
+        object again, `SerializeError` for a format that nobody registered.
+        """
         packed, name = self._pack(
             obj, format, self._codec_for_bytes(compress=compress), compress=compress
         )
@@ -125,7 +136,11 @@ class SmartSerializer:
         data: SerializationResult | bytes | bytearray | memoryview,
         format: SerializationFormat | str | None = None,  # noqa: A002 - the published name
     ) -> Any:
-        """Return the object; *format*, when given, must be the one the data has."""
+        """Return the object in *data*; *format*, when given, must be the one the data has.
+
+        Raises `CorruptDataError`, `UntrustedDataError`, `SignatureError`, `TooLargeError`,
+        `FutureVersionError`, and `SerializeError` for another format.
+        """
         source = data.data if isinstance(data, SerializationResult) else data
         if isinstance(source, str | os.PathLike):
             raise TypeError(f"deserialize takes bytes, not {source!r}; load(path) reads a file.")
@@ -137,8 +152,9 @@ class SmartSerializer:
     def dump(self, obj: Any, path: StrPath, compression: Compression | None = None) -> None:
         """Write *obj* to *path*, whole or not at all, as a FRAME without copying its buffers.
 
-        Tensors, and trees with tensors in them, are written as TORCH. Raises `UnsupportedTypeError` for
-        an object that is no data when the trust could not read it again.
+        *compression* None takes that of the serializer, where "auto" leaves files raw. Tensors, and
+        trees with tensors in them, are written as TORCH. Raises `UnsupportedTypeError` for an
+        object that is no data when the trust could not read it again.
         """
         own: Compression | None = None if self.compression == "auto" else self.compression
         chosen: Compression | None = compression or own
@@ -158,7 +174,8 @@ class SmartSerializer:
                 not verified unless *verify* is True. Signed files are read all the same.
             verify: Whether the buffers are checked; header, table and stream always are.
 
-        Raises `CorruptDataError`, `UntrustedDataError`, `SignatureError`, or `TooLargeError`.
+        Raises `CorruptDataError`, `UntrustedDataError`, `SignatureError`, or `TooLargeError`, and
+        `SerializeError` for a custom format that is not registered here.
         """
         if mmap not in {None, "r", "c"}:
             raise ValueError(f"mmap={mmap!r} is unknown; use 'r' (read-only), 'c' or None.")
@@ -335,6 +352,11 @@ def serialize_data(
 ) -> bytes:
     """Return *obj* as bytes that `deserialize_data` reads back unchanged.
 
+    *format* forces a `SerializationFormat` (None: the smallest that holds *obj*). *compression*
+    "auto" compresses from 4 KiB on, None never. *trust* is what will read it: under "safe" an
+    object that is no data raises `UnsupportedTypeError`; "user" and `Signed` sign, and may pickle,
+    as "all" does.
+
     >>> deserialize_data(serialize_data({"a": (1, 2)}))
     {'a': (1, 2)}
     """
@@ -346,21 +368,45 @@ def deserialize_data(
     format: SerializationFormat | str | None = None,  # noqa: A002 - the published name
     trust: Trust = "safe",
 ) -> Any:
-    """Return the object that `serialize_data` was given."""
+    """Return the object that `serialize_data` was given.
+
+    *data* is its bytes; *format*, when given, must be the one the data has. *trust* decides what
+    may be read: "safe" (data only), "user" (what this user signed), a `Safe` or `Signed`, or "all".
+    Raises `CorruptDataError`, `UntrustedDataError`, `SignatureError`, `TooLargeError`, and
+    `SerializeError` for another format.
+
+    >>> deserialize_data(serialize_data([1, None, "two"]))
+    [1, None, 'two']
+    """
     return SmartSerializer(trust=trust).deserialize(data, format)
 
 
 def dump(
     obj: Any, path: StrPath, compression: Compression | None = None, trust: Trust = "safe"
 ) -> None:
-    """Write *obj* to *path*, atomically; uncompressed by default, so it can be mapped."""
+    """Write *obj* to *path*, atomically; uncompressed by default, so it can be mapped.
+
+    *compression* is "lz4", "zstd", "zlib", "auto" or None. *trust* is what will read it: under
+    "safe" an object that is no data raises `UnsupportedTypeError`; "user" and `Signed` sign, and
+    may pickle, as "all" does.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "config.opsf")
+    >>> dump({"depth": 12, "shape": (3, 4)}, path)
+    >>> load(path)
+    {'depth': 12, 'shape': (3, 4)}
+    """
     SmartSerializer(compression, trust).dump(obj, path)
 
 
 def load(
     path: StrPath, mmap: Mmap | None = None, *, trust: Trust = "safe", verify: bool | None = None
 ) -> Any:
-    """Read what `dump` wrote; see `SmartSerializer.load`."""
+    """Read from *path* what `dump` wrote.
+
+    *mmap* "r" or "c" maps buffers instead of reading them; *trust* decides what may be read, and
+    *verify* whether mapped buffers are checked: see `SmartSerializer.load`, which names the errors.
+    """
     return SmartSerializer(trust=trust).load(path, mmap, verify=verify)
 
 

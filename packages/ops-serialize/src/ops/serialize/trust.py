@@ -69,6 +69,14 @@ class Signed:
     """Read only what was signed with *key* (16 to 64 bytes), which may then be a pickle.
 
     *context* is what the signature is for; use `bound` to set it.
+
+    >>> import tempfile, pathlib
+    >>> from ops.serialize import dump, load
+    >>> key = Signed(b"sixteen bytes or more").bound("model", "churn")
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.opsf")
+    >>> dump({"weights": [1, 2]}, path, trust=key)
+    >>> load(path, trust=key)
+    {'weights': [1, 2]}
     """
 
     key: bytes = dataclasses.field(repr=False)

@@ -35,6 +35,13 @@ class YamlConfig:
     Field types are checked and converted both ways by pydantic: numbers, texts, Path, Enum and Flag,
     times, tuple, set, Optional, Union, Literal, NewType, NamedTuple, TypedDict, Sequence, Mapping, nested
     dataclasses, and lists and dicts of all of these. What would not come back equal is not written.
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass
+    ... class Training(YamlConfig):
+    ...     depth: int = 6
+    >>> print(Training(depth=12).to_yaml_text(), end="")
+    depth: 12
     """
 
     def to_yaml(self, file_path: StrPath, *, with_comments: bool = False) -> None:
@@ -65,7 +72,10 @@ class YamlConfig:
         return cls._read(text, str(file_path), env=env)
 
     def to_yaml_text(self, *, with_comments: bool = False) -> str:
-        """Return what `to_yaml` writes."""
+        """Return what `to_yaml` writes; *with_comments* adds the documentation of each field.
+
+        Raises `ConfigError` for a value that would come back as another one.
+        """
         cls = type(self)
         _require_dataclass(cls)
         plain = Plain().value(self)

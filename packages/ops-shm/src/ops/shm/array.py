@@ -52,8 +52,17 @@ class SharedMemoryArray(Connection):
     """A NumPy array in shared memory; make one with `create_array`, or `attach` to it by name.
 
     The object pickles as its name and is connected on arrival, so it can be an argument of a
-    `Process`, go through a `Queue`, or be used in a pool, with every start method. Threads and signal
-    handlers may share one object.
+    `Process`, go through a `Queue`, or be used in a pool, with every start method. Threads and
+    signal handlers may share one object.
+
+    >>> import numpy as np, os
+    >>> name = f"example-{os.getpid()}"
+    >>> shared = SharedMemoryArray.create_array(name, np.zeros(3))
+    >>> shared[0] = 7.0
+    >>> with SharedMemoryArray.attach(name) as same:  # in any other process
+    ...     same.read_data(0, convert_output=True)
+    7.0
+    >>> shared.destroy()
     """
 
     __slots__ = ()
@@ -83,7 +92,7 @@ class SharedMemoryArray(Connection):
         convert_output: bool = False,  # noqa: FBT001, FBT002 - the signature users know
         with_lock: bool = True,  # noqa: FBT001, FBT002
     ) -> Any:
-        """Return the element at an integer, or the elements from `(start,)` or in `(start, stop)`.
+        """Return what is at *index*: an element at an integer, the elements from `(start,)` or in `(start, stop)`.
 
         The result is the caller's own copy. *convert_output* gives Python values instead of NumPy
         ones. *with_lock* False reads without any protection against a write that is under way.
@@ -212,14 +221,14 @@ class SharedMemoryArray(Connection):
         data: Any,
         with_lock: bool = True,  # noqa: FBT001, FBT002 - the signature users know
     ) -> None:
-        """Write *data* at an integer, from `(start,)` or into `(start, stop)`.
+        """Write *data* at *index*: an integer, from `(start,)` or into `(start, stop)`.
 
         The data is converted to the array's dtype before anything is written: numbers, text, dates
-        (also as text, and NaT), and for structured dtypes tuples or lists of them. *with_lock* False
-        writes without protection: readers may see part of it.
+        (also as text, and NaT), and for structured dtypes tuples or lists of them. *with_lock*
+        False writes without protection: readers may see part of it.
 
-        Raises IndexError, StaleSegmentError, ValidationError (a value does not fit the dtype, or the
-        shape is wrong).
+        Raises IndexError, StaleSegmentError, ValidationError (a value does not fit the dtype, or
+        the shape is wrong).
         """
         if with_lock and index.__class__ is int and is_exact(data, self.dtype):
             self[index] = data
@@ -267,10 +276,10 @@ class SharedMemoryArray(Connection):
             return new
 
     def compare_exchange(self, index: Any, expected: Any, new: Any) -> bool:
-        """Set one element to *new* if it equals *expected*, atomically; tell whether it was set.
+        """Set the element at *index* to *new* if it equals *expected*, atomically; return whether it was set.
 
-        NaN equals NaN here and NaT equals NaT, for else they could never be exchanged. Both values are
-        converted as in `write_data`.
+        NaN equals NaN here and NaT equals NaT, for else they could never be exchanged. Both values
+        are converted as in `write_data`.
 
         Raises IndexError, ValidationError.
         """

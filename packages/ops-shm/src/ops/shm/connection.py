@@ -43,7 +43,10 @@ _TOTAL_STORE_ORDER = platform.machine().lower() in {"x86_64", "amd64"}
 
 
 class Connection:
-    """What a `SharedMemoryArray` is apart from reading and writing."""
+    """What a `SharedMemoryArray` is apart from reading and writing.
+
+    Raises `ValidationError` for a *name* that is no str.
+    """
 
     __slots__ = (
         "__weakref__",
