@@ -135,6 +135,12 @@ def test_people_read_lines_and_get_what_to_send(warehouse, schema, capsys):
     assert json.loads(last)["is_sound"] is True
 
 
+def test_a_warehouse_that_starts_is_waited_for_in_sight(warehouse, schema, capsys):
+    warehouse.control(starting=1)
+    assert main(["doctor", "--catalog", "main", "--schema", schema, "--json"]) == 0
+    assert "not ready yet; waited 0 s of at most 900 s" in capsys.readouterr().err
+
+
 def test_a_catalog_must_be_named(doctor, warehouse, capsys):
     assert main(["doctor", "--json", "--quiet"]) == 1
     found = json.loads(capsys.readouterr().out)

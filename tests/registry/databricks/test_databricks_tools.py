@@ -149,6 +149,17 @@ def test_commands_work_as_they_do_on_local_files(call, run_id, tmp_path):
     assert "credit/risk" in (tmp_path / "page.html").read_text()
 
 
+def test_waiting_for_a_warehouse_is_shown_by_commands(call, warehouse, capsys):
+    warehouse.control(starting=1)
+    assert main(["runs"]) == 0
+    shown = capsys.readouterr()
+    assert "ops-registry: The warehouse at" in shown.err
+    assert "not ready yet" in shown.err
+    warehouse.control(starting=1)
+    assert main(["runs", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_warehouse_that_refuses_is_said_on_the_command_line(call, warehouse):
     warehouse.control(token="another")
     code, said = call("runs")

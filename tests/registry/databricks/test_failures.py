@@ -70,7 +70,7 @@ STATEMENTS = {
     "PERMISSION_DENIED: Presigned URLs API is not enabled": Failure.NO_VOLUMES,
     "[INTERNAL_ERROR] Query could not be scheduled: HTTP Response code: 503. Please try again later. "
     "SQLSTATE: XX000": Failure.STARTING,
-    "Couldn't create directory /local_disk0/tmp/abc_resources": Failure.STARTING,
+    "Couldn't create directory /local_disk0/tmp/abc_resources": Failure.STARTING_SESSION,
     "[INVALID_HANDLE.SESSION_CLOSED] The handle is invalid. Session was closed. SQLSTATE: HY000": (
         Failure.LOST_SESSION
     ),
@@ -92,7 +92,7 @@ SESSIONS = {
     "Error during request to server: BAD_REQUEST: Invalid SessionHandle: Session "
     "[01f05276-6147-1fa3-97ce-77356bbde400] is closed..": Failure.LOST_SESSION,
     "requirement failed: Session handle: SessionHandle [x] has not been initialized or had already closed.": (
-        Failure.STARTING
+        Failure.STARTING_SESSION
     ),
     "Command x unexpectedly closed server side": None,
 }
@@ -108,6 +108,12 @@ def test_what_becomes_of_sessions(message, expected):
     [
         ({"http-code": 503, "error-message": "TEMPORARILY_UNAVAILABLE"}, Failure.STARTING),
         ({"http-code": 429}, Failure.STARTING),
+        (
+            {
+                "original-exception": "Retry request would exceed Retry policy max retry duration of 30"
+            },
+            Failure.STARTING,
+        ),
         ({"http-code": 401}, Failure.REFUSED),
         ({"http-code": 403, "error-message": "Invalid access token."}, Failure.REFUSED),
         ({"http-code": 500}, Failure.LOST_CONNECTION),

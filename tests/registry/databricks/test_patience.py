@@ -82,8 +82,10 @@ def test_each_wait_is_an_event_and_each_half_minute_a_line(clock, caplog, operat
     Part().work()
     events = operations.emitter.get_history(EventType.OPERATION_RETRIED)
     assert len(events) == len(clock.sleeps)
-    assert events[0].data["error"] == "503 of a warehouse"
+    assert events[0].data["error"] == (
+        "The warehouse at 'host' is not ready yet; waited 0 s of at most 120 s: 503 of a warehouse"
+    )
     lines = [r.getMessage() for r in caplog.records if "not ready yet" in r.getMessage()]
     assert 4 <= len(lines) <= 5
-    assert "at host" in lines[0]
+    assert "at 'host'" in lines[0]
     assert "of at most 120 s" in lines[0]

@@ -9,6 +9,7 @@ import pytest
 
 from ops.registry.databricks import spool as spools
 from ops.registry.databricks.beats import WarehouseHeart
+from ops.registry.databricks.patience import Patience
 from ops.registry.databricks.spool import Spool
 from ops.registry.disk.journal import JournalWriter
 from ops.registry.errors import StorageError
@@ -96,3 +97,43 @@ def test_a_sign_of_life_that_the_warehouse_did_not_hear_is_given_again(warehouse
     warehouse.is_away = False
     heart.beat()
     assert warehouse.runs == [["a"]]
+
+
+class Starting(Warehouse):
+    """A warehouse that never gets ready; it counts the seconds that each statement waits for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+        self.waits = []
+        self.tried = threading.Event()
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def change(self, statement, **parameters):
+        wait = Patience(900, clock=lambda: self.now, sleep=self.sleep).begin()
+        began = self.now
+        error = StorageError("it is starting")
+        while wait.goes_on("host", error):
+            pass
+        self.waits.append(self.now - began)
+        self.tried.set()
+        raise error
+
+
+def test_a_warehouse_that_is_starting_is_not_waited_for_in_the_background_and_not_for_long_at_the_end(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(spools, "INTERVAL_SECONDS", 0.01)
+    warehouse = Starting()
+    spool = Spool(tmp_path, warehouse)
+    spool.append("a", "x", b'{"m":[["k",1.0,0,1]]}')
+    assert warehouse.tried.wait(30)
+    assert set(warehouse.waits) == {0}
+    with pytest.raises(StorageError):
+        spool.flush()
+    assert warehouse.waits[-1] == pytest.approx(900)
+    spool.close()
+    assert 0 <= warehouse.waits[-1] <= 30
+    assert len(list(tmp_path.glob("*.log"))) == 1  # for the next process

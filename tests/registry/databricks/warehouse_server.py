@@ -511,6 +511,10 @@ class Requests(WorkspaceApi, BaseHTTPRequestHandler):
             said = {"statements": warehouse.statements, "tags": warehouse.tags}
             said |= {"requests": warehouse.requests, "issued": list(warehouse.issued)}
             said |= {"conflicted": warehouse.conflicted, "parameters": warehouse.most_parameters}
+            said |= {
+                "fail": len(warehouse.faults["fail"]),
+                "starting": warehouse.faults["starting"],
+            }
             return self.answer_json(200, said)
         return self.presigned()
 

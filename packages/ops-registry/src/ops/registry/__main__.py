@@ -13,6 +13,8 @@ from ops.foundation.command_line import CommandLine, print_json, progress_bar
 from ops.registry import _commands as commands
 from ops.registry.configuration import MLOpsConfig
 from ops.registry.context import MLOpsContext
+from ops.registry.events import EventType
+from ops.registry.operations import Operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +63,7 @@ def _on_store(run: OnStore, *, starts: bool = False) -> Callable[[argparse.Names
             config = dataclasses.replace(config, storage_path=options.path)
         if getattr(options, "allow_writes", False):
             config = dataclasses.replace(config, audit=True)  # who changed what, by click
-        with MLOpsContext(config) as context:
+        with MLOpsContext(config) as context, _waits_shown(context.operations, options):
             if not starts and not _is_there(context):
                 raise FileNotFoundError(f"There is no store at {context.path}.")
             result, code = run(context, options)
@@ -69,6 +71,17 @@ def _on_store(run: OnStore, *, starts: bool = False) -> Callable[[argparse.Names
         return code
 
     return call
+
+
+def _waits_shown(operations: Operations, options: argparse.Namespace) -> Any:
+    """Let it be shown on standard error that something is tried again, such as a warehouse that starts."""
+    if options.quiet:
+        return contextlib.nullcontext()
+
+    def show(event: Any) -> None:
+        print(f"ops-registry: {event.data['error']}", file=sys.stderr, flush=True)
+
+    return operations.emitter.subscribe(EventType.OPERATION_RETRIED, show)
 
 
 def _is_there(context: MLOpsContext) -> bool:
@@ -260,7 +273,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
             print(f"{'':35}{step.advice}", file=out)
         out.flush()
 
-    found = examine(config, progress=None if arguments.json and arguments.quiet else show)
+    with _waits_shown(Operations(), arguments):
+        found = examine(config, progress=None if arguments.json and arguments.quiet else show)
     if not arguments.json:
         print("What to send us; there is no secret in it:")
     print_json(found.to_dict())

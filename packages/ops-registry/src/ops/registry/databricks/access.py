@@ -44,6 +44,12 @@ _OTHERS = (
     "DATABRICKS_CLIENT_ID and _CLIENT_SECRET, DATABRICKS_CONFIG_PROFILE or DATABRICKS_AUTH_TYPE "
     "(azure-cli, databricks-cli, …) stand in for DATABRICKS_TOKEN."
 )
+#: How names of workspaces end; the first cloud that fits.
+_CLOUDS = {
+    "azure": (".azuredatabricks.net", ".databricks.azure.us", ".databricks.azure.cn"),
+    "gcp": (".gcp.databricks.com",),
+    "aws": (".databricks.com", ".databricks.us"),
+}
 #: What is shorter is no secret, and hiding it would take letters out of messages.
 SHORTEST_SECRET = 4
 _OWN_TYPES = {"", "pat", "oauth-m2m"}
@@ -100,7 +106,10 @@ class WarehouseAccess:
         """
         found = os.environ if environ is None else environ
         values = {name: found.get(f"DATABRICKS_{name}", "").strip() for name in _NAMES}
-        profile = _profile(found, values["CONFIG_PROFILE"] or "DEFAULT")
+        named = values["CONFIG_PROFILE"] or "DEFAULT"
+        profile = _profile(found, named)
+        if not values["CONFIG_PROFILE"] and values["HOST"] not in {"", profile.get("host")}:
+            profile = {}  # the default one is of another workspace
         kind = values["AUTH_TYPE"]
         has_client = bool(values["CLIENT_ID"] and values["CLIENT_SECRET"])
         is_own = kind in _OWN_TYPES and (bool(values["TOKEN"]) or has_client)
@@ -127,7 +136,7 @@ class WarehouseAccess:
             (values["CLIENT_ID"] or None) if is_own else None,
             (values["CLIENT_SECRET"] or None) if is_own else None,
             kind if is_unified else None,
-            (values["CONFIG_PROFILE"] or None) if is_unified else None,
+            named if is_unified and profile else None,
             found.get("REQUESTS_CA_BUNDLE") or found.get("SSL_CERT_FILE") or None,
         )
 
@@ -150,11 +159,7 @@ class WarehouseAccess:
     def cloud(self) -> str:
         """The cloud that the name of the host tells: azure, gcp, aws or other."""
         name = self.hostname.split(":")[0]
-        if ".azuredatabricks." in f"{name}." or name.endswith(".databricks.azure.cn"):
-            return "azure"
-        if name.endswith(".gcp.databricks.com"):
-            return "gcp"
-        return "aws" if name.endswith(".databricks.com") else "other"
+        return next((cloud for cloud, ends in _CLOUDS.items() if name.endswith(ends)), "other")
 
     @property
     def credentials_kind(self) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Credentials"]
 
 _REMEMBERED = 8
+#: Seconds that databricks-sdk may take for a request; on its own it tries for five minutes.
+_TIMEOUT = 30
 
 
 class Credentials:
@@ -100,11 +102,14 @@ class Credentials:
         access = self._access
         if access.auth_type is None:
             # Named, so that a DATABRICKS_TOKEN of the environment does not come in between.
-            return Config(
-                host=access.address,
-                client_id=access.client_id,
-                client_secret=access.client_secret,
-                auth_type="oauth-m2m",
-            )
-        named: dict[str, Any] = {"auth_type": access.auth_type, "profile": access.profile}
-        return Config(host=access.address, **{k: v for k, v in named.items() if v})
+            named = {"client_id": access.client_id, "client_secret": access.client_secret}
+            kind = "oauth-m2m"
+        else:
+            named, kind = {"profile": access.profile}, access.auth_type
+        given: dict[str, Any] = {"auth_type": kind, **named}
+        return Config(
+            host=access.address,
+            http_timeout_seconds=_TIMEOUT,
+            retry_timeout_seconds=_TIMEOUT,
+            **{key: value for key, value in given.items() if value},
+        )

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ops.foundation.errors import OpsError
 
-__all__ = ["TABLE", "Failure", "Sign", "failure_in", "failure_of", "is_absent_file", "readable"]
+__all__ = [
+    "ADVICE",
+    "TABLE",
+    "Failure",
+    "Sign",
+    "failure_in",
+    "failure_of",
+    "is_absent_file",
+    "readable",
+]
 
 _ERRORS = "https://docs.databricks.com/aws/en/error-messages/error-classes"
 _CONNECTOR = "https://github.com/databricks/databricks-sql-python"
@@ -32,6 +41,8 @@ class Failure(StrEnum):
     CONFLICT = "conflict"
     #: The warehouse is starting or busy and did nothing: wait.
     STARTING = "starting"
+    #: The warehouse is starting and has rejected the session that it accepted before: wait, and open another.
+    STARTING_SESSION = "starting_session"
     #: The session is gone and nothing was done: open another.
     LOST_SESSION = "lost_session"
     #: The connection broke and it is not known whether the statement was done: open another.
@@ -40,6 +51,8 @@ class Failure(StrEnum):
     REFUSED = "refused"
     #: The credentials are right and a privilege is missing.
     DENIED = "denied"
+    #: The certificate of the server is of no authority that is trusted here; nothing was sent.
+    UNTRUSTED = "untrusted"
     #: A schema, table or view is not there.
     ABSENT_TABLE = "absent_table"
     #: A file or folder of a volume is not there.
@@ -111,7 +124,7 @@ TABLE: tuple[Sign, ...] = (
     ),
     # A warehouse that is starting accepts a session and rejects what comes next, or answers 503.
     Sign(
-        Failure.STARTING,
+        Failure.STARTING_SESSION,
         "https://github.com/lightdash/lightdash/pull/28654",
         text=r"Session handle.* has not been initialized or had already closed"
         r"|Couldn't create directory /local_disk0/",
@@ -120,6 +133,13 @@ TABLE: tuple[Sign, ...] = (
         Failure.STARTING,
         "https://github.com/databricks/dbt-databricks/issues/892",
         text=r"too many (429|503) error responses|http-code['\": ]+(429|503)\b|TEMPORARILY_UNAVAILABLE",
+        of_statements=False,
+    ),
+    # A Retry-After that is longer than the connector waits, in place of the answer itself.
+    Sign(
+        Failure.STARTING,
+        f"{_CONNECTOR}/blob/main/src/databricks/sql/auth/retry.py",
+        text=r"would exceed Retry policy max retry duration",
         kinds=("MaxRetryDurationError",),
         of_statements=False,
     ),
@@ -200,6 +220,12 @@ TABLE: tuple[Sign, ...] = (
         conditions=("INSUFFICIENT_PERMISSIONS", "INSUFFICIENT_PRIVILEGES", "PERMISSION_DENIED"),
         text=r"\bPERMISSION_DENIED\b|does not have (permission|privilege)",
     ),
+    Sign(
+        Failure.UNTRUSTED,
+        "https://docs.python.org/3/library/ssl.html#ssl.SSLCertVerificationError",
+        text=r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
+        of_statements=False,
+    ),
     # Last: these say of nothing what it was.
     Sign(
         Failure.LOST_CONNECTION,
@@ -237,6 +263,20 @@ def readable(error: BaseException) -> str:
     parts = [f"{key}: {value}" for key, value in added.items() if key in _TELLING and value]
     return "; ".join([str(error), *parts])
 
+
+_WAIT = ("Start the warehouse, or wait longer: warehouse_start_seconds of MLOpsConfig.",)
+#: What to do, by what it means; sentences for the suggestions of an error.
+ADVICE: dict[Failure | None, tuple[str, ...]] = {
+    Failure.STARTING: _WAIT,
+    Failure.STARTING_SESSION: _WAIT,
+    Failure.DENIED: ("Run `ops-registry doctor`: it finds the privilege that is missing.",),
+    Failure.NO_VOLUMES: (
+        "Use a serverless, pro or classic SQL warehouse: others have no PUT, GET and REMOVE.",
+    ),
+    Failure.UNTRUSTED: (
+        "Set REQUESTS_CA_BUNDLE to the PEM file of the authority that your network uses.",
+    ),
+}
 
 #: What a `RequestError` of the connector records about a request.
 _TELLING = ("http-code", "error-message", "original-exception")

@@ -19,7 +19,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.foundation.helpers import LazyImport
-from ops.registry.databricks.failures import Failure, failure_of, is_absent_file
+from ops.registry.databricks.failures import ADVICE, Failure, failure_of, is_absent_file
 from ops.registry.errors import ArtifactNotFoundError, StorageError
 from ops.resilience.backoff import RetryConfig
 from ops.resilience.errors import HTTPError, HTTPStatusError
@@ -186,7 +186,8 @@ class FilesApi:
             if error.status == 403:
                 failure = Failure.DENIED
         return StorageError(
-            f"The Files API at {self._access.hostname!r} could not do it: {message}"
+            f"The Files API at {self._access.hostname!r} could not do it: {message}",
+            suggestions=ADVICE.get(failure, ()),
         ).with_context(failure=failure)
 
 

@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ops.foundation.logs import get_logger
+from ops.registry.errors import StorageError
 from ops.registry.operations import retried
 
 if TYPE_CHECKING:
@@ -92,16 +93,14 @@ class StartWait:
         if left <= 0:
             return False
         self._attempts += 1
+        progress = (
+            f"The warehouse at {hostname!r} is not ready yet; waited {waited:.0f} s of at most "
+            f"{self._seconds:.0f} s: {str(error)[:200]}"
+        )
         if self._attempts == 1 or waited - self._logged >= _LOGGED_EVERY:
             self._logged = waited
-            logger.warning(
-                "the warehouse at %s is not ready yet; waited %.0f s of at most %.0f s: %s",
-                hostname,
-                waited,
-                self._seconds,
-                str(error)[:200],
-            )
-        retried(error, self._attempts)
+            logger.warning("%s", progress)
+        retried(StorageError(progress), self._attempts)
         longest = min(_FIRST * 2 ** min(self._attempts - 1, 10), _LONGEST)
         self._patience.sleep(min(longest * random.uniform(0.5, 1.0), left))
         return True

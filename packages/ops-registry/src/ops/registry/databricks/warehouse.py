@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 from ops.registry.databricks.credentials import Credentials
-from ops.registry.databricks.failures import Failure, failure_of, readable
+from ops.registry.databricks.failures import ADVICE, Failure, failure_of, readable
 from ops.registry.databricks.filesapi import FilesApi
 from ops.registry.databricks.parameters import bound
 from ops.registry.databricks.patience import Patience
@@ -235,19 +235,8 @@ class Warehouse:
         return StorageError(
             f"The warehouse at {self.access.hostname!r} could not do it: "
             f"{type(error).__name__}: {message[:500]}",
-            suggestions=_SUGGESTIONS.get(failure, ()) if failure is not None else (),
+            suggestions=ADVICE.get(failure, ()),
         ).with_context(failure=failure)
-
-
-_SUGGESTIONS = {
-    Failure.STARTING: (
-        "Start the warehouse, or wait longer: warehouse_start_seconds of MLOpsConfig.",
-    ),
-    Failure.DENIED: ("Run `ops-registry doctor`: it names the privilege that is missing.",),
-    Failure.NO_VOLUMES: (
-        "Use a serverless, pro or classic SQL warehouse: others have no PUT, GET and REMOVE.",
-    ),
-}
 
 
 class _Repeats:
@@ -269,8 +258,9 @@ class _Repeats:
             warehouse.reconnect()
             self._renewals += 1
             return True
-        if failure is Failure.STARTING:
-            warehouse.reconnect()  # a session of a warehouse that is starting is of no use
+        if failure is Failure.STARTING_SESSION:
+            warehouse.reconnect()
+        if failure in {Failure.STARTING, Failure.STARTING_SESSION}:
             return self._start.goes_on(warehouse.access.hostname, error)
         if failure is Failure.LOST_SESSION and self._sessions < _MOST_SESSIONS:
             warehouse.reconnect()
