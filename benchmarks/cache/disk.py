@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +13,12 @@ import lmdb
 import numpy as np
 
 from benchmarks.harness import Case, Measure, Target
+from benchmarks.programs import together
 from ops.cache import DiskCache
 
 _WRITER = """
 import sys, time
-kind, folder, worker, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+worker, kind, folder, count = *sys.argv[1:4], int(sys.argv[4])
 if kind == "ops":
     from ops.cache import DiskCache as Cache
 else:
@@ -33,7 +30,7 @@ sys.stdin.readline()
 start = time.perf_counter()
 for n in range(count):
     store.set(f"{worker}-{n}", value)
-print((time.perf_counter() - start) / count)
+print(time.perf_counter() - start)
 """
 
 
@@ -139,24 +136,5 @@ def _lmdb_getter(database: Any) -> Any:
 def _two_writers(kind: str) -> float:
     """Return the seconds per set while two processes write at once."""
     count = 20_000 if kind == "ops" else 2000
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        running = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", _WRITER, kind, folder, str(worker), str(count)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for worker in range(2)
-        ]
-        for process in running:
-            assert process.stdout
-            process.stdout.readline()
-        time.sleep(0.1)
-        for process in running:
-            assert process.stdin
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        return max(float(process.communicate()[0]) for process in running)
+    with tempfile.TemporaryDirectory() as folder:
+        return max(together(_WRITER, 2, kind, folder, count)) / count

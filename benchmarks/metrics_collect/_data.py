@@ -22,6 +22,12 @@ KEYS = (
     "job_remote_id",
     "managed_node_type",
 )
+#: Rolls up the CSV that is its first argument within 100 MB, into the Parquet file that is its second.
+STREAMED = """
+import sys
+from ops.metrics_collect import DataframeJobHostSummary
+DataframeJobHostSummary(memory_bytes=100_000_000).add_csv(sys.argv[1]).to_parquet(sys.argv[2])
+"""
 
 
 def write_rows(path: pathlib.Path, rows: int, *, first: int = 0) -> pathlib.Path:

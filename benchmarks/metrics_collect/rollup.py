@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from benchmarks.harness import Case, Measure, Target
-from benchmarks.metrics_collect._data import KEYS, peak_megabytes, write_rows
+from benchmarks.metrics_collect._data import KEYS, STREAMED, peak_megabytes, write_rows
 from ops.metrics_collect import DataframeJobHostSummary
 
 MILLION = 1_000_000
@@ -32,12 +32,6 @@ USED = (
 )
 #: CPU seconds that the program with DataFrame.apply took for a million rows, of which ours may take 1/25.
 REPLACED_SECONDS = 157.0
-
-STREAMED = """
-import sys
-from ops.metrics_collect import DataframeJobHostSummary
-DataframeJobHostSummary(memory_bytes=100_000_000).add_csv(sys.argv[1]).to_parquet(sys.argv[2])
-"""
 
 
 def cases() -> Iterator[Case]:

@@ -8,12 +8,11 @@ are gone there, so ours are compared with its indexing.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import uuid
 
 import numpy as np
 from benchmarks.harness import Case, Measure, Target
+from benchmarks.programs import together
 
 from ops.shm import SharedMemoryArray
 
@@ -29,9 +28,9 @@ PEER = "ataraxis 4.0.0"
 READER = """
 import sys, time
 from ops.shm import SharedMemoryArray
-array = SharedMemoryArray.attach(sys.argv[1])
+array = SharedMemoryArray.attach(sys.argv[2])
 print("ready", flush=True)
-sys.stdin.read(1)
+sys.stdin.readline()
 end, count = time.monotonic() + 1, 0
 while time.monotonic() < end:
     for _ in range(100):
@@ -111,20 +110,6 @@ def _beside(prototype: np.ndarray, values: np.ndarray):
 def _two_readers(prototype: np.ndarray, lock: str) -> float:
     name = f"bench-{uuid.uuid4().hex}"
     with SharedMemoryArray.create_array(name, prototype, lock=lock) as array:
-        readers = [
-            subprocess.Popen(
-                [sys.executable, "-c", READER, name],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(2)
-        ]
-        for reader in readers:
-            reader.stdout.readline()
-        for reader in readers:
-            reader.stdin.write("x")
-            reader.stdin.flush()
-        reads = sum(int(reader.communicate()[0]) for reader in readers)
+        reads = sum(together(READER, 2, name))
         array.destroy()
     return 1 / reads
