@@ -128,7 +128,7 @@ class BatchProcessor(Generic[T]):
             self._failed.append(FailedBatch(batch, error))
             errors.append(error)
             return 0
-        except BaseException:  # an interrupt says nothing about the batch
+        except BaseException:  # an interrupt is no fault of the batch
             self._pending.extendleft(reversed(batch))
             raise
         return len(batch)
@@ -164,7 +164,7 @@ class BatchProcessor(Generic[T]):
 
     def __del__(self) -> None:
         # Not weakref.finalize: it would hold the errors, whose tracebacks hold this object. After
-        # `close` its caller knows; else nobody does, so it is no matter of configured logging.
+        # `close` its caller knows; else no caller does, so it does not depend on configured logging.
         closed = not hasattr(self, "_stop") or self._stop.is_set()
         if not closed and (number := self.pending_count):
             warnings.warn(

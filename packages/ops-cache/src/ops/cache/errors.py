@@ -12,7 +12,7 @@
         └── CacheUnavailableError  (ConnectionError)  the server of a cache cannot be reached
 
 A key that is not there is a plain `KeyError`. Damage on disk is no error: the entry counts as
-missing, a `CorruptEntryWarning` says which file it was, and the counters of the cache show it.
+missing, a `CorruptEntryWarning` names the file, and the counters of the cache show it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CacheErrorCode(StrEnum):
 
 
 class CacheError(OpsError):
-    """A cache could not do what was asked."""
+    """A cache could not do what was requested."""
 
     default_code: StrEnum = CacheErrorCode.CACHE_ERROR
 

@@ -1,4 +1,4 @@
-"""Times to live: which entries are due, at the price of one comparison while none is.
+"""TTLs: which entries are due, at the price of one comparison while none is.
 
 `Expirations` keeps the deadline of each key and one shared `deadline`, the earliest of all. A cache
 compares its clock with that one number; only when it has passed does anything look further. The

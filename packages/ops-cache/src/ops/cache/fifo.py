@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 
 class FIFOCache(OrderedCache[K, V]):
-    """A `MemoryCache` that gives up the entry that came first; a new value keeps the old place."""
+    """A `MemoryCache` that gives up the entry that came first; a new value keeps the old position."""
 
     strategy = CacheStrategy.FIFO
 

@@ -35,7 +35,7 @@ class Flight:
         self.waiters: int = 0
 
 
-#: Stands for a computation that nobody waits for.
+#: Stands for a computation without waiters.
 ALONE = Flight(0)
 
 
@@ -46,9 +46,9 @@ class SingleFlight(Generic[K]):
         self._mutex = threading.RLock()  # a claim may be collected while it is held
         self._flights: dict[K, Flight] = {}
         self._waiting: dict[int, Flight] = {}
-        in_children(self, SingleFlight.forget_other_threads)
+        in_children(self, SingleFlight.reset_after_fork)
 
-    def forget_other_threads(self) -> None:
+    def reset_after_fork(self) -> None:
         """Keep only what this thread leads: in a forked child there is no other thread."""
         me = threading.get_ident()
         self._mutex = threading.RLock()  # the old one may be held by a thread that is not here

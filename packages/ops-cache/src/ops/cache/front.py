@@ -1,8 +1,8 @@
 """The first of two levels, kept from holding what the level behind it no longer has.
 
-Whoever reads or writes the level behind and then the first one changes a key in two steps. Two such
+A caller that reads or writes the level behind and then the first one changes a key in two steps. Two such
 changes that overlap may reach the levels in different orders, so neither leaves anything in front: the
-next read fetches it from behind. While they last, the front is not asked for the key. No lock is held
+next read fetches it from behind. While they last, the front is not read for the key. No lock is held
 while a level is called, so changes wait neither for each other nor for what a level calls back.
 """
 
@@ -37,7 +37,7 @@ class Front:
         self._delete = delete
         self._mutex = threading.Lock()
         self._changes: dict[Any, Change] = {}
-        in_children(self, Front.forget_other_threads)
+        in_children(self, Front.reset_after_fork)
 
     def is_contested(self, key: Any) -> bool:
         """Say whether what is in front may be older than what is behind."""
@@ -61,13 +61,13 @@ class Front:
                     self._has_left(key, change, emptied=True)
 
     def contest_all(self) -> None:
-        """Let nobody who is changing a key now store it in front."""
+        """Let no caller that is changing a key now store it in front."""
         with self._mutex:
             for change in self._changes.values():
                 change.overlaps = True
 
-    def forget_other_threads(self) -> None:
-        """Begin anew in a forked child, where what others were changing is never finished."""
+    def reset_after_fork(self) -> None:
+        """Start over in a forked child, where what others were changing is never finished."""
         self._mutex = threading.Lock()
         self._changes = {}
 

@@ -41,7 +41,7 @@ class KeyLocks:
 
     @contextlib.contextmanager
     def hold(self, key: bytes) -> Iterator[None]:
-        """Wait until nobody else holds *key*, and hold it in the block.
+        """Wait until no other caller holds *key*, and hold it in the block.
 
         Where no lock can be had, in a folder that is read-only or missing, the block runs without.
         """

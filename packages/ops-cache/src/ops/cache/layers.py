@@ -36,7 +36,7 @@ class CachedStorage:
     and any other method that is not known to change nothing (what a transaction calls, for one)
     invalidate all reads. Each read is an entry of its own, so the limits of the cache see its size;
     one that is too large, or whose arguments have no digest, is passed on, not kept. Callers get copies, so
-    nobody shares a mutable.
+    no two share a mutable.
     """
 
     def __init__(self, storage: Any, cache: Any) -> None:

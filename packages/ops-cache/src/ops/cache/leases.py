@@ -1,7 +1,7 @@
 """Leases on a Redis server: locks that end with their holder, and numbers that expose a late one.
 
-A lease is a key that expires unless its holder renews it, so a machine that dies blocks nobody for
-longer than that. Its value is a number that only grows: whoever was so slow that the lease went to
+A lease is a key that expires unless its holder renews it, so a machine that dies blocks no caller for
+longer than that. Its value is a number that only grows: a holder so slow that the lease went to
 another can no longer store, because the server compares the number in the step that stores.
 """
 
@@ -59,7 +59,7 @@ class Leases:
         self.release: Script = client.register_script(_RELEASE)
 
     def take(self, key: bytes) -> Lease | None:
-        """Return the lease on *key*, or None while somebody else holds it."""
+        """Return the lease on *key*, or None while another process holds it."""
         number: Any = self.client.incr(self.counter)
         token = b"%d" % number
         taken = self.set_once(keys=[key], args=[token, self.milliseconds])

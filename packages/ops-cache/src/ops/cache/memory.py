@@ -1,7 +1,7 @@
 """Caches in memory: one set of operations, and an eviction policy per subclass.
 
-`MemoryCache(...)` returns the class of the strategy that was asked for. The base holds everything
-that policies share: times to live, limits in entries and bytes, counters, single flight, the
+`MemoryCache(...)` returns the class of the requested strategy. The base holds everything
+that policies share: TTLs, limits in entries and bytes, counters, single flight, the
 mapping protocol. A policy adds seven small methods, all called under the lock of the cache.
 
 Entries leave in two steps: under the lock they are collected, after it `on_evict` hears of them, so
@@ -52,7 +52,7 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
 
     Args:
         max_size: The most entries it holds, or None for no such limit.
-        default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
+        default_ttl: Seconds that entries live unless `set` overrides it; None for ever.
         strategy: The eviction policy; decides the class of the object.
         max_memory: The most bytes all values may take together, by *sizeof*.
         sizeof: Bytes of one value (default: `approximate_size`, which follows containers).
@@ -174,7 +174,7 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
 
     @property
     def default_ttl(self) -> float | None:
-        """The seconds that entries live when nothing else is said; None for ever."""
+        """The seconds that entries live by default; None for ever."""
         return self._default_ttl
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
@@ -260,7 +260,7 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
             raise ValueTooLargeError(msg, suggestions=("Raise max_memory, or store less.",))
         if self._sizeof is not None:
             self._memory -= self._sizes.pop(key, 0)
-            self._make_room(key, size)
+            self._evict_for(key, size)
             self._memory += size
             self._sizes[key] = size
         if self._max_size is not None and self._find(key) is MISSING:
@@ -269,7 +269,7 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
         self._store(key, value)
         self._set_deadline(key, seconds)
 
-    def _make_room(self, key: K, size: int) -> None:
+    def _evict_for(self, key: K, size: int) -> None:
         while self._max_memory is not None and self._memory + size > self._max_memory:
             victim = self._victim()
             if victim == key:  # its old value goes anyway; it comes back as a new entry
@@ -375,7 +375,7 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
         return self._count()
 
     def __iter__(self) -> Iterator[K]:
-        """Iterate over the keys of this moment; other threads may go on changing the cache."""
+        """Iterate over the current keys; other threads may go on changing the cache."""
         with self._lock:
             self._expire_due()
             keys = self._keys()
@@ -391,7 +391,7 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
         return SnapshotValues(self)
 
     def snapshot(self) -> list[tuple[K, V]]:
-        """Return all entries of this moment; counts as no use."""
+        """Return all current entries; counts as no use."""
         with self._lock:
             self._expire_due()
             entries = [(key, self._find(key)) for key in self._keys()]

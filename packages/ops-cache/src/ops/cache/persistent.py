@@ -140,7 +140,7 @@ class CacheWrapper(Generic[P, R]):
         self._identity = Identity(func, self._ignore, as_names(depends_on), version, code=code)
         self._digests: MemoryCache[Any, str] = MemoryCache(1024)
         self._prefix: tuple[pathlib.Path | None, str] = (None, "")
-        self._place: tuple[pathlib.Path | None, bytes] = (None, b"")
+        self._resolved: tuple[pathlib.Path | None, bytes] = (None, b"")
         self._ttl = check_ttl(ttl)
         self._compress = compress
         check_trust(trust)
@@ -413,11 +413,11 @@ class CacheWrapper(Generic[P, R]):
         if self._trust == "user":
             refuse_key_inside(self._base() / "cache")
         base = self._base()
-        known, place = self._place
+        known, path = self._resolved
         if base is not known and base != known:
-            place = os.fsencode(base.resolve())
-            self._place = (base, place)
-        return SmartSerializer(trust=self._trust, context=("ops.cache.result", place, name, key))
+            path = os.fsencode(base.resolve())
+            self._resolved = (base, path)
+        return SmartSerializer(trust=self._trust, context=("ops.cache.result", path, name, key))
 
     def _write(self, key: str, bound: Mapping[str, Any], result: Any, seconds: float) -> None:
         path = self._path(key)

@@ -57,7 +57,7 @@ class RedisCache(Updates):
     Args:
         url: `redis://`, `rediss://` (TLS) or `unix://`, as redis-py reads it.
         namespace: What stands before every key; caches with other namespaces are separate.
-        default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
+        default_ttl: Seconds that entries live unless `set` overrides it; None for ever.
         serializer: Encodes every value, instead of the built-in way.
         trust: What is stored and read, as in `DiskCache`. Under "user" an object that is no plain data is
             read only by this user on this machine, and counts as missing elsewhere: programs that share
@@ -163,7 +163,7 @@ class RedisCache(Updates):
 
     @property
     def default_ttl(self) -> float | None:
-        """The seconds that entries live when nothing else is said; None for ever."""
+        """The seconds that entries live by default; None for ever."""
         return self._default_ttl
 
     def _decode(self, name: bytes, data: bytes) -> Any:

@@ -4,7 +4,7 @@
 a C-level dict lookup with no bookkeeping. `cold` holds the others; the first read of a cold entry
 moves it to `hot` under the lock. New keys queue in `small` (10 %); hot ones move on to `main`, the
 rest leave and are remembered as ghosts, whose return goes straight to `main`. A key that is deleted
-or expires leaves its place in the queue behind, marked in `dead`; half of the places at most.
+or expires leaves its slot in the queue behind, marked in `dead`; half of the slots at most.
 
 `OpenS3FIFOCache` shows `hot`, a plain dict, to who can live with its misses, as `memoize` does.
 `S3FIFOCache` has a `__getitem__` per instance, the bound method of a dict that calls back for what
@@ -30,7 +30,7 @@ __all__ = ["CountingS3FIFOCache", "OpenS3FIFOCache", "S3FIFOCache"]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-_SLACK = 64  # places of removed keys that a queue may hold, however small the cache
+_SLACK = 64  # slots of removed keys that a queue may hold, however small the cache
 
 
 class _Hot(dict[Any, Any]):
@@ -80,7 +80,7 @@ class CountingS3FIFOCache(MemoryCache[K, V]):
             return
         if key not in self._cold:
             if key in self._dead:
-                self._dead.remove(key)  # back to the place it still has
+                self._dead.remove(key)  # back to the slot it still has
             elif key in self._ghosts:
                 del self._ghosts[key]
                 self._main.append(key)
@@ -98,7 +98,7 @@ class CountingS3FIFOCache(MemoryCache[K, V]):
 
     def _unqueue(self, key: K) -> None:
         # A victim is at the head of its queue. Searching for any other key would take time in
-        # proportion to the size of the cache, so its place stays, and is skipped when it comes up.
+        # proportion to the size of the cache, so its slot stays, and is skipped when it comes up.
         for queue in (self._small, self._main):
             if queue and queue[0] == key:
                 queue.popleft()
@@ -153,7 +153,7 @@ class OpenS3FIFOCache(CountingS3FIFOCache[K, V]):
 
 
 class S3FIFOCache(OpenS3FIFOCache[K, V]):
-    """S3-FIFO whose hits take no lock and, without times to live, run no Python code at all."""
+    """S3-FIFO whose hits take no lock and, without TTLs, run no Python code at all."""
 
     __slots__ = ("__getitem__", "get")  # one pair per instance: see the module's paragraph
 

@@ -47,8 +47,8 @@ class Server:
             retry_on_error=[redis.ConnectionError, redis.TimeoutError],
         )
         parts = urlsplit(url)  # without the password
-        place = f"{parts.hostname or ''}:{parts.port or ''}".rstrip(":")
-        self.address: str = f"{parts.scheme}://{place}{parts.path}"
+        host = f"{parts.hostname or ''}:{parts.port or ''}".rstrip(":")
+        self.address: str = f"{parts.scheme}://{host}{parts.path}"
         self._degrades = degrades
         self._is_down = False
         self._quiet_until = 0.0

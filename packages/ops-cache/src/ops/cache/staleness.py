@@ -46,9 +46,9 @@ class StaleStore:
         self.clear: Any = store.clear
         self.delete: Any = store.delete
         self.get_stats: Any = store.get_stats
-        in_children(self, StaleStore.forget_other_threads)
+        in_children(self, StaleStore.reset_after_fork)
 
-    def forget_other_threads(self) -> None:
+    def reset_after_fork(self) -> None:
         """Let a forked child compute what other threads were computing: they are not there."""
         self._mutex = threading.Lock()
         self._computing = set()
@@ -75,7 +75,7 @@ class StaleStore:
         self._store.set(key, (value, self._clock() + self._ttl), None)
 
     def get_or_compute(self, key: Any, fn: Callable[[], Any], _ttl: object = None) -> Any:
-        """Return the value, stale or fresh; compute what is missing, or stale and nobody computes."""
+        """Return the value, stale or fresh; compute what is missing, or stale without a computation under way."""
         entry = self._store.get(key, MISSING)
         if entry is MISSING:
             return self._store.get_or_compute(key, lambda: (fn(), self._clock() + self._ttl), None)[
@@ -142,11 +142,11 @@ class StaleStore:
     def _renew_quietly(self, key: Any, fn: Callable[[], Any]) -> None:
         try:
             self._renew(key, fn)
-        except Exception:  # noqa: BLE001 - nobody waits for it
+        except Exception:  # noqa: BLE001 - no caller waits for it
             _log.exception("Refreshing failed; the stale result stays")
 
     async def _renew_async_quietly(self, key: Any, fn: Callable[[], Awaitable[Any]]) -> None:
         try:
             await self._renew_async(key, fn)
-        except Exception:  # noqa: BLE001 - nobody waits for it
+        except Exception:  # noqa: BLE001 - no caller waits for it
             _log.exception("Refreshing failed; the stale result stays")

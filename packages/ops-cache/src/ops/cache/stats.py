@@ -13,7 +13,7 @@ __all__ = ["CacheStats", "EvictionCause"]
 
 
 class EvictionCause(StrEnum):
-    """Why an entry left a cache without being asked to."""
+    """Why an entry left a cache without a request."""
 
     SIZE = "size"
     MEMORY = "memory"

@@ -1,7 +1,7 @@
 """Single flight among the tasks of an event loop.
 
 A coroutine that leads a computation marks its context with it; tasks that it starts inherit the
-mark. Whoever wants to wait for a computation first looks whether that one waits, through however
+mark. A caller that wants to wait for a computation first checks whether that one waits, through however
 many others, for one of its own: waiting would never end then, so it computes by itself.
 
 A store outside this process is read and written in a thread, so that the loop is never blocked.

@@ -101,7 +101,7 @@ class TwoLevelCache(Generic[K, V]):
             left = pending.remaining()
             return (MISSING if left == 0 else pending.value), left
         with_ttl = getattr(self.l2, "get_with_ttl", None)
-        if with_ttl is None:  # a level of somebody else
+        if with_ttl is None:  # a level from another package
             return self.l2.get(key, MISSING), Ttl.DEFAULT
         found: tuple[Any, TtlLike] = with_ttl(key, MISSING)
         return found
@@ -228,7 +228,7 @@ class _WriteBack:
         self._pending: dict[Any, _Pending] = {}
         self._mutex = threading.Lock()
         self._flushing = threading.RLock()  # a deletion waits for the flush that has begun
-        # Runs when nobody refers to the cache any more, and at the end of the process.
+        # Runs when the cache is no longer referenced, and at the end of the process.
         self._rest = weakref.finalize(
             self, _write_rest, self._level, self._pending, self._stop, self._flushing
         )

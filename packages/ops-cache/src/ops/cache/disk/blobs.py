@@ -51,7 +51,7 @@ class BlobFolder:
         return BlobRef(name, packed.size)
 
     def remove(self, blob: BlobRef) -> None:
-        """Remove a file; whoever has mapped it keeps it until then."""
+        """Remove a file; a reader that has mapped it keeps its content."""
         with contextlib.suppress(FileNotFoundError):
             self._refuse_links(blob.name)
             os.unlink(self.path(blob.name))  # noqa: PTH108 - hot path

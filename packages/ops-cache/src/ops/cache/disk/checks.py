@@ -1,4 +1,4 @@
-"""Reading a whole disk cache to find what is damaged or belongs to nobody."""
+"""Reading a whole disk cache to find what is damaged or unreferenced."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WRITING_SECONDS = 3600.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What `DiskCache.check` found; `repaired` says whether the finds were also removed."""
+    """What `DiskCache.check` found; `repaired` is whether the finds were also removed."""
 
     entries: int
     damaged_bytes: int

@@ -1,4 +1,4 @@
-"""The folder of a disk cache: what it must be, and the file that says what it is.
+"""The folder of a disk cache: what it must be, and the file that identifies it.
 
 `cache.json` holds the version of the format, the random salt of the checksums and where the folder was
 made. It is linked into place whole, so two processes that create a cache agree on one. What was signed

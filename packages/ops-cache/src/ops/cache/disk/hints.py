@@ -4,7 +4,7 @@
     count offsets u64 | keys, joined by newlines | rest, JSON                       (little-endian)
 
 The upper half of an offset is the size of the record in units of 8 bytes. The rest names what the segment deleted, and the tags and files of its keys. A hint that is missing
-or damaged costs time only: the segment is then scanned. What a hint says is believed only after
+or damaged costs time only: the segment is then scanned. The content of a hint is trusted only after
 the record it points to has been checked, on the first read.
 """
 

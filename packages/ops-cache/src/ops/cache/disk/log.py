@@ -7,7 +7,7 @@ others: it is read first, so all processes apply the same records in the same or
 
 A full segment is closed by a SEAL record. The first SEAL counts; a record behind it does not exist,
 and its writer, which sees the SEAL when it looks at what came before its record, writes it again
-into the next segment. Nobody has to agree on anything beforehand.
+into the next segment. No process has to agree on anything beforehand.
 
 `replay` is what records do to the index, `space` what goes when the folder is full.
 """
@@ -264,7 +264,7 @@ class Log:
         return found
 
     def _find_with_care(self, key: bytes, position: int, *, keep: bool) -> Found | None:
-        """Find a record that only a hint has told of so far, or that is to be dropped next."""
+        """Find a record that is known only from a hint so far, or that is to be dropped next."""
         if position < 0:
             record = self.segments.record(~position)
             if record is None or record.key != key:
@@ -330,7 +330,7 @@ class Log:
                 self.seal()
 
     def append_deletion(self, kind: int, name: bytes) -> None:
-        """Write that a key, a tag or a namespace, as *kind* says, is deleted; see `append`."""
+        """Record the deletion of a key, a tag or a namespace, by *kind*; see `append`."""
         self.append((kind, name, b"", 0.0, b""))
 
     def append_if_unchanged(self, items: Sequence[Item]) -> list[bool]:
@@ -399,7 +399,7 @@ class Log:
             raise
 
     def _remove_unnamed(self, items: Iterable[Item]) -> None:
-        """Remove the files of *items* that came to no record: nobody would ever remove them."""
+        """Remove the files of *items* that got no record: no process would ever remove them."""
         self.refresh()  # some of the records may have been written
         for flags, key, value, _, _ in items:
             if flags & Flag.BLOB and self.index.blobs.get(key) != (blob := BlobRef.unpack(value)):

@@ -77,7 +77,7 @@ NO_VALUE: Final = Flag.DELETE | Flag.DELETE_TAG | Flag.CLEAR | Flag.SEAL
 
 
 class Record(NamedTuple):
-    """One record: its offset in the segment, where its value is, and what it says."""
+    """One record: its offset in the segment, where its value is, and its fields."""
 
     start: int
     end: int

@@ -65,11 +65,11 @@ class DiskCache(Updates):
         directory: A folder of this cache alone, on a local disk. Created with mode 0700.
         max_bytes: The most bytes that the folder may take, with all of its files, within 10 %. Replaced and
             deleted entries go first, then expired ones; then the oldest go, except those read lately.
-        default_ttl: Seconds that entries live unless `set` says otherwise; None for ever.
+        default_ttl: Seconds that entries live unless `set` overrides it; None for ever.
         serializer: Encodes every value, instead of the built-in way.
         trust: What is stored and read (see `ops.serialize`). "user": plain data as it is, other objects
             as pickles that are signed with the key of this user, and not read when they are not;
-            `Signed(key)`: everything is signed, so that nobody without the key can change a value;
+            `Signed(key)`: everything is signed, so that a value can be changed only with the key;
             "safe" or `Safe`: plain data only; "all": anything that lies in the folder is run.
         clock: Seconds since the epoch.
     """
@@ -180,7 +180,7 @@ class DiskCache(Updates):
         return value
 
     def _tell_of_damage(self, error: CorruptDataError) -> None:
-        # The index keeps the entry: it says what the log says, also to the hint that is made of it,
+        # The index keeps the entry: it matches the log, also in the hint that is made of it,
         # and another object, with another serializer, may be able to read what this one cannot.
         with self._log.mutex:
             self._log.damaged += 1
@@ -207,7 +207,7 @@ class DiskCache(Updates):
 
     @property
     def default_ttl(self) -> float | None:
-        """The seconds that entries live when nothing else is said; None for ever."""
+        """The seconds that entries live by default; None for ever."""
         return self._default_ttl
 
     def __getitem__(self, key: Hashable) -> Any:
@@ -564,7 +564,7 @@ class DiskCache(Updates):
             )
 
     def check(self, *, repair: bool = False) -> CheckReport:
-        """Read every record and every file, and report what is damaged or belongs to nobody.
+        """Read every record and every file, and report what is damaged or unreferenced.
 
         With *repair* damaged entries are deleted and files that no record names are removed.
         """

@@ -182,7 +182,7 @@ class ValueCodec:
             signer = signing_key(self._trust, pickled=plain == Encoding.PICKLE)
             if signer is not None:
                 if not hmac.compare_digest(mac, self._mac(signer, key, encoding, data)):
-                    raise SignatureError("The entry was not signed with this key for this place.")
+                    raise SignatureError("The entry was not signed with this key for this path.")
                 vouched = True
         elif isinstance(self._trust, Signed):
             raise SignatureError("The entry was not signed.")

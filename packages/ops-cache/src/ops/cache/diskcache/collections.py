@@ -60,7 +60,7 @@ class Index(MutableMapping[Any, Any]):
 
     def _put(self, changes: Transaction, key: Hashable, value: Any) -> None:
         stored = to_stored(key)
-        if ("v", stored) not in changes:  # assigning again keeps the place in the order
+        if ("v", stored) not in changes:  # assigning again keeps the position in the order
             changes.set(("n", stored), changes.incr(_ORDER))
         changes.set(("v", stored), value)
 

@@ -52,7 +52,7 @@ class Averager:
         return None if not count else float(total / count)
 
     def pop(self) -> float | None:
-        """Return the average and begin anew."""
+        """Return the average and start over."""
         total, count = self._cache.pop(self._key, default=(0.0, 0))
         return None if not count else float(total / count)
 

@@ -58,7 +58,7 @@ class Cache:
     Args:
         directory: The folder; None is a new temporary one.
         timeout: Taken for compatibility; nothing here waits for a database.
-        disk: Taken for compatibility; *trust* says what is stored and read.
+        disk: Taken for compatibility; *trust* decides what is stored and read.
         trust: As for `DiskCache`.
         settings: `size_limit` is the `max_bytes` of the cache; the others are kept and change nothing.
 
@@ -375,7 +375,7 @@ class Cache:
         tag: Any = None,
         ignore: Any = (),
     ) -> Callable[[Callable[..., Any]], Any]:
-        """Remember results; what is the same call is that of `ops.cache.memoize`, code included.
+        """Memoize results; keys are equal as those of `ops.cache.memoize`, code included.
 
         Args:
             name: taken for compatibility.
