@@ -24,6 +24,13 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType
 from ops.registry.local.logged_model_copies import logged_models
+from ops.registry.local.trace_copies import (
+    TRACE_ARTIFACTS,
+    check_traces,
+    compact_traces,
+    erase_traces,
+    unknown_artifacts,
+)
 from ops.registry.run_rows import MAIN
 from ops.registry.search.indexview import run_ids
 from ops.registry.tracking.logged_models import FOLDER, files_of
@@ -57,6 +64,8 @@ class Report:
     unstarted: int = 0
     versions: int = 0
     logged_models: int = 0
+    traces: int = 0
+    datasets: int = 0
     unknown_frames: int = 0
     torn_lines: int = 0
     removed_copies: int = 0
@@ -109,6 +118,7 @@ def check(
         if progress is not None:
             progress(done, len(experiments))
     _check_logged_models(context, {e.experiment_id for e in experiments}, report)
+    check_traces(context, {e.experiment_id for e in experiments}, report)
     _check_models(context.model_registry, report)
     return report
 
@@ -180,6 +190,8 @@ def collect(
 ) -> list[StrPath]:
     """Remove what nothing refers to, older than a day, and return it; with *dry_run* only list it.
 
+    Deleted traces are taken out of their journals then.
+
     Those are local paths, and addresses in a bucket or a volume. With *deleted_days* runs that were deleted at least
     so many days ago are erased for ever first, those of deleted experiments too.
     """
@@ -219,6 +231,7 @@ def _erase_deleted(context: MLOpsContext, before_seconds: float, *, dry_run: boo
                     tracker.erase_run(run.run_id)
     if context.config.backend_type == "local":
         found += _erase_logged_models(context, before_seconds, dry_run=dry_run)
+        found += erase_traces(context, before_seconds, dry_run=dry_run)
     return found
 
 
@@ -241,6 +254,7 @@ def _collect_files(
     if not dry_run:
         for path in found:
             remove(path)
+        compact_traces(context)
     unshared = ContentStore(context.paths.contents).unused()  # some of them only since just now
     if not dry_run:
         for path in unshared:
@@ -374,7 +388,8 @@ def _unknown(context: MLOpsContext) -> list[pathlib.Path]:
     versions = registry.search_models()
     used = _used(versions)
     folders = tracker.root.glob("artifacts/[!.]*")
-    found = [folder for folder in folders if folder.name not in runs | used]
+    found = [folder for folder in folders if folder.name not in runs | used | {TRACE_ARTIFACTS}]
+    found += unknown_artifacts(context)
     models = {model["id"] for model in logged_models(context).all()}
     folders = (f for f in tracker.root.glob(f"{FOLDER}/[!.]*") if f.is_dir())
     found += [folder for folder in folders if folder.name not in models | used]

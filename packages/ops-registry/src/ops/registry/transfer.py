@@ -33,6 +33,7 @@ from ops.registry.errors import (
 from ops.registry.events import EventType
 from ops.registry.factories import contents_of
 from ops.registry.local.logged_model_copies import copy_logged_models, logged_models
+from ops.registry.local.trace_copies import copy_datasets, copy_traces, datasets_of, traces_of
 from ops.registry.model_copies import (
     chosen_models,
     copy_deletions,
@@ -68,6 +69,8 @@ class Copied:
     models: int = 0
     changes: int = 0
     logged_models: int = 0
+    traces: int = 0
+    datasets: int = 0
     left: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -108,6 +111,7 @@ def copy_store(
         copied.runs_there += not is_new
         tell()
     _copy_logged_models(source, target, homes, copied)
+    _copy_traces(source, target, homes, copied, everything=experiments is None)
     for name in names:
         copied.changes += copy_model(source, target, name)
         tell()
@@ -152,6 +156,29 @@ def _copy_logged_models(
     count = sum(model["experiment_id"] in ids for model in logged_models(source).all())
     if count:
         copied.left.append(f"{count} logged models of MLflow, which only local stores keep.")
+
+
+def _copy_traces(
+    source: MLOpsContext,
+    target: MLOpsContext,
+    homes: Mapping[str, Experiment],
+    copied: Copied,
+    *,
+    everything: bool,
+) -> None:
+    """Copy MLflow's traces and evaluation datasets, or report that the target cannot keep them."""
+    if source.config.backend_type != "local":
+        return
+    ids = {there: here.experiment_id for there, here in homes.items()}
+    if _are_local(source, target):
+        copied.traces = copy_traces(source, target, ids)
+        copied.datasets = copy_datasets(source, target, ids, everything=everything)
+        return
+    traces, datasets = len(traces_of(source).of(ids)), len(datasets_of(source).ids())
+    if traces or datasets:
+        copied.left.append(
+            f"{traces} traces and {datasets} evaluation datasets of MLflow, which only local stores keep."
+        )
 
 
 def _ways(source: MLOpsContext, target: MLOpsContext) -> tuple[Any, Any, Any]:

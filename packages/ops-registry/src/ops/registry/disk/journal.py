@@ -28,6 +28,11 @@ from ops.foundation.errors import OpsError
 from ops.registry.disk.flushing import Flusher, flush
 from ops.registry.errors import InvalidValueError, StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file is not replaced
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,6 +47,7 @@ __all__ = [
     "encode",
     "frame",
     "framed",
+    "identity_of",
     "lines",
     "parse",
     "writing",
@@ -87,6 +93,27 @@ class JournalWriter:
     def is_deleted(self) -> bool:
         """Whether the file has no name any more, so that no reader will see what is appended."""
         return os.fstat(self._descriptor).st_nlink == 0
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What file it is, as `identity_of` has it."""
+        found = os.fstat(self._descriptor)
+        return found.st_dev, found.st_ino
+
+    @contextlib.contextmanager
+    def held(self, *, alone: bool = False) -> Iterator[bool]:
+        """Keep the file from being replaced meanwhile, or wait until no other holds it and keep it *alone*.
+
+        Yields whether the file is the one that has its name: one that was replaced takes no more frames. The kernel
+        releases the hold of a process that ends.
+        """
+        if fcntl is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        try:
+            yield identity_of(self.path) == self.identity
+        finally:
+            if fcntl is not None:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def append(self, record: Any) -> None:
         """Write *record* as one frame; when this returns, a kill cannot lose it."""
@@ -213,6 +240,15 @@ class JournalReader:
             return False
         self.offset = self._seen = end
         return True
+
+
+def identity_of(path: StrPath) -> tuple[int, int] | None:
+    """Return what tells the file at *path* from any other that has, or had, its name; None when there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - hot path
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _read(path: str, start: int, end: int) -> bytes:

@@ -25,6 +25,8 @@ __all__ = ["FOLDER", "TraceBook"]
 
 #: Below ``experiment_tracking``.
 FOLDER = "traces"
+#: So many files are open for writing.
+_MOST_OPEN = 64
 
 
 class TraceBook:
@@ -35,13 +37,15 @@ class TraceBook:
         self._durability = durability
         self._turn = threading.Lock()
         self._journals: dict[str, TraceJournal] = {}
+        #: Those with an open file, the one written to last at the end.
+        self._open: dict[str, TraceJournal] = {}
         #: Where each trace was found last.
         self._homes: dict[str, str] = {}
         in_children(self, TraceBook.begin_in_child)
 
     def begin_in_child(self) -> None:
         """Reset after a fork: another thread may have had the lock."""
-        self._turn = threading.Lock()
+        self._turn, self._open = threading.Lock(), {}
 
     def journal(self, experiment_id: str) -> TraceJournal:
         """Return the journal of an experiment's traces, which need not be there yet."""
@@ -60,6 +64,17 @@ class TraceBook:
                 return sorted(e.name for e in entries if is_id(e.name) and not e.is_symlink())
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def _writable(self, experiment_id: str) -> TraceJournal:
+        """Return a journal that will be written to; of many, those written to long ago are closed."""
+        journal = self.journal(experiment_id)
+        with self._turn:
+            self._open.pop(experiment_id, None)
+            self._open[experiment_id] = journal
+            idle = self._open.pop(next(iter(self._open))) if len(self._open) > _MOST_OPEN else None
+        if idle is not None:
+            idle.close()
+        return journal
 
     def recent(self, trace_id: str) -> Trace | None:
         """Return a trace that this process has written or found, None for any other."""
@@ -92,7 +107,7 @@ class TraceBook:
 
     def append(self, experiment_id: str, *records: dict[str, Any]) -> None:
         """Append frames to the journal of an experiment with one write."""
-        self.journal(experiment_id).append(records)
+        self._writable(experiment_id).append(records)
         for record in records:
             self._homes[record["id"]] = experiment_id
 
@@ -100,7 +115,7 @@ class TraceBook:
         self, experiment_id: str, batches: Sequence[tuple[dict[str, Any], Sequence[bytes]]]
     ) -> None:
         """Append frames of spans, each a head and the spans' JSON, to the journal of an experiment with one write."""
-        self.journal(experiment_id).append_spans(batches)
+        self._writable(experiment_id).append_spans(batches)
         for head, _ in batches:
             self._homes[head["id"]] = experiment_id
 
@@ -120,6 +135,7 @@ class TraceBook:
         """Delete the traces of an experiment for ever."""
         with self._turn:
             known = self._journals.pop(experiment_id, None)
+            self._open.pop(experiment_id, None)
         if known is not None:
             known.close()
         folder = inside(self.folder, experiment_id)

@@ -8,6 +8,10 @@ A frame of spans has its head first and the spans last::
 
 Spans are MLflow's own JSON, byte by byte, separated by a comma; *bytes* is the length of each. So a reader decodes the head
 alone, knows where each span is, and reads it on request. A call is one write: all of it counts or nothing.
+
+`compact` leaves out the frames of traces that were deleted, by a new file in place of the old one. Who appends holds the file
+meanwhile (a lock that the kernel keeps), and looks whether it still has its name: no frame goes into one that was replaced. Who
+reads notices another file under the name, and begins again; offsets are only used on the file that they are of.
 """
 
 from __future__ import annotations
@@ -19,8 +23,16 @@ import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
-from ops.registry.disk.journal import JournalReader, JournalWriter, decode, encode, framed
+from ops.registry.disk.journal import (
+    JournalReader,
+    JournalWriter,
+    decode,
+    encode,
+    framed,
+    identity_of,
+)
 from ops.registry.errors import StorageError
 from ops.registry.traces.state import Frames
 
@@ -34,6 +46,8 @@ __all__ = ["JOURNAL", "Span", "TraceJournal", "content_of"]
 
 JOURNAL = "journal.log"
 _SPANS = b',"spans":['
+#: In a frame that deletes a trace, and perhaps in others.
+_GONE = b'"gone"'
 #: So much is read at once.
 _BYTES = 1 << 24
 #: A checksum and a space.
@@ -71,9 +85,9 @@ class TraceJournal:
         self._turn, self._writer = threading.RLock(), None
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, file: tuple[int, int] | None = None) -> None:
         self._reader = JournalReader(self.path)
-        self._known = Frames(self._experiment_id)
+        self._known = Frames(self._experiment_id, file)
 
     @property
     def unknown(self) -> int:
@@ -108,7 +122,7 @@ class TraceJournal:
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
             ):
                 return data.find(wanted) >= 0
-        except (ValueError, StorageError):  # empty, or not there
+        except (ValueError, FileNotFoundError):  # empty, or not there
             return False
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -131,8 +145,26 @@ class TraceJournal:
 
     def spans(self, trace: Trace, *, contents: bool = True) -> list[Span]:
         """Return the spans of a trace, one logged again as it was logged last; without *contents* those are ""."""
+        while True:
+            found = self._spans_in(trace, contents=contents) if trace.extents else []
+            if found is not None:
+                return found
+            current = self.get(trace.trace_id)  # the journal was replaced
+            if current is None:
+                return []
+            trace = current
+
+    def _spans_in(self, trace: Trace, *, contents: bool) -> list[Span] | None:
+        """Return the spans of a trace, None when its offsets are not of the file that there is now."""
         found: dict[str, Span] = {}
-        with self._opened() as file:
+        try:
+            file = self._opened()
+        except FileNotFoundError:
+            return None
+        with file:
+            here = os.fstat(file.fileno())
+            if (here.st_dev, here.st_ino) != trace.file:
+                return None
             for offset, head_length, length in zip(*[iter(trace.extents)] * 3, strict=True):
                 data = os.pread(file.fileno(), length if contents else head_length, offset)
                 for span in _spans(data, head_length, contents=contents):
@@ -140,19 +172,37 @@ class TraceJournal:
                     found[span.span_id] = span
         return list(found.values())
 
-    def raw(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the id of the trace and the body of each frame that has one, oldest first; unknown kinds too."""
+    def raw(self) -> Iterator[tuple[str | None, bytes]]:
+        """Yield the id of the trace and the body of each frame, oldest first; unknown kinds too, None if there is no id."""
         reader = JournalReader(self.path)
         while True:
             for _, body in reader.poll_lines(_BYTES):
-                try:
-                    trace_id = _head(body)["id"]
-                except (ValueError, KeyError, TypeError):
-                    continue
-                if isinstance(trace_id, str):
-                    yield trace_id, body
+                yield _trace_id(body), body
             if not reader.has_more:
                 return
+
+    def compact(self) -> int:
+        """Leave out the frames of traces that were deleted, and return how many bytes less there are."""
+        if identity_of(self.path) is None:
+            return 0
+        with (
+            JournalWriter(self.path, durability=self._durability) as old,
+            old.held(alone=True) as is_current,
+        ):
+            # The number of the frame that deletes a trace, the last of several.
+            last: dict[str | None, int] = {
+                trace_id: number
+                for number, (trace_id, body) in enumerate(self.raw())
+                if _GONE in body and _head(body)["op"] == "gone"
+            }
+            if not (last and is_current):  # another process has done it
+                return 0
+            before = old.size
+            with atomic_write(self.path, "wb") as file:
+                for number, (trace_id, body) in enumerate(self.raw()):
+                    if number > last.get(trace_id, -1):
+                        file.write(framed(body))
+            return before - os.stat(self.path).st_size  # noqa: PTH116 - a text
 
     def close(self) -> None:
         """Close the file; the next frame opens it again."""
@@ -164,6 +214,8 @@ class TraceJournal:
     def _opened(self) -> Any:
         try:
             return open(self.path, "rb", buffering=0, opener=_open)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise StorageError(f"{self.path!r} cannot be read: {error}.") from error
 
@@ -172,28 +224,40 @@ class TraceJournal:
         if not data:
             return
         with self._turn:
+            start, end = self._written(data)
+            if end - start == len(data) and self._reader.skip(start, end):
+                # What this process has written is not read again.
+                for body, head_length in bodies:
+                    self._apply(body, start + _CHECKSUM, head_length)
+                    start += _CHECKSUM + len(body) + 1
+
+    def _written(self, data: bytes) -> tuple[int, int]:
+        """Append frames to the file that has the name now, and return where they are."""
+        while True:
             if self._writer is None:
                 self._writer = JournalWriter(self.path, durability=self._durability)
-            extent = self._writer.append_frames(data)
-            if extent[1] - extent[0] == len(data) and self._reader.skip(*extent):
-                # What this process has written is not read again.
-                offset = extent[0]
-                for body, head_length in bodies:
-                    self._apply(body, offset + _CHECKSUM, head_length)
-                    offset += _CHECKSUM + len(body) + 1
+            with self._writer.held() as is_current:
+                if is_current:
+                    written = self._writer.append_frames(data)
+                    if self._known.file != self._writer.identity:
+                        self._begin(self._writer.identity)
+                    return written
+            self._writer.close()
+            self._writer = None
 
     def _read_on(self) -> None:
+        is_read, file = False, identity_of(self.path)
         try:
-            while True:
+            while not is_read:
+                if file != self._known.file:
+                    self._begin(file)
                 for offset, body in self._reader.poll_lines(_BYTES):
                     self._apply(body, offset, _head_length(body))
-                if not self._reader.has_more:
-                    break
+                before, file = file, identity_of(self.path)
+                is_read = file == before and not self._reader.has_more
         except BaseException:  # an interrupt too: what was read is not read again
             self._begin()
             raise
-        if self._reader.is_gone and self._reader.offset:  # the experiment was erased
-            self._begin()
 
     def _apply(self, body: bytes, offset: int, head_length: int) -> None:
         try:
@@ -202,6 +266,14 @@ class TraceJournal:
             self._known.unknown += 1
             return
         self._known.apply(record, (offset, head_length, len(body)))
+
+
+def _trace_id(body: bytes) -> str | None:
+    try:
+        found = _head(body)["id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _head_length(body: bytes) -> int:

@@ -62,6 +62,8 @@ class Trace:
     extents: array.array[int] = dataclasses.field(default_factory=_extents)
     runs: list[str] = dataclasses.field(default_factory=list)
     prompts: list[str] = dataclasses.field(default_factory=list)
+    #: Which file the extents are of.
+    file: tuple[int, int] | None = None
     #: Whether a caller has it, so that the next frame makes another of it.
     shared: bool = False
 
@@ -96,8 +98,10 @@ class Trace:
 class Frames:
     """The traces of one experiment as far as its journal was read; *unknown* counts the frames that say nothing here."""
 
-    def __init__(self, experiment_id: str) -> None:
+    def __init__(self, experiment_id: str, file: tuple[int, int] | None = None) -> None:
         self.experiment_id = experiment_id
+        #: Which file the offsets of its traces are of.
+        self.file = file
         self.traces: dict[str, Trace] = {}
         self.unknown: int = 0
         #: What was linked to a trace before it was logged.
@@ -155,7 +159,7 @@ def _begin(
     trace = known.traces.get(trace_id)
     is_new = trace is None
     if trace is None:
-        trace = Trace(trace_id, known.experiment_id, int(seen["time"]))
+        trace = Trace(trace_id, known.experiment_id, int(seen["time"]), file=known.file)
         early = known.early.pop(trace_id, None)
         if early is not None:
             trace.runs, trace.prompts = early.runs, early.prompts
