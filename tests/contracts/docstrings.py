@@ -41,10 +41,13 @@ class Documented:
     def package(self) -> str:
         return ".".join(self.function.__module__.split(".")[:2])
 
+    @property
+    def is_internal(self) -> bool:
+        """Whether it is a constructor that users do not call: the docstring names what does."""
+        return self.name.endswith("__") and "Made by `" in self.docstring
+
     def undescribed(self) -> list[str]:
         """Return the parameters that the docstring leaves out, where there are three or more."""
-        if re.search(r"\bMade by `", self.docstring):
-            return []  # A constructor that users do not call.
         named = self._parameters()
         if len(named) < MANY:
             named = [p for p in named if p.kind is p.VAR_KEYWORD]
@@ -114,12 +117,18 @@ def _of_class(cls: type) -> Iterator[Documented]:
                 continue
             if name in {"__init__", "__new__", "__post_init__"}:
                 if inspect.getattr_static(cls, name) is member:
-                    # An inherited one is described by its owner, where readers find that one.
-                    home = cls if owner.__name__.startswith("_") else owner
-                    docstring = _of_construction(home, owner) + (function.__doc__ or "")
-                    yield Documented(f"{_name(home)}.{name}", function, owner, docstring)
+                    yield from _construction(cls, owner, function)
             elif not name.startswith("_"):
                 yield Documented(_name(function), function, owner, _inherited(owner, name))
+
+
+def _construction(cls: type, owner: type, function: Callable[..., Any]) -> Iterator[Documented]:
+    """Yield the constructor of *cls*; an inherited one under its owner, where readers find it."""
+    home = cls if owner.__name__.startswith("_") else owner
+    docstring = _of_construction(home, owner) + (function.__doc__ or "")
+    entry = Documented(f"{_name(home)}.{function.__name__}", function, owner, docstring)
+    if not entry.is_internal:
+        yield entry
 
 
 def _of_construction(cls: type, owner: type) -> str:

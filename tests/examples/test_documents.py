@@ -8,6 +8,7 @@ import pathlib
 import pkgutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from sybil import Sybil
@@ -49,7 +50,10 @@ def test_the_front_page_of_each_package_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_doctests_pass(package: str) -> None:
+def test_doctests_pass(
+    package: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # examples leave their files there
     parent = importlib.import_module(f"ops.{package}")
     names = [
         info.name

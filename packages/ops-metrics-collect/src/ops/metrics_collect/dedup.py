@@ -29,8 +29,9 @@ def host_identities(
 ) -> dict[str, str]:
     """Return for each host name the name of its machine.
 
-    *hosts* are rows of `DataframeMainHost`: `host_name`, `serials` and `machine_ids`. "ccsp" joins
-    hosts that share a serial and a machine id together, "renewal" those that share either.
+    *hosts* are rows of `DataframeMainHost`: `host_name`, `serials` and `machine_ids`. *mode* "ccsp"
+    joins hosts that share a serial and a machine id together, "renewal" those that share either.
+    Raises `ParameterError` for another mode.
     """
     if mode not in {"ccsp", "renewal"}:
         raise ParameterError(f"Hosts are deduplicated for ccsp or renewal, not {mode!r}.")

@@ -126,6 +126,14 @@ class Extractor:
         limits: of members and bytes.
         skip_broken: leave broken tarballs out and list them in `broken` with the reason; otherwise
             the first one raises `BrokenTarballError`.
+
+    >>> from ops.metrics_collect import Package, collector
+    >>> @collector
+    ... def runs():
+    ...     return {"count": 3}
+    >>> for tarball in Package([runs()]):
+    ...     print([payload.collection for payload in Extractor([tarball]).payloads()])
+    ['runs', 'data_collection_status']
     """
 
     def __init__(
@@ -171,7 +179,8 @@ class Extractor:
     ) -> Iterator[Payload]:
         """Yield the selected rows in batches, so that memory does not grow with their number.
 
-        *collections* and *columns* select further.
+        *collections* and *columns* select further. Raises `BrokenTarballError` for a tarball that
+        is damaged, or beyond the limits, unless `skip_broken` was given.
         """
         self.broken = {}
         for file in self._files:

@@ -74,12 +74,17 @@ class AnyLedger(abc.ABC):
     def close(
         self, collector: str, interval: Interval, revision: int = 0, keys: Iterable[str] = ()
     ) -> None:
-        """Record that a slice, or a later revision of it, has arrived with rows of these keys."""
+        """Record that a slice, or a later revision of it, has arrived with rows of these keys.
+
+        *collector* is the key of the collector, *interval* the slice, *revision* 0 or the number of
+        a later delivery of late rows. *keys* are the primary keys of the rows; they are read once.
+        """
 
     @abc.abstractmethod
     def record_failure(self, collector: str, interval: Interval, error: str) -> None:
         """Remember why a slice is still a gap, or was not searched for late rows.
 
+        *collector* is the key of the collector, *interval* the slice, *error* the sentence to show.
         What closes the last gap in it, or closes it again, forgets this.
         """
 
@@ -126,7 +131,18 @@ class AnyLedger(abc.ABC):
 
 
 class Ledger(AnyLedger):
-    """The ledger in the file *path*; any number of processes may use it at once."""
+    """The ledger in the file *path* (SQLite); any number of processes may use it at once.
+
+    Raises `StateError` for a file that is no ledger, or one of a newer format.
+
+    >>> import datetime as dt, pathlib, tempfile
+    >>> from ops.metrics_collect import Interval
+    >>> ledger = Ledger(pathlib.Path(tempfile.mkdtemp(), "ledger.sqlite"))
+    >>> day = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
+    >>> ledger.close("runs", Interval(day, day + dt.timedelta(days=1)))
+    >>> [slice_.since.isoformat() for slice_ in ledger.closed("runs")]
+    ['2026-10-01T00:00:00+00:00']
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: pathlib.Path = pathlib.Path(path)

@@ -40,7 +40,10 @@ class LedgerStorage(AnyLedger):
 
     @property
     def origin(self) -> str:
-        """A random name of this ledger, kept for ever: tells its parcels from those of others."""
+        """A random name of this ledger, kept for ever: tells its parcels from those of others.
+
+        Raises `StateError` for a ledger of a newer format.
+        """
         name = f"{self._prefix}/origin.json"
         with contextlib.suppress(ObjectExists):
             if not self._storage.exists(name):

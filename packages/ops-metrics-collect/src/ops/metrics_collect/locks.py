@@ -68,9 +68,14 @@ def lock(
 ) -> Iterator[Holder]:
     """Hold the lock *key* within the block, by exactly one of *db*, *path* and *storage*.
 
-    *db* is a psycopg connection or a DSN, *path* a folder. Without *wait*, or after *timeout* seconds,
-    `LockTimeout` names the holder. *lease_seconds* is for storages: how long a holder that died
-    keeps the lock.
+    *db* is a psycopg connection or a DSN, *path* a folder. Without *wait*, or after *timeout*
+    seconds (None: no limit), this raises `LockTimeout`, which names the holder. *lease_seconds* is
+    for storages: how long a holder that died keeps the lock. *sleep* waits, for tests. Raises
+    `ParameterError` unless exactly one of the three is given, and for a lease that is not positive.
+
+    >>> import tempfile
+    >>> with lock("nightly", path=tempfile.mkdtemp(), wait=False):
+    ...     pass  # one process at a time
     """
     if sum(target is not None for target in (db, path, storage)) != 1:
         raise ParameterError("lock() takes exactly one of db=, path= and storage=.")

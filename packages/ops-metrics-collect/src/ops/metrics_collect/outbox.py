@@ -74,8 +74,16 @@ class Parcel:
 class Outbox:
     """The parcels below *path*.
 
-    A parcel that failed *max_attempts* times, or has waited longer than *max_age*, is moved to the
-    failed queue. When what waits has reached *max_bytes*, nothing is staged: `OutboxFull`.
+    A parcel that failed *max_attempts* times, or has waited longer than *max_age* (None: no limit),
+    is moved to the failed queue. When what waits has reached *max_bytes* (None: no limit), nothing
+    is staged: `OutboxFull`. *clock* returns the time, aware.
+
+    >>> import pathlib, tempfile
+    >>> outbox = Outbox(tempfile.mkdtemp())
+    >>> with outbox.stage("parcel-1", {"collector": "runs"}) as folder:
+    ...     _ = (folder / "rows.csv").write_text("id")
+    >>> [parcel.name for parcel in outbox.parcels("new")]
+    ['parcel-1']
     """
 
     def __init__(
@@ -104,7 +112,11 @@ class Outbox:
 
     @contextlib.contextmanager
     def stage(self, name: str, meta: Mapping[str, Any]) -> Iterator[pathlib.Path]:
-        """Give a folder to fill; it becomes the new parcel *name* when the block ends well."""
+        """Give a folder to fill; it becomes the new parcel *name* with *meta* (JSON values) when the block ends well.
+
+        Raises `StateError` when there is a parcel of that name, `OutboxFull` when what waits has
+        reached `max_bytes`.
+        """
         if self.find(name):
             raise StateError(f"Parcel {name!r} is in the outbox already.")
         if self.max_bytes is not None and self.waiting_bytes() >= self.max_bytes:
@@ -130,7 +142,10 @@ class Outbox:
             raise
 
     def find(self, name: str) -> Parcel | None:
-        """Return the parcel of that name in whatever state, or None."""
+        """Return the parcel of that name in whatever state, or None.
+
+        Raises `StateError` when its description is damaged.
+        """
         for state in _STATES if pathlib.PurePath(name).name == name else ():
             path = self.path / state / name
             if path.is_dir():
@@ -138,7 +153,10 @@ class Outbox:
         return None
 
     def parcels(self, *states: str) -> list[Parcel]:
-        """Return the parcels in these states (default: all), in the order of their names."""
+        """Return the parcels in these *states* (default: all), in the order of their names.
+
+        Raises `StateError` when the description of one is damaged.
+        """
         return [
             _described(path, state)
             for state in states or _STATES
@@ -164,7 +182,11 @@ class Outbox:
                 path.unlink()
 
     def fail(self, parcel: Parcel, error: str, *, final: bool = False) -> bool:
-        """Record a failure; True if the parcel was moved to the failed queue, as it is at once when *final*."""
+        """Record a failure of *parcel*; True if it was moved to the failed queue.
+
+        *error* is the sentence to show. It is moved when this was the last of `max_attempts`, and
+        at once when *final*.
+        """
         attempts = parcel.attempts() + 1
         with atomic_write(parcel.path / _ERROR, durable="full") as file:
             json.dump({"attempts": attempts, "error": error}, file)
@@ -174,7 +196,10 @@ class Outbox:
         return False
 
     def requeue(self, name: str) -> None:
-        """Make a failed parcel new again, with its attempts forgotten."""
+        """Make a failed parcel new again, with its attempts forgotten.
+
+        Raises `StateError` when there is no failed parcel of that name.
+        """
         parcel = self.find(name)
         if parcel is None or parcel.state != "failed":
             raise StateError(f"There is no failed parcel {name!r}.")

@@ -76,12 +76,28 @@ class CollectionStatus:
 class Package:
     """An iterable of tarball paths; iterating runs the collectors, one after the other.
 
-    *max_size* bounds the payload of a tarball before compression ("200M" or bytes); a single file
-    that is larger travels alone. *uuid* names the installation, in file names and manifests; by default
-    it is the `install_uuid` of the configuration, else derived from the collectors' keys: give it
-    when several installations ship to one storage without a configuration. *layout* "controller" is what
-    the receiver of console.redhat.com takes (docs/metrics-collect.md). With *keep*,
-    tarballs stay in *directory*. After iteration `statuses` tells how each collector ended.
+    *collectors* have all their parameters. *config* is the collector of the configuration, or a
+    mapping, which travels in each tarball (default: the collector "config" among *collectors*, or
+    none). *max_size* bounds the payload of a tarball before compression ("200M" or bytes); a single
+    file that is larger travels alone. *tarball_format* names tarballs, by `uuid`, `since`, `until`,
+    `key` and `index`; *payload_format* names the files inside, by `key`, `type` and `index`. *uuid*
+    names the installation, in file names and manifests; by default it is the `install_uuid` of the
+    configuration, else derived from the collectors' keys: give it when several installations ship
+    to one storage without a configuration. *layout* "controller" is what the receiver of
+    console.redhat.com takes (docs/metrics-collect.md). With *keep*, tarballs stay in *directory*.
+    *clock* returns the time, aware; *timer* counts seconds. After iteration `statuses` tells how
+    each collector ended.
+
+    Raises `ParameterError` for two configurations, a size that is none and a format with unknown
+    fields. A collector that fails raises nothing: its error is in `statuses`.
+
+    >>> from ops.metrics_collect import Extractor, collector
+    >>> @collector
+    ... def runs():
+    ...     return {"count": 3}
+    >>> for tarball in Package([runs()], uuid="lab-1"):
+    ...     print(tarball.name, len(list(Extractor([tarball]).payloads())))
+    lab-1-all-all-runs-000000.tar.gz 2
     """
 
     def __init__(

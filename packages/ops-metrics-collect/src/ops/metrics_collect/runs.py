@@ -78,11 +78,15 @@ def run(
 ) -> RunResult:
     """Ship what waits, gather the gaps of [since, until - lag) and ship them.
 
-    *collectors* are factories to which everything but the interval is bound; those without an interval
-    are gathered for today, once a day, whatever the window is. *lookback* is how far
-    back closed slices are searched for rows committed late (of collectors with a primary key); each run
-    queries these slices again. Without it such rows are lost. Further keywords
-    go to `Package`. Failures are in the result, not raised: the next run tries again.
+    *collectors* are factories to which everything but the interval is bound; those without an
+    interval are gathered for today, once a day, whatever the window is. *storage* is where tarballs
+    go, *ledger* knows which slices have arrived, *outbox* keeps those that wait. *since* and
+    *until* (default: now) are aware; *lag* is how long rows may take to be committed. *lookback* is
+    how far back closed slices are searched for rows committed late (of collectors with a primary
+    key); each run queries these slices again. Without it such rows are lost. *config* and *package*
+    go to `Package` (*max_size*, *tarball_format*, *payload_format*, *uuid*, *layout*). *report* is
+    called with a sentence about each step. Failures are in the result, not raised: the next run
+    tries again.
 
     An *until* in the future closes slices before all their rows are there; such rows are late ones.
     Raises `ParameterError` for a negative *lag* or *lookback*.
@@ -110,7 +114,11 @@ def gather(
     report: Callable[[str], None] = lambda _: None,
     **package: Any,
 ) -> RunResult:
-    """Put the gaps of [since, until - lag) into the outbox, without sending anything."""
+    """Put the gaps of [since, until - lag) into the outbox, without sending anything.
+
+    *collectors*, *ledger*, *outbox*, *since*, *until*, *config*, *lag*, *lookback*, *report* and
+    *package* are those of `run`. Raises `ParameterError` for a negative *lag* or *lookback*.
+    """
     window = _window(since, until, lag, lookback)
     with outbox.lock():
         result = RunResult()
@@ -126,7 +134,10 @@ def ship(
     outbox: Outbox,
     report: Callable[[str], None] = lambda _: None,
 ) -> RunResult:
-    """Send what waits in the outbox and close its slices."""
+    """Send what waits in *outbox* to *storage* and close its slices in *ledger*.
+
+    *report* is called with a sentence about each parcel. Failures are in the result, not raised.
+    """
     with outbox.lock():
         result = RunResult()
         _ship(storage, ledger, outbox, result, report)
@@ -152,7 +163,12 @@ def planned(
     lag: dt.timedelta = dt.timedelta(0),
     lookback: dt.timedelta = LOOKBACK,
 ) -> list[tuple[str, Interval]]:
-    """Return what `gather` would gather now: keys of collectors and slices, closed ones by *lookback*."""
+    """Return what `gather` would gather now: keys of collectors and slices, closed ones by *lookback*.
+
+    *collectors*, *ledger*, *outbox*, *since*, *until* and *lag* are those of `run`. Raises
+    `ParameterError` for a negative *lag* or *lookback*, and for a collector that has its interval
+    already.
+    """
     window = _window(since, until, lag, lookback)
     return [
         (factory.key, piece)

@@ -89,7 +89,7 @@ class Collector:
 
 @final
 class CollectorFactory:
-    """A collector function that waits for its parameters; made by `@collector`."""
+    """A collector function that waits for its parameters. Made by `collector`."""
 
     def __init__(
         self,
@@ -131,7 +131,11 @@ class CollectorFactory:
         return Collector(self, given)
 
     def bind(self, **kwargs: Any) -> CollectorFactory:
-        """Return a factory for which some parameters are settled, the interval for one."""
+        """Return a factory for which some parameters are settled; *kwargs* are those of the function.
+
+        Raises `ParameterError` for one that the function does not take, for a naive datetime, and
+        for a *since* that is not before *until*.
+        """
         return CollectorFactory(
             self.__wrapped__,
             key=self.key,
@@ -220,6 +224,15 @@ def collector(
         version_column: the column, of times or integers, that tells the later of two versions of a
             row; without it the version of the later slice counts.
         every: the length of the slices that a run gathers; it divides a day.
+
+    Raises `ParameterError` when the key is no name of letters, digits, '_', '.' and '-', or *every*
+    does not divide a day.
+
+    >>> @collector(primary_key="id")
+    ... def runs(*, db, since, until):
+    ...     return {"rows": len(db)}
+    >>> runs.bind(db=[1, 2]).key
+    'runs'
     """
 
     def decorate(function: Callable[..., Gathered]) -> CollectorFactory:

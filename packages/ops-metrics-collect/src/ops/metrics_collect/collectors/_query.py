@@ -51,9 +51,21 @@ def query_collector(
 ) -> CollectorFactory:
     """Return a factory `name(db=connection, since=…, until=…, output_dir=None)` for a query.
 
-    `since` and `until` are parameters exactly when the query names them, as is any other `:word`.
-    *time_value* turns a datetime into what the column is compared with; unless given, that is ISO 8601
-    text in UTC for SQLite, which has no such type, and the datetime itself for everything else.
+    *name* is the key of the collector. `since` and `until` are parameters exactly when *sql* names
+    them, as is any other `:word`. *version*, *primary_key* and *version_column* are those of
+    `collector`. Files of more than *max_part_bytes* (default 50 MB) are split. *time_value* turns a
+    datetime into what the column is compared with; unless given, that is ISO 8601 text in UTC for
+    SQLite, which has no such type, and the datetime itself for everything else.
+
+    Raises `ParameterError` when the query names `:db` or `:output_dir`, or only one of `:since` and
+    `:until`.
+
+    >>> import sqlite3
+    >>> runs = query_collector("runs", "select * from runs where id > :least", primary_key="id")
+    >>> db = sqlite3.connect(":memory:")
+    >>> runs.bind(db=db, least=3).key
+    'runs'
+    >>> db.close()
     """
     sql = _END.sub("", sql)
     named = sorted({m["name"] for m in _TOKEN.finditer(sql) if m["name"]})

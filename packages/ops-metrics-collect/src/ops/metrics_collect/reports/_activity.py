@@ -21,7 +21,7 @@ _CHARTED_ROWS = 50
 class ReportActivity(Report):
     """'Summary' adds up the rollup by *by* (its first key by default), 'Activity' shows its rows.
 
-    *config* may hold `title` and other lines for the top of the summary.
+    *dataframe* is the rollup. *config* may hold `title` and other lines for the top of the summary.
     """
 
     def __init__(

@@ -62,6 +62,8 @@ class ReportRenewalGuidance(Report):
 
     *config*: that of `ReportCCSP` without `organizations`, and `ephemeral_days` (30) and
     `reference_date` (the end of the period, or now), from which the age of nodes is counted.
+
+    Raises `ParameterError` for an unknown setting or sheet, and for a value of another kind.
     """
 
     def __init__(self, dataframes: Mapping[str, Rollup], config: Mapping[str, Any]) -> None:

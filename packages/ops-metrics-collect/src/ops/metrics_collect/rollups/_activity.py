@@ -34,6 +34,14 @@ class DataframeActivity(Rollup):
             default the primary key that was declared when they were gathered (for tarballs of
             earlier versions, which do not say, the column "id"); None for rows without one.
         options: `engine` and `memory_bytes`, see `Rollup`.
+
+    Raises `ParameterError` when *by* is empty.
+
+    >>> import pandas as pd
+    >>> rollup = DataframeActivity("runs", by=["model"], sums=["seconds"])
+    >>> frame = pd.DataFrame({"id": ["1", "2"], "model": ["a", "a"], "seconds": ["1.5", "2"]})
+    >>> rollup.add_csv(frame).group().to_pylist()
+    [{'model': 'a', 'count': 2, 'seconds_total': 3.5}]
     """
 
     def __init__(
@@ -74,7 +82,10 @@ class DataframeActivity(Rollup):
         return collection, "id" if primary_key == "" else primary_key
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
-        """Pick the key columns and turn the measured ones into numbers and times."""
+        """Pick the key columns and turn the measured ones into numbers and times.
+
+        Raises `ParameterError` when a column is missing.
+        """
         missing = {*self.keys, *self._sums} - set(raw.column_names)
         if missing:
             raise ParameterError(f"{self.collection!r} has no columns {sorted(missing)}.")

@@ -73,6 +73,8 @@ class Rollup:
     Args:
         engine: groups by "arrow" or by "duckdb" (extra `duckdb`).
         memory_bytes: what the state may take in memory before it goes to disk.
+
+    Raises `ParameterError` for a subclass without `keys`.
     """
 
     collections: tuple[str, ...] = ()
@@ -116,7 +118,11 @@ class Rollup:
         return frozenset(self._sources.names)
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:
-        """Return rows with the columns of `fields` made of raw rows of *collection*."""
+        """Return rows with the columns of `fields` made of the rows *raw* of *collection*.
+
+        *raw* has text columns; *config* is the configuration that travelled with them, as
+        `install_uuid`.
+        """
         raise NotImplementedError
 
     def add(self, extractor: Extractor, *, executor: Executor | str | None = None) -> Self:
@@ -156,9 +162,10 @@ class Rollup:
         config: Mapping[str, Any] | None = None,
         collection: str | None = None,
     ) -> Self:
-        """Add raw rows: a CSV file, or a frame or table of them; once per *source* if it is named.
+        """Add raw rows: *data* is a CSV file, or a frame or table of them; once per *source* if it is named.
 
-        *collection* is the one of `collections` that they are from; the first by default.
+        *config* is what `prepare` gets as configuration (default: empty). *collection* is the one
+        of `collections` that they are from; the first by default.
         """
         if source is not None:
             if source in self._sources.names:
@@ -192,7 +199,10 @@ class Rollup:
             yield table.cast(self.fields)
 
     def add_parquet(self, path: str | os.PathLike[str]) -> Self:
-        """Add a stored rollup; one whose sources are all known changes nothing."""
+        """Add the stored rollup *path*; one whose sources are all known changes nothing.
+
+        Raises `ParameterError` when it is a rollup of another collection or version.
+        """
         with pq.ParquetFile(path, read_dictionary=list(self.keys)) as file:
             sources = self._provenance(file.schema_arrow.metadata, path)
             if self._sources.are_new(sources):
@@ -202,7 +212,10 @@ class Rollup:
         return self
 
     def merge(self, other: Rollup) -> Self:
-        """Add another rollup of the same shape; rows that were added to both count once."""
+        """Add another rollup of the same shape; rows that were added to both count once.
+
+        Raises `ParameterError` when *other* has another shape.
+        """
         if (other.collections, other.fields) != (self.collections, self.fields):
             raise ParameterError("Only rollups of one collection and shape can be merged.")
         if self._sources.are_new(other.sources):

@@ -52,9 +52,9 @@ class Storage(Protocol):
         fileobj: IO[bytes] | None = None,
         overwrite: bool = True,
     ) -> None:
-        """Store exactly one of *dict* (as JSON), the file *filename* and the open *fileobj*.
+        """Store as *name* exactly one of *dict* (as JSON), the file *filename* and the open *fileobj*.
 
-        With `overwrite=False` the object is created once: `ObjectExists` when the name is taken.
+        With *overwrite* False the object is created once: `ObjectExists` when the name is taken.
         """
         ...
 
@@ -91,9 +91,11 @@ class BaseStorage(abc.ABC):
         fileobj: IO[bytes] | None = None,
         overwrite: bool = True,
     ) -> None:
-        """Store exactly one of *dict* (as JSON), *filename* and *fileobj*; done when it returns.
+        """Store as *name* exactly one of *dict* (as JSON), *filename* and *fileobj*; done when it returns.
 
-        With `overwrite=False` the object is created once: `ObjectExists` when the name is taken.
+        With *overwrite* False the object is created once: raises `ObjectExists` when the name is
+        taken. Raises `ParameterError` for none or several of the three, and for a name that leads
+        outside; `StorageError` when the storage failed, retries included.
         """
         key = checked_name(name)
         with _opened_source(dict, filename, fileobj) as source:

@@ -28,9 +28,13 @@ _EARLY_SECONDS = 30.0
 class StorageCRC(HTTPStorage):
     """Uploads with a token that the SSO gives for *client_id* and *client_secret*.
 
-    The token is kept until it is about to expire, or the ingress answers 401. What is not given is
-    taken from OPS_METRICS_SERVICE_ACCOUNT_ID, _SERVICE_ACCOUNT_SECRET, _CRC_INGRESS_URL, _PROXY_URL
-    and _CRC_SSO_URL. *proxy_url* is for both services.
+    The token is kept until it is about to expire, or the ingress answers 401. *ingress_url* takes
+    the uploads, *sso_url* gives the tokens, *proxy_url* is for both; *verify_cert_path* holds the
+    certificates they are checked with (None: those of the system). What is not given is taken from
+    OPS_METRICS_SERVICE_ACCOUNT_ID, _SERVICE_ACCOUNT_SECRET, _CRC_INGRESS_URL, _PROXY_URL and
+    _CRC_SSO_URL. *timeout_seconds* bounds each phase of a request, *retry* the attempts and the
+    total time; *clock* counts seconds. Raises `ParameterError` without *client_id* or
+    *client_secret*.
     """
 
     def __init__(
@@ -109,7 +113,10 @@ class StorageCRC(HTTPStorage):
 class StorageCRCMutual(HTTPStorage):
     """Uploads over mutual TLS with the certificate and key files of *session_cert*.
 
-    What is not given is taken from OPS_METRICS_CRC_INGRESS_URL and _PROXY_URL.
+    *ingress_url* takes the uploads, through *proxy_url* if there is one; *verify_cert_path* holds
+    the certificates it is checked with (None: those of the system). What is not given is taken from
+    OPS_METRICS_CRC_INGRESS_URL and _PROXY_URL. *timeout_seconds* bounds each phase of a request,
+    *retry* the attempts and the total time.
     """
 
     def __init__(

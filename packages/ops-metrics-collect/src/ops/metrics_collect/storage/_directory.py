@@ -32,7 +32,14 @@ _FORGOTTEN_SECONDS = 3600
 
 
 class StorageDirectory(BaseStorage):
-    """A storage in the folder *base_path*, which is created by the first put; a put is durable."""
+    """A storage in the folder *base_path*, which is created by the first put; a put is durable.
+
+    >>> import tempfile
+    >>> storage = StorageDirectory(tempfile.mkdtemp())
+    >>> storage.put("2026/runs.json", dict={"count": 3})
+    >>> storage.glob("**/*.json")
+    ['2026/runs.json']
+    """
 
     def __init__(self, base_path: StrPath = ".") -> None:
         self.base_path: pathlib.Path = pathlib.Path(base_path)

@@ -43,7 +43,9 @@ _RETRY = RetryConfig(max_attempts=5, initial_delay=0.2, max_delay=10.0, timeout=
 class StoragePostgres(BaseStorage):
     """A storage in *table* (which is created when it is missing) of the database *dsn*.
 
-    What is not given is taken from OPS_METRICS_DSN. Connections live as long as a call.
+    What is not given is taken from OPS_METRICS_DSN. Connections live as long as a call. *retry*
+    bounds the attempts and the total time (default: 5 within 120 seconds). Raises `ParameterError`
+    without a DSN.
     """
 
     def __init__(
@@ -93,7 +95,10 @@ class StoragePostgres(BaseStorage):
 
     @contextlib.contextmanager
     def get(self, name: str) -> Iterator[str]:
-        """Give the path of a private temporary copy that vanishes when the block ends."""
+        """Give the path of a private temporary copy that vanishes when the block ends.
+
+        Raises `ObjectNotFound`, or `StorageError` when the database failed, retries included.
+        """
         key = checked_name(name)
 
         def download(db: Any) -> None:
@@ -116,20 +121,20 @@ class StoragePostgres(BaseStorage):
             yield path
 
     def exists(self, name: str) -> bool:
-        """Say whether there is an object of that name."""
+        """Return whether there is an object of that name; raises `StorageError` when the database failed."""
         key = checked_name(name)
         query = self._sql("select 1 from {} where name = %s and piece = 0")
         return bool(self._call(lambda db: db.execute(query, (key,)).fetchone()))
 
     def remove(self, name: str) -> None:
-        """Remove an object."""
+        """Remove an object; raises `ObjectNotFound`, or `StorageError` when the database failed."""
         key = checked_name(name)
         query = self._sql("delete from {} where name = %s")
         if not self._call(lambda db: db.execute(query, (key,)).rowcount):
             raise self._missing(name)
 
     def list(self, prefix: str = "") -> list[str]:
-        """Return the sorted names that start with *prefix*."""
+        """Return the sorted names that start with *prefix*; raises `StorageError` when the database failed."""
         query = self._sql("select name from {} where piece = 0 and starts_with(name, %s)")
         rows = self._call(lambda db: db.execute(query, (prefix,)).fetchall())
         return sorted(name for (name,) in rows)

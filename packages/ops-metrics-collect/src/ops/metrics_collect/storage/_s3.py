@@ -91,10 +91,12 @@ class _Passing(Exception):  # noqa: N818 - marks what may be tried again; never 
 class StorageS3(BaseStorage):
     """A storage in *bucket*, below *prefix*; without keys, boto3 looks for credentials as it does.
 
-    What is not given is taken from OPS_METRICS_BUCKET_NAME, _BUCKET_ENDPOINT, _BUCKET_REGION,
-    _BUCKET_ACCESS_KEY and _BUCKET_SECRET_KEY. *part_bytes* is the size from which, and by which, an
-    upload is cut (S3 wants at least 5 MiB). *timeout_seconds* bounds each wait for the server,
-    *retry* bounds the attempts and the total time.
+    *endpoint* is the URL of a service that is not Amazon's, *region* its region; *access_key* and
+    *secret_key* are the credentials. What is not given is taken from OPS_METRICS_BUCKET_NAME,
+    _BUCKET_ENDPOINT, _BUCKET_REGION, _BUCKET_ACCESS_KEY and _BUCKET_SECRET_KEY. *part_bytes* is the
+    size from which, and by which, an upload is cut (S3 wants at least 5 MiB). *timeout_seconds*
+    bounds each wait for the server, *retry* bounds the attempts and the total time. Raises
+    `ParameterError` without a bucket.
     """
 
     def __init__(
@@ -160,7 +162,11 @@ class StorageS3(BaseStorage):
 
     @contextlib.contextmanager
     def get(self, name: str) -> Iterator[str]:
-        """Give the path of a private temporary copy that vanishes when the block ends."""
+        """Give the path of a private temporary copy that vanishes when the block ends.
+
+        Raises `ObjectNotFound`, or `StorageError` when the service failed, retries included, or the
+        copy has another digest.
+        """
         key = self._key(name)
 
         def download() -> None:
@@ -183,14 +189,14 @@ class StorageS3(BaseStorage):
         return self._head(self._key(name)) is not None
 
     def remove(self, name: str) -> None:
-        """Remove an object."""
+        """Remove an object; raises `ObjectNotFound`, or `StorageError` when the service failed."""
         key = self._key(name)
         if self._head(key) is None:
             raise self._missing(name)
         self._call(self._client.delete_object, Bucket=self.bucket, Key=key)
 
     def list(self, prefix: str = "") -> list[str]:
-        """Return the sorted names that start with *prefix*."""
+        """Return the sorted names that start with *prefix*; raises `StorageError` when the service failed."""
         names: list[str] = []
         options: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
         while True:

@@ -38,8 +38,11 @@ _ENVELOPE_BYTES = 1024  # of a message, beside its properties
 class StorageSegment(HTTPStorage):
     """Sends dicts, JSON files of a dict or of a list of dicts, and the rows of tarballs, as events of *user_id*.
 
-    The event's name is the name of the object. With *debug*, each batch is logged by its size. What is
-    not given is taken from OPS_METRICS_SEGMENT_USER_ID, _SEGMENT_WRITE_KEY and _SEGMENT_HOST.
+    The event's name is the name of the object. *write_key* is the key of the source, *host* the URL
+    of the service. With *debug*, each batch is logged by its size. What is not given is taken from
+    OPS_METRICS_SEGMENT_USER_ID, _SEGMENT_WRITE_KEY and _SEGMENT_HOST. *timeout_seconds* bounds each
+    phase of a request, *retry* the attempts and the total time. Raises `ParameterError` without a
+    *write_key*.
     """
 
     def __init__(
@@ -63,7 +66,11 @@ class StorageSegment(HTTPStorage):
         self._host = (setting(host, "SEGMENT_HOST") or HOST).rstrip("/")
 
     def send(self, name: str, source: IO[bytes]) -> None:
-        """Send the messages of an object, batch by batch."""
+        """Send the messages of an object, batch by batch.
+
+        Raises `ParameterError` when *source* is neither JSON of objects nor a tarball,
+        `StorageError` when the service failed, retries included.
+        """
         for batch in _batches(self._messages(name, _documents(name, source))):
             body = gzip.compress(b'{"batch":[' + b",".join(batch) + b"]}", mtime=0)
             if self._debug:
