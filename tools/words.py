@@ -40,11 +40,18 @@ INSTEAD = {
     r"takes? off its name": "removes, unlinks",
     r"promises": "guarantees",
 }
+#: `place` as a column, in SQL and as the key of a row.
+_COLUMN = (
+    r'"place"|\b[eps]\.place|place (?:BIGINT|STRING|IS NOT NULL)|place:string|updates="place'
+    r"|(?:AND|AS|SELECT|SET) place|(?:parent|logged_at), place|path, place(?=, size)|writer, place(?= FROM)"
+)
 #: Public names that stay, though a word in them is refused.
 PUBLIC = {
     "lay_out_ahead": "a parameter of DataLogger",
     '"beat"': "a key of stored runs",
     "PlaceOptions": "a class of ops.registry",
+    _COLUMN: "a column of tables in Databricks",
+    "beat_at": "a column of tables in Databricks",
     "ops_run_beats": "a table of stores in Databricks",
 }
 _PUBLIC = re.compile(rf"(?<!\w)(?:{'|'.join(PUBLIC)})(?!\w)")

@@ -1,14 +1,14 @@
 """Tags of models and experiments as tags of Unity Catalog, on what holds them.
 
 Unity Catalog has tags on securables, and a model or an experiment of ours is none: it is rows and files. So
-the volume, which has the files of the models, says what the tags of all their versions say, and the table
-of the runs what those of the experiments say: whoever looks in Catalog Explorer for ``ops_team = ds``
+the volume, which has the files of the models, gets the tags of all their versions, and the table
+of the runs those of the experiments: a search in Catalog Explorer for ``ops_team = ds``
 finds the schema. A key that has several values has them all, sorted, with ``; `` between. The tags of runs
 are not there: they are many, they change all the time, and a securable has 50 tags at the most.
 
-Every key begins with ``ops_``: those are ours to set and to remove, and no tag that somebody else has put
-there is touched. The statements take no parameters; what could end a literal is not said at all
-(`literal`). Whoever lacks APPLY TAG works on without: that is logged once.
+Every key begins with ``ops_``: those are ours to set and to remove, and no tag that another program has put
+there is touched. The statements take no parameters; what could end a literal is left out
+(`literal`). Without APPLY TAG nothing is written: that is logged once.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class CatalogTags:
                 self._change(wanted)
             except MLOpsException as error:
                 if "PERMISSION_DENIED" in str(error) or "INSUFFICIENT_" in str(error):
-                    self._enabled = False  # until somebody grants it, and this process is new
+                    self._enabled = False  # until it is granted, and this process is restarted
                 logger.warning(
                     "%s %s has not the tags of what it holds: %s", self._kind, self._name, error
                 )
@@ -90,17 +90,17 @@ class CatalogTags:
             name=self._name,
         )
         there = {str(row["tag_name"]): str(row["tag_value"]) for row in rows}
-        return {k: v for k, v in there.items() if k.startswith(PREFIX) and _can_be_said(k)}
+        return {k: v for k, v in there.items() if k.startswith(PREFIX) and _is_literal(k)}
 
 
 def together(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Return what is said of *tags* as a whole; what Unity Catalog does not allow is left out."""
+    """Return the values of *tags* by key, joined; what Unity Catalog does not allow is left out."""
     values: dict[str, set[str]] = {}
     for one in tags:
         for key, value in one.items():
             name = PREFIX + key
             allowed = len(name) <= _LONGEST_KEY and not _NOT_IN_KEYS.search(name)
-            if allowed and _can_be_said(name) and _can_be_said(value):
+            if allowed and _is_literal(name) and _is_literal(value):
                 values.setdefault(name, set()).add(value)
     return {key: _joined(values[key]) for key in sorted(values)[:_MOST]}
 
@@ -112,15 +112,17 @@ def literal(text: str) -> str:
     at all is up to a setting of the session (``spark.sql.parser.escapedStringLiterals``). A literal with
     neither is one everywhere.
     """
-    if not _can_be_said(text):
-        raise InvalidValueError(f"{text!r:.100} is not said in SQL: it has quotes or the like.")
+    if not _is_literal(text):
+        raise InvalidValueError(
+            f"{text!r:.100} cannot be a literal in SQL: it has quotes or the like."
+        )
     return f"'{text}'"
 
 
-def _can_be_said(text: str) -> bool:
+def _is_literal(text: str) -> bool:
     return text.isprintable() and not set(text) & set("'\"`\\")
 
 
 def _joined(values: set[str]) -> str:
-    said = "; ".join(sorted(values))
-    return said if len(said) <= _LONGEST_VALUE else f"{said[: _LONGEST_VALUE - 1]}…"
+    text = "; ".join(sorted(values))
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

@@ -1,6 +1,6 @@
-"""The history of models in tables: frames in a chain, and one row per model that says its head.
+"""The history of models in tables: frames in a chain, and one row per model that names its head.
 
-A change is two statements. A blind INSERT adds the frame, which names the one before it; nobody sees it
+A change is two statements. A blind INSERT adds the frame, which names the one before it; no reader sees it
 yet. Then the model's row, whose head was that one, is given the new head: UPDATE … WHERE version = :v
 for a model that is there; for a new one a MERGE that takes the name (`unique_rows`). That is the commit, and only one of several can make it, so
 versions are dense and unique, and a promotion with its archiving is one step. The others have left a
@@ -41,7 +41,7 @@ class ModelLog:
         self.state: ModelState = ModelState(volume.uri("models"))
         self._warehouse = warehouse
         self._heads: dict[str, tuple[str, int]] = {}
-        self._places: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
         self._folded: set[str] = set()
         self._frames: dict[str, list[dict[str, Any]]] = {}
 
@@ -61,8 +61,8 @@ class ModelLog:
             try:
                 self._follow(name, heads[name][0], events.get(name, {}))
                 self._heads[name] = heads[name]
-            except BaseException:  # an interrupt too: what is half folded in is read anew
-                for known in (self._heads, self._places, self._frames, self.state.models):
+            except BaseException:  # an interrupt too: what is half folded in is read again
+                for known in (self._heads, self._numbers, self._frames, self.state.models):
                     known.pop(name, None)
                 raise
 
@@ -84,12 +84,12 @@ class ModelLog:
         raise StorageError(f"Model {name!r} was changed by others {_ATTEMPTS} times in a row.")
 
     def reset(self) -> None:
-        """Forget what was read: it may be half done."""
-        for known in (self._heads, self._places, self._frames, self.state.models, self._folded):
+        """Clear what was read: it may be half done."""
+        for known in (self._heads, self._numbers, self._frames, self.state.models, self._folded):
             known.clear()
 
     def excluding(self) -> contextlib.AbstractContextManager[None]:
-        """Exclude nobody: there is no lock in a warehouse; what was committed before is folded in."""
+        """Take no lock: a warehouse has none; what was committed before is folded in."""
         self.refresh()
         return contextlib.nullcontext()
 
@@ -110,7 +110,7 @@ class ModelLog:
         return [copied(frame) for frame in self._frames.get(name, [])]
 
     def history_like(self, name: str, first: Mapping[str, Any]) -> list[dict[str, Any]]:  # noqa: ARG002 - there are no other names
-        """Return the frames of a model as other stores have them: under its name, without its places."""
+        """Return the frames of a model as other stores have them: under its name, without its addresses."""
         return plain_frames(self.history(name), name)
 
     def files(self, name: str, version: int) -> list[Stored]:
@@ -124,11 +124,11 @@ class ModelLog:
         known = self._heads.get(name)
         self._warehouse.change(
             "INSERT INTO @ops_model_events "
-            "(event_id, name, parent, place, frame) VALUES (:event, :name, :parent, :place, :frame)",
+            "(event_id, name, parent, place, frame) VALUES (:event, :name, :parent, :number, :frame)",
             event=event,
             name=name,
             parent=known[0] if known else None,
-            place=self._places.get(name, 0) + 1,
+            number=self._numbers.get(name, 0) + 1,
             frame=encode({"v": FORMAT, **frame}).decode(),
         )
         if known is None:
@@ -155,9 +155,9 @@ class ModelLog:
         """Return the frames of models beyond those that are folded in, by their ids."""
         if len(names) == 1:
             rows = self._warehouse.rows(
-                "SELECT event_id, name, parent, place, frame FROM @ops_model_events WHERE name = :name AND place > :place",
+                "SELECT event_id, name, parent, place, frame FROM @ops_model_events WHERE name = :name AND place > :seen",
                 name=names[0],
-                place=self._places.get(names[0], 0),
+                seen=self._numbers.get(names[0], 0),
             )
         else:
             rows = self._warehouse.rows(
@@ -187,4 +187,4 @@ class ModelLog:
             self.state.apply(frame)
             self._frames.setdefault(name, []).append(frame)
             self._folded.add(event["event_id"])
-            self._places[name] = event["place"]
+            self._numbers[name] = event["place"]

@@ -1,6 +1,6 @@
 """The backend of a model registry on Databricks: histories in tables, artifacts in a volume.
 
-An artifact is uploaded before its version exists, to a place that nothing else has; what a process
+An artifact is uploaded before its version exists, to a path that nothing else has; what a process
 that died has uploaded is reached by no version. The rules are those of `ops.registry.models.registry`.
 """
 
@@ -78,14 +78,14 @@ class VolumeModelArtifacts:
         self._events = events
 
     def stage(self, origin: pathlib.Path, model_id: str) -> Staged:
-        """Upload a file or folder to a place of its own."""
+        """Upload a file or folder to a path of its own."""
         copy, size, checksum = artifacts.stage(origin, self._warehouse.staging, flushed=False)
-        place = f"artifacts/{model_id}/{secrets.token_hex(4)}/{encoded(origin.name)}"
+        path = f"artifacts/{model_id}/{secrets.token_hex(4)}/{encoded(origin.name)}"
         try:
-            files = self.volume.upload(copy, place)
+            files = self.volume.upload(copy, path)
         finally:
             artifacts.remove(copy)
-        return _Uploaded(size, checksum, origin.name, self.volume.uri(place), files)
+        return _Uploaded(size, checksum, origin.name, self.volume.uri(path), files)
 
     def fetch(
         self, version: ModelVersion, target: pathlib.Path, *, overwrite: bool = True
@@ -130,17 +130,17 @@ class VolumeModelArtifacts:
             logger.warning("%d files stay in the volume", len(files), exc_info=True)
 
     def adopted(self, record: Mapping[str, Any], origin: StrPath) -> dict[str, Any]:
-        """Upload the artifact of a frame from a folder; return the frame that says where it is."""
+        """Upload the artifact of a frame from a folder; return the frame with its address."""
         if "file" not in record:  # MLflow keeps its files elsewhere
             return dict(record)
         model_id, file = record["model_id"], record["file"]
-        place = f"artifacts/{model_id}/{secrets.token_hex(4)}/{encoded(file)}"
+        target = f"artifacts/{model_id}/{secrets.token_hex(4)}/{encoded(file)}"
         path = inside(origin, model_id, f"v{record['version']}", file)
         files: list[Stored] = []
         if path.exists():  # else it is deleted by a later frame
             artifacts.verify(path, record["checksum"])
-            files = self.volume.upload(path, place)
-        return {**record, "source": self.volume.uri(place), "files": files}
+            files = self.volume.upload(path, target)
+        return {**record, "source": self.volume.uri(target), "files": files}
 
     def left_over(
         self, before_seconds: float, versions: Callable[[], Sequence[ModelVersion]]
@@ -174,7 +174,7 @@ class _Uploaded:
     files: Sequence[Stored]
 
     def placed(self, model_id: str, number: int) -> Mapping[str, Any]:  # noqa: ARG002 - the same call
-        """Return what a frame says of where it is."""
+        """Return the fields of a frame that locate it."""
         return {"file": self.file, "source": self.uri, "files": self.files}
 
     def discard(self) -> None:

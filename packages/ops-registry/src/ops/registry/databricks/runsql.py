@@ -1,9 +1,9 @@
 """Searches of runs as SQL: each field of the expression is a column, each value a parameter.
 
-Metrics, parameters and tags are rows; for each that is asked for, one join brings the last (least,
-greatest) value of it per run. SQL says NULL where the language says no, so every comparison stands in
+Metrics, parameters and tags are rows; for each that is used, one join brings the last (least,
+greatest) value of it per run. SQL gives NULL where the language gives false, so every comparison stands in
 COALESCE(…, FALSE), and NaN, which SQL puts above all numbers, is excluded. Numbers of parameters and tags
-are compared as DOUBLE: whole numbers beyond 2^53 are not told apart here.
+are compared as DOUBLE: whole numbers beyond 2^53 are not distinguished here.
 """
 
 from __future__ import annotations
@@ -128,16 +128,16 @@ class RunSearch:
         text, number = self._columns(order.field, order.kind)
         way = "DESC" if order.descending else "ASC"
         if order.kind is Kind.NUMBER:
-            said = f"CASE WHEN NOT isnan({text}) THEN {text} END"
-            return [f"({said}) IS NULL", f"{said} {way}"]
+            value = f"CASE WHEN NOT isnan({text}) THEN {text} END"
+            return [f"({value}) IS NULL", f"{value} {way}"]
         if order.kind is Kind.MIXED:
             # Numbers before texts; with a number the text does not decide.
-            said = f"CASE WHEN {number} IS NULL THEN {text} END"
+            value = f"CASE WHEN {number} IS NULL THEN {text} END"
             return [
                 f"{text} IS NULL",
                 f"{number} IS NULL {way}",
                 f"{number} {way}",
-                f"{said} {way}",
+                f"{value} {way}",
             ]
         return [f"{text} IS NULL", f"{text} {way}"]
 

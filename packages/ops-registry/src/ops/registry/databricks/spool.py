@@ -61,7 +61,7 @@ class Spool:
         in_children(self, Spool._begin_in_process)
 
     def _begin_in_process(self) -> None:
-        """Start without the locks of a parent process, which nobody lets go of here."""
+        """Start without the locks of a parent process, which no thread releases here."""
         self._turn = threading.RLock()
         self._sending = threading.RLock()
         self._begin()
@@ -82,11 +82,11 @@ class Spool:
         with self._turn:
             journal = self._opened()
             self._count += 1
-            place = self._count
-            head = f'{{"n":{place},"r":"{run_id}","x":"{experiment_id}","f":'.encode()
+            index = self._count
+            head = f'{{"n":{index},"r":"{run_id}","x":"{experiment_id}","f":'.encode()
             at = journal.append_body(b"%b%b}" % (head, body))
             record = {"r": run_id, "x": experiment_id, "f": decode(body)}
-            self._pending.append((place, record))
+            self._pending.append((index, record))
             return journal.path, at
 
     def flush(self) -> None:
@@ -167,11 +167,11 @@ class _Keeper:
         self._lock = FileLock(path, timeout=0)
         self._send = send
         self._stopped = threading.Event()
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ops-spool", daemon=True)
         self._thread.start()
-        self._asked.wait()
+        self._requested.wait()
         if self._failure is not None:
             raise self._failure
 
@@ -187,7 +187,7 @@ class _Keeper:
             self._failure = error
             return
         finally:
-            self._asked.set()
+            self._requested.set()
         try:
             failures = 0
             while not self._stopped.wait(min(INTERVAL_SECONDS * 2**failures, _LONGEST_INTERVAL)):
@@ -214,13 +214,13 @@ def _unsent(path: pathlib.Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
 def send_records(
     warehouse: Warehouse, name: str, batch: Iterable[tuple[int, dict[str, Any]]]
 ) -> None:
-    """Insert the rows of records of a writer, each of which has its place there."""
+    """Insert the rows of records of a writer, each of which has its index there."""
     points: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
-    for place, record in batch:
+    for index, record in batch:
         where = {"r": record["r"], "x": record["x"], "w": name}
         for inside, (kind, row) in enumerate(_rows(record["f"])):
-            made = where | row | {"n": (place << 20) + inside}
+            made = where | row | {"n": (index << 20) + inside}
             (points if kind == "point" else facts).append(made)
     if points:
         warehouse.change(
@@ -241,7 +241,7 @@ def send_records(
 def _rows(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows of a record as the trackers write them (`ops.registry.tracking.runlogger`)."""
     for key, value, step, when in record.get("m", ()):
-        yield "point", {"k": key, "v": _said(value), "s": step, "t": when}
+        yield "point", {"k": key, "v": _number(value), "s": step, "t": when}
     for kind, field in (("param", "p"), ("tag", "g"), ("artifact", "files")):
         for key, value in record.get(field, {}).items():
             # A parameter that is None counts as its JSON; a tag that is None was removed.
@@ -269,7 +269,7 @@ def _double(text: str) -> float | None:
         return None
 
 
-def _said(value: float) -> str:
+def _number(value: float) -> str:
     if math.isfinite(value):
         return repr(value)
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

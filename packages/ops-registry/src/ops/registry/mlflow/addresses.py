@@ -28,7 +28,7 @@ class Address(NamedTuple):
 
 
 def parse_address(uri: str) -> Address:
-    """Return what *uri* says; anything that is not understood is an `InvalidValueError`."""
+    """Parse *uri*; anything that is not understood is an `InvalidValueError`."""
     parts = urlsplit(uri)
     path = unquote(parts.netloc + parts.path)
     if parts.scheme != SCHEME or not path:

@@ -1,8 +1,8 @@
 """Whole MLflow stores copied in and out: `import_mlflow` and `export_mlflow`.
 
 Both sides are spoken to as MLflow speaks to them, so either may be a server, a database or a folder.
-A copy can be interrupted at any call and started again. A run exists in the target from its first call
-on and says in a tag where it comes from; what it lacks is found by comparing (points of histories,
+A copy can be interrupted at any call and resumed. A run exists in the target from its first call
+on and names its origin in a tag; what it lacks is found by comparing (points of histories,
 files by size) and added; and only what is complete is marked so and not looked at again. Into a store
 of ours experiments, runs and logged models keep their ids, and versions their numbers in any store, so ``runs:/…`` and ``models:/m-…`` go on pointing to them.
 
@@ -38,7 +38,7 @@ def import_mlflow(
 ) -> MLflowCopy:
     """Copy the store that MLflow finds at *uri* into the store in the folder *storage_path*.
 
-    *experiments* and *models* are names, all without them. *progress* is told how many runs and
+    *experiments* and *models* are names, all without them. *progress* is called with how many runs and
     versions are done, of how many.
     """
     return _copy(End(uri), End(_address(storage_path)), experiments, models, progress)

@@ -94,7 +94,7 @@ def _fill_gap(target: End, name: str, number: int) -> list[str]:
 def _create(
     source: End, target: End, version: ModelVersion, known: Known, report: MLflowCopy
 ) -> ModelVersion:
-    address = _place(source, target, version, known)
+    address = _address(source, target, version, known)
     if address is not None:
         return _register(source, target, version, known, address)
     with fetched(source, version) as path:
@@ -151,7 +151,7 @@ def _register(
         return store.create_model_version(version.name, address, number=number, **requested)
 
 
-def _place(source: End, target: End, version: ModelVersion, known: Known) -> str | None:
+def _address(source: End, target: End, version: ModelVersion, known: Known) -> str | None:
     """Return where the target has the files of a version, None when they were not copied."""
     runs, logged = known
     if version.model_id in logged:

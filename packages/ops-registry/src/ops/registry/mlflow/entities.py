@@ -77,9 +77,9 @@ def to_mlflow_status(name: str) -> str:
     return _NAMES[name]
 
 
-def millis(moment: dt.datetime) -> int:
+def millis(time: dt.datetime) -> int:
     """Return whole milliseconds since the epoch."""
-    return (moment - _EPOCH) // dt.timedelta(milliseconds=1)
+    return (time - _EPOCH) // dt.timedelta(milliseconds=1)
 
 
 def to_experiment(known: records.Experiment, artifacts: str) -> Experiment:

@@ -33,8 +33,8 @@ class Erasing(DatasetCalls):
             # Deleting an experiment deletes its runs.
             since = None if hidden is None else to_ns(hidden)
             for seen in self._all_of(experiment, ViewType.DELETED_ONLY):
-                moments = [at for at in (seen.row.deleted, since) if at is not None]
-                if min(moments) <= latest:
+                times = [at for at in (seen.row.deleted, since) if at is not None]
+                if min(times) <= latest:
                     found.append(seen.run_id)
         return found
 

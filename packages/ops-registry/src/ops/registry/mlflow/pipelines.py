@@ -119,7 +119,7 @@ class MLflowPipelineTracker:
             yield run
         except BaseException as error:
             # KeyboardInterrupt and SystemExit too: the run is over. What the block raised must
-            # reach the caller, also when the server cannot be told any more.
+            # reach the caller, also when the server is no longer reachable.
             with contextlib.suppress(Exception):
                 self.end(run, error)
             raise

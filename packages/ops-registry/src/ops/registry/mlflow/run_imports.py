@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["RunImport"]
 
 _NS_PER_MS = 1_000_000
-#: Runs whose histories are asked for at once.
+#: Runs whose histories are requested at once.
 _CHUNK = 100
 _OWN_TAGS = {COMPLETE, ORIGIN}
 

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="no-untyped-call"
 """The files of model versions that are in no run and no logged model: they come along with a copy.
 
-Into a store of ours they go as an artifact of the registry. Another store has no place of its own for them: they become an artifact
+Into a store of ours they go as an artifact of the registry. Another store has no folder of its own for them: they become an artifact
 of the run that made the version if it was copied, else a logged model of the default experiment.
 """
 
