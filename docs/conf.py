@@ -140,8 +140,10 @@ def _sentence(module: object, name: str) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    """Write the reference and the page of benchmarks before the pages are read."""
+    """Write the generated pages before any page is read."""
     import benchmark_page
+    import package_pages
 
     app.connect("builder-inited", write_reference)
     app.connect("builder-inited", benchmark_page.write)
+    app.connect("builder-inited", package_pages.write)

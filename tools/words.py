@@ -61,7 +61,15 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|_")
 
 def found(root: pathlib.Path = ROOT) -> dict[str, list[str]]:
     """Return the refused words of each file that has some, in their order."""
-    patterns = ("*.md", "docs/*.md", "docs/howto/*.md", "packages/*/*.md", "packages/*/src/**/*.py")
+    patterns = (
+        "*.md",
+        "docs/*.md",
+        "docs/howto/*.md",
+        "docs/tutorial/*.md",
+        "docs/explanation/*.md",
+        "packages/*/*.md",
+        "packages/*/src/**/*.py",
+    )
     files = sorted(path for pattern in patterns for path in root.glob(pattern))
     words = {}
     for path in files:

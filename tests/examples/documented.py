@@ -12,7 +12,14 @@ _COMMAND = re.compile(r"(\.venv/bin/\S+|python3? -m \S|pip install \S|nox\b|ops-
 
 
 def documents() -> list[pathlib.Path]:
-    patterns = ("*.md", "docs/*.md", "docs/howto/*.md", "packages/*/README.md")
+    patterns = (
+        "*.md",
+        "docs/*.md",
+        "docs/howto/*.md",
+        "docs/tutorial/*.md",
+        "docs/explanation/*.md",
+        "packages/*/README.md",
+    )
     return sorted(path for pattern in patterns for path in ROOT.glob(pattern))
 
 

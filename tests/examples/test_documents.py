@@ -17,7 +17,14 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 ROOT = pathlib.Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "docs/*.md", "docs/howto/*.md", "packages/*/README.md")
+    for pattern in (
+        "README.md",
+        "docs/*.md",
+        "docs/howto/*.md",
+        "docs/tutorial/*.md",
+        "docs/explanation/*.md",
+        "packages/*/README.md",
+    )
     for path in ROOT.glob(pattern)
 )
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/src/ops/*/__init__.py"))

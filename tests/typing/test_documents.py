@@ -11,7 +11,14 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PATTERNS = ("README.md", "docs/*.md", "docs/howto/*.md", "packages/*/README.md")
+PATTERNS = (
+    "README.md",
+    "docs/*.md",
+    "docs/howto/*.md",
+    "docs/tutorial/*.md",
+    "docs/explanation/*.md",
+    "packages/*/README.md",
+)
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
