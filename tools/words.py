@@ -64,11 +64,10 @@ def found(root: pathlib.Path = ROOT) -> dict[str, list[str]]:
     patterns = (
         "*.md",
         "docs/*.md",
-        "docs/howto/*.md",
-        "docs/tutorial/*.md",
-        "docs/explanation/*.md",
+        "docs/[a-z]*/*.md",
         "packages/*/*.md",
         "packages/*/src/**/*.py",
+        "packages/*/src/**/*.html",
     )
     files = sorted(path for pattern in patterns for path in root.glob(pattern))
     words = {}
