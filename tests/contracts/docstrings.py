@@ -115,7 +115,7 @@ def _of_class(cls: type) -> Iterator[Documented]:
             function = _function(member)
             if function is None or not _is_ours(function):
                 continue
-            if name in {"__init__", "__new__", "__post_init__"}:
+            if name in {"__init__", "__post_init__"}:
                 if inspect.getattr_static(cls, name) is member:
                     yield from _construction(cls, owner, function)
             elif not name.startswith("_"):

@@ -56,6 +56,15 @@ class BatchProcessor(Generic[T]):
     smaller one after *flush_interval* seconds (None: only by `flush`), by `close`, and at exit. A
     processor that is dropped without `close` warns how many operations are lost with it. A forked
     child leaves what was pending to its parent.
+
+    Raises `ValidationError` for a *batch_size* below 1 and an interval that is not positive.
+
+    >>> with BatchProcessor(print, batch_size=2) as processor:
+    ...     processor.add("a")
+    ...     processor.add("b")
+    ...     processor.add("c")
+    ['a', 'b']
+    ['c']
     """
 
     def __init__(
@@ -91,7 +100,10 @@ class BatchProcessor(Generic[T]):
             ).start()
 
     def add(self, operation: T) -> None:
-        """Take one operation; raises what *process_func* raises when this one fills a batch."""
+        """Take one operation; raises what *process_func* raises when this one fills a batch.
+
+        Raises `CacheClosedError` after `close`.
+        """
         with self._gate:
             if self._stop.is_set():
                 msg = "This BatchProcessor is closed."

@@ -130,7 +130,7 @@ class Memory:
         return decorate if func is None else decorate(func)
 
     def eval(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call *func* and remember its result."""
+        """Call *func* with *args* and *kwargs*, and remember its result."""
         return self.cache(func)(*args, **kwargs)
 
     def clear(self, warn: bool = True) -> None:

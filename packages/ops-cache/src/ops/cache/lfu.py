@@ -20,7 +20,10 @@ V = TypeVar("V")
 
 
 class LFUCache(MemoryCache[K, V]):
-    """A `MemoryCache` that gives up the entry that was read least often."""
+    """A `MemoryCache` that gives up the entry that was read least often.
+
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`.
+    """
 
     strategy = CacheStrategy.LFU
 

@@ -45,6 +45,10 @@ class CacheLimits:
 
     Raises:
         ValidationError: a limit is negative or no number.
+
+    >>> import datetime as dt
+    >>> CacheLimits(bytes=10 << 30, age=dt.timedelta(days=30)).items is None
+    True
     """
 
     bytes: int | None = None

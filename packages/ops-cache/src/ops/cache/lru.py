@@ -16,7 +16,16 @@ V = TypeVar("V")
 
 
 class LRUCache(OrderedCache[K, V]):
-    """A `MemoryCache` that gives up the entry that was read or set longest ago."""
+    """A `MemoryCache` that gives up the entry that was read or set longest ago.
+
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`.
+
+    >>> recent = LRUCache(max_size=2)
+    >>> for key in "abc":
+    ...     recent.set(key, key.upper())
+    >>> recent.get("a"), recent.get("c")
+    (None, 'C')
+    """
 
     strategy = CacheStrategy.LRU
 

@@ -75,19 +75,19 @@ class Memoized(Protocol[P, R_co]):
         ...
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Return the key of a call."""
+        """Return the key of a call with *args* and *kwargs*."""
         ...
 
     def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Say whether a result is remembered."""
+        """Return whether the result of a call with *args* and *kwargs* is remembered."""
         ...
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function and remember the new result."""
+        """Call the function with *args* and *kwargs* and remember the new result."""
         ...
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget the result of one call; False when there was none."""
+        """Forget the result of the call with *args* and *kwargs*; False when there was none."""
         ...
 
     def cache_clear(self) -> None:
@@ -145,6 +145,14 @@ def memoize(
 
     Raises:
         ValidationError: a name in *ignore* names no parameter, or a value is out of its range.
+
+    >>> @memoize(ttl=60)
+    ... def square(number):
+    ...     print("computing")
+    ...     return number * number
+    >>> square(3), square(3)
+    computing
+    (9, 9)
     """
     seconds = check_ttl(ttl)  # here, where the mistake is, and not at the first call
     if max_size == 0 and cache is None:

@@ -59,6 +59,16 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
         on_evict: Called with key, value and cause after an entry was evicted or has expired.
         count_hits: Count hits also with S3-FIFO, which then takes its lock on each read.
         clock: Seconds that never go back.
+
+    Raises `ValidationError` for a limit or a TTL out of range, and for a *strategy* other than that
+    of a subclass.
+
+    >>> recent = MemoryCache(max_size=100, default_ttl=60)
+    >>> recent.set("user:1", {"name": "ann"})
+    >>> recent.get("user:1"), recent.get("user:2")
+    ({'name': 'ann'}, None)
+    >>> recent.get_or_compute("user:2", lambda: {"name": "ben"})
+    {'name': 'ben'}
     """
 
     strategy = CacheStrategy.S3FIFO
@@ -192,8 +202,9 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
     def get_or_compute(self, key: K, fn: Callable[[], V], ttl: TtlLike = Ttl.DEFAULT) -> V:
         """Return the value of *key*, computing and storing it if there is none.
 
-        Threads that ask at the same time compute once; other keys do not wait. If *fn* raises, the
-        caller gets the error and the next waiter computes.
+        *fn* takes no argument; *ttl* is that of `set`. Threads that ask at the same time compute
+        once; other keys do not wait. If *fn* raises, the caller gets the error and the next waiter
+        computes.
         """
         claim, value = self._claim(key, ttl)
         if claim is None:
@@ -236,10 +247,11 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
     # Writing
 
     def set(self, key: K, value: V, ttl: TtlLike = Ttl.DEFAULT) -> None:
-        """Store *value*. *ttl* in seconds; zero stores nothing, None never expires.
+        """Store *value* under *key*.
 
-        Raises `ValueTooLargeError` when the value alone exceeds `max_memory`; the entry that was
-        there before is then gone, because it is outdated.
+        *ttl* is in seconds or a timedelta: zero stores nothing, None never expires, `Ttl.DEFAULT`
+        is the cache's. Raises `ValueTooLargeError` when the value alone exceeds `max_memory`; the
+        entry that was there before is then gone, because it is outdated.
         """
         seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
         size = self._sizeof(value) if self._sizeof is not None else 0
@@ -419,7 +431,10 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
     @overload
     def setdefault(self, key: K, default: V) -> V: ...
     def setdefault(self, key: K, default: Any = None) -> Any:
-        """Return the value of *key*, storing *default* first if there is none, in one step."""
+        """Return the value of *key*, storing *default* first if there is none, in one step.
+
+        Raises `ValueTooLargeError` when *default* alone exceeds `max_memory`.
+        """
         size = self._sizeof(default) if self._sizeof is not None else 0
         with self._lock:
             value = self._look_up(key)

@@ -15,7 +15,10 @@ V = TypeVar("V")
 
 
 class OrderedCache(MemoryCache[K, V]):
-    """A `MemoryCache` whose entries are in the order in which they came; subclasses may change it."""
+    """A `MemoryCache` whose entries are in the order in which they came; subclasses may change it.
+
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`.
+    """
 
     def __init__(
         self, max_size: int | None = 1000, default_ttl: float | None = None, **options: Any

@@ -182,11 +182,14 @@ class CacheWrapper(Generic[P, R]):
         return f"<cache of {self._identity.module}.{self._identity.qualname}>"
 
     def make(self, *args: Any, force: bool = False, **kwargs: Any) -> R:
-        """Call the function; with *force* compute and store also if there is a result."""
+        """Call the function with *args* and *kwargs*; with *force* compute and store also if there is a result."""
         return self._make(self._bind(args, kwargs), force=force)
 
     def hash(self, kwargs: Mapping[str, Any]) -> str:
-        """Return the 32 hex digits that stand for a call with *kwargs*."""
+        """Return the 32 hex digits that stand for a call with *kwargs*.
+
+        Raises `UncacheableCallError` when an argument has no digest.
+        """
         return self._key(self._bind((), kwargs))
 
     def filename(self, kwargs: Mapping[str, Any]) -> pathlib.Path:
@@ -194,7 +197,10 @@ class CacheWrapper(Generic[P, R]):
         return self._path(self.hash(kwargs))
 
     def path_of(self, *args: P.args, **kwargs: P.kwargs) -> pathlib.Path:
-        """Return the path of the result of a call."""
+        """Return the path of the result of a call with *args* and *kwargs*.
+
+        Raises `UncacheableCallError` when an argument has no digest.
+        """
         return self._path(self._key(self._bind(args, kwargs)))
 
     def read(self, key: str, default: Any = None) -> Any:
@@ -212,7 +218,7 @@ class CacheWrapper(Generic[P, R]):
         return default if found is MISSING else found
 
     def save(self, kwargs: Mapping[str, Any], result: R) -> None:
-        """Store *result* as that of a call with *kwargs*."""
+        """Store *result* as that of a call with *kwargs*; raises `UncacheableCallError` as `hash` does."""
         bound = self._bind((), kwargs)
         self._write(self._key(bound), bound, result, 0.0)
 
@@ -256,7 +262,9 @@ class CacheWrapper(Generic[P, R]):
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Return what the key of a call is made of and, if it is not stored, what has changed.
 
-        Nothing is computed or stored. `print(f.explain(3))` shows it.
+        *args* and *kwargs* are those of the call. Nothing is computed or stored.
+        `print(f.explain(3))` shows it. Raises `UncacheableCallError` when an argument has no
+        digest.
         """
         bound = self._bind(args, kwargs)
         key = self._key(bound)
@@ -507,6 +515,18 @@ def cache(
     Raises:
         ValidationError: a name in *ignore* or *depends_on* names nothing, or *func* yields or is
             awaited.
+
+    >>> import tempfile
+    >>> from ops.cache import configure
+    >>> configure(tempfile.mkdtemp())
+    >>> @cache
+    ... def area(width, height):
+    ...     print("computing")
+    ...     return width * height
+    >>> area(3, 4), area(3, 4)
+    computing
+    (12, 12)
+    >>> configure(None)
     """
 
     def decorate(function: Callable[..., Any]) -> CacheWrapper[..., Any]:

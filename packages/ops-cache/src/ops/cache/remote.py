@@ -66,6 +66,9 @@ class RedisCache(Updates):
             and one warning is logged per outage; with "raise" it is a `CacheUnavailableError`.
         timeout: Seconds for one call to the server, which is tried again once.
         lock_timeout: Seconds after which the lease of a computing process that died is free.
+
+    Raises `ValidationError` for another *on_error*, and for a *namespace* with other characters
+    than letters, digits, '_', '.' and '-'.
     """
 
     def __init__(
@@ -223,7 +226,12 @@ class RedisCache(Updates):
     def set(
         self, key: Hashable, value: Any, ttl: TtlLike = Ttl.DEFAULT, *, tag: str | None = None
     ) -> None:
-        """Store *value*. *ttl* in seconds; zero stores nothing, None never expires."""
+        """Store *value* under *key*.
+
+        *ttl* is in seconds or a timedelta: zero stores nothing, None never expires, `Ttl.DEFAULT`
+        is the cache's. *tag* groups entries for `delete_tag`. Raises `ValueTooLargeError`, and with
+        `on_error="raise"` `CacheUnavailableError`.
+        """
         milliseconds = self._milliseconds(ttl)
         if milliseconds == 0:
             self.delete(key)
@@ -261,7 +269,7 @@ class RedisCache(Updates):
         *,
         tag: str | None = None,
     ) -> None:
-        """Store all *values*, as `set` does."""
+        """Store all *values*; *ttl* and *tag* are those of `set`, which names the errors."""
         for key, value in values.items():
             self.set(key, value, ttl, tag=tag)
 
@@ -357,9 +365,10 @@ class RedisCache(Updates):
     ) -> Any:
         """Return the value of *key*, computing and storing it if there is none.
 
-        Threads, processes and machines that ask at the same time compute once. If *fn* raises, the
-        next one computes; if its process dies, after `lock_timeout` seconds. Without a server
-        (and with `on_error="miss"`) each process computes for itself.
+        *fn* takes no argument; *ttl* is that of `set`. Threads, processes and machines that ask at
+        the same time compute once. If *fn* raises, the next one computes; if its process dies,
+        after `lock_timeout` seconds. Without a server (and with `on_error="miss"`) each process
+        computes for itself.
         """
         value = self.get(key, MISSING)
         if value is not MISSING:

@@ -58,6 +58,16 @@ class TwoLevelCache(Generic[K, V]):
     *l1* and to a list that a thread writes to *l2* every *flush_interval* seconds, and `flush`,
     `close` and the end of the process at once: faster, but a process that is killed loses what was
     on the list. A list of *max_pending* entries makes the writer wait for the flush.
+
+    Raises `ValidationError` for another *write*.
+
+    >>> import tempfile
+    >>> from ops.cache import DiskCache, MemoryCache
+    >>> with DiskCache(tempfile.mkdtemp()) as disk:
+    ...     both = TwoLevelCache(MemoryCache(100), disk)
+    ...     both.set("user:1", "ann")
+    ...     both.get("user:1"), disk.get("user:1")
+    ('ann', 'ann')
     """
 
     def __init__(
@@ -121,8 +131,9 @@ class TwoLevelCache(Generic[K, V]):
     def get_or_compute(self, key: K, fn: Callable[[], V], ttl: TtlLike = Ttl.DEFAULT) -> Any:
         """Return the value of *key*, computing it once if neither level has it.
 
-        When *l2* is shared between processes and can compute once for all of them, as `DiskCache`
-        and `RedisCache` can, it does (with `write="through"`).
+        *fn* takes no argument; *ttl* is that of `set`. When *l2* is shared between processes and
+        can compute once for all of them, as `DiskCache` and `RedisCache` can, it does (with
+        `write="through"`).
         """
         if self._front.is_contested(key):  # a computation that has begun may be outdated
             return self._fill(key, fn, ttl)
@@ -155,7 +166,11 @@ class TwoLevelCache(Generic[K, V]):
         return value
 
     def set(self, key: K, value: V, ttl: TtlLike = Ttl.DEFAULT) -> None:
-        """Store *value* in both levels, in *l1* no longer than its own default time to live."""
+        """Store *value* under *key* in both levels, in *l1* no longer than its own default TTL.
+
+        *ttl* is in seconds or a timedelta: None never expires, `Ttl.DEFAULT` is that of each level.
+        Raises what the levels raise.
+        """
         with self._front.changing(key) as change:
             self.l1.delete(key)  # if the slow level fails, no reader may see the old value in front
             if self._back is None:

@@ -53,7 +53,10 @@ class Numbers:
     def add(
         self, key: Any, value: Any, ttl: TtlLike = Ttl.DEFAULT, *, tag: str | None = None
     ) -> bool:
-        """Store *value* if *key* has none; return whether it was stored. One of many callers gets True."""
+        """Store *value* if *key* has none; return whether it was stored. One of many callers gets True.
+
+        *ttl* and *tag* are those of `set`.
+        """
         stored = False
 
         def decide(found: Any, missing: Any) -> Any:
@@ -87,7 +90,10 @@ class Numbers:
         return total
 
     def decr(self, key: Any, delta: float = 1, default: float | None = 0) -> Any:
-        """Subtract *delta* from the number at *key* and return the difference; see `incr`."""
+        """Subtract *delta* from the number at *key* and return the difference.
+
+        A key without a value counts as *default*; see `incr`.
+        """
         return self.incr(key, -delta, default)
 
 

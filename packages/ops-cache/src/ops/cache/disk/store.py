@@ -72,6 +72,15 @@ class DiskCache(Updates):
             `Signed(key)`: everything is signed, so that a value can be changed only with the key;
             "safe" or `Safe`: plain data only; "all": anything that lies in the folder is run.
         clock: Seconds since the epoch.
+
+    Raises `ValidationError` for a *max_bytes* below 64 KiB, and where the key of this user lies
+    inside *directory*.
+
+    >>> import tempfile
+    >>> with DiskCache(tempfile.mkdtemp(), max_bytes=1 << 24) as store:
+    ...     store.set("user:1", {"name": "ann"}, ttl=60)
+    ...     store.get("user:1"), store.get("user:2", "none")
+    ({'name': 'ann'}, 'none')
     """
 
     def __init__(
@@ -282,11 +291,13 @@ class DiskCache(Updates):
     def set(
         self, key: Hashable, value: Any, ttl: TtlLike = Ttl.DEFAULT, *, tag: str | None = None
     ) -> None:
-        """Store *value*. *ttl* in seconds; zero stores nothing, None never expires.
+        """Store *value* under *key*.
 
-        When this returns, the entry survives the end of this process, however it ends. Raises
-        `ValueTooLargeError`, `CacheFullError` when the disk takes no more, or `ReadOnlyCacheError`;
-        the older value, if there was one, then stays.
+        *ttl* is in seconds or a timedelta: zero stores nothing, None never expires, `Ttl.DEFAULT`
+        is the cache's. *tag* groups entries for `delete_tag`. When this returns, the entry survives
+        the end of this process, however it ends. Raises `ValueTooLargeError`, `CacheFullError` when
+        the disk takes no more, or `ReadOnlyCacheError`; the older value, if there was one, then
+        stays.
         """
         item = self.encoded(key, value, ttl, tag)
         if item is None:
@@ -295,7 +306,10 @@ class DiskCache(Updates):
             self._log.append(item)
 
     def encoded(self, key: Hashable, value: Any, ttl: TtlLike, tag: str | None) -> Item | None:
-        """Return the record of an entry, whose file, if it has one, is written; None when it is not to be."""
+        """Return the record of an entry, whose file, if it has one, is written; None when it is not to be.
+
+        *key*, *value*, *ttl* and *tag* are those of `set`. Raises `ValueTooLargeError`.
+        """
         seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
         if seconds == 0:
             return None
@@ -323,7 +337,10 @@ class DiskCache(Updates):
         *,
         tag: str | None = None,
     ) -> None:
-        """Store all *values*, about 1 MB in one write; an error leaves those before it stored."""
+        """Store all *values*, about 1 MB in one write; an error leaves those before it stored.
+
+        *ttl* and *tag* are those of `set`, which names the errors.
+        """
         batch: list[Item] = []
         size = 0
         try:
@@ -390,7 +407,10 @@ class DiskCache(Updates):
 
     @contextlib.contextmanager
     def exclusively(self, lock: bytes) -> Generator[Transaction]:
-        """Yield a transaction that excludes those with the same *lock*, "" being that of the folder."""
+        """Yield a transaction that excludes those with the same *lock*, "" being that of the folder.
+
+        Raises `ValidationError` when this thread is in a transaction on this cache already.
+        """
         me, held = threading.get_ident(), self._log.transactions
         name = b"transaction:" + (self._prefix + lock if lock else b"")
         if (me, name) in held:
@@ -444,9 +464,10 @@ class DiskCache(Updates):
     ) -> Any:
         """Return the value of *key*, computing and storing it if there is none.
 
-        Threads and processes that ask at the same time compute once; other keys do not wait. If *fn*
-        raises, or its process is killed, the next one computes. A result that cannot be stored is
-        returned all the same, with a warning in the log.
+        *fn* takes no argument; *ttl* is that of `set`. Threads and processes that ask at the same
+        time compute once; other keys do not wait. If *fn* raises, or its process is killed, the
+        next one computes. A result that cannot be stored is returned all the same, with a warning
+        in the log.
         """
         value = self.get(key, MISSING)
         if value is not MISSING:

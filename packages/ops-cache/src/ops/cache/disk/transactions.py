@@ -45,7 +45,7 @@ class Transaction(Updates):
         self._is_over = False
 
     def get(self, key: Hashable, default: Any = None) -> Any:
-        """Return the value of *key*, or *default*."""
+        """Return the value of *key*, or *default*; raises `ValidationError` after the end of the transaction."""
         self._check_running()
         name = self._name(key)
         if name not in self._items:
@@ -56,7 +56,11 @@ class Transaction(Updates):
     def set(
         self, key: Hashable, value: Any, ttl: TtlLike = Ttl.DEFAULT, *, tag: str | None = None
     ) -> None:
-        """Store *value* when the transaction ends. Raises as `DiskCache.set` does."""
+        """Store *value* under *key* when the transaction ends.
+
+        *ttl* and *tag* are those of `DiskCache.set`. Raises `ValueTooLargeError` for the value, or
+        for what the transaction holds in all, and `ValidationError` after its end.
+        """
         self._check_running()
         item = self._cache.encoded(key, value, ttl, tag)
         if item is None:
@@ -75,19 +79,25 @@ class Transaction(Updates):
         self._items[item[1]] = (key, item)
 
     def include(self, item: Item) -> None:
-        """Write *item*, a record of another view of this cache, with the changes."""
+        """Write *item*, a record of another view of this cache, with the changes.
+
+        Raises `ValueTooLargeError` and `ValidationError` as `set` does.
+        """
         self._check_running()
         self._put(None, item)
 
     def delete(self, key: Hashable) -> bool:
-        """Remove *key* when the transaction ends; return False when there is no such key."""
+        """Remove *key* when the transaction ends; return False when there is no such key.
+
+        Raises `ValueTooLargeError` and `ValidationError` as `set` does.
+        """
         alive = self.contains(key)
         if alive:
             self._put(key, (Flag.DELETE, self._name(key), b"", 0.0, b""))
         return alive
 
     def contains(self, key: Hashable) -> bool:
-        """Say whether *key* has a value."""
+        """Return whether *key* has a value; raises `ValidationError` after the end of the transaction."""
         self._check_running()
         name = self._name(key)
         if name in self._items:
@@ -97,7 +107,7 @@ class Transaction(Updates):
     def set_many(
         self, values: Mapping[Any, Any], ttl: TtlLike = Ttl.DEFAULT, *, tag: str | None = None
     ) -> None:
-        """Store all *values* when the transaction ends."""
+        """Store all *values* when the transaction ends; *ttl*, *tag* and the errors are those of `set`."""
         for key, value in values.items():
             self.set(key, value, ttl, tag=tag)
 
@@ -188,7 +198,11 @@ class Queue:
         self._cache = cache.namespace("ops.queue").namespace(name)
 
     def push(self, value: Any, side: Side = "back", ttl: TtlLike = Ttl.DEFAULT) -> int:
-        """Add *value* at the "back" or at the "front"; return its number. Raises as `DiskCache.set` does."""
+        """Add *value* at the *side* "back" or "front"; return its number.
+
+        *ttl* is that of `DiskCache.set`, which names the errors. Raises `ValidationError` for
+        another side.
+        """
         with self._cache.exclusively(b"queue") as changes:
             first, end = self._ends(changes)
             number = end if _is_back(side) else first - 1
@@ -197,7 +211,10 @@ class Queue:
         return number
 
     def pull(self, default: Any = None, side: Side = "front") -> Any:
-        """Remove and return the value at the "front", or at the "back"; *default* when there is none."""
+        """Remove and return the value at the *side* "front" or "back"; *default* when there is none.
+
+        Raises `ValidationError` for another side.
+        """
         with self._cache.exclusively(b"queue") as changes:
             first, end = known = self._ends(changes)
             value = MISSING
@@ -210,7 +227,10 @@ class Queue:
         return default if value is MISSING else value
 
     def peek(self, default: Any = None, side: Side = "front") -> Any:
-        """Return the value that `pull` would, and leave it there."""
+        """Return the value that `pull` would, and leave it there.
+
+        Raises `ValidationError` for a *side* other than "front" and "back".
+        """
         numbers = self._numbers()
         for number in reversed(numbers) if _is_back(side) else numbers:
             value = self._cache.peek(number, MISSING)

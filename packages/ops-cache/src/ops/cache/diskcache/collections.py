@@ -126,13 +126,16 @@ class Index(MutableMapping[Any, Any]):
         self._store.clear()
 
     def push(self, value: Any, prefix: str | None = None, side: Any = "back") -> Any:
-        """Add *value* to the queue of *prefix*; return its number."""
+        """Add *value* at the *side* "back" or "front" of the queue of *prefix*; return its number."""
         return self._store.queue(prefix or "").push(value, side)
 
     def pull(
         self, prefix: str | None = None, default: Any = (None, None), side: Any = "front"
     ) -> Any:
-        """Remove and return what is at the front, or back, of the queue of *prefix*, with None as key."""
+        """Remove and return what is at the front, or back, of the queue of *prefix*, with None as key.
+
+        *side* is "front" or "back"; *default* stands for an empty queue.
+        """
         value = self._store.queue(prefix or "").pull(MISSING, side)
         return default if value is MISSING else (None, value)
 
@@ -148,7 +151,11 @@ class Index(MutableMapping[Any, Any]):
         typed: bool = False,
         ignore: Any = (),
     ) -> Callable[[Callable[..., Any]], Any]:
-        """Remember results of a function; see `Cache.memoize`."""
+        """Remember results of a function.
+
+        *name* and *typed* are taken for compatibility; *ignore* names parameters that do not change
+        the result. See `Cache.memoize`.
+        """
         from ops.cache.memoization import memoize
 
         return memoize(cache=self._store.namespace("memoize"), ignore=ignore)

@@ -32,7 +32,10 @@ _PAUSE = 0.001
 
 
 class Averager:
-    """A running average that all processes share, at *key* of *cache*."""
+    """A running average that all processes share, at *key* of *cache*.
+
+    It is kept for *expire* seconds after the last change (None: for ever), with *tag*.
+    """
 
     def __init__(
         self, cache: Cache, key: Hashable, expire: float | None = None, tag: Any = None
@@ -58,7 +61,10 @@ class Averager:
 
 
 class Lock:
-    """A lock between threads and processes; its holder's end frees it. *expire* and *tag* have no effect."""
+    """A lock between threads and processes, at *key* of *cache*; its holder's end frees it.
+
+    *expire* and *tag* have no effect.
+    """
 
     def __init__(
         self,
@@ -95,7 +101,7 @@ class Lock:
 
 
 class RLock(Lock):
-    """A `Lock` that its thread may take several times."""
+    """A `Lock` at *key* of *cache* that its thread may take several times; *expire* and *tag* have no effect."""
 
     def __init__(
         self, cache: Cache, key: Hashable, expire: float | None = None, tag: Any = None
@@ -121,7 +127,11 @@ class RLock(Lock):
 
 
 class BoundedSemaphore:
-    """A semaphore of *value* holders. One whose holder is killed stays taken until *expire* has passed."""
+    """A semaphore of *value* holders, at *key* of *cache*.
+
+    One whose holder is killed stays taken until *expire* seconds have passed (None: for ever); its
+    entry has *tag*.
+    """
 
     def __init__(
         self,
@@ -213,7 +223,11 @@ def barrier(
     expire: float | None = None,
     tag: Any = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Let one call at a time run, of all processes: under a lock of *lock_factory* at *name*."""
+    """Let one call at a time run, of all processes: under a lock of *lock_factory* at *name*.
+
+    *lock_factory* is `Lock`, `RLock` or another class that takes *cache*, a key, *expire* and
+    *tag*. *name* None is the full name of the function.
+    """
 
     def decorator(func: Callable[..., Any]) -> Callable[..., Any]:
         lock = lock_factory(cache, name or _full_name(func), expire=expire, tag=tag)
@@ -237,7 +251,12 @@ def memoize_stampede(
     beta: float = 1,
     ignore: Any = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compute results early, in the background; see `ops.cache.memoize_stampede`."""
+    """Compute results early, in the background; see `ops.cache.memoize_stampede`.
+
+    *cache* keeps the results for *expire* seconds; a *beta* above 1 computes earlier; *ignore*
+    names parameters that do not change the result. *name*, *typed* and *tag* are taken for
+    compatibility.
+    """
     return stampede.memoize_stampede(cache.store, expire, beta=beta, ignore=ignore)
 
 

@@ -173,7 +173,11 @@ class Cache:
         tag: Any = None,
         retry: bool = False,
     ) -> bool:
-        """Store *value*, for *expire* seconds. With *read* it is a file, whose bytes are stored."""
+        """Store *value* under *key* with *tag*, for *expire* seconds (None: for ever).
+
+        With *read* it is a file, whose bytes are stored. *retry* has no effect: writers wait for
+        each other.
+        """
         value = value.read() if read else value
         self._target.set(to_stored(key), value, _ttl(expire), tag=_tag(tag))
         return True
@@ -187,12 +191,18 @@ class Cache:
         tag: Any = None,
         retry: bool = False,
     ) -> bool:
-        """Store *value* if *key* has none; return whether it was stored."""
+        """Store *value* if *key* has none; return whether it was stored.
+
+        *expire*, *read*, *tag* and *retry* are those of `set`.
+        """
         value = value.read() if read else value
         return bool(self._target.add(to_stored(key), value, _ttl(expire), tag=_tag(tag)))
 
     def touch(self, key: Hashable, expire: float | None = None, retry: bool = False) -> bool:
-        """Let *key* live for *expire* seconds from now; False when there is no such key."""
+        """Let *key* live for *expire* seconds from now (None: for ever); False when there is no such key.
+
+        *retry* has no effect.
+        """
         return self._store.touch(to_stored(key), _ttl(expire))
 
     def incr(
@@ -202,7 +212,11 @@ class Cache:
         default: int | None = 0,
         retry: bool = False,
     ) -> Any:
-        """Add *delta* in one step and return the sum; raises `KeyError` where *default* is None."""
+        """Add *delta* to the number at *key* in one step and return the sum.
+
+        A key without a value counts as *default*; where that is None, this raises `KeyError`.
+        *retry* has no effect.
+        """
         return self._target.incr(to_stored(key), delta, default)
 
     def decr(
@@ -212,7 +226,7 @@ class Cache:
         default: int | None = 0,
         retry: bool = False,
     ) -> Any:
-        """Subtract *delta*; see `incr`."""
+        """Subtract *delta* from the number at *key*; *default* and *retry* are those of `incr`."""
         return self.incr(key, -delta, default, retry)
 
     def pop(
@@ -223,7 +237,11 @@ class Cache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Remove *key* and return its value, or *default*; with tuples as `get` has them."""
+        """Remove *key* and return its value, or *default*.
+
+        *expire_time* and *tag* add the time of expiry and the tag, as tuples that `get` has too.
+        *retry* has no effect.
+        """
         if not expire_time and not tag:
             return self._target.pop(to_stored(key), default)
         with self.transact():
@@ -272,7 +290,10 @@ class Cache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Return the last, or first, key and its value; raises `KeyError` when the cache is empty."""
+        """Return the *last*, or first, key and its value; raises `KeyError` when the cache is empty.
+
+        *expire_time* and *tag* add the time of expiry and the tag. *retry* has no effect.
+        """
         for key in reversed(self) if last else self:
             found = self.get(key, MISSING, expire_time=expire_time, tag=tag)
             value = found[0] if isinstance(found, tuple) and (expire_time or tag) else found
@@ -292,7 +313,10 @@ class Cache:
         tag: Any = None,
         retry: bool = False,
     ) -> Any:
-        """Add *value* to the queue of *prefix* and return its key."""
+        """Add *value* to the queue of *prefix* and return its key.
+
+        *side* is "back" or "front". *expire*, *read*, *tag* and *retry* are those of `set`.
+        """
         with self.transact():
             numbers = self._numbers(prefix)
             if not numbers:
@@ -312,7 +336,11 @@ class Cache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Remove and return the key and value at the front, or back, of the queue of *prefix*."""
+        """Remove and return the key and value at the front, or back, of the queue of *prefix*.
+
+        *side* is "front" or "back"; *default* stands for an empty queue. *expire_time* and *tag*
+        add the time of expiry and the tag. *retry* has no effect.
+        """
         with self.transact():
             found = self.peek(prefix, MISSING, side, expire_time, tag)
             if found is MISSING:
@@ -329,7 +357,10 @@ class Cache:
         tag: bool = False,
         retry: bool = False,
     ) -> Any:
-        """Return what `pull` would, and leave it there."""
+        """Return what `pull` would, and leave it there.
+
+        *prefix*, *default*, *side*, *expire_time*, *tag* and *retry* are those of `pull`.
+        """
         numbers = self._numbers(prefix)
         for number in numbers if side == "front" else reversed(numbers):
             key = _queue_key(prefix, number)
@@ -383,6 +414,8 @@ class Cache:
             expire: seconds.
             tag: of the entries; no other than None.
             ignore: names of parameters that do not change the result.
+
+        Raises `ValidationError` for a *tag*.
         """
         if tag is not None:
             raise ValidationError("memoize has no tags here; clear results with cache_clear().")
@@ -437,7 +470,10 @@ class Cache:
         """Do nothing: tags are always indexed."""
 
     def reset(self, key: str, value: Any = ENOVAL, update: bool = True) -> Any:
-        """Return the setting *key*, or set it for this object; `size_limit` counts when it is opened."""
+        """Return the setting *key*, or set it to *value* for this object; `size_limit` counts when it is opened.
+
+        *update* has no effect: settings are not kept in the folder.
+        """
         if value is not ENOVAL:
             self._settings[key] = value
             setattr(self, key, value)
