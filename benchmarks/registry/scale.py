@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.harness import Case, Growth, Measure, Target, decades
 from benchmarks.registry import _large_runs
 from ops.registry.context import MLOpsConfig, MLOpsContext
-from ops.registry.tracking.runlog import RunState
+from ops.registry.tracking.run_state import RunState
 
 PEER = "MLflow on SQLite"
 SIZES = {"runs": decades(100, 100_000)}
@@ -143,7 +143,7 @@ class _Ours:
         self.path, self.size = path, size
         self.tracker = MLOpsContext(MLOpsConfig(storage_path=str(path))).experiment_tracker
         self.experiment = self.tracker.create_experiment("bench").experiment_id
-        index = self.tracker._store.index(self.experiment)
+        index = self.tracker._runs.index(self.experiment)
         for number, values in enumerate(_runs(size)):
             index.put(_row(self.experiment, number, values))
         index.close()
@@ -189,7 +189,7 @@ class _Ours:
         return _child(MEMORY, self.path, self.experiment, what)
 
     def bytes_per_run(self) -> float:
-        return self.tracker._store.index(self.experiment).parquet.stat().st_size / self.size
+        return self.tracker._runs.index(self.experiment).parquet.stat().st_size / self.size
 
     def files(self) -> float:
         folder = self.path / f"more-{next(self.numbers)}"

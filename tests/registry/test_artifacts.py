@@ -23,7 +23,7 @@ def run_id(tracker, experiment):
 KILLED = """
 import os, signal, sys
 from ops.registry import MLOpsConfig, MLOpsContext
-from ops.registry.tracking.runstore import RunStore
+from ops.registry.local.run_store import RunStore
 
 RunStore.append = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 tracker = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])).experiment_tracker
@@ -155,7 +155,7 @@ def test_of_several_journals_the_last_that_overwrote_counts(
         artifact.write_text(f"content {number}")
         kept = tracker.log_artifact(run_id, artifact, overwrite=True)
         now = time.time_ns() - set_back * 10**9
-        monkeypatch.setattr("ops.registry.tracking.artifactnames.time.time_ns", lambda now=now: now)
+        monkeypatch.setattr("ops.registry.local.artifact_index.time.time_ns", lambda now=now: now)
     monkeypatch.undo()
     for tracker in (ours, theirs, new_context().experiment_tracker):
         assert tracker.get_run(run_id).artifacts == (kept,)

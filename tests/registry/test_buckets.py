@@ -249,7 +249,7 @@ def test_of_two_who_upload_at_once_the_first_to_have_arrived_counts(
     other = tmp_path / "other" / "model.bin"
     other.parent.mkdir()
     other.write_bytes(b"others")
-    real = ours._remote.send
+    real = ours._files._remote.send
     meanwhile = [(artifact, "equal"), (other, "different")]
 
     def send(*args):
@@ -257,7 +257,7 @@ def test_of_two_who_upload_at_once_the_first_to_have_arrived_counts(
         theirs.log_artifact(run.run_id, *meanwhile.pop(0))
         return sent
 
-    monkeypatch.setattr(ours._remote, "send", send)
+    monkeypatch.setattr(ours._files._remote, "send", send)
     kept = ours.log_artifact(run.run_id, artifact, "equal")
     assert len(keys()) == 1
     with pytest.raises(AlreadyExistsError, match="overwrite=True"):

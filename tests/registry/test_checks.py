@@ -9,7 +9,7 @@ import pytest
 
 from ops.registry import InvalidValueError, ModelStage, fsck, write_page
 from ops.registry.fsck import check, collect
-from ops.registry.search.runindex import RunIndex
+from ops.registry.local.index.run_index import RunIndex
 
 
 def test_a_row_that_differs_anywhere_from_its_journal_is_found_and_repaired(
@@ -17,7 +17,7 @@ def test_a_row_that_differs_anywhere_from_its_journal_is_found_and_repaired(
 ):
     with tracker.run_context(experiment.experiment_id) as run:
         tracker.log_metric(run.run_id, "m", float("nan"))
-    index = tracker._store.index(experiment.experiment_id)
+    index = tracker._runs.index(experiment.experiment_id)
     (row,) = index.rows()
     assert check(context).is_sound
     index.put(dataclasses.replace(row, params={"depth": 9}))

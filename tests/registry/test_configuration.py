@@ -72,7 +72,7 @@ def test_the_seeds_file_is_read_and_each_option_has_its_effect(
         "experiment_tracking",
     )
     assert context.model_registry.root.parts[-3:] == ("main", "ml_models", "model_registry")
-    cache = context.experiment_tracker._store._cache
+    cache = context.experiment_tracker._runs.cached.cache
     assert cache.get_stats().max_size == 1000
     names = {c.name for c in context.health.check_all().checks}
     assert names == {"experiment_tracker", "model_registry", "storage", "memory", "disk"}

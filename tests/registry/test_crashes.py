@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ops.registry.disk.journal import frame, parse
-from ops.registry.tracking.runlog import RunReader
+from ops.registry.local.run_journals import RunReader
 
 
 def test_a_run_cut_at_every_byte_still_reads_all_whole_lines(tracker, experiment):

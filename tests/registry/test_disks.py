@@ -76,7 +76,7 @@ import os, pathlib, sys
 import pyarrow.compute, pyarrow.parquet
 from ops.observe import checks, health
 from ops.registry import StorageError, fsck, page
-from ops.registry.search import arrays, runtable
+from ops.registry.local.index import arrays, run_table
 from ops.registry.disk import transactions
 from ops.registry.context import MLOpsConfig, MLOpsContext
 from ops.resilience import retrying

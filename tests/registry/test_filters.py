@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.registry import FilterError
+from ops.registry.local.index import selection
+from ops.registry.local.index.run_index import RunIndex
 from ops.registry.search.filters import as_number
 from ops.registry.search.parser import parse_filter
-from ops.registry.search.runindex import RunIndex
-from ops.registry.search.runsearch import KINDS, Query
-from ops.registry.tracking.runlog import RunState
+from ops.registry.search.query import KINDS, Query
+from ops.registry.tracking.run_state import RunState
 
 VALUES = st.one_of(
     st.sampled_from([1, 2, 10, "1", "10", "a", "b%", "true", True, False, None, 0.5, [1]]),
@@ -144,16 +145,16 @@ def test_columns_rows_and_a_naive_evaluation_agree(made, asked, field, descendin
             index.compact()
             for row in made[folded:]:
                 index.put(row)
-            found = Query(text).rows([index])
-            asked_in_order = Query(text, order_by=order, limit=limit).rows([index])
-            again = Query(text, order_by=order, limit=limit).rows([index])
-            whole = Query(text, order_by=order).rows([index])
+            found = selection.rows(Query(text), [index])
+            asked_in_order = selection.rows(Query(text, order_by=order, limit=limit), [index])
+            again = selection.rows(Query(text, order_by=order, limit=limit), [index])
+            whole = selection.rows(Query(text, order_by=order), [index])
             size = limit or 1
             pages = [
-                Query(text, order_by=order, limit=size, offset=place).rows([index])
+                selection.rows(Query(text, order_by=order, limit=size, offset=place), [index])
                 for place in range(0, len(made) + size, size)
             ]
-            counted = Query(text, limit=1).count([index])
+            counted = selection.count(Query(text, limit=1), [index])
             index.close()
             ways.append([[r.run_id for r in f] for f in (found, asked_in_order, again)])
             assert [r.run_id for page in pages for r in page] == [r.run_id for r in whole]

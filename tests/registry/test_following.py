@@ -10,7 +10,7 @@ import pytest
 
 from ops.foundation.processes import this_process
 from ops.registry import InvalidValueError
-from ops.registry.tracking.liveness import MISSED_BEATS, with_liveness
+from ops.registry.local.liveness import MISSED_BEATS, with_liveness
 
 ELSEWHERE = """
 import sys
@@ -49,7 +49,7 @@ def test_following_yields_what_other_processes_log_until_the_end(tracker, experi
 
 def test_only_processes_that_can_be_judged_make_a_run_stale(tracker, experiment):
     run = tracker.start_run(experiment.experiment_id)
-    (row,) = tracker._store.index(experiment.experiment_id).rows()
+    (row,) = tracker._runs.index(experiment.experiment_id).rows()
     assert row.run_id == run.run_id
     assert row.owners[0][2] == this_process()
 
@@ -57,7 +57,7 @@ def test_only_processes_that_can_be_judged_make_a_run_stale(tracker, experiment)
         return False
 
     boot, namespace, identity = row.owners[0]
-    folder = tracker._store.folder(experiment.experiment_id)
+    folder = tracker._runs.folder(experiment.experiment_id)
     assert with_liveness(row, folder, nobody).status == "STALE"
     for other in ([boot, namespace + 1, identity], ["other boot", namespace, identity], None):
         far = dataclasses.replace(row, owners=[row.owners[0], other])
@@ -66,14 +66,14 @@ def test_only_processes_that_can_be_judged_make_a_run_stale(tracker, experiment)
 
 def test_a_run_of_another_machine_is_stale_when_its_heart_is_silent(tracker, experiment):
     tracker.start_run(experiment.experiment_id)
-    (row,) = tracker._store.index(experiment.experiment_id).rows()
+    (row,) = tracker._runs.index(experiment.experiment_id).rows()
     far = dataclasses.replace(row, owners=[["another boot", 1, 2]])
-    folder = tracker._store.folder(experiment.experiment_id)
+    folder = tracker._runs.folder(experiment.experiment_id)
 
     def status(later, row=far):
         return with_liveness(row, folder, now=lambda: time.time() + later).status
 
-    silent = tracker._store.heartbeat_seconds * MISSED_BEATS + 5
+    silent = tracker._runs.heartbeat_seconds * MISSED_BEATS + 5
     assert status(0) == "RUNNING"
     assert status(silent) == "STALE"
     assert status(silent, dataclasses.replace(far, heartbeat_seconds=0)) == "RUNNING"
@@ -84,13 +84,13 @@ def test_a_run_of_another_machine_is_stale_when_its_heart_is_silent(tracker, exp
 
 def test_the_heart_touches_the_journals_of_open_runs(tracker, experiment):
     run = tracker.start_run(experiment.experiment_id)
-    path = tracker._store.folder(experiment.experiment_id) / f"{run.run_id}.main.log"
+    path = tracker._runs.folder(experiment.experiment_id) / f"{run.run_id}.main.log"
     os.utime(path, (0, 0))
-    tracker._store.heart.beat()
+    tracker._runs._open.heart.beat()
     assert path.stat().st_mtime > 1e9
     tracker.end_run(run.run_id)
     os.utime(path, (0, 0))
-    tracker._store.heart.beat()
+    tracker._runs._open.heart.beat()
     assert path.stat().st_mtime == 0
 
 

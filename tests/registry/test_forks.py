@@ -39,9 +39,10 @@ def held(new_context, experiment):
     context = new_context(durability="interval")
     tracker, registry = context.experiment_tracker, context.model_registry
     tracker.list_runs(experiment.experiment_id)
-    store = tracker._store
+    store = tracker._runs
     locks = [
-        store._lock,
+        store._open._lock,
+        store._indexes._lock,
         store.index(experiment.experiment_id).turn,
         store.index(experiment.experiment_id)._writing,
         tracker._experiments._turn,

@@ -6,15 +6,15 @@ import math
 
 import pytest
 
-from ops.registry.tracking import histories, runlog
+from ops.registry.local import metric_tables, run_journals
 
 
 @pytest.fixture
 def ended(tracker, experiment, monkeypatch):
     """Return a run whose history is in Parquet, and its folder."""
-    monkeypatch.setattr(runlog, "IN_JSON", 5)
-    monkeypatch.setattr(runlog, "IN_PARQUET", 20)
-    monkeypatch.setattr(histories, "_ROW_GROUP", 7)
+    monkeypatch.setattr(run_journals, "IN_JSON", 5)
+    monkeypatch.setattr(run_journals, "IN_PARQUET", 20)
+    monkeypatch.setattr(metric_tables, "_ROW_GROUP", 7)
     with tracker.run_context(experiment.experiment_id) as run:
         for step in range(15):
             value = math.nan if step == 3 else step / 2
@@ -25,7 +25,7 @@ def ended(tracker, experiment, monkeypatch):
 def test_a_long_history_is_read_from_its_table(tracker, ended, new_context, monkeypatch):
     run_id, folder = ended
     assert (folder / f"{run_id}.metrics.parquet").exists()
-    monkeypatch.setattr(runlog, "RunReader", None)  # the journals are not read
+    monkeypatch.setattr(run_journals, "RunReader", None)  # the journals are not read
     for key in ("loss", "ümlaut"):
         history = new_context().experiment_tracker.get_metric_history(run_id, key)
         assert [m.step for m in history] == list(range(15))

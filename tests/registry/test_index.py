@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from ops.registry import CorruptStoreError, RunStatus
+from ops.registry.local.index import arrays, run_index, run_table, selection, view, wide_rows
+from ops.registry.local.index.run_index import RunIndex
 from ops.registry.run_rows import RunningSummary, RunRow
-from ops.registry.search import arrays, indexview, runindex, runtable, widerows
-from ops.registry.search.runindex import RunIndex
 
 
 def row(number, **more):
@@ -68,7 +68,7 @@ def test_a_reader_sees_every_row_while_others_compact(index, monkeypatch):
     for number in range(3):
         index.put(row(number))
     other = RunIndex(index.folder)
-    listed = indexview.segment_numbers
+    listed = view.segment_numbers
     compactions = iter([True, False])
 
     def numbers_after_a_compaction(folder):
@@ -77,12 +77,12 @@ def test_a_reader_sees_every_row_while_others_compact(index, monkeypatch):
         return listed(folder)
 
     reader = RunIndex(index.folder)
-    monkeypatch.setattr(indexview, "segment_numbers", numbers_after_a_compaction)
+    monkeypatch.setattr(view, "segment_numbers", numbers_after_a_compaction)
     assert ids(reader) == ["r0", "r1", "r2"]
 
 
 def test_a_long_segment_is_folded_in_the_background(index, monkeypatch):
-    monkeypatch.setattr(runindex, "SMALLEST_SEGMENT", 2000)
+    monkeypatch.setattr(run_index, "SMALLEST_SEGMENT", 2000)
     for number in range(20):
         index.put(row(number))
     index.close()  # waits for it
@@ -103,7 +103,7 @@ def test_a_lost_table_is_made_again_and_never_taken_for_empty(tracker, experimen
     with tracker.run_context(experiment.experiment_id, "kept"):
         pass
     tracker.compact()
-    index = tracker._store.index(experiment.experiment_id)
+    index = tracker._runs.index(experiment.experiment_id)
     index.parquet.unlink()
     assert [r.name for r in tracker.list_runs(experiment.experiment_id)] == ["kept"]
     assert index.parquet.exists()
@@ -125,7 +125,7 @@ def test_a_damaged_table_is_said_and_harms_no_other_reading(tracker, experiment,
     with tracker.run_context(experiment.experiment_id) as run:
         tracker.log_metric(run.run_id, "m", 1.0)
     tracker.compact()
-    index = tracker._store.index(experiment.experiment_id)
+    index = tracker._runs.index(experiment.experiment_id)
     data = index.parquet.read_bytes()
     for cut in (0, 3, len(data) // 2, len(data) - 1):
         index.parquet.write_bytes(data[:cut])
@@ -139,19 +139,19 @@ def test_a_damaged_table_is_said_and_harms_no_other_reading(tracker, experiment,
 
 
 def test_rare_keys_are_found_although_they_have_no_column(index, monkeypatch):
-    from ops.registry.search.runsearch import Query
+    from ops.registry.search.query import Query
 
-    monkeypatch.setattr(widerows, "WIDE_KEYS", 2)
+    monkeypatch.setattr(wide_rows, "WIDE_KEYS", 2)
     for number in range(4):
         metrics = {f"m{number}": RunningSummary.of(number, 0, 0)}
         index.put(row(number, metrics=metrics, params={"p": 1, f"p{number}": "x"}))
         index.compact()
-    names = runtable.RunTable(index.parquet).read().schema.names
+    names = run_table.RunTable(index.parquet).read().schema.names
     assert sum(n.startswith("metrics.") for n in names) == 2
     for number in range(4):
         text = f"metrics.m{number} = {number} and params.p{number} = 'x'"
-        assert [r.run_id for r in Query(text).rows([index])] == [f"r{number}"]
-    assert Query("metrics.nowhere > 0").rows([index]) == []
+        assert [r.run_id for r in selection.rows(Query(text), [index])] == [f"r{number}"]
+    assert selection.rows(Query("metrics.nowhere > 0"), [index]) == []
 
 
 def test_the_table_has_the_extremes_of_metrics_and_their_steps(tracker, experiment):
@@ -161,7 +161,7 @@ def test_the_table_has_the_extremes_of_metrics_and_their_steps(tracker, experime
         for step, value in enumerate([3.0, 1.0, 2.0]):
             tracker.log_metric(run.run_id, "loss", value, step=step)
     tracker.compact()
-    found = pq.read_table(tracker._store.index(experiment.experiment_id).parquet).to_pylist()[0]
+    found = pq.read_table(tracker._runs.index(experiment.experiment_id).parquet).to_pylist()[0]
     assert {k: v for k, v in found.items() if k.startswith("metrics")} == {
         "metrics.loss": 2.0,
         "metrics_min.loss": 1.0,

@@ -6,9 +6,10 @@ import pytest
 
 from ops.registry import CorruptStoreError, RunStatus
 from ops.registry.disk.journal import JournalReader, frame
+from ops.registry.local import experiment_store
+from ops.registry.local.run_journals import RunReader
 from ops.registry.models.state import ModelState
-from ops.registry.tracking import experiments
-from ops.registry.tracking.runlog import RunReader, RunState
+from ops.registry.tracking.run_state import RunState
 
 
 class Interrupting:
@@ -71,7 +72,7 @@ def test_a_newer_format_is_refused_every_time(registry, artifact):
 def test_names_of_experiments_stay_unique(monkeypatch, tracker, new_context, at):
     made = [tracker.create_experiment(name) for name in "ab"]
     other = new_context().experiment_tracker
-    Interrupting(monkeypatch, experiments, "_experiment", at)
+    Interrupting(monkeypatch, experiment_store, "_experiment", at)
     with pytest.raises(KeyboardInterrupt):
         other.list_experiments()
     assert other.list_experiments() == made

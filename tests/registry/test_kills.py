@@ -20,12 +20,12 @@ KILLER = """
 import json, os, pathlib, random, signal, sys, time
 import pyarrow.compute, pyarrow.parquet
 from ops.registry import transfer
-from ops.registry.search import runindex
+from ops.registry.local.index import run_index
 from ops.registry.context import MLOpsConfig, MLOpsContext
 from ops.registry.fsck import check
 
 here, kills = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-runindex.SMALLEST_SEGMENT = 20_000
+run_index.SMALLEST_SEGMENT = 20_000
 random.seed(7)
 
 def write(place, log):
@@ -145,7 +145,7 @@ print(json.dumps({
     "index_differs_after_rebuild": sum(after.get(i) != r for i, r in before.items()),
     "torn_lines": report.torn_lines,
     "problems_after_repair": report.problems,
-    "compacted": tracker._store.index(experiment).parquet.stat().st_size > 0,
+    "compacted": tracker._runs.index(experiment).parquet.stat().st_size > 0,
 }))
 """
 

@@ -15,10 +15,10 @@ import pytest
 from ops.registry.disk import journal
 from ops.registry.disk.journal import canonical
 from ops.registry.errors import CorruptStoreError
+from ops.registry.local import run_journals
+from ops.registry.local.run_journals import RunReader
+from ops.registry.local.stored_runs import StoredRun
 from ops.registry.records import Run, RunStatus
-from ops.registry.tracking import runlog
-from ops.registry.tracking.runlog import RunReader
-from ops.registry.tracking.stored_runs import StoredRun
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_what_was_folded_while_it_was_logged_is_what_the_journals_have(
     log_of_all_kinds(tracker, run.run_id, tmp_path)
     live = tracker.get_run(run.run_id)
     ended = tracker.end_run(run.run_id)
-    assert canonical(tracker._store.row(run.run_id).plain()) == canonical(on_disk(run.run_id))
+    assert canonical(tracker._runs.row(run.run_id).plain()) == canonical(on_disk(run.run_id))
     (row,) = tracker.index_rows(experiment.experiment_id)
     assert canonical(row.plain()) == canonical(on_disk(run.run_id))
     other = new_context().experiment_tracker.get_run(run.run_id)
@@ -147,7 +147,7 @@ def test_a_signal_handler_may_end_the_run_that_is_logged_to(tracker, experiment,
 def test_a_long_history_becomes_a_table_when_it_is_read_first(
     tracker, experiment, new_context, monkeypatch
 ):
-    monkeypatch.setattr(runlog, "IN_PARQUET", 1500)
+    monkeypatch.setattr(run_journals, "IN_PARQUET", 1500)
     with tracker.run_context(experiment.experiment_id) as run:
         tracker.log_batch(run.run_id, [("loss", step, step) for step in range(1600)])
         assert len(tracker.get_metric_history(run.run_id, "loss")) == 1600
@@ -155,7 +155,7 @@ def test_a_long_history_becomes_a_table_when_it_is_read_first(
     assert not table.exists()  # a run that is not over has none, and its end does not wait for it
     first = new_context().experiment_tracker.get_metric_history(run.run_id, "loss")
     assert table.exists()
-    monkeypatch.setattr(runlog, "RunReader", None)  # the journals are not read again
+    monkeypatch.setattr(run_journals, "RunReader", None)  # the journals are not read again
     assert tracker.get_metric_history(run.run_id, "loss") == first
 
 
@@ -164,9 +164,9 @@ def test_a_run_names_its_experiment_so_that_few_folders_are_looked_into(
 ):
     made = [tracker.create_experiment(f"e{number}").experiment_id for number in range(300)]
     runs = {tracker.start_run(one).run_id: one for one in made}
-    other = new_context().experiment_tracker._store
+    other = new_context().experiment_tracker._runs
     looked = []
-    exists = runlog.os.path.exists
+    exists = run_journals.os.path.exists
     monkeypatch.setattr("os.path.exists", lambda path: looked.append(path) or exists(path))
     for run_id, experiment_id in runs.items():
         assert other.home(run_id) == experiment_id

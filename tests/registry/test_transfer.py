@@ -248,7 +248,7 @@ def test_the_artifacts_of_a_model_that_was_deleted_elsewhere_go_too(filled, othe
 KILLED_BEFORE_THE_INDEX = """
 import os, signal, sys
 from ops.registry import MLOpsConfig, MLOpsContext
-from ops.registry.search.runindex import RunIndex
+from ops.registry.local.index.run_index import RunIndex
 from ops.registry.transfer import copy_store
 source, target, puts = sys.argv[1], sys.argv[2], iter(range(int(sys.argv[3])))
 put = RunIndex.put

@@ -10,8 +10,8 @@ from ops.registry import RunStatus
 from ops.registry.disk import journal
 from ops.registry.disk.journal import JournalWriter
 from ops.registry.fsck import check
-from ops.registry.search.runindex import RunIndex
-from ops.registry.tracking import histories, runlog
+from ops.registry.local import metric_tables, run_journals
+from ops.registry.local.index.run_index import RunIndex
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def clock_set_back(monkeypatch):
     def set_back():
         now = time.time_ns() - 3_600 * 10**9
         monkeypatch.setattr(time, "time_ns", lambda: now)
-        for module in ("runlogger", "tracker"):
+        for module in ("runlogger", "tracker", "run_life"):
             monkeypatch.setattr(f"ops.registry.tracking.{module}.time_ns", lambda: now)
 
     return set_back
@@ -114,13 +114,13 @@ def test_what_a_thread_logs_between_the_end_and_the_index_is_found(
 def test_a_table_that_is_older_than_the_view_is_not_believed(
     context, tracker, experiment, monkeypatch
 ):
-    monkeypatch.setattr(runlog, "IN_JSON", 1)
-    monkeypatch.setattr(runlog, "IN_PARQUET", 2)
+    monkeypatch.setattr(run_journals, "IN_JSON", 1)
+    monkeypatch.setattr(run_journals, "IN_PARQUET", 2)
     run = tracker.start_run(experiment.experiment_id).run_id
     for step in range(4):
         tracker.log_metric(run, "m", float(step), step)
     tracker.end_run(run)
     # Of another process that ended the run too, had read less, and was killed before its view.
     path = context.paths_of_runs(experiment.experiment_id) / f"{run}.metrics.parquet"
-    histories.write_points(path, {"m": histories.read_points(path, "m")[:2]})
+    metric_tables.write_points(path, {"m": metric_tables.read_points(path, "m")[:2]})
     assert [m.step for m in tracker.get_metric_history(run, "m")] == [0, 1, 2, 3]

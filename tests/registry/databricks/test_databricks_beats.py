@@ -11,7 +11,7 @@ import pytest
 
 from ops.registry import CorruptStoreError, RunStatus
 from ops.registry.databricks.tables import FORMAT
-from ops.registry.tracking.liveness import MISSED_BEATS
+from ops.registry.local.liveness import MISSED_BEATS
 
 pytestmark = pytest.mark.service
 
@@ -23,7 +23,7 @@ def run(tracker, experiment):
 
 @pytest.fixture
 def heart(tracker):
-    return tracker._store.heart
+    return tracker._runs.heart
 
 
 def beats(tracker):
@@ -73,7 +73,7 @@ def test_logging_takes_no_sign_of_life_more_often_than_the_interval(
 ):
     rank = new_context().experiment_tracker
     now = [0.0]
-    rank._store.heart._clock = lambda: now[0]
+    rank._runs.heart._clock = lambda: now[0]
 
     def logged_twenty_times():
         before = len(warehouse.seen()["statements"])

@@ -278,7 +278,7 @@ def test_a_forked_child_has_a_spool_and_turns_of_its_own(tracker, run_id):
     begun, over = threading.Event(), threading.Event()
 
     def hold():
-        spool = tracker._store.spool
+        spool = tracker._runs.spool
         with spool._turn, spool._sending, tracker.warehouse._turn:
             begun.set()
             over.wait()

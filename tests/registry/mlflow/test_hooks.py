@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from ops.observe.events import get_event_emitter
 from ops.observe.hooks import get_hooks_manager
-from ops.registry import HookType
+from ops.registry import HookType, MLOpsConfig, MLOpsContext, RunStatus
 
 # MLflow calls its own stages deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
@@ -88,3 +89,73 @@ def test_what_mlflow_writes_is_told_as_events(client, model, run_id):
         "run_completed",
         "model_promoted",
     ]
+
+
+@pytest.fixture
+def heard():
+    seen = []
+    unsubscribe = get_event_emitter().subscribe(
+        "*", lambda event: seen.append(str(event.event_type))
+    )
+    yield seen
+    unsubscribe()
+
+
+def test_the_events_are_those_of_the_tracker(client, root, heard):
+    home = client.create_experiment("by mlflow")
+    client.set_experiment_tag(home, "a", "b")
+    client.rename_experiment(home, "by mlflow again")
+    run = client.create_run(home, run_name="r").info.run_id
+    client.log_metric(run, "m", 1.0)
+    client.log_param(run, "p", 1)
+    client.set_tag(run, "t", "x")
+    client.delete_tag(run, "t")
+    client.set_terminated(run, "FAILED")
+    client.delete_run(run)
+    client.restore_run(run)
+    client.delete_experiment(home)
+    client.restore_experiment(home)
+    through_mlflow, heard[:] = list(heard), []
+
+    with MLOpsContext(MLOpsConfig(storage_path=root)) as context:
+        tracker = context.experiment_tracker
+        home = tracker.create_experiment("by the tracker").experiment_id
+        tracker.set_experiment_tag(home, "a", "b")
+        tracker.rename_experiment(home, "by the tracker again")
+        run = tracker.start_run(home, "r").run_id
+        tracker.log_metric(run, "m", 1.0)
+        tracker.log_parameter(run, "p", 1)
+        tracker.set_tag(run, "t", "x")
+        tracker.delete_tag(run, "t")
+        tracker.end_run(run, RunStatus.FAILED)
+        tracker.delete_run(run)
+        tracker.restore_run(run)
+        tracker.delete_experiment(home)
+        tracker.restore_experiment(home)
+    assert heard == through_mlflow
+    assert len(heard) == 14  # a run that has failed is two
+
+
+def test_a_hook_may_choose_another_experiment_and_add_parameters(client, hooks):
+    other = client.create_experiment("other")
+    chosen = {"experiment_id": other, "parameters": {"depth": 3}}
+    hooks.register(HookType.PRE_RUN_START, lambda data: data | chosen)
+    made = client.create_run("0", run_name="r")
+    assert made.info.experiment_id == other
+    assert made.data.params == {"depth": "3"}
+    assert client.get_run(made.info.run_id).data.params == {"depth": "3"}
+    assert client.search_runs(["0"]) == []
+
+
+def test_a_veto_creates_nothing_at_all(client, root, hooks):
+    hooks.register(HookType.PRE_RUN_START, veto)
+    with pytest.raises(PermissionError, match="vetoed"):
+        client.create_run("0")
+    assert not root.exists()
+
+
+def test_a_run_has_a_name_that_can_be_shown(client):
+    with pytest.raises(MlflowException, match="no name for a run"):
+        client.create_run("0", run_name="a\x00b")
+    with pytest.raises(MlflowException, match="no key"):
+        client.create_run("0", tags={" ": "x"})

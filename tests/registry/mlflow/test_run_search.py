@@ -13,7 +13,7 @@ from ops.registry.mlflow.runsearching import to_node
 from ops.registry.records import RunStatus
 from ops.registry.run_rows import RunningSummary, RunRow
 from ops.registry.search.filters import holds
-from ops.registry.search.runsearch import lookup
+from ops.registry.search.query import lookup
 
 
 @pytest.fixture(params=["in the journals", "in the table"])
@@ -159,7 +159,7 @@ def test_a_field_orders_once(client, runs):
 
 
 def test_a_page_reads_no_more_rows_than_it_shows(client, context, monkeypatch):
-    from ops.registry.search.runtable import RunTable
+    from ops.registry.local.index.run_table import RunTable
 
     tracker = context.experiment_tracker
     experiment = tracker.create_experiment("many").experiment_id

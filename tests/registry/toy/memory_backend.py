@@ -1,7 +1,7 @@
 """A backend in memory, as small as one can be: what another project has to write, and what the suites prove.
 
-Models need an event store, artifacts and nothing else: the rules come with `ModelRegistry`. The tracker keeps each
-run as the `RunState` that frames come to, and fits `ExperimentTrackerProtocol`.
+Models need an event store and artifacts, tracking a repository of runs, experiments and files, and neither needs
+anything else: the rules come with `ModelRegistry` and `ExperimentTracker`.
 """
 
 from __future__ import annotations
@@ -18,25 +18,30 @@ from ops.foundation.paths import RelativePath
 from ops.registry import (
     AlreadyExistsError,
     ArtifactNotFoundError,
+    BackendUnavailableError,
     CorruptStoreError,
     Experiment,
     ExperimentNotFoundError,
+    ExperimentTracker,
     ModelRegistry,
     RunNotFoundError,
     RunStatus,
 )
 from ops.registry.disk import artifacts as files
+from ops.registry.disk.journal import decode, encode
 from ops.registry.disk.userfiles import UserFiles, table_of
+from ops.registry.errors import no_artifact
+from ops.registry.instants import from_ns
 from ops.registry.models.ports import ModelBackend
 from ops.registry.models.state import ModelState, plain_frames
-from ops.registry.plain_values import copied, plain_parameters
+from ops.registry.plain_values import copied
 from ops.registry.run_copies import RunCopy
-from ops.registry.search.runsearch import KINDS, Query, lookup, to_table
-from ops.registry.search.selection import select
-from ops.registry.tracking.points import point
-from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import RunState
-from ops.registry.validators import check_name, check_status
+from ops.registry.run_frames import ArtifactLogged, RunChanged, RunStarted
+from ops.registry.run_rows import KeptArtifact
+from ops.registry.tracking.ports import TrackingBackend
+from ops.registry.tracking.run_records import to_artifact, to_run
+from ops.registry.tracking.run_state import RunState
+from ops.registry.validators import check_name
 
 #: What processes that open the same path share.
 STORES: dict[str, Memory] = {}
@@ -186,264 +191,215 @@ class MemoryModelArtifacts:
         pass
 
 
-class MemoryTracker:
-    """Experiments and runs in memory; no hooks and no events, which are a tracker's own affair."""
+class MemoryExperiments:
+    """Experiments by id; nobody else takes a name meanwhile."""
 
     def __init__(self, memory):
         self._memory = memory
 
-    # Experiments
-
-    def create_experiment(self, name, description="", tags=None):
+    def create(self, name, description, tags):
         check_name("experiment", name)
-        made = Experiment(
-            f"e{next(self._memory.numbers)}", name, dt.datetime.now(dt.UTC), description, tags or {}
-        )
-        if self.adopt_experiment(made) is not made:
+        number = f"e{next(self._memory.numbers)}"
+        made = Experiment(number, name, dt.datetime.now(dt.UTC), description, dict(tags))
+        if self.adopt(made) is not made:
             raise AlreadyExistsError(f"There is an experiment {name!r} already.")
         return made
 
-    def adopt_experiment(self, experiment):
-        for known in self._memory.experiments.values():
+    def adopt(self, experiment):
+        for known in self.all():
             if known.name == experiment.name:
                 return known
         return self._memory.experiments.setdefault(experiment.experiment_id, experiment)
 
-    def get_or_create_experiment(self, name, description="", tags=None):
-        with contextlib.suppress(AlreadyExistsError):
-            return self.create_experiment(name, description, tags)
-        return self.get_experiment_by_name(name)
+    def change(self, experiment_id, *, name=None, tags=None, **deleted):
+        known = self.get(experiment_id)
+        if name is not None and any(one.name == name for one in self.all()):
+            raise AlreadyExistsError(f"There is an experiment {name!r} already.")
+        kept = {k: v for k, v in {**known.tags, **(tags or {})}.items() if v is not None}
+        made = dataclasses.replace(known, name=name or known.name, tags=kept)
+        if "deleted" in deleted:
+            at = deleted["deleted"] and from_ns(deleted["deleted"])
+            made = dataclasses.replace(made, deleted_at=at)
+        self._memory.experiments[experiment_id] = made
+        return made
 
-    def get_experiment(self, experiment_id):
+    def all(self):
+        return list(self._memory.experiments.values())
+
+    def get(self, experiment_id):
         if experiment_id not in self._memory.experiments:
             raise ExperimentNotFoundError(f"There is no experiment {experiment_id!r}.")
         return self._memory.experiments[experiment_id]
 
-    def get_experiment_by_name(self, name):
-        for known in self._memory.experiments.values():
+    def named(self, name):
+        for known in self.all():
             if known.name == name:
                 return known
         raise ExperimentNotFoundError(f"There is no experiment {name!r}.")
 
-    def list_experiments(self, *, include_deleted=False):
-        found = self._memory.experiments.values()
-        return [one for one in found if include_deleted or one.deleted_at is None]
 
-    def search_experiments(self, filter=None, order_by=None, limit=None):  # noqa: A002 - the published name
-        return self.list_experiments()[:limit]
+class MemoryRuns:
+    """Each run as the `RunState` that its frames come to."""
 
-    def _changed(self, experiment_id, **fields):
-        made = dataclasses.replace(self.get_experiment(experiment_id), **fields)
-        self._memory.experiments[experiment_id] = made
-        return made
+    def __init__(self, memory, experiments):
+        self._memory, self._experiments = memory, experiments
 
-    def rename_experiment(self, experiment_id, name):
-        return self._changed(experiment_id, name=name)
-
-    def delete_experiment(self, experiment_id):
-        self._changed(experiment_id, deleted_at=dt.datetime.now(dt.UTC))
-
-    def restore_experiment(self, experiment_id):
-        return self._changed(experiment_id, deleted_at=None)
-
-    # Runs
+    def begin(self, start, frames):
+        state = RunState()
+        for frame in (start, *frames):
+            state.fold(frame, start.at)
+        self._memory.runs[start.run_id] = state
 
     def _state(self, run_id):
         if run_id not in self._memory.runs:
             raise RunNotFoundError(f"There is no run {run_id!r}.")
         return self._memory.runs[run_id]
 
-    def _apply(self, run_id, record):
-        self._state(run_id).apply({**copied(record), "t": time.time_ns()})
+    def home(self, run_id):
+        return self._state(run_id).row.experiment_id
+
+    def is_open(self, run_id):
+        return False
+
+    def now(self, run_id):
+        return max(time.time_ns(), self._state(run_id).latest_point + 1)
+
+    def append(self, run_id, frame):
+        self._state(run_id).apply(decode(encode(frame.plain())))  # nothing of the caller's is kept
         self._memory.dead.discard(run_id)
+
+    def append_points(self, run_id, points, body):
+        for point in points:
+            self._state(run_id).point(*point)
+        self._memory.dead.discard(run_id)
+
+    def end(self, run_id, ended):
+        self.append(run_id, ended)
+        return self.run(run_id)
+
+    def change(self, run_id, fields, at):
+        self.append(run_id, RunChanged(fields, at))
+
+    def erase(self, run_id):
+        del self._memory.runs[run_id]
 
     def _row(self, run_id):
         row = self._state(run_id).row.copy()
         return row.with_status(RunStatus.STALE) if run_id in self._memory.dead else row
 
-    def start_run(self, experiment_id, name=None, parent_run_id=None, tags=None, parameters=None):
-        self.get_experiment(experiment_id)
-        run_id = f"r{next(self._memory.numbers)}"
-        state = RunState()
-        start = {"e": "start", "v": 1, "run": run_id, "exp": experiment_id, "name": name or run_id}
-        state.apply(start | {"t": time.time_ns(), "parent": parent_run_id, "tags": tags or {}})
-        self._memory.runs[run_id] = state
-        self.log_parameters(run_id, parameters or {})
-        return self.get_run(run_id)
-
-    def end_run(self, run_id, status=RunStatus.COMPLETED, error=None):
-        ended = {"e": "end", "status": str(check_status(status)), "error": error}
-        self._apply(run_id, ended)
-        return self.get_run(run_id)
-
-    @contextlib.contextmanager
-    def run_context(self, experiment_id, name=None, parent_run_id=None, tags=None, parameters=None):
-        run = self.start_run(experiment_id, name, parent_run_id, tags, parameters)
-        try:
-            yield run
-        except BaseException as error:
-            self.end_run(run.run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
-            raise
-        if not self.get_run(run.run_id).status.is_final:
-            self.end_run(run.run_id)
-
-    def delete_run(self, run_id):
-        self._apply(run_id, {"e": "change", "c": {"deleted": time.time_ns()}})
-
-    def restore_run(self, run_id):
-        self._apply(run_id, {"e": "change", "c": {"deleted": None}})
-        return self.get_run(run_id)
-
-    def log_metric(self, run_id, key, value, step=0):
-        self.log_batch(run_id, [(key, value, step)])
-
-    def log_metrics(self, run_id, metrics, step=0):
-        self.log_batch(run_id, [(key, value, step) for key, value in metrics.items()])
-
-    def log_batch(self, run_id, metrics=(), parameters=None, tags=None):
-        for key, value, step in metrics:
-            point(key, value, step, 0)  # refuses what is no point
-            self._apply(run_id, {"m": [[key, float(value), int(step), time.time_ns()]]})
-        self.log_parameters(run_id, parameters or {})
-        for key, value in (tags or {}).items():
-            self.set_tag(run_id, key, value)
-
-    def log_parameter(self, run_id, key, value):
-        self.log_parameters(run_id, {key: value})
-
-    def log_parameters(self, run_id, parameters):
-        self._apply(run_id, {"p": plain_parameters("parameters", parameters)})
-
-    def set_tag(self, run_id, key, value):
-        self._apply(run_id, {"g": {key: str(value)}})
-
-    # Artifacts
-
-    def log_artifact(self, run_id, path, artifact_path=None, *, overwrite=False):
-        name = "/".join(filter(None, [artifact_path, pathlib.Path(path).name]))
-        known = {one.path: one for one in self.get_run(run_id).artifacts}
-        files.check_apart(run_id, name, known)
-        digest = files.checksum(pathlib.Path(path), stored=False)
-        same = files.same(run_id, known.get(name), digest, overwrite=overwrite)
-        if same is not None:
-            return same
-        size, digest = self._memory.put(path, f"runs/{run_id}/{name}")
-        self._apply(run_id, {"a": [name, size, digest]})
-        return next(one for one in self.get_run(run_id).artifacts if one.path == name)
-
-    def log_text(self, run_id, text, artifact_path, *, overwrite=False):
-        with tempfile.TemporaryDirectory() as folder:
-            above, _, name = artifact_path.rpartition("/")
-            pathlib.Path(folder, name).write_text(text, encoding="utf-8")
-            return self.log_artifact(
-                run_id, pathlib.Path(folder, name), above or None, overwrite=overwrite
-            )
-
-    def download_run_artifact(self, run_id, path, destination, *, overwrite=False):
-        target = pathlib.Path(destination)
-        target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-        return self._memory.get(f"runs/{run_id}/{path}", target, overwrite=overwrite)
-
-    def verify_artifacts(self, run):
-        with tempfile.TemporaryDirectory() as folder:
-            for number, one in enumerate(run.artifacts):
-                target = pathlib.Path(folder, str(number))
-                self._memory.get(f"runs/{run.run_id}/{one.path}", target, one.checksum)
-
-    # Reading
-
-    def get_run(self, run_id):
+    def run(self, run_id):
         return to_run(self._row(run_id), pathlib.Path("memory"))
 
-    def get_metric_history(self, run_id, key):
+    def rows(self, experiment_id):
+        self._experiments.get(experiment_id)
+        rows = map(self._row, list(self._memory.runs))
+        return [row for row in rows if row.experiment_id == experiment_id]
+
+    def found(self, experiment_ids, query):
+        rows = [row for one in experiment_ids for row in self.rows(one)]
+        return [to_run(row, pathlib.Path("memory")) for row in query.selected(rows)]
+
+    def count(self, experiment_ids, query):
+        return sum(query.holds(row) for one in experiment_ids for row in self.rows(one))
+
+    def history(self, run_id, key):
         return self._state(run_id).metric_history(key)
 
-    def follow(self, run_id):
-        for key in list(self._state(run_id).history):
-            yield from self.get_metric_history(run_id, key)
+    def follower(self, run_id):
+        self._state(run_id)
+        return MemoryFollower(self, run_id)
 
-    def _rows(self, experiment_id):
-        wanted = [experiment_id] if isinstance(experiment_id, str) else experiment_id
-        homes = {self.get_experiment(one).experiment_id for one in wanted}
-        rows = map(self._row, list(self._memory.runs))
-        return [row for row in rows if row.experiment_id in homes]
-
-    def list_runs(self, experiment_id, status=None, *, include_deleted=False):
-        return [
-            run
-            for run in (to_run(row, pathlib.Path("memory")) for row in self._rows(experiment_id))
-            if (status is None or run.status == status) and (include_deleted or not run.deleted_at)
-        ]
-
-    def list_child_runs(self, run_id):
-        home = self.get_run(run_id).experiment_id
-        return [run for run in self.list_runs(home) if run.parent_run_id == run_id]
-
-    def search_runs(
-        self,
-        experiment_id,
-        metric_filter=None,
-        filter=None,  # noqa: A002 - the published name
-        order_by=None,
-        limit=None,
-        offset=0,
-        *,
-        include_deleted=False,
-    ):
-        query = Query(
-            filter, metric_filter, order_by, limit, offset, include_deleted=include_deleted
-        )
-        found = [row for row in self._rows(experiment_id) if query.holds(row)]
-        found = select(found, KINDS, lookup, order_by=order_by)[offset:]
-        return [to_run(row, pathlib.Path("memory")) for row in found[:limit]]
-
-    def count_runs(
-        self,
-        experiment_id,
-        metric_filter=None,
-        filter=None,  # noqa: A002 - the published name
-        *,
-        include_deleted=False,
-    ):
-        return len(
-            self.search_runs(experiment_id, metric_filter, filter, include_deleted=include_deleted)
-        )
-
-    def compare_runs(self, run_ids):
-        return to_table([self.get_run(run_id) for run_id in run_ids])
-
-    # Copies and care
-
-    def export_run(self, run_id):
-        row, history = self._state(run_id).row, self._state(run_id).history
+    def export(self, run_id):
+        row, history = self._state(run_id).row.copy(), self._state(run_id).history
         points = [(key, *one) for key, found in history.items() for one in found]
         named = (getattr(row, key) for key in ("name", "status", "start", "end", "parent", "error"))
         kept = [(one.path, one.size, one.checksum) for one in row.artifacts]
         points.sort(key=lambda one: one[3])
         return RunCopy(run_id, *named, row.params, row.tags, points, kept, row.deleted)
 
-    def import_run(self, copy, experiment_id, fetch):
-        state = self._memory.runs[copy.run_id] = RunState()
-        start = {"e": "start", "v": 1, "run": copy.run_id, "exp": experiment_id, "tags": {}}
-        state.apply(start | {"name": copy.name, "t": copy.start, "parent": copy.parent})
-        for record in copy.records():
-            state.apply(record)
-        with tempfile.TemporaryDirectory() as folder:
-            for number, (name, size, digest) in enumerate(copy.artifacts):
-                got = fetch(name, pathlib.Path(folder, str(number)))
-                self._memory.put(got, f"runs/{copy.run_id}/{name}")
-                state.apply({"a": [name, size, digest], "t": copy.start})
+    def adopt(self, copy, experiment_id, artifacts):
+        start = RunStarted(copy.run_id, experiment_id, copy.name, copy.start, copy.parent)
         end = {"status": copy.status, "end": copy.end, "error": copy.error, "deleted": copy.deleted}
-        state.apply({"e": "change", "c": end, "t": time.time_ns()})
+        self.begin(start, artifacts)
+        for record in (*copy.records(), RunChanged(end, time.time_ns()).plain()):
+            self._state(copy.run_id).apply(record)
+
+    def compact(self):
+        return len(self._memory.runs)
+
+    rebuild = compact
+
+    def close(self):
+        pass
+
+
+class MemoryFollower:
+    """Points are handed out in the order in which they are in memory."""
+
+    is_behind = False
+
+    def __init__(self, runs, run_id):
+        self._runs, self._run_id, self._given = runs, run_id, {}
+
+    def poll(self):
+        over = self._runs.run(self._run_id).status is not RunStatus.RUNNING
+        new = []
+        for key in self._runs.run(self._run_id).metrics:
+            found = self._runs.history(self._run_id, key)
+            new += found[self._given.get(key, 0) :]
+            self._given[key] = len(found)
+        return sorted(new, key=lambda metric: metric.timestamp), over
+
+
+class MemoryRunFiles:
+    """The artifacts of runs, by run and name."""
+
+    def __init__(self, memory, runs):
+        self._memory, self._runs = memory, runs
+
+    def keep(self, run_id, source, name, *, overwrite):
+        known = {one.path: one for one in self._runs.run(run_id).artifacts}
+        files.check_apart(run_id, name, known)
+        digest = files.checksum(files.origin_of(source), stored=False)
+        same = files.same(run_id, known.get(name), digest, overwrite=overwrite)
+        if same is not None:
+            return same, False
+        size, digest = self._memory.put(source, f"runs/{run_id}/{name}")
+        kept = KeptArtifact(name, size, digest)
+        self._runs.append(run_id, ArtifactLogged(kept, time.time_ns()))
+        return to_artifact(kept, pathlib.Path("memory", run_id)), True
+
+    def fetch(self, run_id, name, target, *, overwrite):
+        kept = {one.path: one.checksum for one in self._runs.run(run_id).artifacts}
+        if name not in kept:
+            raise no_artifact(run_id, name)
+        self._memory.get(f"runs/{run_id}/{name}", target, kept[name], overwrite=overwrite)
+
+    def verify(self, run_id, found):
+        with tempfile.TemporaryDirectory() as folder:
+            for number, one in enumerate(found):
+                self.fetch(run_id, one.path, pathlib.Path(folder, str(number)), overwrite=False)
+
+    def remove(self, run_id, gone):
+        for one in gone:
+            self._memory.files.pop(f"runs/{run_id}/{one.path}", None)
+
+    def adopt(self, copy, experiment_id, fetch):
+        kept = [KeptArtifact(*one) for one in copy.artifacts]
+        with tempfile.TemporaryDirectory() as folder:
+            for number, one in enumerate(kept):
+                got = fetch(one.path, pathlib.Path(folder, str(number)))
+                self._memory.put(got, f"runs/{copy.run_id}/{one.path}")
+        return [ArtifactLogged(one, copy.start) for one in kept]
+
+    def folder(self, run_id):
+        raise BackendUnavailableError("The artifacts of runs are in memory.")
 
     def left_over(self, before_seconds):
         return []
 
     def clear(self, uris):
         pass
-
-    def compact(self):
-        return len(self._memory.runs)
 
     def close(self):
         pass
@@ -505,7 +461,13 @@ class MemoryStorage(UserFiles[str]):
 
 
 def make_tracker(config, operations):
-    return MemoryTracker(Memory.at(config.storage_path))
+    memory = Memory.at(config.storage_path)
+    experiments = MemoryExperiments(memory)
+    runs = MemoryRuns(memory, experiments)
+    backend = TrackingBackend(
+        pathlib.Path(config.storage_path), experiments, runs, MemoryRunFiles(memory, runs)
+    )
+    return ExperimentTracker(backend=backend, operations=operations)
 
 
 def make_registry(config, operations):

@@ -64,7 +64,7 @@ def test_it_is_checked_and_collected(filled):
 
 
 def test_a_damaged_artifact_is_found(filled):
-    memory = filled.experiment_tracker._memory
+    memory = filled.experiment_tracker._runs._memory
     for name in memory.files:
         memory.files[name] = b"other"
     assert len(check(filled).problems) == 3
@@ -116,3 +116,35 @@ def test_commands_work(filled, tmp_path, monkeypatch, capsys):
     assert call("gc")["removed"] == []
     assert call("page", str(tmp_path / "p.html"))
     assert call("export", str(tmp_path / "exported"))["runs"] == 1
+
+
+def test_every_page_is_shown(filled):
+    testclient = pytest.importorskip(
+        "starlette.testclient", reason="pip install 'ops-registry[ui]'"
+    )
+    from ops.registry.ui.app import create_app
+
+    tracker = filled.experiment_tracker
+    home = filled.experiment.experiment_id
+    (run,) = tracker.list_runs(home)
+    pages = testclient.TestClient(create_app(filled), base_url="http://127.0.0.1")
+    for path, shown in {
+        "/": filled.experiment.name,
+        f"/experiments/{home}?filter=metrics.loss < 1": "first",
+        f"/experiments/{home}/charts": "loss",
+        f"/experiments/{home}/runs.csv": "depth",
+        f"/runs/{run.run_id}": "model.bin",
+        f"/runs/{run.run_id}/files/model.bin": "weights",
+        f"/compare?runs={run.run_id}": "loss",
+        "/models": "Production",
+        "/models/m": "binary",
+        "/audit": "",
+        "/health": "",
+        "/api/experiments": home,
+        f"/api/runs/{run.run_id}": "first",
+        f"/api/curves/loss?runs={run.run_id}": "0.5",
+        f"/api/runs/{run.run_id}/stream": "0.5",
+    }.items():
+        answer = pages.get(path)
+        assert (path, answer.status_code) == (path, 200)
+        assert shown in answer.text

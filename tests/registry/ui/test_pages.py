@@ -338,7 +338,7 @@ def test_a_run_whose_parent_was_erased_is_shown(store: Any) -> None:
     tracker = store.context.experiment_tracker
     parent = tracker.start_run(store.experiment_id, "above")
     child = tracker.start_run(store.experiment_id, "below", parent_run_id=parent.run_id)
-    tracker._store.erase(parent.run_id)  # as `mlflow gc` does
+    tracker._runs.erase(parent.run_id)  # as `mlflow gc` does
     with client(store) as pages:
         answer = pages.get(f"/runs/{child.run_id}")
         assert answer.status_code == 200
@@ -354,7 +354,7 @@ def test_the_stream_of_a_run_that_is_erased_ends(store: Any) -> None:
         async for event in live_points(tracker, store.live, pause_seconds=0):
             found.append(event)
             if len(found) == 1:
-                tracker._store.erase(store.live)
+                tracker._runs.erase(store.live)
         return found
 
     first, last = asyncio.run(events())

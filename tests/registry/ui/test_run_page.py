@@ -181,7 +181,7 @@ def test_a_run_that_is_erased_while_its_page_is_open_says_so(
     with page.expect_response(lambda r: f"/api/runs/{store.live}" in r.url, timeout=120_000):
         page.goto(f"{server()}runs/{store.live}")
     page.wait_for_selector(".chart canvas")
-    store.context.experiment_tracker._store.erase(store.live)
+    store.context.experiment_tracker._runs.erase(store.live)
     playwright.expect(page.locator("#status")).to_have_text("ERASED")
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from ops.observe.hooks import get_hooks_manager as get_hooks_manager
     from ops.observe.metrics import MetricsCollector as MetricsCollector
     from ops.observe.metrics import get_metrics_collector as get_metrics_collector
+    from ops.registry.autologging import Autolog as Autolog
+    from ops.registry.autologging import autolog as autolog
     from ops.registry.components import BaseMLOpsComponent as BaseMLOpsComponent
     from ops.registry.components import ComponentState as ComponentState
     from ops.registry.configuration import CacheOptions as CacheOptions
@@ -99,8 +101,6 @@ if TYPE_CHECKING:
     from ops.registry.records import Run as Run
     from ops.registry.records import RunStatus as RunStatus
     from ops.registry.records import StageChange as StageChange
-    from ops.registry.tracking.autologging import Autolog as Autolog
-    from ops.registry.tracking.autologging import autolog as autolog
     from ops.registry.tracking.sysmetrics import SystemMetrics as SystemMetrics
     from ops.registry.tracking.tracker import ExperimentTracker as ExperimentTracker
     from ops.registry.validators import ValidationMixin as ValidationMixin
@@ -113,6 +113,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
     __all__, __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            ".autologging": "Autolog autolog",
             ".components": "BaseMLOpsComponent ComponentState",
             ".configuration": (
                 "CacheOptions ExperimentOptions HealthOptions MLOpsConfig PlaceOptions "
@@ -144,7 +145,6 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "Artifact Experiment Metric MetricSummary ModelMetadata ModelStage ModelVersion Run "
                 "RunStatus StageChange"
             ),
-            ".tracking.autologging": "Autolog autolog",
             ".tracking.sysmetrics": "SystemMetrics",
             ".tracking.tracker": "ExperimentTracker",
             ".validators": "ValidationMixin",

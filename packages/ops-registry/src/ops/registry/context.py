@@ -213,7 +213,7 @@ def _install(context: MLOpsContext | None) -> MLOpsContext:
     if old is not None and old is not context:
         old.cleanup()
     if context is not None and context.config.auto_log:
-        from ops.registry.tracking.autologging import autolog
+        from ops.registry.autologging import autolog
 
         context.on_cleanup(autolog(context).stop)
     return context  # type: ignore[return-value]  # None only for reset, which ignores it

@@ -47,6 +47,7 @@ __all__ = [
     "RunNotFoundError",
     "StorageError",
     "TransactionError",
+    "no_artifact",
     "no_experiment",
     "no_run",
     "wrap_exception",
@@ -191,6 +192,11 @@ def wrap_exception(
     error = MLOpsException(made.message, code=code, context=made.context)
     error.__cause__ = exc
     return error
+
+
+def no_artifact(run_id: str, name: str) -> ArtifactNotFoundError:
+    """Return what to raise when a run has no artifact of that name."""
+    return ArtifactNotFoundError(f"Run {run_id!r} has no artifact {name!r}.")
 
 
 def no_run(value: object) -> RunNotFoundError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from ops.registry.disk.layout import PathManager
+from ops.registry.disk.layout import paths_of
 from ops.registry.errors import ConfigurationError
 from ops.registry.protocols import (
     ExperimentTrackerProtocol,
@@ -21,7 +21,7 @@ from ops.registry.protocols import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ops.registry.configuration import MLOpsConfig, PlaceOptions
+    from ops.registry.configuration import MLOpsConfig
     from ops.registry.disk.contents import ContentStore
     from ops.registry.disk.storage import LocalStorageBackend
     from ops.registry.models.registry import ModelRegistry
@@ -86,13 +86,6 @@ def require_backend(name: str) -> None:
         return
     known = [n for n in StorageBackendFactory.names() if all(n in p.names() for p in _PARTS)]
     raise ConfigurationError(f"backend_type={name!r} is unknown; use one of {known}.")
-
-
-def paths_of(config: MLOpsConfig, own: PlaceOptions | None = None) -> PathManager:
-    """Return the layout of a local store, or of the part with its *own* catalog and schema."""
-    catalog = (own and own.catalog) or config.catalog
-    schema = (own and own.schema) or config.schema
-    return PathManager(config.storage_path, catalog, schema)
 
 
 def contents_of(config: MLOpsConfig) -> ContentStore | None:

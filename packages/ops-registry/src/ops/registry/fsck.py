@@ -6,36 +6,37 @@ artifacts of runs and of model versions that no journal knows, and shared files 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import time
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
+from ops.registry.check_report import Report
 from ops.registry.disk.artifacts import is_copy, remove
 from ops.registry.disk.checked_paths import is_id, links_below, refuse_links_below
 from ops.registry.disk.contents import ContentStore
-from ops.registry.disk.journal import canonical
 from ops.registry.errors import (
     ModelNotFoundError,
     ModelVersionNotFoundError,
     RunNotFoundError,
 )
 from ops.registry.events import EventType
-from ops.registry.local.logged_model_copies import logged_models
-from ops.registry.local.trace_copies import (
+from ops.registry.json_values import canonical
+from ops.registry.local.index.view import run_ids
+from ops.registry.local.logged_models import FOLDER, files_of
+from ops.registry.local.run_journals import RunReader
+from ops.registry.local.tracking import local_runs
+from ops.registry.logged_model_copies import logged_models
+from ops.registry.run_rows import MAIN
+from ops.registry.trace_copies import (
     TRACE_ARTIFACTS,
     check_traces,
     compact_traces,
     erase_traces,
     unknown_artifacts,
 )
-from ops.registry.run_rows import MAIN
-from ops.registry.search.indexview import run_ids
-from ops.registry.tracking.logged_models import FOLDER, files_of
 from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import RunReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -49,37 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["Report", "check", "collect"]
 
 _OLD_SECONDS = 24 * 3600
-
-
-@dataclasses.dataclass(slots=True)
-class Report:
-    """What a check found; *problems* are sentences.
-
-    *torn_lines* and *unstarted* runs, which have no whole first line, are what kills left behind. *unknown_frames* are
-    of kinds that a later version writes: they change nothing here and are kept. *elsewhere* names what MLflow
-    keeps outside of the store, which is not checked.
-    """
-
-    runs: int = 0
-    unstarted: int = 0
-    versions: int = 0
-    logged_models: int = 0
-    traces: int = 0
-    datasets: int = 0
-    unknown_frames: int = 0
-    torn_lines: int = 0
-    removed_copies: int = 0
-    elsewhere: list[str] = dataclasses.field(default_factory=list)
-    problems: list[str] = dataclasses.field(default_factory=list)
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether nothing is wrong; what was never acknowledged is no problem."""
-        return not self.problems
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return dataclasses.asdict(self) | {"is_sound": self.is_sound}
 
 
 def check(
@@ -374,7 +344,7 @@ def _half_made(
 
 def _is_wanted(context: MLOpsContext, copy: pathlib.Path) -> bool:
     """Whether a copy is what its journal has, and a kill kept it from its path: a read moves it there."""
-    return copy in context.experiment_tracker.waiting_copies(copy.parent.name)
+    return copy in local_runs(context.experiment_tracker).files.waiting_copies(copy.parent.name)
 
 
 def _unknown(context: MLOpsContext) -> list[pathlib.Path]:

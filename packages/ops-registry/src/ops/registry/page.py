@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.foundation.formatting import format_duration
-from ops.registry.local.logged_model_copies import logged_models
+from ops.registry.logged_model_copies import logged_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

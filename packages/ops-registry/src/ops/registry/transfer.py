@@ -32,8 +32,9 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType
 from ops.registry.factories import contents_of
-from ops.registry.local.logged_model_copies import copy_logged_models, logged_models
-from ops.registry.local.trace_copies import copy_datasets, copy_traces, datasets_of, traces_of
+from ops.registry.local.run_journals import RunReader, journal_path
+from ops.registry.local.tracking import local_runs
+from ops.registry.logged_model_copies import copy_logged_models, logged_models
 from ops.registry.model_copies import (
     chosen_models,
     copy_deletions,
@@ -42,8 +43,8 @@ from ops.registry.model_copies import (
     elsewhere,
 )
 from ops.registry.run_rows import MAIN, KeptArtifact
+from ops.registry.trace_copies import copy_datasets, copy_traces, datasets_of, traces_of
 from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import RunReader, journal_path
 
 if TYPE_CHECKING:
     import pathlib
@@ -106,7 +107,7 @@ def copy_store(
         home = homes[experiment.experiment_id]
         is_new = copy_run(source, target, experiment, run_id, home)
         if not is_new and run_id not in listed.get(home.experiment_id, {run_id}):
-            target.experiment_tracker.adopt_run(home.experiment_id, run_id)
+            local_runs(target.experiment_tracker).store.index_journals(home.experiment_id, run_id)
         copied.runs += is_new
         copied.runs_there += not is_new
         tell()
@@ -293,14 +294,15 @@ def _copy_run(
             folder.parent.mkdir(parents=True, exist_ok=True)
             artifacts.copy_in(files, folder)
     run = to_run(reader.state.row, files.parent)
-    addresses = target.experiment_tracker.adopt_artifacts(run)
-    target.experiment_tracker.expect_run(home.experiment_id, run_id)
+    runs = local_runs(target.experiment_tracker)
+    addresses = runs.files.adopt_files(run_id, run.artifacts)
+    runs.store.expect(home.experiment_id, run_id)
     for writer in reversed(writers):  # the main one comes last
         there = JournalReader(journal_path(old, run_id, writer)).poll()
         records = [_moved(record, home, addresses) for record in there]
         with atomic_write(journal_path(new, run_id, writer), "wb") as file:
             file.write(b"".join(frame(record) for record in records))
-    target.experiment_tracker.adopt_run(home.experiment_id, run_id)
+    runs.store.index_journals(home.experiment_id, run_id)
     return True
 
 

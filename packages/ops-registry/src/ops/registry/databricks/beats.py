@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ops.foundation.errors import OpsError
 from ops.foundation.logs import get_logger
 from ops.registry.databricks.unique_rows import NAMED
-from ops.registry.tracking.liveness import MISSED_BEATS, Heart
+from ops.registry.tracking.heartbeat import MISSED_BEATS, Heart
 
 if TYPE_CHECKING:
     import logging
@@ -49,7 +49,7 @@ def living(where: str) -> str:
     )
 
 
-class WarehouseHeart(Heart):
+class WarehouseHeart:
     """Says every *interval_seconds* that the runs of this process are alive; 0 is never."""
 
     def __init__(
@@ -59,7 +59,8 @@ class WarehouseHeart(Heart):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(lambda: (), interval_seconds)
+        self._interval = interval_seconds
+        self._heart = Heart(self.beat, interval_seconds)
         self._warehouse = warehouse
         self._clock = clock
         self._owner = os.getpid()
@@ -73,14 +74,18 @@ class WarehouseHeart(Heart):
         if self._interval > 0:
             self._send({run_id: experiment_id})
             self._own[run_id] = experiment_id
-            self.start()
+            self._heart.start()
 
     def logged(self, run_id: str, experiment_id: str) -> None:
         """Note that somebody here logs to a run."""
         self._look_whether_forked()
         if self._interval > 0 and run_id not in self._own:
             self._logged[run_id] = experiment_id
-            self.start()
+            self._heart.start()
+
+    def stop(self) -> None:
+        """Give no more signs, of any run."""
+        self._heart.stop()
 
     def announce(self) -> None:
         """Give a sign of the runs of others that were logged to and have had none for an interval."""

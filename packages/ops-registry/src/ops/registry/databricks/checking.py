@@ -17,9 +17,8 @@ from ops.registry.databricks.volumes import Stored, Volume
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ops.registry.context import MLOpsContext
+    from ops.registry.check_report import Report
     from ops.registry.databricks.warehouse import Warehouse
-    from ops.registry.fsck import Report
 
 __all__ = ["check_schema"]
 
@@ -32,12 +31,12 @@ _TWICE = (
 
 
 def check_schema(
-    context: MLOpsContext, report: Report, progress: Callable[[int, int], object] | None = None
+    context: Any, report: Report, progress: Callable[[int, int], object] | None = None
 ) -> None:
     """Read everything once, every file included, and say in *report* what is wrong."""
     tracker, registry = context.experiment_tracker, context.model_registry
-    warehouse: Warehouse = tracker.warehouse  # type: ignore[attr-defined]  # of this backend
-    tracker.flush()  # type: ignore[attr-defined]  # of this backend
+    warehouse: Warehouse = tracker.warehouse
+    tracker.flush()
     for (kind, rows), (table, (column, _, _)) in zip(_TWICE, LOCKED.items(), strict=True):
         twice = warehouse.rows(
             f"SELECT {column} AS name FROM ({rows} WHERE {NAMED[table]}) "  # noqa: S608 - literals of this package
@@ -71,11 +70,11 @@ def check_schema(
         _try(report, f"File {row['path']!r}", functools.partial(_fetch, volume, [file]))
 
 
-def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> None:
+def _check_runs(context: Any, experiment_id: str, report: Report) -> None:
     tracker: Any = context.experiment_tracker
     volume = Volume(tracker.warehouse)
     try:
-        rows = tracker.index_rows(experiment_id)
+        rows = tracker.table_rows(experiment_id)
     except (OpsError, ValueError) as error:  # a body that is no JSON
         report.problems.append(f"The runs of experiment {experiment_id} cannot be read: {error}")
         return

@@ -5,23 +5,19 @@ The run's own row comes last: a run that is there is whole. The deletion of a ru
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ops.foundation.files import temporary_directory
-from ops.registry.databricks.runrows import VolumeArtifact
 from ops.registry.databricks.spool import send_records
 from ops.registry.databricks.unique_rows import taking
-from ops.registry.databricks.volumes import Volume, encoded
 from ops.registry.records import RunStatus
 from ops.registry.run_copies import RunCopy
 
 if TYPE_CHECKING:
-    import pathlib
-    from collections.abc import Callable, Iterator
+    from collections.abc import Sequence
 
     from ops.registry.databricks.runrows import RunRows
     from ops.registry.databricks.warehouse import Warehouse
+    from ops.registry.run_frames import Frame
 
 __all__ = ["export_run", "import_run"]
 
@@ -64,9 +60,9 @@ def import_run(
     warehouse: Warehouse,
     copy: RunCopy,
     experiment_id: str,
-    fetch: Callable[[str, pathlib.Path], pathlib.Path],
+    artifacts: Sequence[Frame],
 ) -> None:
-    """Write a run into the tables; *fetch* brings an artifact of it to a path."""
+    """Write a run into the tables, whose files are in the volume already, as *artifacts* say."""
     run_id = copy.run_id
     for table in ("@ops_run_metrics", "@ops_run_facts"):
         # Of a copy before this one; what others logged there stays.
@@ -75,7 +71,7 @@ def import_run(
             run=run_id,
             writer=_WRITER,
         )
-    records = [*copy.records(), *_uploaded(Volume(warehouse), copy, fetch)]
+    records = [*copy.records(), *(one.plain() for one in artifacts)]
     batch = [
         (n, {"r": run_id, "x": experiment_id, "f": record}) for n, record in enumerate(records, 1)
     ]
@@ -102,16 +98,3 @@ def import_run(
         parent=copy.parent,
         error=copy.error,
     )
-
-
-def _uploaded(
-    volume: Volume, copy: RunCopy, fetch: Callable[[str, pathlib.Path], pathlib.Path]
-) -> Iterator[dict[str, Any]]:
-    """Bring each artifact into the volume and yield what says so."""
-    for name, size, checksum in copy.artifacts:
-        with temporary_directory() as folder:
-            file = fetch(name, folder / "artifact")
-            place = f"runs/{copy.run_id}/{secrets.token_hex(4)}/{encoded(name)}"
-            files = volume.upload(file, place)
-        recorded = VolumeArtifact(name, size, checksum, place, tuple(files))
-        yield {"files": {name: recorded.plain()}, "t": copy.start}

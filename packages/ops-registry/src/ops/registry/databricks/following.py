@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ops.registry.records import RunStatus
-from ops.registry.tracking.following import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["WarehouseFollower"]
 
 
-class WarehouseFollower(Follower):
+class WarehouseFollower:
     """What is new in a run each time it is asked; *settle* sends what this process logged itself."""
 
     def __init__(self, reading: RunRows, run_id: str, settle: Callable[[], None]) -> None:
-        # No journal is read: the other follower's reader is not there.
         self._reading = reading
         self._run_id = run_id
         self._settle = settle

@@ -15,8 +15,8 @@ from ops.registry.databricks.models import DatabricksModelRegistry
 from ops.registry.databricks.storing import DatabricksStorageBackend
 from ops.registry.databricks.tracking import DatabricksExperimentTracker
 from ops.registry.databricks.warehouse import Warehouse
+from ops.registry.disk.layout import paths_of
 from ops.registry.errors import ConfigurationError
-from ops.registry.factories import paths_of
 
 if TYPE_CHECKING:
     from ops.registry.configuration import MLOpsConfig, PlaceOptions

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.databricks.beats import living
 from ops.registry.databricks.runsql import POINTS
 from ops.registry.databricks.volumes import Stored
-from ops.registry.disk.journal import decode
 from ops.registry.errors import RunNotFoundError
 from ops.registry.instants import from_ns
+from ops.registry.json_values import decode
 from ops.registry.records import Artifact, Metric, RunStatus
 from ops.registry.run_rows import RunningSummary, RunRow
 from ops.registry.tracking.run_records import to_run
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.records import Run
 
-__all__ = ["RunRows", "TableRow", "VolumeArtifact", "public", "stored"]
+__all__ = ["RunRows", "TableRow", "VolumeArtifact", "VolumeArtifactLogged", "public", "stored"]
 
 _SEEN = "array<struct<w:string,n:bigint>>"
 
@@ -69,6 +69,18 @@ class VolumeArtifact:
     def public(self, uri: Callable[[str], str]) -> Artifact:
         """Return it as the public record; *uri* says where a path of the volume is."""
         return Artifact(self.name, self.size, self.checksum, uri(self.place))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VolumeArtifactLogged:
+    """A frame: an artifact of a run is in the volume."""
+
+    artifact: VolumeArtifact
+    at: int
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as spools have it."""
+        return {"files": {self.artifact.name: self.artifact.plain()}, "t": self.at}
 
 
 @dataclasses.dataclass(slots=True)
@@ -163,8 +175,8 @@ class RunRows:
             seen=json.dumps([{"w": w, "n": n} for w, n in (seen or {"": 0}).items()]),
         )
 
-    def end(self, run_id: str, *, status: str, at: int, error: str | None) -> bool:
-        """Change the end of a run if nobody changed it since it was read; say whether it was."""
+    def end(self, run_id: str, *, status: str, at: int | None, error: str | None) -> bool:
+        """Change status and end of a run if nobody changed it since it was read; say whether it was."""
         version = self._head(run_id)["version"]
         count = self._warehouse.change(
             "UPDATE @ops_runs SET status = :status, ended_at = :at, error = :error, "

@@ -1,4 +1,4 @@
-"""Experiments and runs of the tracker in tables, behind the interfaces that its rooms use.
+"""Experiments and runs in tables: the stores that the rules of tracking ask (`ops.registry.tracking.ports`).
 
 The name of an experiment is taken by one MERGE, which also updates a row that all of them update: of two at
 once, Delta lets one commit and the other is repeated, finds the name and changes nothing (`unique_rows`). What was logged goes through the `Spool`; reading
@@ -7,6 +7,7 @@ sends this process's spool first, so that a process always sees what it wrote.
 
 from __future__ import annotations
 
+import functools
 import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -15,31 +16,42 @@ from ops.foundation.forks import in_children
 from ops.foundation.ids import generate_uuid7
 from ops.registry.databricks.beats import WarehouseHeart
 from ops.registry.databricks.catalogtags import CatalogTags
-from ops.registry.databricks.runrows import RunRows
+from ops.registry.databricks.copying import export_run, import_run
+from ops.registry.databricks.following import WarehouseFollower
+from ops.registry.databricks.runrows import RunRows, public
+from ops.registry.databricks.runsql import RunSearch
 from ops.registry.databricks.spool import Spool
 from ops.registry.databricks.unique_rows import NAMED, taking
-from ops.registry.disk.journal import decode, encode
+from ops.registry.databricks.volumes import Volume
 from ops.registry.errors import (
     AlreadyExistsError,
     BackendUnavailableError,
     ExperimentNotFoundError,
+    StorageError,
     no_experiment,
     no_run,
 )
 from ops.registry.instants import from_ns
-from ops.registry.records import Experiment
+from ops.registry.json_values import decode, encode
+from ops.registry.records import Experiment, RunStatus
+from ops.registry.run_frames import TagsSet
 from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ops.registry.databricks.runrows import TableRow
     from ops.registry.databricks.warehouse import Warehouse
-    from ops.registry.run_frames import Frame, RunStarted
+    from ops.registry.records import Metric, Run
+    from ops.registry.run_copies import RunCopy
+    from ops.registry.run_frames import Frame, RunEnded, RunStarted
     from ops.registry.run_rows import RunRow
+    from ops.registry.search.query import Query
 
 __all__ = ["ExperimentTable", "RunTables", "unsupported"]
+
+_ATTEMPTS = 10
 
 
 class ExperimentTable:
@@ -48,7 +60,6 @@ class ExperimentTable:
     def __init__(
         self,
         warehouse: Warehouse,
-        folder: pathlib.Path | None = None,  # noqa: ARG002 - nothing is kept on this machine
         *,
         catalog_tags: bool = True,
     ) -> None:
@@ -56,13 +67,9 @@ class ExperimentTable:
         self._warehouse = warehouse
         self._found: dict[str, Experiment] = {}
 
-    def create(
-        self, name: str, description: str, tags: Mapping[str, str], more: Any = None
-    ) -> Experiment:
+    def create(self, name: str, description: str, tags: Mapping[str, str]) -> Experiment:
         """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
         check_name("experiment", name)
-        if more is not None:
-            raise unsupported("experiments with an id or a time that is given")
         made = generate_uuid7().replace("-", "")
         found = self._taken(Experiment(made, name, from_ns(time_ns()), description, dict(tags)))
         if found.experiment_id != made:
@@ -100,19 +107,6 @@ class ExperimentTable:
         """Refuse: nothing of this backend changes experiments."""
         raise unsupported(f"changing {sorted(changes)} of experiment {experiment_id!r}")
 
-    def drop(self, experiment_id: str) -> None:
-        """Forget an experiment for ever; its runs are no longer found."""
-        self.get(experiment_id)
-        self._warehouse.change(
-            "DELETE FROM @ops_experiments WHERE experiment_id = :id", id=experiment_id
-        )
-        self._found.pop(experiment_id, None)
-
-    def find(self, experiment_id: str) -> Experiment | None:
-        """Return one as it is now, None when there is none."""
-        rows = self._select("WHERE experiment_id = :id", id=experiment_id)
-        return rows[0] if rows else None
-
     def all(self) -> list[Experiment]:
         """Return all experiments in the order they were created."""
         return self._select("")
@@ -136,10 +130,6 @@ class ExperimentTable:
             raise ExperimentNotFoundError(f"There is no experiment {name!r}.")
         return rows[0]
 
-    def write_view(self) -> int:
-        """Return 0: the table is all there is."""
-        return 0
-
     def _select(self, where: str, **parameters: Any) -> list[Experiment]:
         rows = self._warehouse.rows(
             "SELECT experiment_id, name, description, tags, created_at "  # noqa: S608 - literals of this package, values are parameters
@@ -162,7 +152,7 @@ class ExperimentTable:
 class RunTables:
     """The runs of a schema; what is logged goes through the spool below *folder*.
 
-    It has what the tracker asks of where runs are kept; there is no index, as the tables are one.
+    There is no index, as the tables are one, and deleted runs have no place in them.
     """
 
     def __init__(
@@ -174,9 +164,6 @@ class RunTables:
         durability: str = "process",
         heartbeat_seconds: float = 30.0,
     ) -> None:
-        self.root = folder
-        self.durability = durability
-        self.heartbeat_seconds = heartbeat_seconds
         self._experiments = experiments
         self.heart: WarehouseHeart = WarehouseHeart(warehouse, heartbeat_seconds)
         self.spool: Spool = Spool(folder, warehouse, durability=durability)
@@ -189,41 +176,20 @@ class RunTables:
         self._recovered = False
         in_children(self, RunTables.begin_in_child)
 
+    @functools.cached_property
+    def _uri(self) -> Callable[[str], str]:
+        return Volume(self._warehouse).uri
+
     def begin_in_child(self) -> None:
         """Begin anew in a forked child, where nobody releases a lock that another thread had."""
         self._recovering = threading.Lock()
 
-    def index(self, experiment_id: str) -> TableIndex:
-        """Return what stands for an index: the tables have every row already."""
-        self._experiments.get(experiment_id)
-        return TableIndex()
+    # Writing
 
-    def folder(self, experiment_id: str) -> pathlib.Path:  # noqa: ARG002 - one spool for all
-        """Return where this process keeps what was not sent yet."""
-        return self.root
-
-    def home(self, run_id: str) -> str:
-        """Return the experiment of a run, asked for once."""
-        if not isinstance(run_id, str):
-            raise no_run(run_id)
-        found = self._known.get(run_id)
-        if found is None:
-            found = self._known[run_id] = self.reading.home(run_id)
-        return found
-
-    def row(self, run_id: str) -> TableRow:
-        """Return what a run comes to now."""
-        self.settle()
-        return self.reading.row(run_id)
-
-    def rows(self, experiment_id: str) -> list[TableRow]:
-        """Return the rows of all runs of an experiment."""
-        self._experiments.get(experiment_id)
-        self.settle()
-        return self.reading.of_experiment(experiment_id)
-
-    def begin(self, start: RunStarted) -> None:
-        """Add the row of a run that starts."""
+    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> None:
+        """Add the row of a run that starts, then what came with its start."""
+        first = [TagsSet(start.tags, start.at), *frames] if start.tags else frames
+        bodies = [encode(one.plain()) for one in first]  # refused before there is a run
         self.heart.begin(start.run_id, start.experiment_id)
         self._warehouse.change(
             "INSERT INTO @ops_runs "
@@ -237,6 +203,21 @@ class RunTables:
         )
         self._known[start.run_id] = start.experiment_id
         self._open.add(start.run_id)
+        for body in bodies:
+            self._append_body(start.run_id, body)
+
+    def home(self, run_id: str) -> str:
+        """Return the experiment of a run, asked for once."""
+        if not isinstance(run_id, str):
+            raise no_run(run_id)
+        found = self._known.get(run_id)
+        if found is None:
+            found = self._known[run_id] = self.reading.home(run_id)
+        return found
+
+    def is_open(self, run_id: str) -> bool:
+        """Whether this process started a run and has not ended it."""
+        return run_id in self._open
 
     def now(self, run_id: str) -> int:
         """Return the time for what is logged now, in nanoseconds, later than what was logged here before."""
@@ -244,20 +225,114 @@ class RunTables:
         self._latest = max(time_ns(), self._latest + 1)
         return self._latest
 
-    def append(self, run_id: str, frame: Frame) -> None:
+    def append(self, run_id: str, event: Frame) -> None:
         """Keep a frame, which is sent with the next batch."""
-        self.append_body(run_id, encode(frame.plain()))
-
-    def append_body(self, run_id: str, body: bytes) -> tuple[str, tuple[int, int]]:
-        """Keep what `encode` made of a record; the network is not waited for."""
-        home = self.home(run_id)
-        place = self.spool.append(run_id, home, body)
-        self.heart.logged(run_id, home)
-        return place
+        self._append_body(run_id, encode(event.plain()))
 
     def append_points(self, run_id: str, points: object, body: bytes) -> None:  # noqa: ARG002 - the same call
         """Keep points of metrics, of which `points_body` made *body*."""
-        self.append_body(run_id, body)
+        self._append_body(run_id, body)
+
+    def _append_body(self, run_id: str, body: bytes) -> None:
+        """Keep what `encode` made of a record; the network is not waited for."""
+        home = self.home(run_id)
+        self.spool.append(run_id, home, body)
+        self.heart.logged(run_id, home)
+
+    def end(self, run_id: str, ended: RunEnded) -> Run:
+        """Change the row of a run, after what was logged to it has arrived."""
+        self.settle()
+        self._put(run_id, ended.status, ended.at, ended.error)
+        self._open.discard(run_id)
+        self.heart.end(run_id)
+        return self.run(run_id)
+
+    def change(self, run_id: str, fields: Mapping[str, Any], at: int) -> None:  # noqa: ARG002 - the tables keep no times of changes
+        """Change status, end and error of a run."""
+        if "deleted" in fields:
+            raise unsupported(f"deletion of runs, such as {run_id!r}")
+        self.settle()
+        self._put(run_id, RunStatus(fields["status"]), fields["end"], fields["error"])
+
+    def _put(self, run_id: str, status: RunStatus, at: int | None, error: str | None) -> None:
+        for attempt in range(_ATTEMPTS):
+            if self.reading.end(run_id, status=str(status), at=at, error=error):
+                return
+            self._warehouse.wait(attempt)
+        raise StorageError(f"Run {run_id} was changed by others {_ATTEMPTS} times in a row.")
+
+    def erase(self, run_id: str) -> None:
+        """Refuse: runs are not deleted here."""
+        raise unsupported(f"deletion of runs, such as {run_id!r}")
+
+    # Reading
+
+    def row(self, run_id: str) -> TableRow:
+        """Return what a run comes to now, with all that this process logged."""
+        self.settle()
+        return self.reading.row(run_id)
+
+    def table_rows(self, experiment_id: str) -> list[TableRow]:
+        """Return the rows of all runs of an experiment, with their files."""
+        self._experiments.get(experiment_id)
+        self.settle()
+        return self.reading.of_experiment(experiment_id)
+
+    def rows(self, experiment_id: str) -> list[RunRow]:
+        """Return the rows of all runs of an experiment."""
+        return [found.row for found in self.table_rows(experiment_id)]
+
+    def run(self, run_id: str) -> Run:
+        """Return the run as the warehouse has it now."""
+        return public(self.row(run_id), self._uri)
+
+    def found(self, experiment_ids: Sequence[str], query: Query) -> list[Run]:
+        """Return the runs that a query is about; the warehouse searches."""
+        search = self._search(experiment_ids, query)
+        if search is None:
+            return []
+        ids = self._warehouse.rows(search.statement, **search.parameters)
+        rows = self.reading.some([row["run_id"] for row in ids])
+        return [public(row, self._uri) for row in rows]
+
+    def count(self, experiment_ids: Sequence[str], query: Query) -> int:
+        """Return how many runs a query is about."""
+        search = self._search(experiment_ids, query)
+        if search is None:
+            return 0
+        found = self._warehouse.rows(search.counting, **search.parameters)
+        return int(found[0]["runs"])
+
+    def _search(self, experiment_ids: Sequence[str], query: Query) -> RunSearch | None:
+        """Return the search in experiments that are there, with all that was logged before it sent."""
+        for one in experiment_ids:
+            self._experiments.get(one)
+        if not experiment_ids:
+            return None
+        self.settle()
+        return RunSearch(experiment_ids, query.node, query.orders, query.limit, query.offset)
+
+    def history(self, run_id: str, key: str) -> list[Metric]:
+        """Return all points of one metric by step, then time."""
+        self.home(run_id)
+        self.settle()
+        return self.reading.history(run_id, key)
+
+    def follower(self, run_id: str) -> WarehouseFollower:
+        """Return what asks the warehouse for new points: two statements each time."""
+        self.home(run_id)  # raises for an unknown run
+        return WarehouseFollower(self.reading, run_id, self.settle)
+
+    # Copies and care
+
+    def export(self, run_id: str) -> RunCopy:
+        """Return all that a run comes to, for another store."""
+        self.settle()
+        return export_run(self.reading, run_id)
+
+    def adopt(self, copy: RunCopy, experiment_id: str, artifacts: Sequence[Frame]) -> None:
+        """Write a run of another store into the tables."""
+        import_run(self._warehouse, copy, experiment_id, artifacts)
 
     def settle(self) -> None:
         """Send what this process logged and, the first time, what dead processes left here."""
@@ -268,32 +343,31 @@ class RunTables:
                 self.spool.recover()
                 self._recovered = True
 
-    def is_open(self, run_id: str) -> bool:
-        """Whether this process started a run and has not ended it."""
-        return run_id in self._open
+    def compact(self) -> int:
+        """Send what is in the spool and delete signs of life of runs that have ended.
 
-    def release(self, run_id: str) -> None:
-        """Give no more signs of life of a run that has ended."""
-        self._open.discard(run_id)
-        self.heart.end(run_id)
+        Delta compacts its tables itself. Returns the number of runs.
+        """
+        self.settle()
+        self._warehouse.change(
+            "MERGE INTO @ops_run_beats t USING "
+            "(SELECT DISTINCT run_id FROM @ops_runs WHERE status <> 'RUNNING') s "
+            "ON t.run_id = s.run_id WHEN MATCHED THEN DELETE"
+        )
+        (row,) = self._warehouse.rows(
+            f"SELECT count(DISTINCT run_id) AS runs FROM @ops_runs WHERE {NAMED['ops_runs']}"  # noqa: S608 - literals of this package
+        )
+        return int(row["runs"])
+
+    def rebuild(self) -> int:
+        """There is no index to make again; the same as `compact`."""
+        return self.compact()
 
     def close(self) -> None:
-        """Send what is left and close the spool; runs that were not ended fall silent."""
+        """Send what is left and close spool and connection; runs that were not ended stop responding."""
         self.heart.stop()
         self.spool.close()
-
-
-class TableIndex:
-    """An index that needs nothing put into it: rows are in the tables as soon as they are sent."""
-
-    def put(self, row: RunRow, *, soon: bool = False) -> None:
-        """Do nothing."""
-
-    def mark_stale(self, run_id: str) -> None:
-        """Do nothing."""
-
-    def drop(self, run_id: str) -> None:
-        """Do nothing."""
+        self._warehouse.close()
 
 
 def unsupported(what: str) -> BackendUnavailableError:

@@ -10,15 +10,12 @@ frame: a writer that opens a file, or whose last write failed, first ends the li
 a mark that spoils it: a frame that lacked nothing but its end was refused, or not acknowledged, and must not
 take effect after others were decided on without it. A last line without newline is left for later: it may be half of a frame that is being written.
 
-JSON has no NaN and no infinities: they are written as ``{"$float": "nan"}``; a mapping of the user
-that has such a key itself is written as ``{"$dict": [[key, value], ...]}``.
+What a record is as JSON, NaN and infinities included, is `ops.registry.json_values`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +23,8 @@ from zlib import crc32
 
 from ops.foundation.errors import OpsError
 from ops.registry.disk.flushing import Flusher, flush
-from ops.registry.errors import InvalidValueError, StorageError
+from ops.registry.errors import StorageError
+from ops.registry.json_values import canonical, decode, encode
 
 try:
     import fcntl
@@ -59,7 +57,6 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | _EXTRA
 DURABILITIES = ("process", "interval", "commit")
 #: Ends a line that a writer found open; alone, there was nothing to be spoiled.
 _SPOILED = b"!"
-_MARKS = (b'"$float"', b'"$dict"')
 
 
 class JournalWriter:
@@ -302,80 +299,6 @@ def frame(record: Any) -> bytes:
 def framed(body: bytes) -> bytes:
     """Return what `encode` made of a record as a frame."""
     return b"%08x %b\n" % (crc32(body), body)
-
-
-def encode(value: Any) -> bytes:
-    """Return *value* as one line of strict JSON; what JSON cannot say is an `InvalidValueError`."""
-    try:
-        body = _dumps(value)
-    except ValueError:  # a NaN or an infinity (or a cycle, which _escape reports)
-        return _escaped(value)
-    except TypeError as error:
-        raise InvalidValueError(f"A value cannot be kept as JSON: {error}.") from error
-    return _escaped(value) if any(mark in body for mark in _MARKS) else body
-
-
-def canonical(value: Any) -> str:
-    """Return JSON to compare by: NaN equals NaN there, and the order of keys means nothing."""
-    return json.dumps(value, sort_keys=True, default=_plain)
-
-
-def decode(body: bytes) -> Any:
-    """Return what `encode` was given."""
-    if b'"$' in body:  # one of the marks, or a text that looks like it
-        return json.loads(body, object_hook=_unescape)
-    found, end = _decoder.raw_decode(body.decode())  # what `json.loads` does, in half of its time
-    return found if end == len(body) else json.loads(body)
-
-
-def _dumps(value: Any) -> bytes:
-    return _encoder.encode(value).encode()
-
-
-def _plain(value: Any) -> Any:
-    """Turn NumPy scalars and arrays, and paths, into what JSON has."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=repr)
-    raise TypeError(f"{type(value).__name__} is no JSON value: {value!r:.100}")
-
-
-_decoder = json.JSONDecoder()
-_encoder = json.JSONEncoder(
-    ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
-)
-
-
-def _escaped(value: Any) -> bytes:
-    try:
-        return _dumps(_escape(value))
-    except (TypeError, ValueError, RecursionError) as error:  # ValueError: thousands of digits
-        raise InvalidValueError(f"A value cannot be kept as JSON: {error}.") from error
-
-
-def _escape(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"$float": repr(float(value))}
-    if isinstance(value, dict):
-        if value.keys() & {"$float", "$dict"}:
-            return {"$dict": [[str(k), _escape(v)] for k, v in value.items()]}
-        return {k: _escape(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_escape(v) for v in value]
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return _escape(_plain(value))
-
-
-def _unescape(found: dict[str, Any]) -> Any:
-    if found.keys() == {"$float"}:
-        return float(found["$float"])
-    if found.keys() == {"$dict"}:
-        return dict(found["$dict"])
-    return found
 
 
 def _opened(path: str) -> int:

@@ -9,8 +9,9 @@ from ops.registry.disk.checked_paths import inside
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
+    from ops.registry.configuration import MLOpsConfig, PlaceOptions
 
-__all__ = ["PathManager"]
+__all__ = ["PathManager", "paths_of"]
 
 
 class PathManager:
@@ -60,3 +61,10 @@ class PathManager:
     def model_version(self, model_id: str, version: int) -> pathlib.Path:
         """Return the folder of a version's artifact."""
         return inside(self.root, "model_registry", "artifacts", model_id, f"v{version}")
+
+
+def paths_of(config: MLOpsConfig, own: PlaceOptions | None = None) -> PathManager:
+    """Return the layout of a local store, or of the part with its *own* catalog and schema."""
+    catalog = (own and own.catalog) or config.catalog
+    schema = (own and own.schema) or config.schema
+    return PathManager(config.storage_path, catalog, schema)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.errors import OpsError
 from ops.registry.disk.checked_paths import inside
 from ops.registry.importing.run_writer import is_same_file
-from ops.registry.tracking.logged_models import FOLDER, LoggedModelBook
+from ops.registry.local.logged_models import FOLDER, LoggedModelBook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

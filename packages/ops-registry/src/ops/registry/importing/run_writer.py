@@ -25,6 +25,8 @@ from ops.registry.disk.checked_paths import inside, is_id, refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, frame
 from ops.registry.factories import contents_of
 from ops.registry.importing.records import ForeignFile
+from ops.registry.local.run_journals import RunReader, journal_path
+from ops.registry.local.tracking import local_runs
 from ops.registry.run_frames import (
     ArtifactLogged,
     ExtraAdded,
@@ -35,7 +37,7 @@ from ops.registry.run_frames import (
 )
 from ops.registry.run_rows import MAIN, KeptArtifact
 from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import RunReader, RunState, journal_path
+from ops.registry.tracking.run_state import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +60,7 @@ class RunWriter:
     def __init__(self, context: MLOpsContext, findings: Findings) -> None:
         self._context = context
         self._tracker = context.experiment_tracker
+        self._local = local_runs(context.experiment_tracker)
         self._findings = findings
         self._homes = [
             e.experiment_id for e in self._tracker.list_experiments(include_deleted=True)
@@ -93,7 +96,7 @@ class RunWriter:
         if home not in self._listed:
             self._listed[home] = {one.run_id for one in self._tracker.index_rows(home)}
         if run_id not in self._listed[home]:
-            self._tracker.adopt_run(home, run_id)
+            self._local.store.index_journals(home, run_id)
         return True
 
     def write(self, run: ForeignRun, home: str, stamp: str) -> None:
@@ -102,7 +105,7 @@ class RunWriter:
             self._update(run, home, stamp)
         else:
             self._create(run, home, stamp)
-        self._tracker.adopt_run(home, run.copy.run_id)
+        self._local.store.index_journals(home, run.copy.run_id)
 
     def _create(self, run: ForeignRun, home: str, stamp: str) -> None:
         copy = run.copy
@@ -113,7 +116,8 @@ class RunWriter:
         ended = list(_end(run, row, copy.start))
         row.artifacts = kept
         folder = self._tracker.artifact_folder(copy.run_id)
-        addresses = self._tracker.adopt_artifacts(to_run(row, folder.parent))
+        found = to_run(row, folder.parent).artifacts
+        addresses = self._local.files.adopt_files(copy.run_id, found)
         records: list[dict[str, Any]] = [start.plain(), *_extras(run.extras, copy.start)]
         records += copy.records()
         for one in kept:
@@ -152,7 +156,7 @@ class RunWriter:
         records[:0] = [*_extras(extras, now), *_end(run, row, now)]
         self._replace_files(run, home)
         # Until the index is up to date, the journal counts.
-        self._tracker.expect_run(home, copy.run_id)
+        self._local.store.expect(home, copy.run_id)
         with JournalWriter(path, durability=self._context.config.durability) as journal:
             journal.append_frames(b"".join(map(frame, records)))
         self.points += len(points)

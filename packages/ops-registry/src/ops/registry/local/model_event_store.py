@@ -15,14 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
-from ops.registry.disk.journal import (
-    JournalReader,
-    JournalWriter,
-    canonical,
-    decode,
-    encode,
-    writing,
-)
+from ops.registry.disk.journal import JournalReader, JournalWriter, writing
+from ops.registry.json_values import canonical, decode, encode
 from ops.registry.models.snapshots import load, save
 from ops.registry.models.state import FORMAT, ModelState, check_frame
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ops.foundation.files import atomic_write
 from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
-from ops.registry.disk.checked_paths import inside
-from ops.registry.disk.journal import canonical, decode, encode
+from ops.registry.disk.checked_paths import inside, refuse_link
 from ops.registry.disk.views import write_view
+from ops.registry.json_values import canonical, decode, encode
+from ops.registry.local.index import arrays
 from ops.registry.models.state import version_record
 
 if TYPE_CHECKING:
@@ -69,9 +71,7 @@ class LocalModelViews:
 
     def write_table(self, versions: Sequence[ModelVersion]) -> None:
         """Write ``models/index.parquet``."""
-        from ops.registry.models.search import write_table
-
-        write_table(self._root / "models" / "index.parquet", versions)
+        _write_table(self._root / "models" / "index.parquet", versions)
 
     def _path(self, version: ModelVersion) -> pathlib.Path:
         return self._root.joinpath("metadata", *_names(version))
@@ -79,3 +79,25 @@ class LocalModelViews:
 
 def _names(version: ModelVersion) -> tuple[str, str]:
     return version.model_id, f"v{version.version}.json"
+
+
+def _write_table(path: pathlib.Path, versions: Sequence[ModelVersion]) -> None:
+    """Write the versions as Parquet, metrics as columns of their own."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {
+        "model_id": arrays.texts([v.model_id for v in versions]),
+        "name": arrays.texts([v.name for v in versions]),
+        "version": arrays.wholes([v.version for v in versions]),
+        "stage": arrays.texts([str(v.stage) for v in versions]),
+        "framework": arrays.texts([v.metadata.framework for v in versions]),
+        "size": arrays.wholes([v.size for v in versions]),
+        "checksum": arrays.texts([v.checksum for v in versions]),
+        "tags_json": arrays.texts([encode(dict(v.metadata.tags)).decode() for v in versions]),
+    }
+    for key in sorted({k for v in versions for k in v.metadata.metrics}):
+        columns[f"metrics.{key}"] = arrays.numbers([v.metadata.metrics.get(key) for v in versions])
+    refuse_link(path)
+    with atomic_write(path, "wb", durable="none") as file:
+        pq.write_table(pa.table(columns), file)

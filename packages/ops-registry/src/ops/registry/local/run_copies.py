@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import atomic_write
-from ops.registry.disk.checked_paths import inside, refuse_link
-from ops.registry.disk.journal import frame
+from ops.registry.local.run_journals import RunReader
 from ops.registry.records import RunStatus
 from ops.registry.run_copies import RunCopy
-from ops.registry.run_frames import ArtifactLogged, RunChanged, RunEnded, RunStarted
-from ops.registry.run_rows import MAIN, KeptArtifact
-from ops.registry.tracking.liveness import MISSED_BEATS
-from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runlog import RunReader, journal_path
+from ops.registry.run_frames import RunChanged, RunEnded, RunStarted
+from ops.registry.tracking.heartbeat import MISSED_BEATS
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from ops.registry.run_frames import Frame
-    from ops.registry.tracking.tracker import ExperimentTracker
 
-__all__ = ["export_run", "import_run"]
+__all__ = ["export_run", "journal_of"]
 
 
 def export_run(folder: pathlib.Path, run_id: str) -> RunCopy:
@@ -47,19 +40,10 @@ def export_run(folder: pathlib.Path, run_id: str) -> RunCopy:
     )
 
 
-def import_run(
-    tracker: ExperimentTracker,
-    folder: pathlib.Path,
-    copy: RunCopy,
-    experiment_id: str,
-    fetch: Callable[[str, pathlib.Path], pathlib.Path],
-) -> None:
-    """Write a run as one journal in *folder*, at once and after its artifacts; *fetch* brings those."""
-    files = tracker.artifact_folder(copy.run_id)
-    for name, _, _ in copy.artifacts:
-        target = inside(files, name)  # a name may come from a store that is not trusted
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fetch(name, target)
+def journal_of(
+    copy: RunCopy, experiment_id: str, artifacts: Sequence[Frame]
+) -> list[dict[str, Any]]:
+    """Return the records of one journal that say what a run of another store is; *artifacts* are frames of here."""
     start = RunStarted(
         copy.run_id,
         experiment_id,
@@ -69,22 +53,8 @@ def import_run(
         owner=None,  # no process: a copy of a run that was not ended stops responding
         heartbeat_seconds=MISSED_BEATS,
     )
-    row = start.row()
-    row.artifacts = [KeptArtifact(*one) for one in copy.artifacts]
-    addresses = tracker.adopt_artifacts(to_run(row, files.parent))
-    frames: list[Frame] = [
-        ArtifactLogged(dataclasses.replace(one, address=addresses.get(one.path)))
-        for one in row.artifacts
-    ]
-    frames += _last(copy)
-    records = [start.plain(), *copy.records(), *(one.plain() for one in frames)]
-    folder.mkdir(parents=True, exist_ok=True)
-    tracker.expect_run(experiment_id, copy.run_id)
-    path = journal_path(folder, copy.run_id, MAIN)
-    refuse_link(path)
-    with atomic_write(path, "wb") as file:
-        file.write(b"".join(map(frame, records)))
-    tracker.adopt_run(experiment_id, copy.run_id)
+    last = [one.plain() for one in (*artifacts, *_last(copy))]
+    return [start.plain(), *copy.records(), *last]
 
 
 def _last(copy: RunCopy) -> Iterator[Frame]:

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-call"
-"""MLflow 3's logged models as entities; what is kept of them is `ops.registry.tracking.logged_models`."""
+"""MLflow 3's logged models as entities; what is kept of them is `ops.registry.local.logged_models`."""
 
 from __future__ import annotations
 

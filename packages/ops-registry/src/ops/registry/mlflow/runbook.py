@@ -19,39 +19,33 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.utils.uri import append_to_uri_path
 
-from ops.foundation.ids import generate_uuid7
-from ops.registry.disk.journal import JournalWriter, frame, writing
+from ops.registry.disk.journal import frame, writing
 from ops.registry.errors import (
     AlreadyExistsError,
     ExperimentNotFoundError,
     RunNotFoundError,
 )
-from ops.registry.events import EventType, HookType
+from ops.registry.events import EventType
 from ops.registry.instants import from_ns, to_ns
+from ops.registry.local.experiment_store import ExperimentLedger
+from ops.registry.local.liveness import with_liveness
+from ops.registry.local.run_journals import RunReader, metric_history
+from ops.registry.local.run_store import RunStore
 from ops.registry.mlflow.repeated_points import once
 from ops.registry.operations import Operations
 from ops.registry.records import Experiment, RunStatus
-from ops.registry.run_frames import ExtraAdded, RunChanged, RunStarted
-from ops.registry.run_rows import MAIN
-from ops.registry.tracking.experiments import ExperimentLedger
-from ops.registry.tracking.liveness import owner, with_liveness
-from ops.registry.tracking.runlog import (
-    IN_JSON,
-    RunReader,
-    journal_path,
-    metric_history,
-)
-from ops.registry.tracking.runstore import RunStore
-from ops.registry.tracking.tracker import ENDS, final_status
+from ops.registry.run_frames import RunChanged
+from ops.registry.tracking.experiment_calls import report_change
+from ops.registry.tracking.run_life import NewRun, RunLife
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from ops.registry.run_frames import Frame
+    from ops.registry.local.index.view import Snapshot
+    from ops.registry.run_frames import Frame, RunStarted
     from ops.registry.run_rows import RunRow
-    from ops.registry.search.indexview import Snapshot
 
 __all__ = ["DEFAULT_ID", "DEFAULT_NAME", "RunBook"]
 
@@ -81,12 +75,13 @@ class RunBook:
         self.artifacts: str = (root / "artifacts").as_uri()
         self.turn: AbstractContextManager[Any] = threading.RLock()
         self._durability = durability
-        self._owned = owned
         self._artifact_root = artifact_root
         #: What the default experiment says while it is not on disk.
         self._opened = from_ns(time_ns())
         self._ledger = ExperimentLedger(root / "experiments", durability=durability)
-        self._store = RunStore(root, self._ledger, durability=durability)
+        # In a server the runs belong to its clients: that it ends says nothing about them.
+        self._store = RunStore(root, self._ledger, durability=durability, is_owner=owned)
+        self._life = RunLife(self, self, self.operations)
         self._readers: collections.OrderedDict[str, RunReader] = collections.OrderedDict()
         self._histories: collections.OrderedDict[str, tuple[RunReader, int]]
         self._histories = collections.OrderedDict()
@@ -141,7 +136,10 @@ class RunBook:
     def change_experiment(self, experiment_id: str, **changes: Any) -> Experiment:
         """Change name, tags or deletion, as `ExperimentLedger.change` does."""
         self.materialize(experiment_id)
-        return self._ledger.change(self.experiment(experiment_id).experiment_id, **changes)
+        known = self.experiment(experiment_id).experiment_id
+        changed = self._ledger.change(known, **changes)
+        report_change(self.operations, known, changes)
+        return changed
 
     def erase_experiment(self, experiment_id: str) -> None:
         """Delete an experiment with all its runs, for ever; their artifacts stay."""
@@ -184,78 +182,43 @@ class RunBook:
         run_id: str | None = None,
     ) -> RunRow:
         """Start a run that began at *start*, in nanoseconds, and return its row; hooks may refuse it."""
-        home = experiment.experiment_id
-        requested: dict[str, Any] = {
-            "experiment_id": home,
-            "name": name,
-            "parent_run_id": parent,
-            "tags": dict(tags),
-            "parameters": {},
-        }
-        requested = self.operations.before(
-            HookType.PRE_RUN_START,
-            requested,
-            fixed=("experiment_id", "parent_run_id", "parameters"),
+        return self._life.start(
+            NewRun(
+                experiment.experiment_id,
+                name,
+                parent,
+                tags,
+                run_id=run_id,
+                started_at=start,
+                extras=[("user", user)] if user else (),
+                needs_parent=False,  # the tag may name a run of another store
+            )
         )
-        name, tags = requested["name"], {str(k): str(v) for k, v in requested["tags"].items()}
-        self.materialize(home)
-        run_id = run_id or generate_uuid7().replace("-", "")
-        folder = self._store.folder(home)
-        now = time_ns()
-        started = RunStarted(
-            run_id,
-            home,
-            name,
-            now,
-            parent,
-            dict(tags),
-            # A server writes for others: that it ends says nothing about their runs.
-            owner() if self._owned else None,
-            self._store.heartbeat_seconds if self._owned else 0,
-            start,
-        )
-        records = [started.plain()]
-        if user:
-            records.append(ExtraAdded("user", user, now).plain())
-        path = journal_path(folder, run_id, MAIN)
-        journal = JournalWriter(path, durability=self._durability)
-        try:
-            place = journal.append_frames(b"".join(map(frame, records)))
-            reader = RunReader(folder, run_id, keep_history=IN_JSON)
-            reader.advance(path, place, records)
-            row = reader.poll().row
-            self._store.index(home).put(row)
-        except BaseException:
-            journal.close()
-            raise
-        self._store.started(run_id, home, journal)
+
+    def get(self, experiment_id: str) -> Experiment:
+        """Return the experiment that a run is to start in."""
+        return self.experiment(experiment_id)
+
+    def home(self, run_id: str) -> str:
+        """Return the id of the experiment of a run."""
+        return self._store.home(run_id)
+
+    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> None:
+        """Write the first frames of a run that the rules have allowed."""
+        self.materialize(start.experiment_id)
+        reader = self._store.begin_journal(start, frames, folds=False)
         with self.turn:
             self._keep(reader)
-        data = {"run_id": run_id, "experiment_id": home, "name": name}
-        self._done(EventType.RUN_STARTED, data, HookType.POST_RUN_START)
-        return row
 
-    def asked_to_end(self, run_id: str, experiment_id: str, status: RunStatus) -> dict[str, Any]:
-        """Return what ends a run, as the hooks leave it."""
-        requested = {
-            "run_id": run_id,
-            "experiment_id": experiment_id,
-            "status": str(status),
-            "error": None,
-        }
-        requested = self.operations.before(
-            HookType.PRE_RUN_END, requested, fixed=("run_id", "experiment_id")
-        )
-        requested["status"] = str(final_status(requested["status"]))
-        return requested
+    def end(
+        self, run_id: str, status: RunStatus, write: Callable[[RunStatus, str | None], object]
+    ) -> None:
+        """Let *write* end a run with the status and error that the hooks leave."""
+        self._life.end(run_id, status, None, write)
 
-    def ended(self, data: dict[str, Any]) -> None:
-        """Tell that a run has ended."""
-        self._done(EventType.RUN_ENDED, data, HookType.POST_RUN_END)
-        self._done(ENDS[RunStatus(data["status"])], data)
-
-    def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
-        self.operations.after(event, data, hook=hook, resource=f"run:{data['run_id']}")
+    def report(self, event: EventType, run_id: str, **data: Any) -> None:
+        """Report what was done to a run, as the tracker does."""
+        self._life.report(event, {"run_id": run_id, **data})
 
     def row(self, run_id: str) -> RunRow:
         """Return what a run comes to now, to be read only; raises `RunNotFoundError`.

@@ -53,10 +53,11 @@ if TYPE_CHECKING:
         RunInfo,
     )
 
+    from ops.registry import records
+    from ops.registry.local.logged_models import LoggedModelBook
     from ops.registry.mlflow.repeated_points import RepeatedPoints
     from ops.registry.run_frames import Frame
     from ops.registry.run_rows import RunRow
-    from ops.registry.tracking.logged_models import LoggedModelBook
 
 __all__ = ["RunCalls", "dataset_record"]
 
@@ -90,16 +91,20 @@ class RunCalls(ExperimentCalls):
         name = run_name or tagged or _generate_random_name()
         texts = {tag.key: str(tag.value) for tag in tags} | {MLFLOW_RUN_NAME: name}
         start = time_ns() if start_time is None else start_time * _NS_PER_MS
-        row = self.book.start(
-            experiment,
-            name=name,
-            start=start,
-            tags=texts,
-            parent=texts.get(MLFLOW_PARENT_RUN_ID),
-            user=user_id if user_id != texts.get(MLFLOW_USER) else None,
-            run_id=run_id,
-        )
-        return to_run(Seen(row, experiment, self.book.artifacts))
+        try:
+            row = self.book.start(
+                experiment,
+                name=name,
+                start=start,
+                tags=texts,
+                parent=texts.get(MLFLOW_PARENT_RUN_ID),
+                user=user_id if user_id != texts.get(MLFLOW_USER) else None,
+                run_id=run_id,
+            )
+        except InvalidValueError as error:
+            raise invalid(str(error)) from error
+        home = self.book.experiment(row.experiment_id)  # a hook may have chosen another
+        return to_run(Seen(row, home, self.book.artifacts))
 
     def get_run(self, run_id: str) -> Run:
         """Return a run as it is now."""
@@ -114,26 +119,26 @@ class RunCalls(ExperimentCalls):
         run_name: str | None,
     ) -> RunInfo:
         """Change the status, the end and the name, whichever are given."""
-        row = self._active_row(run_id)
+        self._active_row(run_id)
         fields: dict[str, Any] = {}
-        end: dict[str, Any] | None = None
         tags = []
         if run_name:
             tags.append(TagsSet({MLFLOW_RUN_NAME: run_name}, time_ns()))
             fields["name"] = run_name
         if end_time is not None:
             fields["end"] = end_time * _NS_PER_MS
-        if run_status is not None:
-            status = to_status(RunStatus.to_string(run_status))
-            fields["status"] = str(status)
-            if status.is_final:
-                end = self.book.asked_to_end(run_id, row.experiment_id, status)
-                fields["status"] = end["status"]
-                fields |= {} if end["error"] is None else {"error": str(end["error"])}
-        if fields:
+        status = None if run_status is None else to_status(RunStatus.to_string(run_status))
+
+        def write(final: records.RunStatus, error: str | None) -> None:
+            message = {} if error is None else {"error": str(error)}
+            self.book.change(run_id, *tags, **fields, status=str(final), **message)
+
+        if status is not None and status.is_final:
+            self.book.end(run_id, status, write)
+        elif status is not None:
+            self.book.change(run_id, *tags, **fields, status=str(status))
+        elif fields:
             self.book.change(run_id, *tags, **fields)
-        if end is not None:
-            self.book.ended(end)
         with self.book.turn:
             return to_info(self._seen(run_id))
 
@@ -141,11 +146,13 @@ class RunCalls(ExperimentCalls):
         """Delete a run; `restore_run` takes it back."""
         self._row(run_id)
         self.book.change(run_id, deleted=time_ns())
+        self.book.report(EventType.RUN_DELETED, run_id)
 
     def restore_run(self, run_id: str) -> None:
         """Take back that a run was deleted."""
         self._row(run_id)
         self.book.change(run_id, deleted=None)
+        self.book.report(EventType.RUN_RESTORED, run_id)
 
     def log_metric(self, run_id: str, metric: Metric) -> None:
         """Log one value; when this returns, a kill of the process cannot lose it."""
@@ -162,20 +169,21 @@ class RunCalls(ExperimentCalls):
         """Log one parameter; another value for it is refused."""
         param = _validate_param(param.key, param.value)
         self._append(run_id, _of_params([param], self._active_row(run_id)))
-        self._told(EventType.PARAMETER_LOGGED, run_id, parameters={param.key: param.value})
+        self.book.report(EventType.PARAMETER_LOGGED, run_id, parameters={param.key: param.value})
 
     def set_tag(self, run_id: str, tag: RunTag) -> None:
         """Set one tag."""
         tag = _validate_tag(tag.key, tag.value)
         self._active_row(run_id)
         self._append(run_id, *_of_tags([tag]))
-        self._told(EventType.TAG_SET, run_id, tags={tag.key: str(tag.value)})
+        self.book.report(EventType.TAG_SET, run_id, tags={tag.key: str(tag.value)})
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove one tag."""
         if key not in self._active_row(run_id).tags:
             raise missing(f"No tag with name: {key} in run with id {run_id}")
         self.book.append(run_id, TagsSet({key: None}, time_ns()))
+        self.book.report(EventType.TAG_DELETED, run_id, key=key)
 
     def log_batch(
         self,
@@ -200,9 +208,11 @@ class RunCalls(ExperimentCalls):
         self._logged(run_id, new)
         if params:
             values = {param.key: param.value for param in params}
-            self._told(EventType.PARAMETER_LOGGED, run_id, parameters=values)
+            self.book.report(EventType.PARAMETER_LOGGED, run_id, parameters=values)
         if tags:
-            self._told(EventType.TAG_SET, run_id, tags={tag.key: str(tag.value) for tag in tags})
+            self.book.report(
+                EventType.TAG_SET, run_id, tags={tag.key: str(tag.value) for tag in tags}
+            )
         self._log_of_models(run_id, metrics)
 
     def get_metric_history(
@@ -291,10 +301,6 @@ class RunCalls(ExperimentCalls):
         self.book.operations.after_each(
             EventType.METRIC_LOGGED, recorded, hook=HookType.POST_METRIC_LOG
         )
-
-    def _told(self, event: EventType, run_id: str, **data: Any) -> None:
-        resource = None if event is EventType.PARAMETER_LOGGED else f"run:{run_id}"
-        self.book.operations.after(event, {"run_id": run_id, **data}, resource=resource)
 
     def _log_of_models(self, run_id: str, metrics: Iterable[Metric]) -> None:
         measured = [metric for metric in metrics if metric.model_id is not None]

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.search_utils import SearchUtils
 
+from ops.registry.local.index import arrays
 from ops.registry.mlflow.entities import to_mlflow_status
 from ops.registry.mlflow.failures import invalid
-from ops.registry.search import arrays
 from ops.registry.search.filters import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ops.registry.local.index.run_table import RunTable
     from ops.registry.mlflow.entities import Seen
-    from ops.registry.search.runtable import RunTable
 
 __all__ = ["RunOrder", "parse_order"]
 

@@ -26,18 +26,18 @@ from ops.registry.mlflow.experimentcalls import check_max_results
 from ops.registry.mlflow.runcalls import RunCalls
 from ops.registry.mlflow.runorders import parse_order
 from ops.registry.search.filters import Both, Kind, Test, as_text, comparison, holds
-from ops.registry.search.runsearch import lookup
+from ops.registry.search.query import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from mlflow.entities import Run
 
+    from ops.registry.local.index.view import Snapshot
     from ops.registry.mlflow.runorders import RunOrder
     from ops.registry.records import Experiment
     from ops.registry.run_rows import RunRow
     from ops.registry.search.filters import Node
-    from ops.registry.search.indexview import Snapshot
 
 __all__ = ["RunSearching", "to_node"]
 

@@ -16,6 +16,7 @@ from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils.uri import resolve_uri_if_local
 
 from ops.registry.disk.layout import PathManager
+from ops.registry.local.logged_models import FOLDER, LoggedModelBook
 from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.erasing import Erasing
 from ops.registry.mlflow.repeated_points import RepeatedPoints
@@ -25,7 +26,6 @@ from ops.registry.traces import book as traces
 from ops.registry.traces import datasets
 from ops.registry.traces.book import TraceBook
 from ops.registry.traces.datasets import DatasetBook
-from ops.registry.tracking.logged_models import FOLDER, LoggedModelBook
 
 __all__ = ["OpsTrackingStore"]
 

@@ -1,5 +1,5 @@
-"""The model registry on local files: what changes it (`registry`, `registering`), and what reads it (`queries`).
+"""The rules of the model registry: what changes it (`registry`, `registering`), and what reads it (`queries`).
 
-`ledger` folds its journal into `model` objects, beginning with a snapshot (`snapshots`); `search` selects versions and
-`flavors` loads the objects in their artifacts.
+A backend (`ports`) keeps the frames that they decide; `state` folds those into `model` objects, beginning with a snapshot
+(`snapshots`) where there is one. `search` has the fields of versions, `flavors` loads the objects in their artifacts.
 """

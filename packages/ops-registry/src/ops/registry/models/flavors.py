@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import MissingExtraError
 from ops.registry.disk.checked_paths import is_part
-from ops.registry.disk.journal import decode
 from ops.registry.errors import InvalidValueError
+from ops.registry.json_values import decode
 from ops.registry.models.objects import DESCRIPTION
 
 if TYPE_CHECKING:

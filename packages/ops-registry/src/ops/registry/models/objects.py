@@ -14,8 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
-from ops.registry.disk.journal import encode
 from ops.registry.errors import InvalidValueError
+from ops.registry.json_values import encode
 
 if TYPE_CHECKING:
     import logging

@@ -13,9 +13,9 @@ from ops.foundation.files import temporary_directory
 from ops.foundation.ids import generate_short_id
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import is_part
-from ops.registry.disk.journal import encode
 from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
+from ops.registry.json_values import encode
 from ops.registry.models.queries import ModelQueries
 from ops.registry.operations import reported
 from ops.registry.plain_values import plain_parameters

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk.journal import canonical
 from ops.registry.errors import AlreadyExistsError, ModelVersionNotFoundError, StorageError
 from ops.registry.events import EventType, HookType
+from ops.registry.json_values import canonical
 from ops.registry.models.registering import ModelRegistering
 from ops.registry.models.state import LOCATION_KEYS, check_frame
 from ops.registry.operations import Operations, reported

@@ -1,24 +1,19 @@
-"""Selecting model versions, and the table of them for other tools."""
+"""Selecting model versions: the fields that they have in the search language."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ops.foundation.files import atomic_write
-from ops.registry.disk.checked_paths import refuse_link
-from ops.registry.disk.journal import encode
-from ops.registry.search import arrays
 from ops.registry.search.filters import Kind, param_value
 from ops.registry.search.selection import select
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Sequence
 
     from ops.registry.records import ModelVersion
     from ops.registry.search.filters import Lookup
 
-__all__ = ["FIELDS", "select_versions", "write_table"]
+__all__ = ["FIELDS", "select_versions"]
 
 #: The fields of a version without a group, in filters and orders.
 FIELDS = {
@@ -40,28 +35,6 @@ def select_versions(
 ) -> list[ModelVersion]:
     """Return the versions for which *text* holds, ordered, at most *limit*."""
     return select(versions, FIELDS, _lookup, text, order_by, limit)
-
-
-def write_table(path: pathlib.Path, versions: Sequence[ModelVersion]) -> None:
-    """Write the versions as Parquet, metrics as columns of their own."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, Any] = {
-        "model_id": arrays.texts([v.model_id for v in versions]),
-        "name": arrays.texts([v.name for v in versions]),
-        "version": arrays.wholes([v.version for v in versions]),
-        "stage": arrays.texts([str(v.stage) for v in versions]),
-        "framework": arrays.texts([v.metadata.framework for v in versions]),
-        "size": arrays.wholes([v.size for v in versions]),
-        "checksum": arrays.texts([v.checksum for v in versions]),
-        "tags_json": arrays.texts([encode(dict(v.metadata.tags)).decode() for v in versions]),
-    }
-    for key in sorted({k for v in versions for k in v.metadata.metrics}):
-        columns[f"metrics.{key}"] = arrays.numbers([v.metadata.metrics.get(key) for v in versions])
-    refuse_link(path)
-    with atomic_write(path, "wb", durable="none") as file:
-        pq.write_table(pa.table(columns), file)
 
 
 def _lookup(version: ModelVersion) -> Lookup:

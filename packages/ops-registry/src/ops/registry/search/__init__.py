@@ -1,5 +1,4 @@
-"""Finding runs: the language of searches (`filters`, `parser`) and the index that answers them.
+"""The language of searches: what may be asked of runs and models (`filters`, `parser`, `patterns`), and a whole question (`query`).
 
-`runindex` is the index of one experiment, `indexview` what a reader knows of it, `runtable` its compacted part in columns
-(made by `widerows`), `runsearch` the answer of both together.
+Nothing here reads a store: one that has rows, columns or SQL answers a question in its own way.
 """

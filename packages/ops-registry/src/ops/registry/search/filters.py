@@ -204,7 +204,7 @@ def as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return repr(value)
-    from ops.registry.disk.journal import encode
+    from ops.registry.json_values import encode
 
     return encode(value).decode()
 

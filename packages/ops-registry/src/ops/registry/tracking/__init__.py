@@ -1,5 +1,6 @@
-"""Experiments and runs on local files: the tracker and its rooms.
+"""The rules of experiment tracking, over a backend (`ports`) that keeps what they decide.
 
-The tracker (`tracker`) has the life of runs. Logging is `runlogger`, files `runartifacts`, reading `runqueries`;
-`runlog` is one run on disk, `runstore` all of them, `liveness` tells which of them died.
+The tracker (`tracker`) has the life of runs, whose beginning and end (`run_life`) is the same for MLflow's client. Experiments
+are `experiment_calls`, logging is `runlogger`, files `runartifacts`, reading `runqueries`; `run_state` folds the frames of a
+run. Backends are `ops.registry.local` and `ops.registry.databricks`.
 """

@@ -10,7 +10,7 @@ import dataclasses
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
+from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError
 from ops.registry.events import EventType
 from ops.registry.instants import to_ns
 from ops.registry.operations import reported
@@ -22,11 +22,11 @@ from ops.registry.validators import check_key, check_mapping, check_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ops.registry.operations import Operations
     from ops.registry.records import Experiment
     from ops.registry.search.filters import Lookup
-    from ops.registry.tracking.experiments import ExperimentLedger
 
-__all__ = ["Experiments", "own_experiment"]
+__all__ = ["Experiments", "own_experiment", "report_change"]
 
 #: The fields of an experiment without a group, in filters and orders.
 FIELDS = {
@@ -42,8 +42,6 @@ FIELDS = {
 class Experiments(RunAccess):
     """The experiments of one tracker."""
 
-    _experiments: ExperimentLedger
-
     @reported
     def create_experiment(
         self, name: str, description: str = "", tags: Mapping[str, str] | None = None
@@ -53,7 +51,8 @@ class Experiments(RunAccess):
             name, check_text("description", description), check_mapping("tags", tags)
         )
         data = {"experiment_id": made.experiment_id, "name": name}
-        self._told(EventType.EXPERIMENT_CREATED, data)
+        resource = f"experiment:{made.experiment_id}"
+        self._operations.after(EventType.EXPERIMENT_CREATED, data, resource=resource)
         return own_experiment(made)
 
     def get_or_create_experiment(
@@ -123,32 +122,28 @@ class Experiments(RunAccess):
     @reported
     def delete_experiment(self, experiment_id: str) -> None:
         """Hide an experiment with its runs until `restore_experiment`; its name stays taken."""
-        self._experiments.change(experiment_id, deleted=time_ns())
-        self._told(EventType.EXPERIMENT_DELETED, {"experiment_id": experiment_id})
+        self._change(experiment_id, deleted=time_ns())
 
     @reported
     def restore_experiment(self, experiment_id: str) -> Experiment:
         """Take back that an experiment was deleted."""
-        found = self._experiments.change(experiment_id, deleted=None)
-        self._told(EventType.EXPERIMENT_RESTORED, {"experiment_id": experiment_id})
-        return own_experiment(found)
-
-    def _active_experiment(self, experiment_id: str) -> Experiment:
-        found = self._experiments.get(experiment_id)
-        if found.deleted_at is not None:
-            raise InvalidValueError(
-                f"The experiment {found.name!r} was deleted, so no run can start in it.",
-                suggestions=(f"restore_experiment({experiment_id!r}) takes it back.",),
-            )
-        return found
+        return self._change(experiment_id, deleted=None)
 
     def _change(self, experiment_id: str, **changes: Any) -> Experiment:
         found = self._experiments.change(experiment_id, **changes)
-        self._told(EventType.EXPERIMENT_CHANGED, {"experiment_id": experiment_id, **changes})
+        report_change(self._operations, experiment_id, changes)
         return own_experiment(found)
 
-    def _told(self, event: EventType, data: dict[str, Any]) -> None:
-        self._operations.after(event, data, resource=f"experiment:{data['experiment_id']}")
+
+def report_change(operations: Operations, experiment_id: str, changes: Mapping[str, Any]) -> None:
+    """Report that an experiment was changed, deleted (*deleted* is a time) or restored (it is None)."""
+    event = EventType.EXPERIMENT_CHANGED
+    if "deleted" in changes:
+        is_gone = changes["deleted"] is not None
+        event = EventType.EXPERIMENT_DELETED if is_gone else EventType.EXPERIMENT_RESTORED
+    told = {key: value for key, value in changes.items() if key != "deleted"}
+    data = {"experiment_id": experiment_id, **told}
+    operations.after(event, data, resource=f"experiment:{experiment_id}")
 
 
 def own_experiment(experiment: Experiment) -> Experiment:

@@ -6,8 +6,8 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk.journal import encode
 from ops.registry.errors import InvalidValueError
+from ops.registry.json_values import encode
 from ops.registry.validators import check_key
 
 if TYPE_CHECKING:

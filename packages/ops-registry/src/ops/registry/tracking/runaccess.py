@@ -1,21 +1,15 @@
-"""What the rooms of the tracker share: where the runs are, and how it is told what was done."""
+"""What the modules of the tracker share: the backend, the rules of how runs begin and end, and the current block."""
 
 from __future__ import annotations
 
 import contextvars
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ops.registry.events import EventType
-from ops.registry.tracking.artifactnames import ArtifactNames
+from ops.registry.tracking.run_life import RunLife
 
 if TYPE_CHECKING:
-    import pathlib
-
-    from ops.registry.disk.contents import ContentStore
-    from ops.registry.events import HookType
     from ops.registry.operations import Operations
-    from ops.registry.remote.artifacts import RemoteArtifacts
-    from ops.registry.tracking.runstore import RunStore
+    from ops.registry.tracking.ports import TrackingBackend
 
 __all__ = ["CURRENT_RUN", "RunAccess", "RunBlock", "current_block", "current_run_id"]
 
@@ -39,30 +33,19 @@ class RunBlock:
 CURRENT_RUN: contextvars.ContextVar[RunBlock | None] = contextvars.ContextVar(
     "ops_registry_run", default=None
 )
-_PER_POINT = {EventType.METRIC_LOGGED, EventType.PARAMETER_LOGGED}  # too many to audit
 
 
 class RunAccess:
     """The runs of one tracker; `ExperimentTracker` is made of classes that build on this one."""
 
-    def __init__(
-        self,
-        store: RunStore,
-        operations: Operations,
-        artifacts: pathlib.Path,
-        remote: RemoteArtifacts,
-        contents: ContentStore | None = None,
-    ) -> None:
-        self._store = store
+    def __init__(self, backend: TrackingBackend, operations: Operations) -> None:
+        self.backend: TrackingBackend = backend
+        self._experiments = backend.experiments
+        self._runs = backend.runs
+        self._files = backend.files
         self._operations = operations
-        self._artifacts = artifacts
-        self._remote = remote
-        self._contents = contents
-        self._names = ArtifactNames(store, artifacts, remote)
-
-    def _done(self, event: EventType, data: dict[str, Any], hook: HookType | None = None) -> None:
-        run = None if event in _PER_POINT else data.get("run_id")
-        self._operations.after(event, data, hook=hook, resource=run and f"run:{run}")
+        self._life = RunLife(backend.experiments, backend.runs, operations)
+        self._done = self._life.report
 
 
 def current_run_id() -> str | None:

@@ -1,46 +1,38 @@
-"""The files of a run: copied beside their place in the store, or sent to a bucket, then told in the journal."""
+"""The files of a run: what may become an artifact, under which name, and how it comes back."""
 
 from __future__ import annotations
 
-import functools
-import os
 import pathlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
-from ops.registry.disk.journal import encode
 from ops.registry.errors import (
     ArtifactNotFoundError,
-    CorruptStoreError,
     InvalidValueError,
-    RunNotFoundError,
 )
 from ops.registry.events import EventType
+from ops.registry.json_values import encode
 from ops.registry.operations import reported
-from ops.registry.records import Artifact
-from ops.registry.remote.artifacts import is_remote, owner_of
-from ops.registry.tracking.run_records import to_run
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.validators import check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from ops.foundation.files import StrPath
-    from ops.registry.records import Run
+    from ops.registry.records import Artifact, Run
     from ops.serialize.trust import Trust
 
 __all__ = ["RunArtifacts"]
 
-T = TypeVar("T")
+#: Names are checked the same wherever the files are.
+_ANYWHERE = pathlib.Path("/artifacts")
 
 
 class RunArtifacts(RunAccess):
     """Keeps files, folders, texts, JSON and figures as artifacts of runs."""
-
-    root: pathlib.Path
 
     if TYPE_CHECKING:
 
@@ -175,158 +167,35 @@ class RunArtifacts(RunAccess):
 
         Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
         """
-        run = to_run(self._store.row(run_id), self._artifacts)
-        found = next((a for a in run.artifacts if a.path == path), None)
-        if found is None:
-            raise ArtifactNotFoundError(f"Run {run_id!r} has no artifact {path!r}.")
         target = pathlib.Path(destination)
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-
-        def fetch() -> pathlib.Path:
-            return self._remote.fetch_from(found.uri, target, found.checksum, overwrite=overwrite)
-
-        return self._whole(run_id, found, fetch)
+        self._files.fetch(run_id, path, target, overwrite=overwrite)
+        return target
 
     def verify_artifacts(self, run: Run) -> None:
         """Raise `CorruptStoreError` unless each artifact of a run is what was logged."""
-        for artifact in run.artifacts:
-            verify = functools.partial(self._remote.verify, artifact.uri, artifact.checksum)
-            self._whole(run.run_id, artifact, verify)
+        self._files.verify(run.run_id, run.artifacts)
 
-    def waiting_copies(self, run_id: str) -> set[pathlib.Path]:
-        """Return the copies that a journal says have a name, and that a kill may have kept from it."""
-        base = self._artifacts / run_id
-        try:
-            recorded = to_run(self._store.row(run_id), self._artifacts).artifacts
-        except RunNotFoundError:
-            return set()
-        return {artifacts.waiting_path(base, one.path, one.checksum) for one in recorded}
-
-    def adopt_artifacts(self, run: Run) -> dict[str, str]:
-        """Bring the artifacts of a run of another store here; return the addresses of those not in the folder."""
-        addresses: dict[str, str] = {}
-        for artifact in run.artifacts:
-            here = inside(self.root, "artifacts", run.run_id, artifact.path)
-            if self._remote.address is None:
-                if is_remote(artifact.uri):
-                    self._remote.fetch(artifact.uri, here, artifact.checksum)
-                continue
-            sent = self._remote.copy_from(artifact.uri, f"runs/{run.run_id}", artifact.checksum)
-            addresses[artifact.path] = sent.uri
-        return addresses
+    def artifact_folder(self, run_id: str) -> pathlib.Path:
+        """Return where the artifacts of a run are; a `BackendUnavailableError` where that is no local folder."""
+        return self._files.folder(run_id)
 
     def left_over(self, before_seconds: float) -> list[str]:
-        """Return what is in the bucket since before a time and belongs to no run."""
-        return self._remote.left_over(self._is_named, before_seconds)
+        """Return addresses of what was kept elsewhere since before a time and belongs to no run."""
+        return self._files.left_over(before_seconds)
 
     def clear(self, uris: Collection[str]) -> None:
         """Remove what `left_over` returned."""
-        self._remote.clear(uris)
+        self._files.clear(uris)
 
-    def _is_named(self, uri: str) -> bool:
-        try:
-            row = self._store.row(owner_of(uri))  # not the index, which may miss what came late
-        except RunNotFoundError:
-            return False
-        return any(one.address == uri for one in row.artifacts)
-
-    def _put(self, run_id: str, source: StrPath, name: str, *, overwrite: bool) -> Artifact:
-        folder = self._folder_of(run_id)
-        name = artifacts.name_below(self._artifacts / run_id, name)
-        inside(self.root, "artifacts", run_id, name)
-        if self._remote.address is not None:
-            return self._send(run_id, pathlib.Path(source), name, overwrite=overwrite)
-        staged = artifacts.stage(
-            source,
-            folder,
-            flushed=self._store.durability != "process",
-            contents=self._contents,
-        )
-        return self._keep(run_id, name, staged, overwrite=overwrite)
-
-    def _folder_of(self, run_id: str) -> pathlib.Path:
-        self._store.home(run_id)  # raises for an unknown run
-        return self._artifacts / run_id
-
-    def _keep(
-        self,
-        run_id: str,
-        name: str,
-        staged: tuple[pathlib.Path, int, str],
-        *,
-        overwrite: bool,
-    ) -> Artifact:
-        copy, size, digest = staged
-        target = self._artifacts / run_id / name
-        kept = Artifact(name, size, digest, str(target))
-        try:
-            # Not under the lock: it may be large. The journal decides; this says whether it is right.
-            is_taken = os.path.exists(target)  # noqa: PTH110 - any name may come
-            found = artifacts.checksum(target) if is_taken else None
-            with self._names.deciding():
-                known = self._names.known(run_id, name)
-                same = artifacts.same(run_id, known, digest, overwrite=overwrite)
-                if known is None and found not in {None, digest} and not overwrite:
-                    raise artifacts.taken(run_id, name)  # a file of MLflow's client, or a kill's
-                if same is not None and (found == digest or is_remote(same.uri)):
-                    return same
-                if known is not None and same is None:
-                    # The journal first: a kill here leaves what it says, where `_whole` finds it.
-                    waiting = artifacts.waiting_path(self._artifacts / run_id, name, digest)
-                    artifacts.move_into_place(copy, waiting)
-                    self._names.tell(run_id, kept)
-                    artifacts.move_into_place(waiting, target)
-                else:
-                    artifacts.move_into_place(copy, target)
-                    if same is None:
-                        self._names.tell(run_id, kept)
-        finally:
-            artifacts.remove(copy)
-        if same is None:
-            self._logged(run_id, kept, known)
+    def _put(self, run_id: str, source: pathlib.Path, name: str, *, overwrite: bool) -> Artifact:
+        self._runs.home(run_id)  # raises for an unknown run
+        name = artifacts.name_below(_ANYWHERE, name)
+        kept, is_new = self._files.keep(run_id, source, name, overwrite=overwrite)
+        if is_new:
+            data = {"run_id": run_id, "path": kept.path, "size": kept.size}
+            self._done(EventType.ARTIFACT_LOGGED, data)
         return kept
-
-    def _send(self, run_id: str, source: pathlib.Path, name: str, *, overwrite: bool) -> Artifact:
-        with self._names.deciding():
-            known = self._names.known(run_id, name)
-        if known:
-            digest = artifacts.checksum(source, stored=False)
-            if artifacts.same(run_id, known, digest, overwrite=overwrite):
-                return known
-        sent = self._remote.send(source, f"runs/{run_id}", pathlib.PurePosixPath(name).name)
-        kept = Artifact(name, sent.size, sent.checksum, sent.uri)
-        with self._names.deciding():
-            known = self._names.known(run_id, name)  # somebody else may have been faster
-            same = artifacts.same(run_id, known, sent.checksum, overwrite=overwrite)
-            if same is None:
-                self._names.tell(run_id, kept, sent.uri)
-        if same is not None:
-            self._remote.discard(sent.uri)
-            return same
-        self._logged(run_id, kept, known)
-        return kept
-
-    def _whole(self, run_id: str, artifact: Artifact, read: Callable[[], T]) -> T:
-        """Return what *read* does with an artifact that a kill may have kept from being replaced."""
-        try:
-            return read()
-        except (ArtifactNotFoundError, CorruptStoreError):
-            if is_remote(artifact.uri):
-                raise
-        base = self._artifacts / run_id
-        waiting = artifacts.waiting_path(base, artifact.path, artifact.checksum)
-        if waiting.exists():
-            inside(self.root, "artifacts", run_id, artifact.path)
-            with self._names.deciding():
-                if waiting.exists() and artifacts.checksum(waiting) == artifact.checksum:
-                    artifacts.move_into_place(waiting, base / artifact.path)
-        return read()  # also when its replacement was not over yet
-
-    def _logged(self, run_id: str, kept: Artifact, known: Artifact | None) -> None:
-        if known is not None and known.uri != kept.uri:
-            self._remote.discard(known.uri)
-        data = {"run_id": run_id, "path": kept.path, "size": kept.size}
-        self._done(EventType.ARTIFACT_LOGGED, data)
 
 
 def _encoded(text: str) -> bytes:

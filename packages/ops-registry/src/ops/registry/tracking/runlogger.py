@@ -50,11 +50,11 @@ class RunLogger(RunAccess):
         data: dict[str, Any] = {"run_id": run_id, "key": key, "value": value, "step": step}
         try:
             data = operations.before(HookType.PRE_METRIC_LOG, data, fixed=_FIXED)
-            when = self._store.now(run_id) if timestamp is None else _nanoseconds(timestamp)
+            when = self._runs.now(run_id) if timestamp is None else _nanoseconds(timestamp)
             name = data["key"]
             plain, step = plain_point(name, data["value"], data["step"])
             body = points_body((encoded_point(name, plain, step, when),))
-            self._store.append_points(run_id, ((name, plain, step, when),), body)
+            self._runs.append_points(run_id, ((name, plain, step, when),), body)
         except Exception as error:
             operations.failed("log_metric", error)  # not `reported`: training loops wait for this
             raise
@@ -74,14 +74,14 @@ class RunLogger(RunAccess):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log ``(key, value, step)`` triples in one frame, and parameters and tags in one each."""
-        when = self._store.now(run_id)
+        when = self._runs.now(run_id)
         requested = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
         points = self._operations.before_each(HookType.PRE_METRIC_LOG, requested, fixed=_FIXED)
         if points:
             plain = [(p["key"], *plain_point(p["key"], p["value"], p["step"])) for p in points]
             text = str(when)  # the same for all, so written out once
             body = points_body(encoded_point(*one, text) for one in plain)
-            self._store.append_points(run_id, [(*one, when) for one in plain], body)
+            self._runs.append_points(run_id, [(*one, when) for one in plain], body)
             after = HookType.POST_METRIC_LOG
             self._operations.after_each(EventType.METRIC_LOGGED, points, hook=after)
         if parameters:
@@ -97,7 +97,7 @@ class RunLogger(RunAccess):
     def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         """Log parameters in one frame."""
         given = plain_parameters("parameters", parameters)
-        self._store.append(run_id, ParametersLogged(given, time_ns()))
+        self._runs.append(run_id, ParametersLogged(given, time_ns()))
         data = {"run_id": run_id, "parameters": given}
         self._done(EventType.PARAMETER_LOGGED, data)
 
@@ -109,13 +109,13 @@ class RunLogger(RunAccess):
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags in one frame."""
         texts = {check_key(k): str(v) for k, v in check_mapping("tags", tags).items()}
-        self._store.append(run_id, TagsSet(texts, time_ns()))
+        self._runs.append(run_id, TagsSet(texts, time_ns()))
         self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})
 
     @reported
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove one tag of a run, also of one that has ended; one that is not there is no error."""
-        self._store.append(run_id, TagsSet({check_key(key): None}, time_ns()))
+        self._runs.append(run_id, TagsSet({check_key(key): None}, time_ns()))
         self._done(EventType.TAG_DELETED, {"run_id": run_id, "key": key})
 
     def log_system_metrics(self, run_id: str, *, interval_seconds: float = 10.0) -> SystemMetrics:

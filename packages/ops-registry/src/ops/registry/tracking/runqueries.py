@@ -1,8 +1,4 @@
-"""Reading runs: one, all, those that a search finds, and how they compare.
-
-Nothing here needs a process that writes: what a run comes to is read from its journals (`runlog`),
-which runs there are from the index (`runindex`).
-"""
+"""Reading runs: one, all, those that a search finds, and how they compare; nothing here needs a process that writes."""
 
 from __future__ import annotations
 
@@ -11,12 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ops.registry.errors import no_experiment
-from ops.registry.search.runsearch import Query, to_table
-from ops.registry.tracking.following import MOST_BYTES, Follower, follow
-from ops.registry.tracking.run_records import to_run
+from ops.registry.search.query import Query, to_table
 from ops.registry.tracking.runaccess import RunAccess
-from ops.registry.tracking.runlog import RunReader, metric_history
-from ops.registry.tracking.stored_runs import to_runs
 from ops.registry.validators import check_status
 
 if TYPE_CHECKING:
@@ -25,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ops.registry.records import Metric, Run, RunStatus
-    from ops.registry.search.runindex import RunIndex
+    from ops.registry.tracking.ports import Follower
 
 __all__ = ["RunQueries", "experiment_ids"]
 
@@ -43,8 +35,8 @@ class RunQueries(RunAccess):
     """Answers questions about runs, also about those that other processes write now."""
 
     def get_run(self, run_id: str) -> Run:
-        """Return the run as it is on disk now."""
-        return to_run(self._store.row(run_id), self._artifacts)
+        """Return the run as it is now."""
+        return self._runs.run(run_id)
 
     def follow(
         self,
@@ -57,15 +49,12 @@ class RunQueries(RunAccess):
 
         It starts with those that are there. A run whose processes have died (STALE) is over too.
         """
-        return follow(self._follow_reader(run_id), interval_seconds, sleep)
+        follower = self.follower(run_id)  # raises for an unknown run
+        return _followed(follower, interval_seconds, sleep)
 
     def follower(self, run_id: str) -> Follower:
-        """Return what says, whenever it is asked, which points of a run are new: for event loops."""
-        return Follower(self._follow_reader(run_id))
-
-    def _follow_reader(self, run_id: str) -> RunReader:
-        folder = self._store.folder(self._store.home(run_id))
-        return RunReader(folder, run_id, most_bytes=MOST_BYTES)
+        """Return what reports, whenever it is asked, which points of a run are new: for event loops."""
+        return self._runs.follower(run_id)
 
     def list_runs(
         self,
@@ -75,20 +64,18 @@ class RunQueries(RunAccess):
         include_deleted: bool = False,
     ) -> list[Run]:
         """Return the runs of an experiment, oldest first."""
-        wanted = None if status is None else check_status(status)
-        text = None if wanted is None else f"status = '{wanted}'"
+        text = None if status is None else f"status = '{check_status(status)}'"
         query = Query(text, include_deleted=include_deleted)
-        return to_runs(query.found(self._indexes(experiment_id)), self._artifacts)
+        return self._runs.found(experiment_ids(experiment_id), query)
 
     def list_child_runs(self, run_id: str) -> list[Run]:
         """Return the runs that were started with this one as their parent."""
-        home = self._store.home(run_id)
-        query = Query(f"parent_run_id = '{run_id}'")
-        return to_runs(query.found(self._indexes(home)), self._artifacts)
+        home = self._runs.home(run_id)
+        return self._runs.found([home], Query(f"parent_run_id = '{run_id}'"))
 
     def get_metric_history(self, run_id: str, key: str) -> list[Metric]:
         """Return all points of one metric by step, then time."""
-        return metric_history(self._store.folder(self._store.home(run_id)), run_id, key)
+        return self._runs.history(run_id, key)
 
     def search_runs(
         self,
@@ -111,7 +98,7 @@ class RunQueries(RunAccess):
         query = Query(
             filter, metric_filter, order_by, limit, offset, include_deleted=include_deleted
         )
-        return to_runs(query.found(self._indexes(experiment_id)), self._artifacts)
+        return self._runs.found(experiment_ids(experiment_id), query)
 
     def count_runs(
         self,
@@ -123,12 +110,20 @@ class RunQueries(RunAccess):
     ) -> int:
         """Return how many runs `search_runs` would find without a limit."""
         query = Query(filter, metric_filter, include_deleted=include_deleted)
-        return query.count(self._indexes(experiment_id))
-
-    def _indexes(self, experiment_id: str | Sequence[str]) -> list[RunIndex]:
-        wanted = experiment_ids(experiment_id)
-        return [self._store.known_index(one) for one in wanted]
+        return self._runs.count(experiment_ids(experiment_id), query)
 
     def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Return a table with one row per run: name, status, duration, params.*, metrics.*."""
         return to_table([self.get_run(run_id) for run_id in run_ids])
+
+
+def _followed(
+    follower: Follower, interval_seconds: float, sleep: Callable[[float], object]
+) -> Iterator[Metric]:
+    while True:
+        points, over = follower.poll()
+        yield from points
+        if over:
+            return
+        if not follower.is_behind:
+            sleep(interval_seconds)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
     from ops.registry.records import Metric
-    from ops.registry.tracking.following import Follower
+    from ops.registry.tracking.ports import Follower
     from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = ["Axis", "Curves", "thinned"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ops.registry.disk.journal import decode
 from ops.registry.errors import CorruptStoreError
+from ops.registry.json_values import decode
 from ops.registry.run_rows import RunRow
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from zlib import crc32
 from ops.foundation.errors import OpsError
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, is_part
-from ops.registry.disk.journal import canonical
 from ops.registry.disk.store_addresses import below, local_path
 from ops.registry.errors import AlreadyExistsError
+from ops.registry.json_values import canonical
 from ops.registry.traces import book, datasets
 from ops.registry.traces.book import TraceBook
 from ops.registry.traces.datasets import DatasetBook
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from ops.foundation.files import StrPath
+    from ops.registry.check_report import Report
     from ops.registry.context import MLOpsContext
-    from ops.registry.fsck import Report
     from ops.registry.records import Experiment
     from ops.registry.traces.journal import TraceJournal
 

@@ -2,7 +2,7 @@
 
 Starting and ending a run append its row to the newest segment, ``index/{n}.log``; logging to a run
 that has ended appends that its row is stale, erasing one that it is gone. A compaction folds segments into ``index.parquet``
-(`runtable`), by columns:
+(`run_table`), by columns:
 
 1. under the lock, a new empty segment is made, so that no process appends to the older ones any more;
 2. base and older segments are folded into a temporary Parquet file, whose metadata records through
@@ -37,17 +37,17 @@ from ops.foundation.logs import get_logger
 from ops.registry.disk.checked_paths import refuse_link
 from ops.registry.disk.journal import JournalWriter, frame, writing
 from ops.registry.errors import RunNotFoundError
-from ops.registry.search.indexview import View, run_ids, segment_numbers
-from ops.registry.tracking.runlog import RunReader
+from ops.registry.local.index.view import View, run_ids, segment_numbers
+from ops.registry.local.run_journals import RunReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from ops.foundation.files import Durability
+    from ops.registry.local.index.run_table import RunTable
+    from ops.registry.local.index.view import Snapshot
     from ops.registry.run_rows import RunRow
-    from ops.registry.search.indexview import Snapshot
-    from ops.registry.search.runtable import RunTable
 
 __all__ = ["RunIndex"]
 
@@ -241,7 +241,7 @@ class RunIndex:
     ) -> int:
         import pyarrow.parquet as pq
 
-        from ops.registry.search.runtable import ROW_GROUP, merged
+        from ops.registry.local.index.run_table import ROW_GROUP, merged
 
         table = merged(base, rows, through, gone)
         # Its segments are deleted afterwards, so where frames are on disk the base must be too.

@@ -1,16 +1,16 @@
 """Rows of runs as a table with a column for each key, and what such a column has of one row.
 
 Columns are wide: ``metrics.k`` and what else is known of a metric, ``params.k`` and ``tags.k``; see
-`runtable`, which reads them.
+`run_table`, which reads them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk.journal import encode
+from ops.registry.json_values import encode
+from ops.registry.local.index import arrays
 from ops.registry.run_rows import SUMMARY_FIELDS
-from ops.registry.search import arrays
 from ops.registry.search.filters import as_text, param_value
 
 if TYPE_CHECKING:

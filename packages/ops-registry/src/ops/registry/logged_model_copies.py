@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.store_addresses import below
-from ops.registry.tracking.logged_models import FOLDER, LoggedModelBook, files_of
+from ops.registry.local.logged_models import FOLDER, LoggedModelBook, files_of
 
 if TYPE_CHECKING:
     import pathlib

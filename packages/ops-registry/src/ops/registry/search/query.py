@@ -1,7 +1,7 @@
-"""Selecting runs: the base of an index by columns, what is on top of it row by row, then both.
+"""Questions about runs: a filter, an order, and which part of the answer is wanted; parsed once, asked of any store.
 
-Both sides come back in the same order, so what is left is to merge two lists without decoding the rows: with a *limit*
-no more rows of the base are read than can be in the answer, and with an *offset* none that must be before it.
+A store that holds rows asks `Query.holds` of each, or takes `Query.selected`; one with columns or SQL compiles
+`Query.node` and `Query.orders`.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from ops.registry.search.filters import (
     sort_key,
 )
 from ops.registry.search.parser import parse_filter, parse_orders
-from ops.registry.search.runtable import FIELDS
-from ops.registry.search.stored_rows import merged_rows, plain_row
-from ops.registry.search.widerows import summary_value
-from ops.registry.tracking.liveness import with_liveness
 from ops.registry.validators import check_count, check_key, check_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     import pandas as pd
 
     from ops.registry.records import Run
     from ops.registry.run_rows import RunRow
     from ops.registry.search.filters import Lookup, Node, Order
-    from ops.registry.search.indexview import Snapshot
-    from ops.registry.search.runindex import RunIndex
-    from ops.registry.search.stored_rows import AnyRow, StoredRow
 
-__all__ = ["Query", "lookup", "to_table"]
+__all__ = ["FIELDS", "KINDS", "Query", "lookup", "rank", "to_table"]
 
+#: The fields of a run without a group: how they compare, and where a row has them.
+FIELDS = {
+    "run_id": (Kind.TEXT, "run_id"),
+    "name": (Kind.TEXT, "name"),
+    "status": (Kind.TEXT, "status"),
+    "start_time": (Kind.TIME, "start"),
+    "end_time": (Kind.TIME, "end"),
+    "parent_run_id": (Kind.TEXT, "parent"),
+    "deleted_at": (Kind.TIME, "deleted"),
+}
 KINDS = {name: kind for name, (kind, _) in FIELDS.items()}
-#: Answers that are kept while an index stays as it is, and how long they may be.
-_KEPT_ANSWERS, _KEPT_ROWS = 64, 1000
 #: Deleted runs are found only by those who ask for them.
 _NOT_DELETED = Test(
     "deleted_at", Kind.TIME, lambda _: False, if_absent=True, question="null", negated=False
@@ -80,64 +81,25 @@ class Query:
         self.orders: tuple[Order, ...] = parse_orders(order_by, KINDS)
         self.limit: int | None = limit
         self.offset: int = offset
-        self._end = None if limit is None else offset + limit
-        self._key = (text, tuple(wanted), self.orders, self._end, include_deleted)
+        self.end: int | None = None if limit is None else offset + limit
+        #: What tells it from other queries that find other rows, or order them in another way.
+        self.key: tuple[Hashable, ...] = (
+            text,
+            tuple(wanted),
+            self.orders,
+            self.end,
+            include_deleted,
+        )
 
-    def rows(self, indexes: Sequence[RunIndex]) -> list[RunRow]:
-        """Return the matching rows; those of dead runs as STALE."""
-        return list(map(plain_row, self.found(indexes)))
+    def selected(self, rows: Iterable[RunRow]) -> list[RunRow]:
+        """Return those of *rows* that are asked for, in order, from the offset on and up to the limit."""
+        return self.sorted(filter(self.holds, rows))[self.offset : self.end]
 
-    def found(self, indexes: Sequence[RunIndex]) -> list[AnyRow]:
-        """Return the matching rows as they are stored, so that few are decoded."""
-        if len(indexes) == 1:
-            passed, found = self._matching(indexes[0], self.offset)
-            return found[self.offset - passed :]
-        together = [plain_row(row) for index in indexes for row in self._matching(index)[1]]
-        return list(self._sorted(together)[self.offset : self._end])
+    def sorted(self, rows: Iterable[RunRow]) -> list[RunRow]:
+        """Return rows in the order that is asked for, then oldest first."""
+        return sorted(rows, key=self.order_key)
 
-    def count(self, indexes: Sequence[RunIndex]) -> int:
-        """Return how many runs are meant, whatever the limit."""
-        return sum(map(self._counted, indexes))
-
-    def _counted(self, index: RunIndex) -> int:
-        snapshot = index.snapshot()
-        found = sum(map(self.holds, snapshot.settled.values()))
-        if snapshot.base is not None:
-            found += snapshot.base.matching(self.node, snapshot.hidden)
-        return found + sum(map(self.holds, _living(snapshot, index)))
-
-    def _matching(self, index: RunIndex, offset: int = 0) -> tuple[int, list[AnyRow]]:
-        """Return how many rows before *offset* were passed over, and those found after them, in order."""
-        snapshot = index.snapshot()  # its own: no lock is held while a filter runs
-        # At most so many rows come between those of the base: the others before it are passed.
-        passed = max(0, offset - len(snapshot.settled) - len(snapshot.live))
-        key = (*self._key, passed)
-        found = snapshot.memo.get(key)
-        if found is None:
-            found = self._resting(snapshot, passed)
-            if len(found) <= _KEPT_ROWS:
-                if len(snapshot.memo) >= _KEPT_ANSWERS:
-                    snapshot.memo.clear()
-                snapshot.memo[key] = found
-        return passed, self._joined(found, filter(self.holds, _living(snapshot, index)), passed)
-
-    def _resting(self, snapshot: Snapshot, passed: int) -> list[AnyRow]:
-        """Return what is found among the rows that no journal changes any more."""
-        stored: list[StoredRow] = []
-        if snapshot.base is not None:
-            positions = snapshot.base.positions(self.node, self.orders, self._end, snapshot.hidden)
-            stored = snapshot.base.stored(positions[passed:])
-        return self._joined(stored, filter(self.holds, snapshot.settled.values()), passed)
-
-    def _joined(self, many: Sequence[AnyRow], few: Iterable[RunRow], passed: int) -> list[AnyRow]:
-        """Return both in the order of the query, in which *many* are, up to the limit."""
-        found = merged_rows(many, self._sorted(few), self._order_key)
-        return found if self._end is None else found[: self._end - passed]
-
-    def _sorted(self, rows: Iterable[RunRow]) -> list[RunRow]:
-        return sorted(rows, key=self._order_key)
-
-    def _order_key(self, row: RunRow) -> tuple[Any, ...]:
+    def order_key(self, row: RunRow) -> tuple[Any, ...]:
         """Return what orders rows by the query's fields, then oldest first; see `rank`."""
         find = lookup(row)
         ranks = (rank(find(order.field), order) for order in self.orders)
@@ -161,10 +123,6 @@ def _metric_tests(metric_filter: Mapping[str, Any] | None) -> list[tuple[str, st
                     f"not {requested!r:.80}."
                 )
     return sorted(found, key=lambda one: one[0])
-
-
-def _living(snapshot: Snapshot, index: RunIndex) -> Iterable[RunRow]:
-    return (with_liveness(row, index.folder) for row in snapshot.live.values())
 
 
 def rank(value: Any, order: Order) -> tuple[bool, Any]:
@@ -200,7 +158,8 @@ def lookup(row: RunRow) -> Lookup:
         if not dot:
             return getattr(row, FIELDS[field][1])
         if group in SUMMARY_FIELDS:
-            return summary_value(row, group, key)
+            summary = row.metrics.get(key)
+            return None if summary is None else getattr(summary, SUMMARY_FIELDS[group])
         return param_value(row.params, key) if group == "params" else row.tags.get(key)
 
     return find

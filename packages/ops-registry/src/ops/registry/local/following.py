@@ -9,45 +9,50 @@ not kept, but for how many points of each metric that were.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from ops.registry.instants import from_ns
+from ops.registry.local.liveness import with_liveness
+from ops.registry.local.run_journals import RunReader
 from ops.registry.records import Metric, RunStatus
-from ops.registry.tracking.liveness import with_liveness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import pathlib
 
-    from ops.registry.tracking.runlog import RunReader, RunState
+    from ops.registry.tracking.run_state import RunState
 
-__all__ = ["Follower", "follow"]
+__all__ = ["JournalFollower"]
 
 
 #: How much of a journal a round reads: some ten thousand points.
 MOST_BYTES = 1 << 20
 
 
-class Follower:
-    """What is new in a run each time it is asked; *is_behind* says whether there is more already."""
+class JournalFollower:
+    """What is new in a run, whose journals are in *folder*, each time it is asked."""
 
-    def __init__(self, reader: RunReader) -> None:
-        self._reader = reader
-        self._beginnings = reader.beginnings
+    def __init__(self, folder: pathlib.Path, run_id: str) -> None:
+        self._reader = RunReader(folder, run_id, most_bytes=MOST_BYTES)
+        self._beginnings = self._reader.beginnings
         self._read: dict[str, int] = {}  # points of each metric since reading began
         self._given: dict[str, int] = {}  # points of each metric that were handed out
-        self.is_behind: bool = False
+        self._has_more = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the journals have more than a round reads, or are to be read once more as the run is over."""
+        return self._has_more or self._is_over()
 
     def poll(self) -> tuple[list[Metric], bool]:
         """Return the points that are new, by time, and whether the run is over."""
         reader = self._reader
         # The status of the round before: what a process logged just before it died is still read.
-        over = reader.state.has_started and not self.is_behind and _is_over(reader)
+        over = not self._has_more and self._is_over()
         state = reader.poll()
-        self.is_behind = reader.has_more
+        self._has_more = reader.has_more
         if reader.beginnings != self._beginnings:  # an error amid reading: all is read again
             self._beginnings, self._read = reader.beginnings, {}
-        return self._new(state), over and not self.is_behind
+        return self._new(state), over and not self._has_more
 
     def _new(self, state: RunState) -> list[Metric]:
         history, state.history = state.history, {}
@@ -61,21 +66,9 @@ class Follower:
             self._given[key] = max(self._given.get(key, 0), self._read[key])
         return [metric for _, metric in sorted(found, key=lambda pair: pair[0])]
 
-
-def follow(
-    reader: RunReader, interval_seconds: float, sleep: Callable[[float], object] = time.sleep
-) -> Iterator[Metric]:
-    """Yield every point of a run, then new ones as they appear, until the run is over."""
-    follower = Follower(reader)
-    while True:
-        points, over = follower.poll()
-        yield from points
-        if over:
-            return
-        if not follower.is_behind and not _is_over(reader):
-            sleep(interval_seconds)
-
-
-def _is_over(reader: RunReader) -> bool:
-    row = with_liveness(reader.state.row, reader.folder)
-    return row.status is not RunStatus.RUNNING
+    def _is_over(self) -> bool:
+        reader = self._reader
+        if not reader.state.has_started:
+            return False
+        row = with_liveness(reader.state.row, reader.folder)
+        return row.status is not RunStatus.RUNNING

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ops.registry.disk.journal import JournalWriter
+    from ops.registry.local.run_journals import RunReader
     from ops.registry.tracking.points import KeyedPoint
-    from ops.registry.tracking.runlog import RunReader
 
 __all__ = ["RunWriter"]
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.local.index.stored_rows import StoredRow, row_of
 from ops.registry.records import Run
-from ops.registry.search.stored_rows import StoredRow, row_of
 from ops.registry.tracking.run_records import to_run
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterable
 
-    from ops.registry.search.stored_rows import AnyRow
+    from ops.registry.local.index.stored_rows import AnyRow
 
 __all__ = ["StoredRun", "to_runs"]
 

@@ -15,26 +15,26 @@ from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import writing
+from ops.registry.local.run_journals import RunReader
 from ops.registry.run_frames import ArtifactLogged
 from ops.registry.run_rows import KeptArtifact
 from ops.registry.tracking.run_records import to_artifact
-from ops.registry.tracking.runlog import RunReader
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
 
+    from ops.registry.local.run_store import RunStore
     from ops.registry.records import Artifact
     from ops.registry.remote.artifacts import RemoteArtifacts
-    from ops.registry.tracking.runstore import RunStore
 
-__all__ = ["ArtifactNames"]
+__all__ = ["ArtifactIndex"]
 
 _MOST_FOLDERS = 10_000
 _MOST_READERS = 16
 
 
-class ArtifactNames:
+class ArtifactIndex:
     """The names of the artifacts of all runs, whose files are in *folder*, or were sent by *remote*."""
 
     def __init__(self, store: RunStore, folder: pathlib.Path, remote: RemoteArtifacts) -> None:

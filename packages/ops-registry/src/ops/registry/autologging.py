@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
 from ops.registry.components import BaseMLOpsComponent
-from ops.registry.disk.journal import encode
 from ops.registry.errors import InvalidValueError
+from ops.registry.json_values import encode
 from ops.registry.records import RunStatus
 from ops.registry.tracking.runaccess import current_run_id
 

@@ -16,59 +16,27 @@ import contextlib
 import functools
 import os
 import pathlib
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.processes import is_alive, pid_namespace, this_process
+from ops.registry.local.run_journals import journal_path
 from ops.registry.records import RunStatus
-from ops.registry.tracking.runlog import journal_path
+from ops.registry.tracking.heartbeat import MISSED_BEATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ops.registry.run_rows import RunRow
 
-__all__ = ["Heart", "owner", "with_liveness"]
-
-#: How many heartbeats may be missed.
-MISSED_BEATS = 5
+__all__ = ["owner", "touch", "with_liveness"]
 
 
-class Heart:
-    """Touches the files that *paths* names, every *interval_seconds*, in a thread of its own."""
-
-    def __init__(self, paths: Callable[[], Iterable[str]], interval_seconds: float) -> None:
-        self._paths = paths
-        self._interval = interval_seconds
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._process = -1
-
-    def start(self) -> None:
-        """Begin, unless it beats already in this process."""
-        if self._interval <= 0 or self._process == os.getpid():
-            return
-        self._process = os.getpid()  # a forked child has no thread
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ops-registry-heart", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; the files stay as old as they are."""
-        self._stopped.set()
-        self._process = -1
-
-    def beat(self) -> None:
-        """Touch all files now."""
-        for path in self._paths():
-            with contextlib.suppress(OSError):  # removed meanwhile, or a disk that is full
-                os.utime(path)
-
-    def _run(self) -> None:
-        stopped = self._stopped
-        while not stopped.wait(self._interval):
-            self.beat()
+def touch(paths: Iterable[str]) -> None:
+    """Give a sign of life: touch journals, as far as they are still there."""
+    for path in paths:
+        with contextlib.suppress(OSError):  # removed meanwhile, or a disk that is full
+            os.utime(path)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ops.foundation.files import atomic_write
 from ops.registry.disk.checked_paths import refuse_link
-from ops.registry.search import arrays
+from ops.registry.local.index import arrays
 
 if TYPE_CHECKING:
     import pathlib

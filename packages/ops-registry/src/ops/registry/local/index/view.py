@@ -1,6 +1,6 @@
 """What one reader knows of an index of runs, read on from where it was, and the runs as of one time.
 
-See `runindex` for what is on disk, and why reading takes no lock.
+See `run_index` for what is on disk, and why reading takes no lock.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.disk.checked_paths import is_id
 from ops.registry.disk.journal import JournalReader
 from ops.registry.errors import RunNotFoundError
+from ops.registry.local.run_journals import RunReader
 from ops.registry.run_rows import MAIN, RunRow
-from ops.registry.tracking.runlog import RunReader
 
 if TYPE_CHECKING:
     import pathlib
 
-    from ops.registry.search.runtable import RunTable
-    from ops.registry.search.stored_rows import AnyRow
+    from ops.registry.local.index.run_table import RunTable
+    from ops.registry.local.index.stored_rows import AnyRow
 
 __all__ = ["Snapshot", "View", "run_ids", "segment_numbers"]
 
@@ -128,7 +128,7 @@ class View:
         if key is None:
             self._base, self._unfinished = None, frozenset()
         else:
-            from ops.registry.search.runtable import RunTable
+            from ops.registry.local.index.run_table import RunTable
 
             try:
                 self._base = RunTable(self._parquet)

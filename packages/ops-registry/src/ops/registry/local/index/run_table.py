@@ -17,13 +17,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.disk.journal import encode
 from ops.registry.errors import CorruptStoreError
+from ops.registry.json_values import encode
+from ops.registry.local.index import arrays
+from ops.registry.local.index.stored_rows import StoredRow, row_of
+from ops.registry.local.index.wide_rows import value_of, wide
 from ops.registry.records import RunStatus
-from ops.registry.search import arrays
 from ops.registry.search.filters import Both, Either, Inverse, Kind, Test, sort_key
-from ops.registry.search.stored_rows import StoredRow, row_of
-from ops.registry.search.widerows import value_of, wide
 
 if TYPE_CHECKING:
     import pathlib
@@ -32,18 +32,8 @@ if TYPE_CHECKING:
     from ops.registry.run_rows import RunRow
     from ops.registry.search.filters import Node, Order
 
-__all__ = ["FIELDS", "ROW_GROUP", "RunTable", "Texts", "merged"]
+__all__ = ["ROW_GROUP", "RunTable", "Texts", "merged"]
 
-#: The fields of a run without a group: how they compare, and where a row and the table have them.
-FIELDS = {
-    "run_id": (Kind.TEXT, "run_id"),
-    "name": (Kind.TEXT, "name"),
-    "status": (Kind.TEXT, "status"),
-    "start_time": (Kind.TIME, "start"),
-    "end_time": (Kind.TIME, "end"),
-    "parent_run_id": (Kind.TEXT, "parent"),
-    "deleted_at": (Kind.TIME, "deleted"),
-}
 ROW_GROUP = 8192
 _KEPT_ANSWERS = 32
 #: Of fewer rows than this share of all, the row groups are read that have them.
