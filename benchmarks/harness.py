@@ -8,7 +8,7 @@ a cache miss, a cold file) neither counts nor decides how many calls a round tim
 
 A target is judged only where the measurement can: a ratio when its spread is narrower than what is
 claimed, or lies on one side of it; an absolute limit only while no other process keeps the machine
-busy. What is not judged says why. The load is recorded with each case.
+busy. What is not judged has the reason. The load is recorded with each case.
 
 A benchmark file is a module `benchmarks/<package>/<topic>.py` with a function `cases()` that yields
 `Case` objects (a generator may set up before and clean up after each `yield`). One that measures how a

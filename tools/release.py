@@ -32,7 +32,7 @@ SUITE = "ops-suite"
 
 
 class Refused(Exception):  # noqa: N818 - a sentence for the person who releases
-    """A release cannot be; the message says why and what to do."""
+    """A release cannot be; the message has the reason and the remedy."""
 
 
 def metadata(root: pathlib.Path, name: str) -> dict[str, Any]:

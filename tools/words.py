@@ -68,8 +68,10 @@ def found(root: pathlib.Path = ROOT) -> dict[str, list[str]]:
         "packages/*/*.md",
         "packages/*/src/**/*.py",
         "packages/*/src/**/*.html",
+        "packages/*/src/**/*.js",
     )
-    files = sorted(path for pattern in patterns for path in root.glob(pattern))
+    paths = {path for pattern in patterns for path in root.glob(pattern)}
+    files = sorted(path for path in paths if not path.name.endswith(".min.js"))
     words = {}
     for path in files:
         text = " ".join(_CAMEL.sub(" ", _PUBLIC.sub("", path.read_text(encoding="utf-8"))).split())

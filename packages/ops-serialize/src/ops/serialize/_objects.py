@@ -256,7 +256,7 @@ def _is_default(kind: Any) -> bool:
 
 
 def _base_that_reduces(kind: type) -> type | None:
-    """Return the base of *kind* that says how to pickle it, if it knows nothing of attributes.
+    """Return the base of *kind* that defines how to pickle it, if it knows nothing of attributes.
 
     A Python class outside the standard library has decided itself what counts.
     """

@@ -90,7 +90,7 @@ def decode(data: Any, codec: Codec, size: int) -> memoryview:
     if codec is Codec.NONE:
         raw = memoryview(data)
     elif codec is Codec.ZLIB:
-        try:  # at most one byte more than it says: it may be made to swell
+        try:  # at most one byte more than declared: it may be made to swell
             raw = memoryview(zlib.decompressobj().decompress(data, size + 1))
         except zlib.error as error:
             raise CorruptDataError(f"A compressed part is damaged: {error}.") from error

@@ -8,7 +8,7 @@ OpsError
     ├── SignatureError                           no signature, or one made with another key
     ├── TooLargeError                            the data would unpack to more than `max_size`
     ├── UnsupportedTypeError (TypeError)         the object has no lossless form here
-    └── ConfigError                              a YAML configuration is wrong; says where
+    └── ConfigError                              a YAML configuration is wrong, with the line
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class SignatureError(SerializeError):
 
 
 class TooLargeError(SerializeError):
-    """The data says that it unpacks to more bytes than the reader allows; nothing was unpacked."""
+    """The data declares more unpacked bytes than the reader allows; nothing was unpacked."""
 
     default_code: StrEnum = SerializeErrorCode.TOO_LARGE
 

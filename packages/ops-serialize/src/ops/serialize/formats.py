@@ -1,4 +1,4 @@
-"""Names and numbers of the formats, and the shape of whoever writes one.
+"""Names and numbers of the formats, and the protocol of their writers.
 
 `holds(obj)` is the promise behind "never loses anything silently": it is true only for objects that
 come back equal in value and type, so detection can choose a compact format where that costs nothing

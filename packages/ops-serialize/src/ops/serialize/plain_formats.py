@@ -107,7 +107,7 @@ class JsonSerializer(BuiltinFormat):
         return json.dumps(obj, ensure_ascii=False, separators=(",", ":")).encode()
 
     def loads(self, data: Any, /) -> Any:
-        """Return what the JSON text says."""
+        """Return the value of the JSON text."""
         if msgspec.is_available:
             return msgspec.json.decode(data)
         return json.loads(bytes(data), parse_constant=_refuse_constant)
@@ -183,7 +183,7 @@ class YamlSerializer(BuiltinFormat):
         return self._text(obj)
 
     def loads(self, data: Any, /) -> Any:
-        """Return what the YAML text says."""
+        """Return the value of the YAML text."""
         return yaml.load(bytes(data), _yaml_loader())
 
     def _text(self, obj: Any) -> bytes:

@@ -117,7 +117,7 @@ class SmartSerializer:
         *format* forces one, which then refuses what it would change; None takes the smallest that
         holds *obj*. *compress* True compresses whatever the size, False never; None follows the
         serializer's `compression`. Raises `UnsupportedTypeError` when the trust could not read the
-        object again, `SerializeError` for a format that nobody registered.
+        object again, `SerializeError` for a format that is not registered.
         """
         packed, name = self._pack(
             obj, format, self._codec_for_bytes(compress=compress), compress=compress

@@ -86,9 +86,9 @@ def _refuse_ambiguous_words(
         container[key] = meaning
         if not fits:
             continue
-        told = str(meaning).lower()
+        meant = str(meaning).lower()
         problem = _Problem(
-            [], f"{word} is the boolean {told} in YAML 1.1; write {told} or '{word}'"
+            [], f"{word} is the boolean {meant} in YAML 1.1; write {meant} or '{word}'"
         )
         problem.path = _path_to(tree.root, container, key)
         raise _located(text, source, problem, env=env)
@@ -97,7 +97,7 @@ def _refuse_ambiguous_words(
 def _fits(validator: Any, root: Any) -> bool:
     try:
         validator.validate_python([root])
-    except Exception:  # noqa: BLE001 - it does not fit, whatever says so
+    except Exception:  # noqa: BLE001 - it does not fit, whichever error reports it
         return False
     return True
 
@@ -192,7 +192,7 @@ _SENTENCES = {
 
 
 def _problem(one: dict[str, Any]) -> tuple[_Problem, str]:
-    """Return what one error of pydantic says, and the kind that it misses."""
+    """Return one error of pydantic as a problem, and the kind that it misses."""
     context = one.get("ctx", {})
     path, key = list(one["loc"])[1:], context.get("key")
     kind: str = one["type"]

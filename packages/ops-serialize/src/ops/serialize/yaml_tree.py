@@ -1,4 +1,4 @@
-"""YAML text to plain data: what a configuration file says, before any type is looked at.
+"""YAML text to plain data: the content of a configuration file, before any type is checked.
 
 The events of PyYAML's parser are read directly (libyaml's where it is there), so that every limit and
 every refusal is ours: depth, the size that aliases expand to, keys that occur twice, tags, and scalars
@@ -250,7 +250,7 @@ class YamlTree:
             text = self._filled(text, event)
         tag = event.tag
         if tag is None or tag == "!":
-            if tag == "!" or not event.implicit[0]:  # quoted, or said to be text
+            if tag == "!" or not event.implicit[0]:  # quoted, or tagged as text
                 return text
             if text[:1] not in _FIRST and text not in _SPECIAL_WORDS:
                 return text

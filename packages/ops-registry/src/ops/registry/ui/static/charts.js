@@ -4,7 +4,7 @@ import { aligned, averaged, colour, rounded, sections } from "./series.js";
 
 const one = (selector) => document.querySelector(selector);
 const all = (selector) => [...document.querySelectorAll(selector)];
-const MOST = 60; // so many charts at once: more of them nobody looks at, and no browser draws gladly
+const MOST = 60; // so many charts at once: more of them are not looked at, and slow every browser
 const AT_ONCE = 6; // so many metrics in one request: the first ones are drawn while the next are on their way
 const EMPTY = { x: [], y: [] };
 
@@ -21,7 +21,7 @@ class Charts {
     this.frames = new Map(); // metric -> where its chart is drawn
     this.visible = new Set();
     this.wanted = new Set(); // metrics whose curves the next request is for
-    this.asked = new Map(); // metric -> the request that is on its way
+    this.requests = new Map(); // metric -> the request that is on its way
     this.curves = new Map(); // metric -> run -> {x, y}
     this.old = new Map(); // metric -> runs that have logged since
     this.plots = new Map();
@@ -163,7 +163,7 @@ class Charts {
     if (onlyPlot) return;
     this.watch.unobserve(this.frames.get(metric));
     this.frames.get(metric).remove();
-    for (const kept of [this.frames, this.visible, this.wanted, this.asked, this.curves, this.old]) kept.delete(metric);
+    for (const kept of [this.frames, this.visible, this.wanted, this.requests, this.curves, this.old]) kept.delete(metric);
   }
 
   appear(metric, visible) {
@@ -183,7 +183,7 @@ class Charts {
   }
 
   want(metric) {
-    if (this.asked.has(metric) || !this.missing(metric).length) return;
+    if (this.requests.has(metric) || !this.missing(metric).length) return;
     this.wanted.add(metric);
     this.timer ||= setTimeout(() => {
       this.timer = 0;
@@ -200,11 +200,11 @@ class Charts {
     const query = new URLSearchParams({ runs: ids.join(","), x: one("#axis").value, points: this.runs.length > 10 ? 300 : 1000 });
     metrics.forEach((metric) => query.append("key", metric));
     const request = fetch("/api/curves?" + query);
-    metrics.forEach((metric) => this.asked.set(metric, request));
+    metrics.forEach((metric) => this.requests.set(metric, request));
     const answer = await request.then((got) => (got.ok ? got.json() : null)).catch(() => null);
     for (const metric of metrics) {
-      if (this.asked.get(metric) !== request) continue; // not wanted any more
-      this.asked.delete(metric);
+      if (this.requests.get(metric) !== request) continue; // not wanted any more
+      this.requests.delete(metric);
       if (!answer) { // requested again by the next point, or when it comes into sight again
         ids.forEach((id) => this.outdate(metric, id));
         continue;
@@ -222,7 +222,7 @@ class Charts {
   }
 
   forget() { // all curves: those that are out of sight when they come into it
-    this.asked.clear();
+    this.requests.clear();
     this.metrics.forEach((metric) => this.curves.get(metric)?.forEach((_, id) => this.outdate(metric, id)));
     this.visible.forEach((metric) => this.want(metric));
   }
@@ -316,7 +316,7 @@ class Charts {
     if (this.live.has(metric)) return;
     this.live.set(metric, setTimeout(() => {
       this.live.delete(metric);
-      if (this.asked.has(metric)) this.soon(metric); // an answer that is slow is waited for
+      if (this.requests.has(metric)) this.soon(metric); // an answer that is slow is waited for
       else if (this.visible.has(metric)) this.want(metric);
     }, 500));
   }

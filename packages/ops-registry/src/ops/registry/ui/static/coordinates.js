@@ -9,7 +9,7 @@ const svg = (name, attributes, text) => {
   return node;
 };
 const short = (text) => (text.length > 18 ? `${text.slice(0, 7)}…${text.slice(-10)}` : text); // what differs is at the end
-const NEAR = 3; // so far from the end of a range a line still counts: nobody hits the last one exactly
+const NEAR = 3; // so far from the end of a range a line still counts: no pointer hits the last one exactly
 const USUAL = 12; // so many axes at first: more of them are too narrow to read
 
 function scaleOf(axis) {
