@@ -258,6 +258,17 @@ def test_what_looks_like_a_secret_is_hidden_wherever_it_comes_from(text):
         assert secret not in hidden
 
 
+def test_a_token_that_was_issued_is_hidden_whatever_it_looks_like():
+    class Client:
+        def authenticate(self):
+            return {"Authorization": "Bearer an-opaque-token", "X-Other": "another-secret"}
+
+    credentials = Credentials(WarehouseAccess("h", "/p", auth_type="azure-cli"))
+    credentials._client = Client()
+    credentials.headers()
+    assert credentials.hidden("an-opaque-token, another-secret") == "***, ***"
+
+
 @pytest.mark.parametrize(
     ("host", "cloud"),
     [

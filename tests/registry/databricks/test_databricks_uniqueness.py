@@ -8,6 +8,7 @@ import pytest
 
 from ops.registry import AlreadyExistsError
 from ops.registry.databricks.unique_rows import LOCKED, NAMED, seed, taking
+from ops.registry.databricks.volumes import Stored
 
 pytestmark = pytest.mark.service
 
@@ -173,6 +174,15 @@ def test_rows_that_two_append_to_a_new_table_are_all_there_once(new_context, beg
     assert [one for one in results if isinstance(one, Exception)] == []
     assert sorted(storages[0].read_dataframe("t")["n"]) == [0, 1]
     assert storages[0].list_paths() == ["t"]
+
+
+def test_who_saw_no_table_does_not_replace_one_that_came_meanwhile(new_context):
+    import pandas as pd
+
+    first, second = (new_context().storage for _ in range(2))
+    first.write_dataframe(pd.DataFrame({"n": [0]}), "t", mode="append")
+    assert not second._swapped("t", Stored("", "storage/x/t", 1, "0" * 64), [])
+    assert list(first.read_dataframe("t")["n"]) == [0]
 
 
 def test_a_file_that_two_write_first_is_one(new_context, begin_together):

@@ -95,15 +95,17 @@ class Warehouse:
         self.staging = staging
         self.patience: Patience = Patience(start_seconds, sleep=sleep)
         self._sleep = sleep
-        self._turn = threading.RLock()
+        self.begin_in_child()
         in_children(self, Warehouse.begin_in_child)
         self._connection: Any = None
         self._process = -1
         self._prepared = not prepares
 
     def begin_in_child(self) -> None:
-        """Take turns anew in a forked child, where no other thread waits for a statement."""
+        """Make the locks again in a forked child, where no other thread has them."""
         self._turn = threading.RLock()
+        # Another: making a schema may wait for a warehouse that is starting, and closing does not.
+        self._preparing = threading.RLock()
 
     def __repr__(self) -> str:
         return f"Warehouse({self.access.hostname!r}, {self.catalog!r}, {self.schema!r})"
@@ -172,7 +174,7 @@ class Warehouse:
         self._sleep(bound * random.uniform(0.5, 1.5))
 
     def _prepare(self) -> None:
-        with self._turn:
+        with self._preparing:
             if self._prepared:
                 return
             from ops.registry.databricks.tables import prepare
