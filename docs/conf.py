@@ -24,7 +24,8 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = "ops"
-exclude_patterns = ["_build"]
+# What other pages include is no page.
+exclude_patterns = ["_build", "reference/growth"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 default_role = "code"
@@ -142,8 +143,10 @@ def _sentence(module: object, name: str) -> str:
 def setup(app: Sphinx) -> None:
     """Write the generated pages before any page is read."""
     import benchmark_page
+    import growth_page
     import package_pages
 
     app.connect("builder-inited", write_reference)
     app.connect("builder-inited", benchmark_page.write)
+    app.connect("builder-inited", growth_page.write)
     app.connect("builder-inited", package_pages.write)

@@ -8,6 +8,8 @@ import math
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from quantities import quantity
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -16,7 +18,8 @@ _HEAD = """# Benchmarks
 
 Ours and the named peers run in turn in one process, and what counts is their ratio: how many times the peer takes what ours takes, as median and
 from the 10th to the 90th percentile. The vertical line of a chart is 1: bars to its right are where ours is the quicker. Where a target was set, the
-last column has it, met or missed. `nox -s bench -- PACKAGE` measures anew; `benchmarks/` has the programs.
+last column has it, met or missed. `nox -s bench -- PACKAGE` measures anew; `benchmarks/` has the programs. How costs grow
+with the size of what is worked on is in [How far it goes](../how-far-it-goes.md).
 """
 _WIDTH, _ROW, _LABEL, _NUMBER = 760, 22, 330, 70  # pixels
 
@@ -26,7 +29,7 @@ def write(app: Sphinx) -> None:
     reports = [
         json.loads(file.read_text(encoding="utf-8"))
         for file in sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-        if not file.name.startswith("faults-")
+        if not file.name.startswith("faults-") and not file.stem.endswith("-growth")
     ]
     missed = sum(t["met"] is False for r in reports for c in r["cases"] for t in c["targets"])
     met = sum(t["met"] is True for r in reports for c in r["cases"] for t in c["targets"])
@@ -73,12 +76,8 @@ def _section(report: dict[str, Any]) -> str:
 
 def _figure(case: dict[str, Any]) -> str:
     value = next(iter(case["median"].values()))
-    if case["measure"] == "the figure that the call returns":
-        return f"{value:.4g}"
-    for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value / 1e-9:.3g} ns"
+    timed = case["measure"] != "the figure that the call returns"
+    return quantity(value, case.get("figure_unit") or ("seconds" if timed else ""))
 
 
 def _ratio(ratio: dict[str, float] | None) -> str:
