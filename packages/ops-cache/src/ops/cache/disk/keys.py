@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.disk.records import MAX_KEY, MAX_TAG
@@ -82,6 +83,6 @@ def _refuse_odd(key: object, whole: object, depth: int = 0) -> None:
             _refuse_odd(part, whole, depth + 1)
         return
     raise InvalidKeyError(
-        f"{whole!r} cannot be a key on disk: {type(key).__qualname__} is no plain value.",
+        f"{reprlib.repr(whole)} cannot be a key on disk: {type(key).__qualname__} is no plain value.",
         suggestions=("Use a str, or CacheKeyBuilder().build(...) for anything with content.",),
     )

@@ -215,6 +215,11 @@ class DiskCache(Updates):
         return value, max(found[1] - self._clock(), 0.0)
 
     @property
+    def max_value_bytes(self) -> int:
+        """The bytes that one value may take; a larger one is refused with `ValueTooLargeError`."""
+        return self._largest
+
+    @property
     def default_ttl(self) -> float | None:
         """The seconds that entries live by default; None for ever."""
         return self._default_ttl

@@ -1,8 +1,8 @@
 """Reading the folders of diskcache: a SQLite file and the files of large values beside it.
 
-Nothing in the folder is changed and no pickle is run unless the caller wants that. A pickle that is made of
-nothing but plain data is read by the opcodes that make plain data, and by no other. The names of files in the
-database are joined to the folder only when they stay inside.
+Nothing in the folder is changed and no pickle is run unless the caller wants that (`data_pickles` reads those of
+plain data). Anyone may have written the database, so its tables are tables, its rows have any types, and
+how long SQLite works on it is bounded. The names of files are joined to the folder only when they stay inside.
 
 A row of `Cache` has `key` and `raw` (0: the key is a pickle), `mode` (1 as it is, 2 bytes, 3 text, 4
 pickle), `filename` or `value`, `expire_time` in seconds since the epoch, and `tag`. Folders of `JSONDisk` have
@@ -12,20 +12,24 @@ compressed JSON instead of both.
 from __future__ import annotations
 
 import contextlib
-import io
+import itertools
 import json
+import math
+import os
 import pathlib
 import pickle
-import pickletools
 import re
 import shutil
 import sqlite3
 import tempfile
+import time
 import zlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from ops.cache.diskcache.data_pickles import OtherOpcodeError, read_data_pickle
 from ops.cache.errors import CacheError, UnsuitableFolderError
 from ops.foundation.paths import RelativePath
+from ops.serialize.errors import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,62 +41,15 @@ __all__ = ["Pickles", "Row", "Store", "UnreadableRowError", "stores_in"]
 Pickles = Literal["skip", "data", "run"]
 _PICKLE = 4
 _TEXT = 3
+_MODES = frozenset((1, 2, _TEXT, _PICKLE))
+_DEEPEST_KEY = 50
 _SHARD = re.compile(r"\d{3}", re.ASCII)
 _NESTED = ("cache", "deque", "index")
-_MOST_JSON = 1 << 30
-_DATA_OPCODES = frozenset(
-    [
-        "PROTO",
-        "FRAME",
-        "STOP",
-        "MARK",
-        "POP",
-        "POP_MARK",
-        "MEMOIZE",
-        "PUT",
-        "BINPUT",
-        "LONG_BINPUT",
-        "GET",
-        "BINGET",
-        "LONG_BINGET",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "FLOAT",
-        "BINFLOAT",
-        "UNICODE",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE8",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-        "EMPTY_LIST",
-        "LIST",
-        "APPEND",
-        "APPENDS",
-        "EMPTY_TUPLE",
-        "TUPLE",
-        "TUPLE1",
-        "TUPLE2",
-        "TUPLE3",
-        "EMPTY_DICT",
-        "DICT",
-        "SETITEM",
-        "SETITEMS",
-        "EMPTY_SET",
-        "ADDITEMS",
-        "FROZENSET",
-    ]
-)
+_TABLES = {"Cache", "Settings"}
+_COLUMNS = {"key", "raw", "mode", "filename", "value", "expire_time", "tag"}
+_LEAST_STEPS, _STEPS_PER_BYTE, _STEPS_AT_ONCE = 4_000_000, 16, 10_000  # of SQLite's machine
+_LEAST_LENGTH, _MOST_LENGTH = 1 << 20, 1_000_000_000  # bytes of a row
+_LEAST_JSON, _TIMES_JSON = 32 << 20, 16  # bytes that JSON may take, beside so many times its own
 
 
 class UnreadableRowError(CacheError, ValueError):
@@ -105,11 +62,19 @@ class Row(NamedTuple):
     number: int
     key: Any
     is_raw: bool
-    mode: int
-    filename: str | None
+    mode: Any
+    filename: Any
     value: Any
-    expires: float | None
+    expires: Any
     tag: Any
+
+    def time_left(self) -> float | None:
+        """Return the seconds that the entry has left, None for ever; raises `UnreadableRowError`."""
+        if self.expires is None:
+            return None
+        if type(self.expires) not in {int, float} or not math.isfinite(self.expires):
+            raise UnreadableRowError("its time of expiry is no number")
+        return float(self.expires - time.time())
 
 
 class Store:
@@ -128,13 +93,11 @@ class Store:
         with contextlib.ExitStack() as opened:
             copies = tempfile.TemporaryDirectory(prefix="ops-cache-import-")
             self._copies = pathlib.Path(opened.enter_context(copies))
-            try:
+            with self._as_ours():
                 self._connection = opened.enter_context(contextlib.closing(self._connect()))
+                self._limit()
+                self._check_schema()
                 self._is_json = self._setting("disk_compress_level") is not None
-            except sqlite3.DatabaseError as error:
-                raise UnsuitableFolderError(
-                    f"{self.folder / 'cache.db'} is no database of diskcache 5: {error}"
-                ) from error
             self._opened = opened.pop_all()
         return self
 
@@ -146,11 +109,48 @@ class Store:
         path = self.folder / "cache.db"
         log = path.with_name("cache.db-wal")
         if log.exists() and log.stat().st_size:
+            size = path.stat().st_size + log.stat().st_size
+            if size > shutil.disk_usage(self._copies).free:
+                raise sqlite3.DatabaseError("a copy of it and of its log would fill the disk")
             copy = self._copies / "cache.db"
             shutil.copyfile(path, copy)
             shutil.copyfile(log, copy.with_name("cache.db-wal"))
             return sqlite3.connect(copy)
         return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+
+    @contextlib.contextmanager
+    def _as_ours(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OverflowError) as error:
+            raise UnsuitableFolderError(
+                f"{self.folder / 'cache.db'} is no database of diskcache 5: {in_words(error)}",
+                suggestions=("Nothing more can be read of it. Give a folder of diskcache 5.",),
+            ) from error
+
+    def _limit(self) -> None:
+        """Let no row be longer than the file, and no search take much longer than it is long."""
+        connection = self._connection
+        size = (self.folder / "cache.db").stat().st_size
+        connection.text_factory = _text
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        if hasattr(connection, "setlimit"):
+            most = min(max(size, _LEAST_LENGTH), _MOST_LENGTH)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
+        calls = itertools.count()
+        most_calls = (_LEAST_STEPS + _STEPS_PER_BYTE * size) // _STEPS_AT_ONCE
+        connection.set_progress_handler(lambda: next(calls) > most_calls, _STEPS_AT_ONCE)
+
+    def _check_schema(self) -> None:
+        """Refuse anything but plain tables: views and computed columns are programs."""
+        found = self._connection.execute("SELECT name, type, sql FROM sqlite_master").fetchall()
+        kinds = {name: kind for name, kind, _ in found if name in _TABLES}
+        virtual = any("virtual" in str(sql).lower() for name, _, sql in found if name in _TABLES)
+        columns = self._connection.execute("PRAGMA table_xinfo(Cache)").fetchall()
+        names = {column[1] for column in columns if not column[6]}
+        if kinds != dict.fromkeys(_TABLES, "table") or virtual or not names >= _COLUMNS:
+            raise sqlite3.DatabaseError("it has no tables Cache and Settings")
 
     def _setting(self, name: str) -> Any:
         found = self._connection.execute("SELECT value FROM Settings WHERE key = ?", (name,))
@@ -158,44 +158,66 @@ class Store:
         return None if row is None else row[0]
 
     def count(self, after: int = 0) -> int:
-        """Return the number of rows behind number *after*."""
-        sql = "SELECT COUNT(*) FROM Cache WHERE rowid > ?"
-        return int(self._connection.execute(sql, (after,)).fetchone()[0])
+        """Return the number of rows behind number *after*; raises `UnsuitableFolderError`."""
+        sql = "SELECT COUNT(*) FROM Cache NOT INDEXED WHERE rowid > ?"
+        with self._as_ours():
+            return int(self._connection.execute(sql, (after,)).fetchone()[0])
 
     def rows(self, after: int = 0) -> Iterator[Row]:
-        """Yield the rows in the order in which they came, from the one behind number *after* on."""
-        found = self._connection.execute(
-            "SELECT rowid, key, raw, mode, filename, value, expire_time, tag FROM Cache"
-            " WHERE rowid > ? ORDER BY rowid",
-            (after,),
-        )
-        for number, key, raw, *rest in found:
-            yield Row(number, key, bool(raw), *rest)
+        """Yield the rows in the order in which they came, from the one behind number *after* on.
+
+        Raises `UnsuitableFolderError` where the database is damaged.
+        """
+        with self._as_ours():
+            found = self._connection.execute(
+                "SELECT rowid, key, raw, mode, filename, value, expire_time, tag FROM Cache NOT INDEXED"
+                " WHERE rowid > ? ORDER BY rowid",
+                (after,),
+            )
+            for number, key, raw, *rest in found:
+                if number <= after:
+                    raise sqlite3.DatabaseError("its rows are not in order")
+                after = number
+                yield Row(number, key, bool(raw), *rest)
 
     def key(self, row: Row, pickles: Pickles) -> Any:
         """Return the key of a row; raises `UnreadableRowError`."""
         if self._is_json:
             return _as_key(_from_json(row.key))
-        return row.key if row.is_raw else _from_pickle(bytes(row.key), pickles, "key")
+        if not row.is_raw:
+            return _from_pickle(row.key, pickles, "key")
+        if row.key is None:
+            raise UnreadableRowError("it has no key")
+        return row.key
 
-    def value(self, row: Row, pickles: Pickles) -> Any:
-        """Return the value of a row; raises `UnreadableRowError`."""
-        data = row.value
-        if row.filename is not None:
-            try:
-                data = RelativePath(row.filename.replace("\\", "/")).read_bytes(self.folder)
-            except (OSError, ValueError) as error:
-                raise UnreadableRowError(f"its file cannot be read: {error}") from error
+    def value(self, row: Row, pickles: Pickles, most: int) -> Any:
+        """Return the value of a row, of at most *most* bytes; raises `UnreadableRowError`."""
+        data = row.value if row.filename is None else self._content(row.filename, most)
         if self._is_json:
             return _from_json(data)
+        if type(row.mode) is not int or row.mode not in _MODES:
+            raise UnreadableRowError("its kind of value is unknown")
         if row.mode == _PICKLE:
-            return _from_pickle(bytes(data), pickles, "value")
+            return _from_pickle(data, pickles, "value")
         if row.mode == _TEXT and isinstance(data, bytes):
             try:
                 return data.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise UnreadableRowError(f"its text is no UTF-8: {error}") from error
+                raise UnreadableRowError("its text is no UTF-8") from error
         return data
+
+    def _content(self, name: Any, most: int) -> bytes:
+        if type(name) is not str:
+            raise UnreadableRowError("the name of its file is no text")
+        try:
+            with RelativePath(name.replace("\\", "/")).open(self.folder) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size <= most:
+                    return file.read(size)
+        except (OSError, ValueError) as error:
+            kind = type(error).__name__
+            raise UnreadableRowError(f"its file cannot be read: {kind}") from error
+        raise UnreadableRowError("its file is larger than the cache may be")
 
 
 def stores_in(folder: StrPath) -> list[Store]:
@@ -224,37 +246,47 @@ def stores_in(folder: StrPath) -> list[Store]:
 
 
 def _from_json(data: Any) -> Any:
+    if type(data) is not bytes:
+        raise UnreadableRowError("it is no compressed JSON")
+    most = _LEAST_JSON + _TIMES_JSON * len(data)
     try:
-        unpacker = zlib.decompressobj()
-        text = unpacker.decompress(data, _MOST_JSON)
+        text = zlib.decompressobj().decompress(data, most)
+        taken = 80 * (text.count(b"[") + text.count(b"{")) + 48 * text.count(b",") + len(text)
+        if taken > most:
+            raise UnreadableRowError("its JSON would take too much memory")
         return json.loads(text)
-    except (zlib.error, ValueError, TypeError, RecursionError) as error:
-        raise UnreadableRowError(f"it is no compressed JSON: {error}") from error
+    except (zlib.error, ValueError, RecursionError) as error:
+        raise UnreadableRowError(f"it is no compressed JSON: {in_words(error)}") from error
 
 
-def _as_key(value: Any) -> Any:
-    return tuple(map(_as_key, value)) if isinstance(value, list) else value
+def _as_key(value: Any, depth: int = 0) -> Any:
+    if depth > _DEEPEST_KEY:
+        raise UnreadableRowError("its key is nested too deeply")
+    return tuple(_as_key(part, depth + 1) for part in value) if isinstance(value, list) else value
 
 
-def _from_pickle(data: bytes, pickles: Pickles, what: str) -> Any:
+def _from_pickle(data: Any, pickles: Pickles, what: str) -> Any:
+    if type(data) is not bytes:
+        raise UnreadableRowError(f"its {what} is no pickle")
     if pickles == "run":
         try:
             return pickle.loads(data)  # noqa: S301 - the caller wants it
         except Exception as error:
-            raise UnreadableRowError(f"its {what} cannot be unpickled: {error}") from error
+            raise UnreadableRowError(
+                f"its {what} cannot be unpickled: {in_words(error)}"
+            ) from error
     if pickles == "skip":
         raise UnreadableRowError(f"its {what} is a pickle")
     try:
-        odd = {op.name for op, _, _ in pickletools.genops(data)} - _DATA_OPCODES
-        if not odd:
-            return _DataUnpickler(io.BytesIO(data)).load()
-    except Exception as error:
-        raise UnreadableRowError(f"its {what} is a damaged pickle: {error}") from error
-    raise UnreadableRowError(f"its {what} is a pickle of more than plain data")
+        return read_data_pickle(data)
+    except OtherOpcodeError as error:
+        raise UnreadableRowError(f"its {what} is a pickle of more than plain data") from error
+    except Exception as error:  # damaged ones fail in many ways
+        raise UnreadableRowError(f"its {what} is a damaged pickle: {in_words(error)}") from error
 
 
-class _DataUnpickler(pickle.Unpickler):
-    """Reads streams that were found to have no opcode that looks a name up; it would refuse them too."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name} is not looked up")
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data  # a column of text that is none; nothing takes it for one

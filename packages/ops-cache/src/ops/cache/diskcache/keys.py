@@ -7,6 +7,7 @@ pickles it, and a pickle on disk is a program.
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.disk.keys import encode_key
@@ -34,7 +35,7 @@ def to_stored(key: Hashable) -> Hashable:
             data, _ = encode_tree(key, allowed_by("safe"))
         except SerializeError as error:
             raise InvalidKeyError(
-                f"{key!r} cannot be a key: {error}",
+                f"{reprlib.repr(key)} cannot be a key: {error}",
                 suggestions=("Use a str, or a tuple of plain values.",),
             ) from error
         return (_MARK, bytes(data))

@@ -9,12 +9,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.diskcache.folders import UnreadableRowError, stores_in
 from ops.cache.diskcache.keys import to_stored
-from ops.cache.errors import CacheError
 from ops.foundation.errors import OpsError
 
 if TYPE_CHECKING:
@@ -30,6 +28,7 @@ __all__ = ["ImportReport", "import_diskcache"]
 _ROWS_AT_ONCE = 200
 _BYTES_AT_ONCE = 8 << 20
 _DONE = "ops.cache.import"
+_LONGEST_REASON, _MOST_REASONS = 200, 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +51,12 @@ class _Counts:
         self.imported = self.expired = self.done_before = self.seen = 0
         self.skipped: collections.Counter[str] = collections.Counter()
 
+    def skip(self, reason: str) -> None:
+        """Count a row that was not imported; of very many reasons the last are one."""
+        short = reason[:_LONGEST_REASON]
+        is_new = short not in self.skipped and len(self.skipped) >= _MOST_REASONS
+        self.skipped["other reasons" if is_new else short] += 1
+
 
 def import_diskcache(
     source: StrPath,
@@ -73,7 +78,8 @@ def import_diskcache(
         progress: Called with the number of rows seen and of all rows, after each batch.
 
     Raises:
-        UnsuitableFolderError: there is no store of diskcache in *source*.
+        UnsuitableFolderError: there is no store of diskcache in *source*, or its database is damaged from
+            some row on; those before it were imported.
         CacheFullError: the disk of *target* takes no more; call again to go on.
     """
     stores = stores_in(source)
@@ -104,7 +110,7 @@ def _import_store(
     while batch := _next_batch(rows):
         with view.transact() as changes:
             for row in batch:
-                _import_row(store, row, changes, pickles, counts)
+                _import_row(store, row, changes, pickles, counts, target.max_value_bytes)
             if (item := marks.encoded(mark, batch[-1].number, None, None)) is not None:
                 changes.include(item)
         counts.seen += len(batch)
@@ -124,21 +130,23 @@ def _next_batch(rows: Any) -> list[Row]:
 
 
 def _import_row(
-    store: Store, row: Row, changes: Transaction, pickles: Pickles, counts: _Counts
+    store: Store, row: Row, changes: Transaction, pickles: Pickles, counts: _Counts, most: int
 ) -> None:
-    seconds = None if row.expires is None else row.expires - time.time()
-    if seconds is not None and seconds <= 0:
-        counts.expired += 1
-        return
     try:
+        seconds = row.time_left()
+        if seconds is not None and seconds <= 0:
+            counts.expired += 1
+            return
         key = to_stored(store.key(row, pickles))
-        changes.set(key, store.value(row, pickles), seconds, tag=_tag(row.tag))
+        changes.set(key, store.value(row, pickles, most), seconds, tag=_tag(row.tag))
     except UnreadableRowError as error:
-        counts.skipped[error.message] += 1
-    except (CacheError, OpsError) as error:
+        counts.skip(error.message)
+    except OpsError as error:
         if isinstance(error, OSError):  # a full disk
             raise
-        counts.skipped[f"{type(error).__name__}: it cannot be stored"] += 1
+        counts.skip(f"{type(error).__name__}: it cannot be stored")
+    except (RecursionError, MemoryError) as error:
+        counts.skip(f"{type(error).__name__}: it takes more than there is")
     else:
         counts.imported += 1
 

@@ -25,6 +25,7 @@ pa: Any = LazyImport("pyarrow", "ops-serialize[arrow]").import_module()
 __all__ = ["BUILDERS", "array_parts", "encoder_of", "read_array"]
 
 _MOST_METADATA = 1 << 26
+_WALKED_AT_ONCE = 128  # bytes that are validated in the time of a step
 
 
 def encoder_of(kind: type) -> Callable[[Any], tuple[str, tuple[Any, ...]]] | None:
@@ -127,9 +128,19 @@ def read_table(reading: Reading, content: Any, rows: Any) -> Any:
     if table.num_rows != int_between(rows, 0, (1 << 62)):
         raise CorruptDataError("A table has another number of rows than it had.")
     reading.budget.take(64 * sum(column.num_chunks for column in table.columns))
-    reading.budget.take_time(table.nbytes // 16)  # columns may share their buffers
+    reading.budget.take_time(_walked(table, data.nbytes) // _WALKED_AT_ONCE)
     table.validate(full=True)
     return table
+
+
+def _walked(table: Any, size: int) -> int:
+    """Return the bytes that validating *table* looks at: columns may share buffers, and chunks texts.
+
+    Nothing is computed from offsets in the buffers, which are not validated yet.
+    """
+    chunks = [chunk for column in table.columns for chunk in column.chunks]
+    total: int = sum(part.size for chunk in chunks for part in chunk.buffers() if part is not None)
+    return total + (len(chunks) * size if "dictionary<" in str(table.schema) else 0)
 
 
 def read_array(reading: Reading, content: Any, rows: Any, chunks: Any) -> Any:

@@ -26,6 +26,7 @@ __all__ = [
     "paired",
     "pairs",
     "register",
+    "weight_of",
 ]
 
 T = TypeVar("T")
@@ -211,7 +212,7 @@ def check_hashable(reading: Reading, items: Sequence[Any]) -> None:
     heavy = [reading.weights.get(at, 1) for at in distinct]  # also of frozen dataclasses
     if max(heavy, default=0) > _HEAVIEST:
         raise CorruptDataError("A key takes too long to hash.")
-    weights = [*map(max, heavy, map(_weight, distinct.values()))]
+    weights = [*map(max, heavy, map(weight_of, distinct.values()))]
     total, heaviest = sum(weights), max(weights, default=1)
     charge_keys(reading.budget, [*distinct.values()], total, heaviest, reading.words)
 
@@ -228,7 +229,7 @@ def check_labels(reading: Reading, labels: Any) -> None:
         check_hashable(reading, labels.to_numpy())
 
 
-def _weight(item: Any, depth: int = 0) -> int:
+def weight_of(item: Any, depth: int = 0) -> int:
     """Return how many parts hashing *item* visits; stops counting where that is too many."""
     if not isinstance(item, (tuple, frozenset)):
         return 1
@@ -236,7 +237,7 @@ def _weight(item: Any, depth: int = 0) -> int:
         raise CorruptDataError(f"A key is nested deeper than {_DEEPEST} levels.")
     total = 1
     for part in item:
-        total += _weight(part, depth + 1)
+        total += weight_of(part, depth + 1)
         if total > _HEAVIEST:
             raise CorruptDataError("A key takes too long to hash.")
     return total
