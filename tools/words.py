@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIST = "tools/words.json"
 #: What is refused, as a regular expression over whole words, and the standard term.
 INSTEAD = {
-    r"(?<!in )(?<!into )(?<!decimal )places?": "offset, range, path, index, position or page: the one that is meant",
+    r"(?<!in )(?<!into )(?<!decimal )(?<!waiting )places?": "offset, range, path, index, position or page: the one that is meant",
     r"told|said|says|heard": "notified, reported, recorded",
     r"asked": "requested",
     r"somebody|nobody|whoever": "another process, the holder, the caller, subscribers",
