@@ -31,8 +31,13 @@ def _by_messages(folder: pathlib.Path, size: int) -> Iterator[Case]:
         sink = logger.input_queue
         for start in range(0, size, BATCH):
             sink.put_many(1, np.arange(start, start + BATCH), rows)
-        # Of another source, so that what is read below has the size that it names.
-        yield Case("log one message", {"ops-datalog": lambda: sink.log(2, 1, payload)}, **curve)
+        # Of another source and later, so that what is read below is what it would be without.
+        yield Case(
+            "log one message",
+            {"ops-datalog": lambda: sink.log(2, size, payload)},
+            number=2_000,
+            **curve,
+        )
     log = logger.read()
     yield Case(
         "iterate a log, per message",

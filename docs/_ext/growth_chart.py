@@ -52,7 +52,7 @@ def drawn(curve: Curve) -> str:
     return "\n".join(
         (
             (
-                f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" style="max-width: 100%" role="img" '
+                f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" role="img" '
                 f'fill="currentColor" font-size="11" aria-label="{name} by {html.escape(curve.unit)}">'
             ),
             f'<text x="4" y="14" font-size="12" font-weight="bold">{name}</text>',

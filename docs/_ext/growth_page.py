@@ -39,6 +39,8 @@ TOPICS = {
 TIMES = 100
 #: A step to the next size that costs this many times more than its class has it is not of its class.
 STEADY = 1.5
+#: Two charts beside each other in the width of the text, one on a narrow screen.
+_COLUMNS = "repeat(auto-fill, minmax(min(320px, 100%), 1fr))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def fragment(library: str, results: pathlib.Path = RESULTS) -> str:
     parts = [
         f"Measured {report['when'][:10]} on {report['machine']}, Python {report['python']}, by `benchmarks/{library}/{topic}.py`.",
         "```{raw} html\n"
-        '<div style="display: flex; flex-wrap: wrap; gap: 12px">\n'
+        f'<div style="display: grid; gap: 12px; grid-template-columns: {_COLUMNS}">\n'
         + "\n".join(map(growth_chart.drawn, curves))
         + "\n</div>\n```",
     ]
@@ -138,7 +140,7 @@ def _table(curves: list[Curve]) -> str:
     unit = curves[0].unit
     heads = [f"{_size(size, unit)}{'' if at else f' {unit}'}" for at, size in enumerate(sizes)]
     lines = [
-        f"| operation | {' | '.join(heads)} | growth | the last by the first |",
+        f"| operation | {' | '.join(heads)} | growth | grew by |",
         f"|---|{'---:|' * len(sizes)}---|---|",
     ]
     for curve in curves:

@@ -1,7 +1,8 @@
-"""Measured values as text with a unit that suits their size."""
+"""Measured values as text with a unit that suits their size, which no line break takes apart."""
 
 from __future__ import annotations
 
+_SPACE = "\N{NO-BREAK SPACE}"
 _SECONDS = (
     ("h", 7200, 3600),
     ("min", 120, 60),
@@ -17,17 +18,19 @@ def quantity(value: float, unit: str) -> str:
     if unit == "seconds":
         for name, least, size in _SECONDS:
             if value >= least * 0.9995:  # what three digits would round to it
-                return f"{value / size:.3g} {name}"
-        return f"{value / 1e-9:.3g} ns"
+                return _digits(value / size) + _SPACE + name
+        return _digits(value / 1e-9) + _SPACE + "ns"
     if unit == "bytes":
         for name, size in _BYTES:
             if value >= size * 0.9995:
-                return f"{value / size:.3g} {name}"
-    return (
-        f"{value:.3g} {unit}".strip() if value < 1000 else f"{count(round(value))} {unit}".strip()
-    )
+                return _digits(value / size) + _SPACE + name
+    return _digits(value) + _SPACE + unit if unit else _digits(value)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if value < 999.5 else count(round(value))
 
 
 def count(number: int) -> str:
     """Return a whole number with a space between thousands."""
-    return f"{number:,}".replace(",", " ")
+    return f"{number:,}".replace(",", _SPACE)
