@@ -242,7 +242,7 @@ def pickled_plainly() -> Iterator[tuple[Any, bytes]]:
             yield value, data
 
 
-@pytest.mark.parametrize(("value", "data"), pickled_plainly(), ids=lambda part: repr(part)[:20])
+@pytest.mark.parametrize(("value", "data"), [*pickled_plainly()], ids=lambda part: repr(part)[:20])
 def test_plain_data_are_read_as_python_reads_them(value: Any, data: bytes) -> None:
     found = read_data_pickle(data)
     assert found == value

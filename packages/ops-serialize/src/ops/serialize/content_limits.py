@@ -17,7 +17,7 @@ from ops.foundation.imports import LazyImport
 from ops.serialize.errors import CorruptDataError, UntrustedDataError
 from ops.serialize.formats import SerializationFormat
 from ops.serialize.nodes.arrow_messages import check_messages
-from ops.serialize.parquet_footer import check_footer
+from ops.serialize.parquet_footer import BYTE_ARRAY, FIXED_LENGTH, read_footer
 from ops.serialize.parquet_pages import unpacked_size
 from ops.serialize.tree import is_tree
 
@@ -173,31 +173,28 @@ def _parquet(stream: memoryview, budget: Budget) -> None:
     import pyarrow.parquet as pq
 
     budget.add(len(stream))
-    check_footer(stream, budget)
+    footer = read_footer(stream, budget)
     file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(stream)))
     _check_numpy_types(file.schema_arrow.metadata or {})
-    metadata = file.metadata
     total = 0
     texts: dict[str, int] = {}  # by the paths of columns: what decoding them may take at most
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for at in range(row_group.num_columns):
-            column = row_group.column(at)
-            size, count = unpacked_size(stream, column), max(column.num_values, 0)
-            total += size + 16 * count
-            if column.physical_type == "BYTE_ARRAY":
-                most = count * max(size, 16 * len(stream))
-                texts[column.path_in_schema] = texts.get(column.path_in_schema, 0) + most
-            elif column.physical_type == "FIXED_LEN_BYTE_ARRAY":
-                total += count * metadata.schema.column(at).length
-    if metadata.num_rows < 0 or metadata.num_rows > 1 << 40:
+    for group in footer.groups:
+        for column, (kind, length) in zip(group, footer.leaves, strict=True):
+            size = unpacked_size(stream, column)
+            total += size + 16 * column.values
+            if kind == BYTE_ARRAY:
+                most = column.values * max(size, 16 * len(stream))
+                texts[column.path] = texts.get(column.path, 0) + most
+            elif kind == FIXED_LENGTH:
+                total += column.values * length
+    if not 0 <= footer.rows <= 1 << 40:
         raise CorruptDataError("The number of rows is not possible.")
-    budget.take(total + 8 * metadata.num_rows)
+    budget.take(total + 8 * footer.rows)
     long = [path for path, most in texts.items() if most > _MOST_UNCHECKED]
     if long:  # one long text may be there for each row
         file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(stream)), read_dictionary=long)
-        for group in range(metadata.num_row_groups):
-            for column in file.read_row_group(group, columns=long).columns:
+        for number in range(len(footer.groups)):
+            for column in file.read_row_group(number, columns=long).columns:
                 for chunk in column.chunks:
                     budget.take(_decoded_size(chunk))
 

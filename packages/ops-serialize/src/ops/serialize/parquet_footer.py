@@ -1,94 +1,169 @@
-"""What the footer of a Parquet file makes its reader allocate, and the schema of Arrow that lies in it.
+"""The footer of a Parquet file: what it makes its reader allocate, and where its columns lie.
 
 The footer is one Thrift struct in the compact protocol (parquet.thrift: `FileMetaData`). An empty struct takes
-a byte there, and a thousand in memory, so they are counted before the reader sees them.
+a byte there, and a thousand in memory, so they are counted before Arrow's reader sees them. What is needed
+of it is read here too: some accessors of Arrow end the process where a footer contradicts itself.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from ops.serialize.errors import CorruptDataError
 from ops.serialize.nodes.arrow_messages import check_messages
-from ops.serialize.thrift import BINARY, FALSE, LIST, STRUCT, TRUE, CompactReader
+from ops.serialize.thrift import BINARY, FALSE, I32, I64, LIST, STRUCT, TRUE, CompactReader
 
 if TYPE_CHECKING:
     from ops.serialize.limits import Budget
 
-__all__ = ["check_footer"]
+__all__ = ["BYTE_ARRAY", "FIXED_LENGTH", "Column", "Footer", "read_footer"]
 
+BYTE_ARRAY, FIXED_LENGTH = 6, 7  # of the enum `Type`
 _MAGIC = b"PAR1"
-_ROW_GROUPS, _KEY_VALUES = 4, 5  # fields of FileMetaData
-_COLUMNS = 1  # of RowGroup
-_OF_COLUMN = 1200  # bytes of a ColumnChunk
+_OF_COLUMN = 1200  # bytes of a ColumnChunk in memory
 _OF_STRUCT = 200
 _ARROW = b"ARROW:schema"
 
 
-def check_footer(stream: memoryview, budget: Budget) -> None:
-    """Count what the footer of the file in *stream* takes; raises `CorruptDataError`, `TooLargeError`."""
+@dataclasses.dataclass(slots=True)
+class Column:
+    """A chunk of a column: its pages lie in *compressed* bytes from *data_page* or *dictionary* on."""
+
+    data_page: int = -1
+    dictionary: int | None = None
+    compressed: int = -1
+    values: int = 0
+    path: str = ""
+
+
+@dataclasses.dataclass(slots=True)
+class Footer:
+    """The rows, type and length of each column of the schema, and the chunks of each group of rows."""
+
+    rows: int = 0
+    leaves: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    groups: list[list[Column]] = dataclasses.field(default_factory=list)
+
+
+def read_footer(stream: memoryview, budget: Budget) -> Footer:
+    """Count what the footer of the file in *stream* takes, and return what it says.
+
+    Raises `CorruptDataError` or `TooLargeError`.
+    """
     size = int.from_bytes(stream[-8:-4], "little")
     start = len(stream) - 8 - size
     if bytes(stream[-4:]) != _MAGIC or start < len(_MAGIC):
         raise CorruptDataError("The Parquet file has no footer.")
-    _Footer(stream, start, len(stream) - 8, budget).check()
+    return _Reader(stream, start, len(stream) - 8, budget).footer()
 
 
-class _Footer(CompactReader):
-    """Walks the footer once."""
+class _Reader(CompactReader):
+    """Walks the footer once; fields of another type than the format has are passed over, as Arrow does."""
 
     def __init__(self, stream: memoryview, start: int, end: int, budget: Budget) -> None:
         super().__init__(stream, start, end)
         self._budget = budget
 
-    def check(self) -> None:
-        """Count everything, and what the schema of Arrow takes."""
-        for number, kind in self.fields():
-            if number == _KEY_VALUES and kind == LIST:
-                self._key_values()
-            elif number == _ROW_GROUPS and kind == LIST:
+    def footer(self) -> Footer:
+        found = Footer()
+        for field, kind in self.fields():
+            if (field, kind) == (2, LIST):
+                found.leaves = [leaf for leaf in map(self._element, self.items()) if leaf]
+            elif (field, kind) == (3, I64):
+                found.rows = self.number()
+            elif (field, kind) == (4, LIST):
+                found.groups = [self._group(item) for item in self.items()]
+            elif (field, kind) == (5, LIST):
                 for item in self.items():
-                    self._row_group(item)
-            elif kind not in {TRUE, FALSE}:
-                self.skip(kind)
+                    self._key_value(item)
+            else:
+                self._pass_over(kind)
+        if any(len(group) != len(found.leaves) for group in found.groups):
+            raise CorruptDataError("The columns of the Parquet file are not those of its schema.")
+        return found
 
-    def on_struct(self) -> None:
-        """Count a struct when it starts."""
-        self._budget.take(_OF_STRUCT)
-        self._budget.copy(_OF_STRUCT)
+    def on_struct(self, size: int = _OF_STRUCT) -> None:
+        """Count a struct of *size* bytes when it starts."""
+        self._budget.take(size)
+        self._budget.copy(size)
         self._budget.take_time(4)
 
-    def _row_group(self, kind: int) -> None:
+    def _pass_over(self, kind: int) -> None:
+        if kind not in {TRUE, FALSE}:
+            self.skip(kind)
+
+    def _enter(self, kind: int, size: int = _OF_STRUCT) -> None:
         if kind != STRUCT:
-            raise CorruptDataError("A group of rows of the Parquet file is none.")
-        self.on_struct()
-        for number, inner in self.fields():
-            if number == _COLUMNS and inner == LIST:
-                for item in self.items():
-                    self._budget.take(_OF_COLUMN)
-                    self._budget.copy(_OF_COLUMN)
-                    self.skip(item)
-            elif inner not in {TRUE, FALSE}:
-                self.skip(inner)
+            raise CorruptDataError("A struct of the Parquet file is none.")
+        self.on_struct(size)
 
-    def _key_values(self) -> None:
-        for kind in self.items():
-            if kind != STRUCT:
-                raise CorruptDataError("The metadata of the Parquet file are none.")
-            texts = {1: b"", 2: b""}
-            for number, inner in self.fields():
-                if inner == BINARY:
-                    texts[number] = self.binary()
-                elif inner not in {TRUE, FALSE}:
-                    self.skip(inner)
-            if texts[1] == _ARROW:
-                self._arrow(texts[2])
+    def _element(self, kind: int) -> tuple[int, int] | None:
+        """Return type and length of an element of the schema, None for one that has others below."""
+        self._enter(kind)
+        numbers: dict[int, int] = {}
+        for field, inner in self.fields():
+            if inner == I32:
+                numbers[field] = self.int32()
+            else:
+                self._pass_over(inner)
+        is_leaf = not numbers.get(5) and 1 in numbers
+        return (numbers[1], max(numbers.get(2, 0), 0)) if is_leaf else None
 
-    def _arrow(self, text: bytes) -> None:
-        try:
-            schema = base64.b64decode(text, validate=True)
-        except binascii.Error as error:
-            raise CorruptDataError("The schema of the Parquet file is no base64.") from error
-        check_messages(memoryview(schema), self._budget)
+    def _group(self, kind: int) -> list[Column]:
+        self._enter(kind)
+        columns: list[Column] = []
+        for field, inner in self.fields():
+            if (field, inner) == (1, LIST):
+                columns = [self._column(item) for item in self.items()]
+            else:
+                self._pass_over(inner)
+        return columns
+
+    def _column(self, kind: int) -> Column:
+        self._enter(kind, _OF_COLUMN)
+        column = Column()
+        for field, inner in self.fields():
+            if (field, inner) == (1, BINARY):
+                raise CorruptDataError("A column of the Parquet file lies in another one.")
+            if (field, inner) == (3, STRUCT):
+                self._metadata(column)
+            else:
+                self._pass_over(inner)
+        return column
+
+    def _metadata(self, column: Column) -> None:
+        numbers: dict[int, int] = {}
+        for field, kind in self.fields():
+            if kind == I64:
+                numbers[field] = self.number()
+            elif (field, kind) == (3, LIST):
+                column.path = ".".join(self._text(item) for item in self.items())
+            else:
+                self._pass_over(kind)
+        column.values = max(numbers.get(5, 0), 0)
+        column.compressed = numbers.get(7, -1)
+        column.data_page = numbers.get(9, -1)
+        column.dictionary = numbers.get(11)
+
+    def _text(self, kind: int) -> str:
+        if kind != BINARY:
+            raise CorruptDataError("A name of the Parquet file is no text.")
+        return self.binary().decode("utf-8", "replace")
+
+    def _key_value(self, kind: int) -> None:
+        self._enter(kind)
+        texts: dict[Any, bytes] = {}
+        for field, inner in self.fields():
+            if inner == BINARY:
+                texts[field] = self.binary()
+            else:
+                self._pass_over(inner)
+        if texts.get(1) == _ARROW:
+            try:
+                schema = base64.b64decode(texts.get(2, b""), validate=True)
+            except binascii.Error as error:
+                raise CorruptDataError("The schema of the Parquet file is no base64.") from error
+            check_messages(memoryview(schema), self._budget)

@@ -7,10 +7,13 @@ small file could unpack to any size. Headers are Thrift structs in the compact p
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ops.serialize.errors import CorruptDataError
-from ops.serialize.thrift import FALSE, NUMBERS, STRUCT, TRUE, CompactReader
+from ops.serialize.thrift import FALSE, I32, NUMBERS, STRUCT, TRUE, CompactReader
+
+if TYPE_CHECKING:
+    from ops.serialize.parquet_footer import Column
 
 __all__ = ["unpacked_size"]
 
@@ -18,19 +21,19 @@ _UNCOMPRESSED, _COMPRESSED = 2, 3  # fields of PageHeader
 _DATA, _DATA_V2 = 5, 8  # and those of its structs that count values, in their field 1
 
 
-def unpacked_size(stream: memoryview, column: Any) -> int:
-    """Return the bytes that the pages of *column*, a chunk in the metadata, unpack to.
+def unpacked_size(stream: memoryview, column: Column) -> int:
+    """Return the bytes that the pages of *column*, a chunk in the footer, unpack to.
 
     Raises `CorruptDataError` for pages that do not lie in the chunk.
     """
-    start = column.data_page_offset
-    if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
-        start = column.dictionary_page_offset
-    end = start + column.total_compressed_size
+    start = column.data_page
+    if column.dictionary is not None and 0 < column.dictionary < start:
+        start = column.dictionary
+    end = start + column.compressed
     if not 0 < start <= end <= len(stream):
         raise CorruptDataError("A column of the Parquet file lies outside of it.")
     reader, values, total = _Headers(stream, start, end), 0, 0
-    while reader.at < end and values < column.num_values:
+    while reader.at < end and values < column.values:
         header = reader.struct()
         packed, unpacked = header.get(_COMPRESSED, -1), header.get(_UNCOMPRESSED, -1)
         if packed < 0 or unpacked < 0:
@@ -51,8 +54,10 @@ class _Headers(CompactReader):
             if kind == STRUCT:
                 inner = self.struct()
                 found.update({(field, key): value for key, value in inner.items()})
+            elif kind == I32:
+                found[field] = self.int32()
             elif kind in NUMBERS:
-                found[field] = self.number()
+                self.number()
             elif kind not in {TRUE, FALSE}:
                 self.skip(kind)
         return found

@@ -12,11 +12,11 @@ from ops.serialize.errors import CorruptDataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BINARY", "FALSE", "LIST", "NUMBERS", "STRUCT", "TRUE", "CompactReader"]
+__all__ = ["BINARY", "FALSE", "I32", "I64", "LIST", "NUMBERS", "STRUCT", "TRUE", "CompactReader"]
 
 _DEEPEST = 16  # structs inside each other; the formats have eight
-TRUE, FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, BINARY, LIST, _SET, _MAP, STRUCT = range(1, 13)
-NUMBERS = frozenset((_I16, _I32, _I64))
+TRUE, FALSE, _BYTE, _I16, I32, I64, _DOUBLE, BINARY, LIST, _SET, _MAP, STRUCT = range(1, 13)
+NUMBERS = frozenset((_I16, I32, I64))
 
 
 class CompactReader:
@@ -55,9 +55,12 @@ class CompactReader:
         value = self._varint()
         return (value >> 1) ^ -(value & 1)
 
+    def int32(self) -> int:
+        """Return a number of 32 bits; of a longer one what a reader in C++ keeps of it."""
+        return (self.number() + (1 << 31)) % (1 << 32) - (1 << 31)
+
     def binary(self) -> bytes:
         """Return bytes."""
-        start = self.at
         size = self._varint()
         start = self.at
         self._pass(size)
