@@ -143,10 +143,11 @@ def _sentence(module: object, name: str) -> str:
 def setup(app: Sphinx) -> None:
     """Write the generated pages before any page is read."""
     import benchmark_page
+    import environment_page
+    import format_page
     import growth_page
     import package_pages
 
     app.connect("builder-inited", write_reference)
-    app.connect("builder-inited", benchmark_page.write)
-    app.connect("builder-inited", growth_page.write)
-    app.connect("builder-inited", package_pages.write)
+    for page in (benchmark_page, environment_page, format_page, growth_page, package_pages):
+        app.connect("builder-inited", page.write)

@@ -36,6 +36,8 @@ class Documented:
     function: Callable[..., Any]
     owner: type | None
     docstring: str
+    #: Whether it implements a method of another library, whose documentation has the parameters.
+    implements: bool = False
 
     @property
     def package(self) -> str:
@@ -48,6 +50,8 @@ class Documented:
 
     def undescribed(self) -> list[str]:
         """Return the parameters that the docstring leaves out, where there are three or more."""
+        if self.implements:
+            return []
         named = self._parameters()
         if len(named) < MANY:
             named = [p for p in named if p.kind is p.VAR_KEYWORD]
@@ -109,7 +113,7 @@ def _entries(value: object) -> Iterator[Documented]:
 
 def _of_class(cls: type) -> Iterator[Documented]:
     for owner in cls.__mro__:
-        if not owner.__module__.startswith("ops."):
+        if not _is_own(owner):
             continue
         for name, member in vars(owner).items():
             function = _function(member)
@@ -118,8 +122,10 @@ def _of_class(cls: type) -> Iterator[Documented]:
             if name in {"__init__", "__post_init__"}:
                 if inspect.getattr_static(cls, name) is member:
                     yield from _construction(cls, owner, function)
-            elif not name.startswith("_"):
-                yield Documented(_name(function), function, owner, _inherited(owner, name))
+            elif not name.startswith(("_", "test_")):  # of the suites: fixtures of pytest
+                docstring = _inherited(owner, name)
+                implements = any(name in vars(base) for base in cls.__mro__ if not _is_own(base))
+                yield Documented(_name(function), function, owner, docstring, implements)
 
 
 def _construction(cls: type, owner: type, function: Callable[..., Any]) -> Iterator[Documented]:
@@ -139,7 +145,7 @@ def _of_construction(cls: type, owner: type) -> str:
 
 def _inherited(owner: type, name: str) -> str:
     """Return the docstrings of the method *name* of *owner* and of those that it overrides."""
-    ours = [base for base in owner.__mro__ if base.__module__.startswith("ops.")]
+    ours = [base for base in owner.__mro__ if _is_own(base)]
     members = [vars(base)[name] for base in ours if name in vars(base)]
     return "\n".join(getattr(member, "__doc__", None) or "" for member in members)
 
@@ -154,6 +160,10 @@ def _function(member: object) -> Callable[..., Any] | None:
         member = member.func
     member = inspect.unwrap(member) if callable(member) else None
     return member if inspect.isfunction(member) else None
+
+
+def _is_own(cls: type) -> bool:
+    return cls.__module__.startswith("ops.")
 
 
 def _is_ours(function: Any) -> bool:

@@ -32,6 +32,12 @@ _ASSIGNMENT = re.compile(
     r"""\s*(export\s+)?DATA_FOLDER\s*=\s*((?P<mark>["'])(?P<quoted>.*?)(?P=mark)|(?P<plain>.*?))(\s#.*|\s*$)"""
 )
 
+# Environment OPS_CACHE_MAX_BYTES: the most bytes that results of `cache` may take in the data
+# folder, metadata included (default: no limit).
+# Environment OPS_CACHE_MAX_ITEMS: the most results of `cache` in the data folder (default: no
+# limit).
+# Environment OPS_CACHE_MAX_AGE: seconds since a result was last used after which it may be
+# removed (default: no limit).
 _LIMITS = ("OPS_CACHE_MAX_BYTES", "OPS_CACHE_MAX_ITEMS", "OPS_CACHE_MAX_AGE")
 
 _settings: dict[str, Any] = {}
@@ -76,6 +82,10 @@ def cache_folder() -> pathlib.Path:
     chosen: pathlib.Path | None = _settings.get("data_folder")
     if chosen is not None:
         return chosen
+    # Environment DATA_FOLDER: the folder in which `cache` keeps results, also from a line of
+    # `.env` in the working folder (default: `ops` in the user's cache folder).
+    # Environment XDG_CACHE_HOME, LOCALAPPDATA: the user's cache folder (default: `~/.cache`, on
+    # macOS `~/Library/Caches`).
     if folder := os.environ.get("DATA_FOLDER") or _from_dotenv(pathlib.Path(".env")):
         return pathlib.Path(folder).expanduser()
     if base := os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA"):

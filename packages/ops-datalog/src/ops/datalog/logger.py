@@ -106,6 +106,10 @@ class DataLogger:
     ) -> None:
         if not instance_name or "/" in instance_name or "\0" in instance_name:
             raise ValidationError(f"{instance_name!r} cannot name a log.")
+        # Environment OPS_DATALOG_LAYOUT: what `DataLogger.stop` leaves, where the program gives
+        # no *layout*: "npy" or "segments" (default "npy").
+        # Environment OPS_DATALOG_CHECKSUM: the checksum of messages, where the program gives
+        # none: "crc32" or "crc32c" (default "crc32"; the other needs the extra `crc`).
         self._layout = _one_of(
             "layout", layout or os.environ.get("OPS_DATALOG_LAYOUT", "npy"), ("npy", "segments")
         )

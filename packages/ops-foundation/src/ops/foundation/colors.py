@@ -52,6 +52,10 @@ def _code(style: Color | str) -> str:
 
 
 def _wanted(stream: TextIO | None) -> bool:
+    # Environment NO_COLOR: any value: output has no colours (https://no-color.org).
+    # Environment FORCE_COLOR: any value: output has colours also where it is no terminal;
+    # NO_COLOR wins.
+    # Environment TERM: "dumb": output has no colours.
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):

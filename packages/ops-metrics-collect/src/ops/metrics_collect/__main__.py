@@ -235,6 +235,8 @@ _DATAFRAMES = (
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
+    # Environment OPS_METRICS_DB: the SQLite file, or DSN of PostgreSQL, that commands read where
+    # `--db` is not given.
     source = os.environ.get("OPS_METRICS_DB")
     parser.add_argument(
         "--db",

@@ -178,6 +178,8 @@ def is_docker_container(root: str | os.PathLike[str] = "/") -> bool:
 
 def is_kubernetes_pod() -> bool:
     """Tell whether Kubernetes has set its service variables."""
+    # Environment KUBERNETES_SERVICE_HOST: set in pods: `is_kubernetes_pod` is true, and
+    # `get_environment_type` is "kubernetes".
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
@@ -187,6 +189,7 @@ def get_environment_type() -> str:
         return "kubernetes"
     if is_docker_container():
         return "docker"
+    # Environment CI: set by services of continuous integration: `get_environment_type` is "ci".
     if os.environ.get("CI"):
         return "ci"
     return "notebook" if "ipykernel" in sys.modules else "host"

@@ -36,6 +36,20 @@ __all__ = [
     "merge_options",
 ]
 
+# Environment OPS_MLOPS_BACKEND, TAURO_MLOPS_BACKEND: the backend of `MLOpsConfig`, "local",
+# "databricks" or one of a plug-in (default "local"). Of two names the first counts; the second is
+# that of an older package.
+# Environment OPS_MLOPS_PATH, TAURO_MLOPS_PATH: the folder of the local store (default:
+# `./mlops_data`).
+# Environment OPS_MLOPS_CATALOG, TAURO_MLOPS_CATALOG: the catalog; on local files a folder below
+# the path (default: none).
+# Environment OPS_MLOPS_SCHEMA, TAURO_MLOPS_SCHEMA: the schema in the catalog (default: none).
+# Environment OPS_MLOPS_ARTIFACT_URI, TAURO_MLOPS_ARTIFACT_URI: where new artifacts go, as
+# `s3://bucket/prefix` (default: into the store).
+# Environment OPS_MLOPS_DURABILITY, TAURO_MLOPS_DURABILITY: "process", "interval" or "commit"
+# (default "process").
+# Environment OPS_MLOPS_WAREHOUSE_START_SECONDS, TAURO_MLOPS_WAREHOUSE_START_SECONDS: how many
+# seconds a statement waits for a warehouse that is starting (default 900).
 _VARIABLES = {
     "backend_type": "BACKEND",
     "storage_path": "PATH",

@@ -100,6 +100,8 @@ class Signed:
     @classmethod
     def from_env(cls, name: str = "OPS_SERIALIZE_KEY") -> Signed:
         """Read the key, in hex, from the environment. Raises `SignatureError` when there is none."""
+        # Environment OPS_SERIALIZE_KEY: the key of `Signed.from_env`, in hexadecimal digits, 16
+        # to 64 bytes; another name can be given.
         try:
             return cls(bytes.fromhex(os.environ[name]))
         except KeyError:

@@ -26,6 +26,10 @@ _known: dict[pathlib.Path, Signed] = {}
 
 def user_key_path() -> pathlib.Path:
     """Return the path of the key: `OPS_SERIALIZE_USER_KEY_FILE`, else in the user's data folder."""
+    # Environment OPS_SERIALIZE_USER_KEY_FILE: the file with the key that `trust="user"` signs
+    # with (default: `ops/serialize.key` in the user's data folder).
+    # Environment XDG_DATA_HOME, LOCALAPPDATA: the user's data folder (default: `~/.local/share`,
+    # on macOS `~/Library/Application Support`).
     if given := os.environ.get("OPS_SERIALIZE_USER_KEY_FILE"):
         return pathlib.Path(given).absolute()
     if base := os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA"):

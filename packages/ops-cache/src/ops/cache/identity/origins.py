@@ -108,6 +108,7 @@ def program_of(module: str | None, file: str, namespace: Mapping[str, Any]) -> s
     """
     if origin_of(module, file).kind != "user":
         return None
+    # Environment JPY_SESSION_NAME: set by Jupyter: the notebook whose functions are cached.
     notebook = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
     if notebook and "__file__" not in namespace:
         return os.path.realpath(str(notebook))

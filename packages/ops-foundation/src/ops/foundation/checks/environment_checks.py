@@ -136,6 +136,14 @@ class _Source:
         return text
 
 
+# Environment AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: the keys that
+# `validate_cloud_credentials("aws")` looks for.
+# Environment AWS_PROFILE, AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE: the profile and the files
+# that it reads (default: "default", `~/.aws/credentials`, `~/.aws/config`).
+# Environment AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN: credentials by a token, both or none.
+# Environment AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_CREDENTIALS_FULL_URI: set in
+# containers of AWS; one is enough.
+# Environment AWS_REGION, AWS_DEFAULT_REGION: the region; without one there is a remark.
 def _aws(source: _Source) -> None:
     profile = source.get("AWS_PROFILE") or "default"
     keys = source.path("AWS_SHARED_CREDENTIALS_FILE", ".aws", "credentials")
@@ -160,6 +168,11 @@ def _aws(source: _Source) -> None:
         source.wants("AWS_REGION", "AWS_DEFAULT_REGION", why="The region")
 
 
+# Environment GOOGLE_APPLICATION_CREDENTIALS, CLOUDSDK_CONFIG: the file, or the folder with
+# `application_default_credentials.json`, that `validate_cloud_credentials("gcp")` reads (default:
+# `~/.config/gcloud`).
+# Environment GOOGLE_CLOUD_PROJECT: the project; without one, here or in the file, there is a
+# remark.
 def _gcp(source: _Source) -> None:
     named = source.get("GOOGLE_APPLICATION_CREDENTIALS")
     folder = source.path("CLOUDSDK_CONFIG", ".config", "gcloud")
@@ -196,6 +209,11 @@ _GCP_FIELDS = {
 }
 
 
+# Environment AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET,
+# AZURE_CLIENT_CERTIFICATE_PATH, AZURE_FEDERATED_TOKEN_FILE: the service principal that
+# `validate_cloud_credentials("azure")` looks for: the first two with one of the others.
+# Environment IDENTITY_ENDPOINT, IDENTITY_HEADER: set where a managed identity is there.
+# Environment AZURE_CONFIG_DIR: the folder of the Azure CLI (default: `~/.azure`).
 def _azure(source: _Source) -> None:
     secrets = (
         "AZURE_CLIENT_SECRET",
@@ -212,6 +230,11 @@ def _azure(source: _Source) -> None:
     source.found |= (source.path("AZURE_CONFIG_DIR", ".azure") / "azureProfile.json").is_file()
 
 
+# Environment DATABRICKS_CONFIG_FILE, DATABRICKS_CONFIG_PROFILE: the file and the profile that
+# `validate_cloud_credentials("databricks")` reads (default: `~/.databrickscfg`, "DEFAULT").
+# Environment DATABRICKS_HOST, DATABRICKS_TOKEN, DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET,
+# DATABRICKS_AZURE_CLIENT_SECRET: the host and the secret that it looks for; they count before the
+# profile.
 def _databricks(source: _Source) -> None:
     section = source.get("DATABRICKS_CONFIG_PROFILE") or "DEFAULT"
     profile = source.profile(source.path("DATABRICKS_CONFIG_FILE", ".databrickscfg"), section) or {}
@@ -258,6 +281,9 @@ def validate_docker_environment(
     *timeout* limits the ping in seconds. A daemon at DOCKER_HOST over ssh or TLS is not pinged.
     *environment* holds the variables (default: those of the process); *which* finds programs.
     """
+    # Environment DOCKER_HOST: the daemon that `validate_docker_environment` examines (default:
+    # the socket of this machine).
+    # Environment DOCKER_TLS_VERIFY: any value: the daemon is reached by TLS, and is not pinged.
     variables = os.environ if environment is None else environment
     issues: list[ValidationIssue] = []
     if which("docker") is None:
@@ -286,6 +312,8 @@ def _split(address: str) -> urllib.parse.SplitResult | None:
 
 
 def _default_socket(variables: Mapping[str, str]) -> str:
+    # Environment XDG_RUNTIME_DIR: the folder with the socket of a Docker daemon without root
+    # (default: `/run/user/0`).
     rootless = pathlib.Path(variables.get("XDG_RUNTIME_DIR") or "/run/user/0", "docker.sock")
     return str(rootless) if rootless.exists() else "/var/run/docker.sock"
 

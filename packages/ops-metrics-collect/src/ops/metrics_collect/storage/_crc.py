@@ -50,6 +50,12 @@ class StorageCRC(HTTPStorage):
         retry: RetryConfig = RETRY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # Environment OPS_METRICS_SERVICE_ACCOUNT_ID, OPS_METRICS_SERVICE_ACCOUNT_SECRET: the
+        # service account of `StorageCRC`.
+        # Environment OPS_METRICS_CRC_INGRESS_URL, OPS_METRICS_CRC_SSO_URL: where `StorageCRC` and
+        # `StorageCRCMutual` upload, and where tokens come from (default: console.redhat.com and
+        # sso.redhat.com).
+        # Environment OPS_METRICS_PROXY_URL: the proxy for both (default: none).
         self._client_id = setting(client_id, "SERVICE_ACCOUNT_ID")
         self._client_secret = setting(client_secret, "SERVICE_ACCOUNT_SECRET")
         if not (self._client_id and self._client_secret):

@@ -55,6 +55,7 @@ class StoragePostgres(BaseStorage):
         *,
         retry: RetryConfig = _RETRY,
     ) -> None:
+        # Environment OPS_METRICS_DSN: the database of `StoragePostgres`, a DSN of PostgreSQL.
         found = setting(dsn, "DSN")
         if found is None:
             raise ParameterError("StoragePostgres needs a dsn= (or OPS_METRICS_DSN).")

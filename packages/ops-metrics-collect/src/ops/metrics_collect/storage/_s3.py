@@ -112,6 +112,11 @@ class StorageS3(BaseStorage):
         timeout_seconds: float = 60.0,
         retry: RetryConfig = _RETRY,
     ) -> None:
+        # Environment OPS_METRICS_BUCKET_NAME: the bucket of `StorageS3`.
+        # Environment OPS_METRICS_BUCKET_ENDPOINT, OPS_METRICS_BUCKET_REGION: the URL of a service
+        # that is not Amazon's, and its region (default: those of boto3).
+        # Environment OPS_METRICS_BUCKET_ACCESS_KEY, OPS_METRICS_BUCKET_SECRET_KEY: its
+        # credentials (default: those that boto3 finds).
         name = setting(bucket, "BUCKET_NAME")
         if name is None:
             raise ParameterError("StorageS3 needs a bucket= (or OPS_METRICS_BUCKET_NAME).")

@@ -55,6 +55,10 @@ class StorageSegment(HTTPStorage):
         timeout_seconds: float = 30.0,
         retry: RetryConfig = RETRY,
     ) -> None:
+        # Environment OPS_METRICS_SEGMENT_WRITE_KEY: the key of the source of `StorageSegment`.
+        # Environment OPS_METRICS_SEGMENT_USER_ID: the user of its events (default "unknown").
+        # Environment OPS_METRICS_SEGMENT_HOST: the URL of its service (default:
+        # https://api.segment.io).
         self._write_key = setting(write_key, "SEGMENT_WRITE_KEY")
         if not self._write_key:
             raise ParameterError(

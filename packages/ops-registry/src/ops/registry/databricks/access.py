@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SHORTEST_SECRET", "UNIFIED", "WarehouseAccess"]
 
+# Environment DATABRICKS_RUNTIME_VERSION: set in notebooks and jobs, whose own credentials are
+# used.
+# Environment DATABRICKS_METADATA_SERVICE_URL, DATABRICKS_OIDC_TOKEN_FILEPATH,
+# DATABRICKS_GOOGLE_SERVICE_ACCOUNT, GOOGLE_CREDENTIALS, ARM_CLIENT_ID, ARM_USE_MSI: read by
+# databricks-sdk; one of them is enough to leave authentication to it.
 #: Variables that name unified authentication; databricks-sdk reads them itself.
 UNIFIED = (
     "DATABRICKS_AUTH_TYPE",
@@ -137,6 +142,8 @@ class WarehouseAccess:
             (values["CLIENT_SECRET"] or None) if is_own else None,
             kind if is_unified else None,
             named if is_unified and profile else None,
+            # Environment REQUESTS_CA_BUNDLE, SSL_CERT_FILE: a file of certificates for the
+            # connection to Databricks (default: those of the system).
             found.get("REQUESTS_CA_BUNDLE") or found.get("SSL_CERT_FILE") or None,
         )
 
@@ -228,6 +235,14 @@ class WarehouseAccess:
         return options
 
 
+# Environment DATABRICKS_HOST, DATABRICKS_HTTP_PATH, DATABRICKS_WAREHOUSE_ID: the workspace and
+# its SQL warehouse, by path or by id; needed by the Databricks backend.
+# Environment DATABRICKS_TOKEN: a personal token.
+# Environment DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET: a service principal, in place of a
+# token.
+# Environment DATABRICKS_AUTH_TYPE, DATABRICKS_CONFIG_PROFILE, DATABRICKS_CONFIG_FILE: the kind,
+# the profile and the file of unified authentication, in place of both (default: what
+# databricks-sdk finds, "DEFAULT", `~/.databrickscfg`).
 _NAMES = (
     "HOST",
     "HTTP_PATH",

@@ -69,6 +69,7 @@ def init(
             return here
         if here is not None and reinit != "create_new":
             here.finish()
+        # Environment WANDB_MODE: "disabled": `init` without a *mode* records nothing.
         is_disabled = (mode or os.environ.get("WANDB_MODE")) == "disabled"
         context, done = _store(dir, is_disabled=is_disabled)
         title = project or _DEFAULT_PROJECT

@@ -92,6 +92,8 @@ def _platform() -> dict[str, Any]:
         dist = [release.get("NAME"), release.get("VERSION_ID"), release.get("VERSION_CODENAME")]
     except OSError:
         dist = []
+    # Environment KUBERNETES_SERVICE_HOST: set in pods: the configuration of a controller is
+    # reported as that of a cluster.
     in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
     return {
         "system": platform.system(),
