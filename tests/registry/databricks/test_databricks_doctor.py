@@ -91,12 +91,12 @@ def test_a_token_that_is_refused_is_reported_without_it(doctor, schema, warehous
 
 
 def test_no_report_names_the_host_or_a_secret(doctor, schema, warehouse, capsys):
-    host = warehouse.host.removeprefix("http://")
+    host = warehouse.host.removeprefix("http://").partition(":")[0]
     for faults in ({}, {"token": "another"}, {"deny": "CREATE"}):
         warehouse.control(**faults)
         _, steps = doctor(schema)
         said = json.dumps(steps)
-        assert host not in said
+        assert host not in said, said
         assert "dapi-test" not in said
 
 

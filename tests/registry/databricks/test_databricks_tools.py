@@ -71,7 +71,7 @@ DAMAGES = {
     "UPDATE @ops_model_events SET parent = NULL WHERE place = 2": "begins with number 2",
     "UPDATE @ops_models SET version = version + 1": "would be 5",
     "INSERT INTO @ops_models SELECT * FROM @ops_models": "'credit/risk' is there more than once",
-    "DELETE FROM @ops_models WHERE name = ''": "ops_models has no lock row",
+    "DELETE FROM @ops_models WHERE name = ''": "no lock row, so two may take one name. Insert it: INSERT INTO `main`.",
     "INSERT INTO @ops_experiments SELECT * FROM @ops_experiments": "'study' is there more",
     "UPDATE @ops_run_facts SET body = '{'": "cannot be read",
 }

@@ -74,6 +74,11 @@ STATEMENTS = {
     "[INVALID_HANDLE.SESSION_CLOSED] The handle is invalid. Session was closed. SQLSTATE: HY000": (
         Failure.LOST_SESSION
     ),
+    "[INVALID_HANDLE.SESSION_CHANGED] The handle x is invalid. The existing Spark server driver instance has "
+    "restarted. Please reconnect. SQLSTATE: HY000": Failure.LOST_SESSION,
+    "[INVALID_HANDLE.OPERATION_NOT_FOUND] The handle x is invalid. Operation not found. SQLSTATE: HY000": (
+        None
+    ),
     "[PARSE_SYNTAX_ERROR] Syntax error at or near 'unauthorized'. SQLSTATE: 42601": None,
     "[DIVIDE_BY_ZERO] Division by zero. SQLSTATE: 22012": None,
     "[VOLUME_NOT_FOUND] Volume '/Volumes/main/a/b' does not exist. SQLSTATE: 42704": None,
@@ -115,6 +120,13 @@ def test_what_becomes_of_sessions(message, expected):
             Failure.STARTING,
         ),
         ({"http-code": 401}, Failure.REFUSED),
+        (
+            {
+                "http-code": 403,
+                "error-message": "PERMISSION_DENIED: x is not authorized to use this SQL Endpoint.",
+            },
+            Failure.DENIED,
+        ),
         ({"http-code": 403, "error-message": "Invalid access token."}, Failure.REFUSED),
         ({"http-code": 500}, Failure.LOST_CONNECTION),
         ({}, Failure.LOST_CONNECTION),

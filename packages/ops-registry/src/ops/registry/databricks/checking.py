@@ -45,7 +45,8 @@ def check_schema(
         report.problems += [f"{kind} {row['name']!r} is there more than once." for row in twice]
         if not warehouse.rows(f"SELECT {column} FROM @{table} WHERE {column} = ''"):  # noqa: S608 - literals of this package
             report.problems.append(
-                f"{table} has no lock row, so two may take one name. Insert it: {seed(table)}"
+                f"{table} has no lock row, so two may take one name. Insert it: "
+                + seed(table).replace(f"@{table}", warehouse.table(table))
             )
     report.unstarted += _runs_without_a_row(warehouse)
     experiments = tracker.list_experiments(include_deleted=True)

@@ -115,6 +115,13 @@ TABLE: tuple[Sign, ...] = (
         "concurrent-insert-or-merge-operations-to-append-data",
         text=r"\bConcurrent(Append|DeleteRead|DeleteDelete|Transaction|Write)Exception\b",
     ),
+    # Databricks answers 403 to who is known and may not use the warehouse, and to a token that is wrong.
+    Sign(
+        Failure.DENIED,
+        "https://docs.databricks.com/aws/en/security/auth/access-control/",
+        text=r"\bPERMISSION_DENIED\b|is not authorized to use this SQL",
+        of_statements=False,
+    ),
     Sign(
         Failure.REFUSED,
         f"{_CONNECTOR}/blob/main/src/databricks/sql/auth/retry.py",  # 401 and 403 are final
@@ -166,7 +173,7 @@ TABLE: tuple[Sign, ...] = (
     ),
     Sign(
         Failure.LOST_SESSION,
-        f"{_ERRORS}#invalid_handle",
+        "https://docs.databricks.com/aws/en/error-messages/invalid-handle-error-class",
         conditions=("INVALID_HANDLE.SESSION_", "SESSION_CLOSED", "SESSION_NOT_FOUND"),
     ),
     Sign(

@@ -105,7 +105,9 @@ class WorkspaceSteps:
         if self._sessions:
             text = self._sessions[0].hidden(text)
         if self._access is not None:
-            text = self._access.hidden(text).replace(self._access.hostname, "<host>")
+            name = self._access.hostname
+            text = self._access.hidden(text).replace(name, "<host>")
+            text = text.replace(name.partition(":")[0], "<host>")
         return text
 
     # What is here
