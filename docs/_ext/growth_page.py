@@ -39,6 +39,8 @@ TOPICS = {
 TIMES = 100
 #: A step to the next size that costs this many times more than its class has it is not of its class.
 STEADY = 1.5
+#: A step of a linear curve that costs less than this share of it is mostly a cost that does not grow.
+BENT = 0.5
 #: Two charts beside each other in the width of the text, one on a narrow screen.
 _COLUMNS = "repeat(auto-fill, minmax(min(320px, 100%), 1fr))"
 
@@ -78,6 +80,16 @@ class Curve:
         (before, cost_before), (size, cost) = self.ours[-2:]
         expected = size / before if self.growth == "linear" else 1
         return cost / cost_before > STEADY * expected
+
+    @property
+    def by_its_last_step(self) -> float | None:
+        """The cost at the computed size by the slope of the last step, where a linear curve still bends."""
+        if len(self.ours) < 2 or self.growth != "linear":
+            return None
+        (before, cost_before), (size, cost) = self.ours[-2:]
+        if cost / cost_before >= BENT * size / before:
+            return None
+        return cost + max(0.0, cost - cost_before) / (size - before) * (self.computed[0] - size)
 
 
 def write(app: Sphinx) -> None:
@@ -138,7 +150,7 @@ def _table(curves: list[Curve]) -> str:
     """Return a table of *curves* with one column for each of their sizes."""
     sizes = [size for size, _ in curves[0].ours]
     unit = curves[0].unit
-    heads = [f"{_size(size, unit)}{'' if at else f' {unit}'}" for at, size in enumerate(sizes)]
+    heads = [_size(size, unit, named=size == sizes[0]) for size in sizes]
     lines = [
         f"| operation | {' | '.join(heads)} | growth | grew by |",
         f"|---|{'---:|' * len(sizes)}---|---|",
@@ -162,14 +174,21 @@ def _computed(curves: list[Curve]) -> str:
         size, value = curve.computed
         rule = f"{TIMES} times as much" if curve.growth == "linear" else "as much"
         line = (
-            f"- *{curve.operation}* at {_size(size, curve.unit)} {curve.unit}: "
+            f"- *{curve.operation}* at {_size(size, curve.unit, named=True)}: "
             f"**{quantity(value, curve.figure_unit)}**, {rule} as at {_size(curve.ours[-1][0], curve.unit)}."
         )
         if curve.exceeds_its_class:
             line += " The last measured step grew faster than that, so this is the least to expect."
+        bent = curve.by_its_last_step
+        if bent is not None:
+            slope = quantity(bent, curve.figure_unit)
+            line += f" At most, since a fixed part is multiplied as well; by the slope of the last step {slope}."
         lines.append(line)
     return "\n".join(lines)
 
 
-def _size(size: int, unit: str) -> str:
-    return quantity(size, unit).removesuffix(f" {unit}") if unit == "bytes" else count(size)
+def _size(size: int, unit: str, *, named: bool = False) -> str:
+    """Return a size, with its unit where it is *named*; bytes always have theirs."""
+    if unit == "bytes":
+        return quantity(size, unit)
+    return f"{count(size)} {unit}" if named else count(size)

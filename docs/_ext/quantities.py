@@ -20,6 +20,8 @@ def quantity(value: float, unit: str) -> str:
             if value >= least * 0.9995:  # what three digits would round to it
                 return _digits(value / size) + _SPACE + name
         return _digits(value / 1e-9) + _SPACE + "ns"
+    if unit == "MB" and value >= 999.5:
+        return quantity(value * 1e6, "bytes")
     if unit == "bytes":
         for name, size in _BYTES:
             if value >= size * 0.9995:

@@ -101,6 +101,23 @@ def test_a_curve_that_grows_faster_than_its_class_is_marked(
     assert ("grew faster than that" in text) is exceeds
 
 
+@pytest.mark.parametrize(
+    ("growth", "last", "expected"),
+    [
+        ("linear", 1.9, "by the slope of the last step 101 s."),
+        ("linear", 0.9, "by the slope of the last step 900 ms."),
+        ("linear", 6.0, None),
+        ("flat", 1.0, None),
+    ],
+)
+def test_a_linear_curve_that_still_bends_has_a_second_value(
+    growth: str, last: float, expected: str | None, growth_page, measured
+) -> None:
+    text = growth_page.fragment("cache", measured(growth, {1_000: 1.0, 10_000: last}))
+    assert ("At most, since a fixed part" in text) is (expected is not None)
+    assert expected is None or expected in text
+
+
 def test_a_chart_has_every_measured_point_and_one_that_is_computed(growth_page, measured) -> None:
     ours = {1_000: 2e-6, 10_000: 3e-6, 100_000: 4e-6}
     text = growth_page.fragment("cache", measured("flat", ours, peer={1_000: 1e-5}))
@@ -129,6 +146,16 @@ def test_curves_of_equal_sizes_that_count_other_things_have_tables_of_their_own(
     assert "| operation | 10 processes | 100 |" in text
 
 
+def test_sizes_in_bytes_have_the_multiple_that_suits_them(growth_page, measured) -> None:
+    folder = measured("flat", {100: 1.0, 100_000_000: 1.0})
+    file = folder / "cache-growth.json"
+    text = file.read_text(encoding="utf-8").replace('"entries"', '"bytes"')
+    file.write_text(text, encoding="utf-8")
+    found = growth_page.fragment("cache", folder)
+    assert "| operation | 100 bytes | 100 MB | growth | grew by |" in found
+    assert "*get* at 10 GB: **1 s**, as much as at 100 MB." in found
+
+
 def test_results_that_are_missing_or_have_no_sizes_give_a_sentence(
     growth_page, measured, tmp_path
 ) -> None:
@@ -153,7 +180,8 @@ def test_results_that_are_missing_or_have_no_sizes_give_a_sentence(
         (36_000_000, "seconds", "10 000 h"),
         (100_000_000, "bytes", "100 MB"),
         (145.2, "bytes", "145 bytes"),
-        (57_000, "MB", "57 000 MB"),
+        (146, "MB", "146 MB"),
+        (57_000, "MB", "57 GB"),
     ],
 )
 def test_quantities_have_a_suitable_unit(value: float, unit: str, text: str, growth_page) -> None:
