@@ -104,10 +104,11 @@ class WarehouseAccess:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the variables; nothing is contacted.
+        """Read the variables and the profile; in a notebook databricks-sdk finds the workspace.
 
         Raises:
             BackendUnavailableError: some are missing; the message names them.
+            ConfigurationError: the file of profiles cannot be read.
         """
         found = os.environ if environ is None else environ
         values = {name: found.get(f"DATABRICKS_{name}", "").strip() for name in _NAMES}

@@ -18,6 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Literal
 
 from ops.foundation.logs import get_logger
+from ops.registry.databricks.failures import Failure, failure_in
 from ops.registry.errors import InvalidValueError, MLOpsException
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class CatalogTags:
             try:
                 self._change(wanted)
             except MLOpsException as error:
-                if "PERMISSION_DENIED" in str(error) or "INSUFFICIENT_" in str(error):
+                if failure_in(error) is Failure.DENIED:
                     self._enabled = False  # until it is granted, and this process is restarted
                 logger.warning(
                     "%s %s has not the tags of what it holds: %s", self._kind, self._name, error
