@@ -225,3 +225,24 @@ def test_a_figure_without_a_suffix_is_a_picture(tracker, experiment):
 
     run = tracker.start_run(experiment.experiment_id)
     assert tracker.log_figure(run.run_id, Figure(), "plots/loss").path == "plots/loss.png"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "error", "message"),
+    [
+        ({"experiment_id": "gone"}, InvalidValueError, "was deleted"),
+        ({"experiment_id": "nowhere"}, ExperimentNotFoundError, "nowhere"),
+        ({"parent_run_id": "nobody"}, RunNotFoundError, "nobody"),
+    ],
+)
+def test_what_a_hook_chooses_for_a_run_must_be_there(
+    tracker, experiment, operations, chosen, error, message
+):
+    gone = tracker.create_experiment("gone").experiment_id
+    tracker.delete_experiment(gone)
+    asked = {key: gone if value == "gone" else value for key, value in chosen.items()}
+    operations.hooks.register(HookType.PRE_RUN_START, lambda data: data | asked)
+    with pytest.raises(error, match=message):
+        tracker.start_run(experiment.experiment_id)
+    assert tracker.list_runs(experiment.experiment_id) == []
+    assert tracker.list_runs(gone) == []
