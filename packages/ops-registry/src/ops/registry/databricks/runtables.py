@@ -7,7 +7,6 @@ sends this process's spool first, so that a process always sees what it wrote.
 
 from __future__ import annotations
 
-import functools
 import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,7 @@ from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ops.registry.databricks.runrows import TableRow
     from ops.registry.databricks.warehouse import Warehouse
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["ExperimentTable", "RunTables", "unsupported"]
 
 _ATTEMPTS = 10
+_CHANGEABLE = {"status", "end", "error"}
 
 
 class ExperimentTable:
@@ -169,16 +169,13 @@ class RunTables:
         self.spool: Spool = Spool(folder, warehouse, durability=durability)
         self.reading: RunRows = RunRows(warehouse)
         self._warehouse = warehouse
+        self._uri = Volume(warehouse).uri
         self._known: dict[str, str] = {}
         self._open: set[str] = set()  # runs that were started here and not ended here
         self._latest = 0
         self._recovering = threading.Lock()
         self._recovered = False
         in_children(self, RunTables.begin_in_child)
-
-    @functools.cached_property
-    def _uri(self) -> Callable[[str], str]:
-        return Volume(self._warehouse).uri
 
     def begin_in_child(self) -> None:
         """Begin anew in a forked child, where nobody releases a lock that another thread had."""
@@ -248,9 +245,11 @@ class RunTables:
         return self.run(run_id)
 
     def change(self, run_id: str, fields: Mapping[str, Any], at: int) -> None:  # noqa: ARG002 - the tables keep no times of changes
-        """Change status, end and error of a run."""
+        """Change status, end and error of a run together; nothing else of it is changed here."""
         if "deleted" in fields:
             raise unsupported(f"deletion of runs, such as {run_id!r}")
+        if fields.keys() != _CHANGEABLE:
+            raise unsupported(f"change of {sorted(fields)} of run {run_id!r}")
         self.settle()
         self._put(run_id, RunStatus(fields["status"]), fields["end"], fields["error"])
 
