@@ -24,7 +24,7 @@ INSTEAD = {
     r"somebody|nobody|whoever": "another process, the holder, the caller, subscribers",
     r"(?:takes?|taking|took|a|its|their|whose|of|the) turns?": "lock",
     r"begins? anew|began anew|forget other threads": "reset after fork",
-    r"rooms?|floors?(?!\()|house": "module, layer, repository",
+    r"rooms?|floors?(?!\(| temporal)|house": "module, layer, repository",
     r"figures": "metrics, measurements",
     r"moments?|(?:an|the|this|that) instant": "timestamp",
     r"is well|falls silent|beats?|heart": "healthy, stops responding, heartbeat",

@@ -10,7 +10,7 @@ import pytest
 
 from ops.foundation.processes import this_process
 from ops.registry import InvalidValueError
-from ops.registry.local.liveness import MISSED_BEATS, with_liveness
+from ops.registry.local.liveness import MISSED_HEARTBEATS, with_liveness
 
 ELSEWHERE = """
 import sys
@@ -73,7 +73,7 @@ def test_a_run_of_another_machine_is_stale_when_its_heart_is_silent(tracker, exp
     def status(later, row=far):
         return with_liveness(row, folder, now=lambda: time.time() + later).status
 
-    silent = tracker._runs.heartbeat_seconds * MISSED_BEATS + 5
+    silent = tracker._runs.heartbeat_seconds * MISSED_HEARTBEATS + 5
     assert status(0) == "RUNNING"
     assert status(silent) == "STALE"
     assert status(silent, dataclasses.replace(far, heartbeat_seconds=0)) == "RUNNING"
@@ -86,11 +86,11 @@ def test_the_heart_touches_the_journals_of_open_runs(tracker, experiment):
     run = tracker.start_run(experiment.experiment_id)
     path = tracker._runs.folder(experiment.experiment_id) / f"{run.run_id}.main.log"
     os.utime(path, (0, 0))
-    tracker._runs._open.heart.beat()
+    tracker._runs._open.heartbeat.send()
     assert path.stat().st_mtime > 1e9
     tracker.end_run(run.run_id)
     os.utime(path, (0, 0))
-    tracker._runs._open.heart.beat()
+    tracker._runs._open.heartbeat.send()
     assert path.stat().st_mtime == 0
 
 

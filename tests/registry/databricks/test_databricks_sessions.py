@@ -116,9 +116,9 @@ def test_names_of_catalogs_and_schemas_are_listed_in_small_letters(storage):
         "/Volumes/main/mlops/ops_artifacts/a/B.bin",
         "dbfs:/Volumes/Main/MLOps/ops_artifacts/a/B.bin",
     ):
-        assert volume.place_of(path) == "a/B.bin"
+        assert volume.path_of(path) == "a/B.bin"
     with pytest.raises(StorageError, match="is not below"):
-        volume.place_of("/Volumes/main/mlops/ops_artifacts2/a")
+        volume.path_of("/Volumes/main/mlops/ops_artifacts2/a")
 
 
 # Values

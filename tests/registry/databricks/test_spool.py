@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ops.registry.databricks import spool as spools
-from ops.registry.databricks.beats import WarehouseHeart
+from ops.registry.databricks.heartbeats import WarehouseHeartbeat
 from ops.registry.databricks.patience import Patience
 from ops.registry.databricks.spool import Spool
 from ops.registry.disk.journal import JournalWriter
@@ -71,7 +71,7 @@ def test_threads_that_log_while_the_spool_is_closed_share_the_next_one(
 
 
 def test_a_run_that_is_logged_to_while_others_are_announced_is_announced_next(warehouse):
-    heart = WarehouseHeart(warehouse, 30.0, clock=lambda: 0.0)
+    heart = WarehouseHeartbeat(warehouse, 30.0, clock=lambda: 0.0)
     heart.start = lambda: None  # it would beat in the background
 
     class Meanwhile(dict):
@@ -80,7 +80,7 @@ def test_a_run_that_is_logged_to_while_others_are_announced_is_announced_next(wa
                 heart.logged("b", "x")
             return super().get(run, default)
 
-    heart._heard = Meanwhile()
+    heart._sent = Meanwhile()
     heart.logged("a", "x")
     heart.announce()
     heart.announce()
@@ -88,14 +88,14 @@ def test_a_run_that_is_logged_to_while_others_are_announced_is_announced_next(wa
 
 
 def test_a_sign_of_life_that_the_warehouse_did_not_hear_is_given_again(warehouse):
-    heart = WarehouseHeart(warehouse, 30.0, clock=lambda: 0.0)
+    heart = WarehouseHeartbeat(warehouse, 30.0, clock=lambda: 0.0)
     heart.start = lambda: None
     heart.logged("a", "x")
     warehouse.is_away = True
     heart.announce()
-    heart.beat()
+    heart.send()
     warehouse.is_away = False
-    heart.beat()
+    heart.send()
     assert warehouse.runs == [["a"]]
 
 

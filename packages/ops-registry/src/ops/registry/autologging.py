@@ -129,7 +129,7 @@ class Autolog(BaseMLOpsComponent):
                     raise
                 if is_outermost:
                     seconds = time.monotonic() - began
-                    recorded = functools.partial(_told, estimator)
+                    recorded = functools.partial(_parameters_and_metrics, estimator)
                     found = _candidates(estimator) if self._children else []
                     self._log(kind.__name__, kind.__module__, recorded, seconds, candidates=found)
                 return result
@@ -289,7 +289,7 @@ def _candidates(estimator: Any) -> list[tuple[dict[str, Any], dict[str, float]]]
     ]
 
 
-def _told(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parameters_and_metrics(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the parameters of a fitted estimator and what it measured on its way."""
     parameters = estimator.get_params(deep=False)
     history: dict[str, Any] = {}

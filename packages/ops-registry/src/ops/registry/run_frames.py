@@ -45,8 +45,8 @@ class Frame(Protocol):
 class RunStarted:
     """A run exists from here on; *started_at* is a start that the caller gave.
 
-    *owner* is the process that has to live for the run to go on, as `ops.registry.local.liveness` knows it; it gives
-    a sign of life every *heartbeat_seconds*, and none with 0.
+    *owner* is the process that has to live for the run to go on, as `ops.registry.local.liveness` knows it; it sends
+    a heartbeat every *heartbeat_seconds*, and none with 0.
     """
 
     run_id: str

@@ -2,7 +2,7 @@
 
 Fixtures to give: `tracker`, `experiment` (one of its experiments, called "study"), `artifact` (a
 file that is called model.bin), and `abandoned_run` (the id of a run of that experiment, started by a process that
-logged 1.0 as "m" and has been dead for longer than anybody waits for a sign of life).
+logged 1.0 as "m" and has missed so many heartbeats that it is STALE).
 """
 
 # ruff: noqa: S101 - a suite is made of plain asserts in methods

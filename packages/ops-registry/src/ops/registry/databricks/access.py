@@ -132,7 +132,7 @@ class WarehouseAccess:
         if missing:
             raise BackendUnavailableError(
                 f"The Databricks backend needs {', '.join(missing)} in the environment; "
-                "nothing else is used in its place.",
+                "nothing else is used instead.",
                 suggestions=(_OTHERS,),
             )
         return cls(

@@ -58,7 +58,7 @@ def check_schema(
     try:
         versions = registry.search_models()
     except OpsError:
-        versions = []  # a history with a hole was said already
+        versions = []  # a history with a hole was reported already
     for version in versions:
         report.versions += 1
         what = f"{version.name}/{version.version}"
@@ -103,21 +103,22 @@ def _check_histories(warehouse: Warehouse, report: Report) -> None:
     for row in warehouse.rows("SELECT event_id, name, parent, place FROM @ops_model_events"):
         events[row["name"]][row["event_id"]] = row
     for head in heads:
-        said = _broken(head, events[head["name"]])
-        if said:
-            report.problems.append(f"The history of model {head['name']!r} {said}")
+        fault = _broken(head, events[head["name"]])
+        if fault:
+            report.problems.append(f"The history of model {head['name']!r} {fault}")
 
 
 def _broken(head: Mapping[str, Any], events: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Return what is wrong with the chain from *head* to the first frame."""
-    at, place = head["head"], head["version"]
+    at, number = head["head"], head["version"]
     while at is not None:
         if at not in events:
-            return f"has no frame {at!r}, which would be number {place}."
-        if events[at]["place"] != place:
-            return f"has frame {at!r} as number {events[at]['place']}, and it would be {place}."
-        at, place = events[at]["parent"], place - 1
-    return None if place == 0 else f"begins with number {place + 1}."
+            return f"has no frame {at!r}, which would be number {number}."
+        found = events[at]["place"]
+        if found != number:
+            return f"has frame {at!r} as number {found}, and it would be {number}."
+        at, number = events[at]["parent"], number - 1
+    return None if number == 0 else f"begins with number {number + 1}."
 
 
 def _fetch(volume: Volume, files: Iterable[Stored]) -> None:

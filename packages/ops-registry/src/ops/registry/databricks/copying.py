@@ -1,6 +1,6 @@
 """Runs that come to a schema from another store, or go from it to one: rows of its tables as a `RunCopy`.
 
-The run's own row comes last: a run that is there is whole. The deletion of a run has no place in the tables.
+The run's own row comes last: a run that is there is whole. The deletion of a run has no column in the tables.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def export_run(reading: RunRows, run_id: str) -> RunCopy:
     """Return a run as the tables have it."""
     found = reading.row(run_id)
     row = found.row
-    stale = row.status is RunStatus.STALE  # nobody wrote that down
+    stale = row.status is RunStatus.STALE  # it is derived, not stored
     return RunCopy(
         run_id,
         row.name,

@@ -80,7 +80,7 @@ class FilesApi:
                     address, body, headers=kind, client=self._client(), retries=self._retries
                 )
 
-            self._asked(send, path)
+            self._with_token(send, path)
         return body.size, body.digest.hexdigest()
 
     def get(self, path: str, target: pathlib.Path) -> None:
@@ -90,7 +90,7 @@ class FilesApi:
         address = self._address("files", path)
         part = target.with_name(f"{target.name}.part")
         try:
-            self._asked(
+            self._with_token(
                 lambda: download_with_progress(
                     address, target, client=self._client(), retries=self._retries
                 ),
@@ -105,7 +105,10 @@ class FilesApi:
         query = ""
         while True:
             try:
-                page = self._asked(lambda at=query: self._get_json("directories", path, at), path)  # type: ignore[misc]  # bound now
+                page = self._with_token(
+                    lambda at=query: self._get_json("directories", path, at),  # type: ignore[misc]  # bound now
+                    path,
+                )
             except ArtifactNotFoundError:
                 return
             for entry in page.get("contents", ()):
@@ -120,7 +123,7 @@ class FilesApi:
     def describe(self, path: str) -> dict[str, Any]:
         """Return what the REST API of the workspace answers for *path*, an object of JSON."""
         address = f"{self._access.address}{path}"
-        found: dict[str, Any] = self._asked(lambda: self._http().get(address), path)
+        found: dict[str, Any] = self._with_token(lambda: self._http().get(address), path)
         return found
 
     def close(self) -> None:
@@ -163,7 +166,7 @@ class FilesApi:
         request.headers.update(self._credentials.headers())
         return request
 
-    def _asked(self, ask: Callable[[], T], path: str) -> T:
+    def _with_token(self, ask: Callable[[], T], path: str) -> T:
         """Return what *ask* does, once more with another token where this one is refused."""
         try:
             try:

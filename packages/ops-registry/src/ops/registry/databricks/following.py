@@ -1,7 +1,7 @@
 """Following a run in the warehouse: each time only the points that are new.
 
-Points of one writer arrive in the order of their places, so what was seen is one number per writer, and
-the warehouse leaves out all before. A batch that was sent twice has the same places, and is left out too.
+Points of one writer arrive in the order of their indexes, so what was seen is one number per writer, and
+the warehouse leaves out all before. A batch that was sent twice has the same indexes, and is left out too.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["WarehouseFollower"]
 
 
 class WarehouseFollower:
-    """What is new in a run each time it is asked; *settle* sends what this process logged itself."""
+    """Returns what is new in a run on each call; *settle* sends what this process logged itself."""
 
     def __init__(self, reading: RunRows, run_id: str, settle: Callable[[], None]) -> None:
         self._reading = reading
         self._run_id = run_id
         self._settle = settle
-        self._places: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
         self.is_behind = False
 
     def poll(self) -> tuple[list[Metric], bool]:
@@ -34,7 +34,7 @@ class WarehouseFollower:
         self._settle()
         # The status first: what arrives before the end is read after it.
         over = self._reading.status(self._run_id) is not RunStatus.RUNNING
-        found = self._reading.points(self._run_id, self._places)
-        for (writer, place), _ in found:
-            self._places[writer] = max(place, self._places.get(writer, -1))
+        found = self._reading.points(self._run_id, self._seen)
+        for (writer, index), _ in found:
+            self._seen[writer] = max(index, self._seen.get(writer, -1))
         return [metric for _, metric in found], over

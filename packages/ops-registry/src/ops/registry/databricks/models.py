@@ -148,7 +148,7 @@ class VolumeModelArtifacts:
         """Return the files of models in the volume that no version has, older than a time."""
 
         def named() -> set[str]:
-            return {file.place for version in versions() for file in self._files(version)}
+            return {file.path for version in versions() for file in self._files(version)}
 
         return self.volume.left_over("artifacts", before_seconds, named)
 

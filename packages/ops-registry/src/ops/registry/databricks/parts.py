@@ -1,6 +1,6 @@
 """The parts of a context on Databricks, made from its configuration and the environment.
 
-Nothing is contacted here: missing credentials are said at once, all else at the first statement.
+Nothing is contacted here: missing credentials are reported at once, all else at the first statement.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of runs in the volume of a schema: each content at a place of its own, named by a fact of its run."""
+"""The files of runs in the volume of a schema: each content at a path of its own, named by a fact of its run."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class VolumeRunFiles:
             experiments = self._experiments.all()
             rows = (row for e in experiments for row in self._runs.table_rows(e.experiment_id))
             kept = (kept for row in rows for kept in row.files.values())
-            return {file.place for one in kept for file in one.files}
+            return {file.path for one in kept for file in one.files}
 
         return self._volume.left_over("runs", before_seconds, named)
 
@@ -114,6 +114,6 @@ class VolumeRunFiles:
     def _uploaded(
         self, run_id: str, source: pathlib.Path, name: str, size: int, checksum: str
     ) -> VolumeArtifact:
-        place = f"runs/{run_id}/{secrets.token_hex(4)}/{encoded(name)}"
-        files = self._volume.upload(source, place)
-        return VolumeArtifact(name, size, checksum, place, tuple(files))
+        path = f"runs/{run_id}/{secrets.token_hex(4)}/{encoded(name)}"
+        files = self._volume.upload(source, path)
+        return VolumeArtifact(name, size, checksum, path, tuple(files))

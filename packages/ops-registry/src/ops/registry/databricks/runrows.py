@@ -12,7 +12,7 @@ import math
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.databricks.beats import living
+from ops.registry.databricks.heartbeats import living
 from ops.registry.databricks.runsql import POINTS
 from ops.registry.databricks.volumes import Stored
 from ops.registry.errors import RunNotFoundError
@@ -40,12 +40,12 @@ def stored(files: Sequence[Sequence[Any]]) -> list[Stored]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VolumeArtifact:
-    """An artifact of a run in the volume: *files* are what it is made of, *place* is the folder of it, or its file."""
+    """An artifact of a run in the volume: *files* are what it is made of, *path* is its folder or file."""
 
     name: str
     size: int
     checksum: str
-    place: str
+    path: str
     files: tuple[Stored, ...]
 
     def plain(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class VolumeArtifact:
         return {
             "size": self.size,
             "checksum": self.checksum,
-            "place": self.place,
+            "place": self.path,
             "files": self.files,
         }
 
@@ -67,8 +67,8 @@ class VolumeArtifact:
             raise ValueError(f"no artifact in a volume: {found!r:.120}") from error
 
     def public(self, uri: Callable[[str], str]) -> Artifact:
-        """Return it as the public record; *uri* says where a path of the volume is."""
-        return Artifact(self.name, self.size, self.checksum, uri(self.place))
+        """Return it as the public record; *uri* gives the address of a path of the volume."""
+        return Artifact(self.name, self.size, self.checksum, uri(self.path))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class TableRow:
     files: dict[str, VolumeArtifact] = dataclasses.field(default_factory=dict)
 
     def add(self, found: Mapping[str, Any]) -> None:
-        """Add what a row of facts, or of summed up metrics, says; the latest of each name comes last."""
+        """Add a row of facts, or of summed up metrics; the latest of each name comes last."""
         kind, name = found["kind"], found["name"]
         if kind == "metric":
             self.row.metrics[name] = _summary(found)
@@ -129,7 +129,7 @@ class RunRows:
         return self._filled(heads, "experiment_id = :one", one=experiment_id)
 
     def some(self, run_ids: Sequence[str]) -> list[TableRow]:
-        """Return runs in the order they are asked for; those that are gone are left out."""
+        """Return runs in the requested order; those that are gone are left out."""
         if not run_ids:
             return []
         among = "run_id IN (SELECT explode(from_json(:ids, 'array<string>')))"
@@ -165,7 +165,7 @@ class RunRows:
     def point_rows(
         self, run_id: str, seen: Mapping[str, int] | None = None
     ) -> list[dict[str, Any]]:
-        """Return the rows of points by time; *seen* has per writer up to which place they are left out."""
+        """Return the rows of points by time; *seen* has per writer the index up to which they are left out."""
         return self._warehouse.rows(
             f"SELECT p.* FROM ({POINTS} @ops_run_metrics WHERE run_id = :run) p "  # noqa: S608 - literals of this package, values are parameters
             "LEFT JOIN (SELECT e.w AS w, e.n AS n FROM "
@@ -176,7 +176,7 @@ class RunRows:
         )
 
     def end(self, run_id: str, *, status: str, at: int | None, error: str | None) -> bool:
-        """Change status and end of a run if nobody changed it since it was read; say whether it was."""
+        """Change status and end of a run if it is unchanged since it was read; return whether it was."""
         version = self._head(run_id)["version"]
         count = self._warehouse.change(
             "UPDATE @ops_runs SET status = :status, ended_at = :at, error = :error, "
@@ -233,7 +233,7 @@ def _everything(where: str) -> str:
 
 
 def public(found: TableRow, uri: Callable[[str], str]) -> Run:
-    """Return a run as the public record; *uri* says where a path of the volume is."""
+    """Return a run as the public record; *uri* gives the address of a path of the volume."""
     run = to_run(found.row, pathlib.Path())
     return dataclasses.replace(
         run, artifacts=tuple(one.public(uri) for one in found.files.values())

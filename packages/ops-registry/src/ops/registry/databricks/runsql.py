@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.databricks.beats import living
+from ops.registry.databricks.heartbeats import living
 from ops.registry.databricks.parameters import Values
 from ops.registry.search.filters import Both, Inverse, Kind, Test, as_number
 from ops.registry.search.patterns import pattern_parts

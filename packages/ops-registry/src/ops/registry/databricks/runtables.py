@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.forks import in_children
 from ops.foundation.ids import generate_uuid7
-from ops.registry.databricks.beats import WarehouseHeart
 from ops.registry.databricks.catalogtags import CatalogTags
 from ops.registry.databricks.copying import export_run, import_run
 from ops.registry.databricks.following import WarehouseFollower
+from ops.registry.databricks.heartbeats import WarehouseHeartbeat
 from ops.registry.databricks.runrows import RunRows, public
 from ops.registry.databricks.runsql import RunSearch
 from ops.registry.databricks.spool import Spool
@@ -152,7 +152,7 @@ class ExperimentTable:
 class RunTables:
     """The runs of a schema; what is logged goes through the spool below *folder*.
 
-    There is no index, as the tables are one, and deleted runs have no place in them.
+    There is no index, as the tables are one, and deleted runs have no column in them.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class RunTables:
         heartbeat_seconds: float = 30.0,
     ) -> None:
         self._experiments = experiments
-        self.heart: WarehouseHeart = WarehouseHeart(warehouse, heartbeat_seconds)
+        self.heartbeat: WarehouseHeartbeat = WarehouseHeartbeat(warehouse, heartbeat_seconds)
         self.spool: Spool = Spool(folder, warehouse, durability=durability)
         self.reading: RunRows = RunRows(warehouse)
         self._warehouse = warehouse
@@ -178,7 +178,7 @@ class RunTables:
         in_children(self, RunTables.begin_in_child)
 
     def begin_in_child(self) -> None:
-        """Begin anew in a forked child, where nobody releases a lock that another thread had."""
+        """Reset in a forked child, where a lock that another thread had is never released."""
         self._recovering = threading.Lock()
 
     # Writing
@@ -187,7 +187,7 @@ class RunTables:
         """Add the row of a run that starts, then what came with its start."""
         first = [TagsSet(start.tags, start.at), *frames] if start.tags else frames
         bodies = [encode(one.plain()) for one in first]  # refused before there is a run
-        self.heart.begin(start.run_id, start.experiment_id)
+        self.heartbeat.begin(start.run_id, start.experiment_id)
         self._warehouse.change(
             "INSERT INTO @ops_runs "
             "(run_id, experiment_id, name, status, started_at, ended_at, parent_run_id, error, "
@@ -204,7 +204,7 @@ class RunTables:
             self._append_body(start.run_id, body)
 
     def home(self, run_id: str) -> str:
-        """Return the experiment of a run, asked for once."""
+        """Return the experiment of a run, queried once."""
         if not isinstance(run_id, str):
             raise no_run(run_id)
         found = self._known.get(run_id)
@@ -234,14 +234,14 @@ class RunTables:
         """Keep what `encode` made of a record; the network is not waited for."""
         home = self.home(run_id)
         self.spool.append(run_id, home, body)
-        self.heart.logged(run_id, home)
+        self.heartbeat.logged(run_id, home)
 
     def end(self, run_id: str, ended: RunEnded) -> Run:
         """Change the row of a run, after what was logged to it has arrived."""
         self.settle()
         self._put(run_id, ended.status, ended.at, ended.error)
         self._open.discard(run_id)
-        self.heart.end(run_id)
+        self.heartbeat.end(run_id)
         return self.run(run_id)
 
     def change(self, run_id: str, fields: Mapping[str, Any], at: int) -> None:  # noqa: ARG002 - the tables keep no times of changes
@@ -336,14 +336,14 @@ class RunTables:
     def settle(self) -> None:
         """Send what this process logged and, the first time, what dead processes left here."""
         self.spool.flush()
-        self.heart.announce()
+        self.heartbeat.announce()
         with self._recovering:
             if not self._recovered:
                 self.spool.recover()
                 self._recovered = True
 
     def compact(self) -> int:
-        """Send what is in the spool and delete signs of life of runs that have ended.
+        """Send what is in the spool and delete heartbeats of runs that have ended.
 
         Delta compacts its tables itself. Returns the number of runs.
         """
@@ -364,11 +364,11 @@ class RunTables:
 
     def close(self) -> None:
         """Send what is left and close spool and connection; runs that were not ended stop responding."""
-        self.heart.stop()
+        self.heartbeat.stop()
         self.spool.close()
         self._warehouse.close()
 
 
 def unsupported(what: str) -> BackendUnavailableError:
-    """Return what to raise for what the tables have no place for."""
+    """Return what to raise for what the tables have no column for."""
     return BackendUnavailableError(f"The Databricks backend has no {what}.")

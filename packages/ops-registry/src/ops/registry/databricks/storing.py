@@ -1,8 +1,8 @@
 """Files of the user's own on Databricks: content in the volume, its path in a table.
 
-A volume cannot rename, so each content is uploaded to a place of its own, and the row of its path is
+A volume cannot rename, so each content is uploaded to a path of its own, and the row of its name is
 what changes: a reader sees the old content or the new one. Appending to a table replaces it only if
-nobody else did meanwhile, and begins again otherwise: two who append both get in. A folder that
+no other process did meanwhile, and is repeated otherwise: of two appends both get in. A folder that
 replaces another is one MERGE; files that only the old one had are deleted by a second statement.
 """
 
@@ -103,17 +103,17 @@ class DatabricksStorageBackend(UserFiles[str]):
                     df_all = df
                 with copy.open("wb") as file:
                     put_table(df_all, file)
-                (sent,) = self._volume.upload(copy, _new_place(location))
+                (sent,) = self._volume.upload(copy, _new_path(location))
             if self._swapped(location, sent, rows):
                 self._clear(rows)
                 return
-            self._clear([{"place": sent.place}])
+            self._clear([{"place": sent.path}])
             self.warehouse.wait(min(attempt, 4))
         raise StorageError(f"{location!r} was changed by others {_ATTEMPTS} times in a row.")
 
     def _swapped(self, name: str, file: Stored, old: Sequence[dict[str, Any]]) -> bool:
-        """Let *name* be *file* if it is still what *old* says; return whether it is."""
-        values = {"path": name, "place": file.place, "size": file.size, "checksum": file.checksum}
+        """Let *name* be *file* if it still has the version in *old*; return whether it is."""
+        values = {"path": name, "target": file.path, "size": file.size, "checksum": file.checksum}
         if not old:
             # A row without content takes the name; then all who append compete for its version.
             self.warehouse.change(
@@ -121,7 +121,7 @@ class DatabricksStorageBackend(UserFiles[str]):
                 path=name,
             )
         count = self.warehouse.change(
-            "UPDATE @ops_files SET place = :place, size = :size, checksum = :checksum, "
+            "UPDATE @ops_files SET place = :target, size = :size, checksum = :checksum, "
             "version = version + 1 WHERE path = :path AND version = :version",
             version=old[0]["version"] if old else 0,
             **values,
@@ -129,7 +129,7 @@ class DatabricksStorageBackend(UserFiles[str]):
         if count > 0:  # others may have gone on from it by now
             return True
         # After a lost answer the statement was done twice, and changed nothing then.
-        return [row["place"] for row in self._rows(name)] == [file.place]
+        return [row["place"] for row in self._rows(name)] == [file.path]
 
     def _is_there(self, location: str) -> bool:
         return bool(self._rows(location))
@@ -149,12 +149,12 @@ class DatabricksStorageBackend(UserFiles[str]):
         return bool(gone)
 
     def _copy_in(self, source: pathlib.Path, location: str) -> None:
-        files = self._volume.upload(source, _new_place(location))
+        files = self._volume.upload(source, _new_path(location))
         old = self._rows(location)
         batch = [
             {
                 "path": f"{location}/{file.name}" if file.name else location,
-                "place": file.place,
+                "place": file.path,
                 "size": file.size,
                 "checksum": file.checksum,
             }
@@ -221,11 +221,11 @@ class DatabricksStorageBackend(UserFiles[str]):
         try:
             self._volume.remove([Stored("", row["place"], 0, "") for row in rows])
         except MLOpsException:
-            # Nobody reaches them any more: what was done must not be denied.
+            # No row names them any more: what was done must not be denied.
             logger.warning("%d files stay in the volume", len(rows), exc_info=True)
 
 
-def _new_place(name: str) -> str:
+def _new_path(name: str) -> str:
     return f"storage/{secrets.token_hex(8)}/{encoded(pathlib.PurePosixPath(name).name)}"
 
 

@@ -3,11 +3,11 @@
 Its size alone decides how a file goes: up to 8 MiB by a statement of the connector, which has it in memory
 meanwhile, and beyond that streamed (`filesapi`). Neither stands in for the other.
 
-Statements about files take no parameters, so nothing that a user named goes into one: a place in the
+Statements about files take no parameters, so nothing that a user named goes into one: a path in the
 volume has letters, digits and ``._-/%`` only (names are percent-encoded), and the local side is a name made here.
 An upload shows up in the volume when it is complete. A GET is not atomic: it goes to a temporary name,
 its SHA-256 is compared, and only then is it copied beside its target and renamed. Nothing is
-overwritten: every upload has a place of its own, which is named to others when it is whole.
+overwritten: every upload has a path of its own, which is named to others when it is whole.
 """
 
 from __future__ import annotations
@@ -34,37 +34,37 @@ __all__ = ["Stored", "Volume", "VolumePath"]
 
 #: Files beyond so many bytes take the Files API, whatever else: the connector would hold them in memory.
 LARGE = 8 << 20
-_PLACE = re.compile(r"[A-Za-z0-9._/%~-]+")
+_PATH = re.compile(r"[A-Za-z0-9._/%~-]+")
 
 
 class Stored(NamedTuple):
-    """A file of an artifact: its name in it ("" when it is the artifact), place, size and SHA-256."""
+    """A file of an artifact: its name in it ("" when it is the artifact), path, size and SHA-256."""
 
     name: str
-    place: str
+    path: str
     size: int
     checksum: str
 
 
 class VolumePath:
-    """A place in a volume, for looking whether something is there."""
+    """A path in a volume, for looking whether something is there."""
 
-    def __init__(self, volume: Volume, place: str) -> None:
+    def __init__(self, volume: Volume, path: str) -> None:
         self._volume = volume
-        self._place = place
+        self._path = path
 
     def __truediv__(self, name: str) -> VolumePath:
-        return VolumePath(self._volume, f"{self._place}/{encoded(name)}".lstrip("/"))
+        return VolumePath(self._volume, f"{self._path}/{encoded(name)}".lstrip("/"))
 
     def __str__(self) -> str:
-        return self._volume.uri(self._place)
+        return self._volume.uri(self._path)
 
     def __repr__(self) -> str:
         return f"VolumePath({str(self)!r})"
 
     def exists(self) -> bool:
         """Whether there is a file here or below."""
-        return next(self._volume.files(self._place), None) is not None
+        return next(self._volume.files(self._path), None) is not None
 
 
 class Volume:
@@ -74,16 +74,16 @@ class Volume:
         self.warehouse = warehouse
         self.root: str = f"/Volumes/{warehouse.catalog}/{warehouse.schema}/{name}"
 
-    def uri(self, place: str) -> str:
-        """Return the path of a place as Databricks shows it."""
-        return f"{self.root}/{place}".rstrip("/")
+    def uri(self, path: str) -> str:
+        """Return the address of a path as Databricks shows it."""
+        return f"{self.root}/{path}".rstrip("/")
 
-    def upload(self, source: pathlib.Path, place: str) -> list[Stored]:
-        """Put a file or folder below *place*, which nothing else has; return what it is made of."""
+    def upload(self, source: pathlib.Path, path: str) -> list[Stored]:
+        """Put a file or folder below *path*, which nothing else has; return what it is made of."""
         if source.is_file():
-            return [self._put(source, "", place)]
+            return [self._put(source, "", path)]
         names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
-        return [self._put(source / name, name, f"{place}/{encoded(name)}") for name in names]
+        return [self._put(source / name, name, f"{path}/{encoded(name)}") for name in names]
 
     def download(
         self,
@@ -123,104 +123,103 @@ class Volume:
         """
         for file in files:
             try:
-                self.warehouse.transfer(f"REMOVE '{self._checked(file.place)}'")
+                self.warehouse.transfer(f"REMOVE '{self._checked(file.path)}'")
             except StorageError as error:
                 if failure_in(error) is not Failure.ABSENT_FILE:
                     raise
 
-    def files(self, place: str) -> Iterator[str]:
-        """Yield the places of all files at or below *place*."""
+    def files(self, path: str) -> Iterator[str]:
+        """Yield the paths of all files at or below *path*."""
         try:
-            found = self.warehouse.rows(f"LIST '{self._checked(place)}'")
+            found = self.warehouse.rows(f"LIST '{self._checked(path)}'")
         except StorageError as error:
             if failure_in(error) is Failure.ABSENT_FILE:
                 return
             raise
         for row in found:
-            path = self.place_of(str(row["path"]))
+            path = self.path_of(str(row["path"]))
             if str(row["name"]).endswith("/"):
                 yield from self.files(path.rstrip("/"))
             else:
                 yield path
 
-    def place_of(self, path: str) -> str:
-        """Return the path below the volume of a path as Databricks gives it.
+    def path_of(self, uri: str) -> str:
+        """Return the path below the volume of an address as Databricks gives it.
 
         LIST and dbutils give ``dbfs:/Volumes/…`` for what PUT calls ``/Volumes/…``, and Unity Catalog keeps the
         names of catalogs and schemas in small letters.
         """
-        whole = path.removeprefix("dbfs:")
+        whole = uri.removeprefix("dbfs:")
         root = f"{self.root}/"
         if not whole.casefold().startswith(root.casefold()):
-            raise StorageError(f"{path!r} is not below {self.root!r}.")
+            raise StorageError(f"{uri!r} is not below {self.root!r}.")
         return whole[len(root) :]
 
     def left_over(
         self, below: str, before_seconds: float, named: Callable[[], Collection[str]]
     ) -> list[str]:
-        """Return the paths of files below a place that are older than a time and not *named* by place."""
+        """Return the addresses of files below a path that are older than a time and not *named*."""
         found = [
-            self.uri(self.place_of(path))
-            for path, changed in self.warehouse.stream_names(f"{self.root}/{below}")
+            self.uri(self.path_of(uri))
+            for uri, changed in self.warehouse.stream_names(f"{self.root}/{below}")
             if changed < before_seconds
         ]
-        # Asked afterwards: what got its name meanwhile has it now.
-        places = set(map(self.uri, named())) if found else set()
-        return [path for path in found if path not in places]
+        # Called afterwards: what got its name meanwhile has it now.
+        kept = set(map(self.uri, named())) if found else set()
+        return [uri for uri in found if uri not in kept]
 
-    def clear(self, paths: Iterable[str]) -> None:
+    def clear(self, uris: Iterable[str]) -> None:
         """Remove what `left_over` returned."""
-        places = [self.place_of(path) for path in paths]
-        self.remove([Stored("", place, 0, "") for place in places])
+        self.remove([Stored("", self.path_of(uri), 0, "") for uri in uris])
 
     def temporary(self) -> pathlib.Path:
         """Return a local path that files may pass through."""
         self.warehouse.staging.mkdir(parents=True, exist_ok=True)
         return self.warehouse.staging / f".{secrets.token_hex(8)}.tmp"
 
-    def _put(self, source: pathlib.Path, name: str, place: str) -> Stored:
+    def _put(self, source: pathlib.Path, name: str, path: str) -> Stored:
         if source.stat().st_size > LARGE:
             # What was sent has the digest: the file may change meanwhile.
-            return Stored(name, place, *self.warehouse.stream_in(source, self._checked(place)))
+            return Stored(name, path, *self.warehouse.stream_in(source, self._checked(path)))
         # A copy under our own name: it cannot change between the digest and the upload.
         copy, size, digest = artifacts.stage(source, self.warehouse.staging, flushed=False)
         try:
-            self.warehouse.transfer(f"PUT '{_local(copy)}' INTO '{self._checked(place)}' OVERWRITE")
+            self.warehouse.transfer(f"PUT '{_local(copy)}' INTO '{self._checked(path)}' OVERWRITE")
         finally:
             artifacts.remove(copy)
-        return Stored(name, place, size, digest)
+        return Stored(name, path, size, digest)
 
     def _get(self, file: Stored, target: pathlib.Path) -> None:
         arriving = self.temporary()
-        place = self._checked(file.place)
+        uri = self._checked(file.path)
         try:
             if file.size > LARGE:
-                self.warehouse.files.get(place, arriving)
+                self.warehouse.files.get(uri, arriving)
             else:
-                self._get_small(place, arriving)
+                self._get_small(uri, arriving)
             found = artifacts.checksum(arriving)
             if found != file.checksum:
                 raise CorruptStoreError(
-                    f"{self.uri(file.place)!r} has the SHA-256 {found}, and {file.checksum} was stored."
+                    f"{self.uri(file.path)!r} has the SHA-256 {found}, and {file.checksum} was stored."
                 )
             arriving.replace(target)
         finally:
             artifacts.remove(arriving)
 
-    def _get_small(self, place: str, arriving: pathlib.Path) -> None:
+    def _get_small(self, uri: str, arriving: pathlib.Path) -> None:
         try:
-            self.warehouse.transfer(f"GET '{place}' TO '{_local(arriving)}'")
+            self.warehouse.transfer(f"GET '{uri}' TO '{_local(arriving)}'")
         except StorageError as error:
             if failure_in(error) is Failure.ABSENT_FILE:
                 raise ArtifactNotFoundError(
-                    f"The artifact {place!r} is not there any more."
+                    f"The artifact {uri!r} is not there any more."
                 ) from error
             raise
 
-    def _checked(self, place: str) -> str:
-        if not _PLACE.fullmatch(place) or ".." in place.split("/"):
-            raise StorageError(f"{place!r} is no place in a volume.")
-        return self.uri(place)
+    def _checked(self, path: str) -> str:
+        if not _PATH.fullmatch(path) or ".." in path.split("/"):
+            raise StorageError(f"{path!r} is no path in a volume.")
+        return self.uri(path)
 
 
 def _is_one_disk(copy: pathlib.Path, target: pathlib.Path) -> bool:
@@ -229,7 +228,7 @@ def _is_one_disk(copy: pathlib.Path, target: pathlib.Path) -> bool:
 
 
 def encoded(name: str) -> str:
-    """Return a relative path as a part of a place: percent-encoded, its slashes kept."""
+    """Return a relative path percent-encoded, its slashes kept."""
     return "/".join(
         urllib.parse.quote(part, safe="", errors="surrogatepass") for part in name.split("/")
     )

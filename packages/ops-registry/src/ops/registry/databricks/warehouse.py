@@ -50,7 +50,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _TABLE = re.compile(r"@(ops_[a-z_]+)")
 #: Attempts at a change that conflicts, and the bounds of the first wait and of all, in seconds.
 _ATTEMPTS, _FIRST_WAIT, _LONGEST_WAIT = 20, 0.05, 3.0
-#: How often a statement opens another session or connection; the table says when nothing was done.
+#: How often a statement opens another session or connection; the table shows when nothing was done.
 _MOST_SESSIONS, _MOST_CONNECTIONS = 3, 1
 #: Seconds that a statement waits for a warehouse to start, as Databricks' own drivers do.
 START_SECONDS = 900.0

@@ -295,7 +295,7 @@ class WorkspaceSteps:
             listed = list(volume.files(f"doctor/{self._mark}"))
         finally:
             volume.remove([stored])
-        if listed != [stored.place]:
+        if listed != [stored.path]:
             raise StorageError(f"LIST gives {listed!r:.100} in place of what was put there.")
         self._expect_absent(lambda: self._get(volume, stored), "GET")
         volume.remove([stored])  # of what is gone already
@@ -310,10 +310,10 @@ class WorkspaceSteps:
         try:
             own.files.get(path, self._folder / "back")
             _compare(source, self._folder / "back")
-            listed = [volume.place_of(found) for found, _ in own.files.files(volume.uri("doctor"))]
+            listed = [volume.path_of(found) for found, _ in own.files.files(volume.uri("doctor"))]
         finally:
-            volume.remove([Stored("", volume.place_of(path), 0, "")])
-        if volume.place_of(path) not in listed:
+            volume.remove([Stored("", volume.path_of(path), 0, "")])
+        if volume.path_of(path) not in listed:
             raise StorageError(f"The directory has {listed!r:.100}, not what was put there.")
         self._expect_absent(lambda: own.files.get(path, self._folder / "none"), "The Files API")
         return "upload, download and listing work, and a missing file is known as one"

@@ -1,6 +1,6 @@
 """Which artifact of a run has a name. The journals say, and are read only where they can say anything.
 
-A name is decided on, its file put there and the journal told under one lock, so that of several writers
+A name is decided, its file put there and the journal written under one lock, so that of several writers
 one is first, and file and journal are about the same content. No artifact is inside another one.
 """
 
@@ -85,7 +85,7 @@ class ArtifactIndex:
         return os.path.lexists(self._folder / run_id / looked_at)
 
     def _reader(self, run_id: str) -> RunReader:
-        """Return what follows a run: whoever logs a checkpoint again and again reads what is new."""
+        """Return the follower of a run: repeated checkpoints then read only what is new."""
         reader = self._readers.pop(run_id, None)
         if reader is None:
             folder = self._store.folder(self._store.home(run_id))

@@ -54,7 +54,7 @@ class CachedRuns:
         self._reading = threading.Lock()
 
     def begin_in_child(self) -> None:
-        """Begin anew in a forked child: another thread may have been in the middle of reading."""
+        """Reset in a forked child: another thread may have been in the middle of reading."""
         self._reading = threading.Lock()
         if self.cache is not None:
             self.cache.clear()

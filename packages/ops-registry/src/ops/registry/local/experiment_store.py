@@ -53,7 +53,7 @@ class ExperimentLedger:
         in_children(self, ExperimentLedger.begin_in_child)
 
     def begin_in_child(self) -> None:
-        """Begin anew in a forked child: another thread may have been in the middle of reading."""
+        """Reset in a forked child: another thread may have been in the middle of reading."""
         self._begin()
         self._turn = threading.Lock()
 
@@ -71,7 +71,7 @@ class ExperimentLedger:
     ) -> Experiment:
         """Add an experiment; a name that is taken is an `AlreadyExistsError`.
 
-        *more* is given all ids that were ever used, when nobody else can take another, and may return
+        *more* is given all ids that were ever used, when no other caller can take another, and may return
         the id (``id``), the time (``t``, nanoseconds) and ``artifact_uri``.
         """
         check_name("experiment", name, _LONGEST_NAME)

@@ -29,7 +29,7 @@ MOST_BYTES = 1 << 20
 
 
 class JournalFollower:
-    """What is new in a run, whose journals are in *folder*, each time it is asked."""
+    """Returns what is new in a run, whose journals are in *folder*, on each call."""
 
     def __init__(self, folder: pathlib.Path, run_id: str) -> None:
         self._reader = RunReader(folder, run_id, most_bytes=MOST_BYTES)

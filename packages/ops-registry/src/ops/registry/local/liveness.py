@@ -4,7 +4,7 @@ A process that starts a run, or logs to one, leaves in its main journal who it i
 process with its start time. On the same machine that tells at once whether it is alive. What cannot
 be judged that way (another machine or container, no /proc) is judged by its heartbeat: it touches
 its journals every so many seconds, and a run whose journals were all left alone for several of
-those is given up. A process that said no heartbeat counts as alive.
+those is given up. A process without heartbeats counts as alive.
 
 This is worked out at reading and never written: a process that logs again makes the run RUNNING.
 The clocks of machines that share a store must agree within a few heartbeats.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.processes import is_alive, pid_namespace, this_process
 from ops.registry.local.run_journals import journal_path
 from ops.registry.records import RunStatus
-from ops.registry.tracking.heartbeat import MISSED_BEATS
+from ops.registry.tracking.heartbeat import MISSED_HEARTBEATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ __all__ = ["owner", "touch", "with_liveness"]
 
 
 def touch(paths: Iterable[str]) -> None:
-    """Give a sign of life: touch journals, as far as they are still there."""
+    """Send a heartbeat: touch the journals that still exist."""
     for path in paths:
         with contextlib.suppress(OSError):  # removed meanwhile, or a disk that is full
             os.utime(path)
@@ -41,7 +41,7 @@ def touch(paths: Iterable[str]) -> None:
 
 @functools.cache
 def owner() -> list[Any] | None:
-    """Return who this process is, or None where that cannot be told."""
+    """Return the identity of this process, or None where it has none."""
     identity = this_process()
     boot = _boot()
     if boot is None or not identity & 0xFFFFFFFF:  # no /proc: no start time
@@ -89,7 +89,7 @@ def _is_silent(row: RunRow, folder: pathlib.Path, now_seconds: float) -> bool:
         )
     except OSError:
         return False
-    return now_seconds - last > interval * MISSED_BEATS
+    return now_seconds - last > interval * MISSED_HEARTBEATS
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from ops.registry.local.run_journals import RunReader, journal_path
 from ops.registry.local.run_writers import RunWriter
 from ops.registry.run_frames import WriterAdded
 from ops.registry.run_rows import MAIN
-from ops.registry.tracking.heartbeat import Heart
+from ops.registry.tracking.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,12 +48,14 @@ class OpenRuns:
         self._home = home
         self._folder = folder
         self._durability = durability
-        self.heart: Heart = Heart(lambda: touch(self._open_journals()), heartbeat_seconds)
+        self.heartbeat: Heartbeat = Heartbeat(
+            lambda: touch(self._open_journals()), heartbeat_seconds
+        )
         self._writers: dict[str, RunWriter] = {}
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
-        """Begin anew, also in a forked child: it logs to journals of its own, and has no lock of another thread."""
+        """Reset, also in a forked child: it logs to journals of its own, and has no lock of another thread."""
         self._lock = threading.RLock()
         self._opened: collections.OrderedDict[str, RunWriter] = collections.OrderedDict()
 
@@ -75,7 +77,7 @@ class OpenRuns:
         with self._lock:
             writer = self._writers[run_id] = RunWriter(experiment_id, journal, own=own)
             self._note_open(run_id, writer)
-        self.heart.start()
+        self.heartbeat.start()
 
     def now(self, run_id: str) -> int:
         """Return the time for what is logged now, in nanoseconds: later than all that this process logged before.
@@ -107,9 +109,9 @@ class OpenRuns:
         writer.used = True
         try:
             if writer.own is None:
-                place = writer.journal.append_frames(data)
+                position = writer.journal.append_frames(data)
             else:
-                place = writer.append_and_fold(data, points)
+                position = writer.append_and_fold(data, points)
         except StorageError:
             if not writer.journal.is_closed:
                 raise
@@ -118,7 +120,7 @@ class OpenRuns:
             return self.append(run_id, data, points)
         if writer.reader is not None:
             self._look_for_the_end(run_id, writer, writer.reader)
-        return writer, place
+        return writer, position
 
     def take_reader(self, run_id: str) -> RunReader | None:
         """Return what has read a run that was started here; from now on it is the caller's alone."""
@@ -140,7 +142,7 @@ class OpenRuns:
 
     def close(self) -> None:
         """Close all files that are open."""
-        self.heart.stop()
+        self.heartbeat.stop()
         with self._lock:
             for run_id in list(self._writers):
                 self.release(run_id)
@@ -165,7 +167,7 @@ class OpenRuns:
             writer = self._writers[run_id] = RunWriter(home, journal, main=path, reader=reader)
             writer.latest = reader.state.latest_point
             self._note_open(run_id, writer)
-            self.heart.start()
+            self.heartbeat.start()
             return writer
 
     def _note_open(self, run_id: str, writer: RunWriter) -> None:

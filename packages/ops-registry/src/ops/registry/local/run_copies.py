@@ -8,7 +8,7 @@ from ops.registry.local.run_journals import RunReader
 from ops.registry.records import RunStatus
 from ops.registry.run_copies import RunCopy
 from ops.registry.run_frames import RunChanged, RunEnded, RunStarted
-from ops.registry.tracking.heartbeat import MISSED_BEATS
+from ops.registry.tracking.heartbeat import MISSED_HEARTBEATS
 
 if TYPE_CHECKING:
     import pathlib
@@ -51,7 +51,7 @@ def journal_of(
         copy.start,
         copy.parent,
         owner=None,  # no process: a copy of a run that was not ended stops responding
-        heartbeat_seconds=MISSED_BEATS,
+        heartbeat_seconds=MISSED_HEARTBEATS,
     )
     last = [one.plain() for one in (*artifacts, *_last(copy))]
     return [start.plain(), *copy.records(), *last]

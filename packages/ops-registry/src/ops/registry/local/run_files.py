@@ -1,4 +1,4 @@
-"""The files of runs on this machine, or in a bucket: copied beside their place, then named in the run's journal."""
+"""The files of runs on this machine, or in a bucket: copied into the store, then named in the run's journal."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class LocalRunFiles:
             flushed=self._runs.durability != "process",
             contents=self._contents,
         )
-        return self._place(run_id, name, staged, overwrite=overwrite)
+        return self._put(run_id, name, staged, overwrite=overwrite)
 
     def fetch(self, run_id: str, name: str, target: pathlib.Path, *, overwrite: bool) -> None:
         """Copy the artifact *name* to *target* and verify it."""
@@ -134,7 +134,7 @@ class LocalRunFiles:
         return inside(self._root, "artifacts", check_run_id(run_id))
 
     def waiting_copies(self, run_id: str) -> set[pathlib.Path]:
-        """Return the copies that a journal says have a name, and that a kill may have kept from it."""
+        """Return the copies that have a name in a journal, and that a kill may have kept from it."""
         base = self._artifacts / run_id
         try:
             recorded = self._runs.run(run_id).artifacts
@@ -161,7 +161,7 @@ class LocalRunFiles:
             return False
         return any(one.address == uri for one in row.artifacts)
 
-    def _place(
+    def _put(
         self,
         run_id: str,
         name: str,
@@ -173,7 +173,7 @@ class LocalRunFiles:
         target = self._artifacts / run_id / name
         kept = Artifact(name, size, digest, str(target))
         try:
-            # Not under the lock: it may be large. The journal decides; this says whether it is right.
+            # Not under the lock: it may be large. The journal decides; this checks it.
             is_taken = os.path.exists(target)  # noqa: PTH110 - any name may come
             found = artifacts.checksum(target) if is_taken else None
             with self._names.deciding():
@@ -211,7 +211,7 @@ class LocalRunFiles:
         sent = self._remote.send(source, f"runs/{run_id}", pathlib.PurePosixPath(name).name)
         kept = Artifact(name, sent.size, sent.checksum, sent.uri)
         with self._names.deciding():
-            known = self._names.known(run_id, name)  # somebody else may have been faster
+            known = self._names.known(run_id, name)  # another process may have been faster
             same = artifacts.same(run_id, known, sent.checksum, overwrite=overwrite)
             if same is None:
                 self._names.tell(run_id, kept, sent.uri)

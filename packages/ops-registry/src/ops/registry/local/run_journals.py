@@ -59,7 +59,7 @@ IN_JSON, IN_PARQUET = 1_000, 10_000
 class RunReader:
     """Follows the journals of one run: each `poll` reads only what is new.
 
-    With *most_bytes* that is about so much of each journal at most, and `has_more` says whether there is more.
+    With *most_bytes* that is about so much of each journal at most, and `has_more` is whether there is more.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class RunReader:
         self.refused: int = 0
 
     def _read_on(self) -> None:
-        # The main journal first: it says which others there are.
+        # The main journal first: it lists the others.
         for writer in self.state.writers:  # grows while it is walked
             if writer not in self._readers:
                 self._readers[writer] = JournalReader(
@@ -132,15 +132,15 @@ class RunReader:
             return bool(record.get("run") == self.run_id)
         return self.state.has_started
 
-    def advance(self, path: str, place: tuple[int, int], records: Iterable[Any]) -> bool:
-        """Fold in *records* that this process has appended to a journal, *place* being where.
+    def advance(self, path: str, position: tuple[int, int], records: Iterable[Any]) -> bool:
+        """Fold in *records* that this process has appended to a journal at *position*.
 
         It saves reading them again. Where something before them is unread it does nothing and returns False.
         """
         if not self._readers:
             self._readers[MAIN] = JournalReader(journal_path(self.folder, self.run_id, MAIN))
         for writer, reader in self._readers.items():
-            if reader.path == path and reader.skip(*place):
+            if reader.path == path and reader.skip(*position):
                 try:
                     for record in records:
                         self._apply(writer, record)
@@ -172,7 +172,7 @@ class RunReader:
         """
         try:
             self._write_view()
-        except (OSError, OpsError):  # a link in its place is refused
+        except (OSError, OpsError):  # a link at its path is refused
             logger.warning("the view of run %s could not be written", self.run_id, exc_info=True)
 
     def _write_view(self) -> None:

@@ -80,7 +80,7 @@ class RunStore:
         in_children(self, RunStore.begin_in_child)
 
     def begin_in_child(self) -> None:
-        """Begin anew in a forked child, where nobody lets go of a lock that another thread had."""
+        """Reset in a forked child, where a lock that another thread had is never released."""
         self.cached.begin_in_child()
         self._indexes.begin_in_child()
         self._open.begin_in_child()
@@ -174,7 +174,7 @@ class RunStore:
         return to_run(self.row(run_id), self.artifacts)
 
     def row(self, run_id: str) -> RunRow:
-        """Return what a run comes to now, which nobody changes from now on."""
+        """Return what a run comes to now; no caller changes it from now on."""
         folder = self.folder(self.home(run_id))
         writer = self._open.folding_writer(run_id)
         if writer is not None:
@@ -270,10 +270,10 @@ class RunStore:
 
         Records that are *points* of metrics alone are not decoded to be folded in.
         """
-        writer, place = self._open.append(run_id, data, points)
+        writer, position = self._open.append(run_id, data, points)
         if writer.ended:
             self.index(writer.experiment_id).mark_stale(run_id)
-        return writer.journal.path, place
+        return writer.journal.path, position
 
     def take_reader(self, run_id: str) -> RunReader:
         """Return what has read a run as far as possible; from now on it is the caller's alone."""

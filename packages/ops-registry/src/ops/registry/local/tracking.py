@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalRuns", "local_runs", "local_tracking"]
 
 #: What a tracker uses by name below its folder.
-_PLACES = (
+_NAMES = (
     *("runs", "artifacts", "artifacts.lock", "uploads.log", "uploads.log.lock"),
     *("experiments", "experiments/.lock", "experiments/journal.log"),
 )
@@ -46,7 +46,7 @@ def local_tracking(
             f"durability={durability!r} is unknown; use one of {list(DURABILITIES)}."
         )
     folder = pathlib.Path(root).absolute()
-    refuse_links(folder, *_PLACES)
+    refuse_links(folder, *_NAMES)
     experiments = ExperimentLedger(folder / "experiments", durability=durability)
     runs = RunStore(
         folder,

@@ -5,7 +5,7 @@
 It works on the journals of `ops.registry` themselves, so nothing is copied and nothing can differ.
 MLflow asks whether a run is active before each call; so the state of the runs that are written or
 read is kept and read on from where it was. What this process appends is folded in without being read
-again, so a call costs one `stat` and one write when nobody else has appended anything.
+again, so a call costs one `stat` and one write when no other process has appended anything.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = ["DEFAULT_ID", "DEFAULT_NAME", "RunBook"]
 
 #: MLflow's experiment for those who name none. It is there before anything is written.
 DEFAULT_ID, DEFAULT_NAME = "0", "Default"
-#: So many runs are kept in memory, and of those that were asked for their histories so many points.
+#: So many runs are kept in memory, and of those whose histories were requested so many points.
 _READERS, _POINTS = 1024, 200_000
 #: Longer ids were not given here.
 _DIGITS = 18
@@ -76,10 +76,10 @@ class RunBook:
         self.turn: AbstractContextManager[Any] = threading.RLock()
         self._durability = durability
         self._artifact_root = artifact_root
-        #: What the default experiment says while it is not on disk.
+        #: When the default experiment began, while it is not on disk.
         self._opened = from_ns(time_ns())
         self._ledger = ExperimentLedger(root / "experiments", durability=durability)
-        # In a server the runs belong to its clients: that it ends says nothing about them.
+        # In a server the runs belong to its clients: its own end does not end them.
         self._store = RunStore(root, self._ledger, durability=durability, is_owner=owned)
         self._life = RunLife(self, self, self.operations)
         self._readers: collections.OrderedDict[str, RunReader] = collections.OrderedDict()
@@ -90,7 +90,7 @@ class RunBook:
     # Experiments
 
     def experiments(self) -> list[Experiment]:
-        """Return all experiments, deleted ones too; the default one even if nobody has written."""
+        """Return all experiments, deleted ones too; the default one even before the first write."""
         found = self._ledger.all()
         if any(e.name == DEFAULT_NAME or e.experiment_id == DEFAULT_ID for e in found):
             return found
@@ -104,7 +104,7 @@ class RunBook:
         """Return one by its id, or raise `ExperimentNotFoundError`."""
         found = self._ledger.find(experiment_id)
         if found is None and experiment_id == DEFAULT_ID:
-            # Not on disk, or somebody has created it by its name.
+            # Not on disk, or another process has created it by its name.
             return next(e for e in self.experiments() if e.name == DEFAULT_NAME)
         if found is None:
             raise ExperimentNotFoundError(f"There is no experiment with the id {experiment_id!r}.")
@@ -250,11 +250,11 @@ class RunBook:
 
     def append_frames(self, run_id: str, data: bytes, records: Iterable[dict[str, Any]]) -> None:
         """Append *records*, of which `frame` made *data*, all at once."""
-        path, place = self._store.append_frames(run_id, data)
+        path, position = self._store.append_frames(run_id, data)
         with self.turn:
             reader = self._readers.get(run_id)
             if reader is not None:
-                reader.advance(path, place, records)
+                reader.advance(path, position, records)
 
     def change(self, run_id: str, *before: Frame, **fields: Any) -> None:
         """Change fields of a run's row, after the frames *before*.
@@ -304,7 +304,7 @@ class RunBook:
         self._store.close()
 
     def _kept_history(self, run_id: str, count: int) -> dict[str, list[tuple[float, int, int]]]:
-        """Return all points of a run, which are about *count*; other runs make room for it."""
+        """Return all points of a run, which are about *count*; other runs are evicted for it."""
         kept = self._histories
         known = kept.pop(run_id, None)
         reader = RunReader(self._home(run_id), run_id) if known is None else known[0]

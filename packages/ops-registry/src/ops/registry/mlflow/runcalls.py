@@ -157,7 +157,7 @@ class RunCalls(ExperimentCalls):
     def log_metric(self, run_id: str, metric: Metric) -> None:
         """Log one value; when this returns, a kill of the process cannot lose it."""
         row = self._active_row(run_id)
-        (metric,) = self._asked_to_log(run_id, [metric])
+        (metric,) = self._metrics_by_hooks(run_id, [metric])
         if not _is_plain(metric, row.metrics):
             _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
         if self.repeated.new(run_id, row.metrics, [metric]):
@@ -194,7 +194,7 @@ class RunCalls(ExperimentCalls):
     ) -> None:
         """Log metrics, parameters and tags with one write, so all are there or none."""
         row = self._active_row(run_id)
-        metrics = self._asked_to_log(run_id, metrics)
+        metrics = self._metrics_by_hooks(run_id, metrics)
         odd = [metric for metric in metrics if not _is_plain(metric, row.metrics)]
         _, params, tags = _validate_batch_log_data(metrics if odd else [], params, tags)
         _validate_batch_log_limits(metrics, params, tags)
@@ -287,7 +287,7 @@ class RunCalls(ExperimentCalls):
             run_id, b"".join(data for _, data in made), [record for record, _ in made]
         )
 
-    def _asked_to_log(self, run_id: str, metrics: Sequence[Metric]) -> Sequence[Metric]:
+    def _metrics_by_hooks(self, run_id: str, metrics: Sequence[Metric]) -> Sequence[Metric]:
         """Return points as the hooks leave them; what one of them raises reaches MLflow's caller."""
         operations = self.book.operations
         if not operations.hooks.hook_count(HookType.PRE_METRIC_LOG):
@@ -350,7 +350,7 @@ def _changed(metric: Metric, data: Mapping[str, Any]) -> Metric:
 
 
 def _is_plain(metric: Metric, known: Mapping[str, Any]) -> bool:
-    """Whether MLflow's validator need not be asked: it has seen the name, and the rest is as usual."""
+    """Whether MLflow's validator need not be called: it has seen the name, and the rest is as usual."""
     stamp = metric.timestamp
     return (
         metric.key in known

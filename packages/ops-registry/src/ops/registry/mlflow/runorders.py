@@ -4,7 +4,7 @@
 
 MLflow orders by several fields, then by start, newest first, then by id. Runs without a value come
 last in either direction, those with NaN before them. Times count in milliseconds, statuses by MLflow's
-names. `RunOrder.key` says so of a row and `RunOrder.places` of a whole table, in the same words, so
+names. `RunOrder.key` is the order of a row and `RunOrder.positions` that of a whole table, equally, so
 that rows from both can be merged; a test compares both with MLflow's own sort.
 """
 
@@ -54,7 +54,7 @@ class RunOrder:
         parts = [_rank(_value(seen, c.kind, c.key), ascending=c.ascending) for c in self._clauses]
         return (*parts, -seen.start_time, seen.run_id)
 
-    def places(self, table: RunTable) -> Any | None:
+    def positions(self, table: RunTable) -> Any | None:
         """Return all positions of *table* in this order, None where its columns cannot tell."""
         return table.kept(self, lambda: self._sorted(table))
 
@@ -150,5 +150,5 @@ def _millis(table: RunTable, field: str) -> Any:
     import pyarrow as pa
 
     pc = arrays.compute()
-    moments = pc.cast(table.numbers(field), pa.timestamp("ns"))
-    return pc.cast(pc.floor_temporal(moments, unit="millisecond"), pa.int64())
+    times = pc.cast(table.numbers(field), pa.timestamp("ns"))
+    return pc.cast(pc.floor_temporal(times, unit="millisecond"), pa.int64())

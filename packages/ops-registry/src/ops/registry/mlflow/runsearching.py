@@ -5,7 +5,7 @@
 What MLflow's parser makes of a filter is translated, as far as it can be, into a question to the
 columns of the index; it leaves out rows that cannot be meant, and never others. The columns give the
 order too, so rows are read in the order of the answer, MLflow's own code decides about each, and
-nobody reads on when the page is full. Rows that are not in the table yet are merged in.
+reading stops when the page is full. Rows that are not in the table yet are merged in.
 No lock is held meanwhile.
 """
 
@@ -63,7 +63,7 @@ class RunSearching(RunCalls):
         page_token: str | None,
     ) -> tuple[list[Run], Any]:
         check_max_results(max_results, optional=True)
-        requested = _Asked(
+        requested = _Search(
             _parsed(filter_string or ""),
             tuple(LifecycleStage.view_type_to_stages(run_view_type)),
             parse_order(order_by),
@@ -86,7 +86,7 @@ class RunSearching(RunCalls):
 
     def _all_of(self, experiment: Experiment, view_type: int) -> list[Seen]:
         """Return all runs of an experiment in these stages of life."""
-        requested = _Asked(
+        requested = _Search(
             (), tuple(LifecycleStage.view_type_to_stages(view_type)), parse_order(None)
         )
         snapshot = self.book.snapshot(experiment.experiment_id)
@@ -101,7 +101,7 @@ class RunSearching(RunCalls):
         return [_DatasetSummary(*key) for key in list(found)[:_MOST_DATASETS]]
 
 
-class _Asked(NamedTuple):
+class _Search(NamedTuple):
     """A search: MLflow's comparisons, which must all hold, the stages of life, and the order."""
 
     comparisons: Sequence[Mapping[str, Any]]
@@ -121,9 +121,9 @@ class _Part:
     """What a search finds in one experiment."""
 
     def __init__(
-        self, requested: _Asked, experiment: Experiment, snapshot: Snapshot, store: RunSearching
+        self, requested: _Search, experiment: Experiment, snapshot: Snapshot, store: RunSearching
     ) -> None:
-        self._asked = requested
+        self._search = requested
         self._snapshot = snapshot
         self._seen = functools.partial(Seen, experiment=experiment, artifacts=store.book.artifacts)
         tests, self._is_exact = _tests(requested.comparisons)
@@ -132,7 +132,7 @@ class _Part:
         self._node = Both(tuple(tests)) if tests else None
 
     def passed(self, start: int) -> int:
-        """Return how many rows of the table are before the place *start* in any case."""
+        """Return how many rows of the table are before the position *start* in any case."""
         if not self._is_exact:
             return 0
         return max(0, start - len(self._snapshot.settled) - len(self._snapshot.live))
@@ -144,22 +144,22 @@ class _Part:
         """
         rows = self._snapshot.overlay().values()
         base = self._snapshot.base
-        places = None if base is None else self._asked.order.places(base)
-        if base is not None and places is None:  # the columns cannot tell the order
+        positions = None if base is None else self._search.order.positions(base)
+        if base is not None and positions is None:  # the columns cannot tell the order
             everything = base.positions(self._node, (), None, self._snapshot.hidden)
             yield self._ordered(base.rows(everything))[passed:]
         elif base is not None:
             enough = passed + most if self._is_exact and most is not None else None
-            among = base.among(places, self._node, enough, self._snapshot.hidden)
+            among = base.among(positions, self._node, enough, self._snapshot.hidden)
             yield self._accepted(_read(base.rows, among[passed:], most))
         node = self._node
         yield self._ordered(row for row in rows if node is None or holds(node, lookup(row)))
 
     def _ordered(self, rows: Iterable[RunRow]) -> list[Seen]:
-        return sorted(self._accepted(rows), key=self._asked.order.key)
+        return sorted(self._accepted(rows), key=self._search.order.key)
 
     def _accepted(self, rows: Iterable[RunRow]) -> Iterator[Seen]:
-        return filter(self._asked.accepts, map(self._seen, rows))
+        return filter(self._search.accepts, map(self._seen, rows))
 
 
 def _datasets(snapshot: Snapshot) -> Iterator[tuple[str, str, str | None]]:
@@ -182,11 +182,11 @@ def _used(row: RunRow) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _read(
-    rows: Callable[[Sequence[int]], list[RunRow]], places: Sequence[int], most: int | None
+    rows: Callable[[Sequence[int]], list[RunRow]], positions: Sequence[int], most: int | None
 ) -> Iterator[RunRow]:
     size = _ROWS if most is None else min(most, _ROWS)
-    for start in range(0, len(places), size):
-        yield from rows(places[start : start + size])
+    for start in range(0, len(positions), size):
+        yield from rows(positions[start : start + size])
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,7 +3,7 @@
 # (MLflow's base class is not annotated, and types may be missing where mlflow is not installed)
 """The tracking store that MLflow finds behind ``ops-registry://``.
 
-It is made of rooms that build on each other: experiments, runs, their search, logged models, traces, evaluation datasets, erasing.
+It is made of mixins that build on each other: experiments, runs, their search, logged models, traces, evaluation datasets, erasing.
 What it does not have raises MLflow's own "not implemented" error (`unsupported`), so a client or MLflow's pages can say so.
 """
 

@@ -66,7 +66,7 @@ class ModelEventStore(Protocol):
         ...
 
     def reset(self) -> None:
-        """Forget what was read: it may be half done."""
+        """Clear what was read: it may be half done."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Questions about runs: a filter, an order, and which part of the answer is wanted; parsed once, asked of any store.
+"""Searches of runs: a filter, an order, and the requested part of the result; parsed once, run on any store.
 
 A store that holds rows asks `Query.holds` of each, or takes `Query.selected`; one with columns or SQL compiles
 `Query.node` and `Query.orders`.
@@ -92,11 +92,11 @@ class Query:
         )
 
     def selected(self, rows: Iterable[RunRow]) -> list[RunRow]:
-        """Return those of *rows* that are asked for, in order, from the offset on and up to the limit."""
+        """Return those of *rows* that match, in order, from the offset on and up to the limit."""
         return self.sorted(filter(self.holds, rows))[self.offset : self.end]
 
     def sorted(self, rows: Iterable[RunRow]) -> list[RunRow]:
-        """Return rows in the order that is asked for, then oldest first."""
+        """Return rows in the requested order, then oldest first."""
         return sorted(rows, key=self.order_key)
 
     def order_key(self, row: RunRow) -> tuple[Any, ...]:

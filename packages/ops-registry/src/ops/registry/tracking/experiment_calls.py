@@ -141,8 +141,8 @@ def report_change(operations: Operations, experiment_id: str, changes: Mapping[s
     if "deleted" in changes:
         is_gone = changes["deleted"] is not None
         event = EventType.EXPERIMENT_DELETED if is_gone else EventType.EXPERIMENT_RESTORED
-    told = {key: value for key, value in changes.items() if key != "deleted"}
-    data = {"experiment_id": experiment_id, **told}
+    changed = {key: value for key, value in changes.items() if key != "deleted"}
+    data = {"experiment_id": experiment_id, **changed}
     operations.after(event, data, resource=f"experiment:{experiment_id}")
 
 

@@ -3,7 +3,7 @@
 The rules of tracking (validation, names, hooks, events, transitions, blocks) are in `ops.registry.tracking` and
 nowhere else. A backend keeps what they decide: a run begins with a `RunStarted`, everything that happens to it is one
 more frame, and what it comes to is the same fold of frames, or what a warehouse makes of them, for every backend. So
-a backend has no rule of its own: it appends, finds and returns. `ops.registry.conformance` says whether it does.
+a backend has no rule of its own: it appends, finds and returns. `ops.registry.conformance` tests whether it does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["ExperimentStore", "Follower", "RunFiles", "RunRepository", "Tracking
 
 
 class ExperimentStore(Protocol):
-    """The experiments; a name is taken by one of them, whoever asks at the same time."""
+    """The experiments; a name is taken by one of them, also among concurrent calls."""
 
     def create(self, name: str, description: str, tags: Mapping[str, str]) -> Experiment:
         """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
@@ -54,7 +54,7 @@ class ExperimentStore(Protocol):
 
 
 class Follower(Protocol):
-    """What is new in a run each time it is asked."""
+    """Returns what is new in a run on each call."""
 
     @property
     def is_behind(self) -> bool:
@@ -67,7 +67,7 @@ class Follower(Protocol):
 
 
 class RunRepository(Protocol):
-    """The runs. An unknown run is a `RunNotFoundError`, whatever is asked; the rules have checked all else."""
+    """The runs. An unknown run is a `RunNotFoundError` in each method; the rules have checked all else."""
 
     def begin(self, start: RunStarted, frames: Sequence[Frame]) -> None:
         """Add a run, with the *frames* that come right after its start: all of it is there, or nothing."""
@@ -78,7 +78,7 @@ class RunRepository(Protocol):
         ...
 
     def is_open(self, run_id: str) -> bool:
-        """Whether this process has logged to a run and has not ended it: then no other needs to be asked."""
+        """Whether this process has logged to a run and has not ended it: then no other store has to be read."""
         ...
 
     def now(self, run_id: str) -> int:
@@ -209,7 +209,7 @@ class RunFiles(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrackingBackend:
-    """The parts of a backend; *root* is where its files are on this machine, as far as there is such a place."""
+    """The parts of a backend; *root* is where its files are on this machine, if it has files there."""
 
     root: Any
     experiments: ExperimentStore

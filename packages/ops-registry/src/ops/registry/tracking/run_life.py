@@ -1,7 +1,7 @@
-"""How runs begin and end, whoever asks: the tracker, MLflow's client, an import that goes on.
+"""How runs begin and end, for every caller: the tracker, MLflow's client, an import that is resumed.
 
 Validation, the names of runs, hooks, events and audit are here and nowhere else. A door to the store that has other
-words for a run (`ops.registry.mlflow`) calls this, and writes nothing that was not asked for here.
+words for a run (`ops.registry.mlflow`) calls this, and writes nothing that was not requested here.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _ENDS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run that is asked for.
+    """A requested run.
 
-    Whoever brings a run from elsewhere gives *run_id* and *started_at* (nanoseconds); *extras* are kept for that
+    An import from elsewhere gives *run_id* and *started_at* (nanoseconds); *extras* are kept for that
     program, by kind. *needs_parent* is False where the parent may be a run that is not here.
     """
 
@@ -88,11 +88,11 @@ class RunLife:
             "parameters": plain_parameters("parameters", new.parameters),
         }
         requested = self._operations.before(HookType.PRE_RUN_START, requested)
-        asked = dataclasses.replace(new, **{key: requested[key] for key in _REQUESTED})
-        if (asked.experiment_id, asked.parent_run_id) != (new.experiment_id, new.parent_run_id):
-            self._check(asked)
-        start = _started(asked)
-        frames = _first_frames(asked, start.at)
+        changed = dataclasses.replace(new, **{key: requested[key] for key in _REQUESTED})
+        if (changed.experiment_id, changed.parent_run_id) != (new.experiment_id, new.parent_run_id):
+            self._check(changed)
+        start = _started(changed)
+        frames = _first_frames(changed, start.at)
         self._runs.begin(start, frames)
         home = start.experiment_id
         data = {"run_id": start.run_id, "experiment_id": home, "name": start.name}

@@ -22,7 +22,7 @@ __all__ = ["is_artifact", "to_artifact", "to_run"]
 
 
 def to_run(row: RunRow, artifacts: pathlib.Path) -> Run:
-    """Return a row, which nobody changes from now on, as the public record; *artifacts* has those of all runs.
+    """Return a row, which is not changed from now on, as the public record; *artifacts* has those of all runs.
 
     An artifact whose name would lead out of that folder is left out.
     """

@@ -2,7 +2,7 @@
 
 The fold is the same for every backend that keeps frames. The order in which the journals of several writers are read makes
 no difference: the last value of a metric is that of the highest step and then the latest time, parameters, tags and
-changes go by time. What no frame of this package says is refused, one record at a time.
+changes go by time. What no frame of this package has is refused, one record at a time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RunState:
 
     def __init__(self, *, keep_history: bool | int = True) -> None:
         self.keeps_history: bool = bool(keep_history)
-        self._room = math.inf if keep_history is True else keep_history
+        self._free = math.inf if keep_history is True else keep_history
         self._row: RunRow | None = None
         self.history: dict[str, list[Point]] = {}
         self.writers: list[str] = [MAIN]
@@ -164,8 +164,8 @@ class RunState:
 
     def _keep(self, key: str, point: Point) -> None:
         self.history.setdefault(key, []).append(point)
-        self._room -= 1
-        if self._room < 0:
+        self._free -= 1
+        if self._free < 0:
             self.forget_history()
 
     def _latest(self, kind: str, recorded: Mapping[str, Any], when: int) -> None:
@@ -209,4 +209,4 @@ def folded(start: RunStarted, frames: Iterable[Frame]) -> RunRow:
 
 
 class _RefusedRecordError(ValueError):
-    """A record says what this package never writes."""
+    """A record has what this package never writes."""

@@ -32,7 +32,7 @@ _ANYWHERE = pathlib.Path("/artifacts")
 
 
 class RunArtifacts(RunAccess):
-    """Keeps files, folders, texts, JSON and figures as artifacts of runs."""
+    """Keeps files, folders, texts, JSON and plots as artifacts of runs."""
 
     if TYPE_CHECKING:
 
@@ -114,7 +114,7 @@ class RunArtifacts(RunAccess):
         trust: Trust = "user",
         overwrite: bool = False,
     ) -> Artifact:
-        """Save a model object as a folder that says what it is; `load_run_model` returns it.
+        """Save a model object as a folder that names its type; `load_run_model` returns it.
 
         Args:
             run_id: The run that made it.

@@ -44,7 +44,7 @@ class RunLogger(RunAccess):
     ) -> None:
         """Log one value (NaN and infinities too); when this returns, a kill cannot lose it.
 
-        A *timestamp* must be aware: which time zone one without was meant in, nobody can tell later.
+        A *timestamp* must be aware: without a time zone its meaning is unknown later.
         """
         operations = self._operations
         data: dict[str, Any] = {"run_id": run_id, "key": key, "value": value, "step": step}

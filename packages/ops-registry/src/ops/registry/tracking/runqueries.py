@@ -23,7 +23,7 @@ __all__ = ["RunQueries", "experiment_ids"]
 
 
 def experiment_ids(given: str | Sequence[str]) -> list[str]:
-    """Return the ids of experiments that are asked for: one, or several."""
+    """Return the ids of the requested experiments: one, or several."""
     if isinstance(given, str):
         return [given]
     if not isinstance(given, Iterable):
@@ -53,7 +53,7 @@ class RunQueries(RunAccess):
         return _followed(follower, interval_seconds, sleep)
 
     def follower(self, run_id: str) -> Follower:
-        """Return what reports, whenever it is asked, which points of a run are new: for event loops."""
+        """Return a follower that reports on each call which points of a run are new: for event loops."""
         return self._runs.follower(run_id)
 
     def list_runs(

@@ -54,7 +54,7 @@ class SystemMetrics(BaseMLOpsComponent):
             self._step += 1
 
     def _on_start(self) -> None:
-        self._measure()  # what is missing (psutil) is said here, not in the thread
+        self._measure()  # what is missing (psutil) is reported here, not in the thread
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ops-system-metrics", daemon=True)
         self._thread.start()

@@ -50,7 +50,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
 
     On local files *durability* "process" survives the death of the process but not of the machine; "interval" also
     flushes within a second, in the background; with "commit" each call waits for the disk. *cache* keeps what runs came
-    to, and is asked only while the files are as they were. The journals of runs that are open here are touched every
+    to, and is read only while the files are as they were. The journals of runs that are open here are touched every
     *heartbeat_seconds*; 0 is never. Artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``);
     files that *contents* has are not copied into the folder.
     """
@@ -154,7 +154,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     ) -> Iterator[Run]:
         """Start a run for a block: COMPLETED at its end, FAILED with the error when it raises.
 
-        A run that the block has ended itself stays as that says. Inside of another block of the same experiment
+        A run that the block has ended itself stays as it ended. Inside of another block of the same experiment
         the run is a child of that one's, unless *parent_run_id* names another.
         """
         outer = current_block()
@@ -242,7 +242,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         return True
 
     def _has_ended(self, run_id: str) -> bool:
-        """Whether another call has ended a run already; the store is not asked while it is open here."""
+        """Whether another call has ended a run already; the store is not read while it is open here."""
         return not self._runs.is_open(run_id) and self.get_run(run_id).status.is_final
 
 

@@ -25,7 +25,7 @@ class OpenIndexes:
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
-        """Begin anew, also in a forked child, where nobody lets go of a lock that another thread had."""
+        """Reset, also in a forked child, where a lock that another thread had is never released."""
         self._lock = threading.Lock()
         self._open: dict[str, RunIndex] = {}  # those used last come last
 

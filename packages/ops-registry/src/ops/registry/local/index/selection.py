@@ -27,12 +27,12 @@ _KEPT_ANSWERS, _KEPT_ROWS = 64, 1000
 
 
 def rows(query: Query, indexes: Sequence[RunIndex]) -> list[RunRow]:
-    """Return the rows that are asked for; those of dead runs as STALE."""
+    """Return the matching rows; those of dead runs as STALE."""
     return list(map(plain_row, found(query, indexes)))
 
 
 def found(query: Query, indexes: Sequence[RunIndex]) -> list[AnyRow]:
-    """Return the rows that are asked for as they are stored, so that few are decoded."""
+    """Return the matching rows as they are stored, so that few are decoded."""
     if len(indexes) == 1:
         passed, matching = _matching(query, indexes[0], query.offset)
         return matching[query.offset - passed :]

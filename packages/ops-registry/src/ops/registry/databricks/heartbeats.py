@@ -1,12 +1,12 @@
-"""Signs of life of runs: a row now and then from each process that has a run open.
+"""Heartbeats of runs: a row now and then from each process that has a run open.
 
 Every *heartbeat_seconds* a process inserts one row for each of its open runs, all of them in one
-statement; nothing is updated, so nobody conflicts. A run that is RUNNING and has given no sign for five times
-that long is STALE for whoever reads it, until somebody logs to it again; nothing writes that down. Both
+statement; nothing is updated, so there are no conflicts. A run that is RUNNING and has had no heartbeat for five times
+that long is STALE for every reader, until a process logs to it again; nothing writes that down. Both
 times are the warehouse's own (``current_timestamp()``), so no clock of a machine comes into it. A run that never
-gave a sign (an older version started it, or *heartbeat_seconds* was 0) is never STALE.
+had a heartbeat (an older version started it, or *heartbeat_seconds* was 0) is never STALE.
 
-The first row comes before the run's own. Whoever logs to a run of others counts as long as it logs.
+The first row comes before the run's own. A process that logs to a run of another counts as long as it logs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ops.foundation.errors import OpsError
 from ops.foundation.logs import get_logger
 from ops.registry.databricks.unique_rows import NAMED
-from ops.registry.tracking.heartbeat import MISSED_BEATS, Heart
+from ops.registry.tracking.heartbeat import MISSED_HEARTBEATS, Heartbeat
 
 if TYPE_CHECKING:
     import logging
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ops.registry.databricks.warehouse import Warehouse
 
-__all__ = ["WarehouseHeart", "living"]
+__all__ = ["WarehouseHeartbeat", "living"]
 
 logger: logging.Logger = get_logger("ops.registry")
 
@@ -40,7 +40,7 @@ def living(where: str) -> str:
     # Distinct: a start whose answer was lost is there twice until the run ends, and is the same.
     return (
         "SELECT r.run_id, r.experiment_id, r.name, CASE WHEN r.status = 'RUNNING' AND "  # noqa: S608 - literals of this package, values are parameters
-        f"b.silent_seconds > {MISSED_BEATS} * b.every_seconds THEN 'STALE' ELSE r.status END "
+        f"b.silent_seconds > {MISSED_HEARTBEATS} * b.every_seconds THEN 'STALE' ELSE r.status END "
         "AS status, r.started_at, r.ended_at, r.parent_run_id, r.error, r.version "
         f"FROM (SELECT DISTINCT * FROM @ops_runs WHERE {where} AND {NAMED['ops_runs']}) r LEFT JOIN "
         "(SELECT run_id, max(every_seconds) AS every_seconds, "
@@ -49,8 +49,8 @@ def living(where: str) -> str:
     )
 
 
-class WarehouseHeart:
-    """Says every *interval_seconds* that the runs of this process are alive; 0 is never."""
+class WarehouseHeartbeat:
+    """Inserts the heartbeats of this process's runs every *interval_seconds*; 0 is never."""
 
     def __init__(
         self,
@@ -60,50 +60,50 @@ class WarehouseHeart:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._interval = interval_seconds
-        self._heart = Heart(self.beat, interval_seconds)
+        self._heartbeat = Heartbeat(self.send, interval_seconds)
         self._warehouse = warehouse
         self._clock = clock
         self._owner = os.getpid()
         self._own: dict[str, str] = {}
         self._logged: dict[str, str] = {}
-        self._heard: dict[str, float] = {}
+        self._sent: dict[str, float] = {}
 
     def begin(self, run_id: str, experiment_id: str) -> None:
-        """Give the first sign of a run that starts here."""
+        """Insert the first heartbeat of a run that starts here."""
         self._look_whether_forked()
         if self._interval > 0:
-            self._send({run_id: experiment_id})
+            self._insert({run_id: experiment_id})
             self._own[run_id] = experiment_id
-            self._heart.start()
+            self._heartbeat.start()
 
     def logged(self, run_id: str, experiment_id: str) -> None:
-        """Note that somebody here logs to a run."""
+        """Note that this process logs to a run."""
         self._look_whether_forked()
         if self._interval > 0 and run_id not in self._own:
             self._logged[run_id] = experiment_id
-            self._heart.start()
+            self._heartbeat.start()
 
     def stop(self) -> None:
-        """Give no more signs, of any run."""
-        self._heart.stop()
+        """End the heartbeats of all runs."""
+        self._heartbeat.stop()
 
     def announce(self) -> None:
-        """Give a sign of the runs of others that were logged to and have had none for an interval."""
+        """Insert heartbeats of the runs of others that were logged to and have had none for an interval."""
         now = self._clock()
         due: dict[str, str] = {}
         for run, experiment in list(self._logged.items()):  # others log, and announce, meanwhile
-            is_due = now - self._heard.get(run, -math.inf) >= self._interval
+            is_due = now - self._sent.get(run, -math.inf) >= self._interval
             if is_due and self._logged.pop(run, None) is not None:
                 due[run] = experiment
         self._try(due)
 
     def end(self, run_id: str) -> None:
-        """Give no more signs of a run."""
-        for kept in (self._own, self._logged, self._heard):
+        """End the heartbeats of a run."""
+        for kept in (self._own, self._logged, self._sent):
             kept.pop(run_id, None)
 
-    def beat(self) -> None:
-        """Give a sign of all runs that are open here; what fails is tried again at the next time."""
+    def send(self) -> None:
+        """Insert a heartbeat of all runs that are open here; what fails is tried again at the next interval."""
         logged, self._logged = self._logged, {}
         self._try(dict(self._own) | logged)
 
@@ -111,13 +111,13 @@ class WarehouseHeart:
         if not runs:
             return
         try:
-            self._send(runs)
+            self._insert(runs)
         except OpsError as error:
-            logger.warning("the warehouse does not hear that runs are alive: %s", error)
+            logger.warning("the warehouse gets no heartbeats of runs: %s", error)
             for run in runs.keys() - self._own.keys():
                 self._logged.setdefault(run, runs[run])
 
-    def _send(self, runs: dict[str, str]) -> None:
+    def _insert(self, runs: dict[str, str]) -> None:
         self._warehouse.change(
             f"INSERT INTO @ops_run_beats "  # noqa: S608 - literals of this package, values are parameters
             "SELECT e.r, e.x, unix_micros(current_timestamp()), :every "
@@ -125,9 +125,9 @@ class WarehouseHeart:
             every=float(self._interval),
             batch=json.dumps([{"r": run, "x": experiment} for run, experiment in runs.items()]),
         )
-        self._heard.update(dict.fromkeys(runs, self._clock()))
+        self._sent.update(dict.fromkeys(runs, self._clock()))
 
     def _look_whether_forked(self) -> None:
         if self._owner != os.getpid():
             self._owner = os.getpid()
-            self._own, self._logged, self._heard = {}, {}, {}
+            self._own, self._logged, self._sent = {}, {}, {}

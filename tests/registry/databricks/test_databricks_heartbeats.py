@@ -11,7 +11,7 @@ import pytest
 
 from ops.registry import CorruptStoreError, RunStatus
 from ops.registry.databricks.tables import FORMAT
-from ops.registry.local.liveness import MISSED_BEATS
+from ops.registry.local.liveness import MISSED_HEARTBEATS
 
 pytestmark = pytest.mark.service
 
@@ -23,7 +23,7 @@ def run(tracker, experiment):
 
 @pytest.fixture
 def heart(tracker):
-    return tracker._runs.heart
+    return tracker._runs.heartbeat
 
 
 def beats(tracker):
@@ -37,11 +37,11 @@ def test_a_run_is_stale_after_five_silent_intervals_and_not_before(tracker, run,
             "UPDATE @ops_run_beats SET beat_at = beat_at - :us", us=round(seconds * 1e6)
         )
 
-    back(30 * (MISSED_BEATS - 1))
+    back(30 * (MISSED_HEARTBEATS - 1))
     assert tracker.get_run(run.run_id).status is RunStatus.RUNNING
     back(30)
     assert tracker.get_run(run.run_id).status is RunStatus.STALE
-    heart.beat()
+    heart.send()
     assert tracker.get_run(run.run_id).status is RunStatus.RUNNING
 
 
@@ -49,7 +49,7 @@ def test_all_runs_of_a_process_beat_in_one_statement(tracker, experiment, heart,
     runs = [tracker.start_run(experiment.experiment_id).run_id for _ in range(3)]
     tracker.end_run(runs.pop())
     before = len(warehouse.seen()["statements"])
-    heart.beat()
+    heart.send()
     assert len(warehouse.seen()["statements"]) == before + 1
     found = beats(tracker)
     assert [found.count(run_id) for run_id in runs] == [2, 2]
@@ -60,10 +60,10 @@ def test_a_process_without_open_runs_says_nothing(tracker, run, heart, warehouse
     tracker.end_run(run.run_id)
     tracker.flush()
     before = len(warehouse.seen()["statements"])
-    heart.beat()
+    heart.send()
     tracker.set_tag(run.run_id, "team", "ds")
-    heart.beat()  # somebody logged to it
-    heart.beat()
+    heart.send()  # somebody logged to it
+    heart.send()
     sent = warehouse.seen()["statements"][before:]
     assert sum("ops_run_beats" in text for text in sent) == 1
 
@@ -73,7 +73,7 @@ def test_logging_takes_no_sign_of_life_more_often_than_the_interval(
 ):
     rank = new_context().experiment_tracker
     now = [0.0]
-    rank._runs.heart._clock = lambda: now[0]
+    rank._runs.heartbeat._clock = lambda: now[0]
 
     def logged_twenty_times():
         before = len(warehouse.seen()["statements"])
@@ -98,12 +98,12 @@ def test_without_a_heartbeat_there_are_no_signs_and_nothing_is_stale(
     assert beats(tracker) == []
 
 
-def test_a_heart_that_is_not_heard_does_not_disturb(tracker, run, heart, warehouse, caplog):
+def test_a_failed_heartbeat_does_not_disturb(tracker, run, heart, warehouse, caplog):
     warehouse.control(token="another")
-    heart.beat()
+    heart.send()
     warehouse.control(token="dapi-test")
-    assert "does not hear" in caplog.text
-    heart.beat()
+    assert "gets no heartbeats" in caplog.text
+    heart.send()
     assert len(beats(tracker)) == 2
 
 
