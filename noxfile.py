@@ -198,7 +198,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
     session.run("ruff", "check", *(["--fix"] if fix else []), ".")
     session.run("lint-imports")
-    session.run("python", str(TOOLS / "words.py"), *(["--fix"] if fix else []))
+    session.run("python", str(TOOLS / "words.py"))
     workflows = sorted(map(str, ROOT.glob(".github/workflows/*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     session.run("zizmor", "--offline", "--no-progress", "--quiet", ".github")

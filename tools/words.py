@@ -1,24 +1,23 @@
 """The language of the repository: words that are refused, with what stands for them.
 
-Names, docstrings, messages and documents use the standard terms of the field. What stands from before
-is counted by file in `words.json`, which only shrinks: `nox -s lint` fails when the words of a file and
-of its package have become more, and `nox -s lint -- --fix` writes down that they have become fewer.
-Both are wanted, so that a file may be split or renamed while its words are on their way out.
+Names, docstrings, messages and documents use the standard terms of the field. A name is split at its capitals
+and underscores first, and a phrase is found across the end of a line. Where a word is right in its usual sense
+(a decimal place, `math.floor`), its expression excludes that; `PUBLIC` has the names that users know by now.
 """
 
 from __future__ import annotations
 
-import json
+import bisect
+import itertools
 import pathlib
 import re
 import sys
-from collections import Counter
+from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
-LIST = "tools/words.json"
 #: What is refused, as a regular expression over whole words, and the standard term.
 INSTEAD = {
-    r"(?<!in )(?<!into )(?<!decimal )(?<!waiting )places?": "offset, range, path, index, position or page: the one that is meant",
+    r"(?<!in )(?<!into )(?<!decimal )places?": "offset, range, path, index, position or page: the one that is meant",
     r"told|said|says|heard": "notified, reported, recorded",
     r"asked": "requested",
     r"somebody|nobody|whoever": "another process, the holder, the caller, subscribers",
@@ -57,68 +56,55 @@ PUBLIC = {
 _PUBLIC = re.compile(rf"(?<!\w)(?:{'|'.join(PUBLIC)})(?!\w)")
 _REFUSED = re.compile(rf"\b(?:{'|'.join(INSTEAD)})\b", flags=re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|_")
+_PATTERNS = (
+    "*.md",
+    "docs/*.md",
+    "docs/[a-z]*/*.md",
+    "packages/*/*.md",
+    "packages/*/src/**/*.py",
+    "packages/*/src/**/*.html",
+    "packages/*/src/**/*.js",
+)
 
 
-def found(root: pathlib.Path = ROOT) -> dict[str, list[str]]:
-    """Return the refused words of each file that has some, in their order."""
-    patterns = (
-        "*.md",
-        "docs/*.md",
-        "docs/[a-z]*/*.md",
-        "packages/*/*.md",
-        "packages/*/src/**/*.py",
-        "packages/*/src/**/*.html",
-        "packages/*/src/**/*.js",
-    )
-    paths = {path for pattern in patterns for path in root.glob(pattern)}
-    files = sorted(path for path in paths if not path.name.endswith(".min.js"))
-    words = {}
-    for path in files:
-        text = " ".join(_CAMEL.sub(" ", _PUBLIC.sub("", path.read_text(encoding="utf-8"))).split())
-        if path.name == "AGENTS.md":
-            text = re.sub(r"\bhouse\b", "", text)
-        hits = [hit.lower() for hit in _REFUSED.findall(text)]
-        if hits:
-            words[path.relative_to(root).as_posix()] = hits
-    return words
+class Hit(NamedTuple):
+    """A refused word in a file, by its line."""
+
+    file: str
+    line: int
+    word: str
+
+    def __str__(self) -> str:
+        terms = (t for pattern, t in INSTEAD.items() if re.fullmatch(pattern, self.word))
+        return f"{self.file}:{self.line}: {self.word!r} is refused; write: {next(terms, '')}"
 
 
-def increases(words: dict[str, list[str]], listed: dict[str, int]) -> list[str]:
-    """Return a sentence for each file with more refused words than listed, where its package has more."""
-    now, before = Counter(), Counter(listed)
-    allowed: Counter[str] = Counter()
-    for file, hits in words.items():
-        now[_package(file)] += len(hits)
-    for file, count in before.items():
-        allowed[_package(file)] += count
+def found(root: pathlib.Path = ROOT) -> list[Hit]:
+    """Return the refused words of all files below *root*, in their order."""
+    paths = {path for pattern in _PATTERNS for path in root.glob(pattern)}
     return [
-        f"{file}: {len(hits)} refused words, {before[file]} are listed: {_most(hits)}"
-        for file, hits in words.items()
-        if len(hits) > before[file] and now[_package(file)] > allowed[_package(file)]
+        Hit(path.relative_to(root).as_posix(), line, word)
+        for path in sorted(paths)
+        if not path.name.endswith(".min.js")
+        for line, word in refused(path.read_text(encoding="utf-8"))
     ]
 
 
-def _package(file: str) -> str:
-    return "/".join(file.split("/")[:2]) if file.startswith("packages/") else "documents"
-
-
-def _most(hits: list[str]) -> str:
-    return ", ".join(f"{word!r} ({count})" for word, count in Counter(hits).most_common(5))
+def refused(text: str) -> list[tuple[int, str]]:
+    """Return the line (from 1) and the small letters of each refused word of *text*."""
+    lines = [" ".join(_CAMEL.sub(" ", line).split()) for line in _PUBLIC.sub("", text).split("\n")]
+    starts = list(itertools.accumulate((len(line) + 1 for line in lines[:-1]), initial=0))
+    return [
+        (bisect.bisect(starts, hit.start()), hit[0].lower())
+        for hit in _REFUSED.finditer(" ".join(lines))
+    ]
 
 
 def main() -> int:
-    """Compare with the list; `--fix` writes it, and takes nothing into it that is new."""
-    words = found()
-    file = ROOT / LIST
-    listed = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    faults = [] if listed is None else increases(words, listed)
-    if faults:
-        print(*faults, "tools/words.py has the standard terms.", sep="\n", file=sys.stderr)
-        return 1
-    if listed is None or "--fix" in sys.argv:
-        counts = {name: len(hits) for name, hits in words.items()}
-        file.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-    return 0
+    """Print each refused word with what stands for it; return 1 if there are any."""
+    hits = found()
+    print(*hits, sep="\n", end="\n" if hits else "", file=sys.stderr)
+    return 1 if hits else 0
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Footer:
 
 
 def read_footer(stream: memoryview, budget: Budget) -> Footer:
-    """Count what the footer of the file in *stream* takes, and return what it says.
+    """Count what the footer of the file in *stream* takes, and return its content.
 
     Raises `CorruptDataError` or `TooLargeError`.
     """
