@@ -58,6 +58,7 @@ class Documented:
         if self.owner is not None and issubclass(self.owner, OpsError):
             # What an error of ours passes on is described by OpsError.
             named = [p for p in named if p.kind is not p.VAR_KEYWORD]
+        named = [p for p in named if not p.name.startswith("_")]
         return [p.name for p in named if not _names(self.docstring, p.name)]
 
     def _parameters(self) -> list[inspect.Parameter]:

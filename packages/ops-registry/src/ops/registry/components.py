@@ -71,7 +71,7 @@ class BaseMLOpsComponent:
 
     @contextlib.contextmanager
     def operation(self) -> Iterator[None]:
-        """Count a block as one operation; `ComponentStateError` unless the component runs."""
+        """Count a block as one operation; raises `ComponentStateError` unless the component runs."""
         if self._state is not ComponentState.RUNNING:
             raise ComponentStateError(f"{self.name} is {self._state}; it must be started first.")
         began = self._clock()

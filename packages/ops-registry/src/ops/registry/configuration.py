@@ -113,6 +113,13 @@ class MLOpsConfig:
     journals every *heartbeat_seconds* (0: never), so that other machines can see them die. On
     Databricks *catalog_tags* are tags of Unity Catalog that say what tags models and experiments have, and
     *warehouse_start_seconds* is how long a statement waits for a warehouse that is starting.
+
+    Raises `ConfigurationError` for a value of another type, an unknown backend or durability, an
+    empty path or one of an object store, and numbers below 0.
+
+    >>> config = MLOpsConfig(storage_path="./store", durability="commit")
+    >>> config.backend_type, config.heartbeat_seconds
+    ('local', 30.0)
     """
 
     backend_type: str = "local"
@@ -195,7 +202,10 @@ class MLOpsConfig:
 
     @classmethod
     def from_mapping(cls, tree: Mapping[str, Any]) -> Self:
-        """Read a tree of options: the value of ``mlops:``, or a mapping that has that key."""
+        """Read a *tree* of options: the value of ``mlops:``, or a mapping that has that key.
+
+        Raises `ConfigurationError` for an unknown option, and for a value of another type.
+        """
         made: Self = _typed(
             cls, {_ALIASES.get(k, k): v for k, v in _subtree(tree).items()}, "mlops"
         )
@@ -205,7 +215,11 @@ class MLOpsConfig:
     def from_yaml(
         cls, path: StrPath = "ml_info.yaml", environ: Mapping[str, str] | None = None
     ) -> Self:
-        """Read the ``mlops:`` tree of a YAML file; variables of the environment count more."""
+        """Read the ``mlops:`` tree of the YAML file *path*; variables of *environ* (default: the process's) count more.
+
+        Raises `ConfigurationError` for a file that cannot be read and for an unknown option,
+        `MissingExtraError` without the extra `yaml`.
+        """
         return dataclasses.replace(cls.from_mapping(_load_yaml(path)), **_from_env(environ))
 
     @classmethod
@@ -217,7 +231,11 @@ class MLOpsConfig:
         pipeline: Mapping[str, Any] | None = None,
         node: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Merge defaults < global *settings* < *ml_info* (a tree or a file) < *pipeline* < *node*."""
+        """Merge defaults < global *settings* < *ml_info* (a tree or a file) < *pipeline* < *node*.
+
+        None leaves one out. Raises `ConfigurationError` for an unknown option, and
+        `MissingExtraError` for a file without the extra `yaml`.
+        """
         if ml_info is not None and not isinstance(ml_info, Mapping):
             ml_info = _load_yaml(ml_info)
         whole = (_subtree(tree) for tree in (settings, ml_info) if tree is not None)

@@ -46,7 +46,20 @@ __all__ = [
 
 
 class MLOpsContext:
-    """A store: `experiment_tracker`, `model_registry`, `storage` below one absolute `path`."""
+    """A store: `experiment_tracker`, `model_registry`, `storage` below one absolute `path`.
+
+    *config* None takes the defaults; *operations* holds emitter, hooks, metrics and audit (None:
+    those that the process shares). Raises `ConfigurationError` when `config.enabled` is False, and
+    `BackendUnavailableError` where a backend cannot be reached.
+
+    >>> import tempfile
+    >>> context = MLOpsContext(MLOpsConfig(storage_path=tempfile.mkdtemp()))
+    >>> experiment = context.experiment_tracker.create_experiment("churn")
+    >>> with context.experiment_tracker.run_context(experiment.experiment_id) as run:
+    ...     context.experiment_tracker.log_metric(run.run_id, "auc", 0.9)
+    >>> [run.status.value for run in context.experiment_tracker.list_runs(experiment.experiment_id)]
+    ['COMPLETED']
+    """
 
     def __init__(
         self, config: MLOpsConfig | None = None, *, operations: Operations | None = None
@@ -163,7 +176,18 @@ def init_mlops(
     config: MLOpsConfig | None = None,
     operations: Operations | None = None,
 ) -> MLOpsContext:
-    """Make the context that `get_mlops_context` returns from now on, and return it."""
+    """Make the context that `get_mlops_context` returns from now on, and return it.
+
+    *config* None is read from the variables OPS_MLOPS_*. *backend_type* ("local", "databricks" or
+    that of a plug-in), *storage_path*, *catalog* and *schema* replace its values where they are
+    given. *operations* is that of `MLOpsContext`. Raises `ConfigurationError` for a value that is
+    not acceptable.
+
+    >>> import tempfile
+    >>> context = init_mlops("local", tempfile.mkdtemp())
+    >>> context.experiment_tracker.list_experiments()
+    []
+    """
     if backend_type is not None:
         MLOpsConfig(backend_type)  # refuses a wrong one, whatever the environment has
     base = MLOpsConfig.from_env() if config is None else config

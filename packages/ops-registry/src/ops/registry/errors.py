@@ -135,7 +135,10 @@ class ConfigurationError(InvalidValueError):
 
 
 class FilterError(InvalidValueError):
-    """A search expression is wrong at *position* (0-based, in *text*)."""
+    """A search expression is wrong at *position* (0-based, in *text*).
+
+    *message* states what was expected there. Other keywords are those of `OpsError`.
+    """
 
     default_code: StrEnum = ErrorCode.FILTER_SYNTAX
 

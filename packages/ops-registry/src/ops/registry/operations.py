@@ -75,8 +75,9 @@ def retried(error: BaseException, attempt: int) -> None:
 class Operations:
     """The emitter, hooks, metrics collector and audit log that one context uses.
 
-    What is not given is the one the process shares; without *audit* nothing is audited. *audit_path* is the file
-    of *audit*, which another process opens too when this is sent there (pickle).
+    *emitter*, *hooks* and *metrics* that are not given are those that the process shares; without
+    *audit* nothing is audited. *audit_path* is the file of *audit*, which another process opens too
+    when this is sent there (pickle).
     """
 
     def __init__(
@@ -112,10 +113,10 @@ class Operations:
     def before(
         self, hook: HookType, data: dict[str, Any], *, fixed: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Return *data* as the pre-hooks leave it; what one of them raises is the veto.
+        """Return *data* as the pre-hooks of *hook* leave it; what one of them raises is the veto.
 
-        What comes back is what is done and reported: the caller uses it and nothing else. A hook that leaves a
-        key out has not changed it. *fixed* keys say what the operation is about.
+        What comes back is what is done and reported: the caller uses it and nothing else. A hook
+        that leaves a key out has not changed it. *fixed* keys name what the operation is about.
 
         Raises:
             InvalidValueError: a hook returned no mapping, or changed a fixed key.
@@ -140,7 +141,7 @@ class Operations:
     def before_each(
         self, hook: HookType, many: list[dict[str, Any]], *, fixed: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
-        """Do as `before` for each of *many*."""
+        """Do as `before` for each of *many*; *hook* and *fixed* are the same for all."""
         if not self.hooks.hook_count(hook):
             return many
         return [self.before(hook, data, fixed=fixed) for data in many]
@@ -172,7 +173,7 @@ class Operations:
         return observe
 
     def after_each(self, event: EventType, many: list[dict[str, Any]], *, hook: HookType) -> None:
-        """Do as `after`, without audit, for each of *many*."""
+        """Do as `after`, without audit, for each of *many*; *event* and *hook* are the same for all."""
         self.metrics.increment(_COUNTERS[event], len(many))
         emit = self.emitter.emit
         for data in many:
@@ -189,7 +190,7 @@ class Operations:
         hook: HookType | None = None,
         resource: str | None = None,
     ) -> None:
-        """Tell that an operation is done: counter, event, audit (with *resource*), post-hooks."""
+        """Report that an operation is done: counter, *event* with *data*, audit (with *resource*), post-hooks of *hook*."""
         self.metrics.increment(_COUNTERS[event])
         self.emitter.emit(event, data, source=_SOURCE)
         if self.audit is not None and resource is not None:

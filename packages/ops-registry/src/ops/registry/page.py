@@ -41,7 +41,10 @@ _WIDTH, _HEIGHT, _POINTS = 260, 110, 400
 def write_page(
     context: MLOpsContext, path: StrPath, *, runs_per_experiment: int = 200
 ) -> pathlib.Path:
-    """Write the page of the store of *context* to *path* and return the path."""
+    """Write the page of the store of *context* to *path* and return the path.
+
+    The newest *runs_per_experiment* runs of each experiment are shown.
+    """
     parts = [
         (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'

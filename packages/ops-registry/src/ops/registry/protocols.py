@@ -46,7 +46,7 @@ class StorageBackendProtocol(Protocol):
     def write_dataframe(
         self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
     ) -> None:
-        """Write a table, or add rows to one."""
+        """Write the table *df* to *path*, or add its rows to the one there (*mode* "append")."""
         ...
 
     def read_dataframe(self, path: str) -> pd.DataFrame:
@@ -89,13 +89,13 @@ class ExperimentTrackerProtocol(Protocol):
     def create_experiment(
         self, name: str, description: str = "", tags: Mapping[str, str] | None = None
     ) -> Experiment:
-        """Create an experiment with a name of its own."""
+        """Create an experiment with a *name* of its own, a *description* for readers and *tags* of text."""
         ...
 
     def get_or_create_experiment(
         self, name: str, description: str = "", tags: Mapping[str, str] | None = None
     ) -> Experiment:
-        """Return the experiment of that name, created now if need be."""
+        """Return the experiment *name*, created now with *description* and *tags* if need be."""
         ...
 
     def get_experiment(self, experiment_id: str) -> Experiment:
@@ -116,7 +116,7 @@ class ExperimentTrackerProtocol(Protocol):
         order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
     ) -> list[Experiment]:
-        """Return the experiments for which *filter* holds."""
+        """Return the experiments for which *filter* holds, by *order_by*, at most *limit* (None: all)."""
         ...
 
     def rename_experiment(self, experiment_id: str, name: str) -> Experiment:
@@ -138,11 +138,11 @@ class ExperimentTrackerProtocol(Protocol):
         parent_run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Run:
-        """Start a run."""
+        """Start a run in *experiment_id*, with *name* and *tags*, below *parent_run_id* (None: below no other)."""
         ...
 
     def end_run(self, run_id: str, status: RunStatus = ..., error: str | None = None) -> Run:
-        """End a run."""
+        """End the run *run_id* with a final *status*, and an *error* to show (None: no error)."""
         ...
 
     def run_context(
@@ -152,7 +152,10 @@ class ExperimentTrackerProtocol(Protocol):
         parent_run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Run]:
-        """Start a run for a block."""
+        """Start a run for a block.
+
+        *experiment_id*, *name*, *parent_run_id* and *tags* are those of `start_run`.
+        """
         ...
 
     def delete_run(self, run_id: str) -> None:
@@ -164,11 +167,11 @@ class ExperimentTrackerProtocol(Protocol):
         ...
 
     def log_metric(self, run_id: str, key: str, value: float, step: int = 0) -> None:
-        """Log one value."""
+        """Log *value* as the metric *key* of *run_id* at *step*."""
         ...
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log several values of one step."""
+        """Log *metrics*, values by key, of *run_id* at one *step*."""
         ...
 
     def log_batch(
@@ -178,11 +181,11 @@ class ExperimentTrackerProtocol(Protocol):
         parameters: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log (key, value, step) triples, parameters and tags."""
+        """Log *metrics*, as (key, value, step) triples, *parameters* and *tags* of *run_id*."""
         ...
 
     def log_parameter(self, run_id: str, key: str, value: Any) -> None:
-        """Log one parameter."""
+        """Log *value*, any JSON value, as the parameter *key* of *run_id*."""
         ...
 
     def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
@@ -190,7 +193,7 @@ class ExperimentTrackerProtocol(Protocol):
         ...
 
     def set_tag(self, run_id: str, key: str, value: object) -> None:
-        """Set one tag."""
+        """Set the tag *key* of *run_id* to the text of *value*."""
         ...
 
     def log_artifact(
@@ -201,13 +204,13 @@ class ExperimentTrackerProtocol(Protocol):
         *,
         overwrite: bool = False,
     ) -> Artifact:
-        """Keep a file or folder."""
+        """Keep the file or folder *path* in *run_id*, below *artifact_path*; *overwrite* replaces other content."""
         ...
 
     def download_run_artifact(
         self, run_id: str, path: str, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
-        """Copy an artifact out, verified."""
+        """Copy the artifact *path* of *run_id* to *destination*, verified; *overwrite* replaces other content."""
         ...
 
     def verify_artifacts(self, run: Run) -> None:
@@ -229,7 +232,7 @@ class ExperimentTrackerProtocol(Protocol):
         *,
         include_deleted: bool = False,
     ) -> list[Run]:
-        """Return the runs of an experiment."""
+        """Return the runs of *experiment_id* of a *status* (None: of all), with *include_deleted* deleted ones too."""
         ...
 
     def list_child_runs(self, run_id: str) -> list[Run]:
@@ -247,7 +250,12 @@ class ExperimentTrackerProtocol(Protocol):
         *,
         include_deleted: bool = False,
     ) -> list[Run]:
-        """Return the runs for which both filters hold."""
+        """Return the runs for which both filters hold.
+
+        *experiment_id* is one or several; *metric_filter* is ``{"auc": (">", 0.9)}``; *filter* an
+        expression; *order_by* a field and ASC or DESC, or several. At most *limit* (None: all)
+        come, after the first *offset*; with *include_deleted* deleted ones too.
+        """
         ...
 
     def count_runs(
@@ -258,7 +266,10 @@ class ExperimentTrackerProtocol(Protocol):
         *,
         include_deleted: bool = False,
     ) -> int:
-        """Return how many runs `search_runs` would find without a limit."""
+        """Return how many runs `search_runs` would find without a limit.
+
+        *experiment_id*, *metric_filter*, *filter* and *include_deleted* are those of `search_runs`.
+        """
         ...
 
     def adopt_experiment(self, experiment: Experiment) -> Experiment:
@@ -275,7 +286,7 @@ class ExperimentTrackerProtocol(Protocol):
         experiment_id: str,
         fetch: Callable[[str, pathlib.Path], pathlib.Path],
     ) -> None:
-        """Write a run of another store here; *fetch* brings an artifact of it to a path."""
+        """Write the run *copy* of another store into *experiment_id*; *fetch* brings an artifact of it to a path."""
         ...
 
     def left_over(self, before_seconds: float) -> list[str]:
@@ -312,7 +323,13 @@ class ModelRegistryProtocol(Protocol):
         tags: Mapping[str, str] | None = None,
         dependencies: Sequence[str] = (),
     ) -> ModelVersion:
-        """Keep an artifact as the next version."""
+        """Keep an artifact as the next version of the model *name*.
+
+        *artifact_path* is a file or folder; *artifact_type* is what it is loaded by ("xgboost",
+        "torch", …) and *framework* what it was made with. *description* is for readers;
+        *hyperparameters* are JSON values, *metrics* numbers, *tags* texts, and *dependencies*
+        requirements such as "xgboost==3.2.0".
+        """
         ...
 
     def get_model_version(self, name: str, version: int | None = None) -> ModelVersion:
@@ -345,13 +362,13 @@ class ModelRegistryProtocol(Protocol):
         order_by: str | Sequence[str] | None = None,
         limit: int | None = None,
     ) -> list[ModelVersion]:
-        """Return the versions for which *filter* holds."""
+        """Return the versions for which *filter* holds, by *order_by*, at most *limit* (None: all)."""
         ...
 
     def promote_model(
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
     ) -> ModelVersion:
-        """Move a version to a stage."""
+        """Move *version* of *name* to *stage*; *archive_existing* archives those that were there."""
         ...
 
     def rollback(self, name: str, stage: ModelStage = ...) -> ModelVersion:
@@ -359,7 +376,7 @@ class ModelRegistryProtocol(Protocol):
         ...
 
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
-        """Let an alias point to a version."""
+        """Let *alias* point to *version* of *name*."""
         ...
 
     def delete_alias(self, name: str, alias: str) -> None:
@@ -367,11 +384,11 @@ class ModelRegistryProtocol(Protocol):
         ...
 
     def set_tag(self, name: str, version: int, key: str, value: object) -> ModelVersion:
-        """Set one tag of a version."""
+        """Set the tag *key* of *version* of *name* to the text of *value*."""
         ...
 
     def annotate(self, name: str, version: int, description: str) -> ModelVersion:
-        """Replace the description of a version."""
+        """Replace the *description* of *version* of *name*."""
         ...
 
     def delete_model(self, name: str) -> None:
@@ -385,7 +402,7 @@ class ModelRegistryProtocol(Protocol):
     def download_artifact(
         self, name: str, version: int | None, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
-        """Copy a version's artifact out."""
+        """Copy the artifact of *version* (None: the newest) of *name* to *destination*; *overwrite* replaces others."""
         ...
 
     def verify(self, version: ModelVersion) -> None:
@@ -397,7 +414,11 @@ class ModelRegistryProtocol(Protocol):
         ...
 
     def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: StrPath) -> int:
-        """Take over the history of a model of another registry; return how many frames were new."""
+        """Take over the history of a model of another registry; return how many frames were new.
+
+        *name* is the model, *records* are its frames, *origin* is the folder of that registry's
+        artifacts.
+        """
         ...
 
     def left_over(self, before_seconds: float) -> list[str]:

@@ -15,7 +15,7 @@ __all__ = ["PathManager", "paths_of"]
 
 
 class PathManager:
-    """The paths below one absolute root; a catalog and a schema are folders of their own."""
+    """The paths below one absolute *root*; a *catalog* and a *schema* are folders of their own (None: no folder)."""
 
     def __init__(
         self, root: StrPath, catalog: str | None = None, schema: str | None = None

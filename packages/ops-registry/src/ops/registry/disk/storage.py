@@ -40,8 +40,9 @@ _LOCK = ".lock"
 
 
 class LocalStorageBackend(UserFiles[pathlib.Path]):
-    """Tables (Parquet), JSON values and artifacts below one folder; processes may share it.
+    """Tables (Parquet), JSON values and artifacts below the folder *root*; processes may share it.
 
+    *operations* is that of the context; *durability* "commit" flushes each write before it returns.
     Missing paths are an `ArtifactNotFoundError`, unreadable content a `CorruptStoreError`, paths
     that leave the folder `ops.foundation.PathEscapesRootError`.
     """
@@ -97,7 +98,11 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         return sorted(name for name in names if name.startswith(prefix))
 
     def location(self, path: str) -> pathlib.Path:
-        """Return where *path* is on disk, or refuse it."""
+        """Return where *path* is on disk.
+
+        Raises `InvalidValueError` for names that the storage uses itself, and
+        `PathEscapesRootError`.
+        """
         safe_join(self.root, path)  # names that other systems cannot have are refused too
         location = inside(self.root, path)
         if any(map(_is_reserved, location.relative_to(self.root).parts)):

@@ -62,10 +62,20 @@ logger: logging.Logger = get_logger("ops.registry")
 
 
 class Transaction:
-    """Writes and deletes on a local storage that take effect together at the end of a ``with`` block.
+    """Writes and deletes on a local *storage* that take effect together at the end of a ``with`` block.
 
     A block that raises changes nothing. Reading through the storage inside the block shows the old
     content.
+
+    >>> import tempfile
+    >>> from ops.registry import LocalStorageBackend
+    >>> storage = LocalStorageBackend(tempfile.mkdtemp())
+    >>> with Transaction(storage) as transaction:
+    ...     transaction.write_json({"rows": 3}, "summary.json")
+    ...     storage.exists("summary.json")
+    False
+    >>> storage.read_json("summary.json")
+    {'rows': 3}
     """
 
     def __init__(self, storage: LocalStorageBackend) -> None:
@@ -77,7 +87,7 @@ class Transaction:
         self._is_open = False
 
     def begin(self) -> Self:
-        """Begin; a ``with`` block does that."""
+        """Begin; a ``with`` block does that. Raises `TransactionError` when it has begun already."""
         if self._is_open:
             raise TransactionError("The transaction has begun already.")
         self._storage.recover()
@@ -99,7 +109,10 @@ class Transaction:
     def write_dataframe(
         self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
     ) -> None:
-        """Write a table when the transaction commits; "append" adds to it as it is now."""
+        """Write *df* to *path* when the transaction commits; *mode* "append" adds to it as it is now.
+
+        Raises `TransactionError` when the transaction has not begun or has ended.
+        """
         table = self._storage.extended(df, path) if mode == "append" else df
         with self._staging(path) as staged, atomic_write(staged, "wb", durable="file") as file:
             put_table(table, file)
@@ -110,13 +123,20 @@ class Transaction:
             artifacts.copy_in(source, staged)
 
     def delete(self, path: str) -> None:
-        """Delete what is at *path* when the transaction commits."""
+        """Delete what is at *path* when the transaction commits.
+
+        Raises `TransactionError` when the transaction has not begun or has ended.
+        """
         self._require_open()
         self._storage.location(path)
         self._entries.append({"path": path, "new": False})
 
     def commit(self) -> None:
-        """Let everything take effect; if anything fails, nothing does."""
+        """Let everything take effect; if anything fails, nothing does.
+
+        Raises `TransactionError` when the transaction is not open, `StorageError` when the disk
+        fails, and `LockTimeout` when the storage is locked for too long.
+        """
         self._require_open()
         try:
             with self._storage.locked():
@@ -134,7 +154,10 @@ class Transaction:
         self._finish(EventType.TRANSACTION_COMMITTED)
 
     def rollback(self) -> None:
-        """Go back to how everything was, and end."""
+        """Go back to how everything was, and end.
+
+        Raises `TransactionError` when the transaction is not open, or could not be undone now.
+        """
         self._require_open()
         try:
             undo(self._storage.root, self._folder)

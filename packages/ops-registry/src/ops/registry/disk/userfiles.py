@@ -50,7 +50,10 @@ class UserFiles(abc.ABC, Generic[Location]):
     def write_dataframe(
         self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
     ) -> None:
-        """Write *df* as Parquet; "append" adds its rows to those that are there, by column name."""
+        """Write *df* as Parquet to *path*; *mode* "append" adds its rows to those that are there, by column name.
+
+        Raises `InvalidValueError` for another mode.
+        """
         if mode not in {"overwrite", "append"}:
             raise InvalidValueError(f"mode={mode!r} is unknown; use 'overwrite' or 'append'.")
         path, location = self._writing(path)
@@ -62,7 +65,7 @@ class UserFiles(abc.ABC, Generic[Location]):
 
     @reported
     def read_dataframe(self, path: str) -> pd.DataFrame:
-        """Return a table."""
+        """Return the table at *path*; raises `ArtifactNotFoundError` when there is nothing."""
         path, location = self._reading(path)
         with self._local(location) as copy:
             table = table_of(copy, path)
@@ -79,7 +82,11 @@ class UserFiles(abc.ABC, Generic[Location]):
 
     @reported
     def read_json(self, path: str) -> Any:
-        """Return a JSON value; mappings come back as dicts, sequences as lists."""
+        """Return the JSON value at *path*; mappings come back as dicts, sequences as lists.
+
+        Raises `ArtifactNotFoundError` when there is nothing, `StorageError` for a folder, and
+        `CorruptStoreError` for what is no JSON.
+        """
         path, location = self._reading(path)
         with self._local(location) as copy:
             if copy.is_dir():
@@ -97,6 +104,8 @@ class UserFiles(abc.ABC, Generic[Location]):
         """Copy a file or folder in, in location of what has this path.
 
         A folder replaces a folder and a file a file; else it is a `StorageError`.
+
+        Raises `ArtifactNotFoundError` when *source* is not there.
         """
         origin = pathlib.Path(source)
         if not origin.exists():
@@ -109,9 +118,10 @@ class UserFiles(abc.ABC, Generic[Location]):
     def read_artifact(
         self, path: str, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
-        """Copy a file or folder out to *destination*, or into it if it is a folder; return where.
+        """Copy the file or folder at *path* out to *destination*, or into it if it is a folder; return where.
 
-        Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
+        Raises `ArtifactNotFoundError` when there is nothing, and `AlreadyExistsError` for other
+        content at the destination, unless *overwrite*.
         """
         path, location = self._reading(path)
         target = pathlib.Path(destination).absolute()

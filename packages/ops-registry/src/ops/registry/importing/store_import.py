@@ -57,7 +57,7 @@ def import_foreign(
     models: Sequence[str] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Imported:
-    """Copy experiments and models by name (all without names) into a local store.
+    """Copy *experiments* and *models* of *source*, by name (None: all), into the local store of *context*.
 
     *progress* is called with the number of runs and models that are done, and with that of all.
 

@@ -52,7 +52,11 @@ def export_mlflow(
     models: Sequence[str] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> MLflowCopy:
-    """Copy the store in the folder *storage_path* into what MLflow finds at *uri*."""
+    """Copy the store in the folder *storage_path* into what MLflow finds at *uri*.
+
+    *experiments* and *models* are names (None: all); *progress* is called with the number of runs
+    and models that are done, and with that of all.
+    """
     return _copy(End(_address(storage_path)), End(uri), experiments, models, progress)
 
 

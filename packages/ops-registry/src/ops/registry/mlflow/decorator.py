@@ -31,9 +31,11 @@ def mlflow_track(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Track each call of a function, also of a coroutine function, as a run of *experiment_name*.
 
-    The arguments become parameters; a number, or the numbers of a mapping, that is returned become
-    metrics; so does ``duration_seconds``. A call that raises is a FAILED run. Nothing is sent before
-    the first call.
+    *tracking_uri* is MLflow's address (None: the current one); *run_name* (None: the function's
+    name) and *tags* are those of each run. With *log_arguments* the arguments become parameters;
+    with *log_result* a number, or the numbers of a mapping, that is returned become metrics; so
+    does ``duration_seconds``. A call that raises is a FAILED run. Nothing is sent before the first
+    call.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

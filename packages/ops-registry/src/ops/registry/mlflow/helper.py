@@ -59,7 +59,7 @@ class MLflowHelper:
             self.client.log_batch(run_id, params=part)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, Any], step: int = 0) -> None:
-        """Log the numbers of one step; nested ones as ``a.b``; what is no number is left out."""
+        """Log the numbers of *metrics* to *run_id* at one *step*; nested ones as ``a.b``; what is no number is left out."""
         now = time.time_ns() // 1_000_000
         made = [
             Metric(key, number, now, step)
@@ -69,12 +69,15 @@ class MLflowHelper:
         self._log(run_id, made)
 
     def log_history(self, run_id: str, key: str, values: Iterable[float], start: int = 0) -> None:
-        """Log the values of one metric at the steps from *start* on."""
+        """Log *values* as the metric *key* of *run_id*, at the steps from *start* on."""
         now = time.time_ns() // 1_000_000
         self._log(run_id, [Metric(key, float(v), now, s) for s, v in enumerate(values, start)])
 
     def log_dataframe(self, run_id: str, frame: pd.DataFrame, name: str, rows: int = 100) -> None:
-        """Log what a table is like: its shape as metrics, its columns and first *rows* as artifacts."""
+        """Log to *run_id* what the table *frame* is like: its shape as metrics, its columns and first *rows* as artifacts.
+
+        *name* is the folder of the artifacts and the beginning of the metrics' names.
+        """
         self.log_metrics(run_id, {name: {"rows": len(frame), "columns": frame.shape[1]}})
         columns = {
             str(column): {
@@ -89,7 +92,11 @@ class MLflowHelper:
     def best_run(
         self, experiment: str, metric: str, *, maximize: bool = True, filter_string: str = ""
     ) -> Run | None:
-        """Return the finished run with the best last value of *metric*, None when none has it."""
+        """Return the finished run with the best last value of *metric*, None when none has it.
+
+        *experiment* is a name; *maximize* False takes the lowest value; *filter_string* selects
+        further, in MLflow's language.
+        """
         experiment_id = self.get_or_create_experiment(experiment)
         requested = "attributes.status = 'FINISHED'"
         requested = f"{requested} and {filter_string}" if filter_string else requested
@@ -100,7 +107,7 @@ class MLflowHelper:
     def register(
         self, name: str, run_id: str, path: str = "model", aliases: Sequence[str] = ()
     ) -> ModelVersion:
-        """Register the artifact *path* of a run as the next version of *name*, with *aliases*."""
+        """Register the artifact *path* of *run_id* as the next version of the model *name*, with *aliases*."""
         try:
             self.client.create_registered_model(name)
         except MlflowException as error:

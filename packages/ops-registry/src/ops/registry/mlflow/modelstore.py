@@ -72,7 +72,10 @@ _NS_PER_MS = 1_000_000
 
 @refuse_the_rest
 class OpsModelStore(AbstractStore):
-    """Registered models and their versions in the folder of an ``ops-registry://`` address."""
+    """Registered models and their versions in the folder of an ``ops-registry://`` address.
+
+    *store_uri* is that address, *tracking_uri* what MLflow passes beside it.
+    """
 
     def __init__(self, store_uri: str, tracking_uri: str | None = None, **_: Any) -> None:
         super().__init__(store_uri, tracking_uri)

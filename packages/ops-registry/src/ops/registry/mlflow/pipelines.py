@@ -52,6 +52,9 @@ class TrackedRun:
 class MLflowPipelineTracker:
     """Tracks pipelines in one experiment, created when the first pipeline starts.
 
+    *experiment_name* is the experiment; *tracking_uri* is MLflow's address (None: the current one);
+    *tags* are set on each run; *clock* counts seconds.
+
     >>> tracker = MLflowPipelineTracker("nightly", "http://127.0.0.1:5000")  # doctest: +SKIP
     >>> with tracker.pipeline("train", {"rows": 1000}) as run:  # doctest: +SKIP
     ...     with tracker.node("fit", run) as node:
@@ -74,7 +77,10 @@ class MLflowPipelineTracker:
     def pipeline(
         self, name: str, parameters: Mapping[str, Any] | None = None, **tags: str
     ) -> contextlib.AbstractContextManager[TrackedRun]:
-        """Run a block as a pipeline: FINISHED at its end, FAILED with the error when it raises."""
+        """Run a block as a pipeline: FINISHED at its end, FAILED with the error when it raises.
+
+        The run has *name*, *parameters* and *tags*.
+        """
         return self._block(name, parameters, {"ops.pipeline": name, **tags})
 
     def node(
@@ -84,7 +90,7 @@ class MLflowPipelineTracker:
         parameters: Mapping[str, Any] | None = None,
         **tags: str,
     ) -> contextlib.AbstractContextManager[TrackedRun]:
-        """Run a block as a node of a pipeline that is running, in any thread."""
+        """Run a block as a node of the running *pipeline*, in any thread; its run has *name*, *parameters* and *tags*."""
         above = {"ops.node": name, MLFLOW_PARENT_RUN_ID: pipeline.run_id}
         return self._block(name, parameters, {**above, **tags})
 
@@ -94,7 +100,7 @@ class MLflowPipelineTracker:
         parameters: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> TrackedRun:
-        """Start a run that `end` ends, for those who cannot use a block."""
+        """Start a run that `end` ends, for those who cannot use a block; it has *name*, *parameters* and *tags*."""
         experiment = self.helper.get_or_create_experiment(self.experiment_name)
         recorded = {**self._tags, **(tags or {})}
         made = self.helper.client.create_run(experiment, tags=recorded, run_name=name)

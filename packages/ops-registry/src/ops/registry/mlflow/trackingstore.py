@@ -37,7 +37,7 @@ _SERVER_HAS = "_MLFLOW_SERVER_FILE_STORE"
 
 @refuse_the_rest
 class OpsTrackingStore(Erasing, AbstractStore):
-    """Experiments, runs and logged models in the folder of an ``ops-registry://`` address.
+    """Experiments, runs and logged models in the folder of an ``ops-registry://`` address, *store_uri*.
 
     *artifact_uri* is where new experiments keep artifacts; without it they stay in the store.
     """

@@ -57,7 +57,7 @@ class ModelQueries:
             return self._events.state.version(name, version)
 
     def get_model_by_stage(self, name: str, stage: ModelStage) -> ModelVersion:
-        """Return the newest version of *name* that is in *stage*."""
+        """Return the newest version of *name* that is in *stage*; raises `ModelVersionNotFoundError` without one."""
         stage = check_stage(stage)
         with self._turn:
             self._events.refresh()
@@ -108,7 +108,8 @@ class ModelQueries:
     ) -> list[ModelVersion]:
         """Return the versions for which *filter* holds, by name and version unless ordered.
 
-        *order_by* is one field and ASC or DESC, or several: a list, or a text with commas.
+        *order_by* is one field and ASC or DESC, or several: a list, or a text with commas. *limit*
+        is the most that are returned (None: all). Raises `FilterError` for a wrong expression.
         """
         with self._turn:
             self._events.refresh()  # once: a model that goes meanwhile is there, or not
@@ -121,9 +122,9 @@ class ModelQueries:
     def download_artifact(
         self, name: str, version: int | None, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
-        """Copy the artifact to *destination*, or into it if it is a folder, and verify it.
+        """Copy the artifact of *version* (None: the newest) of *name* to *destination*, or into a folder; verify it.
 
-        Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
+        Other content that is there already raises `AlreadyExistsError` unless *overwrite*.
         """
         found = self.get_model_version(name, version)
         target = pathlib.Path(destination)
@@ -143,7 +144,12 @@ class ModelQueries:
         alias: str | None = None,
         trust: Trust = "safe",
     ) -> Any:
-        """Verify the artifact and return the object in it; see `ops.registry.models.flavors` on trust."""
+        """Verify the artifact of a version of *name* and return the object in it.
+
+        The version is *version* (None: the newest), or the one in *stage*, or that of *alias*.
+        *trust* decides what may be read ("safe": no pickle runs); see
+        `ops.registry.models.flavors`.
+        """
         if stage is not None:
             found = self.get_model_by_stage(name, stage)
         elif alias is not None:
@@ -174,7 +180,7 @@ class ModelQueries:
         return True
 
     def history(self, name: str) -> list[dict[str, Any]]:
-        """Return the frames about a model, oldest first."""
+        """Return the frames about a model, oldest first; raises `ModelNotFoundError` without a model *name*."""
         with self._turn:
             self._events.refresh()
             found = self._events.history(name)

@@ -36,10 +36,11 @@ _ATTEMPTS = 50
 
 
 class ModelRegistry(ModelRegistering):
-    """Models below one folder, or in another *backend*; threads and processes may share them.
+    """Models below the folder *root*, or in another *backend*; threads and processes may share them.
 
-    On local files artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``). *durability* is as
-    in `ExperimentTracker`; files that *contents* has are not copied into the folder.
+    On local files artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``).
+    *operations* and *durability* are as in `ExperimentTracker`; files that *contents* has are not
+    copied into the folder.
     """
 
     def __init__(
@@ -81,7 +82,10 @@ class ModelRegistry(ModelRegistering):
     def promote_model(
         self, name: str, version: int, stage: ModelStage, *, archive_existing: bool = True
     ) -> ModelVersion:
-        """Move a version to *stage*; the versions that were there are archived in the same step."""
+        """Move *version* of *name* to *stage*; with *archive_existing* the versions that were there are archived.
+
+        All in the same step. Raises `ModelVersionNotFoundError` and `InvalidValueError`.
+        """
         number, wanted = self._promotion_by_hooks(name, check_version(version), check_stage(stage))
 
         def decide(model: Model | None) -> Mapping[str, Any]:
@@ -94,7 +98,9 @@ class ModelRegistry(ModelRegistering):
     def rollback(self, name: str, stage: ModelStage = ModelStage.PRODUCTION) -> ModelVersion:
         """Roll *stage* back to the version that had it before the last one that entered it.
 
-        Called again, it goes one further back. The hooks of a promotion run, with the version that gets the stage.
+        Called again, it goes one further back. The hooks of a promotion run, with the version that
+        gets the stage. Raises `ModelVersionNotFoundError` when there is none to go back to,
+        `StorageError` when others change the model without end.
         """
         stage = check_stage(stage)
         for _ in range(_ATTEMPTS):
@@ -164,7 +170,7 @@ class ModelRegistry(ModelRegistering):
 
     @reported
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
-        """Let *alias* point to a version, wherever it pointed before."""
+        """Let *alias* point to *version* of *name*, wherever it pointed before."""
         check_name("an alias", alias)
         version = check_version(version)
         made = self._change("alias", name, version, alias=alias)
@@ -186,18 +192,18 @@ class ModelRegistry(ModelRegistering):
 
     @reported
     def set_tag(self, name: str, version: int, key: str, value: object) -> ModelVersion:
-        """Set one tag of a version."""
+        """Set the tag *key* of *version* of *name* to the text of *value*."""
         version = check_version(version)
         return self._describe("tag", name, version, tags={check_key(key): str(value)})
 
     @reported
     def delete_tag(self, name: str, version: int, key: str) -> ModelVersion:
-        """Remove one tag of a version; one that is not there is no error."""
+        """Remove the tag *key* of *version* of *name*; one that is not there is no error."""
         return self._describe("tag", name, check_version(version), tags={check_key(key): None})
 
     @reported
     def annotate(self, name: str, version: int, description: str) -> ModelVersion:
-        """Replace the description of a version."""
+        """Replace the *description* of *version* of *name*."""
         return self._describe(
             "annotate", name, check_version(version), description=str(description)
         )
@@ -266,10 +272,11 @@ class ModelRegistry(ModelRegistering):
                     self._views.write(self._events.state.versions(model))
 
     def adopt(self, name: str, records: Sequence[dict[str, Any]], origin: StrPath) -> int:
-        """Take over the history of a model of another registry; return how many frames were new.
+        """Take over the history of the model *name* of another registry; return how many frames were new.
 
-        *origin* is that registry's folder of artifacts. A model of the same name must be the
-        beginning of the same history. Where artifacts are does not count.
+        *records* are all its frames, oldest first; *origin* is that registry's folder of artifacts.
+        A model of the same name must be the beginning of the same history, else this raises
+        `AlreadyExistsError`. Where artifacts are does not count.
         """
         for record in records:
             check_frame(record)  # of another store, which may be anybody's
