@@ -345,9 +345,6 @@ def create_error_response(
     is that of the exception. *details* is merged over the details of an `OpsError`; what JSON does
     not know is text. *include_traceback* adds the traceback of an exception, which shows source
     lines: for the own logs only.
-
-    >>> create_error_response("NOT_FOUND", "No such run.", {"run": "r1"})
-    {'error': {'code': 'NOT_FOUND', 'message': 'No such run.', 'details': {'run': 'r1'}}}
     """
     if not isinstance(error_code, BaseException):
         body = {"code": str(error_code), "message": message, "details": plain(details or {})}

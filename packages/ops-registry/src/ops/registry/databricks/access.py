@@ -84,6 +84,8 @@ class WarehouseAccess:
         auth_type: The kind of unified authentication; "" lets databricks-sdk find one. None is a token or a client.
         profile: The profile of ``~/.databrickscfg``.
         ca_file: Certificates to trust in place of the system's, as PEM.
+
+    Raises `ConfigurationError` for a *host* that begins with ``http://``.
     """
 
     host: str
@@ -104,11 +106,13 @@ class WarehouseAccess:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the variables and the profile; in a notebook databricks-sdk finds the workspace.
+        """Read the variables of *environ* (default: the process's) and the profile.
+
+        In a notebook databricks-sdk finds the workspace.
 
         Raises:
             BackendUnavailableError: some are missing; the message names them.
-            ConfigurationError: the file of profiles cannot be read.
+            ConfigurationError: the file of profiles cannot be read, or the host begins with ``http://``.
         """
         found = os.environ if environ is None else environ
         values = {name: found.get(f"DATABRICKS_{name}", "").strip() for name in _NAMES}
@@ -198,7 +202,11 @@ class WarehouseAccess:
         )
 
     def connect(self, staging: str, credentials: Credentials) -> Any:
-        """Open a connection that may move files in and out of the folder *staging* only."""
+        """Open a connection that may move files in and out of the folder *staging* only.
+
+        *credentials* are those of the host. Raises `MissingExtraError` without the extra
+        `databricks`.
+        """
         try:
             from databricks import sql
         except ModuleNotFoundError as error:

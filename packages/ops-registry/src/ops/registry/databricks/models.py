@@ -40,7 +40,11 @@ logger: logging.Logger = get_logger("ops.registry")
 
 
 class DatabricksModelRegistry(ModelRegistry):
-    """A `ModelRegistry` over the tables of a schema and its volume; threads and processes may share them."""
+    """A `ModelRegistry` over the tables of a schema and its volume; threads and processes may share them.
+
+    *warehouse* runs the statements; *operations* is that of `ModelRegistry`; *catalog_tags* keeps
+    tags as tags of Unity Catalog too.
+    """
 
     def __init__(
         self,

@@ -22,10 +22,13 @@ __all__ = ["DatabricksExperimentTracker"]
 
 
 class DatabricksExperimentTracker(ExperimentTracker):
-    """An `ExperimentTracker` over the tables of a schema, artifacts in its volume.
+    """Experiments and runs in the tables of a schema, artifacts in its volume.
 
     Logging appends to a spool below *root* and does not wait for the network; starting and ending a
-    run and all reading talk to the warehouse.
+    run and all reading talk to the *warehouse*. *operations* and *durability* (of the spool) are
+    those of `ExperimentTracker`; *catalog_tags* keeps tags as tags of Unity Catalog too; every
+    *heartbeat_seconds* the tables learn that runs live (0: never). Raises `InvalidValueError` for
+    an unknown durability.
     """
 
     def __init__(
@@ -67,7 +70,10 @@ class DatabricksExperimentTracker(ExperimentTracker):
         return self._tables.table_rows(experiment_id)
 
     def check_store(self, context: Any, report: Any, progress: Any) -> None:
-        """Check the schema for `fsck`: rows, histories and files."""
+        """Check the schema of *context* for `fsck`: rows, histories and files.
+
+        What is wrong goes into *report*; *progress* is called with what is done and with all.
+        """
         from ops.registry.databricks.checking import check_schema
 
         check_schema(context, report, progress)

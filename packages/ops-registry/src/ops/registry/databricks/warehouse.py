@@ -69,6 +69,8 @@ class Warehouse:
         start_seconds: How long a statement waits for a warehouse that is starting.
         prepares: Whether the first statement makes the schema and its tables when they are missing.
         sleep: How to wait; tests pass another.
+
+    Raises `ConfigurationError` for a catalog or schema that is no name.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ class Warehouse:
         return f"{self.scope}.`{name}`"
 
     def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Return the rows of a query."""
+        """Return the rows of the query *statement*; *parameters* are what its ``:names`` stand for."""
 
         def fetch(cursor: Any) -> list[dict[str, Any]]:
             # Through Arrow: the plain rows of the connector turn NaN into None.
@@ -131,7 +133,10 @@ class Warehouse:
         return self._run(self._named(statement), parameters, fetch)  # type: ignore[no-any-return]  # of fetch
 
     def change(self, statement: str, **parameters: Any) -> int:
-        """Run an INSERT, UPDATE, DELETE or MERGE and return how many rows it changed."""
+        """Run an INSERT, UPDATE, DELETE or MERGE and return how many rows it changed.
+
+        *parameters* are what the ``:names`` of *statement* stand for.
+        """
         self._prepare()
         return int(self._run(self._named(statement), parameters, lambda cursor: cursor.rowcount))
 

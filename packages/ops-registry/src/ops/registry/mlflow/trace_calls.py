@@ -199,7 +199,10 @@ class TraceCalls(LoggedModelCalls):
         request_metadata: dict[str, str],
         tags: dict[str, str],
     ) -> TraceInfoV2:
-        """Begin a trace of MLflow 2, whose spans its client keeps as an artifact."""
+        """Begin a trace of MLflow 2 in *experiment_id*, whose spans its client keeps as an artifact.
+
+        *timestamp_ms* is milliseconds since 1970; *request_metadata* and *tags* are texts by name.
+        """
         checked_name(tags.get(TraceTagKey.TRACE_NAME))
         home = self._home(self._active(experiment_id).experiment_id)
         trace_id = generate_request_id_v2()
@@ -226,7 +229,10 @@ class TraceCalls(LoggedModelCalls):
         request_metadata: dict[str, str],
         tags: dict[str, str],
     ) -> TraceInfoV2:
-        """End a trace of MLflow 2."""
+        """End the trace *request_id* of MLflow 2 with *status*, at *timestamp_ms* (milliseconds since 1970).
+
+        *request_metadata* and *tags* are added to those it began with.
+        """
         checked_name(tags.get(TraceTagKey.TRACE_NAME))
         info = {
             "end": timestamp_ms,

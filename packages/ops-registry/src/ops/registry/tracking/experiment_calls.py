@@ -46,7 +46,11 @@ class Experiments(RunAccess):
     def create_experiment(
         self, name: str, description: str = "", tags: Mapping[str, str] | None = None
     ) -> Experiment:
-        """Create an experiment; a name that is taken is an `AlreadyExistsError`."""
+        """Create the experiment *name*, with a *description* for readers and *tags* of text.
+
+        Raises `AlreadyExistsError` for a name that is taken, `InvalidValueError` for one that is no
+        name.
+        """
         made = self._experiments.create(
             name, check_text("description", description), check_mapping("tags", tags)
         )
@@ -59,6 +63,8 @@ class Experiments(RunAccess):
         self, name: str, description: str = "", tags: Mapping[str, str] | None = None
     ) -> Experiment:
         """Return the experiment *name*, created now if need be, also when others try the same.
+
+        *description* and *tags* are those of a new one.
 
         Raises:
             AlreadyExistsError: the experiment of that name was deleted.
@@ -97,8 +103,10 @@ class Experiments(RunAccess):
     ) -> list[Experiment]:
         """Return the experiments for which *filter* holds, oldest first unless ordered.
 
-        Fields are experiment_id, name, description, created_at, updated_at, deleted_at and tags.*; deleted ones
-        are found only by a filter that names deleted_at.
+        Fields are experiment_id, name, description, created_at, updated_at, deleted_at and tags.*;
+        deleted ones are found only by a filter that names deleted_at. *order_by* is a field and ASC
+        or DESC, or several; *limit* is the most that are returned (None: all). Raises `FilterError`
+        for a wrong expression.
         """
         hidden = filter is None or "deleted_at" not in filter
         found = self.list_experiments(include_deleted=not hidden)
@@ -111,7 +119,7 @@ class Experiments(RunAccess):
 
     @reported
     def set_experiment_tag(self, experiment_id: str, key: str, value: object) -> Experiment:
-        """Set one tag of an experiment."""
+        """Set the tag *key* of *experiment_id* to the text of *value*."""
         return self._change(experiment_id, tags={check_key(key): str(value)})
 
     @reported

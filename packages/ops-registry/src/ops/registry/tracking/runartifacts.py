@@ -48,10 +48,11 @@ class RunArtifacts(RunAccess):
         *,
         overwrite: bool = False,
     ) -> Artifact:
-        """Copy a file or folder into the run, below *artifact_path* if that is given.
+        """Copy the file or folder *path* into the run *run_id*, below *artifact_path* if that is given.
 
-        The same content under the same name again changes nothing; other content is an
-        `AlreadyExistsError` unless *overwrite*. A folder is one artifact: nothing can be put into it later.
+        The same content under the same name again changes nothing; other content raises
+        `AlreadyExistsError` unless *overwrite*. A folder is one artifact: nothing can be put into
+        it later.
         """
         source = artifacts.origin_of(path)
         below = "" if artifact_path is None else f"{artifact_path.rstrip('/')}/"
@@ -66,7 +67,11 @@ class RunArtifacts(RunAccess):
         *,
         overwrite: bool = False,
     ) -> list[Artifact]:
-        """Copy each file and folder in *folder* into the run, as `log_artifact` does, by name."""
+        """Copy each file and folder in *folder* into the run *run_id*, as `log_artifact` does, by name.
+
+        *artifact_path* and *overwrite* are those of `log_artifact`. Raises `ArtifactNotFoundError`
+        when *folder* is no folder.
+        """
         source = pathlib.Path(folder)
         if not source.is_dir():
             raise ArtifactNotFoundError(f"{str(source)!r} is no folder.")
@@ -79,7 +84,11 @@ class RunArtifacts(RunAccess):
     def log_text(
         self, run_id: str, text: str, artifact_path: str, *, overwrite: bool = False
     ) -> Artifact:
-        """Keep *text* as the artifact *artifact_path*, in UTF-8."""
+        """Keep *text* as the artifact *artifact_path* of *run_id*, in UTF-8.
+
+        Other content of that name raises `AlreadyExistsError` unless *overwrite*; a text that UTF-8
+        cannot hold raises `InvalidValueError`.
+        """
         with temporary_directory() as folder:
             source = folder / "text"
             source.write_bytes(_encoded(text))
@@ -88,16 +97,17 @@ class RunArtifacts(RunAccess):
     def log_dict(
         self, run_id: str, data: Any, artifact_path: str, *, overwrite: bool = False
     ) -> Artifact:
-        """Keep *data* as a JSON artifact."""
+        """Keep *data*, any JSON value, as the artifact *artifact_path* of *run_id*; *overwrite* replaces other content."""
         return self.log_text(run_id, encode(data).decode(), artifact_path, overwrite=overwrite)
 
     @reported
     def log_figure(
         self, run_id: str, figure: Any, artifact_path: str, *, overwrite: bool = False
     ) -> Artifact:
-        """Keep a figure of matplotlib (`savefig`) or plotly (`write_html`); the suffix is the format.
+        """Keep a *figure* of matplotlib (`savefig`) or plotly (`write_html`) as the artifact *artifact_path* of *run_id*.
 
-        Without a suffix the name gets .png or .html.
+        The suffix is the format; without one the name gets .png or .html. *overwrite* replaces
+        other content.
         """
         with temporary_directory() as folder:
             source, name = artifacts.write_figure(folder, figure, artifact_path)
@@ -137,7 +147,11 @@ class RunArtifacts(RunAccess):
     def load_run_model(
         self, run_id: str, artifact_path: str = "model", *, trust: Trust = "safe"
     ) -> Any:
-        """Return the object that `log_model` saved, verified; see `ops.registry.models.flavors` on trust."""
+        """Return the object that `log_model` saved as *artifact_path* of *run_id*, verified.
+
+        *trust* decides what may be read ("safe": no pickle runs); see
+        `ops.registry.models.flavors`.
+        """
         from ops.registry.models.flavors import load_artifact
 
         with temporary_directory() as folder:
@@ -150,8 +164,9 @@ class RunArtifacts(RunAccess):
     ) -> Artifact:
         """Capture where a run comes from: the git commit of *directory*, the command line, Python and packages.
 
-        Commit, branch, command and platform are tags, and all of it is the artifact ``environment.json``. What looks like
-        a secret in the command line is left out; variables of the environment are not captured.
+        Commit, branch, command and platform are tags of *run_id*, and all of it is the artifact
+        ``environment.json``; *overwrite* replaces an earlier one. What looks like a secret in the
+        command line is left out; variables of the environment are not captured.
         """
         from ops.registry.tracking.environments import captured, tags_of
 
@@ -163,9 +178,10 @@ class RunArtifacts(RunAccess):
     def download_run_artifact(
         self, run_id: str, path: str, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
-        """Copy an artifact to *destination*, or into it if it is a folder, and verify it.
+        """Copy the artifact *path* of *run_id* to *destination*, or into it if it is a folder, and verify it.
 
-        Other content that is there already is an `AlreadyExistsError` unless *overwrite*.
+        Raises `ArtifactNotFoundError`, and `AlreadyExistsError` for other content that is there
+        already unless *overwrite*.
         """
         target = pathlib.Path(destination)
         target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target

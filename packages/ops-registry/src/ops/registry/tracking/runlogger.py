@@ -42,9 +42,11 @@ class RunLogger(RunAccess):
         step: int = 0,
         timestamp: dt.datetime | None = None,
     ) -> None:
-        """Log one value (NaN and infinities too); when this returns, a kill cannot lose it.
+        """Log *value* (NaN and infinities too) as the metric *key* of *run_id* at *step*.
 
-        A *timestamp* must be aware: without a time zone its meaning is unknown later.
+        When this returns, a kill cannot lose it. A *timestamp* (default: now) must be aware: which
+        time zone one without was meant in cannot be known later. Raises `RunNotFoundError`, and
+        `InvalidValueError` for a key or step that is none and for a naive timestamp.
         """
         operations = self._operations
         data: dict[str, Any] = {"run_id": run_id, "key": key, "value": value, "step": step}
@@ -61,7 +63,7 @@ class RunLogger(RunAccess):
         operations.after(EventType.METRIC_LOGGED, data, hook=HookType.POST_METRIC_LOG)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log several values of one step in one frame: all of them are kept, or none."""
+        """Log *metrics*, values by key, of *run_id* at one *step* in one frame: all of them are kept, or none."""
         found = check_mapping("metrics", metrics).items()
         self.log_batch(run_id, metrics=[(key, value, step) for key, value in found])
 
@@ -73,7 +75,10 @@ class RunLogger(RunAccess):
         parameters: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log ``(key, value, step)`` triples in one frame, and parameters and tags in one each."""
+        """Log *metrics*, as ``(key, value, step)`` triples, in one frame, and parameters and tags in one each.
+
+        *run_id* is the run; *parameters* are JSON values and *tags* texts, by key.
+        """
         when = self._runs.now(run_id)
         requested = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
         points = self._operations.before_each(HookType.PRE_METRIC_LOG, requested, fixed=_FIXED)
@@ -90,7 +95,10 @@ class RunLogger(RunAccess):
             self.set_tags(run_id, tags)
 
     def log_parameter(self, run_id: str, key: str, value: Any) -> None:
-        """Log one parameter, any JSON value (see `ops.registry.plain_values`); logged again, the later one counts."""
+        """Log *value*, any JSON value (see `ops.registry.plain_values`), as the parameter *key* of *run_id*.
+
+        Logged again, the later one counts.
+        """
         self.log_parameters(run_id, {key: value})
 
     @reported
@@ -102,7 +110,7 @@ class RunLogger(RunAccess):
         self._done(EventType.PARAMETER_LOGGED, data)
 
     def set_tag(self, run_id: str, key: str, value: object) -> None:
-        """Set one tag, also of a run that has ended."""
+        """Set the tag *key* of *run_id* to the text of *value*, also of a run that has ended."""
         self.set_tags(run_id, {key: value})
 
     @reported

@@ -45,9 +45,10 @@ class RunQueries(RunAccess):
         interval_seconds: float = 0.5,
         sleep: Callable[[float], object] = time.sleep,
     ) -> Iterator[Metric]:
-        """Yield the metrics of a run as they arrive, also from other processes, until it is over.
+        """Yield the metrics of *run_id* as they arrive, also from other processes, until it is over.
 
         It starts with those that are there. A run whose processes have died (STALE) is over too.
+        *interval_seconds* pass between two looks; *sleep* waits.
         """
         follower = self.follower(run_id)  # raises for an unknown run
         return _followed(follower, interval_seconds, sleep)
@@ -63,7 +64,10 @@ class RunQueries(RunAccess):
         *,
         include_deleted: bool = False,
     ) -> list[Run]:
-        """Return the runs of an experiment, oldest first."""
+        """Return the runs of *experiment_id*, oldest first: those of *status* (None: all).
+
+        With *include_deleted* deleted ones are among them.
+        """
         text = None if status is None else f"status = '{check_status(status)}'"
         query = Query(text, include_deleted=include_deleted)
         return self._runs.found(experiment_ids(experiment_id), query)
@@ -90,7 +94,7 @@ class RunQueries(RunAccess):
     ) -> list[Run]:
         """Return the runs for which both filters hold, at most *limit* after the first *offset*.
 
-        *metric_filter* is ``{"auc": (">", 0.9)}``; *filter* is in the language of
+        *experiment_id* is one or several. *metric_filter* is ``{"auc": (">", 0.9)}``; *filter* is in the language of
         `ops.registry.search.filters`; *order_by* is a field and ASC or DESC, or several in a list or a text with
         commas; runs without it come last. Deleted runs are found with *include_deleted*, or by a filter that
         names ``deleted_at``.
@@ -108,7 +112,10 @@ class RunQueries(RunAccess):
         *,
         include_deleted: bool = False,
     ) -> int:
-        """Return how many runs `search_runs` would find without a limit."""
+        """Return how many runs `search_runs` would find without a limit.
+
+        *experiment_id*, *metric_filter*, *filter* and *include_deleted* are those of `search_runs`.
+        """
         query = Query(filter, metric_filter, include_deleted=include_deleted)
         return self._runs.count(experiment_ids(experiment_id), query)
 

@@ -24,7 +24,10 @@ logger: logging.Logger = get_logger("ops.registry")
 class SystemMetrics(BaseMLOpsComponent):
     """Logs ``system/*`` metrics of a run while its ``with`` block runs; steps count the samples.
 
-    A sample that cannot be taken or logged is counted as an error and ends nothing. It needs psutil.
+    *runs* is the tracker and *run_id* the run. A sample is taken every *interval_seconds* by
+    *measure* (default: CPU and memory of the machine, memory of this process and of GPUs); *clock*
+    counts seconds. A sample that cannot be taken or logged is counted as an error and ends nothing.
+    Raises `InvalidValueError` for an interval that is not positive.
     """
 
     def __init__(

@@ -46,13 +46,15 @@ logger: logging.Logger = get_logger("ops.registry")
 
 
 class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
-    """Experiments and runs below one folder, or in another *backend*; threads and processes may share them.
+    """Experiments and runs below the folder *root*, or in another *backend*; threads and processes may share it.
 
-    On local files *durability* "process" survives the death of the process but not of the machine; "interval" also
-    flushes within a second, in the background; with "commit" each call waits for the disk. *cache* keeps what runs came
-    to, and is read only while the files are as they were. The journals of runs that are open here are touched every
-    *heartbeat_seconds*; 0 is never. Artifacts go into the folder, or below *artifact_uri* (``s3://bucket/prefix``);
-    files that *contents* has are not copied into the folder.
+    *operations* holds emitter, hooks, metrics and audit (None: those that the process shares).
+    *durability* "process" survives the death of the process but not of the machine; "interval" also
+    flushes within a second, in the background; with "commit" each call waits for the disk. *cache*
+    keeps what runs came to, and counts only while the files are as they were. The journals of runs
+    that are open here are touched every *heartbeat_seconds*; 0 is never. Artifacts go into the
+    folder, or below *artifact_uri* (``s3://bucket/prefix``); files that *contents* has are not
+    copied into the folder. Raises `InvalidValueError` for an unknown durability.
     """
 
     def __init__(
@@ -106,7 +108,13 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         tags: Mapping[str, str] | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Start a run, which others see at once; end it with `end_run`, or use `run_context`."""
+        """Start a run, which others see at once; end it with `end_run`, or use `run_context`.
+
+        *experiment_id* is an experiment that is not deleted. *name* is for readers (None: no name),
+        *parent_run_id* the run that this is a part of. *tags* are texts and *parameters* JSON
+        values, logged in the same step. Raises `ExperimentNotFoundError`, and `RunNotFoundError`
+        for a parent that is not there.
+        """
         new = NewRun(experiment_id, name, parent_run_id, tags, parameters)
         return to_run(self._life.start(new), pathlib.Path())  # it has no artifacts yet
 
@@ -114,7 +122,10 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     def end_run(
         self, run_id: str, status: RunStatus = RunStatus.COMPLETED, error: str | None = None
     ) -> Run:
-        """End a run with a final status."""
+        """End the run *run_id* with a final *status* (COMPLETED, FAILED or CANCELLED), and the *error* to show.
+
+        Raises `RunNotFoundError`, and `InvalidValueError` for a status that is not final.
+        """
 
         def write(final: RunStatus, message: str | None) -> Run:
             return self._runs.end(run_id, RunEnded(final, time_ns(), message))
@@ -154,8 +165,9 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     ) -> Iterator[Run]:
         """Start a run for a block: COMPLETED at its end, FAILED with the error when it raises.
 
-        A run that the block has ended itself stays as it ended. Inside of another block of the same experiment
-        the run is a child of that one's, unless *parent_run_id* names another.
+        *experiment_id*, *name*, *tags* and *parameters* are those of `start_run`. A run that the
+        block has ended itself stays as that is. Inside of another block of the same experiment the
+        run is a child of that one's, unless *parent_run_id* names another.
         """
         outer = current_block()
         if parent_run_id is None and outer is not None:
@@ -210,7 +222,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         experiment_id: str,
         fetch: Callable[[str, pathlib.Path], pathlib.Path],
     ) -> None:
-        """Write a run of another store here, at once and after its artifacts; *fetch* brings one of those to a path."""
+        """Write the run *copy* of another store into *experiment_id*; *fetch* brings an artifact of it to a path."""
         artifacts = self._files.adopt(copy, experiment_id, fetch)
         self._runs.adopt(copy, experiment_id, artifacts)
 
