@@ -15,6 +15,7 @@ import ipaddress
 import json
 import pathlib
 import struct
+import sys
 import uuid
 import zoneinfo
 from collections.abc import Callable
@@ -26,6 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ops.foundation.errors import OpsError
+from ops.foundation.imports import LazyImport
 from ops.serialize import (
     CorruptDataError,
     Safe,
@@ -38,7 +41,14 @@ from ops.serialize import (
 from ops.serialize.errors import in_words
 from ops.serialize.formats import FORMAT_IDS, SerializationFormat
 from ops.serialize.limits import Budget
-from ops.serialize.nodes import Allowed, Raw, arrow_messages, encoder_for, known_encoders
+from ops.serialize.nodes import (
+    Allowed,
+    Raw,
+    arrow_messages,
+    arrow_nodes,
+    encoder_for,
+    known_encoders,
+)
 from ops.serialize.nodes.arrow_nodes import BUILDERS as OF_ARROW
 from ops.serialize.nodes.numpy_nodes import BUILDERS as OF_NUMPY
 from ops.serialize.nodes.pandas_nodes import BUILDERS as OF_PANDAS
@@ -203,6 +213,24 @@ def test_hostile_content_is_refused_soon(
     assert cost.is_bounded, cost
 
 
+def views_of_one_text() -> Any:
+    count, size = 60_000, 1 << 20
+    view = struct.pack("<i4sii", size, b"aaaa", 0, 0)
+    buffers = [None, pa.py_buffer(view * count), pa.py_buffer(b"a" * size)]
+    array = pa.Array.from_buffers(pa.string_view(), count, buffers)
+    return [Node("pa.chunked", arrow_nodes.array_parts(pa.StructArray.from_arrays([array], ["a"])))]
+
+
+def texts_of_numpy() -> Any:
+    described = json.dumps({"string": None, "coerce": True})
+    return Node("np.array", (described, "T", ("x" * 100_000,) * 50_000, 50_000))
+
+
+def masks_of_many_fields() -> Any:
+    data = np.zeros(3, [(f"f{n}", "i1") for n in range(3000)])
+    return [Node("np.ma", (data, None, None, n % 2 == 0)) for n in range(500)]
+
+
 HOSTILE: dict[str, Callable[[], Any]] = {
     "numbers beside a Decimal": numbers_that_equal_a_decimal_but_for_their_length,
     "numbers in a set": numbers_in_a_frozenset,
@@ -216,6 +244,9 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "fields over each other": fields_over_each_other,
     "codes of many categoricals": categoricals_of_one_array,
     "fields of a schema": lambda: Node("pa.schema", (schema_of_shared_fields(),)),
+    "views of one text": views_of_one_text,
+    "one text in an array of NumPy": texts_of_numpy,
+    "masks of many fields": masks_of_many_fields,
     "an unknown type": lambda: Node("np.type", ("x" * (4 << 20),)),
 }
 
@@ -405,3 +436,15 @@ def test_flags_of_many_values_do_not_stay_for_ever() -> None:
         assert len(cls._value2member_map_) < 20_000
         with pytest.raises(CorruptDataError, match="bits"):
             deserialize_data(forged([instance(cls, 1 << 5000, shape="flags")]), trust=trust)
+
+
+def test_a_library_that_is_missing_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(
+        "ops.serialize.nodes.torch_nodes.torch", LazyImport("torch", "ops-serialize[torch]")
+    )
+    with pytest.raises(OpsError, match=r"ops-serialize\[torch\]|not be imported") as caught:
+        deserialize_data(
+            forged([Node("torch.tensor", ("float32", b"1234", False, False, "cpu", 1))])
+        )
+    assert "nstall" in str(caught.value.suggestions) + str(caught.value)

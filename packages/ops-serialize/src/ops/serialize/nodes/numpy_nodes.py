@@ -196,6 +196,10 @@ def _build_from_objects(
         return made
     if len(parts) != count or dtype.kind != order:
         raise CorruptDataError("An array of objects has another number of them.")
+    if order == "T":  # NumPy has texts of its own
+        size = sum(len(part) * (1 if part.isascii() else 4) for part in parts if type(part) is str)
+        reading.budget.take(size)
+        reading.budget.copy(size)
     if order == "T" and not {str}.issuperset(map(type, parts)):
         na = getattr(dtype, "na_object", None)
         if not all(type(part) is str or part is na or _is_nan(part) for part in parts):
@@ -238,8 +242,9 @@ _OF_MASKED = frozenset(
 )  # fmt: skip
 
 
-def _build_masked(_: Reading, data: Any, mask: Any, fill: Any, hard: Any) -> Any:
+def _build_masked(reading: Reading, data: Any, mask: Any, fill: Any, hard: Any) -> Any:
     expect(data, np.ndarray)
+    reading.budget.take_time(64 * len(data.dtype.names or ()))  # each gets a field of the mask
     if mask is not None and expect(mask, np.ndarray).shape != data.shape:
         raise CorruptDataError("The mask of an array has another shape.")
     if mask is not None and mask.dtype != np.ma.make_mask_descr(data.dtype):

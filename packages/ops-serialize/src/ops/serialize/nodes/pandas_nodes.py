@@ -39,6 +39,7 @@ _INDEXES = {
         pd.IntervalIndex,
     )
 }  # fmt: skip
+_OF_COLUMN = 1000  # bytes of a column, beside its values
 
 
 def encoder_of(kind: type) -> Callable[[Any], tuple[str, tuple[Any, ...]]] | None:
@@ -88,17 +89,18 @@ def _build_frame(
     rows, width = len(index), len(columns)
     if not all(type(at) is np.ndarray and at.dtype.kind == "i" and at.ndim == 1 for at, _ in parts):
         raise CorruptDataError("The positions of a frame's columns are no integers.")
-    positions = [int(at) for columns_at, _ in parts for at in columns_at]
-    reading.budget.take(200 * len(positions))
-    if sorted(positions) != list(range(width)):
+    positions = np.concatenate([at for at, _ in parts] or [np.zeros(0, int)]).astype(np.int64)
+    if len(positions) != width or not np.array_equal(np.sort(positions), np.arange(width)):
         raise CorruptDataError("The columns of a frame are not each there once.")
-    if len(parts) == 1 and type(parts[0][1]) is np.ndarray and positions == list(range(width)):
+    in_order = len(parts) == 1 and bool((positions[1:] > positions[:-1]).all())
+    if in_order and type(parts[0][1]) is np.ndarray:
         block = parts[0][1]
         if block.shape != (width, rows):
             raise CorruptDataError("The values of a frame have another shape than its labels.")
         if block.dtype.kind in "biufc":
             made = pd.DataFrame(block.T, index=index, columns=columns, copy=False)
             return _finished(reading, made, attrs, duplicates)
+    reading.copy(blocks, _OF_COLUMN * width)
     found: dict[int, Any] = {}
     for columns_at, values in parts:
         if type(values) is np.ndarray:
