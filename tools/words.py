@@ -21,7 +21,7 @@ INSTEAD = {
     r"told|said|says|heard": "notified, reported, recorded",
     r"asked": "requested",
     r"somebody|nobody|whoever": "another process, the holder, the caller, subscribers",
-    r"(?:takes?|taking|took|a|its|their|whose|of|the) turns?": "lock",
+    r"(?:takes?|taking|took|a|its|their|whose|of|the|holds?|has|history) turns?|(?<=self\.)turn|(?<=self\. )turn": "lock",
     r"begins? anew|began anew|forget other threads": "reset after fork",
     r"rooms?|floors?(?!\(| temporal)|house": "module, layer, repository",
     r"figures": "metrics, measurements",

@@ -43,10 +43,10 @@ def held(new_context, experiment):
     locks = [
         store._open._lock,
         store._indexes._lock,
-        store.index(experiment.experiment_id).turn,
+        store.index(experiment.experiment_id).mutex,
         store.index(experiment.experiment_id)._writing,
-        tracker._experiments._turn,
-        registry._turn,
+        tracker._experiments._mutex,
+        registry._mutex,
         journal._flusher._lock,
     ]
     begun, over = threading.Event(), threading.Event()

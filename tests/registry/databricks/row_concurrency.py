@@ -26,14 +26,14 @@ class Race:
     def __init__(self, engine, root, schema, table, writers):
         self.engine, self.root, self.schema, self.table = engine, root, schema, table
         self.start = threading.Barrier(writers)
-        self.turn = threading.Lock()
+        self.mutex = threading.Lock()
         self.free = writers
         self.committed = 0
         self.removed = collections.Counter()
 
     def joins(self, statement):
         """Whether a change takes part."""
-        with self.turn:
+        with self.mutex:
             is_one = self.free > 0 and f"`{self.schema}`.`{self.table}`" in statement
             self.free -= is_one
         return is_one
@@ -53,7 +53,7 @@ class Race:
         result = self.engine.run(statement.replace(f"`main`.{real}", copy), parameters)
         after = self.rows(copy)
         removed, added = before - after, after - before
-        with self.turn:
+        with self.mutex:
             if removed & self.removed:
                 raise conflict(
                     f"Transaction conflict detected. A concurrent operation added data to table {real}. "

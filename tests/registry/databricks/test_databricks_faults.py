@@ -279,7 +279,7 @@ def test_a_forked_child_has_a_spool_and_turns_of_its_own(tracker, run_id):
 
     def hold():
         spool = tracker._runs.spool
-        with spool._turn, spool._sending, tracker.warehouse._turn:
+        with spool._mutex, spool._sending, tracker.warehouse._mutex:
             begun.set()
             over.wait()
 

@@ -167,10 +167,10 @@ class Warehouse(TCLIService.Iface):
             "token_seconds": 3600,
             "grace_seconds": 0,
         }
-        self.turn = threading.Lock()
+        self.mutex = threading.Lock()
 
     def take(self, fault):
-        with self.turn:
+        with self.mutex:
             if not self.faults[fault]:
                 return False
             self.faults[fault] -= 1

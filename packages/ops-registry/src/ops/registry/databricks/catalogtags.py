@@ -48,7 +48,7 @@ class CatalogTags:
         self._kind = kind
         self._name = name
         self._enabled = enabled
-        self._turn = threading.Lock()
+        self._mutex = threading.Lock()
         self._left: dict[str, str] | None = None
 
     def mirror(self, tags: Iterable[Mapping[str, str]]) -> None:
@@ -56,7 +56,7 @@ class CatalogTags:
         if not self._enabled:
             return
         wanted = together(tags)
-        with self._turn:
+        with self._mutex:
             if wanted == self._left:
                 return
             try:

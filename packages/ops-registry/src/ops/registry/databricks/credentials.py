@@ -31,7 +31,7 @@ class Credentials:
 
     def __init__(self, access: WarehouseAccess) -> None:
         self._access = access
-        self._turn = threading.Lock()
+        self._mutex = threading.Lock()
         self._client: Any = None
         self._issued: dict[str, None] = {}
         #: Why there was no token the last time, if there was none.
@@ -59,7 +59,7 @@ class Credentials:
 
     def renew(self) -> bool:
         """Forget a token that was refused; return whether another can be had."""
-        with self._turn:
+        with self._mutex:
             self._client = None
         return not self._access.token
 
@@ -89,7 +89,7 @@ class Credentials:
         return "Log in (`databricks auth login`, `az login`), or set DATABRICKS_TOKEN."
 
     def _config(self) -> Any:
-        with self._turn:
+        with self._mutex:
             if self._client is None:
                 self._client = self._made()
             return self._client

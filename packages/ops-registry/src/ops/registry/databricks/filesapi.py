@@ -56,7 +56,7 @@ class FilesApi:
         self._access = access
         self._credentials = credentials
         self._retries = retries
-        self._turn = threading.Lock()
+        self._mutex = threading.Lock()
         self._opened: httpx.Client | None = None
         self._process = -1
 
@@ -128,7 +128,7 @@ class FilesApi:
 
     def close(self) -> None:
         """Close the connections; the next request opens others."""
-        with self._turn:
+        with self._mutex:
             client, self._opened = self._opened, None
         if client is not None:
             client.close()
@@ -149,7 +149,7 @@ class FilesApi:
         return f"{self._access.address}/api/2.0/fs/{kind}{urllib.parse.quote(path)}"
 
     def _client(self) -> httpx.Client:
-        with self._turn:
+        with self._mutex:
             opened = self._opened
             if opened is None or self._process != os.getpid():
                 # httpx drops the Authorization header when a redirect leads to another host.

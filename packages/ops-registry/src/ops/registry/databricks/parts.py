@@ -26,7 +26,7 @@ __all__ = ["make_registry", "make_storage", "make_tracker"]
 
 #: The parts of a context share a connection.
 _shared: weakref.WeakValueDictionary[tuple[object, ...], Warehouse] = weakref.WeakValueDictionary()
-_turn = threading.Lock()
+_mutex = threading.Lock()
 
 
 def make_tracker(config: MLOpsConfig, operations: Operations) -> DatabricksExperimentTracker:
@@ -85,7 +85,7 @@ def _warehouse(config: MLOpsConfig, own: PlaceOptions | None, operations: Operat
         )
     staging = paths_of(config, own).root / "staging"
     key = (access, catalog, schema, staging, id(operations))
-    with _turn:
+    with _mutex:
         found = _shared.get(key)
         if found is None:
             found = _shared[key] = Warehouse(

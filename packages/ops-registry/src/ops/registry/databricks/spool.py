@@ -62,7 +62,7 @@ class Spool:
 
     def _begin_in_process(self) -> None:
         """Start without the locks of a parent process, which no thread releases here."""
-        self._turn = threading.RLock()
+        self._mutex = threading.RLock()
         self._sending = threading.RLock()
         self._begin()
 
@@ -79,7 +79,7 @@ class Spool:
 
         Returns in which file it is, and where there.
         """
-        with self._turn:
+        with self._mutex:
             journal = self._opened()
             self._count += 1
             index = self._count
@@ -96,7 +96,7 @@ class Spool:
                 batch = self._pending[:BATCH]
                 send_records(self._warehouse, self._name, batch)
                 self._journal.append({"sent": batch[-1][0]})
-                with self._turn:
+                with self._mutex:
                     del self._pending[: len(batch)]
 
     def recover(self) -> int:
@@ -133,7 +133,7 @@ class Spool:
                 logger.warning(
                     "%d records stay in %s", len(self._pending), self._folder, exc_info=True
                 )
-            with self._turn:
+            with self._mutex:
                 self._journal.close()
                 path = self._folder / f"{self._name}.log"
                 if not self._pending:

@@ -105,7 +105,7 @@ class Warehouse:
 
     def begin_in_child(self) -> None:
         """Make the locks again in a forked child, where no other thread has them."""
-        self._turn = threading.RLock()
+        self._mutex = threading.RLock()
         # Another: making a schema may wait for a warehouse that is starting, and closing does not.
         self._preparing = threading.RLock()
 
@@ -165,7 +165,7 @@ class Warehouse:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        with self._turn:
+        with self._mutex:
             connection, self._connection = self._connection, None
             if connection is not None and self._process == os.getpid():
                 try:
@@ -197,7 +197,7 @@ class Warehouse:
         repeats = _Repeats(self)
         while True:
             try:
-                with self._turn, self._cursor() as cursor:
+                with self._mutex, self._cursor() as cursor:
                     cursor.execute(*bound(statement, parameters))
                     return take(cursor)
             except MLOpsException:

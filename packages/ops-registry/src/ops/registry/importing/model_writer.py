@@ -40,7 +40,7 @@ class ModelWriter(ModelRegistry):
     def write(self, model: ForeignModel) -> int:
         """Write a model, or what has changed; return how many versions are new."""
         check_name("a model", model.name)
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             before = self._imported(model.name)
             known = self._events.state.models.get(model.name)

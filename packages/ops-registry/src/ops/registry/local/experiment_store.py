@@ -49,13 +49,13 @@ class ExperimentLedger:
         self._durability = durability
         self._journal = folder / "journal.log"
         self._begin()
-        self._turn = threading.Lock()
+        self._mutex = threading.Lock()
         in_children(self, ExperimentLedger.begin_in_child)
 
     def begin_in_child(self) -> None:
         """Reset in a forked child: another thread may have been in the middle of reading."""
         self._begin()
-        self._turn = threading.Lock()
+        self._mutex = threading.Lock()
 
     def _begin(self) -> None:
         self._reader = JournalReader(self._journal)
@@ -175,7 +175,7 @@ class ExperimentLedger:
 
     def all(self) -> list[Experiment]:
         """Return all experiments in the order they were created."""
-        with self._turn:
+        with self._mutex:
             self._read_on()
             return list(self._known.values())
 
@@ -183,7 +183,7 @@ class ExperimentLedger:
         """Return one as it is now, None when there is none."""
         if not isinstance(experiment_id, str):
             raise no_experiment(experiment_id)
-        with self._turn:
+        with self._mutex:
             self._read_on()
             return self._known.get(experiment_id)
 

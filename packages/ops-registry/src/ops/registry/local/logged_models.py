@@ -43,7 +43,7 @@ class LoggedModelBook:
         self.folder = folder
         self._store = folder.parents[1]
         self._durability = durability
-        self._turn = threading.RLock()
+        self._mutex = threading.RLock()
         self._writer: tuple[int, JournalWriter] | None = None
         self._begin()
 
@@ -88,7 +88,7 @@ class LoggedModelBook:
 
     def all(self) -> list[dict[str, Any]]:
         """Return all models, deleted ones too, oldest first."""
-        with self._turn:
+        with self._mutex:
             try:
                 for record in self._reader.poll():
                     self._apply(record)
@@ -99,7 +99,7 @@ class LoggedModelBook:
 
     def get(self, model_id: str) -> dict[str, Any] | None:
         """Return one by its id, None when there is none."""
-        with self._turn:
+        with self._mutex:
             self.all()
             return self._known.get(model_id)
 
@@ -185,7 +185,7 @@ class LoggedModelBook:
         frames = b"".join(frame({"t": time_ns()} | record) for record in records)
         if not frames:
             return
-        with self._turn:
+        with self._mutex:
             if self._writer is None or self._writer[0] != os.getpid():
                 path = self.folder / "journal.log"
                 self._writer = os.getpid(), JournalWriter(path, durability=self._durability)

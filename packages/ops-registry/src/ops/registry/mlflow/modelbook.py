@@ -31,14 +31,14 @@ class ModelBook(ModelRegistry):
 
     def models(self) -> list[Model]:
         """Return all models that were not deleted."""
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             found = self._events.state.models.values()
             return [model for model in found if model.created is not None]
 
     def model(self, name: str) -> Model:
         """Return one by its name, or raise `ModelNotFoundError`."""
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             return self._there(name)
 
@@ -50,7 +50,7 @@ class ModelBook(ModelRegistry):
 
     def versions_of(self, model: Model) -> list[ModelVersion]:
         """Return the versions of a model with their aliases, oldest first."""
-        with self._turn:
+        with self._mutex:
             return self._events.state.versions(model)
 
     def create_model(self, name: str, description: str, tags: Mapping[str, str]) -> Model:
@@ -63,7 +63,7 @@ class ModelBook(ModelRegistry):
             recorded = {"model_id": model_id, "description": description, "tags": dict(tags)}
             return self._frame("create", name, 0, **recorded)
 
-        with self._turn:
+        with self._mutex:
             self._events.commit(name, decide)
             return self._there(name)
 
@@ -74,7 +74,7 @@ class ModelBook(ModelRegistry):
             self._there(name)
             return self._frame("model", name, 0, **changes)
 
-        with self._turn:
+        with self._mutex:
             self._events.commit(name, decide)
             return self._there(name)
 
@@ -91,7 +91,7 @@ class ModelBook(ModelRegistry):
         def show() -> None:
             self._views.write(self._events.state.versions(self._there(new_name)))
 
-        with self._turn:
+        with self._mutex:
             self._events.commit(name, decide, show)
             return self._there(new_name)
 
@@ -103,7 +103,7 @@ class ModelBook(ModelRegistry):
                 raise _HasVersionsError
             return self._frame("drop", name, 0)
 
-        with self._turn:
+        with self._mutex:
             try:
                 self._events.commit(name, decide)
             except _HasVersionsError:

@@ -73,7 +73,7 @@ class RunBook:
         #: Hooks and events of this process: the same that the tracker of a context asks and tells.
         self.operations: Operations = operations or Operations()
         self.artifacts: str = (root / "artifacts").as_uri()
-        self.turn: AbstractContextManager[Any] = threading.RLock()
+        self.mutex: AbstractContextManager[Any] = threading.RLock()
         self._durability = durability
         self._artifact_root = artifact_root
         #: When the default experiment began, while it is not on disk.
@@ -85,7 +85,7 @@ class RunBook:
         self._readers: collections.OrderedDict[str, RunReader] = collections.OrderedDict()
         self._histories: collections.OrderedDict[str, tuple[RunReader, int]]
         self._histories = collections.OrderedDict()
-        self._history_turn = threading.Lock()
+        self._history_mutex = threading.Lock()
 
     # Experiments
 
@@ -207,7 +207,7 @@ class RunBook:
         """Write the first frames of a run that the rules have allowed."""
         self.materialize(start.experiment_id)
         reader = self._store.begin_journal(start, frames, folds=False)
-        with self.turn:
+        with self.mutex:
             self._keep(reader)
 
     def end(
@@ -223,15 +223,15 @@ class RunBook:
     def row(self, run_id: str) -> RunRow:
         """Return what a run comes to now, to be read only; raises `RunNotFoundError`.
 
-        Hold `turn` while it is used.
+        Hold `mutex` while it is used.
         """
-        with self.turn:
+        with self.mutex:
             row = self.state_row(run_id)
             return with_liveness(row, self._store.folder(row.experiment_id))
 
     def state_row(self, run_id: str) -> RunRow:
         """Return `row` without asking which processes live: what is needed before each write."""
-        with self.turn:
+        with self.mutex:
             reader = self._readers.get(run_id)
             if reader is None:
                 reader = RunReader(self._home(run_id), run_id, keep_history=False)
@@ -251,7 +251,7 @@ class RunBook:
     def append_frames(self, run_id: str, data: bytes, records: Iterable[dict[str, Any]]) -> None:
         """Append *records*, of which `frame` made *data*, all at once."""
         path, position = self._store.append_frames(run_id, data)
-        with self.turn:
+        with self.mutex:
             reader = self._readers.get(run_id)
             if reader is not None:
                 reader.advance(path, position, records)
@@ -278,7 +278,7 @@ class RunBook:
             logged = metric_history(self._home(run_id), run_id, key)
             found = [(m.value, m.step, to_ns(m.timestamp)) for m in logged]
         else:
-            with self._history_turn:
+            with self._history_mutex:
                 found = self._kept_history(run_id, count).get(key, [])
         return sorted(once(found), key=lambda p: (p[2], p[1]))
 
@@ -323,13 +323,13 @@ class RunBook:
             self._readers.popitem(last=False)
 
     def _forget(self, run_id: str) -> None:
-        with self.turn:
+        with self.mutex:
             self._readers.pop(run_id, None)
-        with self._history_turn:
+        with self._history_mutex:
             self._histories.pop(run_id, None)
 
     def _settle(self, run_id: str) -> None:
-        with self.turn:
+        with self.mutex:
             reader = self._readers.get(run_id)
             if reader is None or not reader.poll().keeps_history:
                 reader = RunReader(self._home(run_id), run_id)

@@ -108,7 +108,7 @@ class RunCalls(ExperimentCalls):
 
     def get_run(self, run_id: str) -> Run:
         """Return a run as it is now."""
-        with self.book.turn:
+        with self.book.mutex:
             return to_run(self._seen(run_id))
 
     def update_run_info(
@@ -139,7 +139,7 @@ class RunCalls(ExperimentCalls):
             self.book.change(run_id, *tags, **fields, status=str(status))
         elif fields:
             self.book.change(run_id, *tags, **fields)
-        with self.book.turn:
+        with self.book.mutex:
             return to_info(self._seen(run_id))
 
     def delete_run(self, run_id: str) -> None:

@@ -42,24 +42,24 @@ class ModelQueries:
         self._events = backend.events
         self._artifacts = backend.artifacts
         self._views = backend.views
-        self._turn = threading.RLock()
+        self._mutex = threading.RLock()
         in_children(self, ModelQueries.begin_in_child)
 
     def begin_in_child(self) -> None:
         """Reset in a forked child: another thread may have been in the middle of reading."""
-        self._turn = threading.RLock()
+        self._mutex = threading.RLock()
         self._events.reset()
 
     def get_model_version(self, name: str, version: int | None = None) -> ModelVersion:
         """Return a version, or the newest one."""
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             return self._events.state.version(name, version)
 
     def get_model_by_stage(self, name: str, stage: ModelStage) -> ModelVersion:
         """Return the newest version of *name* that is in *stage*; raises `ModelVersionNotFoundError` without one."""
         stage = check_stage(stage)
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             state = self._events.state
             model = state.model(name)
@@ -71,27 +71,27 @@ class ModelQueries:
 
     def get_model_by_alias(self, name: str, alias: str) -> ModelVersion:
         """Return the version that *alias* points to."""
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             state = self._events.state
             return state.version(name, state.aliased(name, alias))
 
     def list_models(self) -> list[str]:
         """Return the names of all models that have a version, sorted."""
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             return sorted(m.name for m in self._events.state.models.values() if m.versions)
 
     def list_model_versions(self, name: str) -> list[ModelVersion]:
         """Return the versions of a model, oldest first."""
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             state = self._events.state
             return list(map(own_copy, state.versions(state.model(name))))
 
     def by_age(self, *, include_deleted: bool = False) -> list[str]:
         """Return the names of all models, the oldest first, those without a version too."""
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             found = [
                 model
@@ -111,7 +111,7 @@ class ModelQueries:
         *order_by* is one field and ASC or DESC, or several: a list, or a text with commas. *limit*
         is the most that are returned (None: all). Raises `FilterError` for a wrong expression.
         """
-        with self._turn:
+        with self._mutex:
             self._events.refresh()  # once: a model that goes meanwhile is there, or not
             state = self._events.state
             models = sorted(state.models.values(), key=lambda model: model.name)
@@ -181,7 +181,7 @@ class ModelQueries:
 
     def history(self, name: str) -> list[dict[str, Any]]:
         """Return the frames about a model, oldest first; raises `ModelNotFoundError` without a model *name*."""
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             found = self._events.history(name)
         if not found:
@@ -190,7 +190,7 @@ class ModelQueries:
 
     def has_sound_ledger(self) -> bool:
         """Whether what was read with the help of a snapshot matches the whole history."""
-        with self._turn:
+        with self._mutex:
             return self._events.is_sound()
 
     def has_current_view(self, version: ModelVersion) -> bool:

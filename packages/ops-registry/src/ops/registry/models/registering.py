@@ -148,7 +148,7 @@ class ModelRegistering(ModelQueries):
             raise InvalidValueError(
                 f"{origin.name!r:.80} is no name for an artifact on every system."
             )
-        with self._turn:
+        with self._mutex:
             known = self._events.state.models.get(name)
             if known is None:  # else its id is known, and the commit reads on anyhow
                 self._events.refresh()
@@ -172,7 +172,7 @@ class ModelRegistering(ModelQueries):
         self, name: str, decide: Decide, *, tags: bool = False
     ) -> tuple[Mapping[str, Any], ModelVersion]:
         """Commit what *decide* makes, write what is shown of the version, and return frame and version."""
-        with self._turn:
+        with self._mutex:
             made: list[ModelVersion] = []
 
             def show() -> None:

@@ -104,7 +104,7 @@ class ModelRegistry(ModelRegistering):
         """
         stage = check_stage(stage)
         for _ in range(_ATTEMPTS):
-            with self._turn:
+            with self._mutex:
                 self._events.refresh()
                 number = _holder_before(name, self._events.state.model(name), stage)
             self._promotion_by_hooks(name, number, stage, is_rollback=True)
@@ -128,7 +128,7 @@ class ModelRegistry(ModelRegistering):
             ModelVersionNotFoundError: there is none to go back to.
         """
         stage = check_stage(stage)
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             number = _holder_before(name, self._events.state.model(name), stage)
             return self._events.state.version(name, number)
@@ -249,7 +249,7 @@ class ModelRegistry(ModelRegistering):
 
     def _delete(self, name: str, decide: Any, gone: list[ModelVersion]) -> None:
         """Commit a deletion first, so that a listed version always has its files; then remove those."""
-        with self._turn:
+        with self._mutex:
             self._events.commit(name, decide, lambda: self._views.drop(gone))
         self._artifacts.remove(gone)
 
@@ -262,11 +262,11 @@ class ModelRegistry(ModelRegistering):
 
     def rewrite_views(self) -> None:
         """Write what is shown of all versions, and the snapshot of the history, again."""
-        with self._turn:
+        with self._mutex:
             self._events.rebuild()
         for name in self.list_models():
             # Or what is written is not what others change it to.
-            with self._turn, self._events.excluding():
+            with self._mutex, self._events.excluding():
                 model = self._events.state.models.get(name)
                 if model is not None:
                     self._views.write(self._events.state.versions(model))
@@ -280,7 +280,7 @@ class ModelRegistry(ModelRegistering):
         """
         for record in records:
             check_frame(record)  # of another store, which may be anybody's
-        with self._turn:
+        with self._mutex:
             self._events.refresh()
             count = len(self._known(name, records, len(records)))
             for position in range(count, len(records)):

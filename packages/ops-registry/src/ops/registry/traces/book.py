@@ -35,7 +35,7 @@ class TraceBook:
     def __init__(self, folder: pathlib.Path, durability: str = "process") -> None:
         self.folder = folder
         self._durability = durability
-        self._turn = threading.Lock()
+        self._mutex = threading.Lock()
         self._journals: dict[str, TraceJournal] = {}
         #: Those with an open file, the one written to last at the end.
         self._open: dict[str, TraceJournal] = {}
@@ -45,11 +45,11 @@ class TraceBook:
 
     def begin_in_child(self) -> None:
         """Reset after a fork: another thread may have had the lock."""
-        self._turn, self._open = threading.Lock(), {}
+        self._mutex, self._open = threading.Lock(), {}
 
     def journal(self, experiment_id: str) -> TraceJournal:
         """Return the journal of an experiment's traces, which need not be there yet."""
-        with self._turn:
+        with self._mutex:
             known = self._journals.get(experiment_id)
             if known is None:
                 folder = inside(self.folder, experiment_id)
@@ -68,7 +68,7 @@ class TraceBook:
     def _writable(self, experiment_id: str) -> TraceJournal:
         """Return a journal that will be written to; of many, those written to long ago are closed."""
         journal = self.journal(experiment_id)
-        with self._turn:
+        with self._mutex:
             self._open.pop(experiment_id, None)
             self._open[experiment_id] = journal
             idle = self._open.pop(next(iter(self._open))) if len(self._open) > _MOST_OPEN else None
@@ -133,7 +133,7 @@ class TraceBook:
 
     def erase(self, experiment_id: str) -> None:
         """Delete the traces of an experiment for ever."""
-        with self._turn:
+        with self._mutex:
             known = self._journals.pop(experiment_id, None)
             self._open.pop(experiment_id, None)
         if known is not None:

@@ -61,13 +61,13 @@ class DatasetBook:
     def __init__(self, folder: pathlib.Path, durability: str = "process") -> None:
         self.folder = folder
         self._durability = durability
-        self._turn = threading.RLock()
+        self._mutex = threading.RLock()
         self._known: dict[str, _Journal] = {}
         in_children(self, DatasetBook.begin_in_child)
 
     def begin_in_child(self) -> None:
         """Reset after a fork: another thread may have been in the middle of reading."""
-        self._turn, self._known = threading.RLock(), {}
+        self._mutex, self._known = threading.RLock(), {}
 
     def create(self, dataset_id: str, fields: Mapping[str, Any]) -> Dataset:
         """Add a dataset: *fields* has name, created (ms), created_by, tags and experiments."""
@@ -83,12 +83,12 @@ class DatasetBook:
         """Return a dataset as of now, None when there is none; it is to be read only."""
         if not is_id(dataset_id):
             return None
-        with self._turn:
+        with self._mutex:
             return self._journal(dataset_id).read()
 
     def all(self) -> list[Dataset]:
         """Return all datasets, oldest first."""
-        with self._turn:
+        with self._mutex:
             found = [one for one in map(self.get, self.ids()) if one is not None]
         return sorted(found, key=lambda one: (one.created, one.dataset_id))
 
@@ -104,7 +104,7 @@ class DatasetBook:
     def erase(self, dataset_id: str) -> None:
         """Delete a dataset for ever."""
         self._append(dataset_id, {"op": "gone"})  # for those who read it now
-        with self._turn:
+        with self._mutex:
             self._known.pop(dataset_id, None)
             path = inside(self.folder, f"{dataset_id}{_SUFFIX}")
             with writing(path):
@@ -139,7 +139,7 @@ class DatasetBook:
         return known
 
     def _append(self, dataset_id: str, record: dict[str, Any]) -> Dataset | None:
-        with self._turn:
+        with self._mutex:
             journal = self._journal(dataset_id)
             with JournalWriter(journal.reader.path, durability=self._durability) as writer:
                 writer.append({"t": time_ns(), **record})

@@ -76,13 +76,13 @@ class TraceJournal:
         self._experiment_id = folder.name
         self._durability = durability
         self._writer: JournalWriter | None = None
-        self._turn = threading.RLock()
+        self._mutex = threading.RLock()
         self._begin()
         in_children(self, TraceJournal.begin_in_child)
 
     def begin_in_child(self) -> None:
         """Reset after a fork: another thread may have been in the middle of reading."""
-        self._turn, self._writer = threading.RLock(), None
+        self._mutex, self._writer = threading.RLock(), None
         self._begin()
 
     def _begin(self, file: tuple[int, int] | None = None) -> None:
@@ -101,13 +101,13 @@ class TraceJournal:
 
     def traces(self) -> list[Trace]:
         """Return the traces as of now, oldest first; they are to be read only."""
-        with self._turn:
+        with self._mutex:
             self._read_on()
             return self._known.all()
 
     def get(self, trace_id: str) -> Trace | None:
         """Return a trace as of now, to be read only; None when there is none."""
-        with self._turn:
+        with self._mutex:
             self._read_on()
             return self._known.get(trace_id)
 
@@ -206,7 +206,7 @@ class TraceJournal:
 
     def close(self) -> None:
         """Close the file; the next frame opens it again."""
-        with self._turn:
+        with self._mutex:
             if self._writer is not None:
                 self._writer.close()
             self._writer = None
@@ -223,7 +223,7 @@ class TraceJournal:
         data = b"".join(framed(body) for body, _ in bodies)
         if not data:
             return
-        with self._turn:
+        with self._mutex:
             start, end = self._written(data)
             if end - start == len(data) and self._reader.skip(start, end):
                 # What this process has written is not read again.

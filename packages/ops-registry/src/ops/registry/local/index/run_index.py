@@ -69,7 +69,7 @@ class RunIndex:
         self._segments = folder / "index"
         self._durability = durability
         self._lock = FileLock(self._segments / ".lock", timeout=_LOCK_SECONDS)
-        self.turn: AbstractContextManager[Any] = (
+        self.mutex: AbstractContextManager[Any] = (
             threading.RLock()
         )  # between threads that read through this object
         self._writing = threading.Lock()
@@ -95,7 +95,7 @@ class RunIndex:
 
     def snapshot(self) -> Snapshot:
         """Return the runs as of now; what is returned is not changed by reading on."""
-        with self.turn:
+        with self.mutex:
             if not self._view.refresh():
                 self.rebuild()
                 self._view.refresh()
