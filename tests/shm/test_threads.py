@@ -52,8 +52,8 @@ class Stalling:
 @pytest.mark.parametrize("way", ["item", "block"])
 def test_a_thread_that_stalls_right_after_its_take_is_not_robbed(array, way) -> None:
     inside: set[int] = set()
-    most, stalling = [], Stalling(array._lock.semaphore.acquire)
-    array._lock.tries = map(stalling, itertools.repeat(False))
+    most, stalling = [], Stalling(array._lock.try_)
+    array._lock.try_ = stalling
 
     class Value:
         """Notes who is inside while NumPy asks for its value."""
@@ -219,7 +219,9 @@ def test_a_handler_within_a_try_knows_whether_it_has_the_lock(
     handled = []
 
     def handler() -> None:
-        array._lock.tries = map(array._lock.semaphore.acquire, itertools.repeat(False))
+        array._lock.try_ = (
+            array._lock.semaphore.acquire
+        )  # the next signals are none of its business
         with array.array(write=True, timeout=30) as a:
             a[3] = 9
         handled.append(array.version)

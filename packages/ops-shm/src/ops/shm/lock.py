@@ -60,7 +60,7 @@ from ops.shm.errors import SegmentNotFoundError, StaleSegmentError
 from ops.shm.layout import BLOCK, HOLDS, INTERRUPTED, RECOVERIES, RETIRED, SEQ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
     from ops.shm.members import Member
@@ -117,6 +117,7 @@ class RobustLock:
         "__weakref__",
         "_mutex",
         "_recovering",
+        "_try",
         "flags",
         "forked",
         "free",
@@ -167,8 +168,18 @@ class RobustLock:
         # Iterating takes a slot, or tries the semaphore, by a C call between whose end and the line that
         # keeps the result no handler can run.
         self.slots = iter(self.free.pop, -1)
-        self.tries = map(semaphore.acquire, itertools.repeat(False))  # noqa: FBT003
+        self.try_ = semaphore.acquire
         self._mutex, self._recovering, self.forked = threading.RLock(), False, False
+
+    @property
+    def try_(self) -> Callable[[bool], bool]:
+        """What `tries` calls with False; tests put what stalls in its way."""
+        return self._try
+
+    @try_.setter
+    def try_(self, function: Callable[[bool], bool]) -> None:
+        self._try = function
+        self.tries = map(function, itertools.repeat(False))  # noqa: FBT003
 
     def acquire(self, timeout: float | None = None) -> Take:
         """Take the lock, which the result's `give_back` releases.
