@@ -50,6 +50,7 @@ PUBLIC = {
     '"beat"': "a key of stored runs",
     "PlaceOptions": "a class of ops.registry",
     _COLUMN: "a column of tables in Databricks",
+    "waiting_place": "known to programs that build damaged stores",
     "beat_at": "a column of tables in Databricks",
     "ops_run_beats": "a table of stores in Databricks",
 }

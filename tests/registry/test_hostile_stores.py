@@ -16,7 +16,7 @@ import pytest
 
 from ops.foundation.errors import OpsError
 from ops.registry import LocalStorageBackend, MLOpsConfig, MLOpsContext, RunStatus
-from ops.registry.disk.artifacts import waiting_path
+from ops.registry.disk.artifacts import waiting_place
 from ops.registry.disk.checked_paths import inside, is_part, is_relative
 from ops.registry.disk.journal import JournalReader, encode, frame
 from ops.registry.fsck import check, collect
@@ -151,7 +151,7 @@ def test_a_name_of_an_artifact_leads_nowhere_else(attack):
     base = attack.tracking / "artifacts" / attack.run_id
     for name in names(attack):
         if "\0" not in name:
-            waiting_path(base, name, SHA).write_bytes(PAYLOAD)
+            waiting_place(base, name, SHA).write_bytes(PAYLOAD)
         attack.append(attack.main, {"a": [name, len(PAYLOAD), SHA], "t": time.time_ns()})
     with MLOpsContext(MLOpsConfig(storage_path=attack.store)) as context:
         run = context.experiment_tracker.get_run(attack.run_id)

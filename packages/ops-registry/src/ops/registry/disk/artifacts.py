@@ -138,7 +138,7 @@ def deliver(staged: pathlib.Path, target: pathlib.Path, digest: str, *, overwrit
     remove(aside)
 
 
-def waiting_path(base: pathlib.Path, name: str, digest: str) -> pathlib.Path:
+def waiting_place(base: pathlib.Path, name: str, digest: str) -> pathlib.Path:
     """Return where the copy is that will be *name* below *base*, while the journal is written."""
     return base / f".{calculate_hash(f'{digest} {name}')[:16]}.tmp"
 

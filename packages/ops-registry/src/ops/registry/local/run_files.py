@@ -140,7 +140,7 @@ class LocalRunFiles:
             recorded = self._runs.run(run_id).artifacts
         except RunNotFoundError:
             return set()
-        return {artifacts.waiting_path(base, one.path, one.checksum) for one in recorded}
+        return {artifacts.waiting_place(base, one.path, one.checksum) for one in recorded}
 
     def left_over(self, before_seconds: float) -> list[str]:
         """Return what is in the bucket since before a time and belongs to no run."""
@@ -185,7 +185,7 @@ class LocalRunFiles:
                     return same, False
                 if known is not None and same is None:
                     # The journal first: a kill here leaves the copy that it names, where `_whole` finds it.
-                    waiting = artifacts.waiting_path(self._artifacts / run_id, name, digest)
+                    waiting = artifacts.waiting_place(self._artifacts / run_id, name, digest)
                     artifacts.move_into_place(copy, waiting)
                     self._names.tell(run_id, kept)
                     artifacts.move_into_place(waiting, target)
@@ -234,7 +234,7 @@ class LocalRunFiles:
             if is_remote(artifact.uri):
                 raise
         base = self._artifacts / run_id
-        waiting = artifacts.waiting_path(base, artifact.path, artifact.checksum)
+        waiting = artifacts.waiting_place(base, artifact.path, artifact.checksum)
         if waiting.exists():
             inside(self._root, "artifacts", run_id, artifact.path)
             with self._names.deciding():
