@@ -249,6 +249,7 @@ class MemoryRuns:
         for frame in (start, *frames):
             state.fold(frame, start.at)
         self._memory.runs[start.run_id] = state
+        return state.row.copy()
 
     def _state(self, run_id):
         if run_id not in self._memory.runs:

@@ -34,6 +34,7 @@ from ops.registry.instants import from_ns
 from ops.registry.json_values import decode, encode
 from ops.registry.records import Experiment, RunStatus
 from ops.registry.run_frames import TagsSet
+from ops.registry.tracking.run_state import folded
 from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class RunTables:
 
     # Writing
 
-    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> None:
+    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> RunRow:
         """Add the row of a run that starts, then what came with its start."""
         first = [TagsSet(start.tags, start.at), *frames] if start.tags else frames
         bodies = [encode(one.plain()) for one in first]  # refused before there is a run
@@ -202,6 +203,7 @@ class RunTables:
         self._open.add(start.run_id)
         for body in bodies:
             self._append_body(start.run_id, body)
+        return folded(start, frames)
 
     def home(self, run_id: str) -> str:
         """Return the experiment of a run, queried once."""

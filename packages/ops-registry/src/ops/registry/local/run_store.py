@@ -6,7 +6,6 @@ they still live is `liveness`.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import re
@@ -129,20 +128,18 @@ class RunStore:
 
     # The runs, as the rules of tracking ask for them
 
-    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> None:
-        """Write the first frames of a run, and its row into the index."""
-        self.begin_journal(start, frames)
+    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> RunRow:
+        """Write the first frames of a run, and its row into the index; return the row."""
+        return self.begin_journal(start, frames).state.row.copy()
 
     def begin_journal(
         self, start: RunStarted, frames: Sequence[Frame], *, folds: bool = True
     ) -> RunReader:
         """Do as `begin` and return what has read the run; unless *folds*, the caller reads on with it."""
-        if self._is_owner:
-            start = dataclasses.replace(
-                start, owner=owner(), heartbeat_seconds=self.heartbeat_seconds
-            )
         run_id, home = start.run_id, start.experiment_id
-        records = [start.plain(), *(one.plain() for one in frames)]
+        records = [one.plain() for one in (start, *frames)]
+        if self._is_owner:
+            records[0] |= {"o": owner(), "hb": self.heartbeat_seconds}
         data = b"".join(map(frame, records))  # refuses what JSON cannot hold
         folder = self.folder(home)
         own = RunReader(folder, run_id, keep_history=IN_JSON)

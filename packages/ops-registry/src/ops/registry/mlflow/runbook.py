@@ -203,12 +203,14 @@ class RunBook:
         """Return the id of the experiment of a run."""
         return self._store.home(run_id)
 
-    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> None:
-        """Write the first frames of a run that the rules have allowed."""
+    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> RunRow:
+        """Write the first frames of a run that the rules have allowed; return its row."""
         self.materialize(start.experiment_id)
         reader = self._store.begin_journal(start, frames, folds=False)
+        row = reader.state.row.copy()
         with self.mutex:
             self._keep(reader)
+        return row
 
     def end(
         self, run_id: str, status: RunStatus, write: Callable[[RunStatus, str | None], object]

@@ -69,8 +69,11 @@ class Follower(Protocol):
 class RunRepository(Protocol):
     """The runs. An unknown run is a `RunNotFoundError` in each method; the rules have checked all else."""
 
-    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> None:
-        """Add a run, with the *frames* that come right after its start: all of it is there, or nothing."""
+    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> RunRow:
+        """Add a run, with the *frames* that come right after its start: all of it is there, or nothing.
+
+        Returns what it comes to, which is not used here any more (`ops.registry.tracking.run_state.folded`).
+        """
         ...
 
     def home(self, run_id: str) -> str:

@@ -16,7 +16,6 @@ from ops.registry.plain_values import plain_parameters
 from ops.registry.records import RunStatus
 from ops.registry.run_frames import ExtraAdded, ParametersLogged, RunStarted
 from ops.registry.tracking.run_ids import new_run_id
-from ops.registry.tracking.run_state import folded
 from ops.registry.validators import check_key, check_mapping, check_name, check_status
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class _Experiments(Protocol):
 class _Runs(Protocol):
     def home(self, run_id: str) -> str: ...
 
-    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> None: ...
+    def begin(self, start: RunStarted, frames: Sequence[Frame]) -> RunRow: ...
 
 
 class RunLife:
@@ -79,7 +78,7 @@ class RunLife:
 
     def start(self, new: NewRun) -> RunRow:
         """Start a run, which others see at once, unless a hook refuses it; return its row."""
-        self._check(new)
+        self._check(new.experiment_id, new.parent_run_id, needs_parent=new.needs_parent)
         requested: dict[str, Any] = {
             "experiment_id": new.experiment_id,
             "name": new.name,
@@ -88,16 +87,18 @@ class RunLife:
             "parameters": plain_parameters("parameters", new.parameters),
         }
         requested = self._operations.before(HookType.PRE_RUN_START, requested)
-        changed = dataclasses.replace(new, **{key: requested[key] for key in _REQUESTED})
-        if (changed.experiment_id, changed.parent_run_id) != (new.experiment_id, new.parent_run_id):
-            self._check(changed)
-        start = _started(changed)
-        frames = _first_frames(changed, start.at)
-        self._runs.begin(start, frames)
-        home = start.experiment_id
+        home, parent = requested["experiment_id"], requested["parent_run_id"]
+        if (home, parent) != (new.experiment_id, new.parent_run_id):
+            self._check(home, parent, needs_parent=new.needs_parent)
+        start = _started(new, requested)
+        given = plain_parameters("parameters", requested["parameters"])
+        frames: list[Frame] = [ExtraAdded(kind, value, start.at) for kind, value in new.extras]
+        if given:
+            frames.append(ParametersLogged(given, start.at))
+        row = self._runs.begin(start, frames)
         data = {"run_id": start.run_id, "experiment_id": home, "name": start.name}
         self.report(EventType.RUN_STARTED, data, HookType.POST_RUN_START)
-        return folded(start, frames)
+        return row
 
     def end(
         self,
@@ -128,39 +129,32 @@ class RunLife:
         run = None if event in _PER_POINT else data.get("run_id")
         self._operations.after(event, data, hook=hook, resource=run and f"run:{run}")
 
-    def _check(self, new: NewRun) -> None:
+    def _check(self, experiment_id: str, parent_run_id: str | None, *, needs_parent: bool) -> None:
         """Refuse a run in an experiment that is not there, or was deleted, or below a run that is not there."""
-        experiment = self._experiments.get(new.experiment_id)
+        experiment = self._experiments.get(experiment_id)
         if experiment.deleted_at is not None:
             raise InvalidValueError(
                 f"The experiment {experiment.name!r} was deleted, so no run can start in it.",
-                suggestions=(f"restore_experiment({new.experiment_id!r}) takes it back.",),
+                suggestions=(f"restore_experiment({experiment_id!r}) takes it back.",),
             )
-        if new.needs_parent and new.parent_run_id is not None:
-            self._runs.home(new.parent_run_id)
+        if needs_parent and parent_run_id is not None:
+            self._runs.home(parent_run_id)
 
 
-_REQUESTED = ("experiment_id", "name", "parent_run_id", "tags", "parameters")
-
-
-def _started(new: NewRun) -> RunStarted:
-    run_id = new_run_id(new.experiment_id) if new.run_id is None else new.run_id
-    name = f"run-{run_id[-8:]}" if new.name is None else new.name
+def _started(new: NewRun, requested: Mapping[str, Any]) -> RunStarted:
+    """Return the start of a run as the hooks have left what was *requested*."""
+    home = requested["experiment_id"]
+    run_id = new_run_id(home) if new.run_id is None else new.run_id
+    name = f"run-{run_id[-8:]}" if requested["name"] is None else requested["name"]
     return RunStarted(
         run_id,
-        new.experiment_id,
+        home,
         check_name("a run", name),
         time_ns(),
-        new.parent_run_id,
-        {check_key(key): str(value) for key, value in (new.tags or {}).items()},
+        requested["parent_run_id"],
+        {check_key(key): str(value) for key, value in requested["tags"].items()},
         started_at=new.started_at,
     )
-
-
-def _first_frames(new: NewRun, at: int) -> list[Frame]:
-    given = plain_parameters("parameters", new.parameters)
-    frames: list[Frame] = [ExtraAdded(kind, value, at) for kind, value in new.extras]
-    return [*frames, ParametersLogged(given, at)] if given else frames
 
 
 def final_status(status: object) -> RunStatus:
