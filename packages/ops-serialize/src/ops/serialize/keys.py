@@ -49,7 +49,8 @@ def charge_keys(
     hashes = [*map(hash, keys)]
     if len(set(hashes)) == len(hashes):
         return steps
-    counts = collections.Counter(hashes)
+    distinct = {id(key): at for key, at in zip(keys, hashes, strict=True)}  # one needs no comparing
+    counts = collections.Counter(distinct.values())
     most = max(counts.values())
     if len(keys) > _FEW and most > _MAX_COLLISIONS:
         raise CorruptDataError(f"More than {_MAX_COLLISIONS} keys have the same hash.")

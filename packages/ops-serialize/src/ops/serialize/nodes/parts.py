@@ -206,15 +206,17 @@ def check_hashable(reading: Reading, items: Sequence[Any]) -> None:
     from ops.serialize.keys import STEADY, charge_keys
 
     reading.budget.take_time(len(items))
-    if STEADY.issuperset(map(type, items)):
+    kinds = {*map(type, items)}
+    if kinds <= STEADY:
         return
-    distinct = {id(item): item for item in items}  # what is the same object needs no comparison
-    heavy = [reading.weights.get(at, 1) for at in distinct]  # also of frozen dataclasses
-    if max(heavy, default=0) > _HEAVIEST:
-        raise CorruptDataError("A key takes too long to hash.")
-    weights = [*map(max, heavy, map(weight_of, distinct.values()))]
-    total, heaviest = sum(weights), max(weights, default=1)
-    charge_keys(reading.budget, [*distinct.values()], total, heaviest, reading.words)
+    total, heaviest = len(items), 1
+    if reading.weights or any(issubclass(kind, (tuple, frozenset)) for kind in kinds):
+        heavy = [reading.weights.get(id(item), 1) for item in items]  # also of frozen dataclasses
+        if max(heavy) > _HEAVIEST:
+            raise CorruptDataError("A key takes too long to hash.")
+        weights = [*map(max, heavy, map(weight_of, items))]
+        total, heaviest = sum(weights), max(weights)
+    charge_keys(reading.budget, items, total, heaviest, reading.words)
 
 
 def check_labels(reading: Reading, labels: Any) -> None:
