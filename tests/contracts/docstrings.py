@@ -90,12 +90,36 @@ class Documented:
 def documented() -> list[Documented]:
     """Return all of them, each once, under the package that defines it."""
     found: dict[str, Documented] = {}
-    for package in packages():
-        module = importlib.import_module(package)
+    for module in _modules():
         for name in module.__all__:
             for entry in _entries(getattr(module, name)):
                 found.setdefault(entry.name, entry)
     return list(found.values())
+
+
+@functools.cache
+def records() -> list[type]:
+    """Return the public dataclasses whose constructor is generated, each once."""
+    public = [getattr(module, name) for module in _modules() for name in module.__all__]
+    classes = [value for value in public if isinstance(value, type) and _is_own(value)]
+    generated = [
+        cls for cls in classes if dataclasses.is_dataclass(cls) and "__init__" in vars(cls)
+    ]
+    return [cls for cls in dict.fromkeys(generated) if not _is_ours(vars(cls)["__init__"])]
+
+
+def undescribed_fields(record: type) -> list[str]:
+    """Return the fields of a dataclass of three or more that neither docstring nor `#:` describes."""
+    names = [f.name for f in dataclasses.fields(record) if f.init and not f.name.startswith("_")]
+    if len(names) < MANY:
+        return []
+    commented = re.findall(r"#: .*\n(?:\s*#.*\n)*\s*(\w+):", inspect.getsource(record))
+    text = record.__doc__ or ""
+    return [name for name in names if not _names(text, name) and name not in commented]
+
+
+def _modules() -> Iterator[Any]:
+    return map(importlib.import_module, packages())
 
 
 def packages() -> list[str]:

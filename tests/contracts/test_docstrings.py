@@ -57,6 +57,17 @@ def test_functions_that_raise_say_what(package: str) -> None:
     assert lines == []
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_records_of_three_fields_describe_each(package: str) -> None:
+    lines = [
+        f"{record.__qualname__}: {', '.join(left)}"
+        for record in docstrings.records()
+        if record.__module__.startswith(f"{package}.")
+        and (left := docstrings.undescribed_fields(record))
+    ]
+    assert lines == []
+
+
 @pytest.mark.parametrize("package", EXAMPLES)
 def test_the_names_used_most_have_an_example(package: str) -> None:
     module = importlib.import_module(package)

@@ -34,7 +34,11 @@ _open: weakref.WeakSet[Any] = weakref.WeakSet()  # weak: exit alone keeps no pro
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BatchOperation:
-    """One thing to do with a key, such as "write" or "delete"."""
+    """One thing to do with a key.
+
+    *operation_type* names it ("write", "delete", or a word of yours); *value* is what to write to
+    *key*.
+    """
 
     key: Any
     value: Any = None

@@ -27,6 +27,10 @@ class CacheStats:
     `hits` is None where hits are served without any bookkeeping (`MemoryCache` with the S3-FIFO
     strategy, unless it is made with `count_hits=True`). `rejected` counts values larger than the
     cache. `memory_bytes` is None when the cache does not measure its values.
+
+    *misses* counts reads that found nothing, *evictions* entries that went, by cause. *size* and
+    *memory_bytes* are entries and bytes now, *max_size* and *max_memory* their limits (None: no
+    limit).
     """
 
     hits: int | None

@@ -63,6 +63,9 @@ class LogReport:
 
     `damaged` describes what was found where, `damaged_files` are the paths of those files. `newer_files` are
     those of them that a newer ops-datalog wrote.
+
+    *messages* counts what was read, *sources* are its numbers. *torn_bytes* are those of messages
+    whose writer was stopped in the middle.
     """
 
     messages: int = 0

@@ -50,7 +50,12 @@ __all__ = ["Recovery"]
 
 @dataclass(slots=True)
 class Recovery:
-    """What recover() did; `headers` counts file headers that were written again."""
+    """What recover() did; `headers` counts file headers that were written again.
+
+    *tails* counts the tails of producers that have ended, *frames_from_tails* the messages found in
+    them; *torn_bytes* were cut off; *sealed* segments got their index. *damaged* describes what was
+    found where.
+    """
 
     tails: int = 0
     frames_from_tails: int = 0

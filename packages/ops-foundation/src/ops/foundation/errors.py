@@ -73,6 +73,10 @@ class ErrorContext:
     """What was being done when an error was raised.
 
     `timestamp` is an aware UTC datetime; `details` holds whatever else helps, never a secret.
+
+    *operation* and *component* name what was being done and by which part; *resource_type* and
+    *resource_id* what it was done to; *correlation_id* is what the records of one request have in
+    common.
     """
 
     operation: str | None = None

@@ -29,7 +29,12 @@ _UNFINISHED_DAYS = 1.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What the file system knows about a path; links are described themselves, not followed."""
+    """What the file system knows about a path; links are described themselves, not followed.
+
+    *path* is as it was given, *size_bytes* in bytes, *modified* an aware UTC datetime, *mode* the
+    permission bits. Exactly one of *is_file*, *is_directory* and *is_link* is true for what is one
+    of these.
+    """
 
     path: pathlib.Path
     size_bytes: int

@@ -26,7 +26,11 @@ P = ParamSpec("P")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolStats:
-    """Counts of tasks since the pool was made, and the time they ran in seconds, summed."""
+    """Counts of tasks since the pool was made, and the time they ran in seconds, summed.
+
+    *submitted* tasks are *completed*, *failed*, *cancelled*, *active* (running now) or waiting;
+    *max_workers* run at once. *busy_seconds* is the time.
+    """
 
     max_workers: int
     submitted: int

@@ -47,7 +47,7 @@ _PAUSE = 0.2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock: the machine, the process and since when (ISO 8601)."""
+    """Who holds a lock: the machine *host*, the process *pid*, and *since* when (ISO 8601)."""
 
     host: str
     pid: int

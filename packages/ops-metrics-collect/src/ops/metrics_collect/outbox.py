@@ -41,7 +41,11 @@ _STAGING = ".staging"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parcel:
-    """A folder of files that belong together, with what has to be known about them."""
+    """A folder of files that belong together, with what has to be known about them.
+
+    *name* is that of the folder *path*; *state* is "new", "sending", "done" or "failed"; *meta* is
+    what `stage` was given.
+    """
 
     name: str
     state: str

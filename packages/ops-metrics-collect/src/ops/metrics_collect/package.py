@@ -62,7 +62,11 @@ _STATUS_COLUMNS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CollectionStatus:
-    """How the run of one collector ended: "ok", "empty" or "failed"; `elapsed` is in seconds."""
+    """How the run of one collector ended.
+
+    *collector* is its key; *started* when it began; *since* and *until* its slice (None: it has
+    none). *status* is "ok", "empty" or "failed", then with the *error*; *elapsed* is in seconds.
+    """
 
     collector: str
     started: dt.datetime

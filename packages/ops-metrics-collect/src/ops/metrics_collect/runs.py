@@ -50,7 +50,10 @@ LOOKBACK = dt.timedelta(days=1)
 
 @dataclasses.dataclass
 class RunResult:
-    """What a run did: names of parcels gathered and shipped, and what went wrong by slice or parcel."""
+    """What a run did.
+
+    *gathered* and *shipped* are names of parcels; *failed* is what went wrong, by slice or parcel.
+    """
 
     gathered: list[str] = dataclasses.field(default_factory=list)
     shipped: list[str] = dataclasses.field(default_factory=list)

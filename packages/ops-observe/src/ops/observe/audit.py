@@ -36,7 +36,11 @@ _START = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One audited action; `timestamp` is an aware UTC datetime."""
+    """One audited action; `timestamp` is an aware UTC datetime.
+
+    *sequence* counts from 1. *action*, *user*, *resource*, *status* and *details* are what
+    `AuditLogger.log` was given.
+    """
 
     sequence: int
     timestamp: dt.datetime

@@ -39,6 +39,9 @@ class Event:
 
     All listeners get the same object: treat it as read-only. It is not frozen because freezing
     doubles the cost of making one.
+
+    *event_type*, *data*, *source* and *correlation_id* are what `EventEmitter.emit` was given;
+    *timestamp* is when.
     """
 
     event_type: str
@@ -88,7 +91,10 @@ class EventEmitterProtocol(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """One callback on one event type; call it, or leave its `with` block, to end it."""
+    """One callback on one event type; call it, or leave its `with` block, to end it.
+
+    *callback* gets the events of *event_type* that *emitter* publishes.
+    """
 
     emitter: EventEmitter = field(repr=False)
     event_type: str

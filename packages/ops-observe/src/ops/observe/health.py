@@ -52,7 +52,11 @@ class HealthStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found; `duration` is in seconds."""
+    """What one check found; `duration` is in seconds.
+
+    *name*, *status* and *message* are those of the check, *details* what it adds; *critical* checks
+    decide about readiness.
+    """
 
     name: str
     status: HealthStatus

@@ -42,7 +42,10 @@ _logger = get_logger("ops.observe")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a journal: its position and its content; `entry` is None when it is torn."""
+    """One line of a journal: its position and its content; `entry` is None when it is torn.
+
+    *path* is the file, *number* counts its lines from 1, *text* is the line without its end.
+    """
 
     path: Path
     number: int

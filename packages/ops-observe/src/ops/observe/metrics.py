@@ -43,7 +43,11 @@ _logger = get_logger("ops.observe")
 
 @dataclass(frozen=True, slots=True)
 class MetricDescription:
-    """What exporters show beside a metric: a sentence, a unit, and the upper bounds of its buckets."""
+    """What exporters show beside a metric.
+
+    *help* is a sentence, *unit* a word such as "seconds", and *buckets* are the upper bounds of a
+    histogram.
+    """
 
     help: str = ""
     unit: str = ""
@@ -55,6 +59,8 @@ class MetricsSnapshot:
     """All series at one time; the key is the name and the sorted tags. Times in seconds.
 
     *descriptions* are by name.
+
+    *counters* and *gauges* are numbers, *timers* and *histograms* `Stats`.
     """
 
     counters: Mapping[Series, float]

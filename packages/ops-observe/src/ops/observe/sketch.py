@@ -46,8 +46,10 @@ _QUICK = LARGEST * 0.99  # below it no rounding leads beyond LAST
 class Stats:
     """What a timer or histogram has seen; times in seconds. All zero when it has seen nothing.
 
-    The quantiles p50, p95 and p99 are of the last `WINDOW_SECONDS`, all else of all observations.
+    The quantiles *p50*, *p95* and *p99* are of the last `WINDOW_SECONDS`, all else of all observations.
     *buckets* are (upper bound, observations up to it), where bounds were declared.
+
+    *count* observations add up to *total*; *min*, *max* and *mean* are of all of them.
     """
 
     count: int = 0

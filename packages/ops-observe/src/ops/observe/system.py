@@ -37,7 +37,12 @@ _GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class SystemInfo:
-    """What this program runs on; `cpu_limit` and `memory_limit_bytes` are what it may use."""
+    """What this program runs on; `cpu_limit` and `memory_limit_bytes` are what it may use.
+
+    *platform* and *platform_version* are those of the operating system, *architecture* that of the
+    machine, *hostname* its name; *python_version* is that of this process. *cpu_count* are cores
+    and *memory_total_bytes* bytes of the machine; *environment* is that of `get_environment_type`.
+    """
 
     platform: str
     platform_version: str

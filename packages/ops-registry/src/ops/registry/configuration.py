@@ -66,7 +66,10 @@ _ALIASES = {"backend": "backend_type", "path": "storage_path"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExperimentOptions:
-    """The experiment that `MLOpsContext.experiment` gives, created with the first run."""
+    """The experiment that `MLOpsContext.experiment` gives, created with the first run.
+
+    *name* is taken or created, then with *description* and *tags*.
+    """
 
     name: str = "default"
     description: str = ""
@@ -75,7 +78,11 @@ class ExperimentOptions:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlaceOptions:
-    """A part's own catalog, schema and address of artifacts; without them, those of the store apply."""
+    """A part's own catalog, schema and address of artifacts; without them, those of the store apply.
+
+    *catalog* and *schema* are names, *artifact_uri* is as ``s3://bucket/prefix``; None: that of the
+    store.
+    """
 
     catalog: str | None = None
     schema: str | None = None
@@ -84,7 +91,10 @@ class PlaceOptions:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """What is kept in memory of runs that were read: how many, and for how many seconds at most."""
+    """What is kept in memory of runs that were read.
+
+    *enabled* is whether, *max_size* how many, and *default_ttl* for how many seconds at most.
+    """
 
     enabled: bool = True
     max_size: int = 1000
@@ -93,7 +103,11 @@ class CacheOptions:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HealthOptions:
-    """What `MLOpsContext.health` watches besides the store, as shares of 1 that are too much."""
+    """What `MLOpsContext.health` watches besides the store, as shares of 1 that are too much.
+
+    *enabled* is whether there are checks; above *memory_threshold* and *disk_threshold* they are
+    unhealthy.
+    """
 
     enabled: bool = True
     memory_threshold: float = 0.9
@@ -104,15 +118,21 @@ class HealthOptions:
 class MLOpsConfig:
     """Where the store is and how careful it is.
 
-    *durability* "process" survives the death of the process, "interval" is on the disk within a
-    second, "commit" when a call returns. With *audit* every change is written to ``audit.jsonl`` in the
-    store. New artifacts go below *artifact_uri* (``s3://bucket/prefix``) instead of into the store; the
-    journals stay local. With *deduplicate_artifacts* the store keeps equal files of runs and models once,
-    as hard links. With *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local
-    files *catalog* and *schema* are folders below the path. Processes that log to runs touch their
+    *backend_type* is "local", "databricks" or that of a plug-in; *storage_path* is the folder of
+    the store. With *enabled* False no context is made. *durability* "process" survives the death of
+    the process, "interval" is on the disk within a second, "commit" when a call returns. With
+    *audit* every change is written to ``audit.jsonl`` in the store. New artifacts go below
+    *artifact_uri* (``s3://bucket/prefix``) instead of into the store; the journals stay local. With
+    *deduplicate_artifacts* the store keeps equal files of runs and models once, as hard links. With
+    *auto_log* the context logs what scikit-learn, XGBoost and LightGBM fit. On local files
+    *catalog* and *schema* are folders below the path. Processes that log to runs touch their
     journals every *heartbeat_seconds* (0: never), so that other machines can see them die. On
-    Databricks *catalog_tags* are tags of Unity Catalog that say what tags models and experiments have, and
-    *warehouse_start_seconds* is how long a statement waits for a warehouse that is starting.
+    Databricks *catalog_tags* are tags of Unity Catalog that repeat the tags of models and
+    experiments, and *warehouse_start_seconds* is how long a statement waits for a warehouse that is
+    starting.
+
+    *experiment*, *cache* and *health* are options of the context; *tracking* and *model_registry*
+    are catalogs, schemas and addresses of their own.
 
     Raises `ConfigurationError` for a value of another type, an unknown backend or durability, an
     empty path or one of an object store, and numbers below 0.

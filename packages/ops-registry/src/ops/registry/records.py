@@ -56,7 +56,11 @@ class ModelStage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A named collection of runs; *artifact_uri* is where its artifacts go if not into the store."""
+    """A named collection of runs; *artifact_uri* is where its artifacts go if not into the store.
+
+    *experiment_id* is for programs, *name* and *description* for readers; *tags* are texts.
+    *created_at*, *updated_at* and *deleted_at* (None: not yet) are aware UTC datetimes.
+    """
 
     experiment_id: str
     name: str
@@ -70,7 +74,10 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One measured value."""
+    """One measured value.
+
+    *value* was logged as *key* at *step*; *timestamp* is an aware UTC datetime.
+    """
 
     key: str
     value: float
@@ -84,6 +91,8 @@ class MetricSummary:
 
     *minimum* and *maximum* ignore NaN and are NaN when there is nothing else; their steps are those
     at which they were met first.
+
+    *count* values were logged; *last_step*, *minimum_step* and *maximum_step* are steps.
     """
 
     last: float
@@ -97,7 +106,10 @@ class MetricSummary:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A stored file or folder: its name in the run, size in bytes, SHA-256, and path on disk."""
+    """A stored file or folder of a run.
+
+    *path* is its name in the run, *size* in bytes, *checksum* its SHA-256, *uri* where it is.
+    """
 
     path: str
     size: int
@@ -107,7 +119,14 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution: status, parameters, the last value of each metric, tags, artifacts."""
+    """One execution: status, parameters, the last value of each metric, tags, artifacts.
+
+    *run_id* is for programs, *name* for readers; *experiment_id* is its experiment and
+    *parent_run_id* the run that it is a part of. *start_time*, *end_time* and *deleted_at* (None:
+    not yet) are aware UTC datetimes; *error* is why a *status* is FAILED. *parameters* are JSON
+    values, *metrics* last values and *metric_summaries* whole histories, *tags* texts, *artifacts*
+    files.
+    """
 
     run_id: str
     experiment_id: str
@@ -134,7 +153,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What is known about a model version besides its name, number and stage."""
+    """What is known about a model version besides its name, number and stage.
+
+    *artifact_type*, *framework*, *description*, *hyperparameters*, *metrics*, *tags*,
+    *dependencies*, *signature* and *flavor_metadata* are what `register_model` was given or found
+    out; *experiment_run_id* is the run that made it.
+    """
 
     artifact_type: str
     framework: str
@@ -158,7 +182,12 @@ class StageChange:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One version of a model; *size* in bytes, *checksum* the SHA-256 of its artifact."""
+    """One version of a model; *size* in bytes, *checksum* the SHA-256 of its artifact.
+
+    *name* is the model and *model_id* its id; *version* counts from 1. *stage* is where it is now,
+    *stage_history* where it was; *aliases* point to it. *created_at* is an aware UTC datetime;
+    *artifact_uri* is where the artifact is, *metadata* the rest.
+    """
 
     model_id: str
     name: str

@@ -39,7 +39,11 @@ _logger = get_logger("ops.resilience")
 
 @dataclass(slots=True)
 class RetryStats:
-    """What happened after first attempts had failed; successful first attempts are not counted."""
+    """What happened after first attempts had failed; successful first attempts are not counted.
+
+    *retries* counts further attempts, *recovered* calls that succeeded in the end, *exhausted*
+    those that did not.
+    """
 
     retries: int = 0
     recovered: int = 0

@@ -47,7 +47,11 @@ class CircuitState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreakerStats:
-    """What a breaker has seen since it was made; successes of a closed circuit are not counted."""
+    """What a breaker has seen since it was made; successes of a closed circuit are not counted.
+
+    *state* is that of now. *failures* and *refused* count calls, *opened* how often the circuit
+    opened; *consecutive_failures* are those since the last success; *retry_after* is in seconds.
+    """
 
     state: CircuitState
     failures: int
@@ -59,7 +63,10 @@ class CircuitBreakerStats:
 
 @dataclass(frozen=True, slots=True)
 class BreakerEvent:
-    """What listeners of a breaker get: "state" (*before* and *after*), "failure" (*error*), "refused"."""
+    """What listeners of a breaker get: "state" (*before* and *after*), "failure" (*error*), "refused".
+
+    *kind* is the first word; *breaker* is the one that it happened to.
+    """
 
     kind: Literal["state", "failure", "refused"]
     breaker: CircuitBreaker

@@ -33,7 +33,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class SemaphoreStats:
-    """What a semaphore has seen; `waited_seconds` is the sum over all that waited."""
+    """What a semaphore has seen; `waited_seconds` is the sum over all that waited.
+
+    *limit* callers fit; *active* are inside now, *peak* were at most. *acquired* counts permits
+    that were taken, *timeouts* those that were not free in time.
+    """
 
     limit: int
     active: int

@@ -41,6 +41,8 @@ class RetryDetails:
 
     *attempt* is the number of the attempt that failed, from 1; *wait_for* the delay that follows,
     *waited_so_far* the sum of those before. *args* and *kwargs* are the caller's: do not change them.
+
+    *name* is that of the function, *caused_by* the error.
     """
 
     name: str

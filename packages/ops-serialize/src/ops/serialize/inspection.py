@@ -48,7 +48,13 @@ _PICKLE_NAMES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".dat", ".data")
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What a file of ops.serialize holds; sizes in bytes."""
+    """What a file of ops.serialize holds; sizes in bytes.
+
+    *format* and *version* are those of the content and the container; *codec* is its compression
+    and *signed* whether there is a signature. *stream_size* is the part before the *buffers*;
+    *stored_size* is the whole file and *raw_size* what it is uncompressed. *checksum* is that of
+    the header.
+    """
 
     format: str
     version: int

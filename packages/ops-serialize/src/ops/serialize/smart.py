@@ -57,7 +57,12 @@ _PACKED_ALREADY = {SerializationFormat.PARQUET}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SerializationResult:
-    """What `serialize` made; *data* alone is enough to read it back."""
+    """What `serialize` made; *data* alone is enough to read it back.
+
+    *format* is the one that was chosen; *compressed* is whether; *original_size* and
+    *compressed_size* are in bytes, before and after. *checksum* is that of the container, in
+    hexadecimal digits.
+    """
 
     data: bytes
     format: SerializationFormat | str

@@ -19,6 +19,11 @@ class SegmentInfo:
     """The header of one segment, and the processes that have it mapped.
 
     `users` can name only processes of the PID namespace that asks.
+
+    *name* is that of the array and *path* the file; *dtype*, *shape* and *nbytes* (of the data, in
+    bytes) are as in NumPy. *writes* counts writes, *recoveries* holders that died; *interrupted* is
+    whether one died within a write and that was not acknowledged yet. *instance* tells one segment
+    of a name from the next; *pid_namespace* is that of its creator.
     """
 
     name: str

@@ -24,7 +24,11 @@ _WRITING_SECONDS = 3600.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What `DiskCache.check` found; `repaired` is whether the finds were also removed."""
+    """What `DiskCache.check` found; `repaired` is whether the finds were also removed.
+
+    *entries* is how many are readable. *damaged_bytes* made no whole record, *damaged_entries* are
+    records whose value cannot be read; *orphaned_files*, of *orphaned_bytes*, belong to no entry.
+    """
 
     entries: int
     damaged_bytes: int

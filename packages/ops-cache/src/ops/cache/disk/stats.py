@@ -13,6 +13,9 @@ class DiskCacheStats:
 
     `evicted` counts entries that went with an old segment; `damaged_bytes` what was skipped because
     it made no whole record; `damaged` reads that found an entry unreadable. Sizes in bytes.
+
+    *hits* and *misses* count reads of this object. *size* is the number of entries, *disk_bytes*
+    what the folder takes, *max_bytes* its limit.
     """
 
     hits: int

@@ -33,7 +33,11 @@ _LONGEST_REASON, _MOST_REASONS = 200, 50
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did: rows imported, expired, done by an earlier run, and why others were skipped."""
+    """What an import did.
+
+    *imported* counts rows that were written, *expired* those whose time was over, *done_before*
+    those of an earlier run; *skipped* counts the others by the reason.
+    """
 
     imported: int
     expired: int

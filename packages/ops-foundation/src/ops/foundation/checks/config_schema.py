@@ -32,6 +32,9 @@ class Field:
     *kind* is a type or several; an int passes as float, a bool as neither. *at_least* and *at_most*
     bound a number, or the length of what has one. *items* is the schema or type of a list's members.
     *check* returns what is wrong as a sentence, or None.
+
+    *required* keys must be there. *choices* are the only values allowed; *pattern* is a regular
+    expression that the whole text must match.
     """
 
     kind: Kind = object

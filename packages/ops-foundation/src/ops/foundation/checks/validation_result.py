@@ -24,7 +24,11 @@ class ValidationLevel(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ValidationIssue:
-    """One finding: what, where, and what to do."""
+    """One finding: what, where, and what to do.
+
+    *level* is how bad it is; *message* what was found; *field* where, as a path (None: in the
+    whole); *suggestion* what to do; *code* a word for programs.
+    """
 
     level: ValidationLevel
     message: str

@@ -40,7 +40,10 @@ class Formula:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """A column: title, kind of values and width in characters."""
+    """A column of a sheet.
+
+    *title* stands at the top; *kind* decides how values are formatted; *width* is in characters.
+    """
 
     title: str
     kind: Literal["text", "integer", "number", "money", "timestamp", "day"] = "text"
@@ -49,7 +52,10 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart of the table's columns *values* over the column *categories*, all by title."""
+    """A chart of the table's columns *values* over the column *categories*, all by title.
+
+    *title* stands above it; *kind* is its shape.
+    """
 
     title: str
     categories: str
@@ -59,7 +65,11 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sheet:
-    """A sheet; *rows* is called for each rendering."""
+    """A sheet; *rows* is called for each rendering.
+
+    *title* is its name; *columns* are those of the table; *preface* are lines above it, *charts*
+    stand beside it.
+    """
 
     title: str
     columns: Sequence[Column]

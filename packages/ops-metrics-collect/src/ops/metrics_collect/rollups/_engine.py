@@ -49,7 +49,10 @@ _ROW, _GROUP, _VALUE = "__row", "__group", "__value"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measure:
-    """An aggregated column: its name, how values are combined, and its Arrow type."""
+    """An aggregated column.
+
+    *name* is that of the column, *kind* how values are combined, *type* its Arrow type.
+    """
 
     name: str
     kind: Kind

@@ -34,6 +34,9 @@ class Imported:
     """What an import brought; *runs_there* had nothing new, *runs_changed* got what was.
 
     *left_out* is what no import brings, *refused* what is damaged or would lead out of the folder.
+
+    *experiments*, *runs*, *points* (of metrics), *files*, *logged_models*, *models* and *versions*
+    count what is new.
     """
 
     experiments: int = 0

@@ -45,6 +45,9 @@ class MLflowCopy:
     *unresolved* are versions of models whose files are neither in a run nor in a logged model that was
     copied: they point to where the source has them. *renumbered* are versions whose number the target had given to
     another one, with the number that they have there.
+
+    *experiments*, *runs*, *points* (of metrics), *files*, *logged_models*, *models* and *versions*
+    count what is new.
     """
 
     experiments: int = 0

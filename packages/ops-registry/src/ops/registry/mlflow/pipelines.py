@@ -26,7 +26,10 @@ _LONGEST_TAG = 5000
 
 @dataclass(frozen=True, slots=True)
 class TrackedRun:
-    """A run in MLflow that something is logged to."""
+    """A run in MLflow that something is logged to, through *helper*; *run_id* is its id, *name* that of the block.
+
+    Made by `MLflowPipelineTracker`.
+    """
 
     helper: MLflowHelper
     run_id: str
