@@ -183,6 +183,21 @@ def test_people_services_and_tags_are_read_from_spans(either, span, new_id):
     assert not {"telemetry.sdk.name", "mlflow.secret"} & seen.tags.keys()
 
 
+def test_what_is_no_text_becomes_one(store, span, info, new_id):
+    """Tags, metadata, sessions and users that a program gives as numbers; a frame that no reader takes would be lost."""
+    at, ids = store, [new_id(), new_id()]
+    at.store.log_spans(at.home, [span(ids[0], plain={"session.id": 7, "user.id": 8})])
+    found = at.store.get_trace_info(ids[0]).trace_metadata
+    assert (found["mlflow.trace.session"], found["mlflow.trace.user"]) == ("7", "8")
+    at.store.start_trace(
+        info(ids[1], at.home, tags={"n": 1, "none": None}, trace_metadata={"m": 2.5})
+    )
+    found = at.store.get_trace_info(ids[1])
+    assert (found.tags["n"], found.trace_metadata["m"]) == ("1", "2.5")
+    assert "none" not in found.tags
+    assert at.store.traces.journal(at.home).unknown == 0
+
+
 SPANS = {
     "own": {"attributes": {"mlflow.spanInputs": {"q": 1}, "mlflow.spanOutputs": "text"}},
     "json in text": {"attributes": {"mlflow.spanOutputs": '{"a": [1]}', "mlflow.x": '"quoted"'}},

@@ -22,6 +22,7 @@ from mlflow.utils.search_utils import SearchEvaluationDatasetsUtils, SearchUtils
 from ops.registry.mlflow.bounded_search import MOST_CHARACTERS
 from ops.registry.mlflow.experimentcalls import check_max_results
 from ops.registry.mlflow.failures import invalid, missing
+from ops.registry.mlflow.trace_entities import as_texts
 from ops.registry.mlflow.trace_filters import number_test, text_test
 from ops.registry.mlflow.trace_metrics import TraceMetrics
 
@@ -61,7 +62,7 @@ class DatasetCalls(TraceMetrics):
             "name": name,
             "created": _now(),
             "created_by": (tags or {}).get(MLFLOW_USER),
-            "tags": dict(tags or {}),
+            "tags": as_texts(tags or {}),
             "experiments": list(map(str, experiment_ids or [])),
         }
         made = to_dataset(self.datasets.create(f"d-{uuid.uuid4().hex}", fields))

@@ -27,6 +27,7 @@ from ops.registry.mlflow.entities import to_experiment
 from ops.registry.mlflow.failures import invalid, missing
 from ops.registry.mlflow.loggedmodelcalls import LoggedModelCalls
 from ops.registry.mlflow.trace_entities import (
+    as_texts,
     assessment_fields,
     checked_name,
     checked_session,
@@ -71,7 +72,7 @@ class TraceCalls(LoggedModelCalls):
             "client": trace_info.client_request_id,
             "request": trace_info.request_preview,
             "response": trace_info.response_preview,
-            "tags": dict(trace_info.tags),
+            "tags": as_texts(trace_info.tags),
             **_metadata(trace_info.trace_metadata),
             "assessments": [assessment_fields(one) for one in trace_info.assessments],
             "final": True,
@@ -142,7 +143,7 @@ class TraceCalls(LoggedModelCalls):
         sound, text = _validate_trace_tag(key, value)
         if sound == TraceTagKey.TRACE_NAME:
             text = checked_name(text)
-        self.traces.change(self._trace(trace_id), "tags", tags={sound: text})
+        self.traces.change(self._trace(trace_id), "tags", tags={str(sound): str(text)})
 
     def delete_trace_tag(self, trace_id: str, key: str) -> None:
         """Remove a tag."""
@@ -213,7 +214,7 @@ class TraceCalls(LoggedModelCalls):
             "client": None,
             "request": None,
             "response": None,
-            "tags": dict(tags),
+            "tags": as_texts(tags),
             **_metadata(request_metadata),
             "assessments": [],
             "final": False,
@@ -237,7 +238,7 @@ class TraceCalls(LoggedModelCalls):
         info = {
             "end": timestamp_ms,
             "state": str(status.to_state().value),
-            "tags": dict(tags),
+            "tags": as_texts(tags),
             **_metadata(request_metadata),
         }
         self.traces.change(self._trace(request_id), "end", info=info)
@@ -299,7 +300,7 @@ class TraceCalls(LoggedModelCalls):
 
 def _metadata(given: Mapping[str, str]) -> dict[str, Any]:
     """Return metadata as a frame keeps them: numbers of tokens and costs apart."""
-    metadata = dict(given)
+    metadata = as_texts(given)
     sums = given_sums(metadata)
     if TraceMetadataKey.TRACE_SESSION in metadata:
         checked_session(metadata[TraceMetadataKey.TRACE_SESSION])

@@ -24,7 +24,7 @@ from mlflow.entities import (
     TraceState,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.tracing.constant import CostKey, TokenUsageKey, TraceMetadataKey, TraceTagKey
+from mlflow.tracing.constant import CostKey, TokenUsageKey, TraceMetadataKey
 from mlflow.tracing.utils import (
     SpanAggregationNode,
     aggregate_cost_from_span_nodes,
@@ -49,6 +49,7 @@ __all__ = [
     "COST_KEYS",
     "SUM_KEYS",
     "USAGE_KEYS",
+    "as_texts",
     "assessment_fields",
     "checked_name",
     "checked_session",
@@ -137,6 +138,15 @@ def given_sums(metadata: dict[str, str]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def as_texts(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return tags or metadata as texts, as a database makes them; those without a value are left out."""
+    return {
+        str(key): value if isinstance(value, str) else str(value)
+        for key, value in given.items()
+        if value is not None
+    }
+
+
 def checked_session(value: Any) -> Any:
     """Return the id of a session, or raise MLflow's error for one that is too long."""
     return _validate_length_limit("Session ID", _LONGEST_SESSION, value)
@@ -218,11 +228,6 @@ def to_assessment(trace_id: str, kept: Mapping[str, Any]) -> Assessment:
     found.overrides, found.valid = kept["overrides"], kept["valid"]
     found.run_id, found.assessment_id = kept["run"], kept["id"]
     return found
-
-
-def tagged_name(tags: Mapping[str, str]) -> str | None:
-    """Return the name of a trace."""
-    return tags.get(TraceTagKey.TRACE_NAME)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

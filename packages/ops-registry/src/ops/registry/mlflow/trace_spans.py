@@ -151,10 +151,10 @@ def _note_people(defaults: dict[str, str], attributes: Mapping[str, Any]) -> Non
         GenAiSemconvKey.CONVERSATION_ID
     )
     if session and TraceMetadataKey.TRACE_SESSION not in defaults:
-        defaults[TraceMetadataKey.TRACE_SESSION] = checked_session(_unquoted(session))
+        defaults[TraceMetadataKey.TRACE_SESSION] = checked_session(str(_unquoted(session)))
     user = attributes.get(SpanAttributeKey.USER_ID)
     if user and TraceMetadataKey.TRACE_USER not in defaults:
-        defaults[TraceMetadataKey.TRACE_USER] = _unquoted(user)
+        defaults[TraceMetadataKey.TRACE_USER] = str(_unquoted(user))
 
 
 def _note_previews(seen: dict[str, Any], attributes: Mapping[str, Any]) -> None:

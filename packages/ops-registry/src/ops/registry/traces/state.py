@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ __all__ = ["KINDS", "Frames", "Trace", "fold"]
 IN_PROGRESS = "IN_PROGRESS"
 _OPEN = {IN_PROGRESS, "STATE_UNSPECIFIED"}
 _STATES = {*_OPEN, "OK", "ERROR"}
+#: Longer values are seldom those of another trace.
+_SHORT = 64
 #: Kinds of numbers that spans have each, and that a trace has in sum.
 SUMS = ("usage", "cost")
 _EARLY = {"link", "unlink", "prompt"}
@@ -183,7 +186,7 @@ def _start(trace: Trace, info: Mapping[str, Any]) -> None:
     if info["response"] is not None:
         trace.response = info["response"]
     _tag(trace.tags, info["tags"])
-    trace.metadata.update(info["metadata"])
+    trace.metadata.update(_texts(info["metadata"]))
     trace.usage.update(info["usage"])
     trace.cost.update(info["cost"])
     trace.finalized = trace.finalized or info["final"]
@@ -207,7 +210,7 @@ def _spans(
     if trace.response is None:
         trace.response = seen["response"]
     _tag(trace.tags, seen["tags"])
-    for key, value in seen["defaults"].items():
+    for key, value in _texts(seen["defaults"]).items():
         trace.metadata.setdefault(key, value)
     trace.extents.extend(extent)
     for kind in SUMS:
@@ -273,11 +276,20 @@ def _whole(value: Any) -> int | None:
 
 
 def _tag(tags: dict[str, str], changes: Mapping[str, str | None]) -> None:
+    tags.update(_texts(changes))
     for key, value in changes.items():
         if value is None:
             tags.pop(key, None)
-        else:
-            tags[key] = value
+
+
+def _texts(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return a mapping of texts; keys and short values, which most traces share, are in memory once."""
+    intern = sys.intern
+    return {
+        intern(key): intern(value) if len(value) <= _SHORT else value
+        for key, value in given.items()
+        if value is not None
+    }
 
 
 _CHANGES = {
