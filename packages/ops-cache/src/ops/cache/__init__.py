@@ -6,6 +6,7 @@ Names load on first use, so `import ops.cache` loads no third-party module.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ops.cache.async_cache import AsyncCache as AsyncCache
     from ops.cache.batches import BatchOperation as BatchOperation
     from ops.cache.batches import BatchProcessor as BatchProcessor
     from ops.cache.batches import FailedBatch as FailedBatch
@@ -58,6 +59,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
     __all__, __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            ".async_cache": "AsyncCache",
             ".batches": "BatchOperation BatchProcessor FailedBatch",
             ".configuration": "configure parameter reduce_size",
             ".disk.checks": "CheckReport",

@@ -48,13 +48,17 @@ class TaskFlights:
         self._is_local = isinstance(store, MemoryCache)
         self._flights: dict[Any, _Flight] = {}
 
-    async def run(self, key: Any, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Return the value of *key*: stored, computed by another task, or computed here."""
+    async def run(self, key: Any, call: Callable[[], Awaitable[Any]], ttl: Any = None) -> Any:
+        """Return the value of *key*: stored, computed by another task, or computed here.
+
+        What is computed is stored for *ttl*, by default for that of these flights.
+        """
+        ttl = self._ttl if ttl is None else ttl
         loop, mine = asyncio.get_running_loop(), _leading.get()
         while True:
             flight = self._flights.get((loop, key))
             if flight is None:
-                return await self._lead((loop, key), mine, call)
+                return await self._lead((loop, key), mine, call, ttl)
             if _leads_to(flight, mine):
                 return await call()
             for own in mine:
@@ -68,7 +72,7 @@ class TaskFlights:
                 return landed[0]
 
     async def _lead(
-        self, name: Any, mine: tuple[_Flight, ...], call: Callable[[], Awaitable[Any]]
+        self, name: Any, mine: tuple[_Flight, ...], call: Callable[[], Awaitable[Any]], ttl: Any
     ) -> Any:
         flight = self._flights[name] = _Flight(name[0].create_future())
         mark = _leading.set((*mine, flight))
@@ -78,7 +82,7 @@ class TaskFlights:
             if value is MISSING:
                 value = await call()
                 landed = (value,)
-                await self._keep(name[1], value)
+                await self._keep(name[1], value, ttl)
             landed = (value,)
             return value
         finally:  # also when cancelled: a waiter leads next
@@ -87,9 +91,9 @@ class TaskFlights:
             if not flight.landed.done():
                 flight.landed.set_result(landed)
 
-    async def _keep(self, key: Any, value: Any) -> None:
+    async def _keep(self, key: Any, value: Any, ttl: Any) -> None:
         try:
-            await self._do(self._store.set, key, value, self._ttl)
+            await self._do(self._store.set, key, value, ttl)
         except (ValueTooLargeError, CacheFullError, ReadOnlyCacheError) as error:
             _log.warning("Returned, not cached: %s", error)
 
