@@ -18,9 +18,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 #: What is refused, as a regular expression over whole words, and the standard term.
 INSTEAD = {
     r"(?<!in )(?<!into )(?<!decimal )places?": "offset, range, path, index, position or page: the one that is meant",
-    r"told|said|says|heard": "notified, reported, recorded",
+    r"told|tells?(?!\()|said|says|hears?|heard": "notified, reported, recorded",
     r"asked": "requested",
-    r"somebody|nobody|whoever": "another process, the holder, the caller, subscribers",
+    r"somebody|nobody|anybody|everybody|whoever": "another process, the holder, the caller, subscribers",
     r"(?:takes?|taking|took|a|its|their|whose|of|the|holds?|has|history) turns?|(?<=self\.)turn|(?<=self\. )turn": "lock",
     r"begins? anew|began anew|forget other threads": "reset after fork",
     r"rooms?|floors?(?!\(| temporal)|house": "module, layer, repository",
@@ -37,7 +37,7 @@ INSTEAD = {
     r"what is the same call": "cache key equality",
     r"started again, it goes on": "resumable",
     r"takes? off its name": "removes, unlinks",
-    r"promises": "guarantees",
+    r"promise[ds]?": "guarantees",
 }
 #: `place` as a column, in SQL and as the key of a row.
 _COLUMN = (

@@ -113,7 +113,7 @@ class _Reads:
 
 
 def _path_of(member: Callable[..., Any], args: Any, kwargs: Any) -> str:
-    """Return the path among the arguments in one spelling, "" where the signature does not tell which it is.
+    """Return the path among the arguments in one spelling, "" where the signature does not name it.
 
     Wrong arguments raise as the member would.
     """

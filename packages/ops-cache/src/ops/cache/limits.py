@@ -133,7 +133,7 @@ def entries_beyond(entries: Iterable[Entry], limits: CacheLimits) -> list[Entry]
 
 
 class Watch:
-    """Tells, as results are stored, when it is time to look whether a folder exceeds its limits."""
+    """Decides, as results are stored, when to check whether a folder exceeds its limits."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

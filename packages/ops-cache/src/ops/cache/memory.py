@@ -4,7 +4,7 @@
 that policies share: TTLs, limits in entries and bytes, counters, single flight, the
 mapping protocol. A policy adds seven small methods, all called under the lock of the cache.
 
-Entries leave in two steps: under the lock they are collected, after it `on_evict` hears of them, so
+Entries leave in two steps: under the lock they are collected, after it `on_evict` gets them, so
 a callback may use the cache. The lock is re-entrant because dropping a value can run a finaliser
 that uses the cache again.
 """

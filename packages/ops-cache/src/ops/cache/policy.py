@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class Policy(Generic[K, V]):
-    """Seven small methods and one to hear of deadlines, all called under the lock of the cache."""
+    """Seven small methods and a notification of deadlines, all called under the lock of the cache."""
 
     def _find(self, key: K) -> Any:
         """Return the value without counting this as a use, or MISSING."""
@@ -43,4 +43,4 @@ class Policy(Generic[K, V]):
         raise NotImplementedError
 
     def _become_timed(self) -> None:
-        """Hear that entries of this cache can expire from now on."""
+        """Called when entries of this cache can expire from now on."""

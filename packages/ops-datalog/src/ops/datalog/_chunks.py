@@ -53,7 +53,7 @@ class Run(Protocol):
     messages: int
 
     def has(self, source: int) -> bool:
-        """Tell whether messages of *source* may be in it."""
+        """Return whether messages of *source* may be in it."""
         ...
 
     def sources(self) -> set[int]:
@@ -80,7 +80,7 @@ class ChunkRun:
         self.messages: int = int(chunk["messages"])
 
     def has(self, source: int) -> bool:
-        """Tell whether messages of *source* are in it."""
+        """Return whether messages of *source* are in it."""
         if not 0 <= source <= 255:
             return False
         return bool(self._chunk["sources"][source >> 3] >> (source & 7) & 1)
@@ -135,7 +135,7 @@ class TailRun:
         self.first, self.last = (int(times.min()), int(times.max())) if len(times) else (0, 0)
 
     def has(self, source: int) -> bool:
-        """Tell whether messages of *source* are in it."""
+        """Return whether messages of *source* are in it."""
         return source in self.sources()
 
     def sources(self) -> set[int]:
@@ -179,7 +179,7 @@ def writer_runs(
     number of each writer behind which to begin. What cannot be read is noted and costs nothing else.
     """
     # Tails first: what a writer moves from its tail to its segment meanwhile is then seen twice,
-    # which sequence numbers tell, and never missed.
+    # which sequence numbers show, and never missed.
     tails = {
         path.name.removesuffix(".tail"): tail_frames(path, report)
         for path in sorted(folder.glob("*.tail"))
@@ -224,7 +224,7 @@ def tail_frames(path: Path, report: LogReport | None = None) -> list[Frames]:
     """Return the frames of a tail in order: its newest run, in several parts where a frame is damaged.
 
     The frames that stand behind it are older. They come along when the first one is damaged, and their
-    sequence numbers tell that a segment has them. *report* gets to know of a damaged header.
+    sequence numbers show that a segment has them. *report* records a damaged header.
     """
     try:
         fd = open_regular(path)

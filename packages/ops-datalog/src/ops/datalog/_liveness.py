@@ -27,7 +27,7 @@ _held: weakref.WeakSet[HeldFile] = weakref.WeakSet()
 
 
 def try_lock(fd: int) -> bool:
-    """Take the exclusive lock of an open file without waiting; tell whether it was free."""
+    """Take the exclusive lock of an open file without waiting; return whether it was free."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -36,7 +36,7 @@ def try_lock(fd: int) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a living process holds the lock of the file *path*; False when there is no such file."""
+    """Return whether a living process holds the lock of the file *path*; False when there is no such file."""
     try:
         fd = open_regular(path)
     except (OSError, LogFormatError):
@@ -86,7 +86,7 @@ class HeldFile:
         _held.add(self)
 
     def take(self) -> bool:
-        """Take the lock without waiting; tell whether it was free."""
+        """Take the lock without waiting; return whether it was free."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if not try_lock(fd):
             os.close(fd)

@@ -141,7 +141,7 @@ class StoredRun:
         self.messages: int = len(entries)
 
     def has(self, source: int) -> bool:
-        """Tell whether messages of *source* are in it."""
+        """Return whether messages of *source* are in it."""
         return any(entry.source == source for entry in self._entries)
 
     def sources(self) -> set[int]:
@@ -211,7 +211,7 @@ class ColumnarRun:
         self.messages: int = len(times)
 
     def has(self, source: int) -> bool:
-        """Tell whether messages of *source* are in it."""
+        """Return whether messages of *source* are in it."""
         return source == self._source
 
     def sources(self) -> set[int]:
@@ -308,7 +308,7 @@ def archive_runs(archive: Path, report: LogReport) -> Iterator[Run]:
 
 
 def is_columnar(archive: Path) -> bool:
-    """Tell whether an archive holds columns instead of a member per message."""
+    """Return whether an archive holds columns instead of a member per message."""
     return "times" in {member.name for member in islice(members(archive), 3)}
 
 

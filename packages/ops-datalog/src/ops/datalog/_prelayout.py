@@ -86,7 +86,7 @@ class Ahead:
         _finish_round(self._path)
 
     def _is_ours(self) -> bool:
-        """Tell whether the path still leads to the folder that this object locked.
+        """Return whether the path still leads to the folder that this object locked.
 
         A saver that has outlived its starter may find that of a later one there.
         """

@@ -131,12 +131,12 @@ def _written(folder: Path) -> LogInUseError:
 
 
 def writer_is_alive(tail: Path) -> bool:
-    """Tell whether the process that made a tail still writes it: it holds its lock."""
+    """Return whether the process that made a tail still writes it: it holds its lock."""
     return is_held(tail)
 
 
 def is_busy(tail: Path) -> bool:
-    """Tell whether the writer of *tail* is in the middle of a put, and alive."""
+    """Return whether the writer of *tail* is in the middle of a put, and alive."""
     header = _header(tail)
     return len(header) > BUSY and bool(header[BUSY]) and writer_is_alive(tail)
 

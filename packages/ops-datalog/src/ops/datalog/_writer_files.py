@@ -173,7 +173,7 @@ class Tail:
             raise
 
     def exists(self) -> bool:
-        """Tell whether its file still exists, and so no process has taken it over."""
+        """Return whether its file still exists, and so no process has taken it over."""
         try:
             return os.path.samestat(self.path.stat(), os.fstat(self._fd))
         except FileNotFoundError:

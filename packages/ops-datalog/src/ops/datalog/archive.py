@@ -167,7 +167,7 @@ def _archive(task: _Task) -> tuple[int, list[str]]:
 
 
 def _holds_entries(archive: Path, report: LogReport) -> bool:
-    """Tell whether there is an archive to be extended; one that cannot be read is damaged."""
+    """Return whether there is an archive to be extended; one that cannot be read is damaged."""
     try:
         return archive.exists() and not is_columnar(archive)
     except (OSError, LogFormatError) as error:

@@ -2,11 +2,11 @@
 
 Each look reads, for every writer, first its tail, then what its segments have grown by, then the frames of
 the tail that are newer still. In this order nothing falls between the two, however they move meanwhile, and
-sequence numbers tell what was seen already. Of what is found only the index is held; the messages are read
+sequence numbers show what was seen already. Of what is found only the index is held; the messages are read
 when they go out.
 
 `stop` with the layout "npy" replaces segments by files, also while the one who follows is busy with a message. Then
-the files hold what was seen and what was not, under names that tell no writer. So while such a log is followed,
+the files hold what was seen and what was not, under names without a writer. So while such a log is followed,
 13 bytes of each message are kept (its time, source and CRC-32), and of the files those messages go out
 that are not among them.
 """
@@ -112,7 +112,7 @@ class _Follower:
         return words_of(self._folder)[LAYOUTS], (self._folder / DONE).is_dir()
 
     def _keeps(self) -> bool:
-        """Tell whether the log will be laid out as files."""
+        """Return whether the log will be laid out as files."""
         words = words_of(self._folder)
         return bool(words[NPY]) and bool(words[GENERATION])
 
@@ -224,7 +224,7 @@ class _Counted:
         self._seen, self._skipped = seen, skipped
 
     def pass_over(self, message: Message) -> bool:
-        """Tell whether *message* was seen before; each one counts once."""
+        """Return whether *message* was seen before; each one counts once."""
         stamp = (message.source_id, message.timestamp)
         for counter, key in (
             (self._skipped, stamp), (self._seen, (*stamp, crc32(message.data.data))),

@@ -56,7 +56,7 @@ def full_scan(path: Path) -> Scan:
 
 
 def is_sealed(path: Path) -> bool:
-    """Tell whether a segment has an index that is right."""
+    """Return whether a segment has an index that is right."""
     with _opened(path) as (fd, size):
         return size > HEADER_SIZE and (
             _index(fd, size, header_of(fd, size, path.name).checksum) is not None
@@ -64,7 +64,7 @@ def is_sealed(path: Path) -> bool:
 
 
 def seal(path: Path) -> bool:
-    """Append an index to a segment without a writer; tell whether it has one now.
+    """Append an index to a segment without a writer; return whether it has one now.
 
     A segment with damage or a torn end is left alone.
     """

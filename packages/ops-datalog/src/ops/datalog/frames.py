@@ -11,7 +11,7 @@ the frames of one writer from 1. A frame with flag BLOCK holds many messages of 
 size u32, count times u64, count * size bytes. A frame with flag INDEX holds no messages (see `footer`).
 
 A tail map is the 64-byte file header with the words BUSY and OWNER, and frames that were not yet
-appended to the segment. Behind the newest frame stand older ones; their sequence numbers tell.
+appended to the segment. Behind the newest frame stand older ones, known by their sequence numbers.
 """
 
 from __future__ import annotations

@@ -54,14 +54,14 @@ def open_log(folder: str | os.PathLike[str]) -> LogReader:
 
 
 def holds_log(folder: Path) -> bool:
-    """Tell whether there is any file of a log in *folder*."""
+    """Return whether there is any file of a log in *folder*."""
     patterns = ("*.seg", "*.tail", "*_log.npz")
     found = chain(*(folder.glob(pattern) for pattern in patterns), npy_files(folder))
     return next(found, None) is not None
 
 
 def holds_segments(folder: Path) -> bool:
-    """Tell whether there are files of writers in *folder*, and not only what was made of them."""
+    """Return whether there are files of writers in *folder*, and not only what was made of them."""
     return next(chain(folder.glob("*.seg"), folder.glob("*.tail")), None) is not None
 
 

@@ -80,7 +80,7 @@ class Saver:
                 self._state.add_error(error)
 
     def has_living_writers(self) -> bool:
-        """Tell whether any process that writes this log still runs."""
+        """Return whether any process that writes this log still runs."""
         return any(map(is_held, self._folder.glob("*.tail")))
 
     def _changed(self) -> Iterable[Path]:

@@ -72,7 +72,7 @@ class LogState:
         return is_held(self._folder / OWNER_NAME)
 
     def is_current(self) -> bool:
-        """Tell whether this is still the state of the folder, and not of one that was there before."""
+        """Return whether this is still the state of the folder, and not of one that was there before."""
         try:
             return os.path.samestat(self._file, (self._folder / NAME).stat())
         except OSError:

@@ -161,7 +161,7 @@ class Writer:
         return self._folder
 
     def is_current(self) -> bool:
-        """Tell whether the log is still the one that this writer knows, and not another of that path."""
+        """Return whether the log is still the one that this writer knows, and not another of that path."""
         return self._state.is_current()
 
     def log(self, source: Any, timestamp: Any, data: Any) -> None:
@@ -455,7 +455,7 @@ class Writer:
             segment.close()
 
     def _is_ours(self) -> bool:
-        """Tell whether the files are this writer's to change; BUSY makes the process that stops wait."""
+        """Return whether the files are this writer's to change; BUSY makes the process that stops wait."""
         return bool(self._words[TOKEN]) and self._words[GENERATION] == self._generation
 
     def _has_tail(self) -> bool:

@@ -33,7 +33,7 @@ def keep_metadata(descriptor: int, temporary: str, target: str, previous: os.sta
         return
     own = os.fstat(descriptor)
     if (own.st_uid, own.st_gid) != (previous.st_uid, previous.st_gid):
-        # Only root may give a file away; everybody else keeps what can be kept: the group.
+        # Only root may give a file away; other users keep what can be kept: the group.
         try:
             os.fchown(descriptor, previous.st_uid, previous.st_gid)
         except PermissionError:

@@ -2,7 +2,7 @@
 
 It is the same lock on the same file, so coroutines exclude each other, threads and other processes. Each
 acquire opens a descriptor of its own; what a task has taken is its own value, and the block ends with it.
-Waiting is trying again after a pause that grows, since the kernel tells no loop that a lock is free.
+Waiting is trying again after a pause that grows, since the kernel notifies no loop that a lock is free.
 """
 
 from __future__ import annotations

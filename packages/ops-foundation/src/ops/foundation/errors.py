@@ -165,7 +165,7 @@ class OpsError(Exception):
 
 
 def text_of(value: object) -> str:
-    """Return `str(value)`; a `__str__` that raises must not hide the error that tells of it."""
+    """Return `str(value)`; a `__str__` that raises must not hide the error that reports it."""
     try:
         return str(value)
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything

@@ -159,7 +159,7 @@ def create_signature(
     """
     key = secret_key.encode() if isinstance(secret_key, str) else bytes(secret_key)
     if not key:
-        raise ValidationError("The secret key is empty, so anybody could sign.")
+        raise ValidationError("The secret key is empty, so any program could sign.")
     name = _known(algorithm)
     content = _as_bytes(message)
     if name in {HashAlgorithm.BLAKE2B, HashAlgorithm.BLAKE2S}:

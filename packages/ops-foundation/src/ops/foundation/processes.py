@@ -28,7 +28,7 @@ def this_process() -> int:
 
 
 def is_alive(identity: int) -> bool:
-    """Tell whether the process of *identity* still runs (a zombie does not)."""
+    """Return whether the process of *identity* still runs (a zombie does not)."""
     ticks = _start_ticks(identity >> 32)
     return ticks is not None and ticks == identity & 0xFFFFFFFF
 

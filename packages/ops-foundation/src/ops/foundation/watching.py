@@ -217,7 +217,7 @@ def _differences(before: Listing, after: Listing) -> Iterator[FileChange]:
 
 
 def _listing(folder: str, *, recursive: bool) -> Listing:
-    """Return each file with what tells its versions apart: time in ns, size, inode."""
+    """Return each file with what identifies its version: time in ns, size, inode."""
     found: Listing = {}
     folders = [folder]
     while folders:
@@ -240,7 +240,7 @@ def _listing(folder: str, *, recursive: bool) -> Listing:
 
 
 def _mark(entry: os.DirEntry[str]) -> Mark | None:
-    """Return what tells versions of a file apart; None for a link to a folder, and for what is gone."""
+    """Return what identifies a version of a file; None for a link to a folder, and for what is gone."""
     try:
         status = entry.stat(follow_symlinks=False)
     except FileNotFoundError:

@@ -263,7 +263,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--version-column",
         metavar="COLUMN",
-        help="column that tells the later of two versions of a row (default: the later slice)",
+        help="column that orders versions of a row (default: the later slice)",
     )
     parser.add_argument(
         "--layout",

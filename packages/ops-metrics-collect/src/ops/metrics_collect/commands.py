@@ -163,7 +163,7 @@ def health(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def prune(options: argparse.Namespace) -> dict[str, Any]:
-    """Forget what finds late rows and tells what arrived, of slices older than --keep-days."""
+    """Forget the keys that find late rows and late arrivals, of slices older than --keep-days."""
     _require_state(options)
     ledger, outbox = _ledger(options), _outbox(options)
     before = now() - dt.timedelta(days=options.keep_days)

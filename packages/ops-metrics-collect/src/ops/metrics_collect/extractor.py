@@ -98,7 +98,7 @@ class Payload:
         batch: the rows.
         primary_key: the column that identifies a row, None when there is none, and the empty text
             when the tarball is of a version that did not say.
-        version_column: the column that tells the later of two versions of a row.
+        version_column: the column that orders versions of a row.
         slice: the end of the slice in microseconds since 1970, 0 when it has none.
         since: the beginning of the slice.
     """

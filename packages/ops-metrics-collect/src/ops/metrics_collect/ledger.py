@@ -68,7 +68,7 @@ class AnyLedger(abc.ABC):
     @property
     @abc.abstractmethod
     def origin(self) -> str:
-        """A random name of this ledger, kept for ever: tells its parcels from those of others."""
+        """A random name of this ledger, kept for ever: identifies its parcels."""
 
     @abc.abstractmethod
     def close(
@@ -173,7 +173,7 @@ class Ledger(AnyLedger):
 
     @property
     def origin(self) -> str:
-        """A random name of this ledger, kept for ever: tells its parcels from those of others."""
+        """A random name of this ledger, kept for ever: identifies its parcels."""
         with self._transaction() as db:
             return str(db.execute("select id from origin").fetchone()[0])
 

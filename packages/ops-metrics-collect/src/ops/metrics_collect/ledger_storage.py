@@ -40,7 +40,7 @@ class LedgerStorage(AnyLedger):
 
     @property
     def origin(self) -> str:
-        """A random name of this ledger, kept for ever: tells its parcels from those of others.
+        """A random name of this ledger, kept for ever: identifies its parcels.
 
         Raises `StateError` for a ledger of a newer format.
         """

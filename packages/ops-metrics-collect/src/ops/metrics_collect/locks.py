@@ -182,7 +182,7 @@ def _lease(
 
 
 def _is_holder(me: Holder) -> bool:
-    """Tell the process that holds from one that was forked in the block, and holds nothing."""
+    """Distinguish the process that holds from one that was forked in the block, and holds nothing."""
     return os.getpid() == me.pid
 
 

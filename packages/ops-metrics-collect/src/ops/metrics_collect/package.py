@@ -89,7 +89,7 @@ class Package:
     configuration, else derived from the collectors' keys: give it when several installations ship
     to one storage without a configuration. *layout* "controller" is what the receiver of
     console.redhat.com takes (docs/metrics-collect.md). With *keep*, tarballs stay in *directory*.
-    *clock* returns the time, aware; *timer* counts seconds. After iteration `statuses` tells how
+    *clock* returns the time, aware; *timer* counts seconds. After iteration `statuses` has how
     each collector ended.
 
     Raises `ParameterError` for two configurations, a size that is none and a format with unknown

@@ -177,7 +177,7 @@ def _tarballs(options: argparse.Namespace, made: Sequence[Rollup]) -> list[str]:
 def _require_collection(
     collection: str, keys: set[str], found: Mapping[str, object | None]
 ) -> None:
-    """Refuse a collection that no tarball has, as far as their names tell."""
+    """Refuse a collection that no tarball has, as far as their names show."""
     if collection in keys or "package" in keys or None in found.values():
         return
     near = difflib.get_close_matches(collection, sorted(keys), 1)

@@ -373,7 +373,7 @@ def _put_once(storage: Storage, path: pathlib.Path) -> None:
     try:
         storage.put(path.name, filename=path, overwrite=False)
     except ObjectExists as error:
-        # Ours from before a crash, or of another worker? The rows tell; the status file has times.
+        # Ours from before a crash, or of another worker? The rows decide; the status file has times.
         with storage.get(path.name) as there:
             if calculate_file_hash(there) == calculate_file_hash(path):
                 return

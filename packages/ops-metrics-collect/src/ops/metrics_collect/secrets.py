@@ -1,7 +1,7 @@
 """Secrets inside of addresses: found in every form that people write, and struck from messages.
 
 Third-party libraries quote the address that they could not use. Their messages pass through here
-before anybody sees them, and their errors are not chained.
+before they leave the package, and their errors are not chained.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Events kept on disk: a listener that writes each event it hears into a rotating journal."""
+"""Events kept on disk: a listener that writes each event into a rotating journal."""
 
 from __future__ import annotations
 

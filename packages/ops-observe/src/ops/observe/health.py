@@ -166,7 +166,7 @@ class HealthMonitor:
             self._runners[check.name] = _Runner(check)
 
     def unregister(self, name: str) -> bool:
-        """Remove the check called *name*; tell whether there was one."""
+        """Remove the check called *name*; return whether there was one."""
         with self._lock:
             return self._runners.pop(name, None) is not None
 

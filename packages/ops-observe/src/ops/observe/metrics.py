@@ -146,7 +146,7 @@ class MetricsCollector:
     def increment(self, name: str, value: float = 1, tags: Tags = None) -> None:
         """Add *value* to the counter *name*; raises MetricValueError for NaN and infinities.
 
-        *tags* tell series of one name apart; each set of them is one series. A negative *value* is
+        *tags* distinguish series of one name; each set of them is one series. A negative *value* is
         taken from it, as `decrement` does.
         """
         key: Key = name if not tags else key_of(name, tags)

@@ -1,4 +1,4 @@
-"""What one thread has counted: shards that their thread alone writes, and everybody may read.
+"""What one thread has counted: shards that their thread alone writes, and every thread may read.
 
 The sums are exact once writers pause, and never go back while they run. When a thread ends, its
 `threading.local` values are dropped, a weak reference reports it, and the next read folds its shard
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Epoch", "Key", "Series", "Shard", "Tags", "key_of", "series_of"]
 
 Tags: TypeAlias = "Mapping[str, object] | None"
-"""What tells series of one name apart; values are shown as text."""
+"""What distinguishes series of one name; values are shown as text."""
 Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 """A metric's name and its sorted tags."""
 Key: TypeAlias = "str | Series"

@@ -177,12 +177,12 @@ def get_available_resources(path: str | os.PathLike[str] = "/") -> dict[str, Any
 
 
 def is_docker_container(root: str | os.PathLike[str] = "/") -> bool:
-    """Tell whether this looks like a Docker or Podman container."""
+    """Return whether this looks like a Docker or Podman container."""
     return any((Path(root) / name).exists() for name in (".dockerenv", "run/.containerenv"))
 
 
 def is_kubernetes_pod() -> bool:
-    """Tell whether Kubernetes has set its service variables."""
+    """Return whether Kubernetes has set its service variables."""
     # Environment KUBERNETES_SERVICE_HOST: set in pods: `is_kubernetes_pod` is true, and
     # `get_environment_type` is "kubernetes".
     return "KUBERNETES_SERVICE_HOST" in os.environ

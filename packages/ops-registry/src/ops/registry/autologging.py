@@ -163,7 +163,7 @@ class Autolog(BaseMLOpsComponent):
         self,
         name: str,
         module: str,
-        tell: Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]],
+        measured: Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]],
         seconds: float,
         *,
         error: BaseException | None = None,
@@ -171,7 +171,7 @@ class Autolog(BaseMLOpsComponent):
     ) -> None:
         try:
             with self.operation():
-                parameters, history = tell()
+                parameters, history = measured()
                 known = {str(k): _plain(v) for k, v in parameters.items() if v is not None}
                 tags = {"autolog": "true", "library": module.partition(".")[0]}
                 points = [("fit_seconds", seconds, 0), *_points(history)]
@@ -218,7 +218,7 @@ class Autolog(BaseMLOpsComponent):
 
 @contextlib.contextmanager
 def _nesting() -> Iterator[bool]:
-    """Tell whether this call is not inside another one, of this thread or of the search it works for."""
+    """Return whether this call is not inside another one, of this thread or of the search it works for."""
     depth = getattr(_depth, "value", 0)
     if depth == 0 and _outermost and _is_of_a_pool():
         yield False
@@ -247,7 +247,7 @@ class _Finder:
         self._loaded = loaded
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return the spec that the other finders have, whose loader also tells when it is done."""
+        """Return the spec that the other finders have, whose loader also notifies when it is done."""
         if name not in _WATCHED:
             return None
         for finder in sys.meta_path:
@@ -255,11 +255,11 @@ class _Finder:
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                self._tell_when_loaded(spec.loader)
+                self._notify_when_loaded(spec.loader)
                 return spec
         return None
 
-    def _tell_when_loaded(self, loader: Any) -> None:
+    def _notify_when_loaded(self, loader: Any) -> None:
         load = loader.exec_module
 
         def exec_module(module: Any) -> None:

@@ -76,7 +76,7 @@ class MLOpsContext:
         self.paths: PathManager = paths_of(self.config)
         self.path: pathlib.Path = self.paths.root
         self.operations: Operations = operations or self._wiring()
-        # The local backend's types, so that users see all of its methods; others promise protocols.
+        # The local backend's types, so that users see all of its methods; others guarantee protocols.
         parts: tuple[Any, ...] = (
             ExperimentTrackerFactory.create(self.config, self.operations),
             ModelRegistryFactory.create(self.config, self.operations),

@@ -1,4 +1,4 @@
-"""The names of what ops.registry tells (events) and of where others may take part (hooks).
+"""The names of what ops.registry reports (events) and of where callers may take part (hooks).
 
 Emitters and hooks themselves are `ops.observe`'s. Every name here is emitted or executed by some
 operation of this package; names of what does not exist yet are added with it.

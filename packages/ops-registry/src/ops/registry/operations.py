@@ -66,7 +66,7 @@ def reported(method: F) -> F:
 
 
 def retried(error: BaseException, attempt: int) -> None:
-    """Tell that what may pass is tried again after *error*, which attempt number *attempt* raised."""
+    """Report a retry after *error*, which attempt number *attempt* raised."""
     operations = _current.get() or Operations()
     data = {"error_type": type(error).__name__, "error": str(error), "attempt": attempt}
     operations.after(EventType.OPERATION_RETRIED, data, hook=HookType.ON_RETRY)

@@ -1,4 +1,4 @@
-"""What the parts of a context promise each other, for people who bring their own.
+"""What the parts of a context guarantee each other, for implementations of other packages.
 
 A check with `isinstance` sees that the methods are there; their types are checked by mypy and
 pyright. The lock and the emitter are those of the layers below.

@@ -97,7 +97,7 @@ def copy_store(
     run_ids, copy_run, copy_model = _ways(source, target)
     runs = [(e, run_id) for e in chosen for run_id in run_ids(source, e)]
     copied = Copied(experiments=len(chosen), models=len(names))
-    tell = _counter(progress, len(runs) + len(names))
+    report = _counter(progress, len(runs) + len(names))
     homes = {
         e.experiment_id: target.experiment_tracker.adopt_experiment(_rehomed(source, target, e))
         for e in chosen
@@ -110,12 +110,12 @@ def copy_store(
             local_runs(target.experiment_tracker).store.index_journals(home.experiment_id, run_id)
         copied.runs += is_new
         copied.runs_there += not is_new
-        tell()
+        report()
     _copy_logged_models(source, target, homes, copied)
     _copy_traces(source, target, homes, copied, everything=experiments is None)
     for name in names:
         copied.changes += copy_model(source, target, name)
-        tell()
+        report()
     if models is None and _are_local(source, target):
         copied.changes += copy_deletions(source, target)
     copied.left += elsewhere(source, names)
@@ -206,7 +206,7 @@ def _copy_as_record(
     run_id: str,
     home: Experiment,
 ) -> bool:
-    """Copy what a run comes to, whatever the backends are; a run that tells the same is there."""
+    """Copy what a run comes to, whatever the backends are; a run with the same records is there."""
     copy = source.experiment_tracker.export_run(run_id)
     with contextlib.suppress(RunNotFoundError):
         there = target.experiment_tracker.export_run(run_id)
@@ -227,11 +227,11 @@ def _copy_as_record(
 def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], None]:
     numbers = itertools.count(1)
 
-    def tell() -> None:
+    def report() -> None:
         if progress is not None:
             progress(next(numbers), total)
 
-    return tell
+    return report
 
 
 def _experiments(source: MLOpsContext, names: Sequence[str] | None) -> list[Experiment]:

@@ -3,7 +3,7 @@
 A download grows in `NAME.part` and takes its name by an atomic rename when it is complete and its
 checksum fits, so a file with the final name is always whole. `NAME.part.tag` holds what later answers are
 compared with, a line each: the validator of the first reply (ETag or Last-Modified), a digest of the
-address, as a validator tells apart versions of one address only, and the size of the whole. A later
+address, as a validator distinguishes versions of one address only, and the size of the whole. A later
 request asks for the rest with If-Range. What comes back is appended only if it is proven to be the rest
 of the same version: many servers know Range and ignore If-Range. Everything else starts over.
 """
@@ -397,7 +397,7 @@ def _encoding(response: httpx.Response) -> str:
 
 
 def _validator(response: httpx.Response) -> str:
-    """Return what tells the versions of a file apart: a strong ETag, else Last-Modified, else ""."""
+    """Return what identifies the version of a file: a strong ETag, else Last-Modified, else ""."""
     etag: str = response.headers.get("ETag", "")
     # A weak one means that the meaning is the same, not the bytes (RFC 9110, 13.1.5).
     modified: str = response.headers.get("Last-Modified", "")

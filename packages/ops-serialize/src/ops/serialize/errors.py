@@ -68,7 +68,7 @@ class FutureVersionError(SerializeError):
 class UntrustedDataError(SerializeError, pickle.UnpicklingError):
     """The data is a pickle that nothing vouches for, or holds a class that is not allowed; nothing ran.
 
-    *module* and *name* are those of the class or function; *pickled* tells the two cases apart;
+    *module* and *name* are those of the class or function; *pickled* distinguishes the two cases;
     *reason* replaces the sentence. Other keywords are those of `OpsError`.
     """
 

@@ -1,6 +1,6 @@
 """Names and numbers of the formats, and the protocol of their writers.
 
-`holds(obj)` is the promise behind "never loses anything silently": it is true only for objects that
+`holds(obj)` is the guarantee behind "never loses anything silently": it is true only for objects that
 come back equal in value and type, so detection can choose a compact format where that costs nothing
 and everything else goes to FRAME. `dumps` refuses what `holds` refuses.
 """

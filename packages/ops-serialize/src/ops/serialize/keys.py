@@ -33,7 +33,7 @@ def words_of(size: int) -> int:
 def charge_keys(
     budget: Budget, keys: Sequence[Any], weights: int, heaviest: int, words: int
 ) -> int:
-    """Refuse keys that take long to hash or to tell apart; return the steps that they take.
+    """Refuse keys that take long to hash or to compare; return the steps that they take.
 
     Args:
         budget: Where the steps are counted, before they are made.

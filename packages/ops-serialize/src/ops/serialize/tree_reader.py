@@ -258,7 +258,7 @@ class _Reader:
         return self._node_sizes[number - self._first_node] if known is None else known[1]
 
     def check_keys(self, keys: Sequence[Any], numbers: array.array[int]) -> int:
-        """Refuse keys that would take long to hash or to tell apart; return the steps it takes."""
+        """Refuse keys that would take long to hash or to compare; return the steps it takes."""
         highest = max(numbers, default=0)
         if highest < self._steady_below or STEADY.issuperset(map(type, keys)):
             return 0

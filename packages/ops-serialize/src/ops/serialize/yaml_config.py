@@ -87,7 +87,7 @@ class YamlConfig:
                 f"{value!r} ({type(value).__name__}) would come back as "
                 f"{other!r} ({type(other).__name__}).",
                 path=path,
-                suggestions=("Give the field a type that YAML can tell apart.",),
+                suggestions=("Give the field a type that YAML can distinguish.",),
             )
         return text
 

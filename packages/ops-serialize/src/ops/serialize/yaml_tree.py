@@ -2,7 +2,7 @@
 
 The events of PyYAML's parser are read directly (libyaml's where it is there), so that every limit and
 every refusal is ours: depth, the size that aliases expand to, keys that occur twice, tags, and scalars
-that YAML 1.1 reads as something that hardly anybody means. Nothing is constructed but None, bool, int,
+that YAML 1.1 reads as something that is hardly ever meant. Nothing is constructed but None, bool, int,
 float, str, bytes, date, datetime, list, dict and set.
 
 Positions are only recorded when they are needed, for an error: then the text is read once more.

@@ -43,7 +43,7 @@ def one_element(array: np.ndarray, index: Any) -> Any:
 
 
 def is_exact(data: Any, dtype: np.dtype[Any]) -> bool:
-    """Tell, quickly, whether *data* is a Python number that *dtype* holds as it is; False: look closer."""
+    """Return, quickly, whether *data* is a Python number that *dtype* holds as it is; False: look closer."""
     if data.__class__ is int:
         low, high = _integer_limits(dtype)
         return low <= data <= high

@@ -158,7 +158,7 @@ def array_in(mapped: Mapped, described: Layout) -> np.ndarray:
 
 
 def creator_may_live(words: memoryview) -> bool:
-    """Tell whether the process that made a segment may still run; one that cannot be seen may."""
+    """Return whether the process that made a segment may still run; one that cannot be seen may."""
     if words[BOOT] != this_boot():
         return False
     return words[PID_NAMESPACE] != processes.pid_namespace() or processes.is_alive(words[CREATOR])

@@ -285,7 +285,7 @@ class RobustLock:
             flags[slot] = 0
 
     def retire(self, kind: int) -> None:
-        """Tell all who are connected that the segment is DESTROYED or REPLACED.
+        """Notify all connections that the segment is DESTROYED or REPLACED.
 
         The lock is taken and never given back, so every access comes by the check in `_wait`. One
         that is held for longer than that is left to its holder, whose release does the same.
@@ -342,7 +342,7 @@ def open_semaphore(name: str, instance: int) -> Any:
 
 
 def another_lives(flags: memoryview, member: Member, mine: frozenset[int]) -> bool:
-    """Tell whether a living connection holds or tries, by a slot that is not of *mine*."""
+    """Return whether a living connection holds or tries, by a slot that is not of *mine*."""
     return any(slot not in mine and member.is_alive(slot // BLOCK) for slot in _set_slots(flags))
 
 
@@ -357,7 +357,7 @@ HAVE_TAKES: set[CodeType] = {RobustLock.acquire.__code__, Take.give_back.__code_
 class _Below:
     """What the frames have taken of a lock that a handler's frame has interrupted.
 
-    `holds` tells whether one of them has the semaphore. `slots` are those of the ones that may be about
+    `holds` is whether one of them has the semaphore. `slots` are those of the ones that may be about
     to have it, since they recover; the flags of the others, which have not, are cleared.
     """
 

@@ -169,7 +169,7 @@ def reopened(fd: int, *, readonly: bool) -> int:
 
 
 def is_linked(name: str, fd: int) -> bool:
-    """Tell whether *name* still is the name of the segment behind *fd*."""
+    """Return whether *name* still is the name of the segment behind *fd*."""
     try:
         there = path_of(name).stat(follow_symlinks=False)
     except FileNotFoundError:

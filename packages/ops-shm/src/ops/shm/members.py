@@ -72,7 +72,7 @@ class Member:
         )
 
     def is_alive(self, block: int) -> bool:
-        """Tell whether the connection that has *block* still exists."""
+        """Return whether the connection that has *block* still exists."""
         return block == self.block or _is_locked(self.fd, _FIRST_BLOCK + block, 1)
 
     def begin_recovery(self) -> bool:
@@ -94,7 +94,7 @@ class Member:
 
 
 def anyone_connected(fd: int) -> bool:
-    """Tell whether a connection other than that of *fd* exists, in whatever container."""
+    """Return whether a connection other than that of *fd* exists, in whatever container."""
     return _is_locked(fd, _READERS, 1 + BLOCKS)
 
 

@@ -64,5 +64,5 @@ def share(folder: Path, features: np.ndarray, labels: np.ndarray) -> Iterator[Sh
 
 
 def mark(folder: Path) -> str:
-    """Return what tells the shared arrays of *folder* from those of another demo."""
+    """Return what identifies the shared arrays of *folder* among those of other demos."""
     return hashlib.blake2b(str(folder.absolute()).encode(), digest_size=6).hexdigest()

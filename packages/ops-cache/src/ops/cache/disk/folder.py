@@ -2,7 +2,7 @@
 
 `cache.json` holds the version of the format, the random salt of the checksums and where the folder was
 made. It is linked into place whole, so two processes that create a cache agree on one. What was signed
-counts only where it was signed; in a folder that was moved or copied since, the path tells that its
+counts only where it was signed; in a folder that was moved or copied since, the path shows that its
 entries are not forged but of another folder, and count as missing.
 """
 

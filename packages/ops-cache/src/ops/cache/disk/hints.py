@@ -96,7 +96,7 @@ def apply_hint(data: bytes, index: Index, segment: int) -> bool:
     try:
         hint = _parse(data)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False  # anyone who may write here can have made it
+        return False  # any user who may write here can have made it
     if hint is None:
         return False
     for kind, name in hint.bulk:

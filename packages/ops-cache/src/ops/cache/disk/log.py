@@ -1,7 +1,7 @@
 """The log: append-only segments that many processes write and read at once, without a lock.
 
 A record is appended by one `write` to a file that is open with O_APPEND. A local file system holds
-the inode's lock for the whole call, so records never mix, and the position of the descriptor tells
+the inode's lock for the whole call, so records never mix, and the position of the descriptor is
 afterwards where ours lies. Whatever lies between the end we knew and our record was written by
 others: it is read first, so all processes apply the same records in the same order.
 
@@ -136,7 +136,7 @@ class Log:
         return numbers
 
     def _apply_hint(self, number: int) -> bool:
-        self.has_timed = True  # perhaps: a hint does not tell
+        self.has_timed = True  # perhaps: a hint does not record it
         try:
             return apply_hint(self.segments.hint(number), self.index, number)
         except OSError:  # there is none, or none that we may read
@@ -453,7 +453,7 @@ class Log:
     def reopen(self) -> None:
         """Open the current segment again, in a child that was forked.
 
-        The position of a descriptor that parent and child share would not tell where a write ended.
+        The position of a descriptor that parent and child share is not where a write ended.
         """
         if self.segments.current:
             self._open(self.segments.current)

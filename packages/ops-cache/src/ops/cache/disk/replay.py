@@ -71,7 +71,7 @@ class Replay:
         return self.index.discard_all(keys)
 
     def counts(self, key: bytes, value: bytes) -> bool:
-        """Say whether a MOVED record counts, to everybody who applies it."""
+        """Record whether a MOVED record counts, for every process that applies it."""
         (since,) = SINCE.unpack_from(value)
         at = self.index.positions.get(key, -1)
         set_since = at >> SEGMENT_SHIFT == self._number and at & OFFSET_MASK >= since

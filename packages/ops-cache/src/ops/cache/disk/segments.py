@@ -1,7 +1,7 @@
 """The segment files of one folder: appending to the current one, reading from all.
 
 Nothing here knows what a record means; `log` does. The writer's descriptor is used for nothing but
-appending, so that its position after a write tells where the write ended.
+appending, so that its position after a write is where the write ended.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class DiskCache(Updates):
                     break
                 found = again
             except CorruptDataError as error:
-                self._tell_of_damage(error)
+                self._report_damage(error)
                 break
         with log.mutex:
             log.hits -= 1
@@ -188,7 +188,7 @@ class DiskCache(Updates):
         seen.add(name)
         return value
 
-    def _tell_of_damage(self, error: CorruptDataError) -> None:
+    def _report_damage(self, error: CorruptDataError) -> None:
         # The index keeps the entry: it matches the log, also in the hint that is made of it,
         # and another object, with another serializer, may be able to read what this one cannot.
         with self._log.mutex:
@@ -263,7 +263,7 @@ class DiskCache(Updates):
                 try:
                     decoded = decode_key(key[len(self._prefix) :])
                 except ValueError as error:
-                    self._tell_of_damage(CorruptDataError(f"A key cannot be read: {error}"))
+                    self._report_damage(CorruptDataError(f"A key cannot be read: {error}"))
                     continue
                 yield decoded
 

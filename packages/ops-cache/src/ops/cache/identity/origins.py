@@ -4,7 +4,7 @@ Code below the folders of the standard library is known by the version of Python
 `site-packages` by its distribution and version; all other code is the user's own and is followed.
 An editable installation is the user's own, too.
 
-A module name does not tell two programs apart: each has its `__main__`, and two projects may each
+A module name does not identify a program: each has its `__main__`, and two projects may each
 have a `data.py`. So a function of the user's own code also carries the path of its file; in a
 notebook the path of the notebook, where it is known, and at a prompt the working directory.
 """
@@ -99,7 +99,7 @@ def origin_of_import(name: str) -> Origin | None:
 
 
 def program_of(module: str | None, file: str, namespace: Mapping[str, Any]) -> str | None:
-    """Return what tells the program of a function from others; None for installed code.
+    """Return what identifies the program of a function; None for installed code.
 
     Args:
         module: the name of the function's module.

@@ -2,7 +2,7 @@
 
 Nothing here talks to a network, except the ping of the Docker daemon when it is requested. A check
 reports which of the known sources exist and are complete, never a secret; whether a service
-accepts it only the service can tell.
+accepts it only the service knows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def validate_cloud_credentials(
     environment: Mapping[str, str] | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> ValidationResult:
-    """Check that *provider*'s own tools would find complete credentials, without asking anybody.
+    """Check that *provider*'s own tools would find complete credentials, without a request to it.
 
     *environment* and *home* default to those of the process. Roles that a machine of the cloud gets
     from its metadata service cannot be seen from here; the suggestion mentions it.

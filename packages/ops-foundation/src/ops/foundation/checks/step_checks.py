@@ -100,7 +100,7 @@ def _kind_issues(name: str, code: Any) -> Iterable[ValidationIssue]:
 def _pickle_issues(name: str, function: object) -> Iterable[ValidationIssue]:
     try:
         pickle.Pickler(_Nowhere(), protocol=5).dump(function)
-    except Exception as error:  # noqa: BLE001 - any error of anybody's __reduce__ is the finding
+    except Exception as error:  # noqa: BLE001 - any error of any __reduce__ is the finding
         message = f"{name} cannot be sent to another process: {error}"
         yield remark(message, None, "Define it at the top of a module.", "NOT_IMPORTABLE")
 

@@ -58,7 +58,7 @@ class Collector:
 
     @property
     def version_column(self) -> str | None:
-        """The column that tells the later of two versions of a row."""
+        """The column that orders versions of a row."""
         return self._factory.version_column
 
     @property
@@ -221,7 +221,7 @@ def collector(
         version: the version of the data's shape.
         primary_key: the column that identifies a row for ever; it travels with the data, so that a
             row that is delivered twice counts once.
-        version_column: the column, of times or integers, that tells the later of two versions of a
+        version_column: the column, of times or integers, that orders the versions of a
             row; without it the version of the later slice counts.
         every: the length of the slices that a run gathers; it divides a day.
 

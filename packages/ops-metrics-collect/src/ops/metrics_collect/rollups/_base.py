@@ -329,7 +329,7 @@ class Rollup:
             self._table = self._schema.empty_table()
 
     def _is_worth_grouping(self, rows: pa.Table) -> bool:
-        """Tell whether grouping makes rows fewer, by some: it takes several times their memory."""
+        """Return whether grouping makes rows fewer, by some: it takes several times their memory."""
         if self._spill is None and self._pending_bytes < _SAMPLED:
             return True
         sample = concatenated([rows.slice(0, 1 << 15).select(self.index)])

@@ -36,7 +36,7 @@ class Sources:
         self._whole.update(name.partition(_SOME)[0] for name in names)
 
     def are_new(self, names: Collection[str]) -> bool:
-        """Tell whether none of these has been added; False when all have. Else it is a StateError."""
+        """Return whether none of these has been added; False when all have. Else it is a StateError."""
         shared = [name for name in names if name.partition(_SOME)[0] in self._whole]
         if shared and not self.names.issuperset(names):
             raise StateError(

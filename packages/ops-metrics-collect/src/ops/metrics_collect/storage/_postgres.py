@@ -88,7 +88,7 @@ class StoragePostgres(BaseStorage):
         return all(rows)
 
     def _holds(self, db: Any, key: str, source: IO[bytes]) -> bool:
-        """Tell whether the object of that name is what *source* has."""
+        """Return whether the object of that name is what *source* has."""
         query = self._sql("select piece, sha256(data) from {} where name = %s order by piece")
         found = db.execute(query, (key,)).fetchall()
         ours = [(number, hashlib.sha256(piece).digest()) for number, piece in _pieces(source)]

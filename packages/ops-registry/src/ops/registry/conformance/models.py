@@ -181,10 +181,10 @@ class RegistryBehaviour:
         registry.delete_model_version("m", 2)
         assert registry.rollback("m").version == 1
 
-    def test_versions_are_tagged_and_annotated_for_everybody(
+    def test_versions_are_tagged_and_annotated_for_every_process(
         self, registry: Any, new_context: Any, artifact: Any
     ) -> None:
-        """Versions are tagged and annotated for everybody."""
+        """Versions are tagged and annotated for every process."""
         registry.register_model("m", artifact, "binary", "mine", tags={"a": "1"})
         registry.set_tag("m", 1, "team", "ds")
         registry.annotate("m", 1, "the good one")

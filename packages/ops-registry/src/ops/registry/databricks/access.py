@@ -169,7 +169,7 @@ class WarehouseAccess:
 
     @property
     def cloud(self) -> str:
-        """The cloud that the name of the host tells: azure, gcp, aws or other."""
+        """The cloud of the host, by its name: azure, gcp, aws or other."""
         name = self.hostname.split(":")[0]
         return next((cloud for cloud, ends in _CLOUDS.items() if name.endswith(ends)), "other")
 

@@ -153,7 +153,7 @@ class RunRows:
         return RunStatus(self._head(run_id)["status"])
 
     def points(self, run_id: str, seen: Mapping[str, int]) -> list[tuple[tuple[str, int], Metric]]:
-        """Return points of a run by time, each with what tells it from every other."""
+        """Return points of a run by time, each with what identifies it."""
         return [
             (
                 (p["writer"], p["place"]),

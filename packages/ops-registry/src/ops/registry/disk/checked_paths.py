@@ -1,7 +1,7 @@
 """Names that were read from a store, and when they may become paths.
 
 A store may come from another person: an export, an rsync, an archive. Whatever stands in its journals, views and
-plans is data, and a checksum does not change that, since anybody can compute one. A name becomes a path here and
+plans is data, and a checksum does not change that, since any program can compute one. A name becomes a path here and
 only here: it must be relative, lead into the store, and meet no link on its way. This package never
 makes links inside a store, so one that is met was put there by other means.
 

@@ -240,7 +240,7 @@ class JournalReader:
 
 
 def identity_of(path: StrPath) -> tuple[int, int] | None:
-    """Return what tells the file at *path* from any other that has, or had, its name; None when there is none."""
+    """Return what identifies the file at *path* among all that have, or had, its name; None when there is none."""
     try:
         found = os.stat(path)  # noqa: PTH116 - hot path
     except (FileNotFoundError, NotADirectoryError):

@@ -79,7 +79,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         finally:
             self.lock.release()
         if undone:
-            self.tell(EventType.TRANSACTION_RECOVERED, {"undone": undone})
+            self.report(EventType.TRANSACTION_RECOVERED, {"undone": undone})
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -113,7 +113,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         """Return the rows of the table at *path*, if there is one, and those of *df*."""
         return self._joined(df, self.location(path))
 
-    def tell(self, event: EventType, data: dict[str, Any]) -> None:
+    def report(self, event: EventType, data: dict[str, Any]) -> None:
         """Emit an event about several paths at once."""
         self._operations.after(event, data, resource="storage")
 

@@ -11,7 +11,7 @@ A kill before 2 leaves nothing but staged files. Between 2 and 4 the plan record
 is in ``old/N`` returns to its path; what was put where nothing had been is removed. Both steps can
 be repeated, so a kill while going back harms nothing either. After 4 only the clearing is left.
 The next process that opens the storage, or takes its lock, does that for every transaction whose process is gone,
-which the lock on its folder tells: the kernel releases it. All of 2 to 4, and going back, happens under
+which the lock on its folder shows: the kernel releases it. All of 2 to 4, and going back, happens under
 the storage's lock. Writing a file takes no lock, so what others have written to a path since then stays: the plan
 records which files are the transaction's own.
 
@@ -219,13 +219,13 @@ class Transaction:
         clear(self._folder)
         self._end()
         if event is EventType.TRANSACTION_COMMITTED:
-            for entry in self._entries:  # what a single write or deletion tells
+            for entry in self._entries:  # what a single write or deletion reports
                 if entry["new"]:
                     self._storage.written(entry["path"])
                 elif entry["existed"]:
                     self._storage.deleted(entry["path"])
         paths = [entry["path"] for entry in self._entries]
-        self._storage.tell(event, {"transaction_id": self.transaction_id, "paths": paths})
+        self._storage.report(event, {"transaction_id": self.transaction_id, "paths": paths})
 
     def _end(self) -> None:
         self._is_open = False
@@ -243,7 +243,7 @@ class SafeTransaction(Transaction):
         """Wait for the lock and begin."""
         self._storage.lock.acquire()
         recorded = {"lock": str(self._storage.lock.path), "transaction_id": self.transaction_id}
-        self._storage.tell(EventType.LOCK_ACQUIRED, recorded)
+        self._storage.report(EventType.LOCK_ACQUIRED, recorded)
         try:
             return super().begin()
         except BaseException:
@@ -256,7 +256,7 @@ class SafeTransaction(Transaction):
         finally:
             self._storage.lock.release()
         recorded = {"lock": str(self._storage.lock.path), "transaction_id": self.transaction_id}
-        self._storage.tell(EventType.LOCK_RELEASED, recorded)
+        self._storage.report(EventType.LOCK_RELEASED, recorded)
 
 
 def recover(root: pathlib.Path) -> int:
@@ -339,7 +339,7 @@ def _was_moved(entry: Mapping[str, Any], target: pathlib.Path, folder: pathlib.P
 
 
 def _is_own(target: pathlib.Path, stamps: list[list[int] | None]) -> bool:
-    """Whether no other process has written a file at *target*; plans of older versions cannot tell."""
+    """Whether no other process has written a file at *target*; plans of older versions do not record it."""
     if not os.path.lexists(target) or target.is_dir() or None in stamps:
         return True
     return _stamp(target) in stamps

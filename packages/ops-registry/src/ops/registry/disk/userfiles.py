@@ -150,7 +150,7 @@ class UserFiles(abc.ABC, Generic[Location]):
         return True
 
     def deleted(self, path: str) -> None:
-        """Tell that what was at *path* was deleted."""
+        """Report that what was at *path* was deleted."""
         self._operations.after(
             EventType.STORAGE_DELETED, {"path": path}, resource=f"storage:{path}"
         )
@@ -205,7 +205,7 @@ class UserFiles(abc.ABC, Generic[Location]):
         return path, self.location(path)
 
     def written(self, path: str) -> None:
-        """Tell that *path* was written: counter, event, audit and post-hooks."""
+        """Report that *path* was written: counter, event, audit and post-hooks."""
         self._operations.after(
             EventType.STORAGE_WRITTEN,
             {"path": path},

@@ -1,4 +1,4 @@
-"""Reading a folder that another program, or anybody, has filled: links are named and never followed.
+"""Reading a folder that another program, or an attacker, has filled: links are named and never followed.
 
 Only what the folder itself lists becomes a path; no text inside a file does. A file is opened without following a
 link and without waiting for a pipe, and what is larger than its kind ever is stays unread.

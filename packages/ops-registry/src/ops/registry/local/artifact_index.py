@@ -50,7 +50,7 @@ class ArtifactIndex:
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
-        """Exclude others, here and in other processes; `known` and `tell` are called in here."""
+        """Exclude others, here and in other processes; `known` and `record` are called in here."""
         with writing(self._lock.path), self._lock:
             yield
 
@@ -63,7 +63,7 @@ class ArtifactIndex:
         found = next((one for one in recorded if one.path == name), None)
         return None if found is None else to_artifact(found, self._folder / run_id)
 
-    def tell(self, run_id: str, kept: Artifact, address: str | None = None) -> None:
+    def record(self, run_id: str, kept: Artifact, address: str | None = None) -> None:
         """Write into the journal that the run has *kept*, and its address if it is not in the folder."""
         reader = self._readers.get(run_id)
         before = 0 if reader is None else reader.state.artifact_time(kept.path)

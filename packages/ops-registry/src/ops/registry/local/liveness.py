@@ -1,7 +1,7 @@
 """Which runs are STALE: RUNNING by their journals, while every process that logged to them is gone.
 
 A process that starts a run, or logs to one, leaves in its main journal who it is: boot, PID namespace,
-process with its start time. On the same machine that tells at once whether it is alive. What cannot
+process with its start time. On the same machine that shows at once whether it is alive. What cannot
 be judged that way (another machine or container, no /proc) is judged by its heartbeat: it touches
 its journals every so many seconds, and a run whose journals were all left alone for several of
 those is given up. A process without heartbeats counts as alive.

@@ -194,7 +194,7 @@ class LocalModelArtifacts:
 class _Sent:
     """An artifact in the bucket.
 
-    It stays if the registration fails, as the frame may be in the file; `fsck.collect` can tell.
+    It stays if the registration fails, as the frame may be in the file; `fsck.collect` decides.
     """
 
     size: int

@@ -187,12 +187,12 @@ class LocalRunFiles:
                     # The journal first: a kill here leaves the copy that it names, where `_whole` finds it.
                     waiting = artifacts.waiting_place(self._artifacts / run_id, name, digest)
                     artifacts.move_into_place(copy, waiting)
-                    self._names.tell(run_id, kept)
+                    self._names.record(run_id, kept)
                     artifacts.move_into_place(waiting, target)
                 else:
                     artifacts.move_into_place(copy, target)
                     if same is None:
-                        self._names.tell(run_id, kept)
+                        self._names.record(run_id, kept)
         finally:
             artifacts.remove(copy)
         if same is None:
@@ -214,7 +214,7 @@ class LocalRunFiles:
             known = self._names.known(run_id, name)  # another process may have been faster
             same = artifacts.same(run_id, known, sent.checksum, overwrite=overwrite)
             if same is None:
-                self._names.tell(run_id, kept, sent.uri)
+                self._names.record(run_id, kept, sent.uri)
         if same is not None:
             self._remote.discard(sent.uri)
             return same, False

@@ -63,18 +63,18 @@ class MLflowCopy:
 
 
 class Progress:
-    """Tells how far a copy is."""
+    """Reports how far a copy is."""
 
-    def __init__(self, tell: Callable[[int, int], object] | None) -> None:
+    def __init__(self, report: Callable[[int, int], object] | None) -> None:
         self.total = 0
         self._done = 0
-        self._tell = tell
+        self._report = report
 
     def step(self) -> None:
         """One more is done."""
         self._done += 1
-        if self._tell is not None:
-            self._tell(self._done, max(self.total, self._done))
+        if self._report is not None:
+            self._report(self._done, max(self.total, self._done))
 
 
 class End:

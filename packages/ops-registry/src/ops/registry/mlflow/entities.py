@@ -221,7 +221,7 @@ def to_run(seen: Seen) -> Run:
 
 
 def to_info(seen: Seen) -> RunInfo:
-    """Return what MLflow tells about a run besides what was logged."""
+    """Return what MLflow records about a run besides what was logged."""
     return RunInfo(
         run_id=seen.run_id,
         experiment_id=seen.experiment_id,

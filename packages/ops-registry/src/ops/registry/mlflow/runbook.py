@@ -70,7 +70,7 @@ class RunBook:
         operations: Operations | None = None,
     ) -> None:
         self.root = root
-        #: Hooks and events of this process: the same that the tracker of a context asks and tells.
+        #: Hooks and events of this process: the same that the tracker of a context uses.
         self.operations: Operations = operations or Operations()
         self.artifacts: str = (root / "artifacts").as_uri()
         self.mutex: AbstractContextManager[Any] = threading.RLock()

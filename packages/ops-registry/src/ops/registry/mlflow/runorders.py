@@ -55,7 +55,7 @@ class RunOrder:
         return (*parts, -seen.start_time, seen.run_id)
 
     def positions(self, table: RunTable) -> Any | None:
-        """Return all positions of *table* in this order, None where its columns cannot tell."""
+        """Return all positions of *table* in this order, None where its columns do not give it."""
         return table.kept(self, lambda: self._sorted(table))
 
     def _sorted(self, table: RunTable) -> Any | None:

@@ -75,7 +75,7 @@ class RunSearching(RunCalls):
             _Part(requested, one, self.book.snapshot(one.experiment_id), self) for one in known
         ]
         passed = parts[0].passed(start) if len(parts) == 1 else 0
-        # One more tells whether there is another page.
+        # One more shows whether there is another page.
         most = None if end is None else end - passed + 1
         streams = [stream for part in parts for stream in part.streams(passed, most)]
         found = heapq.merge(*streams, key=requested.order.key)
@@ -145,7 +145,7 @@ class _Part:
         rows = self._snapshot.overlay().values()
         base = self._snapshot.base
         positions = None if base is None else self._search.order.positions(base)
-        if base is not None and positions is None:  # the columns cannot tell the order
+        if base is not None and positions is None:  # the columns do not give the order
             everything = base.positions(self._node, (), None, self._snapshot.hidden)
             yield self._ordered(base.rows(everything))[passed:]
         elif base is not None:

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-call"
 # (MLflow's tracing utilities are not annotated throughout)
-"""What a batch of spans tells of its trace: the head of the frame that keeps them.
+"""What a batch of spans has about its trace: the head of the frame that keeps them.
 
 MLflow translates spans of OpenTelemetry when they are stored, and its store reads from them the times, the state, previews,
 session, user, tags, tokens and costs of the trace. The same is read here once, by the process that logs; how batches come

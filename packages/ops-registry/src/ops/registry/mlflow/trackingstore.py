@@ -29,7 +29,7 @@ from ops.registry.traces.datasets import DatasetBook
 
 __all__ = ["OpsTrackingStore"]
 
-#: Where `mlflow server` tells its workers which store they serve; its module of names needs Flask.
+#: Where `mlflow server` names to its workers the store that they serve; its module of names needs Flask.
 # Environment _MLFLOW_SERVER_FILE_STORE: set by `mlflow server`: the runs of the store belong to
 # its clients.
 _SERVER_HAS = "_MLFLOW_SERVER_FILE_STORE"

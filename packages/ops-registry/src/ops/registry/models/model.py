@@ -29,7 +29,7 @@ def own_copy(version: ModelVersion) -> ModelVersion:
 
 @dataclasses.dataclass(slots=True)
 class Model:
-    """A model as the journal tells it; *highest* is the last number given, also if deleted.
+    """A model as the journal records it; *highest* is the last number given, also if deleted.
 
     *created* and *updated* are nanoseconds; a model that was deleted has no *created*. *changed* has
     when each version was changed last.

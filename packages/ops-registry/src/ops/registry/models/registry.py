@@ -279,7 +279,7 @@ class ModelRegistry(ModelRegistering):
         `AlreadyExistsError`. Where artifacts are does not count.
         """
         for record in records:
-            check_frame(record)  # of another store, which may be anybody's
+            check_frame(record)  # of another store, which is not trusted
         with self._mutex:
             self._events.refresh()
             count = len(self._known(name, records, len(records)))

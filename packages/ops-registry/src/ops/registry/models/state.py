@@ -205,7 +205,7 @@ class ModelState:
 
 
 def check_frame(record: Any) -> None:
-    """Refuse a frame whose names could lead out of the folder of artifacts: anybody can write one."""
+    """Refuse a frame whose names could lead out of the folder of artifacts: any program can write one."""
     if not isinstance(record, dict) or not {"v", "op", "name", "version"} <= record.keys():
         raise CorruptStoreError(
             f"The registry's journal has a line that is no frame: {record!r:.80}."

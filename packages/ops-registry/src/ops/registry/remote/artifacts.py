@@ -2,7 +2,7 @@
 
 Every upload has an address of its own, made of a random token, so nothing is ever overwritten, and an address
 stands for the same bytes for ever. The address of a folder ends with "/"; what is in it is what the
-bucket lists below it, and the digest, which covers names too, tells whether that is all.
+bucket lists below it, and the digest, which covers names too, shows whether that is all.
 
 An address is named in a journal only after everything was sent. What a kill leaves is in the notes
 (`uploads`) and does no harm. Reading goes by the address alone, so artifacts stay readable when the store

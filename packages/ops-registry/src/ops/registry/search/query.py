@@ -82,7 +82,7 @@ class Query:
         self.limit: int | None = limit
         self.offset: int = offset
         self.end: int | None = None if limit is None else offset + limit
-        #: What tells it from other queries that find other rows, or order them in another way.
+        #: What distinguishes it from queries that find other rows, or order them in another way.
         self.key: tuple[Hashable, ...] = (
             text,
             tuple(wanted),

@@ -1,6 +1,6 @@
 """Logging to runs: metrics, parameters and tags, each a frame in the journal of this process.
 
-This is the path that training loops are on. It formats, appends and tells; it never reads.
+This is the path that training loops are on. It formats, appends and notifies; it never reads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The runs of a table as CSV: all that the search finds, in the columns that the table shows.
 
-A text that a spreadsheet would run as a formula gets an apostrophe in front, since a name may come from anybody.
+A text that a spreadsheet would run as a formula gets an apostrophe in front, since a name may come from any user.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The closed set of typed nodes: how an object is taken apart, and how our own code builds it again.
 
 An encoder returns the name of a node and its parts, which are written like any other value. A builder gets
-these parts back from a file that anyone may have written, so it checks each of them before a constructor
+these parts back from a file that any program may have written, so it checks each of them before a constructor
 that would believe them. Nodes of a library live in the module named for it, which is imported when an
 object of that library is met, or a file names one of its nodes (`"np.array"`: the prefix is the library's).
 """
