@@ -61,7 +61,10 @@ class AsyncCache(Generic[C]):
     async def set(
         self, key: Hashable, value: Any, ttl: TtlLike = Ttl.DEFAULT, *, tag: str | None = None
     ) -> None:
-        """Store *value* for *ttl* seconds (default: as the cache has it); raises as the cache's `set`."""
+        """Store *value* under *key* for *ttl* seconds (default: that of the cache), with *tag* for `delete_tag`.
+
+        Raises what the `set` of the cache raises, such as `ValueTooLargeError`.
+        """
         await asyncio.to_thread(self.cache.set, key, value, ttl, tag=tag)
 
     async def set_many(
