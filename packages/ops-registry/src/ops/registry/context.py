@@ -50,7 +50,7 @@ class MLOpsContext:
 
     *config* None takes the defaults; *operations* holds emitter, hooks, metrics and audit (None:
     those that the process shares). Raises `ConfigurationError` when `config.enabled` is False, and
-    `BackendUnavailableError` where a backend cannot be reached.
+    `BackendUnavailableError` where the environment lacks what a backend needs.
 
     >>> import tempfile
     >>> context = MLOpsContext(MLOpsConfig(storage_path=tempfile.mkdtemp()))
