@@ -315,6 +315,17 @@ def test_a_check_counts_traces_and_names_what_is_wrong(store, root, filled):
         assert check(context).problems == ["Traces: there is no experiment 'nowhere'."]
 
 
+def test_a_frame_that_makes_no_sense_changes_nothing_of_its_trace(store, root, filled):
+    """Its first half does: a frame counts as a whole or not at all, and is counted."""
+    before = store.store.get_trace_info(filled.ids[0])
+    fields = {"time": 9, "duration": 9, "state": "ERROR", "client": None, "request": "other"}
+    half = {**fields, "response": None, "tags": {"half": "1"}, "metadata": 5}
+    with journal_of(root, store.home).open("ab") as file:
+        file.write(frame({"op": "start", "id": filled.ids[0], "t": 1, "info": half}))
+    assert store.store.get_trace_info(filled.ids[0]) == before
+    assert store.store.traces.journal(store.home).unknown == 1
+
+
 def test_spans_that_do_not_fit_their_head_are_found(store, root):
     """A frame that this package would not write, with a checksum that is right."""
     seen = {"time": 1, "end": 2, "status": None, "request": None, "response": None}

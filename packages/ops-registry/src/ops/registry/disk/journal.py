@@ -16,6 +16,7 @@ What a record is as JSON, NaN and infinities included, is `ops.registry.json_val
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
@@ -25,11 +26,6 @@ from ops.foundation.errors import OpsError
 from ops.registry.disk.flushing import Flusher, flush
 from ops.registry.errors import StorageError
 from ops.registry.json_values import canonical, decode, encode
-
-try:
-    import fcntl
-except ImportError:  # Windows, where an open file is not replaced
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +50,8 @@ __all__ = [
 #: No link is followed: a store has none, and one from elsewhere must not lead to other files.
 _EXTRA = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | _EXTRA
+#: What a file system without locks answers.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 DURABILITIES = ("process", "interval", "commit")
 #: Ends a line that a writer found open; alone, there was nothing to be spoiled.
 _SPOILED = b"!"
@@ -104,13 +102,21 @@ class JournalWriter:
         Yields whether the file is the one that has its name: one that was replaced takes no more frames. The kernel
         releases the hold of a process that ends.
         """
-        if fcntl is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        is_held = self._hold(alone=alone)
         try:
             yield identity_of(self.path) == self.identity
         finally:
-            if fcntl is not None:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            if is_held:
+                _lock(self._descriptor, "LOCK_UN")
+
+    def _hold(self, *, alone: bool) -> bool:
+        """Whether the file is held now; without *alone* it need not be where the system has no such locks."""
+        try:
+            return _lock(self._descriptor, "LOCK_EX" if alone else "LOCK_SH")
+        except OSError as error:
+            if alone or error.errno not in _NO_LOCKS:
+                raise _failure(self.path, error) from error
+            return False
 
     def append(self, record: Any) -> None:
         """Write *record* as one frame; when this returns, a kill cannot lose it."""
@@ -145,6 +151,12 @@ class JournalWriter:
         if written < len(data):
             raise StorageError(f"Only {written} of {len(data)} bytes fitted into {self.path!r}.")
         return end - written, end
+
+    def abandon(self) -> None:
+        """Close the file in a forked child, where another thread's lock may be held for ever; the parent goes on."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def close(self) -> None:
         """Close the file; appending afterwards fails."""
@@ -237,6 +249,16 @@ class JournalReader:
             return False
         self.offset = self._seen = end
         return True
+
+
+def _lock(descriptor: int, operation: str) -> bool:
+    """Whether the system has such locks: Windows has none, and does not replace a file that is open."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    fcntl.flock(descriptor, getattr(fcntl, operation))
+    return True
 
 
 def identity_of(path: StrPath) -> tuple[int, int] | None:

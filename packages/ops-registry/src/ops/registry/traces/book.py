@@ -27,6 +27,8 @@ __all__ = ["FOLDER", "TraceBook"]
 FOLDER = "traces"
 #: So many files are open for writing.
 _MOST_OPEN = 64
+#: Of so many traces it is known without looking where they are.
+_MOST_HOMES = 100_000
 
 
 class TraceBook:
@@ -65,6 +67,12 @@ class TraceBook:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def _note(self, trace_ids: Iterable[str], experiment_id: str) -> None:
+        """Note where traces are, so that they are not looked for; a process that logs for weeks forgets some."""
+        if len(self._homes) > _MOST_HOMES:
+            self._homes.clear()
+        self._homes.update(dict.fromkeys(trace_ids, experiment_id))
+
     def _writable(self, experiment_id: str) -> TraceJournal:
         """Return a journal that will be written to; of many, those written to long ago are closed."""
         journal = self.journal(experiment_id)
@@ -90,7 +98,7 @@ class TraceBook:
             journal = self.journal(experiment_id)
             found = journal.get(trace_id) if journal.may_have(trace_id) else None
             if found is not None:
-                self._homes[trace_id] = experiment_id
+                self._note([trace_id], experiment_id)
                 return found
         self._homes.pop(trace_id, None)
         return None
@@ -108,16 +116,14 @@ class TraceBook:
     def append(self, experiment_id: str, *records: dict[str, Any]) -> None:
         """Append frames to the journal of an experiment with one write."""
         self._writable(experiment_id).append(records)
-        for record in records:
-            self._homes[record["id"]] = experiment_id
+        self._note([record["id"] for record in records], experiment_id)
 
     def append_spans(
         self, experiment_id: str, batches: Sequence[tuple[dict[str, Any], Sequence[bytes]]]
     ) -> None:
         """Append frames of spans, each a head and the spans' JSON, to the journal of an experiment with one write."""
         self._writable(experiment_id).append_spans(batches)
-        for head, _ in batches:
-            self._homes[head["id"]] = experiment_id
+        self._note([head["id"] for head, _ in batches], experiment_id)
 
     def change(self, trace: Trace, operation: str, **fields: Any) -> None:
         """Append a frame about a trace that is there."""
@@ -127,9 +133,9 @@ class TraceBook:
         """Take a trace to another experiment: it is there before it is gone here."""
         here = self.journal(trace.experiment_id)
         bodies = [body for trace_id, body in here.raw() if trace_id == trace.trace_id]
-        self.journal(experiment_id).append_raw(bodies)
-        here.append([{"op": "gone", "id": trace.trace_id}])
-        self._homes[trace.trace_id] = experiment_id
+        self._writable(experiment_id).append_raw(bodies)
+        self.append(trace.experiment_id, {"op": "gone", "id": trace.trace_id})
+        self._note([trace.trace_id], experiment_id)
 
     def erase(self, experiment_id: str) -> None:
         """Delete the traces of an experiment for ever."""

@@ -82,7 +82,10 @@ class TraceJournal:
 
     def begin_in_child(self) -> None:
         """Reset after a fork: another thread may have been in the middle of reading."""
-        self._mutex, self._writer = threading.RLock(), None
+        self._mutex = threading.RLock()
+        if self._writer is not None:
+            self._writer.abandon()
+        self._writer = None
         self._begin()
 
     def _begin(self, file: tuple[int, int] | None = None) -> None:
@@ -103,13 +106,13 @@ class TraceJournal:
         """Return the traces as of now, oldest first; they are to be read only."""
         with self._mutex:
             self._read_on()
-            return self._known.all()
+            return list(self._known.traces.values())
 
     def get(self, trace_id: str) -> Trace | None:
         """Return a trace as of now, to be read only; None when there is none."""
         with self._mutex:
             self._read_on()
-            return self._known.get(trace_id)
+            return self._known.traces.get(trace_id)
 
     def may_have(self, trace_id: str) -> bool:
         """Whether the journal may have a trace; False only if it has not, which is known without decoding it."""
@@ -198,7 +201,7 @@ class TraceJournal:
             if not (last and is_current):  # another process has done it
                 return 0
             before = old.size
-            with atomic_write(self.path, "wb") as file:
+            with atomic_write(self.path, "wb", durable="full") as file:
                 for number, (trace_id, body) in enumerate(self.raw()):
                     if number > last.get(trace_id, -1):
                         file.write(framed(body))

@@ -67,11 +67,9 @@ class Trace:
     prompts: list[str] = dataclasses.field(default_factory=list)
     #: Which file the extents are of.
     file: tuple[int, int] | None = None
-    #: Whether a caller has it, so that the next frame makes another of it.
-    shared: bool = False
 
     def copy(self) -> Trace:
-        """Return a trace that may be changed."""
+        """Return a trace that may be changed; this one stays what a caller was given."""
         return dataclasses.replace(
             self,
             tags=dict(self.tags),
@@ -84,7 +82,6 @@ class Trace:
             extents=self.extents[:],
             runs=list(self.runs),
             prompts=list(self.prompts),
-            shared=False,
         )
 
     @property
@@ -110,22 +107,8 @@ class Frames:
         #: What was linked to a trace before it was logged.
         self.early: dict[str, Trace] = {}
 
-    def get(self, trace_id: str) -> Trace | None:
-        """Return a trace to be read; what comes later does not change it."""
-        found = self.traces.get(trace_id)
-        if found is not None:
-            found.shared = True
-        return found
-
-    def all(self) -> list[Trace]:
-        """Return all traces to be read."""
-        found = list(self.traces.values())
-        for trace in found:
-            trace.shared = True
-        return found
-
     def apply(self, record: Mapping[str, Any], extent: tuple[int, int, int]) -> None:
-        """Fold one frame in; of one with spans *record* is the head, and *extent* is where it is."""
+        """Fold one frame in, all of it or nothing; of one with spans *record* is the head, and *extent* is where it is."""
         try:
             fold(self, record, extent)
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -149,9 +132,9 @@ def fold(known: Frames, record: Mapping[str, Any], extent: tuple[int, int, int])
         trace = known.early.setdefault(trace_id, Trace(trace_id, known.experiment_id, 0))
         _CHANGES[operation](trace, record)
     elif trace is not None:
-        trace = _changeable(trace)
-        _CHANGES[operation](trace, record)
-        known.traces[trace_id] = trace
+        changed = trace.copy()
+        _CHANGES[operation](changed, record)
+        known.traces[trace_id] = changed
 
 
 def _begin(
@@ -159,23 +142,20 @@ def _begin(
 ) -> None:
     starts = record["op"] == "start"
     seen = record["info" if starts else "seen"]
-    trace = known.traces.get(trace_id)
-    is_new = trace is None
-    if trace is None:
+    there = known.traces.get(trace_id)
+    if there is None:
         trace = Trace(trace_id, known.experiment_id, int(seen["time"]), file=known.file)
-        early = known.early.pop(trace_id, None)
+        early = known.early.get(trace_id)
         if early is not None:
             trace.runs, trace.prompts = early.runs, early.prompts
-    trace = _changeable(trace)
+    else:
+        trace = there.copy()
     if starts:
         _start(trace, seen)
     else:
-        _spans(trace, seen, extent, is_new=is_new)
+        _spans(trace, seen, extent, is_new=there is None)
     known.traces[trace_id] = trace  # not before the whole frame was understood
-
-
-def _changeable(trace: Trace) -> Trace:
-    return trace.copy() if trace.shared else trace
+    known.early.pop(trace_id, None)
 
 
 def _start(trace: Trace, info: Mapping[str, Any]) -> None:
