@@ -352,10 +352,11 @@ def test_collecting_takes_deleted_traces_out_of_the_journal_and_keeps_all_else(
 ):
     """Also what another process reads at that time, writes afterwards, and frames of unknown kinds."""
     there = opened(root)
-    before, secret = shown(there, store.home, filled), new_id()
+    before, secret, last = shown(there, store.home, filled), new_id(), new_id()
     hidden = {"mlflow.spanInputs": "a secret"}
     there.log_spans(store.home, [span(secret, attributes=hidden)])
-    held = there.traces.find(filled.ids[0])
+    there.log_spans(store.home, [span(last), span(last, number=2)])
+    held = there.traces.find(last)
     path = journal_of(root, store.home)
     with path.open("ab") as file:
         file.write(frame({"op": "paint", "id": "tr-unknown", "t": 1}))
