@@ -22,7 +22,8 @@ V = TypeVar("V")
 class LFUCache(MemoryCache[K, V]):
     """A `MemoryCache` that gives up the entry that was read least often.
 
-    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`.
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`: *max_memory*,
+    *sizeof*, *on_evict* and *clock*.
     """
 
     strategy = CacheStrategy.LFU

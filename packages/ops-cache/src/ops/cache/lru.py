@@ -18,7 +18,8 @@ V = TypeVar("V")
 class LRUCache(OrderedCache[K, V]):
     """A `MemoryCache` that gives up the entry that was read or set longest ago.
 
-    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`.
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`: *max_memory*,
+    *sizeof*, *on_evict* and *clock*.
 
     >>> recent = LRUCache(max_size=2)
     >>> for key in "abc":

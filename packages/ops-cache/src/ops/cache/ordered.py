@@ -17,7 +17,8 @@ V = TypeVar("V")
 class OrderedCache(MemoryCache[K, V]):
     """A `MemoryCache` whose entries are in the order in which they came; subclasses may change it.
 
-    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`.
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`: *max_memory*,
+    *sizeof*, *on_evict* and *clock*.
     """
 
     def __init__(

@@ -155,7 +155,8 @@ class OpenS3FIFOCache(CountingS3FIFOCache[K, V]):
 class S3FIFOCache(OpenS3FIFOCache[K, V]):
     """S3-FIFO whose hits take no lock and, without TTLs, run no Python code at all.
 
-    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`. The policy is that
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`: *max_memory*,
+    *sizeof*, *on_evict* and *clock*. The policy is that
     of Yang et al., "FIFO queues are all you need for cache eviction" (SOSP 2023).
     """
 

@@ -271,7 +271,8 @@ class HTTPClient(_Settings):
             path: relative to the base URL, or a whole URL.
             retry: whether it may be repeated, where its method does not decide.
             total_timeout: seconds for all of it, instead of the client's.
-            options: those of `httpx.Client.request`.
+            options: those of `httpx.Client.request`: *params*, *headers*, *cookies*, *json*, *data*,
+                *content*, *files*, *auth*, *follow_redirects*, *timeout* and *extensions*.
 
         Raises HTTPStatusError, HTTPTimeoutError, HTTPError, CircuitOpenError.
         """
@@ -344,7 +345,8 @@ class HTTPClient(_Settings):
 class AsyncHTTPClient(_Settings):
     """`HTTPClient` for asyncio.
 
-    *base_url* and *settings* are the arguments of `HTTPClient`, *client* being an
+    *base_url* and *settings* are the arguments of `HTTPClient` (*timeout*, *total_timeout*, *retries*,
+    *headers*, *auth*, *rate_limiter*, *breaker*, *client*, *verify*), *client* being an
     `httpx.AsyncClient`. It may be used in one event loop after the other (and in several at a
     time): each has connections of its own. `aclose` closes those of the running loop.
     """
