@@ -118,6 +118,12 @@ def undescribed_fields(record: type) -> list[str]:
     return [name for name in names if not _names(text, name) and name not in commented]
 
 
+@functools.cache
+def _exported() -> frozenset[type]:
+    values = [getattr(module, name) for module in _modules() for name in module.__all__]
+    return frozenset(value for value in values if isinstance(value, type))
+
+
 def _modules() -> Iterator[Any]:
     return map(importlib.import_module, packages())
 
@@ -155,7 +161,7 @@ def _of_class(cls: type) -> Iterator[Documented]:
 
 def _construction(cls: type, owner: type, function: Callable[..., Any]) -> Iterator[Documented]:
     """Yield the constructor of *cls*; an inherited one under its owner, where readers find it."""
-    home = cls if owner.__name__.startswith("_") else owner
+    home = owner if owner in _exported() else cls
     docstring = _of_construction(home, owner) + (function.__doc__ or "")
     entry = Documented(f"{_name(home)}.{function.__name__}", function, owner, docstring)
     if not entry.is_internal:
@@ -164,7 +170,7 @@ def _construction(cls: type, owner: type, function: Callable[..., Any]) -> Itera
 
 def _of_construction(cls: type, owner: type) -> str:
     """Return the docstrings of *cls* and of its public bases up to *owner*, whose constructor it has."""
-    bases = [b for b in cls.__mro__ if issubclass(b, owner) and not b.__name__.startswith("_")]
+    bases = [base for base in cls.__mro__ if issubclass(base, owner) and base in _exported()]
     return "\n".join(base.__doc__ or "" for base in {cls: 0, **dict.fromkeys(bases)})
 
 

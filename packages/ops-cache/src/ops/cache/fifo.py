@@ -15,13 +15,21 @@ V = TypeVar("V")
 
 
 class FIFOCache(OrderedCache[K, V]):
-    """A `MemoryCache` that gives up the entry that came first; a new value keeps the old position."""
+    """A `MemoryCache` that gives up the entry that came first; a new value keeps the old position.
+
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`: *max_memory*,
+    *sizeof*, *on_evict* and *clock*.
+    """
 
     strategy = CacheStrategy.FIFO
 
 
 class TTLCache(OrderedCache[K, V]):
-    """A `MemoryCache` that gives up the entry that expires first; those that never do, last."""
+    """A `MemoryCache` that gives up the entry that expires first; those that never do, last.
+
+    *max_size*, *default_ttl* and *options* are the arguments of `MemoryCache`: *max_memory*,
+    *sizeof*, *on_evict* and *clock*.
+    """
 
     strategy = CacheStrategy.TTL
 
