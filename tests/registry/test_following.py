@@ -116,3 +116,17 @@ def test_a_figure_is_kept_in_the_format_of_its_name(tracker, experiment):
     folder = tracker.root / "artifacts" / run.run_id
     assert (folder / kept.path).read_bytes() == b".png"
     assert [p.name for p in folder.iterdir()] == ["plots"]
+
+
+def test_a_run_that_is_over_is_read_once_more_without_waiting_and_not_again(tracker, experiment):
+    run_id = tracker.start_run(experiment.experiment_id).run_id
+    tracker.log_metric(run_id, "m", 1.0)
+    tracker.end_run(run_id)
+    follower = tracker.follower(run_id)
+    assert [m.value for m in follower.poll()[0]] == [1.0]
+    assert follower.is_ending
+    assert not follower.is_behind  # who polls until it is not would never wait
+    assert follower.poll() == ([], True)
+    waited = []
+    assert [m.value for m in tracker.follow(run_id, sleep=waited.append)] == [1.0]
+    assert waited == []

@@ -337,7 +337,7 @@ class MemoryRuns:
 class MemoryFollower:
     """Points are handed out in the order in which they are in memory."""
 
-    is_behind = False
+    is_behind = is_ending = False
 
     def __init__(self, runs, run_id):
         self._runs, self._run_id, self._given = runs, run_id, {}

@@ -28,6 +28,7 @@ class WarehouseFollower:
         self._settle = settle
         self._seen: dict[str, int] = {}
         self.is_behind = False
+        self.is_ending = False  # each round asks for the status first
 
     def poll(self) -> tuple[list[Metric], bool]:
         """Return the points that are new, by time, and whether the run is over."""

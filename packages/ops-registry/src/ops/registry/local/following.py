@@ -40,8 +40,13 @@ class JournalFollower:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the journals have more than a round reads, or are to be read once more as the run is over."""
-        return self._has_more or self._is_over()
+        """Whether the journals have more than a round reads."""
+        return self._has_more
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the run is over, and its journals are to be read once more."""
+        return self._is_over()
 
     def poll(self) -> tuple[list[Metric], bool]:
         """Return the points that are new, by time, and whether the run is over."""

@@ -61,6 +61,11 @@ class Follower(Protocol):
         """Whether there is more already, so that waiting before the next `poll` is of no use."""
         ...
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the run seems to be over: the next `poll` returns that for certain, with what was logged last."""
+        ...
+
     def poll(self) -> tuple[list[Metric], bool]:
         """Return the points that are new, by time, and whether the run is over."""
         ...

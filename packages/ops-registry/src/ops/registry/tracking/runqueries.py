@@ -132,5 +132,5 @@ def _followed(
         yield from points
         if over:
             return
-        if not follower.is_behind:
+        if not (follower.is_behind or follower.is_ending):
             sleep(interval_seconds)
