@@ -53,7 +53,7 @@ class SharedMemoryArray(Connection):
 
     The object pickles as its name and is connected on arrival, so it can be an argument of a
     `Process`, go through a `Queue`, or be used in a pool, with every start method. Threads and
-    signal handlers may share one object.
+    signal handlers may share one object. Raises `ValidationError` for a *name* that is no str.
 
     >>> import numpy as np, os
     >>> name = f"example-{os.getpid()}"
