@@ -22,7 +22,7 @@ class SegmentInfo:
 
     *name* is that of the array and *path* the file; *dtype*, *shape* and *nbytes* (of the data, in
     bytes) are as in NumPy. *writes* counts writes, *recoveries* holders that died; *interrupted* is
-    whether one died within a write and that was not acknowledged yet. *instance* shows one segment
+    whether one died within a write and that was not acknowledged yet. *instance* distinguishes one segment
     of a name from the next; *pid_namespace* is that of its creator.
     """
 
