@@ -206,7 +206,10 @@ class JournalReader:
         """Return the records that are new, of about *most_bytes* at most; a missing file has none."""
         before = self.offset, self._seen
         try:
-            records, torn, _ = parse(self._new(most_bytes)[1])
+            data = self._new(most_bytes)[1]
+            if not data:
+                return []
+            records, torn, _ = parse(data)
         except BaseException:  # an interrupt: it was not read
             self.offset, self._seen = before
             raise
