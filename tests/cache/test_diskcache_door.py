@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ops.cache import UnsuitableFolderError
 from ops.cache import diskcache as ours
 
 Child = Callable[..., "subprocess.Popen[str]"]
@@ -343,3 +344,14 @@ def test_an_imported_folder_opens_through_the_door(tmp_path: Path) -> None:
         assert report.imported == 2
         assert new[dt.date(2026, 1, 2)] == {"a": 1}
         assert new.pull("jobs") == ("jobs-500000000000000", "job")
+
+
+@pytest.mark.parametrize("kind", ["Cache", "FanoutCache"])
+def test_a_folder_that_diskcache_wrote_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
+    real = pytest.importorskip("diskcache")
+    with getattr(real, kind)(str(tmp_path / "old")) as old:
+        old["a"] = 1
+    before = sorted(path.name for path in (tmp_path / "old").rglob("*"))
+    with pytest.raises(UnsuitableFolderError, match=r"import-diskcache .*old NEW"):
+        getattr(ours, kind)(tmp_path / "old")
+    assert sorted(path.name for path in (tmp_path / "old").rglob("*")) == before

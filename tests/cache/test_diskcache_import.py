@@ -22,6 +22,7 @@ from ops.cache.__main__ import main
 from ops.cache.diskcache.folders import stores_in
 from ops.cache.diskcache.keys import from_stored
 from ops.cache.diskcache.transfer import import_diskcache
+from ops.foundation import ValidationError
 
 Child = Callable[..., "subprocess.Popen[str]"]
 DATA = Path(__file__).parent / "data"
@@ -211,6 +212,22 @@ def test_what_is_no_folder_of_diskcache_is_refused(tmp_path: Path, target: DiskC
     with pytest.raises(UnsuitableFolderError, match="no database of diskcache"):
         import_diskcache(tmp_path / "odd", target)
     assert len(stores_in(tmp_path / "odd")) == 1
+
+
+def test_the_old_folder_is_no_target(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(foreign, tmp_path / "copy")
+    folder = next(path.parent for path in (tmp_path / "copy").rglob("cache.db"))
+    before = sorted(path.name for path in folder.iterdir())
+    assert main(["import-diskcache", str(folder), str(folder)]) == 2
+    assert "written by diskcache itself" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == before
+    with (
+        DiskCache(folder / "below") as below,
+        pytest.raises(ValidationError, match="of its own"),
+    ):
+        import_diskcache(folder, below)
 
 
 IMPORTER = """

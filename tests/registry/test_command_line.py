@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import urllib.request
 
 import pytest
 
+from ops.registry import MLOpsConfig, MLOpsContext
 from ops.registry.__main__ import main
 
 
@@ -64,6 +66,20 @@ def test_tables_line_up(context, two, capsys):
         "metrics.auc",
     ]
     assert [line.split()[0] for line in lines[2:]] == two[::-1]  # the newest first
+
+
+def test_commands_go_on_with_the_audit_log_of_a_store(call, context, registry, artifact):
+    registry.register_model("m", artifact, "binary", "mine")
+    call("promote", "m", "1", "staging")
+    root = context.path
+    assert not (root / "audit.jsonl").exists(), "a store without one gets none"
+    with MLOpsContext(MLOpsConfig(storage_path=root, audit=True)) as audited:
+        audited.model_registry.register_model("m", artifact, "binary", "mine")
+        call("promote", "m", "2", "production")
+        *_, entry = audited.operations.audit
+        assert (entry.action, entry.resource) == ("model_promoted", "model:m/2")
+        assert entry.user == pwd.getpwuid(os.geteuid()).pw_name
+        assert audited.operations.audit.verify() == 2
 
 
 def test_models_are_promoted_and_rolled_back(call, registry, artifact):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import pwd
 
 import pytest
 
@@ -14,6 +17,7 @@ from ops.registry import (
     write_page,
 )
 from ops.registry.__main__ import main
+from ops.registry.operations import account
 
 
 def test_a_pre_hook_vetoes_before_anything_is_written(registry, operations, artifact):
@@ -39,7 +43,21 @@ def test_operations_are_told_counted_and_audited(new_context, artifact):
     assert (event.data["name"], event.data["version"]) == ("m", 1)
     assert operations.metrics.get_counter("ops_registry_model_registered") == 1
     (entry,) = operations.audit.query(resource="model:m/1")
-    assert entry.action == "model_registered"
+    assert (entry.action, entry.user) == ("model_registered", pwd.getpwuid(os.geteuid()).pw_name)
+
+
+def test_the_audit_log_has_who_did_it_in_other_processes_too(new_context, artifact, monkeypatch):
+    monkeypatch.setenv("USER", "somebody-else")  # what a caller claims
+    context, wired = new_context(), new_context(audit=True)._wiring()
+    context.operations.audit, context.operations.audit_path = wired.audit, wired.audit_path
+    context.operations.user = "ann@example.org"
+    registry = pickle.loads(pickle.dumps(context.model_registry))
+    registry.register_model("m", artifact, "binary", "mine")
+    (entry,) = context.operations.audit.query(resource="model:m/1")
+    assert entry.user == "ann@example.org"
+    with monkeypatch.context() as unnamed:
+        unnamed.setattr(pwd, "getpwuid", lambda number: {}[number])
+        assert account() == f"uid {os.geteuid()}"
 
 
 def test_a_failing_post_hook_undoes_nothing(registry, operations, artifact):

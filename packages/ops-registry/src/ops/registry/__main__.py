@@ -66,11 +66,21 @@ def _on_store(run: OnStore, *, starts: bool = False) -> Callable[[argparse.Names
         with MLOpsContext(config) as context, _waits_shown(context.operations, options):
             if not starts and not _is_there(context):
                 raise FileNotFoundError(f"There is no store at {context.path}.")
+            _continue_audit(context)
             result, code = run(context, options)
         _print(result, options)
         return code
 
     return call
+
+
+def _continue_audit(context: MLOpsContext) -> None:
+    """Write what a command changes into the audit log that programs have begun in the store."""
+    operations, log = context.operations, context.paths.audit_log
+    if operations.audit is None and log.is_file():
+        from ops.observe.audit import AuditLogger
+
+        operations.audit, operations.audit_path = AuditLogger(log), str(log)
 
 
 def _waits_shown(operations: Operations, options: argparse.Namespace) -> Any:
@@ -299,11 +309,6 @@ def _serve_probes(context: MLOpsContext, arguments: argparse.Namespace) -> tuple
 def _ui(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
     from ops.registry.ui.server import serve
 
-    operations, log = context.operations, context.paths.audit_log
-    if operations.audit is None and log.is_file():  # written by programs that audit
-        from ops.observe.audit import AuditLogger
-
-        operations.audit, operations.audit_path = AuditLogger(log), str(log)
     serve(
         context,
         host=arguments.host,

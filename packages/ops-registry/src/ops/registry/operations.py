@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -77,7 +79,8 @@ class Operations:
 
     *emitter*, *hooks* and *metrics* that are not given are those that the process shares; without
     *audit* nothing is audited. *audit_path* is the file of *audit*, which another process opens too
-    when this is sent there (pickle).
+    when this is sent there (pickle). *user* is who does it in audit entries, by default the account that
+    the process runs as.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Operations:
         metrics: MetricsCollector | None = None,
         audit: AuditLogger | None = None,
         audit_path: str | None = None,
+        user: str | None = None,
     ) -> None:
         self.emitter: EventEmitter | EventEmitterProtocol = (
             get_event_emitter() if emitter is None else emitter
@@ -96,10 +100,11 @@ class Operations:
         self._metrics = metrics
         self.audit = audit
         self.audit_path = audit_path
+        self.user: str = account() if user is None else user
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Arrive in another process with what that shares; hooks and subscribers are functions of this one."""
-        return _arrived, (None if self.audit is None else self.audit_path,)
+        return _arrived, (None if self.audit is None else self.audit_path, self.user)
 
     @property
     def metrics(self) -> MetricsCollector:
@@ -195,17 +200,35 @@ class Operations:
         self.emitter.emit(event, data, source=_SOURCE)
         if self.audit is not None and resource is not None:
             try:
-                self.audit.log(event.value, resource=resource, status="success", details=data)
+                self.audit.log(event.value, user=self.user, resource=resource, details=data)
             except OSError:
                 logger.exception("%s of %s could not be audited", event.value, resource)
         if hook is not None:
             self.hooks.execute(hook, data, on_error="log")
 
 
-def _arrived(audit_path: str | None) -> Operations:
+def account() -> str:
+    """Return the name of the account that this process runs as, or its number where it has no name.
+
+    The kernel knows it: `USER` and the like are what a caller claims.
+    """
+    if sys.platform == "win32":
+        import getpass
+
+        return getpass.getuser()
+    import pwd
+
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"uid {number}"
+
+
+def _arrived(audit_path: str | None, user: str) -> Operations:
     """Return the wiring of this process, with the audit log that the other one had."""
     if audit_path is None:
-        return Operations()
+        return Operations(user=user)
     from ops.observe.audit import AuditLogger
 
-    return Operations(audit=AuditLogger(audit_path), audit_path=audit_path)
+    return Operations(audit=AuditLogger(audit_path), audit_path=audit_path, user=user)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
 
-__all__ = ["Pickles", "Row", "Store", "UnreadableRowError", "stores_in"]
+__all__ = ["Pickles", "Row", "Store", "UnreadableRowError", "is_of_diskcache", "stores_in"]
 
 Pickles = Literal["skip", "data", "run"]
 _PICKLE = 4
@@ -218,6 +218,12 @@ class Store:
             kind = type(error).__name__
             raise UnreadableRowError(f"its file cannot be read: {kind}") from error
         raise UnreadableRowError("its file is larger than the cache may be")
+
+
+def is_of_diskcache(folder: StrPath) -> bool:
+    """Return whether diskcache itself has written *folder*, as one of its caches or with shards."""
+    root = pathlib.Path(folder)
+    return (root / "cache.db").is_file() or (root / "000" / "cache.db").is_file()
 
 
 def stores_in(folder: StrPath) -> list[Store]:

@@ -15,7 +15,9 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ops.cache.disk.store import DiskCache
+from ops.cache.diskcache.folders import is_of_diskcache
 from ops.cache.diskcache.keys import from_stored, to_stored
+from ops.cache.errors import UnsuitableFolderError
 from ops.cache.memoization import memoize
 from ops.cache.memory import MISSING
 from ops.foundation.errors import ValidationError
@@ -52,6 +54,17 @@ _FIRST = 500_000_000_000_000  # where diskcache begins to number a queue
 Side = Literal["front", "back"]
 
 
+def _refuse_folder_of_diskcache(directory: str) -> None:
+    """Raise `UnsuitableFolderError` where diskcache's own data lie, which would look like an empty cache."""
+    if is_of_diskcache(directory):
+        raise UnsuitableFolderError(
+            f"{directory} was written by diskcache itself; nothing in it would be found here.",
+            suggestions=(
+                f"Import it into another folder: ops-cache import-diskcache {directory} NEW",
+            ),
+        )
+
+
 class Cache:
     """A dictionary on disk with the methods of `diskcache.Cache`, on a `DiskCache`.
 
@@ -64,6 +77,7 @@ class Cache:
 
     Raises:
         ValidationError: a setting is unknown.
+        UnsuitableFolderError: the folder was written by diskcache itself, or the disk is no local one.
     """
 
     def __init__(
@@ -83,6 +97,7 @@ class Cache:
         if directory is None:
             directory = tempfile.mkdtemp(prefix="ops-diskcache-")
         self._directory = os.path.expanduser(os.path.expandvars(os.fspath(directory)))  # noqa: PTH111 - as diskcache does
+        _refuse_folder_of_diskcache(self._directory)
         self._arguments = (timeout, disk, trust, settings)
         self._timeout = timeout
         self._settings = _SETTINGS | settings

@@ -9,11 +9,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.diskcache.folders import UnreadableRowError, stores_in
 from ops.cache.diskcache.keys import to_stored
-from ops.foundation.errors import OpsError
+from ops.foundation.errors import OpsError, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,11 +83,18 @@ def import_diskcache(
         progress: Called with the number of rows seen and of all rows, after each batch.
 
     Raises:
+        ValidationError: *target* lies in *source*, or the other way round.
         UnsuitableFolderError: there is no store of diskcache in *source*, or its database is damaged from
             some row on; those before it were imported.
         CacheFullError: the disk of *target* takes no more; call again to go on.
     """
     stores = stores_in(source)
+    here, there = pathlib.Path(source).resolve(), target.directory.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise ValidationError(
+            f"{there} is not a folder of its own beside {here}.",
+            suggestions=("Give a new folder as the target; the old one is not changed.",),
+        )
     counts, total = _Counts(), 0
     for store in stores:
         with store:
