@@ -85,7 +85,7 @@ def test_what_was_written_in_part_is_cut_off_again(tmp_path, monkeypatch) -> Non
     before = path.read_bytes()
     real = os.write
     monkeypatch.setattr("os.write", lambda fd, data: real(fd, data[: len(data) // 2]))
-    with pytest.raises(OSError, match="no room"):
+    with pytest.raises(OSError, match="no space"):
         log.log("second")
     assert path.read_bytes() == before
     monkeypatch.undo()
