@@ -290,7 +290,7 @@ def test_creating_and_destroying_leaks_nothing(name, fault_record) -> None:
 
 def test_no_room_is_an_error_at_creation(name) -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, "u1"), (1 << 45,), (0,))
-    with pytest.raises(OSError, match=r"room|large|memory"):
+    with pytest.raises(OSError, match=r"space|large|memory"):
         SharedMemoryArray.create_array(name, huge)
     assert name not in SharedMemoryArray.list_segments()
 
