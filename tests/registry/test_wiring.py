@@ -7,6 +7,7 @@ import pwd
 
 import pytest
 
+from ops.observe import AuditLogger
 from ops.registry import (
     BackendUnavailableError,
     EventType,
@@ -44,6 +45,17 @@ def test_operations_are_told_counted_and_audited(new_context, artifact):
     assert operations.metrics.get_counter("ops_registry_model_registered") == 1
     (entry,) = operations.audit.query(resource="model:m/1")
     assert (entry.action, entry.user) == ("model_registered", pwd.getpwuid(os.geteuid()).pw_name)
+
+
+def test_an_audit_log_with_a_key_is_left_alone_by_those_who_lack_it(new_context, artifact, caplog):
+    context = new_context(audit=True)
+    keyed = AuditLogger(context.paths.audit_log, key=b"secret")
+    keyed.log("begun")
+    context.operations.audit = AuditLogger(context.paths.audit_log)
+    assert context.model_registry.register_model("m", artifact, "binary", "mine").version == 1
+    assert "could not be audited" in caplog.text
+    keyed.log("continued")
+    assert keyed.verify() == 2
 
 
 def test_the_audit_log_has_who_did_it_in_other_processes_too(new_context, artifact, monkeypatch):

@@ -97,6 +97,7 @@ class AuditLogger:
         self._memory: deque[AuditEntry] = deque(maxlen=10_000)
         self._numbers = itertools.count(1)  # of the entries in memory; threads share it
         self._key, self._clock = key, clock
+        self._is_continued = False  # whether the entry before the first of ours was looked at
         self._torn = 0
 
     def log(
@@ -121,7 +122,7 @@ class AuditLogger:
         own thread the entry is written when that ends, and the sequence of the returned one is 0.
 
         Raises `ValidationError` for an empty *action*, and `AuditChainError` when the last line of
-        the file is no entry, so that nothing can follow it.
+        the file is no entry, or was sealed with another key, so that nothing can follow it.
         """
         if not action:
             raise ValidationError("An audit entry needs an action.")
@@ -133,6 +134,7 @@ class AuditLogger:
 
         def make(last: bytes | None, marks: Mapping[str, Any] | None = None) -> bytes:
             sequence, previous = _continue(last)
+            self._refuse_other_key(last)
             entry = numbered(sequence)
             made.append(entry)
             body = to_json(entry.to_dict() | dict(marks or {}) | {"previous": previous})
@@ -147,6 +149,18 @@ class AuditLogger:
         elif not self._journal.append(make, begin):
             return numbered(0)
         return made[-1]
+
+    def _refuse_other_key(self, last: bytes | None) -> None:
+        """Raise AuditChainError if the entry that the first of this object follows has another seal."""
+        if self._is_continued:
+            return
+        body, seal = ("", self._hash("")) if last is None else _unsealed(last.rstrip(b"\n"))
+        if not hmac.compare_digest(self._hash(body).encode(), seal.encode()):
+            raise AuditChainError(
+                "The last entry was altered, or sealed with another key, so nothing can follow it.",
+                suggestions=("Give the key that the log was begun with, or verify() it.",),
+            )
+        self._is_continued = True
 
     def query(
         self,

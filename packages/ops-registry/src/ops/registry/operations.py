@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ops.foundation.errors import LockTimeout
+from ops.foundation.errors import LockTimeout, OpsError
 from ops.foundation.logs import get_logger
 from ops.observe.events import get_event_emitter
 from ops.observe.hooks import get_hooks_manager
@@ -201,7 +201,7 @@ class Operations:
         if self.audit is not None and resource is not None:
             try:
                 self.audit.log(event.value, user=self.user, resource=resource, details=data)
-            except OSError:
+            except (OSError, OpsError):
                 logger.exception("%s of %s could not be audited", event.value, resource)
         if hook is not None:
             self.hooks.execute(hook, data, on_error="log")
