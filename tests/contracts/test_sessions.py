@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -25,7 +26,10 @@ def interpreters() -> dict[str, str]:
     named = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
     pyenv = pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv"))
     found = {f"3.{sys.version_info.minor}": sys.executable}
-    for candidate in [*filter(None, named), *sorted(pyenv.glob("versions/3.1?.*/bin/python"))]:
+    switched_off: list[pathlib.Path] = []
+    with contextlib.suppress(PermissionError):  # of another user
+        switched_off = sorted(pyenv.glob("versions/3.1?.*/bin/python"))
+    for candidate in [*filter(None, named), *switched_off]:
         # A shim of pyenv may stand for a version that is not switched on, and then fails.
         ask = [str(candidate), "-c", "import sys; print(*sys.version_info[:2], sep='.')"]
         answer = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
