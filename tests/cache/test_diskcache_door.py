@@ -347,11 +347,13 @@ def test_an_imported_folder_opens_through_the_door(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Cache", "FanoutCache"])
-def test_a_folder_that_diskcache_wrote_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
-    real = pytest.importorskip("diskcache")
-    with getattr(real, kind)(str(tmp_path / "old")) as old:
-        old["a"] = 1
-    before = sorted(path.name for path in (tmp_path / "old").rglob("*"))
+@pytest.mark.parametrize("where", ["cache.db", "000/cache.db"])
+def test_a_folder_that_diskcache_wrote_is_refused_and_left_alone(
+    tmp_path: Path, kind: str, where: str
+) -> None:
+    database = tmp_path / "old" / where
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"SQLite format 3\0")
     with pytest.raises(UnsuitableFolderError, match=r"import-diskcache .*old NEW"):
         getattr(ours, kind)(tmp_path / "old")
-    assert sorted(path.name for path in (tmp_path / "old").rglob("*")) == before
+    assert [path for path in (tmp_path / "old").rglob("*") if path.is_file()] == [database]
