@@ -75,8 +75,8 @@ class Cost:
 
     @property
     def allowed(self) -> int:
-        """The bytes that a hostile file may take."""
-        return 64 * MIB + 4 * (self.size if self.max_size is None else self.max_size)
+        """The bytes that a hostile file may take, and what allocators of that size round up to."""
+        return (64 + 4) * MIB + 4 * (self.size if self.max_size is None else self.max_size)
 
     @property
     def is_bounded(self) -> bool:

@@ -183,6 +183,7 @@ with MLOpsContext(MLOpsConfig("databricks", {str(tmp_path / "m")!r}, "main", {sc
         "DATABRICKS_RUNTIME_VERSION": "15.4",
         "DATABRICKS_HTTP_PATH": PATH,
         "PYTHONPATH": str(tmp_path / "site"),
+        "PATH": os.defpath,  # databricks-sdk looks for its command in each folder, and fails at one of another user
     }
     done = subprocess.run(
         [sys.executable, "-c", program],
