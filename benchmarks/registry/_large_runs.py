@@ -87,7 +87,7 @@ class _LongRun:
         reader.get_run(self.run_id)
 
     def beaten(self) -> float:
-        self.writer._runs._open.heart.beat()
+        self.writer._runs._open.heartbeat.send()
         return _seconds(self.reader.get_run, self.run_id)
 
     def one_more(self) -> float:
