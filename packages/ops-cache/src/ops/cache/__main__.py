@@ -153,14 +153,10 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from ops.cache.diskcache.folders import is_of_diskcache
+    from ops.cache.diskcache.folders import refuse_folder_of_diskcache
     from ops.cache.diskcache.transfer import import_diskcache
 
-    if is_of_diskcache(options.target):  # before a cache is made there
-        raise UnsuitableFolderError(
-            f"{options.target} was written by diskcache itself.",
-            suggestions=("Give a new folder as the target; the old one is not changed.",),
-        )
+    refuse_folder_of_diskcache(options.target)  # before a cache is made there
     with DiskCache(options.target, max_bytes=options.max_bytes) as target:
         report = import_diskcache(
             options.dir, target, pickles=options.pickles, progress=progress_bar("rows", options)

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
 
-__all__ = ["Pickles", "Row", "Store", "UnreadableRowError", "is_of_diskcache", "stores_in"]
+__all__ = [
+    "Pickles",
+    "Row",
+    "Store",
+    "UnreadableRowError",
+    "refuse_folder_of_diskcache",
+    "stores_in",
+]
 
 Pickles = Literal["skip", "data", "run"]
 _PICKLE = 4
@@ -220,10 +227,16 @@ class Store:
         raise UnreadableRowError("its file is larger than the cache may be")
 
 
-def is_of_diskcache(folder: StrPath) -> bool:
-    """Return whether diskcache itself has written *folder*, as one of its caches or with shards."""
+def refuse_folder_of_diskcache(folder: StrPath) -> None:
+    """Raise `UnsuitableFolderError` where diskcache's own data lie, which would look like an empty cache."""
     root = pathlib.Path(folder)
-    return (root / "cache.db").is_file() or (root / "000" / "cache.db").is_file()
+    if (root / "cache.db").is_file() or (root / "000" / "cache.db").is_file():
+        raise UnsuitableFolderError(
+            f"{folder} was written by diskcache itself; nothing in it would be found here.",
+            suggestions=(
+                f"Import it into another folder: ops-cache import-diskcache {folder} NEW",
+            ),
+        )
 
 
 def stores_in(folder: StrPath) -> list[Store]:

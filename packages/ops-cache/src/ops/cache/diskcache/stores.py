@@ -15,9 +15,8 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ops.cache.disk.store import DiskCache
-from ops.cache.diskcache.folders import is_of_diskcache
+from ops.cache.diskcache.folders import refuse_folder_of_diskcache
 from ops.cache.diskcache.keys import from_stored, to_stored
-from ops.cache.errors import UnsuitableFolderError
 from ops.cache.memoization import memoize
 from ops.cache.memory import MISSING
 from ops.foundation.errors import ValidationError
@@ -54,17 +53,6 @@ _FIRST = 500_000_000_000_000  # where diskcache begins to number a queue
 Side = Literal["front", "back"]
 
 
-def _refuse_folder_of_diskcache(directory: str) -> None:
-    """Raise `UnsuitableFolderError` where diskcache's own data lie, which would look like an empty cache."""
-    if is_of_diskcache(directory):
-        raise UnsuitableFolderError(
-            f"{directory} was written by diskcache itself; nothing in it would be found here.",
-            suggestions=(
-                f"Import it into another folder: ops-cache import-diskcache {directory} NEW",
-            ),
-        )
-
-
 class Cache:
     """A dictionary on disk with the methods of `diskcache.Cache`, on a `DiskCache`.
 
@@ -97,7 +85,7 @@ class Cache:
         if directory is None:
             directory = tempfile.mkdtemp(prefix="ops-diskcache-")
         self._directory = os.path.expanduser(os.path.expandvars(os.fspath(directory)))  # noqa: PTH111 - as diskcache does
-        _refuse_folder_of_diskcache(self._directory)
+        refuse_folder_of_diskcache(self._directory)
         self._arguments = (timeout, disk, trust, settings)
         self._timeout = timeout
         self._settings = _SETTINGS | settings
