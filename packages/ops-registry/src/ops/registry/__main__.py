@@ -78,9 +78,7 @@ def _continue_audit(context: MLOpsContext) -> None:
     """Write what a command changes into the audit log that programs have begun in the store."""
     operations, log = context.operations, context.paths.audit_log
     if operations.audit is None and log.is_file():
-        from ops.observe.audit import AuditLogger
-
-        operations.audit, operations.audit_path = AuditLogger(log), str(log)
+        operations.audit_into(str(log))
 
 
 def _waits_shown(operations: Operations, options: argparse.Namespace) -> Any:

@@ -155,12 +155,10 @@ class MLOpsContext:
         return type(self), (self.config,)
 
     def _wiring(self) -> Operations:
-        if not self.config.audit:
-            return Operations()
-        from ops.observe.audit import AuditLogger
-
-        path = str(self.paths.audit_log)
-        return Operations(audit=AuditLogger(path), audit_path=path)
+        operations = Operations()
+        if self.config.audit:
+            operations.audit_into(str(self.paths.audit_log))
+        return operations
 
 
 _lock, _making = threading.Lock(), threading.Lock()

@@ -106,6 +106,12 @@ class Operations:
         """Arrive in another process with what that shares; hooks and subscribers are functions of this one."""
         return _arrived, (None if self.audit is None else self.audit_path, self.user)
 
+    def audit_into(self, path: str) -> None:
+        """Audit into the file *path* from now on."""
+        from ops.observe.audit import AuditLogger
+
+        self.audit, self.audit_path = AuditLogger(path), path
+
     @property
     def metrics(self) -> MetricsCollector:
         """The collector that counts operations."""
@@ -227,8 +233,7 @@ def account() -> str:
 
 def _arrived(audit_path: str | None, user: str) -> Operations:
     """Return the wiring of this process, with the audit log that the other one had."""
-    if audit_path is None:
-        return Operations(user=user)
-    from ops.observe.audit import AuditLogger
-
-    return Operations(audit=AuditLogger(audit_path), audit_path=audit_path, user=user)
+    operations = Operations(user=user)
+    if audit_path is not None:
+        operations.audit_into(audit_path)
+    return operations
