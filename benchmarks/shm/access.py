@@ -33,6 +33,23 @@ def cases():
         with lock:
             bare[3] = 7
 
+    semaphore = multiprocessing.Semaphore(1)._semlock  # type: ignore[attr-defined]
+    take, post = semaphore.acquire, semaphore.release
+    words, flags, free = memoryview(bytearray(64)).cast("Q"), memoryview(bytearray(8)), [0]
+
+    def bare_steps() -> None:
+        # What a write must do so that readers need no lock and a killed holder is found out: the
+        # semaphore, the flag of who has it, and SEQ odd and even again; with no error handled.
+        slot = free.pop()
+        flags[slot] = 1
+        take(False)
+        words[0] = odd = words[0] + 1
+        bare[3] = 7
+        words[0] = odd + 1
+        post()
+        flags[slot] = 0
+        free.append(slot)
+
     def bare_slice() -> None:
         with lock:
             bare[100:164] = values
@@ -56,6 +73,7 @@ def cases():
             "ops-shm": write,
             "Lock + ndarray": bare_write,
             "multiprocessing.Array": standard_write,
+            "its bare steps in Python": bare_steps,
         },
         (Target("Lock + ndarray", at_least=0.8),),
     )

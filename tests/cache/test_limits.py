@@ -132,3 +132,10 @@ def test_a_method_can_be_reduced() -> None:
 
     assert isinstance(Model.predict, CacheWrapper)
     assert Model.predict.reduce_size(items=0) == 0
+
+
+@pytest.mark.parametrize("name", ["data_folders", "datafolder", "cache_limit"])
+def test_a_misspelt_option_is_no_parameter(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"no option '{name}'; did you mean"):
+        configure(**{name: "x"})
+    configure(folder="a parameter", epochs=3)

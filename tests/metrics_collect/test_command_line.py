@@ -197,7 +197,7 @@ def test_what_cannot_be_read_or_written_is_refused_before_the_work(line):
     assert "has to end in .parquet or .csv or .json" in line.progress
     none = ("rollup", "--collection", "runz", "--by", "name", "-o", str(line.folder / "x.csv"))
     line(*none, "--ship", line.place, code=2)
-    assert "No tarball is of 'runz': did you mean 'runs'?" in line.progress
+    assert "No tarball is of 'runz'; did you mean 'runs'?" in line.progress
     assert not (line.folder / "x.csv").exists()
     early = ("--until", "2026-09-01", "-o", str(line.folder / "x.csv"))
     assert line(*rows, *early, "--ship", line.place)["rows"] == 0

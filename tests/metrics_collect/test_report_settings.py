@@ -113,9 +113,9 @@ def test_the_period_decides_what_is_a_gap(dataframes):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"prize": 5}, "unknown key 'prize': did you mean 'price'?"),
+        ({"prize": 5}, "unknown key 'prize'; did you mean 'price'?"),
         ({"organisation": ["A"]}, "did you mean 'organizations'?"),
-        ({"sheets": ["Managed node"]}, "no sheet 'Managed node': did you mean 'managed_nodes'?"),
+        ({"sheets": ["Managed node"]}, "no sheet 'Managed node'; did you mean 'managed_nodes'?"),
         ({"sheets": []}, "write a list of names"),
         ({"organizations": "South"}, "write a list of names"),
         ({"deduplicate": "ccps"}, "did you mean 'ccsp'?"),

@@ -57,7 +57,19 @@ def configure(
         cache_limits: what all results of the folder may take; None goes back to the environment
             (`OPS_CACHE_MAX_BYTES`, `OPS_CACHE_MAX_ITEMS`, and `OPS_CACHE_MAX_AGE` in seconds).
         params: values of parameters that cached functions depend on.
+
+    Raises `ValidationError` for a parameter whose name is nearly that of an option.
     """
+    import difflib
+
+    for name in params:
+        if near := difflib.get_close_matches(name, ("data_folder", "cache_limits"), 1, 0.8):
+            raise ValidationError(
+                f"configure has no option {name!r}; did you mean {near[0]!r}?",
+                suggestions=(
+                    "A parameter of that name is too easily taken for it; give it another.",
+                ),
+            )
     if not isinstance(cache_limits, EllipsisType):
         _settings["cache_limits"] = cache_limits
     if not isinstance(data_folder, EllipsisType):

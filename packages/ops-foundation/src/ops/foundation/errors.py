@@ -28,7 +28,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ConflictError",
@@ -45,6 +45,7 @@ __all__ = [
     "SelfDeadlockError",
     "ValidationError",
     "create_error_response",
+    "name_hint",
     "plain",
     "text_of",
     "wrap_exception",
@@ -170,6 +171,19 @@ def text_of(value: object) -> str:
         return str(value)
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything
         return f"<{type(value).__name__} whose text raised {type(error).__name__}>"
+
+
+def name_hint(given: object, known: Iterable[str]) -> str:
+    """Return what to write instead of an unknown name: the nearest of *known*, else all of them.
+
+    >>> name_hint("colour", ["color", "width"]), name_hint("x", ["color", "width"])
+    ("did you mean 'color'?", 'there are color, width.')
+    """
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given), names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}."
 
 
 def plain(value: Any) -> Any:

@@ -7,12 +7,12 @@ whose names show that they have nothing of the period, or no collection that is 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import name_hint
 from ops.metrics_collect import plugins
 from ops.metrics_collect.commands import Progress, listed
 from ops.metrics_collect.errors import ParameterError, StateError
@@ -180,9 +180,7 @@ def _require_collection(
     """Refuse a collection that no tarball has, as far as their names show."""
     if collection in keys or "package" in keys or None in found.values():
         return
-    near = difflib.get_close_matches(collection, sorted(keys), 1)
-    hint = f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(keys))}."
-    raise ParameterError(f"No tarball is of {collection!r}{hint}")
+    raise ParameterError(f"No tarball is of {collection!r}; {name_hint(collection, keys)}")
 
 
 def _suffix(options: argparse.Namespace, known: Collection[str]) -> str:

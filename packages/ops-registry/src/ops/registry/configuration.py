@@ -9,7 +9,6 @@ option (``mlops.cache.max_size``). The environment counts more than files and le
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
 import os
@@ -19,7 +18,7 @@ import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from ops.foundation.errors import MissingExtraError
+from ops.foundation.errors import MissingExtraError, name_hint
 from ops.registry.disk.journal import DURABILITIES
 from ops.registry.errors import ConfigurationError
 
@@ -348,11 +347,7 @@ def _typed(cls: Any, tree: Any, path: str) -> Any:
     values = {}
     for key, value in tree.items():
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, 1)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(hints))}."
-            )
-            raise ConfigurationError(f"{path}.{key} is unknown; {hint}")
+            raise ConfigurationError(f"{path}.{key} is unknown; {name_hint(key, hints)}")
         values[key] = _value(hints[key], value, f"{path}.{key}")
     return cls(**values)
 

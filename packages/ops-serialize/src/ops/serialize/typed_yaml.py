@@ -9,11 +9,11 @@ unknown or missing keys name the dataclass. A default of None allows null.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import enum
 import functools
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import name_hint
 from ops.foundation.helpers import LazyImport
 from ops.serialize.errors import ConfigError
 from ops.serialize.yaml_tree import TreeError, YamlTree
@@ -342,9 +342,7 @@ def _checked_keys(name: str, names: tuple[str, ...], needed: tuple[str, ...], va
         raise _refused(f"\0 is no mapping for {name}", kind=name)
     for key in value:
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {sorted(names)}"
-            raise _refused(f"{name} has no field {key!r}; {hint}", key=key)
+            raise _refused(f"{name} has no field {key!r}; {name_hint(key, names)}", key=key)
     missing = [key for key in needed if key not in value]
     if missing:
         raise _refused(f"{name} needs {', '.join(missing)}")

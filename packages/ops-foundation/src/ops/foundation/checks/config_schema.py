@@ -7,12 +7,12 @@ walk it depth first and name each value by a dotted path (`optimizer.kind`, `sta
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation.checks.validation_result import ValidationResult, failure
+from ops.foundation.errors import name_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -128,8 +128,8 @@ def _names(kind: Kind) -> str:
 
 
 def _unknown(name: str, schema: Schema, path: str) -> ValidationIssue:
-    near = difflib.get_close_matches(name, list(schema), n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else None
+    hint = name_hint(name, schema)
+    hint = hint[0].upper() + hint[1:]
     return failure(
         f"{name!r} is no known name.", f"{path}.{name}" if path else name, hint, "UNKNOWN"
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import difflib
 import math
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import name_hint
 from ops.foundation.instants import require_aware
 from ops.metrics_collect.errors import ParameterError
 
@@ -81,7 +81,7 @@ class Settings:
         for key in config:
             if key not in known:
                 raise ParameterError(
-                    f"The configuration has an unknown key {key!r}{_near(key, known)}"
+                    f"The configuration has an unknown key {key!r}; {name_hint(key, known)}"
                 )
         since, until = time_of(config, "since"), time_of(config, "until")
         if since is not None and until is not None and since >= until:
@@ -91,7 +91,9 @@ class Settings:
             )
         mode = config.get("deduplicate")
         if mode is not None and mode not in _MODES:
-            raise ParameterError(f"The configuration has deduplicate={mode!r}{_near(mode, _MODES)}")
+            raise ParameterError(
+                f"The configuration has deduplicate={mode!r}; {name_hint(mode, _MODES)}"
+            )
         organizations = _texts(config, "organizations")
         return cls(
             _lines(config, since, until),
@@ -145,7 +147,7 @@ def _sheets(given: list[str] | None, there: list[str]) -> frozenset[str] | None:
     for title in given:
         key = title.strip().lower().replace(" ", "_")
         if key not in there:
-            raise ParameterError(f"There is no sheet {title!r}{_near(key, there)}")
+            raise ParameterError(f"There is no sheet {title!r}; {name_hint(key, there)}")
         found.add(key)
     return frozenset(found)
 
@@ -170,8 +172,3 @@ def _price(given: Any) -> float:
     if not 0 <= price < math.inf:
         raise ParameterError(f"The configuration has price={given!r}: no amount.")
     return price
-
-
-def _near(given: Any, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(str(given), sorted(known), 1)
-    return f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}."
