@@ -212,6 +212,7 @@ def types(session: nox.Session) -> None:
     packages = [part for name in LIBRARIES for part in ("-p", f"ops.{module(name)}")]
     session.run("mypy", *packages, "-p", "ops_suite")
     session.run("mypy", "tests/typing")
+    session.run("mypy", "--follow-imports=silent", "benchmarks")
     session.run("pyright")
     session.run("pytest", "tests/typing")
 

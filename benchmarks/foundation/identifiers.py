@@ -31,5 +31,6 @@ def cases():
         "a random UUID", {"ops-foundation": generate_uuid, "uuid": lambda: str(uuid.uuid4())}, LIMIT
     )
     # Python 3.14 brings its own; before, there is nothing in the standard library to compare with.
-    peers = {"uuid": lambda: str(uuid.uuid7())} if hasattr(uuid, "uuid7") else {}
+    uuid7 = getattr(uuid, "uuid7", None)
+    peers = {"uuid": lambda: str(uuid7())} if uuid7 else {}
     yield Case("a UUID ordered by time", {"ops-foundation": generate_uuid7, **peers}, LIMIT)

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import Case, Measure, Target
-from ops.registry.context import MLOpsConfig, MLOpsContext
+from ops.registry import MLOpsConfig, MLOpsContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ POINTS, EXPERIMENTS = 1_000_000, 3_000
 _BATCH = 1000
 FIRST = """
 import sys, time
-from ops.registry.context import MLOpsConfig, MLOpsContext
+from ops.registry import MLOpsConfig, MLOpsContext
 tracker = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])).experiment_tracker
 began = time.process_time()
 tracker.get_run(sys.argv[2])

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.harness import Case, Growth, Measure, Target, decades
 from benchmarks.registry import _large_runs
-from ops.registry.context import MLOpsConfig, MLOpsContext
+from ops.registry import MLOpsConfig, MLOpsContext
 from ops.registry.tracking.run_state import RunState
 
 PEER = "MLflow on SQLite"
@@ -31,7 +31,7 @@ BASE = 1_700_000_000_000  # milliseconds
 FRESH = """
 import sys, time
 began = time.perf_counter()
-from ops.registry.context import MLOpsConfig, MLOpsContext
+from ops.registry import MLOpsConfig, MLOpsContext
 tracker = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])).experiment_tracker
 imported = time.perf_counter()
 found = tracker.search_runs(sys.argv[2], filter="metrics.m1 > 0.9 and params.p1 = '3'", limit=100)
@@ -40,7 +40,7 @@ print(time.perf_counter() - imported)
 """
 MEMORY = """
 import pathlib, sys
-from ops.registry.context import MLOpsConfig, MLOpsContext
+from ops.registry import MLOpsConfig, MLOpsContext
 tracker = MLOpsContext(MLOpsConfig(storage_path=sys.argv[1])).experiment_tracker
 if sys.argv[3] == "search":
     tracker.search_runs(sys.argv[2], filter="metrics.m1 > 0.9 and params.p1 = '3'", limit=100)
@@ -143,7 +143,7 @@ class _Ours:
         self.path, self.size = path, size
         self.tracker = MLOpsContext(MLOpsConfig(storage_path=str(path))).experiment_tracker
         self.experiment = self.tracker.create_experiment("bench").experiment_id
-        index = self.tracker._runs.index(self.experiment)
+        index = self._index()
         for number, values in enumerate(_runs(size)):
             index.put(_row(self.experiment, number, values))
         index.close()
@@ -189,7 +189,11 @@ class _Ours:
         return _child(MEMORY, self.path, self.experiment, what)
 
     def bytes_per_run(self) -> float:
-        return self.tracker._runs.index(self.experiment).parquet.stat().st_size / self.size
+        return self._index().parquet.stat().st_size / self.size
+
+    def _index(self) -> Any:
+        runs: Any = self.tracker._runs  # of files, behind the port
+        return runs.index(self.experiment)
 
     def files(self) -> float:
         folder = self.path / f"more-{next(self.numbers)}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.harness import Case, Target
-from ops.registry.context import MLOpsConfig, MLOpsContext
+from ops.registry import MLOpsConfig, MLOpsContext
 from ops.registry.records import ModelStage
 
 PEER = "MLflow on SQLite"
