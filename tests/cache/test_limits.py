@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from ops.cache import CacheLimits, CacheWrapper, cache, configure, reduce_size
-from ops.cache import persistent as persistent_module
+from ops.cache import CacheLimits, CacheWrapper, cache, configure, reduce_size, stored_results
 from ops.cache.__main__ import main
 from ops.cache.limits import Watch
 from ops.foundation import ValidationError
@@ -20,7 +19,7 @@ from ops.foundation import ValidationError
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(persistent_module, "_watch", Watch())
+    monkeypatch.setattr(stored_results, "_watch", Watch())
     configure(data_folder=tmp_path)
     yield tmp_path
     configure(data_folder=None, cache_limits=None)

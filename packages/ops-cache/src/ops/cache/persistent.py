@@ -2,27 +2,15 @@
 
 A call is recognised by a digest of its bound arguments (so keyword, positional and default are one
 call) and of what the function is: its code and all that this reaches, its program, and a version
-(see `ops.cache.identity`). The result lies in
-`<folder>/cache/<module>/<function>_<32 hex digits>.pkl`, a FRAME container of `ops.serialize`, with
-a `.yaml` of the same name beside it (JSON, which is YAML). The result is written first and the
-metadata last, each atomically: an entry exists only when both are there. Whatever cannot be read is
-computed again, with a warning.
-
-Plain immutable results are also kept in memory, bounded, and trusted only while the metadata file
-is the one they came with; all others are read anew, so no two callers share a mutable object.
+(see `ops.cache.identity`). The files are those of `ops.cache.stored_results`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import functools
 import inspect
-import json
-import os
 import pathlib
-import re
-import stat
 import time
 import warnings
 from typing import (
@@ -39,10 +27,9 @@ from typing import (
 
 from ops.cache._pickling import reduced
 from ops.cache.bound import BoundCacheWrapper
-from ops.cache.configuration import cache_folder, cache_limits
-from ops.cache.errors import CorruptEntryWarning, UncacheableCallError, UnsuitableFolderError
+from ops.cache.errors import UncacheableCallError
 from ops.cache.expiry import check_ttl
-from ops.cache.explanation import explain, save_parts
+from ops.cache.explanation import explain
 from ops.cache.flights import SingleFlight
 from ops.cache.identity.bytecode import names_of
 from ops.cache.identity.identity import Identity, described_argument
@@ -50,25 +37,22 @@ from ops.cache.identity.reach import IMMUTABLE
 from ops.cache.key_locks import KeyLocks
 from ops.cache.limits import (
     CacheLimits,
-    Watch,
-    entries_below,
     entry_at,
     reduce_entries,
     remove_entry,
 )
 from ops.cache.memory import MISSING, MemoryCache
-from ops.cache.own_files import can_be_mapped, refuse_key_inside
 from ops.cache.sources import as_names, refuse_generators
+from ops.cache.stored_results import StoredResults
 from ops.foundation.errors import ValidationError
-from ops.foundation.files import atomic_write
 from ops.foundation.formatting import format_bytes, format_duration
 from ops.foundation.logs import get_logger
 from ops.serialize.digests import digest
 from ops.serialize.errors import UnsupportedTypeError
-from ops.serialize.smart import SmartSerializer
 from ops.serialize.trust import check_trust
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterable, Mapping
 
     from ops.cache.explanation import Explanation
@@ -83,9 +67,7 @@ R = TypeVar("R")
 Dependency: TypeAlias = "Callable[..., Any] | str"
 
 _log = get_logger("ops.cache")
-_watch = Watch()
 # Equal values of one of these types have equal digests (unlike 0.0 and -0.0): a dict recognises them.
-_TO_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _RECOGNISED = frozenset((int, str, bytes, bool, type(None)))
 
 
@@ -135,18 +117,18 @@ class CacheWrapper(Generic[P, R]):
             "strict": strict,
         }
         self._strict = strict
-        self._own_folder = None if folder is None else pathlib.Path(folder)
-        self._mmap: Literal["c", "r"] = mmap
         self._identity = Identity(func, self._ignore, as_names(depends_on), version, code=code)
         self._digests: MemoryCache[Any, str] = MemoryCache(1024)
-        self._prefix: tuple[pathlib.Path | None, str] = (None, "")
-        self._resolved: tuple[pathlib.Path | None, bytes] = (None, b"")
-        self._ttl = check_ttl(ttl)
-        self._compress = compress
         check_trust(trust)
-        self._trust: Trust = trust
+        self._results = StoredResults(
+            self._identity,
+            None if folder is None else pathlib.Path(folder),
+            check_ttl(ttl),
+            compress=compress,
+            trust=trust,
+            mmap=mmap,
+        )
         self._flights: SingleFlight[str] = SingleFlight()
-        self._memory: MemoryCache[str, Any] = MemoryCache(256, max_memory=64 << 20)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of this call, or compute and store it."""
@@ -159,7 +141,7 @@ class CacheWrapper(Generic[P, R]):
             key = self._key(self._bind(args, kwargs))
             if all(map(_is_small, (*args, *kwargs.values()))):
                 self._digests.set(call, key)
-        found = self._read(key)
+        found = self._results.read(key)
         if found is not MISSING:
             return found  # type: ignore[no-any-return] # what this function returned
         return self._compute_once(key, self._bind(args, kwargs))
@@ -194,27 +176,27 @@ class CacheWrapper(Generic[P, R]):
 
     def filename(self, kwargs: Mapping[str, Any]) -> pathlib.Path:
         """Return the path of the result of a call with *kwargs*."""
-        return self._path(self.hash(kwargs))
+        return self._results.path(self.hash(kwargs))
 
     def path_of(self, *args: P.args, **kwargs: P.kwargs) -> pathlib.Path:
         """Return the path of the result of a call with *args* and *kwargs*.
 
         Raises `UncacheableCallError` when an argument has no digest.
         """
-        return self._path(self._key(self._bind(args, kwargs)))
+        return self._results.path(self._key(self._bind(args, kwargs)))
 
     def read(self, key: str, default: Any = None) -> Any:
         """Return the stored result whose 32 hex digits are *key*, or *default*."""
-        found = self._read(key)
+        found = self._results.read(key)
         return default if found is MISSING else found
 
     def remove(self, key: str) -> None:
         """Remove the stored result whose 32 hex digits are *key*."""
-        remove_entry(self._path(key))
+        remove_entry(self._results.path(key))
 
     def load(self, kwargs: Mapping[str, Any], default: Any = None) -> Any:
         """Return the stored result of a call with *kwargs*, or *default*."""
-        found = self._read(self.hash(kwargs))
+        found = self._results.read(self.hash(kwargs))
         return default if found is MISSING else found
 
     def save(self, kwargs: Mapping[str, Any], result: R) -> None:
@@ -224,12 +206,7 @@ class CacheWrapper(Generic[P, R]):
 
     def clear(self) -> int:
         """Remove the stored results of this function, of any version; return how many."""
-        self._memory.clear()
-        metadata = self._files()
-        for path in metadata:
-            path.unlink(missing_ok=True)  # first: without it the result counts as missing
-            path.with_suffix(".pkl").unlink(missing_ok=True)
-        return len(metadata)
+        return self._results.clear()
 
     def reduce_size(
         self,
@@ -248,16 +225,16 @@ class CacheWrapper(Generic[P, R]):
         Returns how many were removed. Raises `ValidationError` for a negative limit.
         """
         limits = CacheLimits(bytes=bytes, items=items, age=age)
-        found = [entry_at(path.with_suffix(".pkl")) for path in self._files()]
+        found = [entry_at(path.with_suffix(".pkl")) for path in self._results.metadata()]
         return reduce_entries([entry for entry in found if entry], limits)
 
     def info(self) -> dict[str, Any]:
         """Return folder, number of entries and bytes of the results of this function."""
         sizes = []
-        for path in self._files():
+        for path in self._results.metadata():
             with contextlib.suppress(FileNotFoundError):  # it is being removed
                 sizes.append(path.with_suffix(".pkl").stat().st_size)
-        return {"folder": str(self._folder()), "entries": len(sizes), "size": sum(sizes)}
+        return {"folder": str(self._results.folder()), "entries": len(sizes), "size": sum(sizes)}
 
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Return what the key of a call is made of and, if it is not stored, what has changed.
@@ -270,12 +247,12 @@ class CacheWrapper(Generic[P, R]):
         key = self._key(bound)
         return explain(
             key=key,
-            path=self._path(key),
-            is_stored=self._read(key) is not MISSING,
+            path=self._results.path(key),
+            is_stored=self._results.read(key) is not MISSING,
             name=f"{self._identity.module}.{self._identity.qualname}",
-            arguments={n: digest(v, algorithm="blake2b") for n, v in self._named(bound).items()},
+            arguments=self._digests_of(bound),
             parts=self._identity.parts(),
-            entries=self._files(),
+            entries=self._results.metadata(),
         )
 
     def __cache_dependencies__(self) -> list[Any]:
@@ -288,7 +265,7 @@ class CacheWrapper(Generic[P, R]):
         key = self._key(bound)
         if force:
             return self._compute(key, bound)
-        found = self._read(key)
+        found = self._results.read(key)
         if found is not MISSING:
             return found  # type: ignore[no-any-return] # what this function returned
         return self._compute_once(key, bound)
@@ -297,18 +274,20 @@ class CacheWrapper(Generic[P, R]):
         """Compute what is missing, in one of the threads and processes that ask for it."""
 
         def lead() -> R:
-            folder = self._checked_folder()
+            folder = self._results.checked_folder()
             with contextlib.suppress(OSError):  # without a folder there is nothing to share
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with KeyLocks(folder / ".computing").hold(key.encode()):
-                found = self._read(key)
+                found = self._results.read(key)
                 return self._compute(key, bound) if found is MISSING else found
 
         def own(theirs: R) -> R:
-            found = theirs if type(theirs) in IMMUTABLE else self._read(key)
+            found = theirs if type(theirs) in IMMUTABLE else self._results.read(key)
             return theirs if found is MISSING else found
 
-        return self._flights.do(self._stem(key), lead, lambda: self._compute(key, bound), own)
+        return self._flights.do(
+            self._results.stem(key), lead, lambda: self._compute(key, bound), own
+        )
 
     def _compute(self, key: str, bound: dict[str, Any]) -> R:
         start = time.perf_counter()
@@ -326,6 +305,14 @@ class CacheWrapper(Generic[P, R]):
             warnings.warn(msg, stacklevel=2)
         return result
 
+    def _write(self, key: str, bound: Mapping[str, Any], result: Any, seconds: float) -> None:
+        # Not those that are ignored: what changes no result may be a password.
+        shown = {name: value for name, value in bound.items() if name not in self._ignore}
+        call = (str(self._signature), shown, self._digests_of(bound))
+        size = self._results.write(key, result, seconds, call=call)
+        name = f"{self._identity.module}.{self._identity.qualname}"
+        _log.info("Computed %s in %s (%s)", name, format_duration(seconds), format_bytes(size))
+
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -342,129 +329,8 @@ class CacheWrapper(Generic[P, R]):
     def _named(self, bound: Mapping[str, Any]) -> dict[str, Any]:
         return {n: described_argument(v) for n, v in bound.items() if n not in self._ignore}
 
-    # Files
-
-    def _base(self) -> pathlib.Path:
-        return self._own_folder or cache_folder()
-
-    def _folder(self) -> pathlib.Path:
-        return self._base() / "cache" / _safe_name(self._identity.module)
-
-    def _checked_folder(self) -> pathlib.Path:
-        """Return the folder, unless a link leads elsewhere; its owner alone may say where results go."""
-        folder = self._folder()
-        if folder.is_symlink():
-            raise UnsuitableFolderError(
-                f"{folder} is a symbolic link, so it is not used as a part of a cache.",
-                suggestions=("Remove the link, or give its target to configure(data_folder=...).",),
-            )
-        return folder
-
-    def _path(self, key: str) -> pathlib.Path:
-        return pathlib.Path(self._stem(key) + ".pkl")
-
-    def _stem(self, key: str) -> str:
-        base = self._base()
-        known, prefix = self._prefix
-        if base is not known and base != known:  # comparing paths is slow
-            prefix = str(self._folder() / f"{_safe_name(self._identity.qualname)}_")
-            self._prefix = (base, prefix)
-        return prefix + key
-
-    def _files(self) -> list[pathlib.Path]:
-        name = re.escape(_safe_name(self._identity.qualname))
-        pattern = re.compile(name + r"_[0-9a-f]{32}\.yaml")
-        found = [p for p in self._checked_folder().glob("*.yaml") if pattern.fullmatch(p.name)]
-        return [p for p in found if _is_file(p) and self._is_own(p)]
-
-    def _is_own(self, metadata: pathlib.Path) -> bool:
-        """Say whether an entry is of this program: another one may have the same names."""
-        try:
-            descriptor = os.open(metadata, _TO_READ)
-            with open(descriptor, encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-                record = json.loads(file.read())
-            return bool(record.get("program", self._identity.program) == self._identity.program)
-        except (OSError, ValueError, AttributeError, RecursionError):
-            return True  # damaged, or being removed
-
-    def _read(self, key: str) -> Any:
-        stem = self._stem(key)
-        try:
-            status = os.stat(stem + ".yaml")  # noqa: PTH116 - on the path of each hit: no Path
-        except OSError:
-            return MISSING
-        if self._ttl is not None and time.time() - status.st_mtime >= self._ttl:
-            return MISSING
-        stamp = (status.st_ino, status.st_mtime_ns)
-        kept = self._memory.get(stem)
-        if kept is not None and kept[0] == stamp:
-            return kept[1]
-        path = pathlib.Path(stem + ".pkl")
-        self._checked_folder()
-        if os.path.lexists(path) and not _is_file(path):
-            return MISSING  # a FIFO would make us wait, a link would lead elsewhere
-        try:
-            mapped: Any = self._mmap if can_be_mapped(path) else None
-            result = self._serializer(key).load(path, mmap=mapped)
-        except Exception as error:  # noqa: BLE001 - any damage means the same: compute again
-            if not os.path.exists(stem + ".yaml"):  # noqa: PTH110 - a string, as above
-                return MISSING  # another process has cleared it meanwhile
-            msg = f"The stored result {path} cannot be read and is computed again: {error}"
-            warnings.warn(CorruptEntryWarning(msg), stacklevel=4)
-            return MISSING
-        self._keep(stem, stamp, result)
-        return result
-
-    def _serializer(self, key: str) -> SmartSerializer:
-        # What a signature is for: the result of one call of one function.
-        name = f"{self._identity.module}.{self._identity.qualname}"
-        if self._trust == "user":
-            refuse_key_inside(self._base() / "cache")
-        base = self._base()
-        known, path = self._resolved
-        if base is not known and base != known:
-            path = os.fsencode(base.resolve())
-            self._resolved = (base, path)
-        return SmartSerializer(trust=self._trust, context=("ops.cache.result", path, name, key))
-
-    def _write(self, key: str, bound: Mapping[str, Any], result: Any, seconds: float) -> None:
-        path = self._path(key)
-        self._checked_folder()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # "auto" probes each buffer: one that does not shrink stays raw, and is mapped when read.
-        compression: Any = None if self._compress is False else "auto"
-        self._serializer(key).dump(result, path, compression=compression)
-        size = path.stat().st_size
-        record = {
-            "function": self._identity.qualname,
-            "module": self._identity.module,
-            "program": self._identity.program,
-            "signature": str(self._signature),
-            # Not those that are ignored: what changes no result may be a password.
-            "arguments": {n: _shown(value) for n, value in bound.items() if n not in self._ignore},
-            "created": dt.datetime.now(dt.UTC).isoformat(),
-            "version": None if self._identity.version is None else str(self._identity.version),
-            "time_taken": seconds,
-            "size": size,
-            "code": save_parts(path.parent, self._identity.parts()),
-            "argument_digests": {
-                name: digest(value, algorithm="blake2b")[:16]
-                for name, value in self._named(bound).items()
-            },
-        }
-        with atomic_write(path.with_suffix(".yaml")) as file:
-            file.write(json.dumps(record, indent=2) + "\n")
-        folder = self._base() / "cache"
-        if _watch.is_due(folder, size, limits := cache_limits()):
-            reduce_entries(entries_below(folder), limits)
-        name = f"{self._identity.module}.{self._identity.qualname}"
-        _log.info("Computed %s in %s (%s)", name, format_duration(seconds), format_bytes(size))
-
-    def _keep(self, stem: str, stamp: tuple[int, int], result: Any) -> None:
-        if type(result) in IMMUTABLE and (
-            not isinstance(result, (str, bytes)) or len(result) < 1 << 20
-        ):
-            self._memory.set(stem, (stamp, result))
+    def _digests_of(self, bound: Mapping[str, Any]) -> dict[str, str]:
+        return {n: digest(v, algorithm="blake2b") for n, v in self._named(bound).items()}
 
 
 @overload
@@ -544,18 +410,6 @@ def cache(
     return decorate if func is None else decorate(func)
 
 
-def _safe_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".")[:120] or "_"
-
-
-def _is_file(path: pathlib.Path) -> bool:
-    """Say whether *path* is a regular file itself: no link, no FIFO."""
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
 def _is_small(value: object) -> bool:
     return not isinstance(value, (str, bytes)) or len(value) <= 1024  # what is kept stays small
 
@@ -567,11 +421,3 @@ def _refuse_one_shot(func: Callable[..., Any]) -> None:
             suggestions=("Use memoize(cache=DiskCache(...)).",),
         )
     refuse_generators(func, "Cache")
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - it is for people to look at, and the result is good
-        text = f"<{type(value).__qualname__}>"
-    return text if len(text) <= 200 else text[:197] + "..."
