@@ -66,7 +66,8 @@ class StoredResults:
         mmap: Literal["c", "r"],
     ) -> None:
         self._identity, self._own_folder, self._ttl = identity, folder, ttl
-        self._compress, self._trust = compress, trust
+        self._compress = compress
+        self._trust: Trust = trust
         self._mmap: Literal["c", "r"] = mmap
         self._prefix: tuple[pathlib.Path | None, str] = (None, "")
         self._resolved: tuple[pathlib.Path | None, bytes] = (None, b"")
