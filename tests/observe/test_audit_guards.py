@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.foundation.errors import ValidationError
 from ops.observe import AuditChainError, AuditLogger
 from ops.observe.__main__ import main
 
@@ -51,6 +53,79 @@ def test_rotation_may_remove_whole_segments_and_nothing_else_may(tmp_path) -> No
     oldest.write_text("".join(lines_of(oldest)[1:]))
     with pytest.raises(AuditChainError, match="missing"):
         log.verify()
+
+
+@pytest.mark.parametrize("keep", [None, 2])
+def test_a_segment_that_was_removed_is_found_wherever_it_was(tmp_path, keep) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLogger(path, key=b"k", max_bytes=700, keep=keep)
+    for number in range(20):
+        log.log("act", user=f"u{number}")
+    reader = AuditLogger(path, key=b"k")
+    whole = reader.verify()
+    oldest = min(tmp_path.glob("audit.jsonl.0*"))
+    oldest.rename(tmp_path / "elsewhere")
+    with pytest.raises(AuditChainError, match="missing"):
+        reader.verify()
+    left = reader.verify(complete=False)
+    assert 0 < left < whole
+    for segment in tmp_path.glob("audit.jsonl.0*"):
+        segment.unlink()
+    with pytest.raises(AuditChainError, match="missing"):
+        reader.verify()
+    assert main(["audit", "verify", str(path), "--key-file", str(_key_file(tmp_path))]) == 1
+    assert (
+        main(
+            ["audit", "verify", str(path), "--no-complete", "--key-file", str(_key_file(tmp_path))]
+        )
+        == 0
+    )
+
+
+def _key_file(folder: Path) -> Path:
+    (folder / "key").write_bytes(b"k")
+    return folder / "key"
+
+
+def test_rotation_while_a_log_is_verified_is_no_removal(tmp_path, monkeypatch) -> None:
+    log = AuditLogger(tmp_path / "audit.jsonl", max_bytes=700, keep=2)
+    for number in range(20):
+        log.log("act", user=f"u{number}")
+    begun = iter([True])
+    read = log._read_chain
+
+    def rotated_meanwhile(complete):
+        if next(begun, False):
+            min(tmp_path.glob("audit.jsonl.0*")).unlink()
+            found = read(complete)
+            for number in range(20):
+                log.log("act", user=f"v{number}")
+            return found
+        return read(complete)
+
+    monkeypatch.setattr(log, "_read_chain", rotated_meanwhile)
+    assert log.verify() > 0
+
+
+@pytest.mark.parametrize("key", [b"", "k", bytearray(b"k")])
+def test_a_key_that_protects_nothing_is_refused(tmp_path, key) -> None:
+    with pytest.raises(ValidationError, match="key"):
+        AuditLogger(tmp_path / "audit.jsonl", key=key)
+
+
+def test_queries_refuse_what_they_cannot_compare(tmp_path) -> None:
+    log = AuditLogger(tmp_path / "audit.jsonl")
+    log.log("act")
+    with pytest.raises(ValueError, match="no time zone"):
+        log.query(since=dt.datetime(2026, 1, 1))
+    with pytest.raises(ValidationError, match="limit"):
+        log.query(limit=-1)
+
+
+def test_a_log_in_memory_counts_its_entries_when_it_is_verified() -> None:
+    log = AuditLogger()
+    log.log("act")
+    assert log.verify() == 1
 
 
 def test_the_head_is_read_from_the_end(tmp_path, monkeypatch) -> None:

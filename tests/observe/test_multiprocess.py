@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -129,6 +130,30 @@ def test_a_crash_between_adding_and_removing_a_file_does_not_count_it_twice(
     assert "requests_total 7" in prometheus_text(shared)
     assert "requests_total 7" in prometheus_text(shared)
     shared.close()
+
+
+def count_in(metrics: MetricsCollector, number: int) -> None:
+    metrics.increment("requests", number)
+
+
+def test_workers_of_multiprocessing_write_before_they_end(tmp_path: Path, metrics) -> None:
+    shared = MultiprocessMetrics(tmp_path, metrics, interval=3600)
+    context = multiprocessing.get_context("fork")
+    worker = context.Process(target=count_in, args=(metrics, 3))
+    worker.start()
+    worker.join()
+    assert "requests_total 3" in prometheus_text(shared)
+    shared.close()
+
+
+def test_closing_twice_and_forking_afterwards_do_nothing(tmp_path: Path, metrics, workers) -> None:
+    metrics.increment("requests")
+    shared = MultiprocessMetrics(tmp_path, metrics, interval=3600)
+    shared.close()
+    shared.close()
+    workers.kill(workers.start(lambda: metrics.increment("requests")))
+    assert len(list(tmp_path.glob("*.alive"))) <= 1
+    assert "requests_total 1" in prometheus_text(shared)
 
 
 @pytest.mark.parametrize("settings", [{"interval": 0}, {"gauges": "mean"}])

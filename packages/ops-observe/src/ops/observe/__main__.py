@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import json
 import sys
@@ -12,7 +13,6 @@ from ops.foundation.command_line import CommandLine, print_json
 from ops.observe.audit import AuditLogger
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
 _EXAMPLES = (
@@ -33,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     actions = command.topic("audit", "read and check audit logs")
     verify = actions.verb("verify", _verify, "check the hash chain")
     verify.add_argument("--head", help="a file with an earlier output of `head`")
-    verify.add_argument("--complete", action="store_true", help="insist on entry 1")
+    verify.add_argument(
+        "--complete",
+        action=argparse.BooleanOptionalAction,
+        help="insist on entry 1, or accept that old segments were moved elsewhere",
+    )
     query = actions.verb("query", _query, "print the entries that match")
     for name in ("user", "action", "resource", "status"):
         query.add_argument(f"--{name}")
@@ -61,7 +65,7 @@ def _verify(options: argparse.Namespace) -> None:
     if options.head:
         number, seal = json.loads(Path(options.head).read_text("utf-8"))
         head = (int(number), str(seal))
-    count = log.verify(head=head, complete=options.complete or None)
+    count = log.verify(head=head, complete=options.complete)
     if options.json:
         print_json({"entries": count})
     else:

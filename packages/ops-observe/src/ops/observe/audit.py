@@ -20,6 +20,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import ValidationError
+from ops.foundation.instants import require_aware
 from ops.observe.errors import AuditChainError
 from ops.observe.journal import Journal, segment_number, to_json
 
@@ -76,6 +77,8 @@ class AuditLogger:
         fsync: whether an entry is on the disk when `log` returns.
         clock: returns the time as an aware datetime.
 
+    Raises `ValidationError` for a *key* that is empty or no bytes.
+
     >>> log = AuditLogger()
     >>> log.log("promote", user="ann", resource="model:churn/3").sequence
     1
@@ -91,6 +94,10 @@ class AuditLogger:
         fsync: bool = False,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
+        given: Any = key
+        if given is not None and not (isinstance(given, bytes) and given):
+            # An empty one, as of a variable that is not set, would let anyone continue the chain.
+            raise ValidationError(f"key must be bytes, at least one, not {type(key).__name__}.")
         self._journal = (
             None if path is None else Journal(path, max_bytes=max_bytes, keep=keep, fsync=fsync)
         )
@@ -141,7 +148,10 @@ class AuditLogger:
             return _sealed(body, self._hash(body))
 
         def begin(last: bytes | None) -> bytes:
-            return make(last, {"begins_segment": True})
+            # The chain alone would not show that a whole segment was removed from its beginning.
+            oldest = journal.segments() if (journal := self._journal) else []
+            number = segment_number(oldest[0]) if oldest else 0
+            return make(last, {"begins_segment": True, "oldest_segment": number})
 
         if self._journal is None:
             made.append(numbered(next(self._numbers)))
@@ -177,8 +187,12 @@ class AuditLogger:
 
         *user*, *action*, *resource* and *status* are compared with what `log` was given; None
         matches all. The interval is half-open: *since* (aware) counts, *until* does not. *limit*
-        None returns all.
+        None returns all. Raises ValueError for times without a zone, `ValidationError` for a
+        negative *limit*.
         """
+        if limit is not None and limit < 0:
+            raise ValidationError(f"limit must be at least 0, not {limit}.")
+        since, until = (None if t is None else require_aware(t) for t in (since, until))
         wanted = {"user": user, "action": action, "resource": resource, "status": status}
         found: deque[AuditEntry] = deque(maxlen=limit)
         for entry in self:
@@ -223,25 +237,43 @@ class AuditLogger:
 
         Args:
             head: an earlier result of `head()`, which must still be in the chain.
-            complete: whether the chain must begin with entry 1. By default it must unless rotation
-                has removed old segments.
+            complete: True insists on entry 1. By default the chain begins where rotation has left
+                its beginning. False accepts that old segments were moved elsewhere.
 
-        Raises AuditChainError that names the first altered, missing or reordered entry.
+        Raises AuditChainError that names the first altered, missing or reordered entry. A log in
+        memory has no chain; its entries are counted.
         """
-        count, sequence, previous = 0, None, None
-        heads = set()
+        if self._journal is None:
+            return len(self._memory)
+        while True:
+            before = self._journal.segments()
+            chain = self._read_chain(complete)
+            if complete is False or not chain.is_cut or before == self._journal.segments():
+                break  # else rotation has removed a segment while the others were read
+        if chain.is_cut and complete is not False:
+            raise AuditChainError(
+                f"Segment {chain.expected_first} of {self._journal.path.name} is missing.",
+                suggestions=("verify(complete=False) checks what is left of a log.",),
+            )
+        if head is not None and tuple(head) not in chain.heads | {(0, _START)}:
+            raise AuditChainError(f"The entry {head[0]} that was once the last is missing.")
+        return chain.count
+
+    def _read_chain(self, complete: bool | None) -> _Chain:  # noqa: FBT001
+        """Check entry after entry, and return what was found."""
+        chain, sequence, previous = _Chain(), None, None
         for line in self._lines():
             if line.entry is None:
                 continue
             self._check(line, sequence, previous)
             if sequence is None:
                 _check_beginning(line, line.entry, complete)
+                chain.first = segment_number(line.path)
             sequence, previous = line.entry["sequence"], line.entry["hash"]
-            heads.add((sequence, previous))
-            count += 1
-        if head is not None and tuple(head) not in heads | {(0, _START)}:
-            raise AuditChainError(f"The entry {head[0]} that was once the last is missing.")
-        return count
+            chain.heads.add((sequence, previous))
+            chain.expected_first = line.entry.get("oldest_segment", chain.expected_first)
+            chain.count += 1
+        return chain
 
     def _check(self, line: Line, sequence: int | None, previous: str | None) -> None:
         entry = line.entry or {}
@@ -269,6 +301,27 @@ class AuditLogger:
         return hmac.new(self._key, body.encode(), "sha256").hexdigest()
 
 
+@dataclass(slots=True)
+class _Chain:
+    """What reading a chain finds.
+
+    *first* is the number of the segment that it begins in (0: the open file), *expected_first* that of
+    the oldest one that was left when the newest was begun, None when that is not known.
+    """
+
+    count: int = 0
+    heads: set[tuple[int, str]] = field(default_factory=set)
+    first: int = 0
+    expected_first: int | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a segment is missing that was there when the newest was begun."""
+        return self.expected_first is not None and (
+            self.first == 0 or self.first > self.expected_first
+        )
+
+
 def _check_beginning(line: Line, entry: dict[str, Any], complete: bool | None) -> None:  # noqa: FBT001
     """Raise AuditChainError unless the chain may begin with *entry*."""
     sequence = entry["sequence"]
@@ -278,7 +331,8 @@ def _check_beginning(line: Line, entry: dict[str, Any], complete: bool | None) -
         return
     # Rotation removes whole segments, and the second is the first that can be left.
     marked = entry.get("begins_segment") is True
-    if complete or segment_number(line.path) < 2 or not marked:
+    is_first = segment_number(line.path) < 2 and complete is not False
+    if complete or is_first or not marked:
         raise AuditChainError(
             f"Entries 1 to {sequence - 1} are missing before {line.path.name}, line {line.number}.",
             suggestions=("The beginning of the file was cut off, or a segment was removed.",),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import secrets
 import shutil
+from concurrent.futures import Future
 from enum import Enum
+from http import HTTPStatus
+from types import AsyncGeneratorType, GeneratorType, NoneType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation.errors import ValidationError
@@ -15,7 +19,7 @@ from ops.observe.health import HealthStatus, settled
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "CallableHealthCheck",
@@ -151,6 +155,9 @@ class ComponentHealthCheck:
 class CallableHealthCheck:
     """Calls a function (sync or async) that returns a bool, a status word, or a dict with one.
 
+    A tuple is (status, message, details), of a list the worst member counts; an HTTP status, a
+    response and a finished process are understood, an exception that is returned is unhealthy.
+
     *name* stands in the report and *function* takes no argument. *critical* decides about
     readiness: only critical checks take the program out of service.
     """
@@ -193,6 +200,7 @@ class StorageHealthCheck:
         return HealthStatus.HEALTHY, "a probe was written and read back", {}
 
 
+_BESIDE = (str, dict, NoneType)  # what may stand beside a status: a message, and details
 _WORDS = {
     HealthStatus.HEALTHY: (
         "healthy ok okay up pass passing passed good green alive available online ready running "
@@ -214,6 +222,8 @@ def _interpreted(answer: object) -> Finding:
     answer = settled(answer)
     if isinstance(answer, HealthStatus):
         return answer, "", {}
+    if isinstance(answer, HTTPStatus):
+        answer = int(answer)
     if isinstance(answer, Enum):
         return _interpreted(answer.value if isinstance(answer.value, str) else answer.name)
     if isinstance(answer, str):
@@ -223,17 +233,55 @@ def _interpreted(answer: object) -> Finding:
         return HealthStatus.UNKNOWN, f"the status {answer!r} is none that is known", {}
     if isinstance(answer, dict):
         return _of_fields(answer)
-    if isinstance(answer, tuple) and len(answer) in {2, 3} and isinstance(answer[1], str | None):
-        # A tuple is true whatever is in it.
-        details = answer[2] if len(answer) == 3 and isinstance(answer[2], dict) else {}
-        return _interpreted(answer[0])[0], answer[1] or "", details
+    if isinstance(answer, bytes):
+        return _interpreted(answer.decode(errors="replace"))
+    if isinstance(answer, tuple | list):
+        return _of_several(answer)
     if isinstance(answer, int) and not isinstance(answer, bool) and 100 <= answer < 600:
         healthy = answer < 400
         return (HealthStatus.HEALTHY if healthy else HealthStatus.UNHEALTHY), f"HTTP {answer}", {}
-    status = getattr(answer, "status", None)
-    if isinstance(status, str | Enum):
-        message = getattr(answer, "message", "")
-        return _interpreted(status)[0], message if isinstance(message, str) else "", {}
+    if isinstance(answer, BaseException):
+        return HealthStatus.UNHEALTHY, type(answer).__name__, {}  # its text may hold a secret
+    return _of_object(answer)
+
+
+def _of_several(answer: Sequence[Any]) -> Finding:
+    """Return what (status, message, details) means, else the worst of the members that say something.
+
+    A sequence is true whatever is in it.
+    """
+    rest = answer[1:]
+    if isinstance(answer, tuple) and rest and all(isinstance(r, _BESIDE) for r in rest[:2]):
+        status, why, more = _interpreted(answer[0])
+        message = next((r for r in rest if isinstance(r, str)), "")
+        details = next((r for r in rest if isinstance(r, dict)), more)
+        return status, message or why, details
+    found = [_interpreted(each) for each in answer if _is_verdict(each)]
+    if not found:  # such as the rows of a query
+        return (HealthStatus.HEALTHY if answer else HealthStatus.UNHEALTHY), "", {}
+    return max(found, key=lambda finding: list(HealthStatus).index(finding[0]))
+
+
+def _is_verdict(answer: object) -> bool:
+    kinds = (bool, BaseException, HealthStatus, HTTPStatus)
+    return isinstance(answer, kinds) or (isinstance(answer, str) and answer.lower() in _STATUS_OF)
+
+
+def _of_object(answer: Any) -> Finding:
+    """Return what a report, a response, a finished process or anything else means."""
+    if isinstance(answer, GeneratorType | AsyncGeneratorType | Future):
+        return HealthStatus.UNKNOWN, f"a {type(answer).__name__} that has not ended", {}
+    code = getattr(answer, "returncode", None)
+    if isinstance(code, int):
+        return (HealthStatus.UNHEALTHY if code else HealthStatus.HEALTHY), f"exit code {code}", {}
+    for name in (*_STATUS_FIELDS, "status_code"):
+        status = getattr(answer, name, None)
+        if isinstance(status, str | bool | Enum) or (type(status) is int and 100 <= status < 600):
+            message = getattr(answer, "message", "")
+            found, why, _ = _interpreted(status)
+            return found, message if message and isinstance(message, str) else why, {}
+    if isinstance(answer, float) and math.isnan(answer):  # which is true
+        return HealthStatus.UNHEALTHY, "NaN", {}
     return (HealthStatus.HEALTHY if answer else HealthStatus.UNHEALTHY), "", {}
 
 

@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
+from ops.foundation.callables import is_awaited
 from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
 from ops.observe.errors import SignatureError, described
@@ -151,9 +152,7 @@ def _settled(hook: _Hook, result: Any) -> Any:
 
 def _takes_type(callback: Callback) -> bool:
     """Say whether *callback* wants `(hook_type, data)`; refuse what neither form could call."""
-    if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
-        getattr(callback, "__call__", None)  # noqa: B004 - not whether, but which
-    ):
+    if is_awaited(callback):
         raise SignatureError(
             f"Hook {callback!r} is asynchronous; hooks run inside a call and wait."
         )

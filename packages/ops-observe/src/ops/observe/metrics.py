@@ -16,11 +16,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children, keep_over_forks
 from ops.foundation.logs import get_logger
 from ops.observe.errors import described
-from ops.observe.shards import Epoch, Shard, key_of, series_of
+from ops.observe.shards import Epoch, Shard, checked, key_of, series_of
 from ops.observe.sketch import Sketch, Stats, finite, number
 from ops.observe.timing import Timer
 
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _logger = get_logger("ops.observe")
+_ONE = 1  # the usual step, known by being it: all that merely equals it may be of any type
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class MetricsCollector:
         taken from it, as `decrement` does.
         """
         key: Key = name if not tags else key_of(name, tags)
-        if value != 1:
+        if value is not _ONE:
             value = finite(value)
             if value < 0:
                 self._falling.add(key)
@@ -158,14 +160,14 @@ class MetricsCollector:
         try:
             counts[key] += value
         except KeyError:
-            counts[key] = value
+            counts[checked(key)] = value
 
     def decrement(self, name: str, value: float = 1, tags: Tags = None) -> None:
         """Take *value* from the counter *name* with *tags*; it is exported as a gauge from then on.
 
         Exporters rely on counters that never fall. Raises MetricValueError for NaN and infinities.
         """
-        key = key_of(name, tags)
+        key = checked(key_of(name, tags))
         value = finite(value)
         self._falling.add(key)
         self.increment(name, -value, tags)
@@ -173,19 +175,21 @@ class MetricsCollector:
     def gauge(self, name: str, value: float, tags: Tags = None) -> None:
         """Set the gauge *name* with *tags* to *value*; the last one counts.
 
-        *value* is anything that `float` takes, NaN and infinities included.
+        *value* is a number, NaN and infinities included. Raises MetricValueError for text and for
+        integers that no float holds.
         """
-        self._gauges[key_of(name, tags)] = number(value)
+        self._gauges[checked(key_of(name, tags))] = number(value)
 
     def gauge_callback(self, name: str, function: Callable[[], float], tags: Tags = None) -> None:
         """Call *function* for the value of the gauge *name* with *tags* whenever it is read; the last one counts.
 
         When it raises, the gauge is left out and the type of the error is logged. Raises
-        `ValidationError` when it cannot be called.
+        `ValidationError` when it cannot be called, and for a coroutine function.
         """
         if not callable(function):
             raise ValidationError(f"gauge_callback needs a function, not {function!r}.")
-        self._callbacks[key_of(name, tags)] = function
+        refuse_coroutine_function(function, "function")
+        self._callbacks[checked(key_of(name, tags))] = function
 
     def record_time(self, name: str, seconds: float, tags: Tags = None) -> None:
         """Count one duration of *seconds* under *name* and *tags*; raises MetricValueError for NaN and infinities."""
@@ -204,6 +208,7 @@ class MetricsCollector:
         try:
             sketch = sketches[kind, key]
         except KeyError:
+            key = checked(key)
             described = self._descriptions.get(series_of(key)[0])
             sketch = Sketch(described.buckets if described is not None else ())
             sketch.add(value)  # first: a value that is refused makes no series
@@ -231,8 +236,13 @@ class MetricsCollector:
                 buckets, beside quantiles for readers in the process. Give them before the first
                 observation.
 
-        Raises ValidationError for bounds that do not ascend, or that come too late.
+        Raises ValidationError for bounds that do not ascend, or that come too late, and for a name,
+        a help or a unit that is no text.
         """
+        if not all(isinstance(text, str) for text in (name, help, unit)):
+            raise ValidationError(
+                f"name, help and unit are text, not {name!r}, {help!r}, {unit!r}."
+            )
         bounds = tuple(float(bound) for bound in buckets)
         ascending = all(a < b for a, b in itertools.pairwise(bounds))
         if not ascending or any(not abs(bound) < float("inf") for bound in bounds):
@@ -270,7 +280,7 @@ class MetricsCollector:
 
     def counter(self, name: str, tags: Tags = None) -> Counter:
         """Return a counter bound to its name and tags."""
-        return Counter(self, key_of(name, tags))
+        return Counter(self, checked(key_of(name, tags)))
 
     # ------------------------------------------------------------------ reading
 
@@ -357,7 +367,7 @@ class Counter:
 
         After a negative *value* the counter is exported as a gauge.
         """
-        if value != 1:
+        if value is not _ONE:
             value = finite(value)
             if value < 0:
                 self._collector._falling.add(self._key)  # noqa: SLF001 - one class in two halves

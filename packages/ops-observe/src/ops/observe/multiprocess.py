@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import json
+import multiprocessing.util
 import os
 import secrets
 import threading
@@ -80,11 +81,17 @@ class MultiprocessMetrics:
         self._interval = interval
         self._rule: GaugeRule = gauges
         self._descriptor = -1
+        self._is_closed = False
         self._begin()
         in_children(self, MultiprocessMetrics._begin)
         atexit.register(self.flush)
+        self._flush_at_end_of_worker()
+        # Those of multiprocessing forget at their start what the parent wanted done at the end.
+        multiprocessing.util.register_after_fork(self, MultiprocessMetrics._flush_at_end_of_worker)
 
     def _begin(self) -> None:
+        if self._is_closed:
+            return
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         if self._descriptor >= 0:
             os.close(self._descriptor)  # inherited: it would keep the parent's lock
@@ -95,17 +102,25 @@ class MultiprocessMetrics:
         self._thread = threading.Thread(target=self._run, name="metrics-files", daemon=True)
         self._thread.start()
 
+    def _flush_at_end_of_worker(self) -> None:
+        # Processes of multiprocessing, and so of pools, end without `atexit`.
+        self._at_end = multiprocessing.util.Finalize(None, self.flush, exitpriority=0)
+
     def flush(self) -> None:
-        """Write what this process has counted now."""
+        """Write what this process has counted now; does nothing once it is closed."""
         with self._writing:
             if not self._stopped.is_set():
                 self._write(self._name, _to_json(self._collector.state(), os.getpid()))
 
     def close(self) -> None:
-        """Write for the last time; the counters of this process stay in the sum."""
+        """Write for the last time; the counters of this process stay in the sum. Again, it does nothing."""
+        if self._is_closed:
+            return
         self.flush()
+        self._is_closed = True
         self._stopped.set()
         atexit.unregister(self.flush)
+        self._at_end.cancel()
         self._thread.join()
         os.close(self._descriptor)
         self._descriptor = -1

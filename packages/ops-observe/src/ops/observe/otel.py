@@ -66,8 +66,8 @@ def observe_with_opentelemetry(collector: Source, meter: Any) -> Callable[[], No
             make(
                 instrument,
                 callbacks=observe(kind, name),
-                unit="" if described is None else described.unit,
-                description="" if described is None else described.help,
+                unit="" if described is None else _unit(described.unit),
+                description="" if described is None else _clean(described.help),
             )
 
     register()
@@ -119,6 +119,10 @@ def _attributes(tags: tuple[tuple[str, str], ...]) -> dict[str, str]:
 
 def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()  # exporters send UTF-8
+
+
+def _unit(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()[:63]  # what OpenTelemetry takes
 
 
 _KINDS = ("counter", "gauge", "timer.count", "timer.sum", "histogram.count", "histogram.sum")

@@ -10,15 +10,16 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ops.foundation.errors import ValidationError, text_of
 from ops.observe.sketch import Sketch
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Mapping
 
-__all__ = ["Epoch", "Key", "Series", "Shard", "Tags", "key_of", "series_of"]
+__all__ = ["Epoch", "Key", "Series", "Shard", "Tags", "checked", "key_of", "series_of"]
 
 Tags: TypeAlias = "Mapping[str, object] | None"
 """What distinguishes series of one name; values are shown as text."""
@@ -29,7 +30,37 @@ Key: TypeAlias = "str | Series"
 
 def key_of(name: str, tags: Tags) -> Key:
     """Return what a shard knows a series by: the name alone where there are no tags."""
-    return name if not tags else (name, tuple(sorted((k, str(v)) for k, v in tags.items())))
+    if not tags:
+        return name
+    return (
+        name,
+        tuple(
+            sorted(
+                (k if type(k) is str else _text(k), v if type(v) is str else _text(v))
+                for k, v in tags.items()
+            )
+        ),
+    )
+
+
+def checked(key: Key) -> Key:
+    """Return *key* with a name that every exporter can write; called where a series begins.
+
+    Raises ValidationError when the name is no text: it would make every export fail later.
+    """
+    given: Any = key
+    is_series = type(given) is tuple and len(given) == 2 and type(given[1]) is tuple
+    name = given[0] if is_series else given
+    if not isinstance(name, str):
+        raise ValidationError(
+            f"A metric's name is text, not {type(name).__name__}: {text_of(name)}."
+        )
+    return (_text(name), given[1]) if is_series else _text(name)
+
+
+def _text(value: object) -> str:
+    # Of a str enum the value, not "Color.RED".
+    return str.__str__(value) if isinstance(value, str) else text_of(value)
 
 
 def series_of(key: Key) -> Series:

@@ -194,8 +194,19 @@ class Sketch:
 
 
 def number(value: Any) -> float:
-    """Return *value* as an int or float of Python's own, which every exporter can write."""
-    return value if type(value) is float or type(value) is int else float(value)
+    """Return *value* as an int or float of Python's own, which every exporter can write.
+
+    Raises MetricValueError for text, which `float` would take, and for integers that no float holds.
+    """
+    if type(value) is float:
+        return value
+    if isinstance(value, str | bytes | bytearray):
+        raise MetricValueError(f"A measurement must be a number, not the text {value!r}.")
+    try:
+        found = float(value)
+    except OverflowError:
+        raise MetricValueError("A measurement must be a number that a float can hold.") from None
+    return value if type(value) is int else found
 
 
 def finite(value: Any) -> float:
@@ -203,12 +214,9 @@ def finite(value: Any) -> float:
 
     Raises MetricValueError for NaN, infinities and integers that no float holds.
     """
-    try:
-        found = number(value)
-        if math.isfinite(found):
-            return found
-    except OverflowError:
-        pass
+    found = number(value)
+    if math.isfinite(found):
+        return found
     raise MetricValueError(f"A measurement must be a finite number, not {value!r}.")
 
 

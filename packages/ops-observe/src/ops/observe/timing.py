@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from ops.foundation import tracing
+from ops.foundation.callables import is_awaited
 from ops.observe.errors import SignatureError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Timer:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise SignatureError(f"{function!r} is a generator; time the loop that consumes it.")
         record, name, tags = self._collector.record_time, self._name, self._tags
-        if inspect.iscoroutinefunction(function):
+        if is_awaited(function):
 
             @functools.wraps(function)
             async def timed_async(*args: P.args, **kwargs: P.kwargs) -> Any:

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation import tracing
+from ops.foundation.callables import drop_coroutine, refuse_coroutine_function
 from ops.foundation.deadlines import current_deadline
 from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
 from ops.resilience import instrumentation
-from ops.resilience._call import drop_coroutine, refuse_coroutine_function
 from ops.resilience.errors import CircuitOpenError, ResultRefusedError, RetryError
 
 if TYPE_CHECKING:

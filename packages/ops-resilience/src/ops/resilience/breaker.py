@@ -22,10 +22,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from ops.foundation import tracing
+from ops.foundation.callables import drop_coroutine, is_awaited, refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children, keep_over_forks
 from ops.foundation.logs import get_logger
-from ops.resilience._call import drop_coroutine, is_awaited, refuse_coroutine_function
 from ops.resilience.errors import CircuitOpenError
 
 if TYPE_CHECKING:

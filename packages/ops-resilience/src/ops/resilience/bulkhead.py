@@ -16,10 +16,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
+from ops.foundation.callables import is_awaited
 from ops.foundation.deadlines import current_deadline
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children, keep_over_forks
-from ops.resilience._call import is_awaited
 from ops.resilience.errors import RateLimitTimeout
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from ops.foundation.callables import drop_coroutine, is_awaited, refuse_coroutine_function
 from ops.foundation.errors import ValidationError
-from ops.resilience._call import drop_coroutine, is_awaited, refuse_coroutine_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable

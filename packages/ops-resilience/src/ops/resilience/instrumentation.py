@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation import tracing
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.logs import get_logger
-from ops.resilience._call import refuse_coroutine_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -20,10 +20,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
+from ops.foundation.callables import is_awaited
 from ops.foundation.deadlines import current_deadline, timeout_context
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children, keep_over_forks
-from ops.resilience._call import is_awaited
 from ops.resilience.bulkhead import Semaphore, SemaphoreStats
 from ops.resilience.errors import RateLimitTimeout
 

@@ -19,8 +19,8 @@ import inspect
 import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, final
 
+from ops.foundation.callables import drop_coroutine, refuse_coroutine_function
 from ops.foundation.errors import ValidationError
-from ops.resilience._call import drop_coroutine, refuse_coroutine_function
 from ops.resilience._retry_policy import Policy
 from ops.resilience.errors import RetryError
 from ops.resilience.retrying import retry, settings_of

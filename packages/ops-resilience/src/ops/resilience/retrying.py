@@ -13,8 +13,8 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
+from ops.foundation.callables import is_awaited
 from ops.foundation.errors import ValidationError
-from ops.resilience._call import is_awaited
 from ops.resilience._retry_policy import Policy, RetryStats, TestMode
 from ops.resilience.backoff import BackoffStrategy, RetryConfig
 from ops.resilience.errors import ResultRefusedError

@@ -1,7 +1,12 @@
-"""What kind of call is guarded or observed: one that is awaited, one that returns, or one that is refused."""
+"""What kind of function it is: one that returns, one that is awaited, or one that runs while it is consumed.
+
+What wraps, times or guards a call, or calls back, must know that: the call of a coroutine function
+returns at once, whatever it will do, and its coroutine is true, whatever it would find.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard
 
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["drop_coroutine", "is_awaited", "refuse_coroutine_function"]
 
 P = ParamSpec("P")
-_logger = get_logger("ops.resilience")
+_logger = get_logger("ops.foundation")
 
 
 def is_awaited(function: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[Any, Any, Any]]]:
@@ -25,7 +30,9 @@ def is_awaited(function: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[An
     code = getattr(function, "__code__", None)
     if code is not None and not code.co_flags & _RUNS_LATER and not function.__dict__:
         return False  # a plain function that nothing has marked as another kind: the quick way
-    behind: Any = function if code is not None else getattr(function, "func", function)
+    behind: Any = function
+    while isinstance(behind, functools.partial):
+        behind = behind.func
     if not inspect.isroutine(behind) and not isinstance(behind, type):
         behind = type(behind).__call__
     if any(is_one(f) for is_one in _GENERATORS for f in (function, behind)):
@@ -36,23 +43,28 @@ def is_awaited(function: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[An
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(behind)
 
 
-def refuse_coroutine_function(callback: Callable[..., object] | None, name: str) -> None:
-    """Raise ValidationError if *callback* is asynchronous where nothing can await it."""
+def refuse_coroutine_function(
+    callback: Callable[..., object] | None, name: str, instead: str = "give a plain function"
+) -> None:
+    """Raise ValidationError if *callback* is asynchronous where nothing can await it, or cannot be called.
+
+    *name* is the parameter's, for the message; *instead* is the remedy. None is no callback.
+    """
     if callback is None:
         return
     if not callable(callback):
         raise ValidationError(f"{name}={callback!r} is not callable.")
     if is_awaited(callback):
         raise ValidationError(
-            f"{name}={callback!r} is a coroutine function, and nothing here can await it; "
-            "give a plain function."
+            f"{name}={callback!r} is a coroutine function, and nothing here can await it; {instead}."
         )
 
 
 def drop_coroutine(outcome: object, name: str) -> None:
     """Close the coroutine that a plain callback has returned, and log that it did not run.
 
-    A lambda that returns a coroutine cannot be recognized when it is registered.
+    A lambda that returns a coroutine cannot be recognized when it is registered. *outcome* is what
+    the callback returned, *name* that of the callback.
     """
     if inspect.iscoroutine(outcome):
         outcome.close()
