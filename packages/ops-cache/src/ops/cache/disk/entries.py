@@ -13,14 +13,17 @@ from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import decode_key, encode_key, encode_tag
 from ops.cache.disk.records import MOVED_FROM, Flag
 from ops.cache.disk.space import expired_keys, reclaim, remove_expired
+from ops.cache.disk.streams import opened
 from ops.cache.errors import CorruptEntryWarning
 from ops.cache.memory import MISSING
 from ops.cache.updates import Updates
+from ops.foundation.errors import ValidationError
 from ops.serialize.errors import CorruptDataError
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Hashable, Iterable, Iterator
+    from typing import BinaryIO
 
     from ops.cache.disk.log import Item, Log
     from ops.cache.disk.segments import Found
@@ -55,11 +58,25 @@ class StoredEntries(Updates):
             return found[2]
         return self._value_or(name, found, default)
 
-    def _value_or(self, name: bytes, found: Found, default: Any) -> Any:
+    def get_stream(self, key: Hashable) -> BinaryIO | None:
+        """Return a binary file that reads the value of *key*, which is bytes; None when there is none.
+
+        What it reads stays the same when the entry is replaced or removed meanwhile. A large value is read
+        from its file on the disk and is not in memory, but for a cache with a `Signed` trust. Raises
+        `ValidationError` for a value that is no bytes, and what `get` raises.
+        """
+        name = encode_key(self._prefix, key)
+        found = self._log.find(name)
+        value = None if found is None else self._value_or(name, found, None, as_view=True)
+        if value is None or isinstance(value, (bytes, memoryview)):
+            return None if value is None else opened(value)
+        raise ValidationError(f"The value of {key!r} is a {type(value).__qualname__} and no bytes.")
+
+    def _value_or(self, name: bytes, found: Found, default: Any, *, as_view: bool = False) -> Any:
         log = self._log
         while not 0 < found[1] <= self._clock():
             try:
-                return self._value_of(name, found)
+                return self._value_of(name, found, as_view=as_view)
             except FileNotFoundError:  # another process has replaced or dropped it meanwhile
                 again = log.find(name)
                 if again is None or again == found:
@@ -84,7 +101,7 @@ class StoredEntries(Updates):
             return 0.0, b""
         return record.expires, record.tag
 
-    def _value_of(self, key: bytes, found: Found) -> Any:
+    def _value_of(self, key: bytes, found: Found, *, as_view: bool = False) -> Any:
         flags, _, data = found
         if flags & Flag.MOVED:
             data = data[MOVED_FROM:]
@@ -93,7 +110,8 @@ class StoredEntries(Updates):
         name, _ = BlobRef.unpack(data)
         seen = self._log.seen_blobs
         path = self._log.blobs.path(name)
-        value = self._codec.load(key, flags, path, verify=name not in seen)
+        load = self._codec.view if as_view else self._codec.load
+        value = load(key, flags, path, verify=name not in seen)
         seen.add(name)
         return value
 

@@ -14,8 +14,10 @@ from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.log import Log
 from ops.cache.disk.records import Flag
+from ops.cache.disk.segments import FULL
 from ops.cache.disk.space import bytes_on_disk, look_at_space
 from ops.cache.disk.stats import DiskCacheStats
+from ops.cache.disk.streams import spooled
 from ops.cache.disk.transactions import Queue, Transaction
 from ops.cache.disk.values import ValueCodec
 from ops.cache.errors import (
@@ -34,6 +36,7 @@ from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Mapping
+    from typing import IO
 
     from ops.cache.disk.checks import CheckReport
     from ops.cache.disk.log import Item
@@ -155,17 +158,64 @@ class DiskCache(StoredEntries):
         else:
             self._log.append(item)
 
-    def encoded(self, key: Hashable, value: Any, ttl: TtlLike, tag: str | None) -> Item | None:
+    def set_stream(
+        self,
+        key: Hashable,
+        stream: IO[bytes],
+        ttl: TtlLike = Ttl.DEFAULT,
+        *,
+        tag: str | None = None,
+    ) -> None:
+        """Store under *key* what is left to read in *stream*, a binary file, as bytes.
+
+        It goes by way of a nameless file in the folder, and a large value is never in memory: `get`
+        returns it as bytes, `get_stream` as a file. *ttl* and *tag* are those of `set`.
+        Raises what `set` raises (`ValueTooLargeError`, `CacheFullError`, `ReadOnlyCacheError`), and
+        `ValidationError` for a stream of text.
+        """
+        with self._spooled(stream) as data:
+            item = self.encoded(key, data, ttl, tag, is_stream=True)
+        if item is None:
+            self.delete(key)
+        else:
+            self._log.append(item)
+
+    @contextlib.contextmanager
+    def _spooled(self, stream: IO[bytes]) -> Generator[memoryview]:
+        if self._log.segments.read_only:
+            raise ReadOnlyCacheError(f"The folder {self.directory} cannot be written to.")
+        try:
+            data = spooled(stream, self.directory)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise CacheFullError(
+                f"The disk of {self.directory} is full.", suggestions=("Free space on the disk.",)
+            ) from error
+        with data:
+            yield data
+
+    def encoded(
+        self,
+        key: Hashable,
+        value: Any,
+        ttl: TtlLike,
+        tag: str | None,
+        *,
+        is_stream: bool = False,
+    ) -> Item | None:
         """Return the record of an entry, whose file, if it has one, is written; None when it is not to be.
 
-        *key*, *value*, *ttl* and *tag* are those of `set`. Raises `ValueTooLargeError`.
+        *key*, *value*, *ttl* and *tag* are those of `set`; with *is_stream* the value is a memoryview, and
+        stored as bytes. Raises `ValueTooLargeError`.
         """
         seconds = self._default_ttl if isinstance(ttl, Ttl) else check_ttl(ttl)
         if seconds == 0:
             return None
         expires = 0.0 if seconds is None else self._clock() + seconds
         name, label = encode_key(self._prefix, key), encode_tag(tag)
-        flags, data = self._codec.encode(name, value)
+        encode = self._codec.encode_stream if is_stream else self._codec.encode
+        flags, data = encode(name, value)
         size = len(data) if isinstance(data, bytes) else data.size
         if size > self._largest:
             raise ValueTooLargeError(

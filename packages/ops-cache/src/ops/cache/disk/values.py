@@ -14,6 +14,7 @@ import hmac
 from typing import TYPE_CHECKING, Any, Final
 
 from ops.cache.disk.records import Flag
+from ops.cache.disk.streams import bytes_tree, only_buffer
 from ops.cache.own_files import can_be_mapped, open_own_to_read
 from ops.serialize.container import open_container, read_frame
 from ops.serialize.errors import (
@@ -119,6 +120,13 @@ class ValueCodec:
             key, *encode_tree(data, allowed_by("safe")), pickled=False
         )
 
+    def encode_stream(self, key: bytes, data: memoryview) -> tuple[int, bytes | Packed]:
+        """Return what `encode` returns for *data* as bytes, which is not copied where it is large."""
+        if self._serializer is not None or data.nbytes < self._blob_from:
+            return self.encode(key, bytes(data))
+        packed = self._pack(key, bytes_tree(), [(data, 1)], pickled=False)
+        return Encoding.BYTES | Flag.BLOB, packed
+
     def _encode_object(self, key: bytes, value: Any) -> tuple[int, bytes | Packed]:
         encoding = Encoding.TREE
         try:
@@ -218,21 +226,30 @@ class ValueCodec:
         Arrays are private, writable maps of the file, or memory of their own where another user could
         change it.
         """
+        return self._load(key, flags, path, verify=verify, as_view=False)
+
+    def view(self, key: bytes, flags: int, path: StrPath, *, verify: bool) -> Any:
+        """Return the value in the file at *path*, bytes as a view of the file; raises as `decode` does."""
+        return self._load(key, flags, path, verify=verify, as_view=True)
+
+    def _load(self, key: bytes, flags: int, path: StrPath, *, verify: bool, as_view: bool) -> Any:
+        encoding = flags & 0x7
         try:
             contents = open_container(
                 path,
-                mmap="c" if can_be_mapped(path) else None,
+                mmap=("r" if as_view else "c") if can_be_mapped(path) else None,
                 trust=self._trust,
                 context=(*self._purpose, "blob", key),
                 verify=verify,
                 opener=open_own_to_read,
             )
+            if as_view and encoding == Encoding.BYTES and (found := only_buffer(contents)):
+                return found.toreadonly()
             value = read_frame(contents, self._trust, copy=False)
         except TooLargeError as error:
             raise CorruptDataError(str(error)) from error
         except (SignatureError, UntrustedDataError) as error:
             raise self._as_damage(error) from error
-        encoding = flags & 0x7
         if encoding in {Encoding.PICKLE, Encoding.TREE}:
             return value
         if type(value) is not bytes:
