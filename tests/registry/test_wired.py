@@ -47,6 +47,7 @@ def do_everything(context, other, artifact):
     tracker.end_run(failed.run_id, RunStatus.FAILED)
     tracker.end_run(tracker.start_run(experiment.experiment_id).run_id, RunStatus.CANCELLED)
     tracker.delete_tag(failed.run_id, "t")
+    tracker.rename_run(failed.run_id, "renamed")
     tracker.delete_run(failed.run_id)
     tracker.restore_run(failed.run_id)
     tracker.rename_experiment(experiment.experiment_id, "renamed")

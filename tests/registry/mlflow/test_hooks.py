@@ -111,6 +111,7 @@ def test_the_events_are_those_of_the_tracker(client, root, heard):
     client.set_tag(run, "t", "x")
     client.delete_tag(run, "t")
     client.set_terminated(run, "FAILED")
+    client.update_run(run, name="renamed")
     client.delete_run(run)
     client.restore_run(run)
     client.delete_experiment(home)
@@ -128,12 +129,13 @@ def test_the_events_are_those_of_the_tracker(client, root, heard):
         tracker.set_tag(run, "t", "x")
         tracker.delete_tag(run, "t")
         tracker.end_run(run, RunStatus.FAILED)
+        tracker.rename_run(run, "renamed")
         tracker.delete_run(run)
         tracker.restore_run(run)
         tracker.delete_experiment(home)
         tracker.restore_experiment(home)
     assert heard == through_mlflow
-    assert len(heard) == 14  # a run that has failed is two
+    assert len(heard) == 15  # a run that has failed is two
 
 
 def test_a_hook_may_choose_another_experiment_and_add_parameters(client, hooks):

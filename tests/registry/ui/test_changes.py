@@ -40,7 +40,7 @@ def test_no_change_is_made_without_leave_or_by_the_form_of_another_site(
 ) -> None:
     reading = TestClient(create_app(store.context), base_url=LOCAL)
     names = [route.path for route in Changes(store.context).routes()]
-    assert len(names) == 15
+    assert len(names) == 16
     for name in names:
         data = {"run_id": store.runs[0], "csrf": visitor.csrf}
         assert reading.post(name, data=data).status_code == 403
@@ -73,6 +73,27 @@ def test_a_run_gets_a_note_and_tags_and_is_deleted_and_restored(
     done = [e.action for e in store.context.operations.audit.query(resource=f"run:{run}")]
     wanted = ["tag_set", "tag_deleted", "tag_set", "tag_set", "tag_deleted"]
     assert done[-7:] == [*wanted, "run_deleted", "run_restored"]
+
+
+def test_a_run_is_renamed_everywhere_that_its_name_is_kept(store: Any, visitor: Visitor) -> None:
+    tracker, run = store.context.experiment_tracker, store.runs[0]
+    page = visitor.post("rename-run", run_id=run, name=" <i>best</i> ")
+    assert "<h1>&lt;i&gt;best&lt;/i&gt; <span" in page.text
+    assert tracker.get_run(run).name == "<i>best</i>"
+    assert [r.run_id for r in tracker.search_runs(store.experiment_id, filter="name LIKE '%best%'")] == [
+        run
+    ]
+    assert "mlflow.runName" not in tracker.get_run(run).tags
+    tracker.set_tag(run, "mlflow.runName", "before")
+    visitor.post("rename-run", run_id=run, name="after")
+    assert tracker.get_run(run).tags["mlflow.runName"] == tracker.get_run(run).name == "after"
+    assert visitor.post("rename-run", run_id=run, name="x" * 251).status_code == 400
+    assert visitor.post("rename-run", run_id="none", name="x").status_code == 404
+    done = store.context.operations.audit.query(resource=f"run:{run}")
+    assert [e.details["name"] for e in done if e.action == "run_changed"] == [
+        "<i>best</i>",
+        "after",
+    ]
 
 
 def test_experiments_are_renamed_deleted_and_restored(store: Any, visitor: Visitor) -> None:

@@ -48,6 +48,7 @@ class EventType(StrEnum):
     STORE_COLLECTED = "store_collected"
     RUN_DELETED = "run_deleted"
     RUN_RESTORED = "run_restored"
+    RUN_CHANGED = "run_changed"
     TAG_DELETED = "tag_deleted"
     EXPERIMENT_CHANGED = "experiment_changed"
     EXPERIMENT_DELETED = "experiment_deleted"

@@ -158,6 +158,10 @@ class ExperimentTrackerProtocol(Protocol):
         """
         ...
 
+    def rename_run(self, run_id: str, name: str) -> Run:
+        """Give a run another *name*."""
+        ...
+
     def delete_run(self, run_id: str) -> None:
         """Hide a run."""
         ...

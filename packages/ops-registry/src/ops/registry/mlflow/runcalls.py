@@ -119,7 +119,7 @@ class RunCalls(ExperimentCalls):
         run_name: str | None,
     ) -> RunInfo:
         """Change the status, the end and the name, whichever are given."""
-        self._active_row(run_id)
+        known = self._active_row(run_id)
         fields: dict[str, Any] = {}
         tags = []
         if run_name:
@@ -128,6 +128,8 @@ class RunCalls(ExperimentCalls):
         if end_time is not None:
             fields["end"] = end_time * _NS_PER_MS
         status = None if run_status is None else to_status(RunStatus.to_string(run_status))
+        if run_name and status == known.status:  # a client that renames a run sends what it has
+            status = None
 
         def write(final: records.RunStatus, error: str | None) -> None:
             message = {} if error is None else {"error": str(error)}
@@ -139,6 +141,8 @@ class RunCalls(ExperimentCalls):
             self.book.change(run_id, *tags, **fields, status=str(status))
         elif fields:
             self.book.change(run_id, *tags, **fields)
+        if "name" in fields:
+            self.book.report(EventType.RUN_CHANGED, run_id, name=run_name)
         with self.book.mutex:
             return to_info(self._seen(run_id))
 

@@ -19,7 +19,7 @@ from ops.registry.errors import RunNotFoundError
 from ops.registry.events import EventType
 from ops.registry.operations import Operations, reported
 from ops.registry.records import RunStatus
-from ops.registry.run_frames import RunEnded
+from ops.registry.run_frames import RunEnded, TagsSet
 from ops.registry.tracking.experiment_calls import Experiments, own_experiment
 from ops.registry.tracking.run_life import NewRun
 from ops.registry.tracking.run_records import to_run
@@ -27,6 +27,7 @@ from ops.registry.tracking.runaccess import CURRENT_RUN, RunBlock, current_block
 from ops.registry.tracking.runartifacts import RunArtifacts
 from ops.registry.tracking.runlogger import RunLogger
 from ops.registry.tracking.runqueries import RunQueries
+from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
     import logging
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["ExperimentTracker"]
 
 logger: logging.Logger = get_logger("ops.registry")
+
+#: The tag in which MLflow's client keeps the name of a run once more.
+_NAME_TAG = "mlflow.runName"
 
 
 class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
@@ -138,6 +142,20 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
         changes = {"status": str(RunStatus.RUNNING), "end": None, "error": None}
         self._runs.change(run_id, changes, time_ns())
         self._done(EventType.RUN_RESTORED, {"run_id": run_id})
+        return self.get_run(run_id)
+
+    @reported
+    def rename_run(self, run_id: str, name: str) -> Run:
+        """Give the run *run_id* another *name*, also one that has ended; names of runs need not be unique.
+
+        A run that MLflow's client made has its name as a tag too, which follows. Raises `RunNotFoundError`, and
+        `InvalidValueError` for a name that is none.
+        """
+        checked = check_name("a run", name)
+        if _NAME_TAG in self.get_run(run_id).tags:
+            self._runs.append(run_id, TagsSet({_NAME_TAG: checked}, time_ns()))
+        self._runs.change(run_id, {"name": checked}, time_ns())
+        self._done(EventType.RUN_CHANGED, {"run_id": run_id, "name": checked})
         return self.get_run(run_id)
 
     @reported

@@ -48,6 +48,7 @@ class Changes:
             "note": self._note,
             "tag": self._tag,
             "untag": self._untag,
+            "rename-run": self._rename_run,
             "delete-run": self._delete_run,
             "restore-run": self._restore_run,
             "rename-experiment": self._rename_experiment,
@@ -84,6 +85,11 @@ class Changes:
     def _untag(self, form: _Form) -> str:
         run_id = form.needed("run_id")
         self._tracker.delete_tag(run_id, form.needed("key"))
+        return f"/runs/{run_id}"
+
+    def _rename_run(self, form: _Form) -> str:
+        run_id = form.needed("run_id")
+        self._tracker.rename_run(run_id, form.needed("name").strip())
         return f"/runs/{run_id}"
 
     def _delete_run(self, form: _Form) -> str:
