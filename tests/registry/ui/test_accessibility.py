@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import pytest
+from tests.registry.ui.trace_maker import add_trace, span
 
 axe = pytest.importorskip("axe_playwright_python")
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
@@ -18,6 +19,10 @@ def test_no_page_has_a_serious_finding(store: Any, server: Any, browser: Any, co
     tracker.set_tag(run, "mlflow.note.content", "A note.")
     tracker.set_experiment_tag(store.experiment_id, "ops.ui.view.mine", "charts?x=time")
     store.context.model_registry.set_alias("credit/risk", "champion", 2)
+    spans = [span(1, attributes={"mlflow.spanInputs": "in"}), span(2, 1, status="ERROR")]
+    shown = [{"name": "right", "value": True}]
+    home = store.experiment_id
+    add_trace(store.context, home, "tr-1", spans, assessments=shown, runs=[run], tags={"a": "b"})
     window = browser.new_context(color_scheme=colours, bypass_csp=True)
     page, address = window.new_page(), server("--allow-writes")
     source = (pathlib.Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -36,6 +41,8 @@ def test_no_page_has_a_serious_finding(store: Any, server: Any, browser: Any, co
         "models/credit/risk?compare=1&compare=2",
         "audit",
         "health",
+        f"{experiment}/traces",
+        f"traces/tr-1?span={1:016x}",
         "none",
     ):
         page.goto(address + path)

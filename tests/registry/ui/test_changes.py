@@ -80,9 +80,9 @@ def test_a_run_is_renamed_everywhere_that_its_name_is_kept(store: Any, visitor: 
     page = visitor.post("rename-run", run_id=run, name=" <i>best</i> ")
     assert "<h1>&lt;i&gt;best&lt;/i&gt; <span" in page.text
     assert tracker.get_run(run).name == "<i>best</i>"
-    assert [r.run_id for r in tracker.search_runs(store.experiment_id, filter="name LIKE '%best%'")] == [
-        run
-    ]
+    assert [
+        r.run_id for r in tracker.search_runs(store.experiment_id, filter="name LIKE '%best%'")
+    ] == [run]
     assert "mlflow.runName" not in tracker.get_run(run).tags
     tracker.set_tag(run, "mlflow.runName", "before")
     visitor.post("rename-run", run_id=run, name="after")

@@ -70,6 +70,59 @@ def test_the_table_of_differences_comes_before_the_charts(store: Any, runs: list
     assert pages.get(f"/compare?runs={many}").status_code == 400
 
 
+@pytest.fixture
+def sweep(store: Any) -> list[str]:
+    """Runs whose loss is best in the middle of the rates, which no rank correlation sees, and depends on no other."""
+    tracker = store.context.experiment_tracker
+    made = []
+    for n in range(40):
+        with tracker.run_context(store.experiment_id, f"s{n}") as run:
+            rate, kind = n % 10, "ab"[n % 2]
+            given = {"rate": rate, "kind": kind, "noise": (n * 7919) % 41, "same": 1}
+            tracker.log_parameters(run.run_id, given if n else {"rate": rate})
+            tracker.log_metric(run.run_id, "loss", 1e200 * abs(rate - 4.5), step=0)
+            made.append(run.run_id)
+    return made
+
+
+def test_a_forest_finds_what_a_correlation_does_not(store: Any, sweep: list[str]) -> None:
+    pytest.importorskip("sklearn")
+    pages = TestClient(create_app(store.context), base_url=LOCAL)
+    found = pages.get(f"/api/importance?runs={','.join(sweep)}&metric=loss").json()
+    shares = found["parameters"]
+    assert shares.keys() == {"params.rate", "params.kind", "params.noise"}
+    assert shares["params.rate"] > 0.9
+    assert sum(shares.values()) == pytest.approx(1)
+    assert found["runs"] == 40
+    assert found["explained"] > 0.8
+    again = pages.get(f"/api/importance?runs={','.join(sweep)}&metric=loss").json()
+    assert again == found, "the same runs give the same numbers"
+
+
+@pytest.mark.parametrize(
+    ("metric", "count", "reason"),
+    [("loss", 9, "needs 10 runs"), ("none", 40, "needs 10 runs"), ("flat", 40, "nothing")],
+)
+def test_without_enough_to_learn_from_there_is_a_reason(
+    store: Any, sweep: list[str], metric: str, count: int, reason: str
+) -> None:
+    for run_id in sweep:
+        store.context.experiment_tracker.log_metric(run_id, "flat", 1.0)
+    pages = TestClient(create_app(store.context), base_url=LOCAL)
+    answer = pages.get(f"/api/importance?runs={','.join(sweep[:count])}&metric={metric}").json()
+    assert answer.keys() == {"reason"}
+    assert reason in answer["reason"]
+
+
+def test_without_scikit_learn_correlations_stay(
+    store: Any, sweep: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    pages = TestClient(create_app(store.context), base_url=LOCAL)
+    answer = pages.get(f"/api/importance?runs={','.join(sweep)}&metric=loss").json()
+    assert "scikit-learn" in answer["reason"]
+
+
 class TestInABrowser:
     pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
@@ -103,7 +156,39 @@ class TestInABrowser:
         page.mouse.up()
         expect(page.locator("#parallel polyline.off")).to_have_count(3)  # those of the other text
         rows = page.locator("#importance tbody tr")
-        expect(rows.first).to_contain_text("params.rate-1.00")
+        expect(rows.first).to_contain_text("params.rate")
+        expect(rows.first).to_contain_text("-1.00")
+        expect(page.locator("#forest")).to_contain_text("needs 10 runs")
         page.select_option("#scatter-x", label="params.optimizer")
         expect(page.locator("#scatter circle")).to_have_count(6)
         expect(page.locator("#scatter")).to_contain_text("adam")
+
+    def test_groups_have_boxes_and_colours_and_a_forest_ranks_parameters(
+        self, store: Any, sweep: list[str], server: Any, page: Any
+    ) -> None:
+        pytest.importorskip("sklearn")
+        expect = pytest.importorskip("playwright.sync_api").expect
+        page.goto(f"{server()}compare?runs={','.join(sweep)}")
+        page.select_option("#box-group", label="params.kind")
+        boxes = page.locator("#boxes .box")
+        expect(boxes).to_have_count(2)
+        expect(boxes.first.locator("title").first).to_contain_text("a: 19 runs, median 2.5e+200")
+        expect(boxes.first.locator("circle")).to_have_count(19)
+        page.select_option("#box-group", label="params.rate")
+        expect(boxes).to_have_count(10)
+        page.select_option("#scatter-group", label="params.kind")
+        expect(page.locator("#scatter .legend span")).to_have_text(["a (19)", "b (20)"])
+        expect(page.locator("#forest")).to_contain_text("of 40 runs")
+        first = page.locator("#importance tbody tr").first
+        expect(first.locator("th")).to_have_text("params.rate")
+        heads = page.locator("#importance thead th:visible")
+        expect(heads).to_have_text(["Parameter", "Importance", "Correlation", "Strength", "Runs"])
+
+    def test_quartiles_are_those_of_numpy(self, store: Any, server: Any, page: Any) -> None:
+        numpy = pytest.importorskip("numpy")
+        page.goto(server())
+        values = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+        for count in range(1, len(values) + 1):
+            module = "import('/static/plots.js').then((found) => found.quartiles({}))"
+            found = page.evaluate(module.format(values[:count]))
+            assert found == pytest.approx(numpy.quantile(values[:count], [0.25, 0.5, 0.75]))

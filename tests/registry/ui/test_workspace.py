@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.registry.ui.test_run_page import _KEPT_PLOTS
+from tests.registry.ui.trace_maker import add_trace, span
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
@@ -156,6 +157,10 @@ def test_long_names_break_no_layout(store: Any, server: Any, browser: Any, width
     model.write_bytes(b"x")
     name, kind = "m" * 120, "sklearn"
     store.context.model_registry.register_model(name, model, "pickle", kind, tags={long: long})
+    spans = [span(1, name=long, attributes={long: long, "mlflow.spanInputs": {long: long}})]
+    shown = [{"name": long, "value": long, "rationale": long}]
+    texts: Any = {"tags": {long: long}, "request": long, "response": long, "runs": [run.run_id]}
+    add_trace(store.context, other, long, spans, name=long, assessments=shown, **texts)
     window = browser.new_context(viewport={"width": width, "height": 800})
     page, address = window.new_page(), server()
     for path in (
@@ -167,6 +172,8 @@ def test_long_names_break_no_layout(store: Any, server: Any, browser: Any, width
         f"compare?runs={run.run_id},{store.runs[0]}",
         "models",
         f"models/{name}",
+        f"experiments/{other}/traces",
+        f"traces/{long}?span={1:016x}",
     ):
         page.goto(address + path)
         page.wait_for_load_state()

@@ -25,7 +25,9 @@ from ops.registry.ui.changes import NOTE, REASON, Changes
 from ops.registry.ui.chart_view import ChartView, group_fields, listed
 from ops.registry.ui.comparisons import compare
 from ops.registry.ui.downloads import download, sandboxed
+from ops.registry.ui.importance import importance
 from ops.registry.ui.lineage import origin_of
+from ops.registry.ui.lineage_graph import lineage_graph
 from ops.registry.ui.previews import preview
 from ops.registry.ui.run_csv import csv_of_runs
 from ops.registry.ui.run_files import RunEntry, RunFiles
@@ -41,6 +43,7 @@ from ops.registry.ui.runtables import (
 from ops.registry.ui.saved_views import views_of
 from ops.registry.ui.security import Gate
 from ops.registry.ui.texts import FILTERS
+from ops.registry.ui.trace_pages import TracePages
 from ops.registry.ui.version_diffs import chosen_versions, diff, version_metrics
 
 if TYPE_CHECKING:
@@ -84,9 +87,11 @@ def create_app(
             Route("/models", pages.models),
             Route("/models/{name:path}", pages.model, methods=["GET"]),
             *Changes(context).routes(),
+            *pages.traces.routes(),
             Route("/audit", pages.audit),
             Route("/health", pages.health),
             *api.routes(context),
+            Route("/api/importance", pages.importance),
             Mount("/static", StaticFiles(directory=pathlib.Path(__file__).parent / "static")),
         ],
         middleware=[Middleware(Gate, hosts=hosts, token=token, allow_writes=allow_writes)],
@@ -110,11 +115,15 @@ class _Pages:
             store = (
                 f"{context.config.backend_type}: {context.config.catalog}.{context.config.schema}"
             )
-        self._templates.globals.update(allow_writes=allow_writes, store=store)
+        self.traces = TracePages(context, self.show)
+        self._templates.globals.update(
+            allow_writes=allow_writes, store=store, has_traces=self.traces.are_kept
+        )
 
-    def _show(
+    def show(
         self, request: Request, page_name: str, status: int = 200, /, **values: Any
     ) -> Response:
+        """Return a page made of a template."""
         template = self._templates.get_template(page_name)
         text = template.render(request=request, csrf=request.state.csrf, **values)
         return HTMLResponse(
@@ -133,7 +142,7 @@ class _Pages:
             for e in found
         }
         counts = {e.experiment_id: self._tracker.count_runs(e.experiment_id) for e in found}
-        return self._show(
+        return self.show(
             request,
             "home.html",
             experiments=found,
@@ -154,7 +163,7 @@ class _Pages:
             problem, status, view, page = str(error), 400, TableView(), None
             view = TableView(filter=request.query_params.get("filter", ""))
         partial = request.headers.get("hx-request") == "true"
-        return self._show(
+        return self.show(
             request,
             "_runs.html" if partial else "runs.html",
             200 if partial else status,
@@ -195,7 +204,7 @@ class _Pages:
         except ValidationError as error:  # a search that is not right yet
             problem = str(error)
             view = dataclasses.replace(view, filter=request.query_params.get("filter", ""))
-        return self._show(
+        return self.show(
             request,
             "workspace.html",
             400 if problem else 200,
@@ -217,12 +226,13 @@ class _Pages:
         run = self._tracker.get_run(request.path_params["run_id"])
         parent = None
         files = self._files_of(run)
+        traces, trace_count = self.traces.of_run(run.experiment_id, run.run_id)
         charts = dataclasses.replace(ChartView.from_query(request.query_params), group="")
         entries = list(itertools.islice(files.walk(), _MOST_FILES + 1))
         if run.parent_run_id is not None:
             with contextlib.suppress(NotFoundError):  # it was erased
                 parent = self._tracker.get_run(run.parent_run_id)
-        return self._show(
+        return self.show(
             request,
             "run.html",
             run=run,
@@ -237,6 +247,8 @@ class _Pages:
             files=entries[:_MOST_FILES],
             more_files=len(entries) > _MOST_FILES,
             pictures=files.pictures(entries),
+            traces=traces,
+            trace_count=trace_count,
             models=self._registry.search_models(f"run_id = '{run.run_id}'"),
         )
 
@@ -261,7 +273,7 @@ class _Pages:
                 shown = None if found.path.is_dir() else preview(found.path)
                 size = found.path.stat().st_size
             entries = [RunEntry(path, None if shown is None else size)]
-        return self._show(
+        return self.show(
             request,
             "files.html",
             run=files.run,
@@ -281,13 +293,10 @@ class _Pages:
 
     def compare(self, request: Request) -> Response:
         """Show runs side by side."""
-        run_ids = [r for r in request.query_params.get("runs", "").split(",") if r]
-        if not 0 < len(run_ids) <= _MOST_COMPARED:
-            raise ValidationError(f"Choose 1 to {_MOST_COMPARED} runs to compare.")
-        found = [self._tracker.get_run(run_id) for run_id in dict.fromkeys(run_ids)]
+        found = self._chosen(request)
         experiments = dict.fromkeys(run.experiment_id for run in found)
         charts = ChartView.from_query(request.query_params)
-        return self._show(
+        return self.show(
             request,
             "compare.html",
             runs=found,
@@ -297,6 +306,17 @@ class _Pages:
             rows=listed(found, charts),
             metric_names=list(dict.fromkeys(key for run in found for key in run.metrics)),
         )
+
+    def importance(self, request: Request) -> Response:
+        """Give how much each parameter of runs matters for a metric, by a forest."""
+        found = self._chosen(request)
+        return api.json_response(importance(found, request.query_params.get("metric", "")))
+
+    def _chosen(self, request: Request) -> list[Run]:
+        run_ids = [r for r in request.query_params.get("runs", "").split(",") if r]
+        if not 0 < len(run_ids) <= _MOST_COMPARED:
+            raise ValidationError(f"Choose 1 to {_MOST_COMPARED} runs to compare.")
+        return [self._tracker.get_run(run_id) for run_id in dict.fromkeys(run_ids)]
 
     def models(self, request: Request) -> Response:
         """List the models, each with its newest version and the one in production."""
@@ -308,7 +328,7 @@ class _Pages:
         except ValidationError as error:
             problem, names = str(error), []
         rows = [(name, self._registry.list_model_versions(name)) for name in names]
-        return self._show(request, "models.html", rows=rows, text=text, problem=problem)
+        return self.show(request, "models.html", rows=rows, text=text, problem=problem)
 
     def model(self, request: Request) -> Response:
         """Show the versions of a model."""
@@ -317,12 +337,13 @@ class _Pages:
         if not versions:
             raise HTTPException(404, f"Model {name!r} has no version.")
         metrics = version_metrics(versions)
+        origins = {v.version: origin_of(v, self._tracker) for v in versions}
         numbers = [n for n in request.query_params.getlist("compare") if n]
         compared = chosen_versions(versions, numbers)
         target = None
         with contextlib.suppress(NotFoundError):  # no version has been in production before
             target = self._registry.rollback_target(name)
-        return self._show(
+        return self.show(
             request,
             "model.html",
             name=name,
@@ -333,7 +354,8 @@ class _Pages:
             versions=versions[::-1],
             metrics=metrics[:_MOST_METRICS],
             more_metrics=len(metrics[_MOST_METRICS:]),
-            origins={v.version: origin_of(v, self._tracker) for v in versions},
+            origins=origins,
+            graph=lineage_graph(versions, origins),
             stages=list(ModelStage),
             reasons={v.version: v.metadata.tags.get(REASON, "") for v in versions},
         )
@@ -342,14 +364,14 @@ class _Pages:
         """Show the newest entries of the audit log."""
         log = self._context.operations.audit
         entries = [] if log is None else log.query(limit=_AUDIT_ENTRIES)[::-1]
-        return self._show(
+        return self.show(
             request, "audit.html", entries=entries, audited=log is not None, most=_AUDIT_ENTRIES
         )
 
     def health(self, request: Request) -> Response:
         """Run the health checks and show them."""
         report = self._context.health.check_all()
-        return self._show(request, "health.html", report=report.to_dict())
+        return self.show(request, "health.html", report=report.to_dict())
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """Say what was wrong: as JSON to programs, as a page to people."""
@@ -364,4 +386,4 @@ class _Pages:
             return api.json_response(
                 {"error": message, "code": str(getattr(error, "code", status))}, status
             )
-        return self._show(request, "failed.html", status, message=message, number=status)
+        return self.show(request, "failed.html", status, message=message, number=status)

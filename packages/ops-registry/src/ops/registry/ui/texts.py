@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -10,7 +11,6 @@ from ops.foundation.formatting import format_bytes, format_duration
 from ops.registry.ui import sort_keys
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterable, Mapping
 
     from ops.registry.ui.runtables import TableView
@@ -36,6 +36,14 @@ def _is_number(value: Any) -> bool:
 
 def _when(value: dt.datetime | None) -> str:
     return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _when_ms(milliseconds: int) -> str:
+    """Return a time of a store as text; one that no calendar has is a number."""
+    try:
+        return _when(dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC))
+    except (OverflowError, OSError, ValueError):
+        return str(milliseconds)
 
 
 def _duration(seconds: float | None) -> str:
@@ -70,6 +78,7 @@ FILTERS: dict[str, Any] = {
     "grouped": _grouped,
     "is_number": _is_number,
     "when": _when,
+    "when_ms": _when_ms,
     "duration": _duration,
     "size": format_bytes,
     "address": _address,
@@ -79,5 +88,6 @@ FILTERS: dict[str, Any] = {
     "sort_rank": lambda view, column: sort_keys.rank(view.order, column),
     "field_name": sort_keys.field_name,
     "listed": _listed,
+    "query": lambda fields: urlencode({k: v for k, v in fields.items() if v not in ("", None)}),
     "quoted": lambda text: quote(str(text), safe="", errors="surrogateescape"),
 }

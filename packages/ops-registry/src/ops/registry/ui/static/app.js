@@ -144,7 +144,7 @@
     const note = Object.assign(document.createElement("p"), { id: "unanswered", className: "problem", role: "alert" });
     const status = detail.xhr?.status;
     note.textContent = status ? `The server could not answer (${status}).` : "The server does not answer. Is it still running?";
-    one("#runs")?.prepend(note);
+    (one("#runs") || one("#traces") || one("#span"))?.prepend(note);
   });
   // What charts draw is in the address, and stays in it where a link or a form leads to other runs.
   const CHARTS = ["x", "smooth", "log", "average", "metric", "hidden", "group"];
@@ -176,6 +176,36 @@
     const tab = event.target.closest("a[data-view]");
     if (tab) tab.search = location.search;
   });
+
+  document.addEventListener("click", (event) => { // hide or show the spans below one
+    const fold = event.target.closest?.(".fold");
+    if (!fold) return;
+    const row = fold.closest("tr"), depth = Number(row.dataset.depth), open = fold.getAttribute("aria-expanded") !== "true";
+    fold.setAttribute("aria-expanded", open);
+    let closed = Infinity; // the depth of a span below whose own are hidden
+    for (let next = row.nextElementSibling; next && Number(next.dataset.depth) > depth; next = next.nextElementSibling) {
+      const at = Number(next.dataset.depth);
+      if (at <= closed) closed = Infinity;
+      next.hidden = !open || at > closed;
+      if (open && closed === Infinity && next.querySelector('.fold[aria-expanded="false"]')) closed = at;
+    }
+  });
+  document.addEventListener("click", (event) => { // a span is shown beside the others, which stay where they are
+    const link = event.target.closest?.("a[data-span]");
+    if (!link || !one("#span") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    history.replaceState(null, "", link.href);
+    markSpan();
+    window.htmx.ajax("GET", link.href.split("#")[0], { target: "#span", swap: "innerHTML" }).then(() => one("#span-name")?.focus());
+  });
+  function markSpan() {
+    const id = new URLSearchParams(location.search).get("span");
+    for (const row of all(".spans tbody tr")) {
+      const link = row.querySelector("a[data-span]");
+      row.classList.toggle("here", !!id && !!link && new URLSearchParams(link.search).get("span") === id);
+    }
+  }
+  if (one(".spans")) markSpan();
 
   addEventListener("pageshow", count); // a browser that goes back ticks the boxes that were
   one("#only-differing")?.dispatchEvent(new Event("change", { bubbles: true }));

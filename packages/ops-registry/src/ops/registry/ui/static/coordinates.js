@@ -1,23 +1,11 @@
-// Compared runs as numbers: parallel coordinates, a scatter plot, and which parameters go along with a metric.
-import { colour, correlation, rounded } from "./series.js";
+// Compared runs as numbers: parallel coordinates here, a scatter plot, boxes and the importance of parameters beside it.
+import { one, scaleOf, short, svg } from "./drawing.js";
+import { importance } from "./importance.js";
+import { boxes, scatter } from "./plots.js";
+import { colour } from "./series.js";
 
-const one = (selector) => document.querySelector(selector);
-const svg = (name, attributes, text) => {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-const short = (text) => (text.length > 18 ? `${text.slice(0, 7)}…${text.slice(-10)}` : text); // what differs is at the end
 const NEAR = 3; // so far from the end of a range a line still counts: no pointer hits the last one exactly
 const USUAL = 12; // so many axes at first: more of them are too narrow to read
-
-function scaleOf(axis) {
-  const there = axis.values.filter((v) => v !== null);
-  const low = axis.texts ? 0 : Math.min(...there), high = axis.texts ? axis.texts.length - 1 : Math.max(...there);
-  const label = (v) => (axis.texts ? axis.texts[v] : rounded(v));
-  return { low, high, label, at: (v) => (high === low ? 0.5 : (v - low) / (high - low)), marks: axis.texts ? axis.texts.map((_, i) => i) : [...new Set([low, high])] };
-}
 
 class Parallel {
   constructor(box, { runs, axes }) {
@@ -131,64 +119,10 @@ class Parallel {
   }
 }
 
-function options(select, axes, first, draw) {
-  axes.forEach((axis, n) => select.append(new Option(axis.name, n, false, n === first)));
-  select.addEventListener("change", draw);
-  return select;
-}
-
-const last = (axes) => { // the last metric, which comes of the others
-  const at = axes.map((axis) => axis.name.startsWith("metrics.")).lastIndexOf(true);
-  return at < 0 ? axes.length - 1 : at;
-};
-
-function scatter(box, { runs, axes }) {
-  const selects = ["x", "y"].map((name, i) => options(one("#scatter-" + name), axes, i ? last(axes) : 0, () => draw()));
-  function draw() {
-    const [across, up] = selects.map((select) => axes[select.value]);
-    const picture = svg("svg", { viewBox: "0 0 700 320", role: "img", "aria-label": `${up.name} over ${across.name}` });
-    const xs = scaleOf(across), ys = scaleOf(up);
-    picture.append(svg("line", { x1: 90, x2: 680, y1: 280, y2: 280, class: "axis" }), svg("line", { x1: 90, x2: 90, y1: 20, y2: 280, class: "axis" }));
-    const x = (v) => 105 + xs.at(v) * 560, y = (v) => 268 - ys.at(v) * 236;
-    xs.marks.forEach((v) => picture.append(svg("text", { x: x(v), y: 296, "text-anchor": "middle" }, short(xs.label(v)))));
-    ys.marks.forEach((v) => picture.append(svg("text", { x: 84, y: y(v) + 4, "text-anchor": "end" }, short(ys.label(v)))));
-    picture.append(svg("text", { x: 385, y: 314, "text-anchor": "middle" }, across.name), svg("text", { x: 96, y: 14 }, up.name));
-    runs.forEach((run, r) => {
-      if (across.values[r] === null || up.values[r] === null) return;
-      const dot = svg("circle", { cx: x(across.values[r]), cy: y(up.values[r]), r: 5, fill: colour(r) });
-      dot.append(svg("title", {}, `${run.name || run.id}: ${xs.label(across.values[r])}, ${ys.label(up.values[r])}`));
-      picture.append(dot);
-    });
-    box.replaceChildren(picture);
-  }
-  draw();
-}
-
-function importance(section, axes) {
-  const metrics = axes.filter((axis) => axis.name.startsWith("metrics."));
-  const params = axes.filter((axis) => axis.name.startsWith("params."));
-  if (!metrics.length || !params.length) return section.remove();
-  const select = options(one("#target"), metrics, metrics.length - 1, () => draw());
-  function draw() {
-    const target = metrics[select.value];
-    const found = params.map((axis) => ({ axis, ...correlation(axis, target) })).filter(({ value }) => value !== null);
-    found.sort((a, b) => Math.abs(b.value) - Math.abs(a.value));
-    section.querySelector("tbody").replaceChildren(...found.map(({ axis, value, count }) => {
-      const row = document.createElement("tr");
-      const name = Object.assign(document.createElement("th"), { scope: "row", textContent: axis.name });
-      const number = Object.assign(document.createElement("td"), { className: "n", textContent: value.toFixed(2) });
-      const strength = document.createElement("td");
-      strength.append(Object.assign(document.createElement("meter"), { min: 0, max: 1, value: Math.abs(value), ariaLabel: `Strength of ${axis.name}` }));
-      row.append(name, number, strength, Object.assign(document.createElement("td"), { className: "n", textContent: count }));
-      return row;
-    }));
-  }
-  draw();
-}
-
 if (one("#parallel")) {
   const numbers = JSON.parse(one("#parallel").dataset.numbers);
   new Parallel(one("#parallel"), numbers);
   scatter(one("#scatter"), numbers);
-  importance(one("#importance"), numbers.axes);
+  boxes(one("#boxes"), numbers);
+  importance(one("#importance"), numbers);
 }

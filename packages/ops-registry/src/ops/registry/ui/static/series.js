@@ -96,7 +96,9 @@ const spread = (values) => { const m = mean(values); return values.reduce((sum, 
 
 // How an axis of numbers or texts goes along with one of numbers: Spearman's rank correlation, or the correlation ratio.
 export function correlation(axis, target) {
-  const pairs = axis.values.map((v, i) => [v, target.values[i]]).filter(([a, b]) => a !== null && b !== null);
+  const there = axis.values.map((v, i) => [v, target.values[i]]).filter(([a, b]) => a !== null && b !== null);
+  const [wide, tall] = [0, 1].map((side) => Math.max(...there.map((pair) => Math.abs(pair[side]))) || 1);
+  const pairs = there.map(([a, b]) => [a / wide, b / tall]); // squares of huge or tiny values leave the range of numbers
   const [as, bs] = [pairs.map(([a]) => a), pairs.map(([, b]) => b)];
   if (pairs.length < 3 || !spread(as) || !spread(bs)) return { value: null, count: pairs.length };
   if (axis.texts) {
