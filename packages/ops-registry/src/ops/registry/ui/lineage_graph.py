@@ -78,7 +78,7 @@ def lineage_graph(versions: Sequence[ModelVersion], origins: Mapping[int, Origin
         chain = [*before, here]
         edges |= dict.fromkeys((_key(a), _key(b)) for a, b in itertools.pairwise(chain))
         edges |= dict.fromkeys((_key(here), _key(label)) for label in labels)
-    _place(nodes, edges)
+    _arrange(nodes, edges)
     width = max((node.x for node in nodes.values()), default=0) + NODE_WIDTH + _MARGIN
     height = max((node.y for node in nodes.values()), default=0) + NODE_HEIGHT + _MARGIN
     paths = [_path(nodes[a], nodes[b]) for a, b in edges]
@@ -127,7 +127,7 @@ def _key(node: Node) -> tuple[str, str]:
     return node.kind, node.href or node.title
 
 
-def _place(
+def _arrange(
     nodes: Mapping[tuple[str, str], Node],
     edges: Iterable[tuple[tuple[str, str], tuple[str, str]]],
 ) -> None:
@@ -139,7 +139,7 @@ def _place(
     for key, node in nodes.items():
         columns.setdefault(node.column, []).append(key)
     used = sorted(columns)
-    rows = {column: number for number, column in enumerate(used)}  # empty columns take no room
+    rows = {column: number for number, column in enumerate(used)}  # empty columns have no width
     for column in reversed(used):
         lowest = float(_MARGIN)
         middles = {key: _middle(after.get(key, [])) for key in columns[column]}

@@ -15,7 +15,7 @@ export function importance(section, { runs, axes }) {
     const target = metrics[select.value];
     const found = params.map((axis) => ({ name: axis.name, ...correlation(axis, target) })).filter(({ value }) => value !== null);
     show(found, null);
-    forest.textContent = "";
+    forest.textContent = "A forest is being grown …";
     const query = new URLSearchParams({ runs: runs.map(({ id }) => id).join(","), metric: target.name.slice("metrics.".length) });
     const answer = await fetch("/api/importance?" + query).catch(() => null);
     if (metrics[select.value] !== target) return; // another one was chosen meanwhile
