@@ -48,7 +48,7 @@ def select_traces(
     words: str = "",
     run_id: str | None = None,
 ) -> list[Trace]:
-    """Return the traces for which all that is given holds, newest first unless *order_by* says otherwise.
+    """Return the traces for which all that is given holds, newest first unless *order_by* asks otherwise.
 
     Args:
         traces: those to choose from; they are only read.
