@@ -33,7 +33,9 @@ def importance(runs: Sequence[Run], metric: str) -> dict[str, Any]:
     axes = [axis for axis in compare(known).numbers["axes"] if axis["name"].startswith("params.")]
     targets = [run.metrics[metric] for run in known]
     if not axes or len(set(targets)) < 2:
-        return {"reason": "There is nothing to learn: the parameters or the metric are the same in all runs."}
+        return {
+            "reason": "There is nothing to learn: the parameters or the metric are the same in all runs."
+        }
     from sklearn.ensemble import RandomForestRegressor
 
     columns = [(axis["name"], column) for axis in axes for column in _columns(axis)]
