@@ -7,6 +7,7 @@ import html
 import io
 import json
 import math
+import pathlib
 import re
 import tempfile
 import zipfile
@@ -20,6 +21,7 @@ from starlette.testclient import TestClient
 
 from ops.foundation import ValidationError
 from ops.registry import ModelStage
+from ops.registry.ui import app
 from ops.registry.ui.app import create_app
 from ops.registry.ui.curves import Axis, Curves, thinned
 from ops.registry.ui.server import serve
@@ -52,6 +54,19 @@ def test_every_page_answers(store: Any) -> None:
             answer = pages.get(address)
             assert answer.status_code == 200, address
             assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_what_a_browser_loads_is_small_and_from_here() -> None:
+    folder = pathlib.Path(app.__file__).parent
+    static = list((folder / "static").iterdir())
+    assert sum(file.stat().st_size for file in static) <= 400_000
+    for file in (*static, *(folder / "templates").iterdir()):
+        if "min." in file.name or file.suffix == ".txt":
+            continue
+        text = file.read_text(encoding="utf-8")
+        hosts = set(re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", text))
+        assert hosts <= {"http://www.w3.org"}, file  # the name of SVG, which is never loaded
+        assert not re.search(r"<script(?![^>]*src=)|\son[a-z]+=\"|\sstyle=", text), file
 
 
 def test_an_empty_store_says_how_to_begin(tmp_path: Any) -> None:
