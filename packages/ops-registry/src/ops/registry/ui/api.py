@@ -87,7 +87,8 @@ def routes(context: MLOpsContext) -> list[Route]:
         keys = list(dict.fromkeys(request.query_params.getlist("key")))
         if not 0 < len(keys) <= _MOST_METRICS:
             raise ValidationError(f"key names a metric, and stands 1 to {_MOST_METRICS} times.")
-        return _as_json(drawn.get(_runs(request), keys, *_axis(request)))
+        body = drawn.encoded(_runs(request), keys, *_axis(request))
+        return Response(body, media_type="application/json")
 
     def models(request: Request) -> Any:
         query = request.query_params

@@ -5,7 +5,8 @@ however long the history; the first and the last point always stay.
 
 A workspace asks for many metrics of many runs at once, and again with each point that arrives. So a run is read
 once, all metrics together, and is kept as columns of numbers; after that only what was appended is read (`Follower`).
-Runs that are too long for that are read metric by metric.
+Runs that are too long for that are read metric by metric. Encoding numbers as JSON takes longer than thinning them, so the
+text of a curve is kept until its run has logged more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import array
 import contextlib
 import dataclasses
+import json
 import math
 import threading
 from collections import OrderedDict
@@ -72,16 +74,23 @@ class Curves:
         self, run_ids: Iterable[str], keys: Sequence[str], axis: Axis, most: int = MOST_POINTS
     ) -> dict[str, dict[str, dict[str, Any]]]:
         """Return by metric and run the x and y of at most about *most* points; runs that are gone are left out."""
-        found: dict[str, dict[str, dict[str, Any]]] = {key: {} for key in keys}
+        found: dict[str, dict[str, dict[str, Any]]] = json.loads(
+            self.encoded(run_ids, keys, axis, most)
+        )
+        return found
+
+    def encoded(
+        self, run_ids: Iterable[str], keys: Sequence[str], axis: Axis, most: int = MOST_POINTS
+    ) -> str:
+        """Return what `get` returns as JSON; numbers that are not finite are null."""
+        found: dict[str, list[str]] = {key: [] for key in keys}
         for run_id in run_ids:
             with contextlib.suppress(NotFoundError):
                 for key, curve in self._of_run(run_id, keys, axis, most).items():
-                    found[key][run_id] = curve
-        return found
+                    found[key].append(f"{json.dumps(run_id)}:{curve}")
+        return _object(f"{json.dumps(key)}:{_object(curves)}" for key, curves in found.items())
 
-    def _of_run(
-        self, run_id: str, keys: Sequence[str], axis: Axis, most: int
-    ) -> dict[str, dict[str, Any]]:
+    def _of_run(self, run_id: str, keys: Sequence[str], axis: Axis, most: int) -> dict[str, str]:
         summaries = self._tracker.get_run(run_id).metric_summaries
         counts = {key: summary.count for key, summary in summaries.items()}
         if sum(counts.values()) > _LONG:
@@ -97,8 +106,7 @@ class Curves:
             self._runs.pop(run_id, None)
             raise
         self._evict()
-        over = kept.points.get(axis.metric)
-        return {key: _curve(kept.points.get(key), over, axis, most) for key in keys}
+        return kept.encoded(keys, axis, most)
 
     def _evict(self) -> None:
         with self._lock:
@@ -108,17 +116,16 @@ class Curves:
 
     def _long_curve(
         self, run_id: str, key: str, axis: Axis, most: int, counts: dict[str, int]
-    ) -> dict[str, Any]:
+    ) -> str:
         requested = run_id, key, axis, most
         state = counts.get(key, 0), counts.get(axis.metric, 0)
         kept = self._long.get(requested)
         if kept is None or kept["state"] != state:
             over = self._history(run_id, axis.metric) if axis.kind == "metric" else None
-            curve = _curve(self._history(run_id, key), over, axis, most)
+            curve = _encoded(_curve(self._history(run_id, key), over, axis, most))
             kept = {"state": state, "curve": curve}
             self._long.set(requested, kept)
-        found: dict[str, Any] = kept["curve"]
-        return found
+        return str(kept["curve"])
 
     def _history(self, run_id: str, key: str) -> _Points:
         points = _Points()
@@ -162,6 +169,20 @@ class _RunPoints:
         self._lock = threading.Lock()
         self.points: dict[str, _Points] = {}
         self.count = 0
+        #: What was asked for last, and the curves of that, by metric.
+        self._view: tuple[Axis, int] | None = None
+        self._texts: dict[str, str] = {}
+
+    def encoded(self, keys: Sequence[str], axis: Axis, most: int) -> dict[str, str]:
+        """Return the curve of each metric as JSON."""
+        with self._lock:
+            if self._view != (axis, most):
+                self._view, self._texts = (axis, most), {}
+            over = self.points.get(axis.metric)
+            for key in keys:
+                if key not in self._texts:
+                    self._texts[key] = _encoded(_curve(self.points.get(key), over, axis, most))
+            return {key: self._texts[key] for key in keys}
 
     def read_on(self) -> None:
         """Read what was appended since the last time."""
@@ -171,6 +192,8 @@ class _RunPoints:
                 by_key: dict[str, list[Metric]] = {}
                 for point in found:
                     by_key.setdefault(point.key, []).append(point)
+                if found:
+                    self._texts = {}
                 for key, points in by_key.items():
                     self.points.setdefault(key, _Points()).add(points)
                 self.count += len(found)
@@ -211,13 +234,21 @@ def _curve(points: _Points | None, over: _Points | None, axis: Axis, most: int) 
     elif axis.kind == "metric":
         pairs = _joined(points, over)
     else:
-        pairs = list(zip(map(float, points.steps), points.values, strict=True))
+        pairs = list(zip(points.steps, points.values, strict=True))
     kept = thinned(pairs, most)
     return {
         "x": [x for x, _ in kept],
         "y": [y if math.isfinite(y) else None for _, y in kept],
         "points": len(pairs),
     }
+
+
+def _encoded(curve: dict[str, Any]) -> str:
+    return json.dumps(curve, allow_nan=False, separators=(",", ":"))
+
+
+def _object(members: Iterable[str]) -> str:
+    return "{" + ",".join(members) + "}"
 
 
 def _joined(points: _Points, over: _Points | None) -> list[tuple[float, float]]:
