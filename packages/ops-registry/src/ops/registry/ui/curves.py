@@ -169,7 +169,7 @@ class _RunPoints:
         self._lock = threading.Lock()
         self.points: dict[str, _Points] = {}
         self.count = 0
-        #: What was asked for last, and the curves of that, by metric.
+        #: What was requested last, and the curves of that, by metric.
         self._view: tuple[Axis, int] | None = None
         self._texts: dict[str, str] = {}
 
