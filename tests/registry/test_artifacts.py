@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import time
 
 import pytest
 
-from ops.registry import AlreadyExistsError
+from ops.foundation import PathEscapesRootError
+from ops.registry import AlreadyExistsError, InvalidValueError
 from ops.registry.disk.artifacts import is_copy
 from ops.registry.fsck import check, collect
 
@@ -170,3 +172,39 @@ def test_what_was_damaged_is_whole_when_it_is_logged_again(context, tracker, run
     assert tracker.log_artifact(run_id, artifact) == kept
     assert tracker.get_run(run_id).artifacts == (kept,)
     assert check(context).is_sound
+
+
+def test_names_of_artifacts_may_be_of_pathlib_and_have_one_spelling(tracker, experiment, tmp_path):
+    run = tracker.start_run(experiment.experiment_id).run_id
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "m.bin").write_bytes(b"w")
+    assert (
+        tracker.log_artifact(run, tmp_path / "mine" / "m.bin", pathlib.PurePath("in")).path
+        == "in/m.bin"
+    )
+    assert tracker.log_artifact(run, tmp_path / "mine" / "m.bin", "").path == "m.bin"
+    assert tracker.log_artifacts(run, tmp_path / "mine", "./all//of/")[0].path == "all/of/m.bin"
+    assert tracker.log_text(run, "x", pathlib.PurePath("texts", "a.txt")).path == "texts/a.txt"
+    assert tracker.log_model(run, {"w": 1}, pathlib.PurePath("deep", "model/")).path == "deep/model"
+    for spelling in ("deep/model", "./deep//model/", pathlib.PurePath("deep", "model")):
+        assert tracker.load_run_model(run, spelling) == {"w": 1}
+    for spelling in ("in//m.bin", pathlib.PurePath("in", "m.bin")):
+        found = tracker.download_run_artifact(run, spelling, tmp_path / "out", overwrite=True)
+        assert found.read_bytes() == b"w"
+
+
+@pytest.mark.parametrize("name", [1, b"a", "\ud800", "/abs", "../a"])
+def test_what_is_no_name_of_an_artifact_is_refused_by_every_method(
+    tracker, experiment, tmp_path, name
+):
+    run = tracker.start_run(experiment.experiment_id).run_id
+    (tmp_path / "m.bin").write_bytes(b"w")
+    for call in (
+        lambda: tracker.log_artifact(run, tmp_path / "m.bin", name),
+        lambda: tracker.log_text(run, "x", name),
+        lambda: tracker.log_dict(run, {}, name),
+        lambda: tracker.log_model(run, {"w": 1}, name),
+    ):
+        with pytest.raises((InvalidValueError, PathEscapesRootError)):
+            call()
+    assert not tracker.get_run(run).artifacts

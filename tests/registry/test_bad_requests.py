@@ -9,11 +9,14 @@ import shutil
 import threading
 import time
 
+import pandas as pd
 import pytest
 
 from ops.registry import (
     ArtifactNotFoundError,
+    ExperimentNotFoundError,
     FilterError,
+    HookType,
     InvalidValueError,
     RunNotFoundError,
     RunStatus,
@@ -50,6 +53,20 @@ def test_a_whole_float_is_a_step(tracker, run_id):
 def test_a_time_without_a_zone_is_refused(tracker, run_id, when):
     with pytest.raises(InvalidValueError, match="time zone"):
         tracker.log_metric(run_id, "loss", 1.0, timestamp=when)
+
+
+@pytest.mark.parametrize("year", [1, 1677, 2263, 9999])
+def test_a_time_beyond_64_bits_of_nanoseconds_is_refused(tracker, run_id, year):
+    with pytest.raises(InvalidValueError, match="1677 and 2262"):
+        tracker.log_metric(run_id, "loss", 1.0, timestamp=dt.datetime(year, 1, 1, tzinfo=dt.UTC))
+
+
+def test_no_time_of_pandas_is_refused_and_spoils_no_journal(context, tracker, run_id):
+    with pytest.raises(InvalidValueError, match="NaT"):
+        tracker.log_metric(run_id, "loss", 1.0, timestamp=pd.NaT)
+    tracker.log_metric(run_id, "loss", 2.0)
+    assert [m.value for m in tracker.get_metric_history(run_id, "loss")] == [2.0]
+    assert check(context).torn_lines == 0
 
 
 def test_a_time_is_kept_to_the_microsecond_in_any_zone(tracker, run_id):
@@ -262,3 +279,129 @@ def test_a_table_that_parquet_cannot_hold_is_refused(storage):
     with pytest.raises(InvalidValueError, match="A table is"):
         storage.write_dataframe([1], "list")
     assert storage.list_paths() == []
+
+
+class SilentError(Exception):
+    """An error whose text cannot be made, as some libraries have."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def test_a_block_whose_error_has_no_text_fails_its_run(tracker, experiment):
+    with pytest.raises(SilentError), tracker.run_context(experiment.experiment_id) as run:
+        raise SilentError
+    ended = tracker.get_run(run.run_id)
+    assert ended.status is RunStatus.FAILED
+    assert ended.error == "SilentError: (its text raises RuntimeError)"
+
+
+def test_a_veto_without_a_text_reaches_the_caller_as_it_is(tracker, run_id, operations):
+    def veto(data):
+        raise SilentError
+
+    operations.hooks.register(HookType.PRE_METRIC_LOG, veto)
+    with pytest.raises(SilentError):
+        tracker.log_metric(run_id, "loss", 1.0)
+
+
+@pytest.mark.parametrize("error", [123, ValueError("no")])
+def test_a_run_ends_with_a_text_or_nothing(tracker, run_id, error):
+    with pytest.raises(InvalidValueError, match="error must be a text"):
+        tracker.end_run(run_id, RunStatus.FAILED, error)
+    assert tracker.get_run(run_id).status is RunStatus.RUNNING
+
+
+def test_tags_of_a_new_experiment_have_keys(tracker):
+    with pytest.raises(InvalidValueError, match="no key"):
+        tracker.create_experiment("tagged", tags={"": "x"})
+    assert tracker.list_experiments() == []
+
+
+def test_two_keys_of_one_text_are_refused(tracker, run_id):
+    with pytest.raises(InvalidValueError, match="two keys"):
+        tracker.log_parameter(run_id, "weights", {1: "a", "1": "b"})
+
+
+@pytest.mark.parametrize("order", [1, 1.5, object()])
+def test_an_order_is_a_field_or_several(tracker, registry, experiment, order):
+    searches = (
+        lambda: tracker.search_runs(experiment.experiment_id, order_by=order),
+        lambda: tracker.search_experiments(order_by=order),
+        lambda: registry.search_models(order_by=order),
+    )
+    for search in searches:
+        with pytest.raises(InvalidValueError, match="order"):
+            search()
+
+
+def test_an_offset_is_a_number(tracker, experiment):
+    with pytest.raises(InvalidValueError, match="offset"):
+        tracker.search_runs(experiment.experiment_id, offset=None)
+
+
+def test_an_object_among_ids_of_experiments_is_named(tracker, experiment):
+    with pytest.raises(ExperimentNotFoundError, match=experiment.experiment_id):
+        tracker.search_runs([experiment])
+
+
+def test_one_run_is_compared_by_its_id(tracker, run_id):
+    assert list(tracker.compare_runs(run_id).index) == [run_id]
+
+
+def test_a_comparison_shows_half_of_a_surrogate_pair(tracker, run_id):
+    tracker.log_parameter(run_id, "name", "\udcff")
+    assert tracker.compare_runs([run_id])["params.name"].tolist() == ["\\udcff"]
+
+
+def test_system_metrics_of_an_unknown_run_are_refused_at_once(tracker):
+    with pytest.raises(RunNotFoundError):
+        tracker.log_system_metrics("nothing")
+
+
+@pytest.mark.parametrize("interval", [-1, float("nan")])
+def test_a_negative_interval_is_refused_before_anything_is_waited_for(tracker, run_id, interval):
+    with pytest.raises(InvalidValueError, match="interval_seconds"):
+        tracker.follow(run_id, interval_seconds=interval)
+
+
+@pytest.mark.parametrize("version", ["1", "latest", 1.0, True])
+def test_a_version_is_named_by_its_number_everywhere(registry, tmp_path, version):
+    (tmp_path / "m.bin").write_bytes(b"1")
+    registry.register_model("m", tmp_path / "m.bin", "binary", "f")
+    for read in (
+        lambda: registry.get_model_version("m", version),
+        lambda: registry.load_model("m", version),
+        lambda: registry.download_artifact("m", version, tmp_path / "out"),
+    ):
+        with pytest.raises(InvalidValueError, match="no version"):
+            read()
+
+
+def test_no_dependencies_are_none_too(registry, tmp_path):
+    (tmp_path / "m.bin").write_bytes(b"1")
+    made = registry.register_model("m", tmp_path / "m.bin", "binary", "f", dependencies=None)
+    assert made.metadata.dependencies == ()
+    with pytest.raises(InvalidValueError, match="several texts"):
+        registry.register_model("m", tmp_path / "m.bin", "binary", "f", dependencies=3)
+
+
+def test_a_file_that_nothing_can_load_is_named_with_what_helps(registry, tmp_path):
+    (tmp_path / "m.bin").write_bytes(b"weights")
+    registry.register_model("m", tmp_path / "m.bin", "binary", "f")
+    with pytest.raises(InvalidValueError, match=r"no loader is registered for 'binary'.*download"):
+        registry.load_model("m")
+
+
+def test_a_folder_that_has_the_store_in_it_is_stored_nowhere(context, tracker, run_id, tmp_path):
+    (tmp_path / "code.py").write_text("x")
+    for store in (
+        lambda: tracker.log_artifact(run_id, tmp_path, "all"),
+        lambda: context.model_registry.register_model("m", tmp_path, "folder", "f"),
+        lambda: context.storage.write_artifact(tmp_path, "all"),
+        lambda: context.storage.write_artifact(context.path / "storage", "all"),
+    ):
+        with pytest.raises(InvalidValueError, match="copied into"):
+            store()
+    assert check(context).is_sound
+    assert tracker.log_artifact(run_id, tmp_path / "code.py").path == "code.py"

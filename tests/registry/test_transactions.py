@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pathlib
 import signal
 import subprocess
 import sys
@@ -306,3 +307,23 @@ def test_nobody_comes_between_a_commit_that_fails_and_its_undoing(storage, monke
     assert held == [True]
     assert not storage.lock.is_acquired
     assert storage.read_json("a.json") == "old"
+
+
+def test_an_unknown_mode_is_refused_and_replaces_nothing(tmp_path):
+    storage = LocalStorageBackend(tmp_path / "s")
+    storage.write_dataframe(pd.DataFrame({"a": [1]}), "t.parquet")
+    with (
+        pytest.raises(InvalidValueError, match="mode='Append'"),
+        Transaction(storage) as transaction,
+    ):
+        transaction.write_dataframe(pd.DataFrame({"a": [2]}), "t.parquet", mode="Append")
+    assert storage.read_dataframe("t.parquet")["a"].tolist() == [1]
+
+
+def test_paths_of_a_transaction_may_be_of_pathlib(tmp_path):
+    storage = LocalStorageBackend(tmp_path / "s")
+    storage.write_json(1, "old.json")
+    with Transaction(storage) as transaction:
+        transaction.write_json(2, pathlib.PurePath("a", "new.json"))
+        transaction.delete(pathlib.PurePath("old.json"))
+    assert storage.list_paths() == ["a/new.json"]

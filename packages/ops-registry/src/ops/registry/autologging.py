@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
 from ops.registry.components import BaseMLOpsComponent
-from ops.registry.errors import InvalidValueError
+from ops.registry.errors import InvalidValueError, described
 from ops.registry.json_values import encode
 from ops.registry.records import RunStatus
 from ops.registry.tracking.runaccess import current_run_id
@@ -190,7 +190,7 @@ class Autolog(BaseMLOpsComponent):
         error: BaseException | None,
     ) -> str:
         tracker = self._context.experiment_tracker
-        failed = None if error is None else f"{type(error).__name__}: {error}"
+        failed = None if error is None else described(error)
         run_id = current_run_id()
         if run_id is not None:
             if failed is not None:

@@ -47,9 +47,11 @@ __all__ = [
     "RunNotFoundError",
     "StorageError",
     "TransactionError",
+    "described",
     "no_artifact",
     "no_experiment",
     "no_run",
+    "text_of",
     "wrap_exception",
 ]
 
@@ -195,6 +197,19 @@ def wrap_exception(
     error = MLOpsException(made.message, code=code, context=made.context)
     error.__cause__ = exc
     return error
+
+
+def described(error: BaseException) -> str:
+    """Return type and text of an error of any program, also of one whose text cannot be made."""
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error; one that raises in its `__str__` must not hide what it is about."""
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001 - any program's `__str__` may raise anything
+        return f"(its text raises {type(another).__name__})"
 
 
 def no_artifact(run_id: str, name: str) -> ArtifactNotFoundError:

@@ -19,7 +19,7 @@ from ops.foundation.errors import LockTimeout, OpsError
 from ops.foundation.logs import get_logger
 from ops.observe.events import get_event_emitter
 from ops.observe.hooks import get_hooks_manager
-from ops.registry.errors import InvalidValueError
+from ops.registry.errors import InvalidValueError, text_of
 from ops.registry.events import EventType, HookType
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def reported(method: F) -> F:
 def retried(error: BaseException, attempt: int) -> None:
     """Report a retry after *error*, which attempt number *attempt* raised."""
     operations = _current.get() or Operations()
-    data = {"error_type": type(error).__name__, "error": str(error), "attempt": attempt}
+    data = {"error_type": type(error).__name__, "error": text_of(error), "attempt": attempt}
     operations.after(EventType.OPERATION_RETRIED, data, hook=HookType.ON_RETRY)
 
 
@@ -166,7 +166,7 @@ class Operations:
         data = {
             "operation": operation,
             "error_type": type(error).__name__,
-            "error": str(error),
+            "error": text_of(error),
             "code": str(getattr(error, "error_code", "")) or None,
         }
         if isinstance(error, LockTimeout):

@@ -26,6 +26,8 @@ __all__ = ["copied", "copied_mapping", "plain_parameters"]
 
 #: How much of a repr is kept.
 _LONGEST_REPR = 1000
+#: Bits of a whole number whose digits Python writes; it refuses more than 4 300 of them.
+_LONGEST_INT = 14_000
 _REPR_MARK = "repr:"
 _TEXTS = (decimal.Decimal, uuid.UUID)
 _TIMES = (dt.date, dt.time)  # a datetime is a date
@@ -51,9 +53,16 @@ def _plain(key: str, value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return _plain(key, value.value)
     if value is None or isinstance(value, (str, int, float)):
+        if isinstance(value, int) and value.bit_length() > _LONGEST_INT:
+            raise InvalidValueError(
+                f"Parameter {key!r:.120} cannot be kept as JSON: it is a number of thousands of digits."
+            )
         return value
     if isinstance(value, Mapping):
-        return {_name(key, k): _plain(f"{key}.{k}", v) for k, v in value.items()}
+        found = {_name(key, k): _plain(f"{key}.{k}", v) for k, v in value.items()}
+        if len(found) < len(value):  # 1 and "1", True and "true"
+            raise InvalidValueError(f"Parameter {key!r:.120} has two keys of one text.")
+        return found
     if isinstance(value, (list, tuple)):
         return [_plain(f"{key}[{i}]", v) for i, v in enumerate(value)]
     if isinstance(value, (set, frozenset)):

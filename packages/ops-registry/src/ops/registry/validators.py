@@ -7,6 +7,8 @@ with the value and the rule. `ValidationMixin` gives the same checks to componen
 from __future__ import annotations
 
 import operator
+import os
+import pathlib
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -22,12 +24,14 @@ __all__ = [
     "check_key",
     "check_mapping",
     "check_name",
+    "check_path",
     "check_run_id",
     "check_stage",
     "check_status",
     "check_text",
     "check_values",
     "check_version",
+    "text_tags",
 ]
 
 V = TypeVar("V")
@@ -56,6 +60,20 @@ def check_text(what: str, value: object) -> str:
     raise InvalidValueError(f"{what} must be a text, not {value!r:.80}.")
 
 
+def check_path(what: str, path: object) -> str:
+    """Return the text of a path in a store, with "/" between parts, or refuse what no file can be called."""
+    if isinstance(path, os.PathLike):
+        path = path.as_posix() if isinstance(path, pathlib.PurePath) else os.fspath(path)
+    text = check_text(what, path)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise InvalidValueError(
+            f"{what} has half of a surrogate pair, which no file name has: {text!r:.80}."
+        ) from None
+    return text
+
+
 def check_mapping(what: str, value: Mapping[str, V] | None) -> Mapping[str, V]:
     """Return a mapping, an empty one for None, or refuse what is none."""
     if value is None:
@@ -63,6 +81,11 @@ def check_mapping(what: str, value: Mapping[str, V] | None) -> Mapping[str, V]:
     if isinstance(value, Mapping):
         return value
     raise InvalidValueError(f"{what} must be a mapping such as {{'key': ...}}, not {value!r:.80}.")
+
+
+def text_tags(tags: Mapping[str, object] | None) -> dict[str, str]:
+    """Return tags as they are kept, the texts of their values by key; none for None."""
+    return {check_key(key): str(value) for key, value in check_mapping("tags", tags).items()}
 
 
 def check_key(key: object) -> str:

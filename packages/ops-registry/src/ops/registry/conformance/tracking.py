@@ -107,6 +107,36 @@ class TrackerBehaviour:
         found = tracker.get_run(run.run_id)
         assert (found.metrics, found.parameters, found.tags) == ({"a": 2.0}, {"p": 1}, {"t": "x"})
 
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            {"parameters": {"p": object()}},
+            {"parameters": {"p": 10**5000}},
+            {"tags": {"": "x"}},
+            {"metrics": [("a", 1, 0), ("b", 1)]},
+            {"metrics": {"a": 1}},
+        ],
+    )
+    def test_a_batch_that_is_refused_writes_nothing(
+        self, tracker: Any, experiment: Any, rest: Any
+    ) -> None:
+        """A batch that is refused writes nothing, also of what comes before."""
+        with tracker.run_context(experiment.experiment_id) as run:
+            batch = {"metrics": [("a", 1, 0)], "parameters": {"q": 1}} | rest
+            with pytest.raises(InvalidValueError):
+                tracker.log_batch(run.run_id, **batch)
+        found = tracker.get_run(run.run_id)
+        assert (found.metrics, found.parameters, found.tags) == ({}, {}, {})
+
+    def test_an_experiment_that_is_named_twice_is_searched_once(
+        self, tracker: Any, experiment: Any
+    ) -> None:
+        """An experiment that is named twice is searched once."""
+        with tracker.run_context(experiment.experiment_id):
+            pass
+        twice = [experiment.experiment_id] * 2
+        assert (len(tracker.search_runs(twice)), tracker.count_runs(twice)) == (1, 1)
+
     def test_a_metric_must_be_a_number(self, tracker: Any, experiment: Any) -> None:
         """A metric must be a number."""
         run = tracker.start_run(experiment.experiment_id)

@@ -21,6 +21,7 @@ from ops.registry.databricks.volumes import Stored, Volume, encoded
 from ops.registry.disk import artifacts
 from ops.registry.disk.userfiles import UserFiles, put_table, table_of
 from ops.registry.errors import ArtifactNotFoundError, MLOpsException, StorageError
+from ops.registry.validators import check_path
 
 if TYPE_CHECKING:
     import functools
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ops.foundation.files import StrPath
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.operations import Operations
 
@@ -64,11 +66,11 @@ class DatabricksStorageBackend(UserFiles[str]):
         self.warehouse = warehouse
         self._volume = Volume(warehouse)
 
-    def list_paths(self, prefix: str = "") -> list[str]:
+    def list_paths(self, prefix: StrPath = "") -> list[str]:
         """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
         rows = self.warehouse.rows(
             f"SELECT path FROM @ops_files WHERE startswith(path, :prefix) AND {_NAMED}",  # noqa: S608 - literals of this package, values are parameters
-            prefix=prefix,
+            prefix=check_path("prefix", prefix),
         )
         return sorted(row["path"] for row in rows)
 

@@ -62,6 +62,7 @@ def stage(
     origin = pathlib.Path(source)
     if not (origin.is_file() or origin.is_dir()):  # a pipe or a device may never end
         raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
+    _refuse_around(origin, folder)
     target = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         if not folder.is_dir():
@@ -73,6 +74,16 @@ def stage(
         remove(target)
         raise
     return target, size, digest
+
+
+def _refuse_around(origin: pathlib.Path, folder: pathlib.Path) -> None:
+    """Refuse a folder that has the store in it: each copy would have all those before it."""
+    around, within = os.path.realpath(origin), os.path.realpath(folder)
+    if within == around or within.startswith(around.rstrip(os.sep) + os.sep):
+        raise InvalidValueError(
+            f"{str(origin)!r} has the folder in it that it would be copied into, {str(folder)!r}.",
+            suggestions=("Name the files or folders in it that are wanted.",),
+        )
 
 
 def origin_of(path: StrPath) -> pathlib.Path:

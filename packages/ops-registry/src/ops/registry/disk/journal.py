@@ -53,6 +53,8 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | _EXTRA
 #: What a file system without locks answers.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 DURABILITIES = ("process", "interval", "commit")
+#: Bytes that distinguish one journal from another: the checksum of the first record, and its beginning.
+_HEAD = 64
 #: Ends a line that a writer found open; alone, there was nothing to be spoiled.
 _SPOILED = b"!"
 
@@ -192,6 +194,8 @@ class JournalReader:
     """Reads what was appended since the last `poll`; *torn* counts the lines it had to skip.
 
     *is_gone* is whether the file was missing then, *has_more* whether there is more than was requested.
+    *is_replaced* is whether what was read before is not in the file any more: it was removed, restored from a copy,
+    or begun again. Nothing is read of it then: the caller begins anew, with another reader.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -200,6 +204,9 @@ class JournalReader:
         self.torn: int = 0
         self.is_gone: bool = False
         self.has_more: bool = False
+        self.is_replaced: bool = False
+        self._head: bytes | None = None  # what the file begins with; None until it was read
+        self._stamp: tuple[int, int, int] | None = None  # how the file looked then
         self._seen = 0  # the bytes that were there, with half of a frame at the end
 
     def poll(self, most_bytes: int | None = None) -> list[Any]:
@@ -226,9 +233,17 @@ class JournalReader:
         """Return the whole lines that were not read, and where they begin; they count as read."""
         start = self.offset
         try:
-            size = os.stat(self.path).st_size  # noqa: PTH116 - hot path
+            found = os.stat(self.path)  # noqa: PTH116 - hot path
+            size, stamp = found.st_size, (found.st_size, found.st_ino, found.st_mtime_ns)
             self.is_gone = False
-            if size <= self._seen:
+            if stamp == self._stamp and size == self._seen:
+                self.has_more = False
+                return start, b""
+            if size < self._seen or not self._is_the_same():
+                self.has_more, self.is_replaced = False, True
+                return start, b""
+            self._stamp = stamp
+            if size == self._seen:  # touched, or appended by this process
                 self.has_more = False
                 return start, b""
             end = size if most_bytes is None else min(size, self.offset + most_bytes)
@@ -237,6 +252,7 @@ class JournalReader:
                 end, data = size, _read(self.path, self.offset, size)
         except FileNotFoundError:
             self.is_gone = True
+            self.is_replaced = self._seen > 0
             return start, b""
         except OSError as error:
             raise StorageError(f"{self.path!r} cannot be read: {error}.") from error
@@ -245,6 +261,13 @@ class JournalReader:
         self._seen = self.offset + (used if self.has_more else len(data))
         self.offset += used
         return start, data[:used] if used < len(data) else data
+
+    def _is_the_same(self) -> bool:
+        """Whether the file begins as it did: its number says little, since the system gives it again at once."""
+        head = _read(self.path, 0, _HEAD)
+        if self._head is None or not self._seen:
+            self._head = head
+        return head.startswith(self._head)
 
     def skip(self, start: int, end: int) -> bool:
         """Leave out what is there, known to be whole frames; False where something before is unread."""

@@ -25,6 +25,7 @@ from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.userfiles import UserFiles, put_table, table_of
 from ops.registry.errors import ArtifactNotFoundError, InvalidValueError, StorageError
 from ops.registry.events import EventType
+from ops.registry.validators import check_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,14 +89,15 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             self.recover()
             yield
 
-    def list_paths(self, prefix: str = "") -> list[str]:
+    def list_paths(self, prefix: StrPath = "") -> list[str]:
         """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
+        wanted = check_path("prefix", prefix)
         if not self.root.is_dir():
             return []
         there = (p for p in self.root.rglob("*") if p.is_file() and not p.is_symlink())
         found = (p.relative_to(self.root) for p in there)
         names = (p.as_posix() for p in found if not any(map(_is_reserved, p.parts)))
-        return sorted(name for name in names if name.startswith(prefix))
+        return sorted(name for name in names if name.startswith(wanted))
 
     def location(self, path: str) -> pathlib.Path:
         """Return where *path* is on disk.
@@ -109,19 +111,19 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             raise InvalidValueError(f"{path!r} is a name that the storage uses itself.")
         return location
 
-    def extended(self, df: pd.DataFrame, path: str) -> pd.DataFrame:
+    def extended(self, df: pd.DataFrame, path: StrPath) -> pd.DataFrame:
         """Return the rows of the table at *path*, if there is one, and those of *df*."""
-        return self._joined(df, self.location(path))
+        return self._joined(df, self.location(check_path("path", path)))
 
     def report(self, event: EventType, data: dict[str, Any]) -> None:
         """Emit an event about several paths at once."""
         self._operations.after(event, data, resource="storage")
 
-    def _writing(self, path: str) -> tuple[str, pathlib.Path]:
-        path, target = super()._writing(path)
+    def _writing(self, path: StrPath) -> tuple[str, pathlib.Path]:
+        name, target = super()._writing(path)
         with self._translated(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        return path, target
+        return name, target
 
     def _is_there(self, location: pathlib.Path) -> bool:
         return os.path.exists(location)  # noqa: PTH110 - False for names that no file could have too

@@ -39,9 +39,10 @@ from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import decode, encode, writing
 from ops.registry.disk.storage import refuse_other_kind
-from ops.registry.disk.userfiles import put_table
+from ops.registry.disk.userfiles import check_mode, put_table
 from ops.registry.errors import StorageError, TransactionError
 from ops.registry.events import EventType
+from ops.registry.validators import check_path
 
 if TYPE_CHECKING:
     import logging
@@ -100,36 +101,38 @@ class Transaction:
         self._is_open = True
         return self
 
-    def write_json(self, data: Any, path: str) -> None:
+    def write_json(self, data: Any, path: StrPath) -> None:
         """Write a JSON value when the transaction commits."""
         body = encode(data)
         with self._staging(path) as staged, atomic_write(staged, "wb", durable="file") as file:
             file.write(body)
 
     def write_dataframe(
-        self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
+        self, df: pd.DataFrame, path: StrPath, mode: Literal["overwrite", "append"] = "overwrite"
     ) -> None:
         """Write *df* to *path* when the transaction commits; *mode* "append" adds to it as it is now.
 
-        Raises `TransactionError` when the transaction has not begun or has ended.
+        Raises `InvalidValueError` for another mode, and `TransactionError` when the transaction has not
+        begun or has ended.
         """
-        table = self._storage.extended(df, path) if mode == "append" else df
+        table = self._storage.extended(df, path) if check_mode(mode) else df
         with self._staging(path) as staged, atomic_write(staged, "wb", durable="file") as file:
             put_table(table, file)
 
-    def write_artifact(self, source: StrPath, path: str) -> None:
+    def write_artifact(self, source: StrPath, path: StrPath) -> None:
         """Copy a file or folder in when the transaction commits; it is read now."""
         with self._staging(path) as staged:
             artifacts.copy_in(source, staged)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: StrPath) -> None:
         """Delete what is at *path* when the transaction commits.
 
         Raises `TransactionError` when the transaction has not begun or has ended.
         """
         self._require_open()
-        self._storage.location(path)
-        self._entries.append({"path": path, "new": False})
+        name = check_path("path", path)
+        self._storage.location(name)
+        self._entries.append({"path": name, "new": False})
 
     def commit(self) -> None:
         """Let everything take effect; if anything fails, nothing does.
@@ -178,11 +181,11 @@ class Transaction:
                 self.rollback()
 
     @contextlib.contextmanager
-    def _staging(self, path: str) -> Iterator[pathlib.Path]:
+    def _staging(self, path: StrPath) -> Iterator[pathlib.Path]:
         """Yield the path to write what will be at *path*; it is part of the transaction when the block is over."""
         self._require_open()
-        path = self._storage.announce_write(path)  # the pre-hooks may refuse it, or change it
-        self._storage.location(path)
+        name = self._storage.announce_write(path)  # the pre-hooks may refuse it, or change it
+        self._storage.location(name)
         staged = self._folder / "new" / str(len(self._entries))
         try:
             with writing(staged):
@@ -190,7 +193,7 @@ class Transaction:
         except BaseException:
             artifacts.remove(staged)
             raise
-        self._entries.append({"path": path, "new": True})
+        self._entries.append({"path": name, "new": True})
 
     def _apply(self) -> None:
         targets = [self._storage.location(entry["path"]) for entry in self._entries]

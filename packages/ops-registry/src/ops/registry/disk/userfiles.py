@@ -21,7 +21,7 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType, HookType
 from ops.registry.operations import Operations, reported
-from ops.registry.validators import check_text
+from ops.registry.validators import check_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ops.foundation.files import StrPath
 
-__all__ = ["UserFiles", "put_table", "table_of"]
+__all__ = ["UserFiles", "check_mode", "put_table", "table_of"]
 
 Location = TypeVar("Location")
 
@@ -48,59 +48,58 @@ class UserFiles(abc.ABC, Generic[Location]):
 
     @reported
     def write_dataframe(
-        self, df: pd.DataFrame, path: str, mode: Literal["overwrite", "append"] = "overwrite"
+        self, df: pd.DataFrame, path: StrPath, mode: Literal["overwrite", "append"] = "overwrite"
     ) -> None:
         """Write *df* as Parquet to *path*; *mode* "append" adds its rows to those that are there, by column name.
 
         Raises `InvalidValueError` for another mode.
         """
-        if mode not in {"overwrite", "append"}:
-            raise InvalidValueError(f"mode={mode!r} is unknown; use 'overwrite' or 'append'.")
-        path, location = self._writing(path)
-        if mode == "append":
+        appends = check_mode(mode)
+        name, location = self._writing(path)
+        if appends:
             self._append(df, location)
         else:
             self._write(location, lambda file: put_table(df, file))
-        self.written(path)
+        self.written(name)
 
     @reported
-    def read_dataframe(self, path: str) -> pd.DataFrame:
+    def read_dataframe(self, path: StrPath) -> pd.DataFrame:
         """Return the table at *path*; raises `ArtifactNotFoundError` when there is nothing."""
-        path, location = self._reading(path)
+        name, location = self._reading(path)
         with self._local(location) as copy:
-            table = table_of(copy, path)
-        self._done_reading(path)
+            table = table_of(copy, name)
+        self._done_reading(name)
         return table
 
     @reported
-    def write_json(self, data: Any, path: str) -> None:
+    def write_json(self, data: Any, path: StrPath) -> None:
         """Write any JSON value; NaN and infinities are kept (see `ops.registry.disk.journal`)."""
         body = encode(data)
-        path, location = self._writing(path)
+        name, location = self._writing(path)
         self._write(location, lambda file: file.write(body))
-        self.written(path)
+        self.written(name)
 
     @reported
-    def read_json(self, path: str) -> Any:
+    def read_json(self, path: StrPath) -> Any:
         """Return the JSON value at *path*; mappings come back as dicts, sequences as lists.
 
         Raises `ArtifactNotFoundError` when there is nothing, `StorageError` for a folder, and
         `CorruptStoreError` for what is no JSON.
         """
-        path, location = self._reading(path)
+        name, location = self._reading(path)
         with self._local(location) as copy:
             if copy.is_dir():
-                raise StorageError(f"{path!r} is a folder.")
+                raise StorageError(f"{name!r} is a folder.")
             body = copy.read_bytes()
         try:
             value = decode(body)
         except ValueError as error:
-            raise CorruptStoreError(f"{path!r} is no JSON: {error}.") from error
-        self._done_reading(path)
+            raise CorruptStoreError(f"{name!r} is no JSON: {error}.") from error
+        self._done_reading(name)
         return value
 
     @reported
-    def write_artifact(self, source: StrPath, path: str) -> None:
+    def write_artifact(self, source: StrPath, path: StrPath) -> None:
         """Copy a file or folder in, in location of what has this path.
 
         A folder replaces a folder and a file a file; else it is a `StorageError`.
@@ -110,22 +109,22 @@ class UserFiles(abc.ABC, Generic[Location]):
         origin = pathlib.Path(source)
         if not origin.exists():
             raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
-        path, location = self._writing(path)
+        name, location = self._writing(path)
         self._copy_in(origin, location)
-        self.written(path)
+        self.written(name)
 
     @reported
     def read_artifact(
-        self, path: str, destination: StrPath, *, overwrite: bool = False
+        self, path: StrPath, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
         """Copy the file or folder at *path* out to *destination*, or into it if it is a folder; return where.
 
         Raises `ArtifactNotFoundError` when there is nothing, and `AlreadyExistsError` for other
         content at the destination, unless *overwrite*.
         """
-        path, location = self._reading(path)
+        name, location = self._reading(path)
         target = pathlib.Path(destination).absolute()
-        target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
+        target = target / pathlib.PurePosixPath(name).name if target.is_dir() else target
         with self._local(location) as copy:
             refuse_links_below(copy)
             staged, _, digest = artifacts.stage(copy, target.parent)
@@ -134,19 +133,20 @@ class UserFiles(abc.ABC, Generic[Location]):
                     artifacts.deliver(staged, target, digest, overwrite=overwrite)
             finally:
                 artifacts.remove(staged)
-        self._done_reading(path)
+        self._done_reading(name)
         return target
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: StrPath) -> bool:
         """Whether there is a file or folder at *path*."""
-        return self._is_there(self.location(path))
+        return self._is_there(self.location(check_path("path", path)))
 
     @reported
-    def delete(self, path: str) -> bool:
+    def delete(self, path: StrPath) -> bool:
         """Delete a file, or a folder with all that is in it; False when there was none."""
-        if not self._remove(self.location(path)):
+        name = check_path("path", path)
+        if not self._remove(self.location(name)):
             return False
-        self.deleted(path)
+        self.deleted(name)
         return True
 
     def deleted(self, path: str) -> None:
@@ -156,7 +156,7 @@ class UserFiles(abc.ABC, Generic[Location]):
         )
 
     @abc.abstractmethod
-    def list_paths(self, prefix: str = "") -> list[str]:
+    def list_paths(self, prefix: StrPath = "") -> list[str]:
         """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
 
     def health_check(self) -> bool:
@@ -164,11 +164,12 @@ class UserFiles(abc.ABC, Generic[Location]):
         self.list_paths()
         return True
 
-    def announce_write(self, path: str) -> str:
+    def announce_write(self, path: StrPath) -> str:
         """Let the pre-hooks know of a write, and refuse it; return the path, which they may change."""
-        self.location(path)
-        requested = self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": path})
-        return check_text("path", requested["path"])
+        name = check_path("path", path)
+        self.location(name)
+        requested = self._operations.before(HookType.PRE_STORAGE_WRITE, {"path": name})
+        return check_path("path", requested["path"])
 
     # Of each storage
 
@@ -200,9 +201,9 @@ class UserFiles(abc.ABC, Generic[Location]):
 
     # What is reported
 
-    def _writing(self, path: str) -> tuple[str, Location]:
-        path = self.announce_write(path)
-        return path, self.location(path)
+    def _writing(self, path: StrPath) -> tuple[str, Location]:
+        name = self.announce_write(path)
+        return name, self.location(name)
 
     def written(self, path: str) -> None:
         """Report that *path* was written: counter, event, audit and post-hooks."""
@@ -213,19 +214,27 @@ class UserFiles(abc.ABC, Generic[Location]):
             resource=f"storage:{path}",
         )
 
-    def _reading(self, path: str) -> tuple[str, Location]:
-        self.location(path)
-        requested = self._operations.before(HookType.PRE_STORAGE_READ, {"path": path})
-        path = check_text("path", requested["path"])
-        location = self.location(path)
+    def _reading(self, path: StrPath) -> tuple[str, Location]:
+        name = check_path("path", path)
+        self.location(name)
+        requested = self._operations.before(HookType.PRE_STORAGE_READ, {"path": name})
+        name = check_path("path", requested["path"])
+        location = self.location(name)
         if not self._is_there(location):
-            raise ArtifactNotFoundError(f"There is nothing at {path!r} in the storage.")
-        return path, location
+            raise ArtifactNotFoundError(f"There is nothing at {name!r} in the storage.")
+        return name, location
 
-    def _done_reading(self, path: str) -> None:
+    def _done_reading(self, path: StrPath) -> None:
         self._operations.after(
             EventType.STORAGE_READ, {"path": path}, hook=HookType.POST_STORAGE_READ
         )
+
+
+def check_mode(mode: str) -> bool:
+    """Whether rows are added to a table (and not put in its place); another mode is an `InvalidValueError`."""
+    if mode not in ("overwrite", "append"):  # a tuple: what cannot be hashed is refused too
+        raise InvalidValueError(f"mode={mode!r:.80} is unknown; use 'overwrite' or 'append'.")
+    return mode == "append"
 
 
 def put_table(df: pd.DataFrame, file: IO[bytes]) -> None:

@@ -195,7 +195,11 @@ class ExperimentLedger:
             raise
 
     def _fold(self) -> None:
-        for record in self._reader.poll():
+        records = self._reader.poll()
+        if self._reader.is_replaced:
+            self._begin()
+            records = self._reader.poll()
+        for record in records:
             experiment_id = record["id"]
             if not is_id(experiment_id):  # it names folders, and this package gives no such
                 logger.warning("an experiment called %.80r is refused", experiment_id)

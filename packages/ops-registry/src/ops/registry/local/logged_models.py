@@ -90,7 +90,11 @@ class LoggedModelBook:
         """Return all models, deleted ones too, oldest first."""
         with self._mutex:
             try:
-                for record in self._reader.poll():
+                records = self._reader.poll()
+                if self._reader.is_replaced:
+                    self._begin()
+                    records = self._reader.poll()
+                for record in records:
                     self._apply(record)
             except BaseException:  # an interrupt too: what was read is not read again
                 self._begin()

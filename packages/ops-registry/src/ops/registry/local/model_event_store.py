@@ -62,7 +62,11 @@ class JournalModelEvents:
         with self._in_whole():
             if not self._has_begun:
                 self._begin()
-            self._fold(self._reader.poll())
+            records = self._reader.poll()
+            if self._reader.is_replaced:
+                self._begin()
+                records = self._reader.poll()
+            self._fold(records)
         if self._since_snapshot >= SNAPSHOT_FRAMES:
             self._save_in_background()
 

@@ -120,7 +120,12 @@ class RunReader:
                 self._readers[writer] = JournalReader(
                     journal_path(self.folder, self.run_id, writer)
                 )
-            for record in self._readers[writer].poll(self._most_bytes):
+            records = self._readers[writer].poll(self._most_bytes)
+            if self._readers[writer].is_replaced and not self._readers[MAIN].is_gone:
+                self._begin()
+                self._read_on()
+                return
+            for record in records:
                 if self._counts(record):
                     self._apply(writer, record)
             if not self.state.has_started:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from ops.registry.errors import described
 from ops.registry.mlflow.helper import MLflowHelper
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class MLflowPipelineTracker:
     def end(self, run: TrackedRun, error: BaseException | None = None) -> None:
         """End a run, as FAILED with the tag ``ops.error`` when there is an *error*."""
         if error is not None:
-            run.set_tag("ops.error", f"{type(error).__name__}: {error}"[:_LONGEST_TAG])
+            run.set_tag("ops.error", described(error)[:_LONGEST_TAG])
         self.helper.client.set_terminated(run.run_id, "FINISHED" if error is None else "FAILED")
 
     @contextlib.contextmanager

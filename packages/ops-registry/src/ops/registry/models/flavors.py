@@ -55,26 +55,38 @@ def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe")
     if family == "joblib" and path.is_file():
         return _load_joblib(path, trust)
     if path.is_dir():
-        raise InvalidValueError(
-            f"{str(path)!r} is a folder, and no loader is registered for {artifact_type!r}.",
-            suggestions=("register_flavor(artifact_type, loader) adds one.",),
-        )
+        raise _unknown(path, artifact_type)
     with path.open("rb") as file:
         head = file.read(8)
     if not _is_pickle(head[:2]):
         from ops.serialize import load
         from ops.serialize.layout import MAGIC
 
+        if head == MAGIC:
+            return load(path, trust=trust)
         by_library = _BY_FAMILY.get(family)
-        if by_library is not None and head != MAGIC:
+        if by_library is not None:
             return by_library(path, trust)
-
-        return load(path, trust=trust)
+        if path.suffix == ".joblib":  # compressed
+            return _load_joblib(path, trust)
+        raise _unknown(path, artifact_type)
     if family == "pickle":
         return _load_pickle(path, trust)
     if path.suffix == ".joblib":
         return _load_joblib(path, trust)
     return _load_pickle(path, trust)
+
+
+def _unknown(path: pathlib.Path, artifact_type: str) -> InvalidValueError:
+    """Return what to raise for an artifact that nothing here can load."""
+    kind = "a folder" if path.is_dir() else "no pickle and no file of ops.serialize"
+    return InvalidValueError(
+        f"{str(path)!r} is {kind}, and no loader is registered for {artifact_type!r:.80}.",
+        suggestions=(
+            "register_flavor(artifact_type, loader) adds one.",
+            "download_artifact gives the file as it is.",
+        ),
+    )
 
 
 def _family(artifact_type: str) -> str:

@@ -17,7 +17,7 @@ from ops.registry.models.flavors import load_artifact
 from ops.registry.models.model import own_copy
 from ops.registry.models.search import select_versions
 from ops.registry.operations import reported
-from ops.registry.validators import check_stage
+from ops.registry.validators import check_stage, check_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,12 @@ class ModelQueries:
         self._events.reset()
 
     def get_model_version(self, name: str, version: int | None = None) -> ModelVersion:
-        """Return a version, or the newest one."""
+        """Return *version* of *name*, or the newest one.
+
+        Raises `ModelNotFoundError`, `ModelVersionNotFoundError`, and `InvalidValueError` for a version
+        that is not named by a number.
+        """
+        version = None if version is None else check_version(version)
         with self._mutex:
             self._events.refresh()
             return self._events.state.version(name, version)

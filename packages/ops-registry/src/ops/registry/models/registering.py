@@ -6,6 +6,7 @@ Copying the artifact, or sending it elsewhere, comes first and needs no lock; th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,11 @@ from ops.registry.models.queries import ModelQueries
 from ops.registry.operations import reported
 from ops.registry.plain_values import plain_parameters
 from ops.registry.validators import (
-    check_key,
     check_mapping,
     check_name,
     check_text,
     check_values,
+    text_tags,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class ModelRegistering(ModelQueries):
         hyperparameters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
-        dependencies: Sequence[str] = (),
+        dependencies: Sequence[str] | None = (),
         signature: Mapping[str, Any] | None = None,
         experiment_run_id: str | None = None,
         flavor_metadata: Mapping[str, Any] | None = None,
@@ -224,15 +225,17 @@ def checked_metadata(requested: Mapping[str, Any]) -> dict[str, Any]:
     if requested["signature"] is not None:
         check_mapping("signature", requested["signature"])
     metadata["hyperparameters"] = plain_parameters("hyperparameters", requested["hyperparameters"])
-    metadata["tags"] = {check_key(key): str(value) for key, value in requested["tags"].items()}
+    metadata["tags"] = text_tags(requested["tags"])
     encode(metadata)  # refuses what JSON cannot hold
     return metadata
 
 
-def _several(dependencies: Sequence[str]) -> list[str]:
+def _several(dependencies: Sequence[str] | None) -> list[str]:
     """Return dependencies; a single text, whose letters would be taken for them, is refused."""
-    if isinstance(dependencies, str):
-        raise InvalidValueError(f"dependencies are several texts: [{dependencies!r}].")
+    if dependencies is None:
+        return []
+    if isinstance(dependencies, str) or not isinstance(dependencies, Iterable):
+        raise InvalidValueError(f"dependencies are several texts: [{dependencies!r:.80}].")
     return [check_text("a dependency", one) for one in dependencies]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from ops.registry.errors import FilterError, InvalidValueError
@@ -79,9 +80,12 @@ def parse_orders(
     """Return what ``"metrics.auc DESC, start_time"``, or a list of such parts, asks for; None is no order."""
     if requested is None:
         return ()
-    texts = (
-        _split(check_text("an order", requested)) if isinstance(requested, str) else list(requested)
-    )
+    if isinstance(requested, str):
+        texts = _split(requested)
+    elif isinstance(requested, Iterable):
+        texts = list(requested)
+    else:
+        raise InvalidValueError(f"An order is a field, or several of them, not {requested!r:.80}.")
     return tuple(parse_order(text, fields) for text in texts)
 
 

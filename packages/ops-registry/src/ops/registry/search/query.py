@@ -65,9 +65,9 @@ class Query:
         *,
         include_deleted: bool = False,
     ) -> None:
-        for name, number in (("limit", limit), ("offset", offset)):
-            if number is not None:
-                check_count(name, number)
+        if limit is not None:
+            check_count("limit", limit)
+        check_count("offset", offset)
         wanted = _metric_tests(metric_filter)
         parts: list[Node] = [
             comparison(f"metrics.{key}", kind_of(f"metrics.{key}", KINDS), sign, value)
@@ -171,8 +171,15 @@ def to_table(runs: Sequence[Run]) -> pd.DataFrame:
 
     records = [
         {"name": r.name, "status": str(r.status), "duration_seconds": r.duration_seconds}
-        | {f"params.{k}": v for k, v in r.parameters.items()}
+        | {f"params.{k}": _shown(v) for k, v in r.parameters.items()}
         | {f"metrics.{k}": v for k, v in r.metrics.items()}
         for r in runs
     ]
     return pd.DataFrame(records, index=pd.Index([r.run_id for r in runs], name="run_id"))
+
+
+def _shown(value: Any) -> Any:
+    """Return a value that a column of texts takes: half of a surrogate pair becomes its escape."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()

@@ -17,7 +17,7 @@ from ops.registry.operations import reported
 from ops.registry.search.filters import Kind
 from ops.registry.search.selection import select
 from ops.registry.tracking.runaccess import RunAccess
-from ops.registry.validators import check_key, check_mapping, check_text
+from ops.registry.validators import check_key, check_text, text_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Experiments(RunAccess):
         name.
         """
         made = self._experiments.create(
-            name, check_text("description", description), check_mapping("tags", tags)
+            name, check_text("description", description), text_tags(tags)
         )
         data = {"experiment_id": made.experiment_id, "name": name}
         resource = f"experiment:{made.experiment_id}"

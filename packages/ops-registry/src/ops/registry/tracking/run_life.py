@@ -16,7 +16,13 @@ from ops.registry.plain_values import plain_parameters
 from ops.registry.records import RunStatus
 from ops.registry.run_frames import ExtraAdded, ParametersLogged, RunStarted
 from ops.registry.tracking.run_ids import new_run_id
-from ops.registry.validators import check_key, check_mapping, check_name, check_status
+from ops.registry.validators import (
+    check_mapping,
+    check_name,
+    check_status,
+    check_text,
+    text_tags,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,6 +124,8 @@ class RunLife:
             HookType.PRE_RUN_END, requested, fixed=("run_id", "experiment_id")
         )
         final = final_status(requested["status"])
+        if requested["error"] is not None:
+            check_text("error", requested["error"])
         requested["status"] = str(final)
         ended = write(final, requested["error"])
         self.report(EventType.RUN_ENDED, requested, HookType.POST_RUN_END)
@@ -152,7 +160,7 @@ def _started(new: NewRun, requested: Mapping[str, Any]) -> RunStarted:
         check_name("a run", name),
         time_ns(),
         requested["parent_run_id"],
-        {check_key(key): str(value) for key, value in requested["tags"].items()},
+        text_tags(requested["tags"]),
         started_at=new.started_at,
     )
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import temporary_directory
 from ops.registry.disk import artifacts
-from ops.registry.disk.checked_paths import inside
 from ops.registry.errors import (
     ArtifactNotFoundError,
     InvalidValueError,
@@ -16,7 +15,7 @@ from ops.registry.events import EventType
 from ops.registry.json_values import encode
 from ops.registry.operations import reported
 from ops.registry.tracking.runaccess import RunAccess
-from ops.registry.validators import check_text
+from ops.registry.validators import check_path, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -44,7 +43,7 @@ class RunArtifacts(RunAccess):
         self,
         run_id: str,
         path: StrPath,
-        artifact_path: str | None = None,
+        artifact_path: StrPath | None = None,
         *,
         overwrite: bool = False,
     ) -> Artifact:
@@ -55,15 +54,16 @@ class RunArtifacts(RunAccess):
         it later.
         """
         source = artifacts.origin_of(path)
-        below = "" if artifact_path is None else f"{artifact_path.rstrip('/')}/"
-        return self._put(run_id, source, f"{below}{source.name}", overwrite=overwrite)
+        below = "" if artifact_path is None else _spelled(artifact_path)
+        name = f"{below}/{source.name}" if below else source.name
+        return self._put(run_id, source, name, overwrite=overwrite)
 
     @reported
     def log_artifacts(
         self,
         run_id: str,
         folder: StrPath,
-        artifact_path: str | None = None,
+        artifact_path: StrPath | None = None,
         *,
         overwrite: bool = False,
     ) -> list[Artifact]:
@@ -82,7 +82,7 @@ class RunArtifacts(RunAccess):
 
     @reported
     def log_text(
-        self, run_id: str, text: str, artifact_path: str, *, overwrite: bool = False
+        self, run_id: str, text: str, artifact_path: StrPath, *, overwrite: bool = False
     ) -> Artifact:
         """Keep *text* as the artifact *artifact_path* of *run_id*, in UTF-8.
 
@@ -95,14 +95,14 @@ class RunArtifacts(RunAccess):
             return self._put(run_id, source, artifact_path, overwrite=overwrite)
 
     def log_dict(
-        self, run_id: str, data: Any, artifact_path: str, *, overwrite: bool = False
+        self, run_id: str, data: Any, artifact_path: StrPath, *, overwrite: bool = False
     ) -> Artifact:
         """Keep *data*, any JSON value, as the artifact *artifact_path* of *run_id*; *overwrite* replaces other content."""
         return self.log_text(run_id, encode(data).decode(), artifact_path, overwrite=overwrite)
 
     @reported
     def log_figure(
-        self, run_id: str, figure: Any, artifact_path: str, *, overwrite: bool = False
+        self, run_id: str, figure: Any, artifact_path: StrPath, *, overwrite: bool = False
     ) -> Artifact:
         """Keep a *figure* of matplotlib (`savefig`) or plotly (`write_html`) as the artifact *artifact_path* of *run_id*.
 
@@ -110,7 +110,7 @@ class RunArtifacts(RunAccess):
         other content.
         """
         with temporary_directory() as folder:
-            source, name = artifacts.write_figure(folder, figure, artifact_path)
+            source, name = artifacts.write_figure(folder, figure, _spelled(artifact_path))
             return self._put(run_id, source, name, overwrite=overwrite)
 
     @reported
@@ -118,7 +118,7 @@ class RunArtifacts(RunAccess):
         self,
         run_id: str,
         model: Any,
-        artifact_path: str = "model",
+        artifact_path: StrPath = "model",
         *,
         input_example: Any = None,
         trust: Trust = "user",
@@ -136,16 +136,13 @@ class RunArtifacts(RunAccess):
         """
         from ops.registry.models.objects import save_model_folder, save_object
 
-        parent, _, name = artifact_path.rstrip("/").rpartition("/")
         with temporary_directory() as folder:
-            made = inside(folder, name)
-            made.mkdir()
-            save_model_folder(save_object(model, made, input_example=input_example, trust=trust))
-            return self.log_artifact(run_id, made, parent or None, overwrite=overwrite)
+            save_model_folder(save_object(model, folder, input_example=input_example, trust=trust))
+            return self._put(run_id, folder, artifact_path, overwrite=overwrite)
 
     @reported
     def load_run_model(
-        self, run_id: str, artifact_path: str = "model", *, trust: Trust = "safe"
+        self, run_id: str, artifact_path: StrPath = "model", *, trust: Trust = "safe"
     ) -> Any:
         """Return the object that `log_model` saved as *artifact_path* of *run_id*, verified.
 
@@ -155,7 +152,7 @@ class RunArtifacts(RunAccess):
         from ops.registry.models.flavors import load_artifact
 
         with temporary_directory() as folder:
-            path = self.download_run_artifact(run_id, artifact_path.rstrip("/"), folder / "model")
+            path = self.download_run_artifact(run_id, artifact_path, folder / "model")
             return load_artifact(path, "model", trust)
 
     @reported
@@ -176,16 +173,17 @@ class RunArtifacts(RunAccess):
 
     @reported
     def download_run_artifact(
-        self, run_id: str, path: str, destination: StrPath, *, overwrite: bool = False
+        self, run_id: str, path: StrPath, destination: StrPath, *, overwrite: bool = False
     ) -> pathlib.Path:
         """Copy the artifact *path* of *run_id* to *destination*, or into it if it is a folder, and verify it.
 
         Raises `ArtifactNotFoundError`, and `AlreadyExistsError` for other content that is there
         already unless *overwrite*.
         """
+        name = _spelled(path)
         target = pathlib.Path(destination)
-        target = target / pathlib.PurePosixPath(path).name if target.is_dir() else target
-        self._files.fetch(run_id, path, target, overwrite=overwrite)
+        target = target / pathlib.PurePosixPath(name).name if target.is_dir() else target
+        self._files.fetch(run_id, name, target, overwrite=overwrite)
         return target
 
     def verify_artifacts(self, run: Run) -> None:
@@ -204,14 +202,23 @@ class RunArtifacts(RunAccess):
         """Remove what `left_over` returned."""
         self._files.clear(uris)
 
-    def _put(self, run_id: str, source: pathlib.Path, name: str, *, overwrite: bool) -> Artifact:
+    def _put(
+        self, run_id: str, source: pathlib.Path, path: StrPath, *, overwrite: bool
+    ) -> Artifact:
         self._runs.home(run_id)  # raises for an unknown run
-        name = artifacts.name_below(_ANYWHERE, name)
+        name = artifacts.name_below(_ANYWHERE, _spelled(path))
         kept, is_new = self._files.keep(run_id, source, name, overwrite=overwrite)
         if is_new:
             data = {"run_id": run_id, "path": kept.path, "size": kept.size}
             self._done(EventType.ARTIFACT_LOGGED, data)
         return kept
+
+
+def _spelled(path: StrPath) -> str:
+    """Return the name of an artifact, or of a folder of artifacts, in the one spelling it is kept under."""
+    parts = check_path("artifact_path", path).split("/")
+    kept = [part for part in parts[1:] if part not in {"", "."}]
+    return "/".join([parts[0], *kept]) if parts[0] != "." else "/".join(kept)
 
 
 def _encoded(text: str) -> bytes:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ops.registry.errors import InvalidValueError
 from ops.registry.events import EventType, HookType
-from ops.registry.instants import to_ns
+from ops.registry.instants import is_kept, to_ns
 from ops.registry.operations import reported
 from ops.registry.plain_values import plain_parameters
 from ops.registry.run_frames import ParametersLogged, TagsSet
 from ops.registry.tracking.points import encoded_point, plain_point, points_body
 from ops.registry.tracking.runaccess import RunAccess
-from ops.registry.validators import check_key, check_mapping
+from ops.registry.validators import check_key, check_mapping, text_tags
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -77,13 +77,17 @@ class RunLogger(RunAccess):
     ) -> None:
         """Log *metrics*, as ``(key, value, step)`` triples, in one frame, and parameters and tags in one each.
 
-        *run_id* is the run; *parameters* are JSON values and *tags* texts, by key.
+        *run_id* is the run; *parameters* are JSON values and *tags* texts, by key. All of it is checked
+        before any of it is written: raises `InvalidValueError` for what cannot be kept.
         """
         when = self._runs.now(run_id)
-        requested = [{"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in metrics]
+        requested = [
+            {"run_id": run_id, "key": k, "value": v, "step": s} for k, v, s in _triples(metrics)
+        ]
         points = self._operations.before_each(HookType.PRE_METRIC_LOG, requested, fixed=_FIXED)
+        plain = [(p["key"], *plain_point(p["key"], p["value"], p["step"])) for p in points]
+        parameters, tags = plain_parameters("parameters", parameters), text_tags(tags)
         if points:
-            plain = [(p["key"], *plain_point(p["key"], p["value"], p["step"])) for p in points]
             text = str(when)  # the same for all, so written out once
             body = points_body(encoded_point(*one, text) for one in plain)
             self._runs.append_points(run_id, [(*one, when) for one in plain], body)
@@ -116,7 +120,7 @@ class RunLogger(RunAccess):
     @reported
     def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
         """Set tags in one frame."""
-        texts = {check_key(k): str(v) for k, v in check_mapping("tags", tags).items()}
+        texts = text_tags(tags)
         self._runs.append(run_id, TagsSet(texts, time_ns()))
         self._done(EventType.TAG_SET, {"run_id": run_id, "tags": texts})
 
@@ -127,17 +131,38 @@ class RunLogger(RunAccess):
         self._done(EventType.TAG_DELETED, {"run_id": run_id, "key": key})
 
     def log_system_metrics(self, run_id: str, *, interval_seconds: float = 10.0) -> SystemMetrics:
-        """Return what logs CPU and memory in the background while its ``with`` block runs."""
+        """Return what logs CPU and memory of *run_id* in the background while its ``with`` block runs.
+
+        A sample is taken every *interval_seconds*. Raises `RunNotFoundError`, and `InvalidValueError` for an interval
+        that is not positive.
+        """
+        self._runs.home(run_id)  # or an unknown run would be noticed by the thread alone
         from ops.registry.tracking.sysmetrics import SystemMetrics
 
         return SystemMetrics(self, run_id, interval_seconds=interval_seconds)
 
 
+def _triples(metrics: Iterable[tuple[str, float, int]]) -> list[tuple[str, float, int]]:
+    """Return the metrics of a batch, or refuse those that have another shape."""
+    try:
+        return [(key, value, step) for key, value, step in metrics]
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(
+            f"metrics of a batch are (key, value, step) triples, not {metrics!r:.120}.",
+            suggestions=("log_metrics takes values by key, all at one step.",),
+        ) from error
+
+
 def _nanoseconds(timestamp: dt.datetime) -> int:
     try:
-        return to_ns(timestamp)
+        found = to_ns(timestamp)
     except TypeError as error:
         raise InvalidValueError(
             f"timestamp must be a datetime with a time zone, not {timestamp!r:.80}.",
             suggestions=("datetime.now(UTC) has one.",),
         ) from error
+    if not is_kept(found):
+        raise InvalidValueError(
+            f"timestamp is between 1677 and 2262, as 64 bits of nanoseconds are, not {timestamp!r:.80}."
+        )
+    return found

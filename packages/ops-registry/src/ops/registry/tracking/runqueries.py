@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ops.registry.errors import no_experiment
+from ops.registry.errors import InvalidValueError, no_experiment
 from ops.registry.search.query import Query, to_table
 from ops.registry.tracking.runaccess import RunAccess
 from ops.registry.validators import check_status
@@ -23,12 +23,16 @@ __all__ = ["RunQueries", "experiment_ids"]
 
 
 def experiment_ids(given: str | Sequence[str]) -> list[str]:
-    """Return the ids of the requested experiments: one, or several."""
+    """Return the ids of the requested experiments, one or several, each of them once."""
     if isinstance(given, str):
         return [given]
     if not isinstance(given, Iterable):
         raise no_experiment(given)
-    return list(given)
+    found = list(given)
+    for one in found:
+        if not isinstance(one, str):
+            raise no_experiment(one)
+    return list(dict.fromkeys(found))
 
 
 class RunQueries(RunAccess):
@@ -48,8 +52,11 @@ class RunQueries(RunAccess):
         """Yield the metrics of *run_id* as they arrive, also from other processes, until it is over.
 
         It starts with those that are there. A run whose processes have died (STALE) is over too.
-        *interval_seconds* pass between two looks; *sleep* waits.
+        *interval_seconds* pass between two looks; *sleep* waits. Raises `RunNotFoundError`, and
+        `InvalidValueError` for a negative interval.
         """
+        if not interval_seconds >= 0:
+            raise InvalidValueError(f"interval_seconds is 0 or more, not {interval_seconds!r:.80}.")
         follower = self.follower(run_id)  # raises for an unknown run
         return _followed(follower, interval_seconds, sleep)
 
@@ -121,7 +128,9 @@ class RunQueries(RunAccess):
 
     def compare_runs(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Return a table with one row per run: name, status, duration, params.*, metrics.*."""
-        return to_table([self.get_run(run_id) for run_id in run_ids])
+        one = isinstance(run_ids, str) or not isinstance(run_ids, Iterable)
+        wanted = [run_ids] if one else run_ids
+        return to_table([self.get_run(run_id) for run_id in wanted])  # type: ignore[arg-type]  # no id raises
 
 
 def _followed(

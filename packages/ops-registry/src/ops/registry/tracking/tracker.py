@@ -15,7 +15,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
-from ops.registry.errors import RunNotFoundError
+from ops.registry.errors import RunNotFoundError, described
 from ops.registry.events import EventType
 from ops.registry.operations import Operations, reported
 from ops.registry.records import RunStatus
@@ -128,7 +128,8 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
     ) -> Run:
         """End the run *run_id* with a final *status* (COMPLETED, FAILED or CANCELLED), and the *error* to show.
 
-        Raises `RunNotFoundError`, and `InvalidValueError` for a status that is not final.
+        Raises `RunNotFoundError`, and `InvalidValueError` for a status that is not final or an error that
+        is no text.
         """
 
         def write(final: RunStatus, message: str | None) -> Run:
@@ -199,7 +200,7 @@ class ExperimentTracker(Experiments, RunLogger, RunArtifacts, RunQueries):
             # KeyboardInterrupt and SystemExit too: the run is over, and its record should say so.
             try:
                 if not self._has_ended(run.run_id):
-                    self.end_run(run.run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+                    self.end_run(run.run_id, RunStatus.FAILED, described(error))
             except Exception:
                 logger.exception("run %s failed, and its end could not be written", run.run_id)
             raise

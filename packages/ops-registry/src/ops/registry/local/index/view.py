@@ -94,7 +94,10 @@ class View:
             for number in numbers:
                 if number > after and (through is None or number <= through):
                     self._read_segment(number)
-            if self._base_key() == key:
+            if any(reader.is_replaced and not reader.is_gone for reader in self._readers.values()):
+                self._forget_tail()  # the store was restored, or begun again
+                self._live.clear()
+            elif self._base_key() == key:
                 break
         if key is not None:
             return True
