@@ -156,3 +156,23 @@ def test_a_port_that_cannot_be_is_refused(capsys, port):
         main(["ui", f"--port={port}"])
     assert ended.value.code == 2
     assert "from 0 to 65535" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_files_is_no_store(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    for words in (["fsck"], ["gc"], ["runs"], ["export", str(tmp_path / "out")]):
+        assert main([*words, "--path", str(tmp_path)]) == 2
+        assert "There is no store" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("days", ["-1", "nan"])
+def test_runs_of_the_future_are_not_erased(call, context, tracker, two, days):
+    tracker.delete_run(two[0])
+    call("gc", "--deleted-days", days, code=2)
+    assert tracker.get_run(two[0]).deleted_at is not None
+
+
+def test_a_store_is_not_exported_into_itself(call, context, two):
+    call("export", str(context.path / "backup"), code=2)
+    assert not (context.path / "backup").exists()

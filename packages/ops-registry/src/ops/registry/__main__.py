@@ -93,8 +93,16 @@ def _waits_shown(operations: Operations, options: argparse.Namespace) -> Any:
 
 
 def _is_there(context: MLOpsContext) -> bool:
-    """Whether the store is there; a warehouse is queried by the command itself."""
-    return context.config.backend_type != "local" or context.path.is_dir()
+    """Whether the store is there; a warehouse is queried by the command itself.
+
+    A folder of other files is none; an empty one may become one.
+    """
+    if context.config.backend_type != "local":
+        return True
+    if not context.path.is_dir():
+        return False
+    parts = (context.experiment_tracker, context.model_registry, context.storage)
+    return any(part.root.exists() for part in parts) or not any(context.path.iterdir())
 
 
 def _print(result: Any, options: argparse.Namespace) -> None:

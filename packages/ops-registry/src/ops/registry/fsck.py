@@ -17,6 +17,7 @@ from ops.registry.disk.artifacts import is_copy, remove
 from ops.registry.disk.checked_paths import is_id, links_below, refuse_links_below
 from ops.registry.disk.contents import ContentStore
 from ops.registry.errors import (
+    InvalidValueError,
     ModelNotFoundError,
     ModelVersionNotFoundError,
     RunNotFoundError,
@@ -163,10 +164,13 @@ def collect(
     Deleted traces are taken out of their journals then.
 
     Those are local paths, and addresses in a bucket or a volume. With *deleted_days* runs that were deleted at least
-    so many days ago are erased for ever first, those of deleted experiments too.
+    so many days ago are erased for ever first, those of deleted experiments too. Raises `InvalidValueError` for a
+    negative number of days.
     """
     found: list[StrPath] = []
     if deleted_days is not None:
+        if not deleted_days >= 0:
+            raise InvalidValueError(f"deleted_days is 0 or more, not {deleted_days!r:.80}.")
         found += _erase_deleted(context, now() - deleted_days * 24 * 3600, dry_run=dry_run)
     parts: list[Any] = [context.experiment_tracker, context.model_registry]
     if context.config.backend_type != "local":

@@ -85,10 +85,11 @@ def copy_store(
 ) -> Copied:
     """Copy experiments and models by name (all without names) and return what was copied.
 
-    *progress* is called with how many runs and models are done, of how many.
+    *progress* is called with how many runs and models are done, of how many. Raises `InvalidValueError` for a
+    target that is the source, or inside of it.
     """
-    if _are_local(source, target) and source.path.resolve() == target.path.resolve():
-        raise InvalidValueError(f"{source.path} cannot be copied to itself.")
+    if _are_local(source, target):
+        _refuse_inside(source.path.resolve(), target.path.resolve())
     for context in (source, target):
         if context.config.backend_type == "local":
             refuse_links_below(context.path, itself=False)
@@ -187,6 +188,13 @@ def _ways(source: MLOpsContext, target: MLOpsContext) -> tuple[Any, Any, Any]:
     if _are_local(source, target):
         return _run_ids, _copy_run, copy_model
     return _listed_ids, _copy_as_record, copy_frames
+
+
+def _refuse_inside(source: pathlib.Path, target: pathlib.Path) -> None:
+    if target == source:
+        raise InvalidValueError(f"{source} cannot be copied to itself.")
+    if target.is_relative_to(source):
+        raise InvalidValueError(f"{target} is inside of {source}: a store has no other one in it.")
 
 
 def _are_local(source: MLOpsContext, target: MLOpsContext) -> bool:

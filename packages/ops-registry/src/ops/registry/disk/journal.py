@@ -195,7 +195,7 @@ class JournalReader:
 
     *is_gone* is whether the file was missing then, *has_more* whether there is more than was requested.
     *is_replaced* is whether what was read before is not in the file any more: it was removed, restored from a copy,
-    or begun again. Nothing is read of it then: the caller begins anew, with another reader.
+    or begun again. Nothing is read of it then: the caller starts over with another reader.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -263,7 +263,7 @@ class JournalReader:
         return start, data[:used] if used < len(data) else data
 
     def _is_the_same(self) -> bool:
-        """Whether the file begins as it did: its number says little, since the system gives it again at once."""
+        """Whether the file begins as it did: its inode number may be reused at once."""
         head = _read(self.path, 0, _HEAD)
         if self._head is None or not self._seen:
             self._head = head

@@ -231,7 +231,7 @@ class UserFiles(abc.ABC, Generic[Location]):
 
 
 def check_mode(mode: str) -> bool:
-    """Whether rows are added to a table (and not put in its place); another mode is an `InvalidValueError`."""
+    """Whether rows are added to a table instead of replacing it; another mode is an `InvalidValueError`."""
     if mode not in ("overwrite", "append"):  # a tuple: what cannot be hashed is refused too
         raise InvalidValueError(f"mode={mode!r:.80} is unknown; use 'overwrite' or 'append'.")
     return mode == "append"
