@@ -11,6 +11,7 @@ import pytest
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput
 from mlflow.entities.logged_model_status import LoggedModelStatus
 
+from ops.registry import MLOpsConfig, MLOpsContext
 from ops.registry.errors import InvalidValueError
 from ops.registry.fsck import check
 from ops.registry.mlflow import export_mlflow, import_mlflow
@@ -346,3 +347,21 @@ def test_an_export_takes_the_files_of_native_versions_along(root, context, sqlit
     (tmp_path / "away").rename(root)
     again = export_mlflow(sqlite, root, experiments=["native"], models=["m", "alone"])
     assert (again.versions, again.there) == (0, 3)
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload``", "ignore::ResourceWarning")  # of MLflow's store
+def test_one_odd_name_of_an_experiment_does_not_end_an_import(tmp_path):
+    source = f"sqlite:///{tmp_path}/mlflow.db"
+    client = mlflow.MlflowClient(source, source)
+    names = ["line\n", " ", "\u0646\u200c\u0647", "plain", "x" * 500]
+    for name in names:
+        run = client.create_run(client.create_experiment(name), run_name="r" * 400).info.run_id
+        client.log_metric(run, "loss", 1.0)
+        client.set_terminated(run)
+    done = import_mlflow(source, tmp_path / "ours")
+    assert (done.experiments, done.runs, len(done.renamed)) == (5, 5, 2)
+    with MLOpsContext(MLOpsConfig(storage_path=tmp_path / "ours")) as context:
+        found = {one.name for one in context.experiment_tracker.list_experiments()}
+    assert found == {"line", "experiment 2", *names[2:]}
+    again = import_mlflow(source, tmp_path / "ours")
+    assert (again.experiments, again.runs, again.there) == (0, 0, 5)

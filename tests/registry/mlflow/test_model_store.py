@@ -268,3 +268,9 @@ def test_parameters_that_two_add_to_a_logged_model_at_once_are_all_there(uri, cl
     monkeypatch.setattr(ours, "_model", look_before_another)
     ours.log_logged_model_params(model_id, [LoggedModelParameter("c", "3")])
     assert client.get_logged_model(model_id).params == {"a": "1", "b": "2", "c": "3"}
+
+
+def test_an_alias_that_ends_a_line_is_refused_as_mlflow_refuses(client, versions):
+    with pytest.raises(MlflowException, match="no name for an alias") as caught:
+        client.set_registered_model_alias("credit", "best\n", "1")
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"

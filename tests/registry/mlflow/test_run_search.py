@@ -6,6 +6,7 @@ import mlflow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
 from mlflow.utils.search_utils import SearchUtils
 
 from ops.registry.mlflow.bounded_search import RunSearch
@@ -220,3 +221,18 @@ def test_the_columns_never_leave_out_what_mlflow_would_find(
     theirs = SearchUtils.filter([Seen(row, None, None)], asked)
     node = to_node(RunSearch.parse_search_filter(asked))
     assert holds(node, lookup(row)) or not theirs
+
+
+@pytest.mark.parametrize("token", ["x", "MTIz", "eyJvZmZzZXQiOiAtMX0="])
+def test_a_token_of_no_page_is_refused_by_every_search(client, token):
+    client.create_experiment("one")
+    client.create_registered_model("m")
+    for search in (
+        lambda: client.search_runs(["0"], page_token=token),
+        lambda: client.search_experiments(page_token=token),
+        lambda: client.search_registered_models(page_token=token),
+        lambda: client.search_model_versions(page_token=token),
+    ):
+        with pytest.raises(MlflowException) as caught:
+            search()
+        assert caught.value.error_code == "INVALID_PARAMETER_VALUE"

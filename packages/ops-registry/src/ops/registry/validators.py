@@ -32,6 +32,7 @@ __all__ = [
     "check_values",
     "check_version",
     "text_tags",
+    "usable_name",
 ]
 
 V = TypeVar("V")
@@ -51,6 +52,15 @@ def check_name(kind: str, name: object, most: int = 250) -> str:
     raise InvalidValueError(
         f"{name!r:.80} is no name for {kind}: it needs 1 to {most} printable characters."
     )
+
+
+def usable_name(name: object, otherwise: str, most: int = 250) -> str:
+    """Return the name of another program's object as `check_name` takes it: *otherwise* where nothing is left of it."""
+    text = name if isinstance(name, str) else ""
+    kept = "".join(c if c.isprintable() or ord(c) in _JOINERS else " " for c in text)[:most]
+    if not kept.translate(_JOINERS).strip():
+        return otherwise
+    return kept if kept == text else kept.strip()
 
 
 def check_text(what: str, value: object) -> str:

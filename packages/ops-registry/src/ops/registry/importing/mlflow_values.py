@@ -10,7 +10,7 @@ from ops.registry.importing.mlflow_addresses import is_elsewhere
 from ops.registry.instants import from_ns
 from ops.registry.records import Experiment, RunStatus
 from ops.registry.run_copies import RunCopy
-from ops.registry.validators import check_key
+from ops.registry.validators import check_key, usable_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -88,8 +88,7 @@ def experiment_of(
 
 def _named(experiment_id: str, name: str | None, findings: Findings) -> str:
     """Return the name of an experiment as one that our stores allow."""
-    shown = "".join(c if c.isprintable() else " " for c in name or "")[:_LONGEST_NAME].strip()
-    shown = shown or f"experiment {experiment_id}"
+    shown = usable_name(name, f"experiment {experiment_id}", _LONGEST_NAME)
     if shown != name:
         findings.refuse(f"the name of experiment {experiment_id}", f"it is called {shown!r} here")
     return shown

@@ -22,6 +22,7 @@ from ops.registry import records
 from ops.registry.instants import from_ns
 from ops.registry.mlflow.ends import COMPLETE, ORIGIN, copy_files
 from ops.registry.mlflow.run_imports import RunImport
+from ops.registry.validators import usable_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExperimentCopy"]
 
+_LONGEST_NAME = 500
 _TAGS_PER_REQUEST = 100
 _PARAMS_PER_REQUEST = 100
 _METRICS_PER_REQUEST = 1000
@@ -96,6 +98,13 @@ class ExperimentCopy:
 
     def _find_home(self) -> str:
         name, tags = self._experiment.name, self._experiment.tags
+        if self._target.ours is not None:
+            allowed = usable_name(
+                name, f"experiment {self._experiment.experiment_id}", _LONGEST_NAME
+            )
+            if allowed != name:
+                self._report.renamed.append(f"{name!r} is {allowed!r}")
+                name = allowed
         found = self._target.client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise MlflowException(

@@ -20,7 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_USER
 from mlflow.utils.search_utils import SearchEvaluationDatasetsUtils, SearchUtils
 
 from ops.registry.mlflow.bounded_search import MOST_CHARACTERS
-from ops.registry.mlflow.experimentcalls import check_max_results
+from ops.registry.mlflow.experimentcalls import check_max_results, start_of
 from ops.registry.mlflow.failures import invalid, missing
 from ops.registry.mlflow.trace_entities import as_texts
 from ops.registry.mlflow.trace_filters import number_test, text_test
@@ -90,7 +90,7 @@ class DatasetCalls(TraceMetrics):
     ) -> PagedList[EvaluationDataset]:
         """Return a page of the datasets that MLflow's filter finds, newest first unless ordered."""
         check_max_results(max_results)
-        start = SearchUtils.parse_start_offset_from_page_token(page_token)
+        start = start_of(page_token)
         tests = _tests(filter_string)
         homes = set(map(str, experiment_ids or []))
         found = [

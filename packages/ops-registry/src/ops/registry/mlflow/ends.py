@@ -44,7 +44,8 @@ class MLflowCopy:
 
     *unresolved* are versions of models whose files are neither in a run nor in a logged model that was
     copied: they point to where the source has them. *renumbered* are versions whose number the target had given to
-    another one, with the number that they have there.
+    another one, with the number that they have there. *renamed* are experiments whose name has characters, or more of
+    them, than a store of ours takes.
 
     *experiments*, *runs*, *points* (of metrics), *files*, *logged_models*, *models* and *versions*
     count what is new.
@@ -60,6 +61,7 @@ class MLflowCopy:
     there: int = 0
     unresolved: list[str] = dataclasses.field(default_factory=list)
     renumbered: list[str] = dataclasses.field(default_factory=list)
+    renamed: list[str] = dataclasses.field(default_factory=list)
 
 
 class Progress:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ops.registry import records
     from ops.registry.mlflow.runbook import RunBook
 
-__all__ = ["ExperimentCalls", "check_max_results"]
+__all__ = ["ExperimentCalls", "check_max_results", "start_of"]
 
 
 class ExperimentCalls:
@@ -89,6 +89,7 @@ class ExperimentCalls:
         found = ExperimentSearch.filter(found, filter_string)
         order = order_by or ["creation_time DESC", "experiment_id ASC"]
         found = ExperimentSearch.sort(found, order)
+        start_of(page_token)
         return PagedList(*SearchUtils.paginate(found, page_token, max_results))
 
     def rename_experiment(self, experiment_id: str, new_name: str) -> None:
@@ -172,3 +173,14 @@ def check_max_results(max_results: Any, *, optional: bool = False) -> None:
             f"Invalid value {max_results} for parameter 'max_results' supplied. "
             f"It must be at most {SEARCH_MAX_RESULTS_THRESHOLD}"
         )
+
+
+def start_of(page_token: str | None) -> int:
+    """Return the offset that a token of a page stands for, or refuse one that no answer of ours had."""
+    try:
+        start = SearchUtils.parse_start_offset_from_page_token(page_token)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise invalid(f"Invalid page token: {page_token!r:.120}") from error
+    if not isinstance(start, int) or start < 0:
+        raise invalid(f"Invalid page token: {page_token!r:.120}")
+    return start

@@ -42,9 +42,15 @@ from mlflow.utils.validation import (
 
 from ops.registry.disk.layout import PathManager
 from ops.registry.disk.store_addresses import kept
-from ops.registry.errors import AlreadyExistsError, ModelNotFoundError, ModelVersionNotFoundError
+from ops.registry.errors import (
+    AlreadyExistsError,
+    InvalidValueError,
+    ModelNotFoundError,
+    ModelVersionNotFoundError,
+)
 from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.bounded_search import ModelSearch, ModelVersionSearch
+from ops.registry.mlflow.experimentcalls import start_of
 from ops.registry.mlflow.failures import exists, invalid, missing
 from ops.registry.mlflow.modelbook import ModelBook
 from ops.registry.mlflow.modelentities import location_of, model_tags, to_model, to_version
@@ -145,6 +151,7 @@ class OpsModelStore(AbstractStore):
         order = _model_order(order_by)
         found = [self._shown(model) for model in self.book.models()]
         found = ModelSearch.sort(ModelSearch.filter(found, requested), order)
+        start_of(page_token)
         return PagedList(*ModelSearch.paginate(found, page_token, max_results))
 
     def get_latest_versions(self, name: str, stages: list[str] | None = None) -> list[ModelVersion]:
@@ -273,6 +280,7 @@ class OpsModelStore(AbstractStore):
         ]
         order = order_by or ["last_updated_timestamp DESC", "name ASC", "version_number DESC"]
         found = ModelVersionSearch.sort(ModelVersionSearch.filter(found, requested), order)
+        start_of(page_token)
         return PagedList(*ModelVersionSearch.paginate(found, page_token, max_results))
 
     def set_model_version_tag(self, name: str, version: Any, tag: ModelVersionTag) -> None:
@@ -295,7 +303,11 @@ class OpsModelStore(AbstractStore):
         _validate_model_name(name)
         _validate_model_alias_name(alias)
         _validate_model_alias_name_reserved(alias)
-        self.book.set_alias(name, alias, self._version(name, version).version)
+        number = self._version(name, version).version
+        try:
+            self.book.set_alias(name, alias, number)
+        except InvalidValueError as error:  # MLflow's check lets a line end through
+            raise invalid(str(error)) from error
 
     def delete_registered_model_alias(self, name: str, alias: str) -> None:
         """Remove an alias, if it is there."""

@@ -35,7 +35,7 @@ from ops.registry.disk.journal import frame, framed
 from ops.registry.errors import InvalidValueError, RunNotFoundError
 from ops.registry.events import EventType, HookType
 from ops.registry.mlflow.entities import Seen, to_info, to_run, to_status
-from ops.registry.mlflow.experimentcalls import ExperimentCalls
+from ops.registry.mlflow.experimentcalls import ExperimentCalls, start_of
 from ops.registry.mlflow.failures import invalid, missing
 from ops.registry.run_frames import ExtraAdded, ParametersLogged, RunChanged, TagsSet
 from ops.registry.search.filters import as_text
@@ -233,10 +233,9 @@ class RunCalls(ExperimentCalls):
             Metric(metric_key, value, when // _NS_PER_MS, step, run_id=run_id)
             for value, step, when in self.book.points(run_id, metric_key)
         ]
+        start = start_of(page_token)
         if max_results is None:
-            return PagedList(
-                found[SearchUtils.parse_start_offset_from_page_token(page_token) :], None
-            )
+            return PagedList(found[start:], None)
         return PagedList(*SearchUtils.paginate(found, page_token, max_results))
 
     def log_inputs(

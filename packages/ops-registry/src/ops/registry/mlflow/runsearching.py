@@ -22,7 +22,7 @@ from mlflow.utils.search_utils import SearchUtils
 
 from ops.registry.mlflow.bounded_search import RunSearch
 from ops.registry.mlflow.entities import Seen, to_run
-from ops.registry.mlflow.experimentcalls import check_max_results
+from ops.registry.mlflow.experimentcalls import check_max_results, start_of
 from ops.registry.mlflow.runcalls import RunCalls
 from ops.registry.mlflow.runorders import parse_order
 from ops.registry.search.filters import Both, Kind, Test, as_text, comparison, holds
@@ -68,7 +68,7 @@ class RunSearching(RunCalls):
             tuple(LifecycleStage.view_type_to_stages(run_view_type)),
             parse_order(order_by),
         )
-        start = SearchUtils.parse_start_offset_from_page_token(page_token)
+        start = start_of(page_token)
         end = None if max_results is None else start + max_results
         known = sorted(self.book.known(experiment_ids), key=lambda e: e.experiment_id)
         parts = [

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["NewRun", "RunLife", "final_status"]
 
 T = TypeVar("T")
+#: As long as those of experiments, and as MLflow's clients may give them.
+_LONGEST_NAME = 500
 #: Too many to audit.
 _PER_POINT = {EventType.METRIC_LOGGED, EventType.PARAMETER_LOGGED}
 #: What is reported besides RUN_ENDED.
@@ -157,7 +159,7 @@ def _started(new: NewRun, requested: Mapping[str, Any]) -> RunStarted:
     return RunStarted(
         run_id,
         home,
-        check_name("a run", name),
+        check_name("a run", name, _LONGEST_NAME),
         time_ns(),
         requested["parent_run_id"],
         text_tags(requested["tags"]),
