@@ -135,6 +135,22 @@ def test_a_transaction_is_seen_as_one(cache: Any, module: Any) -> None:
     assert (cache["a"], cache["b"]) == (2, 1)
 
 
+def test_a_transaction_on_an_empty_cache_discards_its_first_write(cache: Any) -> None:
+    def fail() -> None:
+        with cache.transact():
+            cache["first"] = 1
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert "first" not in cache
+    with cache.transact():
+        cache["first"] = 2
+        assert cache.pop("first") == 2
+        cache["second"] = 3
+    assert list(cache) == ["second"]
+
+
 def test_results_are_remembered(cache: Any) -> None:
     calls: Any = []
 

@@ -39,6 +39,7 @@ _SEGMENT = re.compile(r"0*[1-9][0-9]{0,11}\.seg", re.ASCII)
 HEADER_SIZE = HEADER.size
 _unpack_known = KNOWN.unpack_from
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_write, _lseek, _CURRENT = os.write, os.lseek, os.SEEK_CUR  # local names, for every set
 
 
 class Segments:
@@ -152,7 +153,7 @@ class Segments:
                 raise CacheClosedError(f"The cache in {self.folder} is closed.")
             raise ReadOnlyCacheError(f"The folder {self.folder} cannot be written to.")
         try:
-            written = os.write(self.writer, data)
+            written = _write(self.writer, data)
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -162,7 +163,7 @@ class Segments:
                 f"Only {written} of {len(data)} bytes could be written to {self.folder}.",
                 suggestions=("Free space on the disk, or lower max_bytes.",),
             )
-        return os.lseek(self.writer, 0, os.SEEK_CUR) - written
+        return _lseek(self.writer, 0, _CURRENT) - written
 
     def value(self, position: int) -> Found | None:
         """Read a record whose checksum was seen before; None when its segment is gone."""

@@ -95,7 +95,8 @@ class ValueCodec:
         self._serializer = serializer
         self._blob_from = blob_from
         # Encoded so, and with no MAC in front, a value is what was stored, and needs no codec.
-        self.as_stored = -1 if isinstance(trust, Signed) else Encoding.BYTES
+        self._signs_all = isinstance(trust, Signed)
+        self.as_stored = -1 if self._signs_all else Encoding.BYTES
 
     def encode(self, key: bytes, value: Any) -> tuple[int, bytes | Packed]:
         """Return flags and the bytes of *value*, or the container that is to be its file.
@@ -113,7 +114,7 @@ class ValueCodec:
         else:
             return self._encode_object(key, value)
         if len(data) < self._blob_from:
-            return self._signed(key, encoding, data)
+            return self._signed(key, encoding, data) if self._signs_all else (encoding, data)
         if encoding == Encoding.JSON:
             return self._pack_object(key, value)
         return encoding | Flag.BLOB, self._pack(
