@@ -35,6 +35,7 @@ _LONGEST, _PREFIX = 415, 400  # of keys in LMDB, and what a longer one keeps bef
 _BLOBS = b"\0blob bytes"
 _FIRST = b"a"  # keys of entries start with a letter, names of databases with a control character
 _LEAST_LOOK = 16 << 10
+_EVICTED_AT_ONCE = 64
 
 
 class Entry(NamedTuple):
@@ -240,7 +241,7 @@ class LmdbLog:
             self._list(transaction, name, flags, value, expires, tag, age)
         self._unlooked += len(data) + 64
         if self._unlooked > self._look_after or flags & Flag.BLOB:
-            self._look_at_space(transaction)
+            self._look_at_space(transaction, name)
 
     def _list(
         self,
@@ -339,18 +340,20 @@ class LmdbLog:
     # Space
 
     def bytes_on_disk(self) -> int:
-        """Return the bytes of the pages that LMDB has taken and of the large values."""
+        """Return the bytes of the files of the folder, which LMDB never makes shorter, and of large values."""
         with self._begin() as transaction:
-            return self.environment.file_bytes() + self._blob_bytes(transaction)
+            blobs = self._blob_bytes(transaction)
+        with os.scandir(self.folder) as files:
+            return blobs + sum(f.stat().st_size for f in files if f.is_file(follow_symlinks=False))
 
-    def _look_at_space(self, transaction: Any) -> None:
+    def _look_at_space(self, transaction: Any, kept: bytes) -> None:
         self._unlooked = 0
         limit = self.max_bytes * 9 // 10
         used = self._used(transaction)
         if used > limit:
             self.remove_names(transaction, self._due(transaction))
         while self._used(transaction) > limit:
-            if not self._evict_oldest(transaction):
+            if not self._evict_oldest(transaction, kept):
                 break
         with transaction.cursor(self.environment.ages) as cursor:
             oldest = _AGE.unpack(cursor.key())[0] if cursor.first() else 0
@@ -360,16 +363,13 @@ class LmdbLog:
     def _used(self, transaction: Any) -> int:
         return self.environment.used_bytes(transaction) + self._blob_bytes(transaction)
 
-    def _evict_oldest(self, transaction: Any) -> bool:
+    def _evict_oldest(self, transaction: Any, kept: bytes) -> bool:
+        """Remove entries of the lowest age, all but *kept*; False when there are no others."""
         with transaction.cursor(self.environment.ages) as cursor:
             if not cursor.first():
                 return False
-            age = cursor.key()
-        if age == _AGE.pack(transaction.id() & self._ages_mask):
-            return False  # what was written just now
-        removed = self.remove_names(
-            transaction, self._listed(transaction, self.environment.ages, age)
-        )
+            names = [name for name in cursor.iternext_dup() if name != kept][:_EVICTED_AT_ONCE]
+        removed = self.remove_names(transaction, names)
         self.evicted += removed
         return removed > 0
 

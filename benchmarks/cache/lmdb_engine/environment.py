@@ -43,7 +43,7 @@ class Environment:
             "sync": sync,
             "metasync": sync,
             "max_dbs": 3,
-            "max_readers": 2048,
+            "max_readers": 510,  # the lock file has 64 bytes for each
             "max_spare_txns": 16,
             "mode": 0o600,
         }
@@ -105,10 +105,6 @@ class Environment:
 
     def _refuse(self, *_arguments: Any, **_options: Any) -> Any:
         raise CacheClosedError(f"The cache in {self._folder} is closed.")
-
-    def file_bytes(self) -> int:
-        """Return the bytes of the pages that were ever used: LMDB gives none back."""
-        return (int(self._lmdb.info()["last_pgno"]) + 1) * self.page
 
     def used_bytes(self, transaction: Any) -> int:
         """Return the bytes of the pages that hold something now."""
