@@ -92,6 +92,8 @@ def _many() -> Iterator[Case]:
             "opening a folder of 100 000 entries",
             {n: lambda n=n, at=at: openers[n](at).close() for n, at in folders.items()},
             number=1,
+            rounds=7,
+            measure=Measure.CPU,
         )
         with contextlib.ExitStack() as opened:
             stores = {
@@ -103,19 +105,22 @@ def _many() -> Iterator[Case]:
                 "get of any of 100 000, 100 B",
                 {n: lambda s=s: s.get(next(keys)) for n, s in stores.items()},
                 number=100,
-                rounds=101,
+                rounds=41,
+                measure=Measure.CPU,
             )
             yield Case(
                 "iterating over 100 000 keys, a key",
                 {n: lambda s=s: sum(1 for _ in s) for n, s in stores.items()},
                 number=1,
                 rounds=5,
+                measure=Measure.CPU,
                 divide=MANY,
             )
             yield Case(
                 "len of 100 000 entries",
                 {n: lambda s=s: len(s) for n, s in stores.items()},
                 number=1,
+                measure=Measure.CPU,
             )
         yield Case(
             "own memory of a process that read 100 000 entries, bytes an entry",
@@ -145,7 +150,8 @@ def _full() -> Iterator[Case]:
                 f"set of new keys in a full cache, {label}",
                 {n: setter(s, value, fresh_keys()) for n, s in stores.items()},
                 number=500,
-                rounds=31,
+                rounds=21,
+                measure=Measure.CPU,
             )
             if size > 1000:
                 ours = {n: s for n, s in stores.items() if n != "diskcache"}

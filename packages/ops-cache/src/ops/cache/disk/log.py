@@ -311,17 +311,25 @@ class Log:
         With *as_one* they all count or none of them, wherever the writer is killed.
         """
         with self.mutex:
-            if as_one:
-                data = pack_group(self._seed, items)
-            else:
-                data = b"".join([pack(self._seed, *item) for item in items])
+            records = [] if as_one else [pack(self._seed, *item) for item in items]
+            data = pack_group(self._seed, items) if as_one else b"".join(records)
             start = self._write(data, *items)
             if start != self.tail and not self._apply_before(start):
                 self.append_many(items, as_one=as_one)
                 return
-            for record in scan(data, self._seed, start):
-                self._apply(record)
+            if as_one:
+                for record in scan(data, self._seed, start):
+                    self._apply(record)
+            else:
+                self._apply_own(start, records, items)
             self._reach(start + len(data))
+
+    def _apply_own(self, start: int, records: Sequence[bytes], items: Sequence[Item]) -> None:
+        """Apply what was just written from *start* on, without reading it again."""
+        for record, (flags, key, value, expires, tag) in zip(records, items, strict=True):
+            self.has_timed = self.has_timed or expires > 0
+            self.remove(*self.replay.apply(start, len(record), flags, key, tag, value))
+            start += len(record)
 
     def _reach(self, end: int) -> None:
         self.tail = end
