@@ -136,3 +136,20 @@ def test_the_artifact_type_decides_where_the_suffix_says_nothing(registry, tmp_p
     registry.register_model("x", tmp_path / "weights", "xgboost.sys", "xgboost")
     with pytest.raises(InvalidValueError, match="no estimator"):
         registry.load_model("x")
+
+
+@pytest.mark.parametrize("trust", ["nobody", None, ["all"]])
+def test_no_policy_of_trust_is_refused_where_none_is_needed_too(registry, tmp_path, trust):
+    with pytest.raises(InvalidValueError, match="trust="):
+        registry.register_model("m", model={"w": 1}, trust=trust)
+    assert registry.list_models() == []
+    registry.register_model("m", model={"w": 1})
+    with pytest.raises(InvalidValueError, match="trust="):
+        registry.load_model("m", trust=trust)
+
+
+@pytest.mark.parametrize("example", [object(), {"a": object(), "b": [1, 2]}])
+def test_an_example_that_has_no_rows_is_refused_before_anything_is_registered(registry, example):
+    with pytest.raises(InvalidValueError):
+        registry.register_model("m", model={"w": 1}, input_example=example)
+    assert registry.list_models() == []

@@ -21,7 +21,7 @@ from ops.foundation.errors import MissingExtraError
 from ops.registry.disk.checked_paths import is_part
 from ops.registry.errors import InvalidValueError
 from ops.registry.json_values import decode
-from ops.registry.models.objects import DESCRIPTION
+from ops.registry.models.objects import DESCRIPTION, require_policy
 
 if TYPE_CHECKING:
     import pathlib
@@ -40,7 +40,8 @@ def register_flavor(artifact_type: str, loader: Callable[[pathlib.Path], Any]) -
 
 
 def load_artifact(path: pathlib.Path, artifact_type: str, trust: Trust = "safe") -> Any:
-    """Return the object in *path*; see the module for what *trust* permits."""
+    """Return the object in *path*; see the module for what *trust* permits; `InvalidValueError` for no policy."""
+    require_policy(trust)
     loader = _loaders.get(artifact_type)
     if loader is not None:
         return loader(path)

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
     from ops.serialize.trust import Trust
 
-__all__ = ["DESCRIPTION", "SavedObject", "save_model_folder", "save_object", "signature_of"]
+__all__ = [
+    "DESCRIPTION",
+    "SavedObject",
+    "require_policy",
+    "save_model_folder",
+    "save_object",
+    "signature_of",
+]
 
 logger: logging.Logger = get_logger("ops.registry")
 
@@ -59,8 +66,9 @@ def save_object(
         trust: Who vouches for a pickle: "user" signs it with the key of this user, ``Signed(key)`` with that one.
 
     Raises:
-        InvalidValueError: the model cannot be pickled, or the example is none.
+        InvalidValueError: the model cannot be pickled, the example is none, or *trust* is no policy.
     """
+    require_policy(trust)
     framework, kind = _kind_of(model)
     write = _WRITERS.get((framework, kind))
     artifact_type = framework
@@ -73,9 +81,29 @@ def save_object(
     known: dict[str, Any] = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
     signature = None
     if input_example is not None:
-        signature = signature_of(model, input_example)
-        known["input_example"] = _example(input_example)
+        try:
+            signature = signature_of(model, input_example)
+            known["input_example"] = _example(input_example)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, InvalidValueError):
+                raise
+            raise InvalidValueError(
+                f"An input example is a table, an array or a mapping of columns, not {input_example!r:.80}."
+            ) from error
     return SavedObject(path, artifact_type, framework, _dependencies(framework), signature, known)
+
+
+def require_policy(trust: object) -> None:
+    """Refuse what is no policy of trust, also where the format of a model needs none."""
+    from ops.serialize.errors import SerializeError
+    from ops.serialize.trust import check_trust
+
+    try:
+        check_trust(trust)
+    except (SerializeError, TypeError) as error:
+        raise InvalidValueError(
+            f"trust={trust!r:.80} is unknown; use 'safe', 'user', 'all', Safe(...) or Signed(key)."
+        ) from error
 
 
 def save_model_folder(saved: SavedObject) -> None:
