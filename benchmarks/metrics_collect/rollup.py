@@ -57,9 +57,9 @@ def cases() -> Iterator[Case]:
             packages=("polars", "duckdb", "pyarrow"),
         )
         yield _parts(folder, path)
-        yield _memory("1M rows to Parquet with memory_bytes=100 MB, MB", path, folder, 600)
+        yield _memory("1M rows to Parquet with memory_bytes=100 MB, MB", path, folder, 300)
         five = write_rows(folder / "five.csv", 5 * MILLION)
-        yield _memory("5M rows to Parquet with memory_bytes=100 MB, MB", five, folder, 800)
+        yield _memory("5M rows to Parquet with memory_bytes=100 MB, MB", five, folder, 400)
 
 
 CONFIG = {"install_uuid": "11111111-2222-3333-4444-555555555555"}

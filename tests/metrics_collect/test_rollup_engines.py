@@ -125,6 +125,16 @@ def test_what_was_spilled_goes_with_its_rollup(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_of_spilled_rows_has_no_texts_but_theirs(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    rows = [(f"{number:04}" * 250, "b", number, []) for number in range(1000)]
+    rollup = Everything(memory_bytes=50).add_csv(raw(rows))
+    files = list(tmp_path.glob("metrics-spill-*/*"))
+    assert len(files) > 4
+    assert sum(file.stat().st_size for file in files) < 1.5 * 1000 * 1000
+    assert rollup.group().to_pylist() == plainly(rows)
+
+
 DAY = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 HEADER = "id,created,modified,host_name,ok,job_remote_id,job_template_name,organization_name\n"
 

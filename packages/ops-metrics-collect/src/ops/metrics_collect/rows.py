@@ -22,7 +22,7 @@ __all__ = ["SUFFIXES", "count_rows", "csv_to_parquet", "read_batches", "read_csv
 
 _BLOCK_BYTES = 1 << 20
 _LARGEST_BLOCK = (1 << 31) - 1  # of the reader
-_BATCH_BYTES = 8 << 20
+_BATCH_BYTES = 4 << 20
 
 #: Of files that hold rows.
 SUFFIXES = (".csv", ".parquet", ".json")

@@ -39,7 +39,7 @@ from ops.metrics_collect.rollups._json import write_json
 from ops.metrics_collect.rollups._latest import COUNTED, LatestRows, Version
 from ops.metrics_collect.rollups._selection import versions_of, within
 from ops.metrics_collect.rollups._sources import Sources, name_of
-from ops.metrics_collect.rollups._spill import Spill, hashes_of_keys
+from ops.metrics_collect.rollups._spill import Spill, hashes_of_keys, state_bytes
 from ops.metrics_collect.rows import read_batches
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Rollup:
             raise ParameterError("A rollup needs at least one key.")
         self._engine: Engine = engine
         self._memory_bytes = memory_bytes
+        self._state_bytes = state_bytes(memory_bytes)
         self._table = self._schema.empty_table()
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
@@ -243,8 +244,10 @@ class Rollup:
             pq.ParquetWriter(file, schema, compression="zstd") as to,
         ):
             for table in tables:
-                sorted_ = ordered(table, self.index) if table.num_rows else table
-                to.write_table(sorted_.cast(schema), row_group_size=1 << 17)
+                rows = ordered(table, self.index) if table.num_rows else table
+                del table  # before the next one is grouped
+                to.write_table(rows.cast(schema), row_group_size=1 << 17)
+                del rows
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the result as CSV; a set is a JSON list."""
@@ -317,14 +320,14 @@ class Rollup:
         rows = encoded(rows, self.index).cast(self._schema)
         self._pending.append(rows)
         self._pending_bytes += bytes_of(rows)
-        if self._pending_bytes <= self._memory_bytes * 0.3:
+        if self._pending_bytes <= self._state_bytes * 0.35:
             return
         if not self._is_worth_grouping(rows):
             self._to_disk(self._pending)
             self._pending, self._pending_bytes = [], 0
             return
         self._compact()
-        if self._table.nbytes > self._memory_bytes // 5:
+        if self._table.nbytes > self._state_bytes // 5:
             self._to_disk([self._table])
             self._table = self._schema.empty_table()
 
@@ -337,7 +340,7 @@ class Rollup:
         return bool(distinct.num_rows < 0.75 * sample.num_rows)
 
     def _to_disk(self, tables: list[pa.Table]) -> None:
-        limit = self._memory_bytes // 5
+        limit = self._state_bytes // 5
         if self._spill is None:
             hashes = functools.partial(hashes_of_keys, keys=self.index)
             self._spill = Spill(self._schema, hashes, limit)
@@ -367,6 +370,7 @@ class Rollup:
             result._append(table.cast(self.fields))  # noqa: SLF001 - of this class
         for rows in self._latest.winners():
             result._append(rows)  # noqa: SLF001 - as above
+            del rows  # before the next ones are read
         yield from result._aggregated()  # noqa: SLF001 - as above
 
     def _emptied(self) -> Self:

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from ops.metrics_collect.rollups._columns import constant
-from ops.metrics_collect.rollups._engine import KEY, bytes_of
-from ops.metrics_collect.rollups._spill import Spill
+from ops.metrics_collect.rollups._engine import KEY, bytes_of, whole
+from ops.metrics_collect.rollups._spill import Spill, state_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class LatestRows:
                 (_SLICE, pa.int64()),
             ]
         )
-        self._memory_bytes = memory_bytes
+        self._state_bytes = state_bytes(memory_bytes)
         self._held: list[pa.Table] = []
         self._bytes = 0
         self._spilled: Spill | None = None
@@ -96,24 +96,23 @@ class LatestRows:
         """Yield the rows that count, in tables of bounded size."""
         width = len(self._schema) - 5
         for tables in self._parts():
-            whole = pa.concat_tables(tables).unify_dictionaries()
+            rows = pa.concat_tables(tables).unify_dictionaries()
             tables.clear()
-            counts = whole.column(COUNTED)
-            chosen = _latest(whole)
+            counts = rows.column(COUNTED)
+            chosen = _latest(rows)
             if chosen is not None:
                 counts = pc.and_(counts, pa.array(chosen))
-            whole = whole.select(range(width))
-            yield whole if pc.all(counts).as_py() else whole.filter(counts)
+            rows = rows.select(range(width))
+            yield rows if pc.all(counts).as_py() else rows.filter(counts)
 
     def _append(self, table: pa.Table) -> None:
         self._held.append(table)
         self._bytes += bytes_of(table)
-        # Cutting needs some memory, too.
-        if self._bytes > self._memory_bytes * 0.45:
+        if self._bytes > self._state_bytes * 0.6:
             self._spill()
 
     def _spill(self) -> None:
-        limit = self._memory_bytes // 5
+        limit = self._state_bytes // 5
         self._spilled = self._spilled or Spill(self._schema, _hashes_of_ids, limit)
         self._spilled.append_all(self._held)
         self._bytes = 0
@@ -163,21 +162,16 @@ def _latest(table: pa.Table) -> npt.NDArray[np.bool_] | None:
 
 def _codes(table: pa.Table) -> npt.NDArray[np.int64]:
     """Return a number for each row, equal for equal ids of one space."""
-    spaces = _whole(table.column(_SPACE))
-    ids = _whole(table.column(_ID))
+    spaces = whole(table.column(_SPACE))
+    ids = whole(table.column(_ID))
     if len(spaces.dictionary) == 1:
         integers = _integers(ids)
         if integers is not None:
             return integers
-    codes = _whole(pc.dictionary_encode(ids))
+    codes = whole(pc.dictionary_encode(ids))
     count = max(len(codes.dictionary), 1)
     found: npt.NDArray[np.int64] = np.asarray(spaces.indices, np.int64) * count
     return found + np.asarray(codes.indices, np.int64)
-
-
-def _whole(column: Any) -> Any:
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
 def _integers(ids: Any) -> npt.NDArray[np.int64] | None:
@@ -197,7 +191,7 @@ def _content(table: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _hashes_of_ids(table: pa.Table) -> npt.NDArray[np.uint64]:
-    ids = _whole(table.column(_ID))
+    ids = whole(table.column(_ID))
     integers = _integers(ids)
     if integers is None or not bool((np.abs(integers) < _SHORT).all()):
         # One by one, and those that are integers as below: a text has the same hash in every table.

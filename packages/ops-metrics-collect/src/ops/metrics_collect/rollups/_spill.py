@@ -1,7 +1,7 @@
 """Rows on disk, cut by a hash: of the keys of partial aggregates, or of the ids of rows.
 
 Rows with equal hashes fall into the same partition whenever they come, so each partition can be
-worked on alone. There are few partitions, since each file repeats the texts of the keys; one that has
+worked on alone. There are few partitions, since each file has the texts of its keys; one that has
 become too large is cut again by other bits of the hash when it is read. So memory is bounded by the limit,
 not by the whole. Files are Arrow streams in a private folder that goes with the object.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from ops.metrics_collect.rollups._engine import bytes_of
+from ops.metrics_collect.rollups._engine import bytes_of, whole
 from ops.metrics_collect.workspaces import Workspace
 
 if TYPE_CHECKING:
@@ -23,12 +23,19 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Spill", "hashes_of_keys"]
+__all__ = ["Spill", "hashes_of_keys", "state_bytes"]
 
 _BITS = 3
 _PARTITIONS = 1 << _BITS
 _DEEPEST = 6
 _SMALLEST_LIMIT = 1 << 20
+#: What reading, preparing and cutting a batch take, however many rows are kept.
+_WORK_BYTES = 45_000_000
+
+
+def state_bytes(memory_bytes: int) -> int:
+    """Return how much of *memory_bytes* is for rows that are kept; the rest is for work on them."""
+    return max(memory_bytes - _WORK_BYTES, memory_bytes // 3)
 
 
 class Spill:
@@ -61,7 +68,7 @@ class Spill:
     def append_all(self, tables: list[pa.Table]) -> None:
         """Write the rows of *tables*, which is emptied.
 
-        As many are written at once as the limit allows: each file repeats the texts of the keys.
+        As many are written at once as the limit allows: each file has its own texts of the keys.
         """
         tables.reverse()
         while tables:
@@ -86,7 +93,7 @@ class Spill:
                     pa.OSFile(str(path), "wb") as sink,
                     pa.ipc.new_stream(sink, self._schema) as to,
                 ):
-                    to.write_table(table.take(pa.array(order[start:end])))
+                    to.write_table(_compacted(table.take(pa.array(order[start:end]))))
         self._files += 1
 
     def partitions(self) -> Iterator[list[pa.Table]]:
@@ -94,7 +101,7 @@ class Spill:
         for number in range(_PARTITIONS):
             paths = sorted(self._folder.glob(f"{number:03}-*.arrows"))
             size = sum(path.stat().st_size for path in paths)
-            # Files are larger than their rows by the repeated texts; cutting again costs as much again.
+            # Cutting again costs as much as cutting did.
             if size > 2 * self._limit and self._depth < _DEEPEST:
                 yield from self._cut_again(paths)
             elif paths:
@@ -114,12 +121,29 @@ class Spill:
         self._finalizer()
 
 
+def _compacted(table: pa.Table) -> pa.Table:
+    """Return *table* with only those texts in its dictionaries that its rows use."""
+    for position, field in enumerate(table.schema):
+        if not pa.types.is_dictionary(field.type):
+            continue
+        column = whole(table.column(position))
+        indices = np.asarray(column.indices)
+        used = np.zeros(len(column.dictionary), np.bool_)
+        used[indices] = True
+        if used.all():
+            continue
+        numbers = np.cumsum(used, dtype=np.int32) - 1
+        texts = column.dictionary.filter(pa.array(used))
+        fewer = pa.DictionaryArray.from_arrays(pa.array(numbers[indices]), texts)
+        table = table.set_column(position, field, fewer)
+    return table
+
+
 def hashes_of_keys(table: pa.Table, keys: Sequence[str]) -> npt.NDArray[np.uint64]:
     """Return a hash of the dictionary-encoded columns *keys* for each row."""
     mixed: npt.NDArray[np.uint64] = np.zeros(table.num_rows, np.uint64)
     for name in keys:
-        column = table.column(name).combine_chunks()
-        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        column = whole(table.column(name))
         # Python's hash differs from process to process, and no spill leaves its own.
         hashes = [hash(text) & 0xFFFFFFFF for text in column.dictionary.to_pylist()]
         mixed = mixed * np.uint64(31) + np.array(hashes, np.uint64)[np.asarray(column.indices)]
