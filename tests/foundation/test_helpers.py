@@ -248,6 +248,27 @@ def test_json_logs_are_an_object_a_line_with_extra_fields_and_the_error(quiet_lo
     assert "ValueError: invalid literal" in body["exception"]
 
 
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("fmt", ["text", "json"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_record_that_the_stream_cannot_encode_is_written_with_escapes(
+    quiet_logger, capsys, fmt, encoding
+):
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    logger = setup_logging(fmt=fmt, stream=out, logger=quiet_logger)
+    logger.warning("of %s", "caf\udce9 ü", extra={"value": Mute()})
+    out.flush()
+    (line,) = out.buffer.getvalue().decode(encoding).splitlines()
+    assert "caf\\udce9" in line
+    if fmt == "json":
+        assert json.loads(line)["message"] == "of caf\udce9 ü"
+    assert capsys.readouterr().err == ""  # where logging complains of a record that it lost
+
+
 def test_a_logger_below_ops_is_silent_until_logging_is_set_up():
     code = "from ops.foundation import get_logger; get_logger('ops.x').error('boo')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

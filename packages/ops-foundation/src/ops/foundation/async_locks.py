@@ -8,15 +8,16 @@ Waiting is trying again after a pause that grows, since the kernel notifies no l
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 import weakref
 from typing import TYPE_CHECKING, Self
 
 from ops.foundation._flock import Hold, forget_in_children
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import LockCancelled, LockTimeout, SelfDeadlockError
-from ops.foundation.readwrite import checked_timeout
+from ops.foundation.paths import anchored
+from ops.foundation.waiting import checked_timeout, checked_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,9 @@ class AsyncFileLock:
         mode: the permission bits of a lock file that is created; None: 0o666 less the umask.
         cancel_check: called before each pause of a wait; when it returns true, `LockCancelled` (a
             `LockTimeout`) is raised. Cancelling the task ends a wait as well.
+
+    Raises ValueError for a *timeout* that is no number of seconds, `ValidationError` (one too) for a
+    coroutine function.
     """
 
     def __init__(
@@ -52,7 +56,8 @@ class AsyncFileLock:
         mode: int | None = None,
         cancel_check: Callable[[], bool] | None = None,
     ) -> None:
-        self.path: str = os.fspath(path)
+        refuse_coroutine_function(cancel_check, "cancel_check", "cancel the task")
+        self.path: str = anchored(path)
         self.timeout: float | None = checked_timeout(timeout)
         self.mode: int | None = mode
         self._cancel_check = cancel_check
@@ -68,20 +73,21 @@ class AsyncFileLock:
 
     async def acquire(
         self,
+        blocking: bool | float | None = True,  # noqa: FBT001, FBT002 - as the locks of threading
         timeout: float | None = None,  # noqa: ASYNC109 - as FileLock has it
-        *,
-        blocking: bool = True,
     ) -> bool:
         """Take the lock and return True.
 
         Args:
+            blocking: False tries once and returns False when the lock is not free. A number other
+                than True and False is a *timeout*.
             timeout: the longest wait in seconds, in place of the object's.
-            blocking: False tries once and returns False when the lock is not free.
 
         Raises `LockTimeout` when it is not free in time, `LockUnsupportedError` (an OSError) on a file
         system without locks.
         """
-        if blocking:
+        waits, timeout = checked_wait(blocking, timeout)
+        if waits:
             await self._take(timeout)
             return True
         try:

@@ -16,7 +16,7 @@ from ops.foundation.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["drop_coroutine", "is_awaited", "refuse_coroutine_function"]
+__all__ = ["drop_coroutine", "is_awaited", "refuse_coroutine_function", "runs_later"]
 
 P = ParamSpec("P")
 _logger = get_logger("ops.foundation")
@@ -41,6 +41,14 @@ def is_awaited(function: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[An
             "Decorate a function that returns a list, or the one that makes each item."
         )
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(behind)
+
+
+def runs_later(function: Callable[..., object]) -> bool:
+    """Return whether calling *function* only makes a coroutine or a generator, which runs later."""
+    try:
+        return is_awaited(function)
+    except ValidationError:
+        return True
 
 
 def refuse_coroutine_function(

@@ -11,10 +11,10 @@ import concurrent.futures
 import contextlib
 import contextvars
 import functools
-import inspect
 import threading
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from ops.foundation.callables import refuse_coroutine_function, runs_later
 from ops.foundation.deadlines import Deadline, timeout_context
 from ops.foundation.parallel import parallel_map
 from ops.foundation.pools import PoolStats, ThreadPoolManager
@@ -43,11 +43,13 @@ def run_in_thread(
     """Call *func* with *args* and *kwargs* in a daemon thread of its own; return a future of its result.
 
     Context variables are those of the caller. `await asyncio.wrap_future(...)` waits in a
-    coroutine.
+    coroutine. Raises `ValidationError` for coroutine functions and generators, which the thread
+    would not run.
 
     >>> run_in_thread(pow, 2, 10).result()
     1024
     """
+    refuse_coroutine_function(func, "func", "use run_async")
     future: concurrent.futures.Future[R] = concurrent.futures.Future()
     context = contextvars.copy_context()
 
@@ -143,7 +145,7 @@ def synchronized(target: Any = None, /) -> Any:
     lock: Any = threading.RLock() if target is None else target
 
     def decorate(func: Callable[P, R]) -> Callable[P, R]:
-        if any(is_kind(func) for is_kind in _RUNS_LATER):
+        if runs_later(func):
             raise TypeError(
                 f"{_name_of(func)} runs after its call has returned, so no lock would be held; "
                 "use asyncio.Lock, or `with` inside."
@@ -157,13 +159,6 @@ def synchronized(target: Any = None, /) -> Any:
         return guarded
 
     return decorate
-
-
-_RUNS_LATER = (
-    inspect.iscoroutinefunction,
-    inspect.isgeneratorfunction,
-    inspect.isasyncgenfunction,
-)
 
 
 def _name_of(func: Callable[..., Any]) -> str:

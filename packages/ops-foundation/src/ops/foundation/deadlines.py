@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import inspect
 import os
 import signal
 import sys
@@ -28,6 +27,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ops.foundation.callables import is_awaited
 from ops.foundation.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
@@ -186,8 +186,11 @@ class TimeLimit:
         _alarm.discard(block)
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
-        """Return *func*, a plain or a coroutine function, with each of its calls limited."""
-        if inspect.iscoroutinefunction(func):
+        """Return *func*, a plain or a coroutine function, with each of its calls limited.
+
+        Raises `ValidationError` for generators, which run after the call.
+        """
+        if is_awaited(func):
 
             @functools.wraps(func)
             async def limited_async(*args: P.args, **kwargs: P.kwargs) -> Any:

@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.forks import in_children
 
 if TYPE_CHECKING:
@@ -106,10 +107,13 @@ class lazy_property(Generic[T]):  # noqa: N801 - used like property
     """A property that is computed once for each instance, by one thread while others wait.
 
     The value is stored in the instance's `__dict__`; `del obj.name` makes it be computed again.
-    Other instances, and other lazy properties of this one, are not held up by another lock.
+    Other instances, and other lazy properties of this one, are not held up by another lock. Raises
+    `ValidationError` for coroutine functions and generators.
     """
 
     def __init__(self, func: Callable[[Any], T]) -> None:
+        # Stored, the coroutine or generator of the first access would be used up by the second.
+        refuse_coroutine_function(func, "lazy_property")
         self._func = func
         self._name = func.__name__
         self.__doc__ = func.__doc__

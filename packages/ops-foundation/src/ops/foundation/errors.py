@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 import pickle
 import traceback
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ __all__ = [
     "SelfDeadlockError",
     "ValidationError",
     "create_error_response",
+    "described",
     "name_hint",
     "plain",
     "text_of",
@@ -184,6 +186,15 @@ def name_hint(given: object, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(str(given), names, 1)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}."
+
+
+def described(error: BaseException) -> str:
+    """Return type and origin of *error* for a log line, without its text, which may hold a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return type(error).__name__
+    file = os.path.basename(frames[-1].filename)  # noqa: PTH119 - without the import of pathlib
+    return f"{type(error).__name__} ({file}:{frames[-1].lineno})"
 
 
 def plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ops.foundation import instants
 from ops.foundation.atomic_files import atomic_write
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.temporary_names import is_temporary_name, target_of_temporary_name
 
 if TYPE_CHECKING:
@@ -141,8 +142,9 @@ def copy_with_progress(
 
     The mode and times are copied too; an existing *dst* is replaced at the end. An empty file calls
     once with (0, 0). An error in the callback stops the copy and leaves *dst* as it was. Raises
-    `shutil.SameFileError` when both are one file.
+    `shutil.SameFileError` when both are one file, `ValidationError` for a coroutine function.
     """
+    refuse_coroutine_function(callback, "callback")
     source, target = pathlib.Path(src), pathlib.Path(dst)
     if target.exists() and source.samefile(target):
         raise shutil.SameFileError(f"{os.fspath(src)!r} and {os.fspath(dst)!r} are one file.")

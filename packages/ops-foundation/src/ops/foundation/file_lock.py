@@ -29,9 +29,11 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from ops.foundation._flock import Hold, forget_in_children
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.deadlines import current_deadline
 from ops.foundation.errors import LockCancelled, LockTimeout, SelfDeadlockError
-from ops.foundation.readwrite import checked_timeout
+from ops.foundation.paths import anchored
+from ops.foundation.waiting import checked_timeout, checked_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +105,7 @@ class FileLock:
     never removed. Who may read the file may lock it, on local file systems.
 
     Args:
-        path: the lock file, which holds no data.
+        path: the lock file, which holds no data. A relative one stays where it is now.
         timeout: the longest wait in seconds; None or -1 waits for ever, 0 tries once. A lock that is
             not free in time raises `LockTimeout`, and the block is not entered.
         mode: the permission bits of a lock file that is created, whatever the umask; None: 0o666 less
@@ -112,6 +114,9 @@ class FileLock:
             `LockTimeout`) is raised.
         sleep: waits a number of seconds, for tests.
         clock: counts seconds, for tests.
+
+    Raises ValueError for a *timeout* that is no number of seconds, `ValidationError` (one too) for a
+    coroutine function.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "work.lock")
@@ -129,7 +134,10 @@ class FileLock:
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path: str = os.fspath(path)
+        refuse_coroutine_function(cancel_check, "cancel_check")
+        if sleep is not time.sleep:
+            refuse_coroutine_function(sleep, "sleep", "use AsyncFileLock")
+        self.path: str = anchored(path)
         self.timeout: float | None = checked_timeout(timeout)
         self.mode: int | None = mode
         self._cancel_check = cancel_check
@@ -151,26 +159,23 @@ class FileLock:
 
     def acquire(
         self,
-        timeout: float | bool | None = None,  # noqa: FBT001 - as the locks of threading
-        *,
-        blocking: bool = True,
+        blocking: bool | float | None = True,  # noqa: FBT001, FBT002 - as the locks of threading
+        timeout: float | None = None,
     ) -> bool:
         """Take the lock and return True.
 
         Args:
-            timeout: the longest wait in seconds, in place of the object's. A bool is *blocking*, as
-                for the locks of `threading`.
-            blocking: False tries once and returns False when the lock is not free.
+            blocking: False tries once and returns False when the lock is not free. A number other
+                than True and False is a *timeout*.
+            timeout: the longest wait in seconds, in place of the object's.
 
         Raises `LockTimeout` when it is not free in time. When this thread itself holds the file
         through another object, that is at once, and without a limit it is `SelfDeadlockError`.
         Inside `timeout_context` a wait ends with the block's deadline, also in other threads. A file
         system without locks raises `LockUnsupportedError` (an OSError).
         """
-        if isinstance(timeout, bool):
-            blocking = timeout
-            timeout = None
-        if blocking:
+        waits, timeout = checked_wait(blocking, timeout)
+        if waits:
             return self._take(timeout) is self
         try:
             return self._take(0.0) is self

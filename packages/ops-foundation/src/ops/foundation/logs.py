@@ -7,6 +7,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ops.foundation.errors import text_of
+
 if TYPE_CHECKING:
     from typing import TextIO
 
@@ -43,7 +45,7 @@ def setup_logging(
     target = logging.getLogger(logger)
     for old in [h for h in target.handlers if getattr(h, _MARK, False)]:
         target.removeHandler(old)
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler = _Handler(sys.stderr if stream is None else stream)
     setattr(handler, _MARK, True)
     handler.setFormatter(
         _JsonFormatter() if fmt == "json" else logging.Formatter(_TEXT if fmt == "text" else fmt)
@@ -51,6 +53,19 @@ def setup_logging(
     target.addHandler(handler)
     target.setLevel(level.upper() if isinstance(level, str) else level)
     return target
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes what the encoding of its stream lacks (halves of surrogates, names of files) with escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        text = super().format(record)
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:  # the escapes are those of JSON, which the line may be
+            return "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in text)
+        return text
 
 
 class _JsonFormatter(logging.Formatter):
@@ -64,4 +79,4 @@ class _JsonFormatter(logging.Formatter):
         body |= {k: v for k, v in vars(record).items() if k not in _PLAIN}
         if record.exc_info:
             body["exception"] = self.formatException(record.exc_info)
-        return json.dumps(body, default=str, ensure_ascii=False)
+        return json.dumps(body, default=text_of, ensure_ascii=False)

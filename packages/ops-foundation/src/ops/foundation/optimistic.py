@@ -13,8 +13,10 @@ import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import ConflictError
 from ops.foundation.forks import keep_over_forks
+from ops.foundation.paths import anchored
 
 if TYPE_CHECKING:
     import contextlib
@@ -37,7 +39,7 @@ class OptimisticLock:
     """
 
     def __init__(self, path: StrPath | None = None, *, value: Any = None) -> None:
-        self.path: pathlib.Path | None = None if path is None else pathlib.Path(path)
+        self.path: pathlib.Path | None = None if path is None else pathlib.Path(anchored(path))
         self._value = value
         self._version = 0
         # Held while a process forks, so that a child finds value and version whole.
@@ -72,7 +74,11 @@ class OptimisticLock:
             return actual + 1
 
     def update(self, change: Callable[[Any], Any], attempts: int = 100) -> Any:
-        """Apply *change* to the value until a commit succeeds, at most *attempts* times."""
+        """Apply *change* to the value until a commit succeeds, at most *attempts* times.
+
+        Raises `ConflictError` after the last one, `ValidationError` for a coroutine function.
+        """
+        refuse_coroutine_function(change, "change")
         for attempt in range(1, attempts + 1):
             value, version = self.read()
             changed = change(value)

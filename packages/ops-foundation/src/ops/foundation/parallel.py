@@ -18,6 +18,8 @@ import time
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from ops.foundation.callables import refuse_coroutine_function
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -80,7 +82,8 @@ def parallel_map(
     A given *executor* is used and left running; do not pass the one whose worker is calling, since
     its workers would then wait for each other. Process pools need a *func* that can be pickled. In
     threads each call of *func* sees the context variables of the caller (its tenant, its trace, its
-    deadline), and what it sets itself stays in its chunk. Raises ValueError for a number below 1.
+    deadline), and what it sets itself stays in its chunk. Raises ValueError for a number below 1,
+    `ValidationError` (one too) for coroutine functions and generators, which no worker would run.
 
     >>> parallel_map(len, ["a", "bb", "ccc"], max_workers=2)
     [1, 2, 3]
@@ -94,6 +97,8 @@ def parallel_map(
     ):
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
+    refuse_coroutine_function(func, "func", "use asyncio.gather")
+    refuse_coroutine_function(progress_callback, "progress_callback")
     total = len(items) if isinstance(items, Sized) else None
     workers = _worker_count(max_workers, executor)
     if executor is None and total is not None:

@@ -24,7 +24,7 @@ from ops.foundation.errors import PathEscapesRootError
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["RelativePath", "StrPath", "safe_join"]
+__all__ = ["RelativePath", "StrPath", "anchored", "safe_join"]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -33,6 +33,16 @@ _SEPARATORS = re.compile(r"[/\\]")
 _WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {
     f"{p}{i}" for p in ("COM", "LPT") for i in range(10)
 }
+
+
+def anchored(path: StrPath) -> str:
+    """Return *path* as it leads from the current folder, also when that changes later.
+
+    Nothing is looked up: links and ".." stay as they are. What keeps a path for later use keeps
+    this.
+    """
+    text = os.fspath(path)
+    return text if os.path.isabs(text) else os.path.join(os.getcwd(), text)  # noqa: PTH109, PTH117, PTH118 - text
 
 
 def safe_join(base: StrPath, name: StrPath) -> pathlib.Path:

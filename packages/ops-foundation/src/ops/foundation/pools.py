@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.forks import in_children
 from ops.foundation.parallel import parallel_map
 
@@ -83,8 +84,10 @@ class ThreadPoolManager:
     ) -> concurrent.futures.Future[R]:
         """Call *func* in the pool with *args* and *kwargs*; return a future of its result.
 
-        The call sees the caller's context variables. After `shutdown` this is a RuntimeError.
+        The call sees the caller's context variables. After `shutdown` this is a RuntimeError. Raises
+        `ValidationError` for coroutine functions and generators, which no thread would run.
         """
+        refuse_coroutine_function(func, "func", "use run_async in a plain function")
         # Not under the lock: a done callback runs at once when the task has already ended.
         with self._lock:
             self._submitted += 1
@@ -105,6 +108,7 @@ class ThreadPoolManager:
         (default: that of the pool), *chunk_size*, *progress_callback*, *errors* and *window*. Its
         errors are the same.
         """
+        refuse_coroutine_function(func, "func", "use asyncio.gather")
 
         def counted(item: T) -> R:
             with self._lock:

@@ -14,7 +14,6 @@ entries of the thread that forked and drops those of threads that it does not ha
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 import weakref
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from ops.foundation.deadlines import current_deadline
 from ops.foundation.errors import LockTimeout
 from ops.foundation.forks import in_children
+from ops.foundation.waiting import checked_timeout, checked_wait
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,27 +54,58 @@ class ReadWriteLock:
         """Have the lock alone for a block."""
         return _Block(self, timeout, writes=True)
 
-    def acquire_read(self, timeout: float | None = None) -> bool:
-        """Enter as a reader and return True, or raise `LockTimeout`."""
-        return self._keep(_Entry(writes=False), timeout)
+    def acquire_read(
+        self,
+        blocking: bool | float | None = True,  # noqa: FBT001, FBT002 - as the locks of threading
+        timeout: float | None = None,
+    ) -> bool:
+        """Enter as a reader and return True.
+
+        Args:
+            blocking: False does not wait, and returns False when a writer is inside or waits. A
+                number other than True and False is a *timeout*.
+            timeout: the longest wait in seconds, in place of the lock's.
+
+        Raises `LockTimeout` when that was not possible in time.
+        """
+        return self._keep(_Entry(writes=False), blocking, timeout)
 
     def release_read(self) -> None:
         """Leave as a reader. Raises RuntimeError without an `acquire_read` before."""
         self._leave_kept(writes=False)
 
-    def acquire_write(self, timeout: float | None = None) -> bool:
-        """Enter as the only one and return True, or raise `LockTimeout`."""
-        return self._keep(_Entry(writes=True), timeout)
+    def acquire_write(
+        self,
+        blocking: bool | float | None = True,  # noqa: FBT001, FBT002 - as the locks of threading
+        timeout: float | None = None,
+    ) -> bool:
+        """Enter as the only one and return True; the arguments are those of `acquire_read`.
+
+        *blocking* False does not wait, and returns False when the lock is not free; *timeout* is
+        the longest wait in seconds. Raises `LockTimeout`.
+        """
+        return self._keep(_Entry(writes=True), blocking, timeout)
 
     def release_write(self) -> None:
         """Leave as the writer. Raises RuntimeError without an `acquire_write` before."""
         self._leave_kept(writes=True)
 
-    def _keep(self, entry: _Entry, timeout: float | None) -> bool:
+    def _keep(
+        self,
+        entry: _Entry,
+        blocking: bool | float | None,  # noqa: FBT001
+        timeout: float | None,
+    ) -> bool:
+        waits, timeout = checked_wait(blocking, timeout)
         try:
-            self._enter(entry, timeout)
+            self._enter(entry, timeout if waits else 0.0)
             self._kept.append(entry)
             return True
+        except LockTimeout:
+            self._leave(entry)
+            if not waits:
+                return False
+            raise
         except BaseException:
             self._leave(entry)
             raise
@@ -200,18 +231,3 @@ class _Block(contextlib.ContextDecorator):
 
     def _recreate_cm(self) -> _Block:
         return _Block(self._lock, self._timeout, writes=self._writes)
-
-
-def checked_timeout(timeout: float | None) -> float | None:
-    """Return the longest wait of *timeout* seconds, None for one without end.
-
-    -1 has no end, as in `threading` and filelock, and neither has more than `threading` can count.
-    Raises ValueError for other negative numbers and for NaN, which is neither reached nor exceeded.
-    """
-    if timeout is None or timeout == -1 or timeout > threading.TIMEOUT_MAX:
-        return None
-    if math.isnan(timeout) or timeout < 0:
-        raise ValueError(
-            f"timeout={timeout} is no number of seconds to wait; None or -1 waits for ever, 0 not at all."
-        )
-    return timeout

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import inspect
 import logging
 import time
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
+from ops.foundation.callables import is_awaited, refuse_coroutine_function
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Timer:
     Blocks of several threads or tasks, and nested ones, may share a timer; `elapsed_seconds` is
     that of the block that ended last. *name* stands in the record (None: the name of the function).
     *on_done* is called with name and seconds in place of logging at *level*. *clock* returns
-    seconds.
+    seconds. Raises `ValidationError` for an *on_done* that is a coroutine function.
 
     >>> ticks = iter([10.0, 12.5])
     >>> with Timer("load", on_done=print, clock=lambda: next(ticks)) as measured:
@@ -53,6 +53,7 @@ class Timer:
         level: int = logging.INFO,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        refuse_coroutine_function(on_done, "on_done")
         self.name = name
         self.elapsed_seconds: float = 0.0
         self._on_done = on_done
@@ -92,14 +93,14 @@ class Timer:
         raise RuntimeError("The block of this timer was entered in another task or thread.")
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
-        """Return *func* measured on each call."""
+        """Return *func* measured on each call. Raises `ValidationError` for generators."""
 
         # Each call has a timer of its own: calls overlap in threads and in recursion.
         def measure() -> Timer:
             name = self.name or getattr(func, "__qualname__", repr(func))
             return Timer(name, on_done=self._on_done, level=self._level, clock=self._clock)
 
-        if inspect.iscoroutinefunction(func):
+        if is_awaited(func):
 
             @functools.wraps(func)
             async def timed_async(*args: Any, **kwargs: Any) -> Any:
@@ -133,6 +134,7 @@ def timer(func: Any = None, /, **options: Any) -> Any:
 
     The duration is logged to "ops.foundation.timer", or given to *on_done(name, seconds)*. A
     failing call is measured too. After a block it is in `elapsed_seconds`. Coroutine functions are
-    awaited. *options* are those of `Timer`: *name*, *on_done*, *level* and *clock*.
+    awaited. *options* are those of `Timer`: *name*, *on_done*, *level* and *clock*. Raises
+    `ValidationError` for generators, whose work is done after the call.
     """
     return Timer(**options) if func is None else Timer(**options)(func)

@@ -17,6 +17,8 @@ import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from ops.foundation.callables import refuse_coroutine_function
+from ops.foundation.errors import described
 from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
 from ops.foundation.temporary_names import is_temporary_name
@@ -69,8 +71,9 @@ def watch_directory(
     file changes with the file, also when it is swapped by a folder behind it, as in the mounts of
     Kubernetes. Folders, links to folders and the temporary files of `atomic_write` are not
     reported. Raises NotADirectoryError when *path* is no folder, ValueError for a *poll* that is
-    not positive.
+    not positive, `ValidationError` for a coroutine function.
     """
+    refuse_coroutine_function(callback, "callback")
     if poll is not None and poll <= 0:
         raise ValueError(f"poll={poll} must be a positive number of seconds.")
     kinds = frozenset(ChangeKind(e) for e in events)
@@ -147,10 +150,11 @@ class DirectoryWatch:
         try:
             for _ in self._wakes():
                 self._report()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised by `stop`
             self._error = error
-            # Which may be never: a watch must not end without a word.
-            _logger.exception("the watch of %a has ended", self.path)
+            # Which may be never: a watch must not end without a word. By type and origin only, as
+            # the text may hold a secret.
+            _logger.error("the watch of %a has ended with %s", self.path, described(error))  # noqa: TRY400
 
     def _wakes(self) -> Iterable[object]:
         return self._polls(self._poll) if self._poll is not None else self._system_wakes()

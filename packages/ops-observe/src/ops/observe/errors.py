@@ -12,9 +12,7 @@ Errors of listeners and checks never leave the emitter or the monitor: they are 
 
 from __future__ import annotations
 
-import traceback
 from enum import StrEnum
-from pathlib import Path
 
 from ops.foundation.errors import OpsError
 
@@ -58,11 +56,3 @@ class SignatureError(ObserveError, TypeError):
     """A callback takes another number of arguments than it would be given."""
 
     default_code: StrEnum = ObserveErrorCode.CALLBACK_SIGNATURE
-
-
-def described(error: BaseException) -> str:
-    """Return type and origin of *error* for a log line, without its text, which may hold a secret."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return type(error).__name__
-    return f"{type(error).__name__} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"

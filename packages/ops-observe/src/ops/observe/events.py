@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
-from ops.foundation.errors import ValidationError
+from ops.foundation.errors import ValidationError, described
 from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
-from ops.observe.errors import SignatureError, described
+from ops.observe.errors import SignatureError
 
 if TYPE_CHECKING:
     import logging

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from ops.foundation.callables import is_awaited
+from ops.foundation.errors import described
 from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
-from ops.observe.errors import SignatureError, described
+from ops.observe.errors import SignatureError
 
 if TYPE_CHECKING:
     import logging

@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from ops.foundation.errors import ValidationError, plain, text_of
+from ops.foundation.errors import ValidationError, described, plain, text_of
 from ops.foundation.files import sync_directory
 from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
-from ops.observe.errors import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

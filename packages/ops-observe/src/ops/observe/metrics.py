@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.callables import refuse_coroutine_function
-from ops.foundation.errors import ValidationError
+from ops.foundation.errors import ValidationError, described
 from ops.foundation.forks import in_children, keep_over_forks
 from ops.foundation.logs import get_logger
-from ops.observe.errors import described
 from ops.observe.shards import Epoch, Shard, checked, key_of, series_of
 from ops.observe.sketch import Sketch, Stats, finite, number
 from ops.observe.timing import Timer

@@ -20,12 +20,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ops.foundation.errors import ValidationError
+from ops.foundation.errors import ValidationError, described
 from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
-from ops.observe.errors import described
 from ops.observe.metrics import MetricDescription, MetricsState, get_metrics_collector
 from ops.observe.shards import Shard, key_of, series_of
 from ops.observe.sketch import Sketch

@@ -15,9 +15,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from ops.foundation.errors import ValidationError
 from ops.foundation.helpers import LazyImport
 from ops.resilience.backoff import RetryConfig
-from ops.resilience.errors import HTTPError, HTTPStatusError, HTTPTimeoutError
+from ops.resilience.errors import (
+    CircuitOpenError,
+    HTTPError,
+    HTTPStatusError,
+    HTTPTimeoutError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,21 +47,44 @@ class RetriedError(Exception):
 
 
 def retry_config(retries: int | RetryConfig) -> RetryConfig:
-    """Return *retries* as a RetryConfig for RetriedError alone."""
-    config = (
-        retries
-        if isinstance(retries, RetryConfig)
-        else RetryConfig(max_attempts=retries + 1, initial_delay=0.5, max_delay=30.0)
-    )
+    """Return *retries* as a RetryConfig for RetriedError, of which it sees the error that is carried.
+
+    Raises ValidationError for what is neither a RetryConfig nor a number of repetitions.
+    """
+    given: Any = retries
+    if isinstance(given, RetryConfig):
+        config = given
+    elif isinstance(given, bool) or not isinstance(given, int) or given < 0:
+        raise ValidationError(
+            f"retries is a number of repetitions or a RetryConfig, not {given!r}."
+        )
+    else:
+        config = RetryConfig(max_attempts=given + 1, initial_delay=0.5, max_delay=30.0)
+    if config.if_result is not None:
+        raise ValidationError("if_result has no effect here; put `retry` around the call for it.")
+
+    def decision(error: Exception) -> bool | float:
+        return config.decision(error.error if isinstance(error, RetriedError) else error)
+
     return replace(
         config,
-        exceptions=RetriedError,
-        retry_if=None,
-        if_result=None,
+        exceptions=(RetriedError, CircuitOpenError) if config.wait_for_circuit else RetriedError,
+        retry_if=decision,
         give_up_on=(),
-        wait_for_circuit=False,
         reraise=True,
     )
+
+
+def checked_seconds(name: str, value: Any) -> Any:
+    """Return *value*, a number of seconds or what httpx takes for a timeout.
+
+    Raises ValidationError naming *name* for what would fail, or mean nothing, at the first request.
+    """
+    if isinstance(value, bool | str | bytes | dt.timedelta) or (
+        isinstance(value, int | float) and not value >= 0
+    ):
+        raise ValidationError(f"{name} is a number of seconds, not {value!r}.")
+    return value
 
 
 def may_repeat(method: str, options: Mapping[str, Any], wanted: bool | None) -> bool:  # noqa: FBT001

@@ -93,7 +93,11 @@ class Policy:
 
     def is_refused(self, result: Any) -> bool:
         """Return whether *result* is one that is retried."""
-        return self.config.if_result is not None and bool(self.config.if_result(result))
+        if self.config.if_result is None:
+            return False
+        answer = self.config.if_result(result)
+        drop_coroutine(answer, "if_result")
+        return bool(answer)
 
     def next_delay(
         self, error: Exception, decision: Decision, attempt: int, start: float

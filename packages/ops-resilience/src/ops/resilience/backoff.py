@@ -11,9 +11,12 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
+from numbers import Real
 from typing import Any, TypeAlias
 
+from ops.foundation.callables import drop_coroutine, refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.resilience.errors import CircuitOpenError
 
@@ -144,22 +147,24 @@ class RetryConfig:
         self._check()
 
     def _check(self) -> None:
-        if not self.max_attempts >= 1:  # so that NaN, which is neither, is refused
-            raise ValidationError(f"max_attempts must be at least 1, not {self.max_attempts}.")
+        attempts: Any = self.max_attempts
+        if not _is_number(attempts) or not attempts >= 1 or (attempts < math.inf and attempts % 1):
+            raise ValidationError(f"max_attempts must be a whole number >= 1, not {attempts!r}.")
         for name in ("initial_delay", "max_delay", "backoff_factor"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValidationError(f"{name} must be a number of seconds >= 0, not {value}.")
-        if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
-            raise ValidationError(f"timeout must be a positive number of seconds: {self.timeout}.")
-        low, high = self.jitter_range
-        if not 0 <= low <= high < math.inf:
-            raise ValidationError(f"jitter_range must be 0 <= low <= high, not {low}, {high}.")
+            if not _is_number(value) or not 0 <= value < math.inf:
+                raise ValidationError(f"{name} must be a number of seconds >= 0, not {value!r}.")
+        limit: Any = self.timeout
+        if limit is not None and not (_is_number(limit) and 0 < limit < math.inf):
+            raise ValidationError(f"timeout must be a positive number of seconds: {limit!r}.")
+        for name in ("jitter", "reraise", "wait_for_circuit"):
+            if not isinstance(getattr(self, name), bool):
+                # Such as jitter=0.1 or jitter=(0, 1), which would be true, and no more.
+                raise ValidationError(f"{name} is True or False, not {getattr(self, name)!r}.")
+        _check_range(self.jitter_range)
         _classes("exceptions", self.exceptions, least=1)
         for name in ("retry_if", "if_result"):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise ValidationError(f"{name} must be callable, not {value!r}.")
+            refuse_coroutine_function(getattr(self, name), name)
 
     @property
     def exponential_base(self) -> float:
@@ -186,6 +191,7 @@ class RetryConfig:
         if self.retry_if is None:
             return True
         answer = self.retry_if(error)
+        drop_coroutine(answer, "retry_if")
         if isinstance(answer, dt.timedelta):
             answer = answer.total_seconds()
         if isinstance(answer, bool) or not isinstance(answer, int | float):
@@ -232,8 +238,20 @@ def _either(first: str, one: Any, second: str, other: Any) -> Any:
     return other if one is None else one
 
 
+def _is_number(value: object) -> bool:
+    """Return whether *value* is a number of any type; a bool is meant as something else."""
+    return isinstance(value, Real | Decimal) and not isinstance(value, bool)
+
+
+def _check_range(given: Any) -> None:
+    pair = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(pair) != 2 or not all(map(_is_number, pair)) or not 0 <= pair[0] <= pair[1] < math.inf:
+        raise ValidationError(f"jitter_range must be 0 <= low <= high, not {given!r}.")
+
+
 def _default_cap(initial_delay: float) -> float:
-    return max(_DEFAULT_CAP, initial_delay) if math.isfinite(initial_delay) else _DEFAULT_CAP
+    is_usable = _is_number(initial_delay) and initial_delay < math.inf
+    return max(_DEFAULT_CAP, initial_delay) if is_usable else _DEFAULT_CAP
 
 
 def _strategy(given: BackoffStrategy | str) -> BackoffStrategy:

@@ -20,6 +20,7 @@ from ops.foundation.callables import is_awaited
 from ops.foundation.deadlines import current_deadline
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children, keep_over_forks
+from ops.foundation.waiting import checked_wait
 from ops.resilience.errors import RateLimitTimeout
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Semaphore:
     Use it with `with`, `async with`, as a decorator (sync or async), or through `acquire` and
     `release`. *timeout* (seconds) is the longest wait where none is given; *clock* counts seconds,
     for tests. A forked child keeps the permits of the thread that forked; those of other threads,
-    which do not exist there, are free. Raises `ValidationError` for a *limit* below 1.
+    which do not exist there, are free. Raises `ValidationError` for a *limit* that is no whole
+    number of at least 1.
 
     >>> bulkhead = Semaphore(1)
     >>> bulkhead.acquire(), bulkhead.acquire(blocking=False)
@@ -68,8 +70,8 @@ class Semaphore:
         timeout: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not limit >= 1:
-            raise ValidationError(f"limit must be at least 1, not {limit}.")
+        if isinstance(limit, bool) or not (limit >= 1 and limit % 1 == 0):
+            raise ValidationError(f"limit must be a whole number of at least 1, not {limit}.")
         self._limit, self._timeout, self._clock = limit, _seconds(timeout), clock
         # Re-entrant: a signal handler may use the semaphore that it interrupts.
         self._lock = threading.RLock()
@@ -100,15 +102,12 @@ class Semaphore:
         Raises `RateLimitTimeout` when no permit is free in time, `ValidationError` for a timeout
         that is no number.
         """
-        if blocking is None or not isinstance(blocking, bool):
-            blocking, timeout = True, blocking
+        blocking, timeout = checked_wait(blocking, timeout)
         limit = self._timeout if timeout is None else _seconds(timeout)
         if self._take():
             return True
         if not blocking:
-            with self._lock:
-                self._timeouts += 1
-            return False
+            return self._refused()
         deadline = current_deadline()
         if deadline is not None:
             limit = deadline.clamp(limit)
@@ -122,15 +121,23 @@ class Semaphore:
             raise
         return self._late(waiter, start, limit)
 
-    async def acquire_async(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+    async def acquire_async(
+        self,
+        blocking: bool | float | None = True,  # noqa: FBT001, FBT002 - as `acquire`
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> bool:
         """Take a permit without blocking the event loop; raises as `acquire` does.
 
-        *timeout* is the longest wait in seconds; None is the semaphore's own. `RateLimitTimeout` is
+        *blocking* False does not wait, and returns False when no permit is free; a number is a
+        *timeout*, the longest wait in seconds (None is the semaphore's own). `RateLimitTimeout` is
         raised when no permit is free in time, `ValidationError` for a timeout that is no number.
         """
+        blocking, timeout = checked_wait(blocking, timeout)
         limit = self._timeout if timeout is None else _seconds(timeout)
         if self._take():
             return True
+        if not blocking:
+            return self._refused()
         start, waiter = self._clock(), _TaskWaiter()
         try:
             if self._enqueue(waiter) or await waiter.wait_async(limit):
@@ -215,6 +222,11 @@ class Semaphore:
                 return True
             self._waiting.append(waiter)
             return False
+
+    def _refused(self) -> bool:
+        with self._lock:
+            self._timeouts += 1
+        return False
 
     def _granted(self, start: float) -> None:
         with self._lock:
@@ -316,6 +328,6 @@ class _TaskWaiter(_Waiter):
 def _seconds(timeout: float | None) -> float | None:
     if timeout is None:
         return None
-    if math.isnan(timeout):
-        raise ValidationError("timeout=nan is no number of seconds; None waits for ever.")
+    if isinstance(timeout, bool) or math.isnan(timeout):
+        raise ValidationError(f"timeout={timeout} is no number of seconds; None waits for ever.")
     return None if timeout > threading.TIMEOUT_MAX else float(timeout)

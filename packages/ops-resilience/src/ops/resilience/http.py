@@ -81,7 +81,7 @@ class ConnectionPool:
             "max_keepalive_connections": max_idle,
             "keepalive_expiry": idle_seconds,
         }
-        self._timeout = timeout
+        self._timeout = _http_policy.checked_seconds("timeout", timeout)
         self._client: Any = None
         self._lock = threading.RLock()
         in_children(self, ConnectionPool._renew_lock)
@@ -135,6 +135,8 @@ class _Settings:
     ) -> None:
         if client is not None and verify is not None:
             raise ValidationError("verify= belongs to the client that was given; set it there.")
+        _http_policy.checked_seconds("timeout", timeout)
+        _http_policy.checked_seconds("total_timeout", total_timeout)
         if total_timeout is not None and not total_timeout > 0:
             raise ValidationError(f"total_timeout must be positive seconds, not {total_timeout}.")
         self._base_url = base_url
@@ -215,7 +217,8 @@ class HTTPClient(_Settings):
         timeout: seconds for each phase of a request: connecting, each read, each write (default 30).
         total_timeout: seconds for a whole request, retries and waits included (default: no limit, or
             the `timeout` of a RetryConfig). Looking up the host name cannot be interrupted.
-        retries: how many repetitions, or a RetryConfig.
+        retries: how many repetitions, or a RetryConfig, whose *exceptions*, *give_up_on* and
+            *retry_if* see the HTTPError of an attempt. Only requests that may be repeated are.
         headers: sent with each request.
         auth: anything httpx takes, for example (user, password); it is dropped when a redirect leads
             to another host.
@@ -225,8 +228,8 @@ class HTTPClient(_Settings):
             and *timeout* are used beside its own.
         verify: as in httpx; not with *client*.
 
-    Raises `ValidationError` for *verify* beside *client*, and for a *total_timeout* that is not
-    positive.
+    Raises `ValidationError` for *verify* beside *client*, for timeouts that are no positive seconds,
+    and for a RetryConfig with *if_result*, which has no effect here.
     """
 
     def get(self, path: str, **options: Any) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation import tracing
-from ops.foundation.callables import refuse_coroutine_function
+from ops.foundation.callables import drop_coroutine, refuse_coroutine_function
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def notify(
         details = RetryDetails(name, attempt, wait_for, waited_so_far, caused_by, args, kwargs)
         for hook in _hooks:
             try:
-                hook(details)
+                drop_coroutine(hook(details), "a retry hook")
             except Exception as error:  # noqa: BLE001 - a hook must not change what the call does
                 _logger.error("a retry hook failed with %s", type(error).__name__)  # noqa: TRY400
     if tracing.is_traced():

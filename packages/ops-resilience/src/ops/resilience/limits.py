@@ -20,7 +20,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
-from ops.foundation.callables import is_awaited
+from ops.foundation.callables import is_awaited, refuse_coroutine_function
 from ops.foundation.deadlines import current_deadline, timeout_context
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children, keep_over_forks
@@ -169,6 +169,7 @@ class RateLimiter(_Limiter):
             raise ValidationError(
                 f"rate and per must be positive, burst at least 1: {rate}, {per}, {burst}."
             )
+        _refuse_async_sleep(sleep)
         self._interval, self._burst = per / rate, burst
         self._capacity = burst * self._interval
         self._clock, self._sleep = clock, sleep
@@ -302,6 +303,7 @@ class SlidingWindowLimiter(_Limiter):
             raise ValidationError(
                 f"limit must be a whole number of at least 1, per positive: {limit}, {per}."
             )
+        _refuse_async_sleep(sleep)
         self._limit, self._per = int(limit), per
         self._clock, self._sleep = clock, sleep
         self._calls: deque[_Call] = deque(maxlen=self._limit)  # the last ones, one entry a token
@@ -320,8 +322,7 @@ class SlidingWindowLimiter(_Limiter):
             call.before = None
 
     def _reserve(self, tokens: float, limit: float | None) -> _Call | None:
-        count = int(tokens)
-        if not 0 < count <= self._limit or count != tokens:
+        if not 0 < tokens <= self._limit or (count := int(tokens)) != tokens:
             raise ValidationError(
                 f"tokens must be a whole number from 1 to the limit of {self._limit}, not {tokens}."
             )
@@ -365,6 +366,11 @@ class _Call:
 
     def __init__(self, at: float, before: _Call | None, count: int) -> None:
         self.at, self.before, self.count = at, before, count
+
+
+def _refuse_async_sleep(sleep: Callable[[float], object]) -> None:
+    if sleep is not time.sleep:
+        refuse_coroutine_function(sleep, "sleep", "acquire_async waits without it")
 
 
 def _within_deadline(timeout: float | None) -> float | None:

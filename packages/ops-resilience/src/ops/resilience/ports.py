@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, overload
 from urllib.parse import urlsplit
 
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.resilience._http_policy import redacted
 
@@ -87,6 +88,7 @@ def wait_for_port(
     Raises `ValidationError` for what is no port, no host or no number of seconds.
     """
     port, host = _port_and_host(port, host)
+    refuse_coroutine_function(sleep, "sleep")
     if math.isnan(timeout):
         raise ValidationError("timeout=nan is no number of seconds.")
     deadline = time.monotonic() + timeout

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.deadlines import Deadline
 from ops.foundation.errors import ValidationError
 from ops.foundation.files import atomic_write
@@ -57,7 +58,7 @@ def download_with_progress(
     checksum: str | None = None,
     chunk_size: int = 1 << 16,
     retries: int | RetryConfig = 3,
-    timeout: float = 30.0,
+    timeout: float | None = None,
     total_timeout: float | None = None,
     headers: dict[str, str] | None = None,
     client: httpx.Client | None = None,
@@ -77,7 +78,8 @@ def download_with_progress(
         chunk_size: bytes between two calls of *progress_callback*.
         retries: how many repetitions without progress, or a RetryConfig. An attempt that brought bytes
             does not count.
-        timeout: seconds for each phase of a request: connecting, each read.
+        timeout: seconds for each phase of a request: connecting, each read (default: 30, or those of
+            *client*).
         total_timeout: seconds for all of it (default: no limit, or the `timeout` of a RetryConfig).
         headers: sent with each request.
         client: an `httpx.Client` of yours; it stays open.
@@ -89,8 +91,10 @@ def download_with_progress(
         DownloadError: the file was cut short, has another checksum, or comes in an unknown encoding.
         OSError: *destination* cannot be such a file; nothing is fetched then.
 
-    Raises `ValidationError` for a *checksum* that is no SHA-256.
+    Raises `ValidationError` for a *checksum* that is no SHA-256, for a coroutine function, and for
+    settings that make no sense.
     """
+    refuse_coroutine_function(progress_callback, "progress_callback")
     if checksum is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", checksum):
         raise ValidationError(f"checksum={checksum!r} is no SHA-256: 64 hexadecimal digits.")
     target = _checked_target(Path(destination))
@@ -117,7 +121,7 @@ def download_with_progress(
 
 
 def _run(
-    download: _Download, client: httpx.Client, policy: Policy, deadline: Deadline | None
+    download: _Download, client: TransferClient, policy: Policy, deadline: Deadline | None
 ) -> None:
     """Make attempts until the part is whole; only those in a row without progress use up the retries.
 
@@ -134,7 +138,10 @@ def _run(
         except RetriedError as failed:
             size = download.size()
             failures, longest = (1, size) if size > longest else (failures + 1, longest)
-            seconds = policy.next_delay(failed, True, failures, start)  # noqa: FBT003 - see Decision
+            decision = policy.config.decision(failed)
+            if decision is False:
+                raise failed.error from failed.error.__cause__
+            seconds = policy.next_delay(failed, decision, failures, start)
             if seconds is None or (deadline is not None and deadline.remaining() <= seconds):
                 policy.failing(failed, failures)
                 raise failed.error from failed.error.__cause__
@@ -184,7 +191,7 @@ class _Download:
         except FileNotFoundError:
             return 0
 
-    def run(self, client: httpx.Client) -> None:
+    def run(self, opened: TransferClient) -> None:
         headers = dict(self.headers) | {"Accept-Encoding": "identity"}
         have = self.size()
         known = self._remembered() if have else None
@@ -193,7 +200,7 @@ class _Download:
         with (
             _http_policy.offering(repeatable=True),
             _http_policy.translating("GET", self.url),
-            client.stream("GET", self.url, headers=headers) as response,
+            opened.client.stream("GET", self.url, headers=headers, **opened.options) as response,
         ):
             self._receive(response, have, known)
 
@@ -280,7 +287,9 @@ class _Download:
 
         shown = -self.chunk_size
         # As it comes: httpx would lose up to a whole chunk of its own when the connection breaks.
-        chunks = response.iter_bytes() if self._is_decoded(response) else response.iter_raw()
+        # What a transport for tests answers with is read already, and decoded.
+        is_read = self._is_decoded(response) or response.is_stream_consumed
+        chunks = response.iter_bytes() if is_read else response.iter_raw()
         for chunk in chunks:
             file.write(chunk)
             received += len(chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from ops.foundation.deadlines import Deadline
 from ops.foundation.helpers import LazyImport
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["upload_with_retry"]
 
 _httpx: Any = LazyImport("httpx", extra="ops-resilience[http]")
+_TIMEOUT = 30.0
 
 
 def upload_with_retry(
@@ -29,7 +30,7 @@ def upload_with_retry(
     *,
     method: str = "PUT",
     retries: int | RetryConfig = 3,
-    timeout: float = 30.0,
+    timeout: float | None = None,
     total_timeout: float | None = None,
     headers: dict[str, str] | None = None,
     client: httpx.Client | None = None,
@@ -41,12 +42,13 @@ def upload_with_retry(
         source: a path, or an open file, which must be seekable.
         method: PUT by default. A POST is repeated too: who calls this wants it there.
         retries: how many repetitions, or a RetryConfig.
-        timeout: seconds for each phase of a request.
+        timeout: seconds for each phase of a request (default: 30, or those of *client*).
         total_timeout: seconds for all of it, repetitions included (default: no limit).
         headers: sent with the request.
         client: an `httpx.Client` of yours; it stays open.
 
-    Raises HTTPStatusError, HTTPTimeoutError, HTTPError.
+    Raises HTTPStatusError, HTTPTimeoutError, HTTPError; `ValidationError` for settings that make no
+    sense.
     """
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
@@ -73,11 +75,12 @@ def upload_with_retry(
             _http_policy.offering(repeatable=True),
             _http_policy.translating(method, url),
         ):
-            response = opened.request(
+            response = opened.client.request(
                 method,
                 url,
                 content=body,
                 headers={"Content-Length": str(body.length)} | dict(headers or {}),
+                **opened.options,
             )
             return _http_policy.checked(response)
 
@@ -99,20 +102,24 @@ class _Rewound:
 
 
 class TransferClient:
-    """The given client, or one of our own that is closed at the end."""
+    """The given client, or one of our own that is closed at the end; `options` go with each request."""
 
-    def __init__(self, client: httpx.Client | None, timeout: float) -> None:
-        self._given, self._timeout = client, timeout
+    client: httpx.Client
 
-    def __enter__(self) -> httpx.Client:
+    def __init__(self, client: httpx.Client | None, timeout: float | None) -> None:
+        self._given, self._timeout = client, _http_policy.checked_seconds("timeout", timeout)
+        # What is given beside a client goes before its own.
+        self.options: dict[str, Any] = (
+            {} if client is None or timeout is None else {"timeout": timeout}
+        )
+
+    def __enter__(self) -> Self:
         from ops.resilience._http_client import BoundClient
 
-        client: httpx.Client = self._given or BoundClient(
-            timeout=self._timeout, follow_redirects=True
-        )
-        self._own = client if self._given is None else None
-        return client
+        seconds = _TIMEOUT if self._timeout is None else self._timeout
+        self.client = self._given or BoundClient(timeout=seconds, follow_redirects=True)
+        return self
 
     def __exit__(self, *_: object) -> None:
-        if self._own is not None:
-            self._own.close()
+        if self._given is None:
+            self.client.close()
