@@ -103,6 +103,8 @@ def scan(path: StrPath) -> list[str]:
     []
     """
     file = pathlib.Path(path)
+    if file.exists() and not file.is_file():  # a FIFO would be waited for
+        raise CorruptDataError(f"{file} is no file.")
     with file.open("rb") as opened:
         head = opened.read(16)
     if head.startswith(MAGIC):

@@ -12,15 +12,26 @@ Whatever is allocated or walked is counted first, in one of three counts:
 
 from __future__ import annotations
 
+from typing import Any
+
 from ops.serialize.errors import CorruptDataError, TooLargeError
 
-__all__ = ["Budget", "default_limit"]
+__all__ = ["Budget", "checked_max_size", "default_limit"]
 
 _LEAST = 1 << 30
 _TIMES = 64
 _STEPS = 1 << 22
 _COPIES = 24 << 20
 _TIMES_COPIED = 2
+
+
+def checked_max_size(max_size: int | None) -> int | None:
+    """Return *max_size*; raises ValueError unless it is a number of bytes, or None."""
+    given: Any = max_size
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if given is None or (is_number and given >= 1):
+        return max_size
+    raise ValueError(f"max_size is a number of bytes from 1, or None, not {given!r}.")
 
 
 def default_limit(stored: int) -> int:

@@ -26,14 +26,14 @@ def unpacked_size(stream: memoryview, column: Column) -> int:
 
     Raises `CorruptDataError` for pages that do not lie in the chunk.
     """
-    start = column.data_page
-    if column.dictionary is not None and 0 < column.dictionary < start:
-        start = column.dictionary
+    # Without rows there is a dictionary and no data page, whose offset is 0 then.
+    pages = [column.data_page, *(() if column.dictionary is None else (column.dictionary,))]
+    start = min((page for page in pages if page > 0), default=0)
     end = start + column.compressed
     if not 0 < start <= end <= len(stream):
         raise CorruptDataError("A column of the Parquet file lies outside of it.")
     reader, values, total = _Headers(stream, start, end), 0, 0
-    while reader.at < end and values < column.values:
+    while reader.at < end and (values < column.values or not total):
         header = reader.struct()
         packed, unpacked = header.get(_COMPRESSED, -1), header.get(_UNCOMPRESSED, -1)
         if packed < 0 or unpacked < 0:

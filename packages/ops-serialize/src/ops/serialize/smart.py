@@ -10,6 +10,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import OpsError
 from ops.serialize.container import check_version, open_container, read_frame
 from ops.serialize.content_limits import check_content
@@ -23,6 +24,7 @@ from ops.serialize.errors import (
     missing_library,
 )
 from ops.serialize.formats import CUSTOM_ID, FORMAT_IDS, SerializationFormat
+from ops.serialize.limits import checked_max_size
 from ops.serialize.packing import frame_parts, pack
 from ops.serialize.tensor_formats import with_shared_storages
 from ops.serialize.tree import is_tree
@@ -88,6 +90,8 @@ class SmartSerializer:
             what it unpacks to.
         context: What signatures are for, beside the context of the key (see `Signed.bound`).
 
+    Raises ValueError for a *max_size* that is no number of bytes.
+
     >>> serializer = SmartSerializer()
     >>> packed = serializer.serialize({"rows": 3})
     >>> packed.compressed, serializer.deserialize(packed)
@@ -105,7 +109,7 @@ class SmartSerializer:
         self.compression: Compression | None = compression
         check_trust(trust)
         self.trust: Trust = trust
-        self.max_size: int | None = max_size
+        self.max_size: int | None = checked_max_size(max_size)
         self._context = context
         self._custom: list[tuple[Callable[[Any], bool], Serializer]] = []
         for kind, serializer in (formats or {}).items():
@@ -203,11 +207,15 @@ class SmartSerializer:
     def register_serializer(
         self, kind: type | Callable[[Any], bool], serializer: Serializer
     ) -> None:
-        """Use *serializer* for objects of a type (exactly) or for which a predicate is true."""
+        """Use *serializer* for objects of a type (exactly) or for which a predicate is true.
+
+        Raises `ValidationError` for a *kind* that is neither, such as a coroutine function.
+        """
         if isinstance(kind, type):
             exact = kind
             self._custom.insert(0, (lambda obj: type(obj) is exact, serializer))
         else:
+            refuse_coroutine_function(kind, "kind")
             self._custom.insert(0, (kind, serializer))
 
     def _key(self, *, pickled: bool) -> Signed | None:
@@ -343,7 +351,10 @@ _global_custom: list[tuple[Callable[[Any], bool], Serializer]] = []
 
 
 def register_custom_serializer(kind: type | Callable[[Any], bool], serializer: Serializer) -> None:
-    """Register *serializer* for every `SmartSerializer` of this process."""
+    """Register *serializer* for every `SmartSerializer` of this process.
+
+    *kind* is a type (exactly) or a predicate. Raises `ValidationError` for one that is neither.
+    """
     scratch = SmartSerializer()
     scratch.register_serializer(kind, serializer)
     _global_custom[:0] = scratch._custom  # noqa: SLF001 - the same module

@@ -58,17 +58,27 @@ class Safe:
     """Read data only; *allow* names further classes that it may hold, or is given them themselves.
 
     Allowed can be dataclasses, enums, named tuples, and plain Python classes without pickling methods of
-    their own. They are rebuilt from their fields; nothing of them is called.
+    their own. They are rebuilt from their fields; nothing of them is called. Raises TypeError for
+    an *allow* that is no sequence of names and classes, such as a single name.
     """
 
     allow: tuple[str | type, ...] = ()
+
+    def __post_init__(self) -> None:
+        given: Any = self.allow
+        if not isinstance(given, tuple | list | set | frozenset) or not all(
+            isinstance(each, str | type) for each in given
+        ):
+            raise TypeError(f"allow is a tuple of names and classes, not {given!r}.")
+        object.__setattr__(self, "allow", tuple(given))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signed:
     """Read only what was signed with *key* (16 to 64 bytes), which may then be a pickle.
 
-    *context* is what the signature is for; use `bound` to set it.
+    *context* is what the signature is for; use `bound` to set it. Raises ValueError for a key of
+    another length, TypeError for one that is no bytes.
 
     >>> import tempfile, pathlib
     >>> from ops.serialize import dump, load
@@ -83,6 +93,9 @@ class Signed:
     context: bytes = b""
 
     def __post_init__(self) -> None:
+        key: Any = self.key
+        if not isinstance(key, bytes):
+            raise TypeError(f"A key is bytes, not {type(key).__name__}.")
         if not _MIN_KEY <= len(self.key) <= hashlib.blake2b.MAX_KEY_SIZE:
             raise ValueError(f"A key has 16 to 64 bytes, not {len(self.key)}.")
 
@@ -90,12 +103,15 @@ class Signed:
     def from_file(cls, path: StrPath) -> Signed:
         """Read the key from a file that only its owner may read (mode 0600).
 
-        Raises `SignatureError` when others can read it.
+        White space around a key of text is no part of it. Raises `SignatureError` when others can
+        read it.
         """
         file = pathlib.Path(path)
         if os.name == "posix" and stat.S_IMODE(file.stat().st_mode) & 0o077:
             raise SignatureError(f"{file} can be read by others.", suggestions=("chmod 600 it.",))
-        return cls(file.read_bytes().strip())
+        data = file.read_bytes()
+        # Of random bytes each counts, also one at an end that looks like a blank.
+        return cls(data.strip() if data.isascii() else data)
 
     @classmethod
     def from_env(cls, name: str = "OPS_SERIALIZE_KEY") -> Signed:
