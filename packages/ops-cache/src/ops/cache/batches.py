@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from ops.cache.errors import CacheClosedError
 from ops.cache.expiry import check_interval
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
@@ -61,7 +62,8 @@ class BatchProcessor(Generic[T]):
     processor that is dropped without `close` warns how many operations are lost with it. A forked
     child leaves what was pending to its parent.
 
-    Raises `ValidationError` for a *batch_size* below 1 and an interval that is not positive.
+    Raises `ValidationError` for a *batch_size* below 1, an interval that is not positive, and a
+    coroutine function.
 
     >>> with BatchProcessor(print, batch_size=2) as processor:
     ...     processor.add("a")
@@ -77,6 +79,7 @@ class BatchProcessor(Generic[T]):
         batch_size: int = 100,
         flush_interval: float | None = None,
     ) -> None:
+        refuse_coroutine_function(process_func, "process_func")
         if not batch_size >= 1:
             msg = f"batch_size must be at least 1, not {batch_size}."
             raise ValidationError(msg)

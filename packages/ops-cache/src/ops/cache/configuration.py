@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.cache.limits import CacheLimits, entries_below, reduce_entries
 from ops.foundation.errors import ValidationError
+from ops.foundation.paths import anchored
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -53,7 +54,8 @@ def configure(
     """Set the data folder, its limits and parameters of this process; what is left out stays as it is.
 
     Args:
-        data_folder: where results are stored; None goes back to the environment.
+        data_folder: where results are stored, a relative one where it is now; None goes back to
+            the environment.
         cache_limits: what all results of the folder may take; None goes back to the environment
             (`OPS_CACHE_MAX_BYTES`, `OPS_CACHE_MAX_ITEMS`, and `OPS_CACHE_MAX_AGE` in seconds).
         params: values of parameters that cached functions depend on.
@@ -73,7 +75,9 @@ def configure(
     if not isinstance(cache_limits, EllipsisType):
         _settings["cache_limits"] = cache_limits
     if not isinstance(data_folder, EllipsisType):
-        _settings["data_folder"] = None if data_folder is None else pathlib.Path(data_folder)
+        _settings["data_folder"] = (
+            None if data_folder is None else pathlib.Path(anchored(data_folder))
+        )
     _parameters.update(params)
 
 

@@ -35,13 +35,19 @@ TtlLike: TypeAlias = "float | dt.timedelta | Ttl | None"
 
 
 def check_ttl(ttl: float | dt.timedelta | None) -> float | None:
-    """Return *ttl* in seconds, or None for never; raise `ValidationError` when it is negative."""
+    """Return *ttl* in seconds, or None for never.
+
+    Raises `ValidationError` when it is negative, NaN or a bool.
+    """
     if isinstance(ttl, dt.timedelta):
         ttl = ttl.total_seconds()
-    if ttl is not None and not ttl >= 0:
+    if ttl is not None and (isinstance(ttl, bool) or not ttl >= 0):
         msg = f"A time to live must be zero or more seconds, not {ttl!r}."
         raise ValidationError(msg, suggestions=("Use None for entries that never expire.",))
-    return None if ttl == inf else ttl
+    if ttl is None or ttl == inf:
+        return None
+    # A time since the epoch plus a number of less precision would be minutes off.
+    return ttl if type(ttl) in {int, float} else float(ttl)
 
 
 def check_interval(name: str, seconds: float) -> float:

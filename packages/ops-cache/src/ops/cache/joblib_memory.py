@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-import os
 import pathlib
 import shutil
 import time
@@ -20,7 +19,9 @@ from ops.cache._pickling import reduced
 from ops.cache.limits import CacheLimits, entries_below, reduce_entries
 from ops.cache.memory import MISSING
 from ops.cache.persistent import CacheWrapper
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import ValidationError
+from ops.foundation.paths import anchored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,7 +41,8 @@ class Memory:
     """Remembers results of functions in a folder, as `joblib.Memory` does.
 
     Args:
-        location: The folder; None remembers nothing, and functions are called as they are.
+        location: The folder, a relative one where it is now; None remembers nothing, and functions are
+            called as they are.
         backend: "local", the only one.
         mmap_mode: "r" maps large arrays read-only; None and "c" give arrays whose changes stay private.
         compress: Whether arrays are compressed where that pays.
@@ -69,7 +71,7 @@ class Memory:
                 suggestions=("For many machines use memoize(cache=RedisCache(...)).",),
             )
         _check_mode(mmap_mode)
-        self.location: str | None = None if location is None else os.fspath(location)
+        self.location: str | None = None if location is None else anchored(location)
         self.mmap_mode: MmapMode | None = mmap_mode
         self.compress: bool | int = compress
         self.verbose: int = verbose
@@ -112,8 +114,10 @@ class Memory:
                 "input_args" of a stored result, and returns whether it counts.
 
         Raises:
-            ValidationError: a name in *ignore* names no parameter, or *func* is a generator or coroutine.
+            ValidationError: a name in *ignore* names no parameter, or *func* is a generator or coroutine,
+                or the callback is.
         """
+        refuse_coroutine_function(cache_validation_callback, "cache_validation_callback")
         mode = self.mmap_mode if mmap_mode is False else mmap_mode
 
         def decorate(function: Callable[..., Any]) -> MemorizedFunc[..., Any]:

@@ -30,6 +30,7 @@ from ops.cache.s3fifo import OpenS3FIFOCache
 from ops.cache.sources import as_names, refuse_generators
 from ops.cache.staleness import StaleStore
 from ops.cache.task_flights import TaskFlights
+from ops.foundation.callables import is_awaited, refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest
 from ops.serialize.errors import UnsupportedTypeError
@@ -144,7 +145,8 @@ def memoize(
         typed: keep arguments of different types apart also where they are equal (1 and 1.0).
 
     Raises:
-        ValidationError: a name in *ignore* names no parameter, or a value is out of its range.
+        ValidationError: a name in *ignore* names no parameter, a value is out of its range, or
+            *key* is a coroutine function.
 
     >>> @memoize(ttl=60)
     ... def square(number):
@@ -154,6 +156,7 @@ def memoize(
     computing
     (9, 9)
     """
+    refuse_coroutine_function(key, "key")
     seconds = check_ttl(ttl)  # here, where the mistake is, and not at the first call
     if max_size == 0 and cache is None:
         seconds, max_size = 0, 1
@@ -210,7 +213,7 @@ def _memoized(
     is_memory = isinstance(store, MemoryCache)
     if stale != "block":
         store = _stale_store(store, ttl, stale)
-    is_async = inspect.iscoroutinefunction(func)
+    is_async = is_awaited(func)
     flights = TaskFlights(store, lifetime)
 
     def slow(found: Any, call: Callable[[], Any]) -> Any:
@@ -385,7 +388,7 @@ def _content_key(arguments: list[Any]) -> Any:
 
 def _settling(func: Callable[..., Any], identity: Identity) -> Callable[..., Any]:
     """Return *func*, after whose calls what it changed itself no longer counts."""
-    if inspect.iscoroutinefunction(func):
+    if is_awaited(func):
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             result = await func(*args, **kwargs)

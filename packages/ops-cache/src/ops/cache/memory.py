@@ -11,6 +11,7 @@ that uses the cache again.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections import Counter, deque
@@ -27,6 +28,7 @@ from ops.cache.stats import CacheStats, EvictionCause
 from ops.cache.strategies import CacheStrategy, class_of
 from ops.cache.updates import KEEP, KEPT_TTL, Numbers
 from ops.cache.views import SnapshotItems, SnapshotValues
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import keep_over_forks
 from ops.foundation.logs import get_logger
@@ -60,7 +62,8 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
         count_hits: Count hits also with S3-FIFO, which then takes its lock on each read.
         clock: Seconds that never go back.
 
-    Raises `ValidationError` for a limit or a TTL out of range, and for a *strategy* other than that
+    Raises `ValidationError` for a limit or a TTL out of range, for a coroutine function as *sizeof* or
+    *on_evict*, and for a *strategy* other than that
     of a subclass.
 
     >>> recent = MemoryCache(max_size=100, default_ttl=60)
@@ -98,6 +101,8 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
         if strategy is not None and strategy != self.strategy:
             msg = f"{type(self).__name__} has the strategy {self.strategy!s}, not {strategy!s}."
             raise ValidationError(msg, suggestions=("Make a MemoryCache with that strategy.",))
+        refuse_coroutine_function(sizeof, "sizeof")
+        refuse_coroutine_function(on_evict, "on_evict")
         self._max_size = positive_limit("max_size", max_size)
         self._max_memory = positive_limit("max_memory", max_memory)
         self._default_ttl = check_ttl(default_ttl)
@@ -238,6 +243,12 @@ class MemoryCache(Numbers, MutableMapping[K, V], Policy[K, V]):
         return None, value
 
     def _set_computed(self, key: K, value: V, ttl: TtlLike) -> None:
+        if inspect.iscoroutine(value):  # the second who awaits it would get an error
+            value.close()
+            msg = f"What computes the value of {key!r} returns a coroutine, which is awaited once."
+            raise ValidationError(
+                msg, suggestions=("Use AsyncCache, or memoize the coroutine function.",)
+            )
         try:
             self.set(key, value, ttl)
         except ValueTooLargeError as error:

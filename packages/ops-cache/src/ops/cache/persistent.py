@@ -44,6 +44,7 @@ from ops.cache.limits import (
 from ops.cache.memory import MISSING, MemoryCache
 from ops.cache.sources import as_names, refuse_generators
 from ops.cache.stored_results import StoredResults
+from ops.foundation.callables import is_awaited
 from ops.foundation.errors import ValidationError
 from ops.foundation.formatting import format_bytes, format_duration
 from ops.foundation.logs import get_logger
@@ -415,9 +416,9 @@ def _is_small(value: object) -> bool:
 
 
 def _refuse_one_shot(func: Callable[..., Any]) -> None:
-    if inspect.iscoroutinefunction(inspect.unwrap(func)):
+    refuse_generators(func, "Cache")
+    if is_awaited(func) or inspect.iscoroutinefunction(inspect.unwrap(func)):
         raise ValidationError(
             f"{getattr(func, '__qualname__', func)} is a coroutine function, which @cache cannot await.",
             suggestions=("Use memoize(cache=DiskCache(...)).",),
         )
-    refuse_generators(func, "Cache")
