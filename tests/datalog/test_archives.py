@@ -53,6 +53,24 @@ def test_archives_replace_the_segments_and_hold_the_same(log, layout, compress) 
     assert steps[-1] == (600, 600)
 
 
+def test_progress_that_nothing_would_await_is_refused_before_anything_changes(
+    log, tmp_path
+) -> None:
+    async def progress(done: int, total: int) -> None: ...
+
+    before = contents(log)
+    for call in (
+        lambda: log.verify(progress),
+        lambda: log.to_npz(tmp_path / "out.npz", 1, progress),
+        lambda: compress_npy_logs(log.folder, True, progress=progress),
+    ):
+        with pytest.raises(ValidationError, match="coroutine"):
+            call()
+    assert contents(log) == before
+    assert list(log.folder.glob("*.seg"))
+    assert not (tmp_path / "out.npz").exists()
+
+
 @pytest.mark.parametrize("first", ["entries", "columnar"])
 @pytest.mark.parametrize("second", ["entries", "columnar"])
 def test_a_continued_log_extends_its_archives(tmp_path, first, second) -> None:

@@ -26,6 +26,7 @@ from ops.datalog.merge import merged
 from ops.datalog.messages import Columns, LogReport
 from ops.datalog.npz import NpzWriter, copy_members
 from ops.datalog.reader import LogReader, holds_log
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.foundation.formatting import create_progress_bar
 
@@ -65,6 +66,7 @@ def compress_npy_logs(
     Raises LogNotFoundError (no messages), LogInUseError (a process writes the log), DataLogError (an
     archive does not read back equal), ProducersLateError, ValidationError.
     """
+    refuse_coroutine_function(progress, "progress")
     if layout not in {"entries", "columnar"}:
         raise ValidationError(f"layout must be 'entries' or 'columnar', not {layout!r}.")
     if layout == "columnar" and not remove_sources:

@@ -16,6 +16,7 @@ from ops.datalog.archive import write_columnar
 from ops.datalog.layout import Names, write_npy
 from ops.datalog.messages import Columns
 from ops.datalog.named_columns import arrow_batch, arrow_schema, csv_rows, schema_of
+from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.files import atomic_write
 from ops.foundation.imports import LazyImport
 
@@ -109,6 +110,7 @@ def _counted(log: LogReader, source: int | None, progress: Progress | None) -> I
     if progress is None:
         yield from log.blocks(source)
         return
+    refuse_coroutine_function(progress, "progress")
     total, done = sum(log.counts(source).values()), 0
     for block in log.blocks(source):
         yield block

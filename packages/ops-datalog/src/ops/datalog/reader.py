@@ -21,6 +21,7 @@ from ops.datalog.messages import Columns, LogReport
 from ops.datalog.named_columns import schema_of
 from ops.datalog.state import NAME as STATE
 from ops.datalog.state import layouts
+from ops.foundation.callables import refuse_coroutine_function
 
 if TYPE_CHECKING:
     import os
@@ -141,8 +142,10 @@ class LogReader:
     def verify(self, progress: Progress | None = None) -> LogReport:
         """Read everything and report what is torn, damaged or missing.
 
-        *progress* gets (messages read, messages in all).
+        *progress* gets (messages read, messages in all). Raises `ValidationError` for one that is a
+        coroutine function.
         """
+        refuse_coroutine_function(progress, "progress")
         report = LogReport()
         sources: set[int] = set()
         runs = self.runs(report, check_all=True)
