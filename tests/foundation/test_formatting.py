@@ -41,6 +41,7 @@ def test_bytes_read_back_within_half_a_step_and_stay_below_1024(n):
 )  # fmt: skip
 def test_durations(seconds, text):
     assert f.format_duration(seconds) == text
+    assert f.format_duration(dt.timedelta(seconds=seconds)) == text
 
 
 def test_a_bar_of_nothing_is_a_finished_one():

@@ -234,3 +234,34 @@ def test_waiting_callers_do_not_share_what_a_bool_means() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_the_other_names_of_settings_replace_those_of_a_config() -> None:
+    config = RetryConfig(max_attempts=2, initial_delay=0, exceptions=OSError, backoff_factor=3)
+    calls: list[int] = []
+
+    @retry(config=config, retryable_exceptions=KeyError, exponential_base=4, reraise=True)
+    def fails() -> None:
+        calls.append(1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert len(calls) == 2
+    with pytest.raises(ValidationError, match="two names"):
+        retry(config=config, retryable_exceptions=KeyError, on=OSError)(len)
+
+
+def test_a_flag_called_retry_after_is_no_second(monkeypatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    error = OSError()
+    error.retry_after = True  # type: ignore[attr-defined]
+
+    @retry(max_attempts=2, initial_delay=0.25, jitter=False, reraise=True)
+    def fails() -> None:
+        raise error
+
+    with pytest.raises(OSError):
+        fails()
+    assert slept == [0.25]

@@ -87,12 +87,14 @@ def _finite(n: float) -> float:
         return math.copysign(math.inf, n > 0 or -1)
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration of *seconds* as text; parts of zero are left out.
+def format_duration(seconds: float | dt.timedelta) -> str:
+    """Return a duration, of *seconds* or a timedelta, as text; parts of zero are left out.
 
     >>> [format_duration(seconds) for seconds in (0.85, 1.5, 123, 3723, 183600)]
     ['850ms', '1.5s', '2m 3s', '1h 2m 3s', '2d 3h']
     """
+    if isinstance(seconds, dt.timedelta):
+        seconds = seconds.total_seconds()
     seconds = _finite(seconds)
     if not math.isfinite(seconds):
         return str(seconds)

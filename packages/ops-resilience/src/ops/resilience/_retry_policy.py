@@ -119,7 +119,11 @@ class Policy:
             return min(float(decision), self.config.max_delay)
         wanted = getattr(error, "retry_after", None)
         # Any object may have an attribute of that name: only a number of seconds is followed.
-        if isinstance(wanted, int | float) and 0 < wanted < math.inf:
+        if (
+            isinstance(wanted, int | float)
+            and not isinstance(wanted, bool)
+            and 0 < wanted < math.inf
+        ):
             return min(float(wanted), self.config.max_delay)
         return self.config.delay(attempt)
 

@@ -43,6 +43,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 _RENAMED = {"on": "exceptions", "backoff": "backoff_strategy"}
+_OTHER_NAMES = {"exponential_base": "backoff_factor", "retryable_exceptions": "exceptions"}
 
 
 @overload
@@ -241,6 +242,11 @@ def settings_of(options: dict[str, Any]) -> tuple[RetryConfig, dict[str, Observe
         return RetryConfig(**given), observers
     if not isinstance(config, RetryConfig):
         raise ValidationError(f"config must be a RetryConfig, not {config!r}.")
+    for name, own in _OTHER_NAMES.items():  # what they replace is in *config* by its own name
+        if name in given:
+            given.setdefault(own, given[name])
+            if given.pop(name) != given[own]:
+                raise ValidationError(f"{name} and {own} are two names of one setting; give one.")
     return (replace(config, **given) if given else config), observers
 
 
