@@ -69,7 +69,7 @@ def cases() -> Iterator[Case]:
         "set, 100 B, two processes at once",
         {name: lambda name=name: _two_writers(name) for name in OPENERS},
         measure=Measure.RETURNED,
-        rounds=7,
+        rounds=5,
     )
 
 
@@ -138,7 +138,7 @@ def _many() -> Iterator[Case]:
 
 
 def _full() -> Iterator[Case]:
-    limit = 16 << 20
+    limit = 4 << 20
     for label, size in (("100 B", 100), ("10 KB", 10_240)):
         with stores_of(limit, dbm=False) as stores:
             value = os.urandom(size)
@@ -170,7 +170,7 @@ def _memory(name: str, folder: str) -> float:
 
 def _two_writers(name: str) -> float:
     """Return the seconds per set while two processes write at once."""
-    count = 2000 if name == "diskcache" else 20_000
+    count = 1000 if name == "diskcache" else 10_000
     with tempfile.TemporaryDirectory() as folder:
         return max(together(_WRITER, 2, OPENERS[name], folder, ROOT, count)) / count
 
