@@ -1,27 +1,22 @@
 """The same code of MLflow's client on ``ops-registry://`` and on MLflow's own SQLite store.
 
 The targets are on the store that flushes each call to disk (``?durability=commit``), as SQLite does.
-What the disk takes for that alone is measured beside them: a line appended to a file and flushed.
+What the disk takes for that alone is measured beside them: the lines that an operation appends to journals (a run and its row in
+the index, a call of the 17 of a whole run), each flushed.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
-import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.harness import Case, Target
+from benchmarks.registry import _mlflow_stores as stores
+from benchmarks.registry._mlflow_stores import PEER
 
-FLUSHED, QUICK, PEER, DISK = (
-    "ops-registry, flushed to disk",
-    "ops-registry, surviving kills",
-    "MLflow on SQLite",
-    "a line and its flush, nothing else",
-)
+DISK = "its lines and their flushes, nothing else"
 OURS, THEIRS = "by the columns of the index", "by MLflow's own code, all rows"
 RUNS, MANY = 300, 10_000
 #: Per operation: how many times faster at least, and how many calls are timed together.
@@ -35,32 +30,27 @@ ASKED = {
     "create_model_version": (None, 10),
     "get_model_version_by_alias": (None, 20),
 }
+#: The lengths of the lines that an operation appends and flushes: less cannot be done where each call waits for the disk.
+LINES = {
+    "log_metric": (60,),
+    "log_batch of 100, per metric": (5_000,),
+    "create_run": (400, 500),
+    "run end to end": (400, 500, *[100] * 15, 100),
+}
 
 
 def cases() -> Iterator[Case]:
     """Yield the cases; without mlflow there is nothing to measure."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        import mlflow
-    except ImportError:
-        print("pip install mlflow sqlalchemy alembic")
+    if not stores.is_there():
         return
-    mlflow.set_tracking_uri(None)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
-        root = pathlib.Path(folder)
-        contenders = {
-            FLUSHED: _operations(f"ops-registry://{root}/flushed?durability=commit", root),
-            QUICK: _operations(f"ops-registry://{root}/quick", root),
-            PEER: _operations(f"sqlite:///{root}/mlflow.db", root),
-        }
-        line = _line(root / "line")
+    with stores.opened(_operations) as (root, of):
         for name, (least, number) in ASKED.items():
-            beside = {DISK: line} if name == "log_metric" else {}
+            sizes = LINES.get(name)
+            beside = {} if sizes is None else {DISK: stores.lines(root / name, sizes)}
             targets = () if least is None else (Target(peer=PEER, at_least=least),)
             yield Case(
                 name,
-                {who: operations[name] for who, operations in contenders.items()} | beside,
+                {who: operations[name] for who, operations in of.items()} | beside,
                 targets,
                 number=number,
                 rounds=5,
@@ -68,16 +58,6 @@ def cases() -> Iterator[Case]:
                 packages=("mlflow-skinny", "sqlalchemy"),
             )
         yield from _searches(root / "searched")
-
-
-def _line(path: pathlib.Path) -> Callable[[], Any]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def append() -> None:
-        os.write(descriptor, b"x" * 60 + b"\n")
-        os.fdatasync(descriptor)
-
-    return append
 
 
 def _searches(root: pathlib.Path) -> Iterator[Case]:

@@ -10,22 +10,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import os
 import pathlib
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.harness import Case, Target
+from benchmarks.registry import _mlflow_stores as stores
+from benchmarks.registry._mlflow_stores import FLUSHED, PEER, QUICK
 
-FLUSHED, QUICK, PEER, DISK = (
-    "ops-registry, flushed to disk",
-    "ops-registry, surviving kills",
-    "MLflow on SQLite",
-    "two lines and their flushes, nothing else",
-)
+DISK = "two lines and their flushes, nothing else"
 LOGGED = "log a trace of 20 spans"
 SPANS, MANY = 20, 300
 #: Per operation: how many times faster at least where a kill loses nothing, and how many calls are timed together.
@@ -41,25 +35,17 @@ WANTED: dict[str, tuple[int | None, int]] = {
 
 def cases() -> Iterator[Case]:
     """Yield the cases; without mlflow there is nothing to measure."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        import mlflow  # noqa: F401 - it is what is measured
-    except ImportError:
-        print("pip install mlflow sqlalchemy alembic")
+    if not stores.is_there():
         return
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
-        root = pathlib.Path(folder)
-        flushed = _operations(f"ops-registry://{root}/flushed?durability=commit", root)
-        quick = _operations(f"ops-registry://{root}/quick", root)
-        peer = _operations(f"sqlite:///{root}/mlflow.db", root)
-        lines = _lines(root / "lines")
+    with stores.opened(_operations) as (root, of):
+        lines = stores.lines(root / "lines", (20_000, 1_000))
         for name, (least, number) in WANTED.items():
             targets = () if least is None else (Target(peer=PEER, at_least=least),)
-            yield _case(name, {QUICK: quick[name], PEER: peer[name]}, number, targets)
+            quick, peer, flushed = (of[who][name] for who in (QUICK, PEER, FLUSHED))
+            yield _case(name, {QUICK: quick, PEER: peer}, number, targets)
             if least is not None:
                 beside = {DISK: lines} if name == LOGGED else {}
-                contenders = {FLUSHED: flushed[name], PEER: peer[name]} | beside
+                contenders = {FLUSHED: flushed, PEER: peer} | beside
                 yield _case(f"{name}, flushed", contenders, number, ())
 
 
@@ -71,17 +57,6 @@ def _case(
 ) -> Case:
     packages = ("mlflow-skinny", "sqlalchemy")
     return Case(name, contenders, targets, number=number, rounds=5, packages=packages)
-
-
-def _lines(path: pathlib.Path) -> Callable[[], Any]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def append() -> None:
-        for size in (20_000, 1_000):
-            os.write(descriptor, b"x" * size + b"\n")
-            os.fdatasync(descriptor)
-
-    return append
 
 
 def _operations(uri: str, root: pathlib.Path) -> dict[str, Callable[[], Any]]:

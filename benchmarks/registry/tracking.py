@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import fcntl
 import itertools
 import os
 import pathlib
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.harness import Case, Target
+from benchmarks.registry._mlflow_stores import lines
 from ops.registry import MLOpsConfig, MLOpsContext
 from ops.registry.records import ModelStage
 
@@ -23,6 +24,7 @@ def cases() -> Iterator[Case]:
         root = pathlib.Path(folder)
         ours, durable = _ours(root / "process"), _ours(root / "commit", durability="commit")
         peer = _mlflow(root)
+        bare = _bare(root / "bare")
         for name, least, number in (
             ("log_metric", 300, 200),
             ("log_batch of 100, per metric", 100, 20),
@@ -36,6 +38,8 @@ def cases() -> Iterator[Case]:
             if peer:
                 contenders[PEER] = peer[name]
                 targets = (Target(peer=PEER, at_least=least),)
+            if name in bare:
+                contenders["its system calls alone"] = bare[name]
             yield Case(
                 name,
                 contenders,
@@ -51,14 +55,55 @@ def cases() -> Iterator[Case]:
             contenders[PEER] = peer["log_metric"]
             targets = (Target(peer=PEER, at_least=30),)
         # What the disk asks for, below which nothing that flushes each frame can come.
-        with (root / "bare.log").open("ab", buffering=0) as bare:
-            contenders["write and fdatasync alone"] = functools.partial(_write_and_flush, bare)
-            yield Case("log_metric, flushed to disk", contenders, targets, number=50, rounds=5)
+        contenders["write and fdatasync alone"] = lines(root / "bare.log", (90,))
+        yield Case("log_metric, flushed to disk", contenders, targets, number=50, rounds=5)
 
 
-def _write_and_flush(file: Any) -> None:
-    file.write(b"x" * 90)
-    os.fdatasync(file.fileno())
+def _bare(root: pathlib.Path) -> dict[str, Callable[[], Any]]:
+    """Return what the system alone takes for the calls that each operation makes: opens, locks, writes, renames, no more."""
+    root.mkdir()
+    journal = os.open(root / "journal.log", os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    lock = str(root / ".lock")
+    numbers = itertools.count()
+
+    def locked_append(size: int) -> None:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+        os.fstat(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fstat(descriptor)
+        os.stat(lock)
+        os.write(journal, b"x" * size)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+    def put(path: str, size: int) -> None:
+        descriptor = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(descriptor, b"x" * size)
+        os.close(descriptor)
+        os.replace(f"{path}.tmp", path)
+
+    def create_run() -> None:
+        descriptor = os.open(f"{root}/{next(numbers)}.log", os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, b"x" * 250)
+        kept.append(descriptor)
+        if len(kept) > 100:
+            os.close(kept.pop(0))
+        locked_append(500)
+
+    def register_model() -> None:
+        folder = f"{root}/v{next(numbers)}"
+        os.mkdir(folder)
+        put(f"{folder}/model.bin", 7)
+        locked_append(400)
+        put(f"{folder}.json", 600)
+
+    kept: list[int] = []
+    append = lines(root / "points.log", (3_300,), flushed=False)
+    return {
+        "create_run": create_run,
+        "register_model": register_model,
+        "log_batch of 100, per metric": append,
+    }
 
 
 def _ours(path: pathlib.Path, durability: str = "process") -> dict[str, Callable[[], Any]]:

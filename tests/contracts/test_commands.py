@@ -134,3 +134,10 @@ def test_a_name_that_the_terminal_cannot_show_is_no_error(program: str) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == shown
+
+
+def test_every_module_that_is_run_is_a_command_line_of_that_manner() -> None:
+    """Those without a script too, such as ``python -m ops.registry.mlflow``; the meta-package stays light of its parts."""
+    mains = {path.parent.name: path for path in ROOT.glob("packages/*/src/**/__main__.py")}
+    own = {name for name, path in mains.items() if "CommandLine(" not in path.read_text()}
+    assert own == {"ops_suite"}

@@ -144,3 +144,14 @@ def test_completion_knows_the_verbs(command, shell, capsys) -> None:
         command(["--print-completion", shell])
     assert ended.value.code == 0
     assert "show" in capsys.readouterr().out
+
+
+def test_a_module_that_is_no_installed_command_gives_no_completion_that_would_be_that_of_python(
+    capsys,
+) -> None:
+    command = CommandLine("python -m ops.toy", "A toy.", distribution="ops-foundation")
+    with pytest.raises(SystemExit) as ended:
+        command(["--print-completion", "bash"])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert "python -m ops.toy is no installed command" in err

@@ -23,8 +23,10 @@ from ops.foundation.locks import FileLock
 from ops.registry import InvalidValueError, MLOpsConfig, MLOpsContext, RunStatus
 from ops.registry.__main__ import main
 from ops.registry.fsck import check
+from ops.registry.importing import run_writer
 from ops.registry.importing.formats import foreign_store
 from ops.registry.importing.store_import import import_foreign
+from ops.registry.local.run_store import RunStore
 from ops.registry.transfer import copy_store
 
 FILES = [
@@ -269,11 +271,47 @@ with MLOpsContext(MLOpsConfig(storage_path=sys.argv[2])) as context:
     assert done.runs_there > 0
     assert check(target).is_sound
     tracker = target.experiment_tracker
+    assert listed(tracker) == {wanted["run_id"] for wanted in expected["runs"].values()}
     for wanted in expected["runs"].values():
         count = sum(map(len, wanted["metrics"].values()))
         run = tracker.get_run(wanted["run_id"])
         assert count == sum(len(tracker.get_metric_history(run.run_id, key)) for key in run.metrics)
         tracker.verify_artifacts(run)
+
+
+def listed(tracker):
+    """The runs that the indexes have."""
+    homes = [one.experiment_id for one in tracker.list_experiments(include_deleted=True)]
+    return {run.run_id for home in homes for run in tracker.list_runs(home, include_deleted=True)}
+
+
+def test_what_an_import_has_written_until_it_is_interrupted_is_listed(foreign, bring, target):
+    folder, _ = foreign(FILES[2])
+
+    def interrupt(done, _):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring(folder / "mlruns", progress=interrupt)
+    assert len(listed(target.experiment_tracker)) == 5
+
+
+def test_new_runs_come_into_the_index_some_at_a_time(foreign, bring, target, monkeypatch):
+    folder, expected = foreign(FILES[2])
+    monkeypatch.setattr(run_writer, "_TOGETHER", 3)
+    put = []
+    index_written = RunStore.index_written
+
+    def counted(self, runs):
+        put.append(sum(map(len, runs.values())))
+        index_written(self, runs)
+
+    monkeypatch.setattr(RunStore, "index_written", counted)
+    bring(folder / "mlruns")
+    runs = expected["counts"]["runs"]
+    assert put == [3] * (runs // 3) + [runs % 3]
+    assert len(listed(target.experiment_tracker)) == runs
 
 
 def test_two_imports_into_a_store_do_not_work_at_once(foreign, target):

@@ -49,7 +49,7 @@ def statuses(steps):
 def test_a_workspace_that_works_passes_every_step(doctor, schema, warehouse):
     code, steps = doctor(schema)
     assert (code, set(statuses(steps).values())) == (0, {"ok"}), steps
-    assert "format 3" in steps["schema"]["found"]
+    assert "format 4" in steps["schema"]["found"]
     assert "type PRO" in steps["workspace"]["found"]
     assert "two sessions took 5 names once each" in steps["conflicts"]["found"]
 

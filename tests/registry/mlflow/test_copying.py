@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
+from importlib.metadata import version
 
 import mlflow
 import pytest
@@ -232,6 +233,33 @@ def test_the_command_line_copies_and_says_what_went_wrong(other, root, uri, tmp_
     assert json.loads(capsys.readouterr().out)["runs"] == 3
     assert main(["import", other, "--path", str(root), "--experiment", "none"]) == 2
     assert "no experiment 'none'" in capsys.readouterr().err
+
+
+def test_the_command_line_has_the_manner_of_all_of_ops(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--help"], ["--version"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "exit codes: 0 " in shown
+    assert shown.endswith(f" {version('ops-registry')}\n")
+    export = ["export", "http://127.0.0.1:9", "--path", "no-such-folder"]
+    for words in (["--json", *export], [*export, "--json"]):
+        assert main(words) == 2
+        out, err = capsys.readouterr()
+        assert set(json.loads(out)["error"]) == {"code", "message"}
+        assert err == "python -m ops.registry.mlflow: There is no store at no-such-folder.\n"
+    assert main([]) == 2
+    assert "usage: python -m ops.registry.mlflow" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_end_that_fails_is_one_line_and_exit_code_1(root, capsys):
+    assert main(["import", "no-such-scheme://host", "--path", str(root)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("python -m ops.registry.mlflow: ")
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,8 @@ class _Completion(argparse.Action):
     ) -> None:
         if shell not in {"bash", "zsh", "tcsh"}:
             parser.error(f"--print-completion takes bash, zsh or tcsh, not {shell!r}")
+        if " " in parser.prog:  # a shell would take it for the completion of python
+            parser.error(f"{parser.prog} is no installed command, and shells complete only such")
         try:
             print(shtab.complete(parser, shell))
         except OpsError as error:

@@ -1,6 +1,6 @@
 """Runs that come to a schema from another store, or go from it to one: rows of its tables as a `RunCopy`.
 
-The run's own row comes last: a run that is there is whole. The deletion of a run has no column in the tables.
+The run's own row comes last: a run that is there is whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.run_frames import Frame
 
-__all__ = ["export_run", "import_run"]
+__all__ = ["export_run", "import_run", "put_deletion"]
 
 _WRITER = "copy"
 _COLUMNS = (
@@ -53,6 +53,7 @@ def export_run(reading: RunRows, run_id: str) -> RunCopy:
         row.tags,
         [(p["metric"], p["value"], p["step"], p["logged_at"]) for p in reading.point_rows(run_id)],
         [(one.name, one.size, one.checksum) for one in found.files.values()],
+        row.deleted,
     )
 
 
@@ -71,6 +72,9 @@ def import_run(
             run=run_id,
             writer=_WRITER,
         )
+    warehouse.change("DELETE FROM @ops_run_deletions WHERE run_id = :run", run=run_id)
+    if copy.deleted is not None:
+        put_deletion(warehouse, run_id, experiment_id, copy.deleted, at=copy.deleted)
     records = [*copy.records(), *(one.plain() for one in artifacts)]
     batch = [
         (n, {"r": run_id, "x": experiment_id, "f": record}) for n, record in enumerate(records, 1)
@@ -97,4 +101,18 @@ def import_run(
         end=copy.end,
         parent=copy.parent,
         error=copy.error,
+    )
+
+
+def put_deletion(
+    warehouse: Warehouse, run_id: str, experiment_id: str, deleted: int | None, *, at: int
+) -> None:
+    """Insert since when a run is *deleted*, None that it is not, as of *at*; both are nanoseconds."""
+    warehouse.change(
+        "INSERT INTO @ops_run_deletions (run_id, experiment_id, deleted_at, changed_at) "
+        "VALUES (:run, :experiment, :deleted, :at)",
+        run=run_id,
+        experiment=experiment_id,
+        deleted=deleted or 0,
+        at=at,
     )

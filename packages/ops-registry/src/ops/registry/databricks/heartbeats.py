@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ops.registry.databricks.warehouse import Warehouse
 
-__all__ = ["WarehouseHeartbeat", "living"]
+__all__ = ["WarehouseHeartbeat", "deletions", "living"]
 
 logger: logging.Logger = get_logger("ops.registry")
 
@@ -41,11 +41,20 @@ def living(where: str) -> str:
     return (
         "SELECT r.run_id, r.experiment_id, r.name, CASE WHEN r.status = 'RUNNING' AND "  # noqa: S608 - literals of this package, values are parameters
         f"b.silent_seconds > {MISSED_HEARTBEATS} * b.every_seconds THEN 'STALE' ELSE r.status END "
-        "AS status, r.started_at, r.ended_at, r.parent_run_id, r.error, r.version "
+        "AS status, r.started_at, r.ended_at, r.parent_run_id, r.error, r.version, d.deleted_at "
         f"FROM (SELECT DISTINCT * FROM @ops_runs WHERE {where} AND {NAMED['ops_runs']}) r LEFT JOIN "
         "(SELECT run_id, max(every_seconds) AS every_seconds, "
         "(unix_micros(current_timestamp()) - max(beat_at)) / 1000000 AS silent_seconds "
-        f"FROM @ops_run_beats WHERE {where} GROUP BY run_id) b ON b.run_id = r.run_id"
+        f"FROM @ops_run_beats WHERE {where} GROUP BY run_id) b ON b.run_id = r.run_id "
+        f"LEFT JOIN ({deletions(where)}) d ON d.run_id = r.run_id"
+    )
+
+
+def deletions(where: str) -> str:
+    """Return the query of since when runs for which *where* holds are deleted; NULL of those that were restored."""
+    return (
+        "SELECT run_id, NULLIF(max_by(deleted_at, changed_at), 0) AS deleted_at "  # noqa: S608 - literals of this package, values are parameters
+        f"FROM @ops_run_deletions WHERE {where} GROUP BY run_id"
     )
 
 

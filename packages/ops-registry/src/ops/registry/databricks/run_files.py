@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ops.foundation.files import temporary_directory
 from ops.registry.databricks.runrows import VolumeArtifact, VolumeArtifactLogged
-from ops.registry.databricks.volumes import Volume, encoded
+from ops.registry.databricks.volumes import Stored, Volume, encoded
 from ops.registry.disk import artifacts
 from ops.registry.errors import BackendUnavailableError, no_artifact
 
@@ -69,7 +69,11 @@ class VolumeRunFiles:
                 pass
 
     def remove(self, run_id: str, gone: Sequence[Artifact]) -> None:
-        """Do nothing: runs are not erased here."""
+        """Remove the files of a run that was erased; what a kill leaves of them, `left_over` finds."""
+        if gone:
+            self._volume.remove(
+                [Stored("", path, 0, "") for path in self._volume.files(f"runs/{run_id}")]
+            )
 
     def adopt(
         self,

@@ -251,6 +251,7 @@ def _of_head(head: Mapping[str, Any]) -> TableRow:
             head["ended_at"],
             head["parent_run_id"],
             head["error"],
+            more={} if head["deleted_at"] is None else {"deleted": head["deleted_at"]},
         )
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.databricks.heartbeats import living
+from ops.registry.databricks.heartbeats import deletions, living
 from ops.registry.databricks.parameters import Values
 from ops.registry.search.filters import Both, Inverse, Kind, Test, as_number
 from ops.registry.search.patterns import pattern_parts
@@ -31,7 +31,7 @@ _FIELDS = {
     "start_time": "r.started_at",
     "end_time": "r.ended_at",
     "parent_run_id": "r.parent_run_id",
-    "deleted_at": "CAST(NULL AS BIGINT)",
+    "deleted_at": "d.deleted_at",
 }
 _LAST = "max_by(value, struct(step, logged_at, place))"
 _LEAST = "min_by(value, struct(isnan(value), value))"
@@ -146,6 +146,9 @@ class RunSearch:
         group, dot, key = field.partition(".")
         if field == "status":
             self._source = living(f"experiment_id IN {self._among}")
+        if field == "deleted_at":
+            meant = deletions(f"experiment_id IN {self._among}")
+            self._joins[field] = f"LEFT JOIN ({meant}) d ON d.run_id = r.run_id"
         if not dot:
             return _FIELDS[field], _FIELDS[field]
         name = list(self._joins).index(field) if field in self._joins else len(self._joins)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.forks import in_children
 from ops.foundation.ids import generate_uuid7
 from ops.registry.databricks.catalogtags import CatalogTags
-from ops.registry.databricks.copying import export_run, import_run
+from ops.registry.databricks.copying import export_run, import_run, put_deletion
 from ops.registry.databricks.following import WarehouseFollower
 from ops.registry.databricks.heartbeats import WarehouseHeartbeat
 from ops.registry.databricks.runrows import RunRows, public
@@ -53,6 +53,13 @@ __all__ = ["ExperimentTable", "RunTables", "unsupported"]
 
 _ATTEMPTS = 10
 _CHANGEABLE = {"status", "end", "error"}
+_TABLES_OF_RUNS = (
+    "@ops_run_metrics",
+    "@ops_run_facts",
+    "@ops_runs",
+    "@ops_run_beats",
+    "@ops_run_deletions",
+)
 
 
 class ExperimentTable:
@@ -153,7 +160,7 @@ class ExperimentTable:
 class RunTables:
     """The runs of a schema; what is logged goes through the spool below *folder*.
 
-    There is no index, as the tables are one, and deleted runs have no column in them.
+    There is no index, as the tables are one. That a run is deleted, or is not any more, is a row that is only inserted.
     """
 
     def __init__(
@@ -246,10 +253,13 @@ class RunTables:
         self.heartbeat.end(run_id)
         return self.run(run_id)
 
-    def change(self, run_id: str, fields: Mapping[str, Any], at: int) -> None:  # noqa: ARG002 - the tables keep no times of changes
-        """Change status, end and error of a run together; nothing else of it is changed here."""
-        if "deleted" in fields:
-            raise unsupported(f"deletion of runs, such as {run_id!r}")
+    def change(self, run_id: str, fields: Mapping[str, Any], at: int) -> None:
+        """Change since when a run is deleted, or status, end and error together; nothing else is changed here."""
+        if fields.keys() == {"deleted"}:
+            put_deletion(
+                self._warehouse, run_id, self.reading.home(run_id), fields["deleted"], at=at
+            )
+            return
         if fields.keys() != _CHANGEABLE:
             raise unsupported(f"change of {sorted(fields)} of run {run_id!r}")
         self.settle()
@@ -263,8 +273,15 @@ class RunTables:
         raise StorageError(f"Run {run_id} was changed by others {_ATTEMPTS} times in a row.")
 
     def erase(self, run_id: str) -> None:
-        """Refuse: runs are not deleted here."""
-        raise unsupported(f"deletion of runs, such as {run_id!r}")
+        """Delete the rows of a run, for ever; its files stay."""
+        self.reading.home(run_id)
+        self.settle()
+        # Its own row before that it is deleted: what a kill leaves is a run that can be erased again, or none.
+        for table in _TABLES_OF_RUNS:
+            self._warehouse.change(f"DELETE FROM {table} WHERE run_id = :run", run=run_id)  # noqa: S608 - literals of this package
+        self._open.discard(run_id)
+        self._known.pop(run_id, None)
+        self.heartbeat.end(run_id)
 
     # Reading
 

@@ -103,9 +103,17 @@ class ForeignFolder:
 
     def read(self, path: str, most: int = VALUE_BYTES) -> bytes:
         """Return the content of a file; one of more than *most* bytes is a `ForeignDataError`."""
-        with self.opened(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(most + 1)
+        descriptor, size = self._opened(path)
+        try:
+            parts, left = [], most + 1
+            while left and (part := os.read(descriptor, min(left, max(size, 1) + 1))):
+                parts.append(part)
+                left -= len(part)
+        except OSError as error:
+            raise ForeignDataError(_reason(error)) from error
+        finally:
+            os.close(descriptor)
+        data = b"".join(parts)
         if len(data) > most:
             raise ForeignDataError(f"{max(size, len(data))} bytes, at most {most} are read")
         return data
@@ -122,9 +130,11 @@ class ForeignFolder:
         names = [file.name for file in self.files(path)] if found is None else found
         values = {}
         for name in names:
-            with self._findings.refusing(f"{path}/{name}"):
+            try:  # not `refusing`: a run has dozens of them
                 name.encode()
                 values[name] = self.text(f"{path}/{name}")
+            except (ForeignDataError, OSError, ValueError) as error:
+                self._findings.refuse(f"{path}/{name}", error)
         return values
 
     def lines(self, path: str) -> Iterator[tuple[int, bytes]]:
@@ -146,14 +156,20 @@ class ForeignFolder:
     @contextlib.contextmanager
     def opened(self, path: str) -> Iterator[BinaryIO]:
         """Give a regular file, opened to be read; anything else is a `ForeignDataError`."""
+        with open(self._opened(path)[0], "rb") as file:  # noqa: PTH123 - a descriptor
+            yield file
+
+    def _opened(self, path: str) -> tuple[int, int]:
+        """Return the descriptor of a regular file, and how many bytes it has."""
         try:
             descriptor = os.open(f"{self.root}/{path}", _FLAGS)
         except (OSError, ValueError) as error:
             raise ForeignDataError(_reason(error)) from error
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ForeignDataError("no regular file")
-            yield file
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            return descriptor, found.st_size
+        os.close(descriptor)
+        raise ForeignDataError("no regular file")
 
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         folder = f"{self.root}/{path}" if path else self.root

@@ -35,14 +35,19 @@ from ops.registry.importing.sqlite_files import ForeignDatabase
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from ops.registry.importing.findings import Findings
     from ops.registry.records import Experiment
 
+    _Texts: TypeAlias = dict[str, str]
+
 __all__ = ["MLflowDatabase"]
 
 _DEFAULT_WORKSPACE = "default"
+#: The types of a point's value, step, time and key, its longest key, and its last time (year 2286, milliseconds).
+_USUAL, _USUAL_KEY, _USUAL_TIME = (float, int, int, str), 250, 10**13
 
 
 class MLflowDatabase:
@@ -58,6 +63,8 @@ class MLflowDatabase:
         #: Ids as the tables have them: a number, in a damaged database anything.
         self._keys: dict[str, Any] = {}
         self._runs: dict[str, Meta] = {}
+        #: The tags, parameters and files of the run whose stamp was made last: it is read next.
+        self._read: tuple[str, _Texts, _Texts, list[Any]] = ("", {}, {}, [])
 
     def experiments(self) -> list[Experiment]:
         """Return the experiments, deleted ones too."""
@@ -104,11 +111,11 @@ class MLflowDatabase:
 
     def stamp(self, run_id: str) -> str:
         """Return a digest of a run's row, tags and parameters, and of how much else it has."""
-        files = self._files(run_id)
+        _, tags, params, files = self._read = self._kept(run_id)
         parts = [
             sorted(self._runs[run_id].fields.items()),
-            sorted(self._texts("tags", "run_uuid", run_id).items()),
-            sorted(self._texts("params", "run_uuid", run_id).items()),
+            sorted(tags.items()),
+            sorted(params.items()),
             self._database.summary("metrics", "run_uuid = ?", (run_id,)),
             self._database.summary("inputs", "? IN (source_id, destination_id)", (run_id,)),
             [(file.name, file.size, file.modified_ns) for file in files],
@@ -150,7 +157,7 @@ class MLflowDatabase:
 
     def _run(self, run_id: str, row: Meta) -> ForeignRun:
         where = f"run {run_id}"
-        tags = self._texts("tags", "run_uuid", run_id)
+        _, tags, params, files = self._read if self._read[0] == run_id else self._kept(run_id)
         copy = run_copy(
             run_id,
             checked_texts(f"tags of {where}", tags, self.findings),
@@ -161,17 +168,25 @@ class MLflowDatabase:
         )
         if row.text("lifecycle_stage") == "deleted":
             copy.deleted = row.time("deleted_time", "end_time", "start_time") or 0
-        params = self._texts("params", "run_uuid", run_id)
         copy.parameters = dict(checked_texts(f"parameters of {where}", params, self.findings))
         copy.points = list(self._points(run_id))
         extras = [*self._inputs(run_id)]
         user = row.text("user_id")
         if user and user != tags.get("mlflow.user"):
             extras.insert(0, ("user", user))
-        return ForeignRun(copy, self._files(run_id), extras)
+        return ForeignRun(copy, files, extras)
+
+    def _kept(self, run_id: str) -> tuple[str, _Texts, _Texts, list[Any]]:
+        """Return a run's id, tags, parameters and files."""
+        tags, params = (self._texts(kind, "run_uuid", run_id) for kind in ("tags", "params"))
+        return run_id, tags, params, self._files(run_id)
 
     def _points(self, run_id: str) -> Iterator[tuple[str, float, int, int]]:
         for row in self._metas("metrics", "run_uuid = ?", (run_id,), "timestamp, step"):
+            usual = _usual_point(row.fields)
+            if usual is not None:
+                yield usual
+                continue
             key = row.text("key") or ""
             where = f"metric {key!r:.200} of run {run_id}"
             with self.findings.refusing(where):
@@ -258,7 +273,7 @@ class MLflowDatabase:
         self, table: str, where: str = "", values: tuple[Any, ...] = (), order: str = ""
     ) -> Iterator[Meta]:
         for row in self._database.rows(table, where, values, order):
-            yield Meta(dict(row))
+            yield Meta(row)
 
 
 def _of_model(row: Meta) -> tuple[str, tuple[Any, ...]]:
@@ -298,6 +313,22 @@ def _scoped(row: Meta, separator: str) -> str | None:
     if name is None or workspace in {None, "", _DEFAULT_WORKSPACE}:
         return name
     return f"{workspace}{separator}{name}"
+
+
+def _usual_point(fields: Mapping[str, Any]) -> tuple[str, float, int, int] | None:
+    """Return the point of a row that MLflow has written as it nearly always does; None for one that must be checked."""
+    found: tuple[Any, ...] = tuple(map(fields.get, ("key", "value", "step", "timestamp")))
+    key, value, step, when = found
+    if (
+        (type(value), type(step), type(when), type(key)) != _USUAL
+        or fields.get("is_nan")
+        or not key.isascii()
+        or not 0 < len(key) <= _USUAL_KEY
+        or key.isspace()
+        or not 0 <= when <= _USUAL_TIME
+    ):
+        return None
+    return key, value, step, when * 1_000_000
 
 
 def _number(row: Meta, column: str = "value") -> float:

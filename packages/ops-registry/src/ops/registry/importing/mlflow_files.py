@@ -261,6 +261,8 @@ def _folders(kind: str, names: Iterable[str]) -> list[str]:
 def point_of(line: bytes) -> tuple[float, int, int]:
     """Return value, step and nanoseconds of a line of a metric; what follows them is its dataset."""
     words = line.split()
+    if len(words) == 3:  # as nearly all are
+        return float(words[1]), int(words[2]), nanoseconds(int(words[0]))
     if len(words) < 2 or len(words) == 4:
         raise ForeignDataError(f"{len(words)} words, no point of a metric")
     step = int(words[2]) if len(words) > 2 else 0

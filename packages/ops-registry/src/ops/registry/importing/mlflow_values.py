@@ -13,7 +13,7 @@ from ops.registry.run_copies import RunCopy
 from ops.registry.validators import check_key, usable_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ops.registry.importing.findings import Findings
 
@@ -127,19 +127,18 @@ def checked_texts(where: str, values: Mapping[str, str], findings: Findings) -> 
 
 
 def checked_points(
-    where: str, key: str, points: Iterable[tuple[float, int, int]], findings: Findings
-) -> Iterator[tuple[str, float, int, int]]:
-    """Yield the points of a metric that our stores allow: (name, value, step, nanoseconds)."""
+    where: str, key: str, points: Sequence[tuple[float, int, int]], findings: Findings
+) -> list[tuple[str, float, int, int]]:
+    """Return the points of a metric that our stores allow: (name, value, step, nanoseconds)."""
     try:
         check_key(key)
     except InvalidValueError as error:
         findings.refuse(where, error)
-        return
-    for value, step, when in points:
-        if _FIRST_STEP <= step <= _LAST_STEP:
-            yield key, value, step, when
-        else:
-            findings.refuse(where, "a step of more than 64 bits")
+        return []
+    checked = [(key, *point) for point in points if _FIRST_STEP <= point[1] <= _LAST_STEP]
+    if len(checked) < len(points):
+        findings.refuse(where, "a step of more than 64 bits")
+    return checked
 
 
 def dataset_record(text: Callable[..., str | None]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ later writes a journal of its own. So what was imported before is read from it, 
 difference, and a tag or a status that was changed here stays as long as the source has the same as before.
 
 A run's files come first and its journal in one step after them: a run that is there is whole. Which state of the
-source it has is the last ``imported`` record in it; one in which nothing changed is not read again.
+source it has is the last ``imported`` record in it; one in which nothing changed is not read again. New runs come into the
+index some at a time; those that a kill keeps from it are put there when the import is started again.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from ops.foundation.files import atomic_write, temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, is_id, refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, frame
+from ops.registry.disk.views import write_view
 from ops.registry.factories import contents_of
 from ops.registry.importing.records import ForeignFile
-from ops.registry.local.run_journals import RunReader, journal_path
+from ops.registry.local.run_journals import IN_JSON, RunReader, journal_path
 from ops.registry.local.tracking import local_runs
 from ops.registry.run_frames import (
     ArtifactLogged,
@@ -52,6 +54,8 @@ __all__ = ["RunWriter"]
 #: The kind of the records with which state of its source a run has.
 STAMP = "imported"
 _POINTS = 500
+#: So many new runs come into the index with one write.
+_TOGETHER = 100
 
 
 class RunWriter:
@@ -66,7 +70,13 @@ class RunWriter:
             e.experiment_id for e in self._tracker.list_experiments(include_deleted=True)
         ]
         self._folders: dict[str, pathlib.Path] = {}
+        self._contents = contents_of(self._context.config)
+        self._is_flushed = self._context.config.durability != "process"
+        #: The runs of each experiment: those with a journal, and those that the index has.
+        self._there: dict[str, set[str]] = {}
         self._listed: dict[str, set[str]] = {}
+        #: New runs that are not in the index yet, by experiment.
+        self._waiting: dict[str, list[RunReader]] = {}
         #: How many points and files the runs got that were written.
         self.points: int = 0
         self.files: int = 0
@@ -83,8 +93,11 @@ class RunWriter:
         return home
 
     def is_there(self, run_id: str, home: str) -> bool:
-        """Whether an experiment has a run here."""
-        return os.path.exists(self._journal(home, run_id))  # noqa: PTH110 - strings
+        """Whether an experiment has a run here; no one else imports meanwhile."""
+        there = self._there.get(home)
+        if there is None:
+            there = self._there[home] = _runs_in(self._folder(home))
+        return run_id in there
 
     def is_current(self, run_id: str, home: str, stamp: str) -> bool:
         """Whether a run is here as the source has it now; one that a kill kept from the index is put there."""
@@ -103,19 +116,27 @@ class RunWriter:
         """Write a run, or what has been added to it since it was imported last."""
         if self.is_there(run.copy.run_id, home):
             self._update(run, home, stamp)
-        else:
-            self._create(run, home, stamp)
-        self._local.store.index_journals(home, run.copy.run_id)
+            self._local.store.index_journals(home, run.copy.run_id)
+            return
+        self._waiting.setdefault(home, []).append(self._create(run, home, stamp))
+        if sum(map(len, self._waiting.values())) >= _TOGETHER:
+            self.finish()
 
-    def _create(self, run: ForeignRun, home: str, stamp: str) -> None:
+    def finish(self) -> None:
+        """Bring the new runs into the index that are not there yet."""
+        waiting, self._waiting = self._waiting, {}
+        self._local.store.index_written(waiting)
+
+    def _create(self, run: ForeignRun, home: str, stamp: str) -> RunReader:
+        """Write a run with its files, and return what has read it."""
         copy = run.copy
-        kept = self._copy_in(run)
+        folder = self._tracker.artifact_folder(copy.run_id)
+        kept = self._copy_in(run, folder)
         # Whose processes cannot be seen from here: it is RUNNING as long as the source has it so.
         start = RunStarted(copy.run_id, home, copy.name, copy.start, copy.parent)
         row = start.row()
         ended = list(_end(run, row, copy.start))
         row.artifacts = kept
-        folder = self._tracker.artifact_folder(copy.run_id)
         found = to_run(row, folder.parent).artifacts
         addresses = self._local.files.adopt_files(copy.run_id, found)
         records: list[dict[str, Any]] = [start.plain(), *_extras(run.extras, copy.start)]
@@ -126,12 +147,20 @@ class RunWriter:
         records += ended
         records.append(_stamp(stamp))
         path = self._journal(home, copy.run_id)
-        self._folder(home).mkdir(parents=True, exist_ok=True)
+        data = b"".join(map(frame, records))
         refuse_link(path)
-        is_flushed = self._context.config.durability != "process"
-        with atomic_write(path, "wb", durable="full" if is_flushed else "none") as file:
-            file.write(b"".join(map(frame, records)))
+        if self._is_flushed:
+            self._folder(home).mkdir(parents=True, exist_ok=True)
+            with atomic_write(path, "wb", durable="full") as file:
+                file.write(data)
+        else:
+            write_view(path, data)
+        self._there[home].add(copy.run_id)
         self.points += len(copy.points)
+        # What was written is not read again.
+        reader = RunReader(self._folder(home), copy.run_id, keep_history=IN_JSON)
+        reader.advance(path, (0, len(data)), records)
+        return reader
 
     def _update(self, run: ForeignRun, home: str, stamp: str) -> None:
         copy = run.copy
@@ -161,9 +190,8 @@ class RunWriter:
             journal.append_frames(b"".join(map(frame, records)))
         self.points += len(points)
 
-    def _copy_in(self, run: ForeignRun) -> list[KeptArtifact]:
+    def _copy_in(self, run: ForeignRun, folder: pathlib.Path) -> list[KeptArtifact]:
         """Copy the files of a new run, and return them."""
-        folder = self._tracker.artifact_folder(run.copy.run_id)
         kept = []
         with _written(run.made) as made:
             for file in [*run.files, *made]:
@@ -177,9 +205,8 @@ class RunWriter:
     def copy_file(self, file: ForeignFile, folder: pathlib.Path) -> tuple[int, str]:
         """Copy a file below *folder* with its time, by which it is known again; return size and digest."""
         name = artifacts.name_below(folder, file.name)
-        flushed = self._context.config.durability != "process"
         staged, size, digest = artifacts.stage(
-            file.path, folder, flushed=flushed, contents=contents_of(self._context.config)
+            file.path, folder, flushed=self._is_flushed, contents=self._contents
         )
         try:
             target = inside(folder, name)
@@ -218,6 +245,16 @@ class RunWriter:
         if home not in self._folders:
             self._folders[home] = self._context.paths_of_runs(home)
         return self._folders[home]
+
+
+def _runs_in(folder: pathlib.Path) -> set[str]:
+    """Return the ids of the runs that have a journal in the folder of an experiment's runs."""
+    end = f".{MAIN}.log"
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    return {name.removesuffix(end) for name in names if name.endswith(end)}
 
 
 def is_same_file(file: ForeignFile, folder: pathlib.Path) -> bool:

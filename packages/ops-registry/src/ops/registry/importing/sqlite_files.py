@@ -18,7 +18,7 @@ from urllib.parse import quote
 from ops.registry.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from ops.registry.importing.findings import Findings
 
@@ -43,7 +43,7 @@ class ForeignDatabase:
 
     def rows(
         self, table: str, where: str = "", values: tuple[Any, ...] = (), order: str = ""
-    ) -> Iterator[Mapping[str, Any]]:
+    ) -> Iterator[dict[str, Any]]:
         """Yield the rows of a table; none of one that is not there. *where* and *order* are written here only."""
         if table not in self.tables:
             return

@@ -102,14 +102,17 @@ class _Import:
         homes = {e.experiment_id: self._adopt(e) for e in chosen}
         runs = RunWriter(self._context, self._findings)
         logged = LoggedModelWriter(self._context, runs, self._findings)
-        for experiment in chosen:
-            home = homes[experiment.experiment_id]
-            for run_id in run_ids[experiment.experiment_id]:
-                self._guarded(f"run {run_id}", self._run, runs, run_id, home)
-                self._step()
-            for model in self._source.logged_models(experiment.experiment_id):
-                if logged.write(model, home):
-                    self._imported.logged_models += 1
+        try:
+            for experiment in chosen:
+                home = homes[experiment.experiment_id]
+                for run_id in run_ids[experiment.experiment_id]:
+                    self._guarded(f"run {run_id}", self._run, runs, run_id, home)
+                    self._step()
+                for model in self._source.logged_models(experiment.experiment_id):
+                    if logged.write(model, home):
+                        self._imported.logged_models += 1
+        finally:  # an interrupt leaves the runs that are written in the index
+            runs.finish()
         self._write_models(named, runs, logged)
         self._imported.experiments = len(chosen)
         self._imported.points, self._imported.files = runs.points, runs.files

@@ -75,7 +75,8 @@ class RunStore:
             self.home, self.folder, durability=durability, heartbeat_seconds=heartbeat_seconds
         )
         self._homes: dict[str, str] = {}
-        self._checked: set[str] = set()
+        #: Where the runs of each experiment are, once that was checked.
+        self._folders: dict[str, pathlib.Path] = {}
         in_children(self, RunStore.begin_in_child)
 
     def begin_in_child(self) -> None:
@@ -86,12 +87,13 @@ class RunStore:
 
     def folder(self, experiment_id: str) -> pathlib.Path:
         """Return where the runs of an experiment are; links on the way there are refused, once."""
-        folder = self.root / "runs" / experiment_id
-        if experiment_id not in self._checked:
+        folder = self._folders.get(experiment_id)
+        if folder is None:
+            folder = self.root / "runs" / experiment_id
             refuse_links(
                 inside(self.root, "runs", experiment_id), "index", "index/.lock", "index/.compact"
             )
-            self._checked.add(experiment_id)
+            self._folders[experiment_id] = folder
         return folder
 
     def home(self, run_id: str) -> str:
@@ -102,7 +104,7 @@ class RunStore:
         if home is not None:
             return home
         if _ID.fullmatch(run_id):
-            for experiment_id in self._folders(run_id):
+            for experiment_id in self._likely_homes(run_id):
                 # Strings: a store has thousands of experiments, and the first answer waits for this.
                 if os.path.exists(f"{self.root}/runs/{experiment_id}/{run_id}.{MAIN}.log"):  # noqa: PTH110
                     self.folder(experiment_id)
@@ -110,7 +112,7 @@ class RunStore:
                     return experiment_id
         raise no_run(run_id)
 
-    def _folders(self, run_id: str) -> list[str]:
+    def _likely_homes(self, run_id: str) -> list[str]:
         """Return the experiments that have runs, without reading what else is known of them, the likeliest first."""
         try:
             names = os.listdir(self.root / "runs")  # noqa: PTH208 - names are all that is needed
@@ -225,11 +227,12 @@ class RunStore:
     def index_journals(self, experiment_id: str, run_id: str) -> None:
         """Add a run to the index whose journals were put here by other means."""
         index = self.index(experiment_id)
-        reader = RunReader(index.folder, run_id)
-        row = reader.poll().row
-        if row.status.is_final:
-            reader.write_view()
-        index.put(row)
+        index.put(_viewed(RunReader(index.folder, run_id)))
+
+    def index_written(self, runs: Mapping[str, Iterable[RunReader]]) -> None:
+        """Add runs to the index, by experiment, whose journals the caller has written and folded in: a write for each of these."""
+        for experiment_id, readers in runs.items():
+            self.index(experiment_id).put_all(map(_viewed, readers))
 
     def compact(self) -> int:
         """Fold the journals of all indexes into Parquet, and return the number of runs."""
@@ -317,3 +320,11 @@ class RunStore:
         """Close all files that are open."""
         self._open.close()
         self._indexes.close()
+
+
+def _viewed(reader: RunReader) -> RunRow:
+    """Return the row of a run, whose view is written if it is over."""
+    row = reader.poll().row
+    if row.status.is_final:
+        reader.write_view()
+    return row

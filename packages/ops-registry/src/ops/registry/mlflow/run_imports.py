@@ -57,8 +57,11 @@ class RunImport:
             wanted = [run for run in chunk if not self._is_current(run, home)]
             self._report.there += len(chunk) - len(wanted)
             points = self._source.points(wanted)
-            for run in wanted:
-                self._write(run, home, points[run.info.run_id])
+            try:
+                for run in wanted:
+                    self._write(run, home, points[run.info.run_id])
+            finally:  # an interrupt leaves the runs that are written in the index
+                self._writer.finish()
             for run in chunk:
                 known.add(run.info.run_id)
                 steps.step()

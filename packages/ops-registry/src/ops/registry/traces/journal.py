@@ -12,6 +12,8 @@ alone, knows where each span is, and reads it on request. A call is one write: a
 `compact` leaves out the frames of traces that were deleted, by a new file in place of the old one. Who appends holds the file
 meanwhile (a lock that the kernel keeps), and looks whether it still has its name: no frame goes into one that was replaced. Who
 reads notices another file under the name, and begins again; offsets are only used on the file that they are of.
+
+A process that begins takes what the first frames came to from a snapshot (`ops.registry.traces.snapshots`), if there is one.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import pathlib
 import threading
 from time import time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ops.foundation.errors import OpsError
 from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
+from ops.foundation.logs import get_logger
 from ops.registry.disk.journal import (
     JournalReader,
     JournalWriter,
@@ -34,15 +39,20 @@ from ops.registry.disk.journal import (
     identity_of,
 )
 from ops.registry.errors import StorageError
+from ops.registry.traces.snapshots import DamagedSnapshotError, load, save
 from ops.registry.traces.state import Frames
 
 if TYPE_CHECKING:
-    import pathlib
-    from collections.abc import Iterator, Mapping, Sequence
+    import logging
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ops.registry.traces.state import Trace
 
 __all__ = ["JOURNAL", "Span", "TraceJournal", "content_of"]
+
+logger: logging.Logger = get_logger("ops.registry")
+
+T = TypeVar("T")
 
 JOURNAL = "journal.log"
 _SPANS = b',"spans":['
@@ -50,6 +60,9 @@ _SPANS = b',"spans":['
 _GONE = b'"gone"'
 #: So much is read at once.
 _BYTES = 1 << 24
+#: After so many frames that are in no snapshot one is written, and when they are a tenth of the traces.
+SNAPSHOT_FRAMES = 1_000
+_SHARE = 0.1
 #: A checksum and a space.
 _CHECKSUM = 9
 
@@ -76,6 +89,9 @@ class TraceJournal:
         self._experiment_id = folder.name
         self._durability = durability
         self._writer: JournalWriter | None = None
+        self._snapshot = f"{self.path}.snapshot"
+        self._has_snapshot = True  # as far as is known
+        self._background: threading.Thread | None = None
         self._mutex = threading.RLock()
         self._begin()
         in_children(self, TraceJournal.begin_in_child)
@@ -85,12 +101,18 @@ class TraceJournal:
         self._mutex = threading.RLock()
         if self._writer is not None:
             self._writer.abandon()
-        self._writer = None
+        self._writer = self._background = None
         self._begin()
 
     def _begin(self, file: tuple[int, int] | None = None) -> None:
         self._reader = JournalReader(self.path)
         self._known = Frames(self._experiment_id, file)
+        self._since_snapshot = 0
+        if file is None or not self._has_snapshot:
+            return
+        found = load(self._snapshot, self.path, self._known)
+        if found is not None and self._reader.skip(0, found[0]):
+            self._reader.torn = found[1]
 
     @property
     def unknown(self) -> int:
@@ -104,27 +126,45 @@ class TraceJournal:
 
     def traces(self) -> list[Trace]:
         """Return the traces as of now, oldest first; they are to be read only."""
-        with self._mutex:
-            self._read_on()
-            return list(self._known.traces.values())
+        return self._looked_up(lambda known: list(known.traces.values()))
 
     def get(self, trace_id: str) -> Trace | None:
         """Return a trace as of now, to be read only; None when there is none."""
+        return self._looked_up(lambda known: known.traces.get(trace_id))
+
+    def _looked_up(self, look: Callable[[Frames], T]) -> T:
+        """Return what *look* finds in the traces as of now."""
         with self._mutex:
             self._read_on()
-            return self._known.traces.get(trace_id)
+            try:
+                return look(self._known)
+            except DamagedSnapshotError:  # the journal has everything
+                self._forget_snapshot()
+                self._read_on()
+                return look(self._known)
+
+    def _forget_snapshot(self) -> None:
+        self._has_snapshot = False
+        self._begin()
 
     def may_have(self, trace_id: str) -> bool:
         """Whether the journal may have a trace; False only if it has not, which is known without decoding it."""
-        if self._reader.offset:
-            return True
+        with self._mutex:
+            if not self._reader.offset:
+                self._begin(identity_of(self.path))
+            if trace_id in self._known.traces:
+                return True
+            read = self._reader.offset
         wanted = b'"id":' + encode(trace_id)
         try:
             with (
                 self._opened() as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
             ):
-                return data.find(wanted) >= 0
+                # What was read of another file under this name does not count.
+                found = os.fstat(file.fileno())
+                is_same = (found.st_dev, found.st_ino) == self._known.file
+                return data.find(wanted, read if is_same else 0) >= 0
         except (ValueError, FileNotFoundError):  # empty, or not there
             return False
 
@@ -201,6 +241,8 @@ class TraceJournal:
             if not (last and is_current):  # another process has done it
                 return 0
             before = old.size
+            # It has what was deleted, and no one writes another one now.
+            pathlib.Path(self._snapshot).unlink(missing_ok=True)
             with atomic_write(self.path, "wb", durable="full") as file:
                 for number, (trace_id, body) in enumerate(self.raw()):
                     if number > last.get(trace_id, -1):
@@ -209,6 +251,9 @@ class TraceJournal:
 
     def close(self) -> None:
         """Close the file; the next frame opens it again."""
+        background = self._background
+        if background is not None and background is not threading.current_thread():
+            background.join()
         with self._mutex:
             if self._writer is not None:
                 self._writer.close()
@@ -230,9 +275,13 @@ class TraceJournal:
             start, end = self._written(data)
             if end - start == len(data) and self._reader.skip(start, end):
                 # What this process has written is not read again.
-                for body, head_length in bodies:
-                    self._apply(body, start + _CHECKSUM, head_length)
-                    start += _CHECKSUM + len(body) + 1
+                try:
+                    for body, head_length in bodies:
+                        self._apply(body, start + _CHECKSUM, head_length)
+                        start += _CHECKSUM + len(body) + 1
+                except DamagedSnapshotError:  # it is written, and all is read again
+                    self._forget_snapshot()
+                self._keep_snapshot()
 
     def _written(self, data: bytes) -> tuple[int, int]:
         """Append frames to the file that has the name now, and return where they are."""
@@ -249,6 +298,13 @@ class TraceJournal:
             self._writer = None
 
     def _read_on(self) -> None:
+        try:
+            self._read()
+        except DamagedSnapshotError:  # the journal has everything
+            self._forget_snapshot()
+            self._read()
+
+    def _read(self) -> None:
         is_read, file = False, identity_of(self.path)
         try:
             while not is_read:
@@ -258,11 +314,38 @@ class TraceJournal:
                     self._apply(body, offset, _head_length(body))
                 before, file = file, identity_of(self.path)
                 is_read = file == before and not self._reader.has_more
+            self._keep_snapshot()
         except BaseException:  # an interrupt too: what was read is not read again
             self._begin()
             raise
 
+    def _keep_snapshot(self) -> None:
+        """Let a snapshot be written in the background when one is due."""
+        due = max(SNAPSHOT_FRAMES, int(len(self._known.traces) * _SHARE))
+        if self._since_snapshot < due or (self._background and self._background.is_alive()):
+            return
+        self._since_snapshot = 0
+        through = self._reader.offset, self._reader.torn
+        # Not a daemon: an interpreter that ends waits for it.
+        self._background = threading.Thread(
+            target=self._save, args=(through, self._known.copy()), name="ops-registry-snapshot"
+        )
+        self._background.start()
+
+    def _save(self, through: tuple[int, int], known: Frames) -> None:
+        try:
+            if identity_of(self.path) != known.file:  # no file is to be made again
+                return
+            with JournalWriter(self.path) as journal, journal.held() as is_there:
+                if is_there:
+                    save(self._snapshot, self.path, through, known)
+                    self._has_snapshot = True
+        except (OpsError, OSError, ValueError, DamagedSnapshotError):
+            # It is a view, and perhaps one who may not write reads: the journal has everything.
+            logger.debug("%s could not be written", self._snapshot, exc_info=True)
+
     def _apply(self, body: bytes, offset: int, head_length: int) -> None:
+        self._since_snapshot += 1
         try:
             record = _head(body, head_length)
         except ValueError:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KINDS", "Frames", "Trace", "fold"]
+    from ops.registry.traces.snapshots import Traces
+
+__all__ = ["KINDS", "Frames", "Trace", "fold", "state_of", "texts"]
 
 #: The state of a trace whose root span has not ended.
 IN_PROGRESS = "IN_PROGRESS"
@@ -102,10 +104,17 @@ class Frames:
         self.experiment_id = experiment_id
         #: Which file the offsets of its traces are of.
         self.file = file
-        self.traces: dict[str, Trace] = {}
+        self.traces: dict[str, Trace] | Traces = {}
         self.unknown: int = 0
         #: What was linked to a trace before it was logged.
         self.early: dict[str, Trace] = {}
+
+    def copy(self) -> Frames:
+        """Return what later frames do not reach."""
+        made = Frames(self.experiment_id, self.file)
+        made.traces, made.unknown = self.traces.copy(), self.unknown
+        made.early = {trace_id: trace.copy() for trace_id, trace in self.early.items()}
+        return made
 
     def apply(self, record: Mapping[str, Any], extent: tuple[int, int, int]) -> None:
         """Fold one frame in, all of it or nothing; of one with spans *record* is the head, and *extent* is where it is."""
@@ -160,13 +169,13 @@ def _begin(
 
 def _start(trace: Trace, info: Mapping[str, Any]) -> None:
     trace.time, trace.duration = int(info["time"]), _whole(info["duration"])
-    trace.state, trace.client_request_id = _state(info["state"]), info["client"]
+    trace.state, trace.client_request_id = state_of(info["state"]), info["client"]
     if info["request"] is not None:
         trace.request = info["request"]
     if info["response"] is not None:
         trace.response = info["response"]
     _tag(trace.tags, info["tags"])
-    trace.metadata.update(_texts(info["metadata"]))
+    trace.metadata.update(texts(info["metadata"]))
     trace.usage.update(info["usage"])
     trace.cost.update(info["cost"])
     trace.finalized = trace.finalized or info["final"]
@@ -184,13 +193,13 @@ def _spans(
         if end is not None:
             trace.duration = (end if ended is None else max(ended, end)) - trace.time
     if seen["status"] and (is_new or trace.state in _OPEN):
-        trace.state = _state(seen["status"])
+        trace.state = state_of(seen["status"])
     if trace.request is None:
         trace.request = seen["request"]
     if trace.response is None:
         trace.response = seen["response"]
     _tag(trace.tags, seen["tags"])
-    for key, value in _texts(seen["defaults"]).items():
+    for key, value in texts(seen["defaults"]).items():
         trace.metadata.setdefault(key, value)
     trace.extents.extend(extent)
     for kind in SUMS:
@@ -203,7 +212,7 @@ def _spans(
 
 def _end(trace: Trace, record: Mapping[str, Any]) -> None:
     info = record["info"]
-    trace.duration, trace.state = int(info["end"]) - trace.time, _state(info["state"])
+    trace.duration, trace.state = int(info["end"]) - trace.time, state_of(info["state"])
     _tag(trace.tags, info["tags"])
     trace.metadata.update(info["metadata"])
     trace.usage.update(info["usage"])
@@ -245,7 +254,8 @@ def _prompt(trace: Trace, record: Mapping[str, Any]) -> None:
     trace.prompts += [one for one in record["prompts"] if one not in trace.prompts]
 
 
-def _state(value: Any) -> str:
+def state_of(value: Any) -> str:
+    """Return the state of a trace, or raise ValueError for what is none."""
     if value not in _STATES:
         raise ValueError(value)
     return str(value)
@@ -256,13 +266,13 @@ def _whole(value: Any) -> int | None:
 
 
 def _tag(tags: dict[str, str], changes: Mapping[str, str | None]) -> None:
-    tags.update(_texts(changes))
+    tags.update(texts(changes))
     for key, value in changes.items():
         if value is None:
             tags.pop(key, None)
 
 
-def _texts(given: Mapping[str, Any]) -> dict[str, str]:
+def texts(given: Mapping[str, Any]) -> dict[str, str]:
     """Return a mapping of texts; keys and short values, which most traces share, are in memory once."""
     intern = sys.intern
     return {

@@ -31,7 +31,6 @@ def to_run(row: RunRow, artifacts: pathlib.Path) -> Run:
             f"{row.run_id!r:.80} is no id of a run: the index is damaged.",
             suggestions=("Rebuild it from the journals: ops-registry fsck --repair.",),
         )
-    folder = artifacts / row.run_id
     deleted = row.deleted
     return Run(
         run_id=row.run_id,
@@ -47,9 +46,14 @@ def to_run(row: RunRow, artifacts: pathlib.Path) -> Run:
         metrics={key: summary.last for key, summary in row.metrics.items()},
         metric_summaries=_Summaries(row.metrics),
         tags=dict(row.tags),
-        artifacts=tuple(to_artifact(one, folder) for one in row.artifacts if is_artifact(one)),
+        artifacts=_artifacts(row, artifacts) if row.artifacts else (),
         deleted_at=None if deleted is None else from_ns(deleted),
     )
+
+
+def _artifacts(row: RunRow, root: pathlib.Path) -> tuple[Artifact, ...]:
+    folder = root / row.run_id
+    return tuple(to_artifact(one, folder) for one in row.artifacts if is_artifact(one))
 
 
 def is_artifact(kept: KeptArtifact) -> bool:
