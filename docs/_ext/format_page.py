@@ -56,7 +56,7 @@ FORMATS = (
         "ops-cache",
         "folder of a `DiskCache`",
         "`cache.json`",
-        "ops.cache.disk.folder:_FORMAT _VERSION",
+        "ops.cache.disk.cache_directory:_FORMAT _VERSION",
         "cache.md#the-folder-of-a-diskcache",
     ),
     Format(

@@ -22,7 +22,7 @@ from ops.cache import (
     MemoryCache,
     UnsuitableFolderError,
 )
-from ops.cache.disk import folder as folder_module
+from ops.cache.disk import cache_directory
 from ops.foundation import ValidationError
 
 KIB = 1024
@@ -204,7 +204,7 @@ def test_a_newer_format_and_a_network_disk_are_refused(
     (tmp_path / "cache.json").write_text(json.dumps(marker))
     with pytest.raises(CacheError, match="Upgrade ops-cache"):
         DiskCache(tmp_path)
-    monkeypatch.setattr(folder_module, "_file_system", lambda _: "nfs4")
+    monkeypatch.setattr(cache_directory, "_file_system", lambda _: "nfs4")
     with pytest.raises(UnsuitableFolderError, match="network file system"):
         DiskCache(tmp_path / "other")
 

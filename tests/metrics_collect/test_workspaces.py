@@ -11,7 +11,7 @@ import pytest
 
 from ops.metrics_collect import Package, collector, query_collector, tempdir
 from ops.metrics_collect.csv_parts import write_csv_parts
-from ops.metrics_collect.late import FreshCollector
+from ops.metrics_collect.late_rows import FreshCollector
 from ops.metrics_collect.workspaces import Workspace
 
 ROWS = "select value as id from json_each('[1, 2, 3, 4, 5, 6]')"

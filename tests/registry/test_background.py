@@ -13,7 +13,7 @@ from ops.registry import (
     ValidationMixin,
     autolog,
 )
-from ops.registry.disk.flushing import Flusher
+from ops.registry.disk.background_fsync import Flusher
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from ops.registry import (
 )
 from ops.registry.conformance import RegistryBehaviour, TrackerBehaviour
 from ops.registry.fsck import check, collect
-from ops.registry.mlflow.modelbook import ModelBook
+from ops.registry.mlflow.model_repository import ModelBook
 from ops.registry.remote.s3 import S3
 from ops.registry.transfer import copy_store
 from ops.resilience import testing

@@ -16,7 +16,7 @@ from ops.registry import (
     MLOpsConfig,
     MLOpsContext,
 )
-from ops.registry.disk.contents import ContentStore
+from ops.registry.disk.content_store import ContentStore
 from ops.registry.fsck import check, collect
 from ops.registry.transfer import copy_store
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from ops.registry import CorruptStoreError, MLOpsConfig, MLOpsContext, StorageError
+from ops.registry.disk.derived_files import write_view
 from ops.registry.disk.journal import JournalReader
-from ops.registry.disk.views import write_view
 from ops.registry.fsck import check
 
 FULL = """
@@ -75,7 +75,7 @@ READ_ONLY = """
 import os, pathlib, sys
 import pyarrow.compute, pyarrow.parquet
 from ops.observe import checks, health
-from ops.registry import StorageError, fsck, page
+from ops.registry import StorageError, fsck, html_report
 from ops.registry.local.index import arrays, run_table
 from ops.registry.disk import transactions
 from ops.registry.context import MLOpsConfig, MLOpsContext

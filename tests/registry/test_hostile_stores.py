@@ -20,7 +20,7 @@ from ops.registry.disk.artifacts import waiting_place
 from ops.registry.disk.checked_paths import inside, is_part, is_relative
 from ops.registry.disk.journal import JournalReader, encode, frame
 from ops.registry.fsck import check, collect
-from ops.registry.page import write_page
+from ops.registry.html_report import write_page
 from ops.registry.transfer import copy_store
 
 PAYLOAD = b"from the attacker"

@@ -16,7 +16,7 @@ from ops.registry import (
 from ops.registry.conformance import RegistryBehaviour
 from ops.registry.fsck import check
 from ops.registry.local.model_views import LocalModelViews
-from ops.registry.mlflow.modelbook import ModelBook
+from ops.registry.mlflow.model_repository import ModelBook
 from ops.serialize import Safe, Signed, UntrustedDataError, dump
 
 

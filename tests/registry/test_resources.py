@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 from ops.registry import RunNotFoundError, RunStatus
-from ops.registry.local import following, open_runs
+from ops.registry.local import open_runs, tail
 from ops.registry.local.index import open_indexes
 
 pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/fd").exists(), reason="needs /proc")
@@ -70,7 +70,7 @@ def test_a_run_that_was_erased_is_not_made_again_by_logging_to_it(tracker, new_c
 
 
 def test_following_keeps_nothing_of_what_it_gave(tracker, experiment, monkeypatch):
-    monkeypatch.setattr(following, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(tail, "MOST_BYTES", 1_000)
     run_id = tracker.start_run(experiment.experiment_id).run_id
     for step in range(300):
         tracker.log_metric(run_id, "m", float(step), step)

@@ -15,7 +15,7 @@ from ops.registry import MLOpsConfig, MLOpsContext, ModelNotFoundError, ModelSta
 from ops.registry.disk.journal import frame, parse
 from ops.registry.fsck import check
 from ops.registry.local import model_event_store
-from ops.registry.mlflow.modelbook import ModelBook
+from ops.registry.mlflow.model_repository import ModelBook
 
 
 @pytest.fixture
@@ -182,14 +182,14 @@ def test_repair_writes_the_snapshot_again(filled, context, new_context):
 KILLED = """
 import os, pathlib, signal, sys
 from ops.registry.context import MLOpsConfig, MLOpsContext
-from ops.registry.disk import views
+from ops.registry.disk import derived_files
 from ops.registry.local import model_event_store
 from ops.registry import ModelStage
 
 step, store = sys.argv[1:]
 model_event_store.SNAPSHOT_FRAMES = 4
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-put, replace = views._put, os.replace
+put, replace = derived_files._put, os.replace
 countdown = iter(range(2))  # the first snapshot is whole, the second one is not
 
 def is_it(path):
@@ -208,7 +208,7 @@ def moved(old, new):
     if step == "after the rename" and is_it(new):
         die()
 
-views._put, os.replace = half, moved
+derived_files._put, os.replace = half, moved
 registry = MLOpsContext(MLOpsConfig(storage_path=store)).model_registry
 model = pathlib.Path(store + ".bin")
 model.write_bytes(b"weights")

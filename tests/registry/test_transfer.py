@@ -23,7 +23,7 @@ from ops.registry import (
     ModelStage,
 )
 from ops.registry.fsck import check, collect
-from ops.registry.mlflow.modelbook import ModelBook
+from ops.registry.mlflow.model_repository import ModelBook
 from ops.registry.transfer import copy_store
 
 

@@ -21,7 +21,7 @@ def clock_set_back(monkeypatch):
     def set_back():
         now = time.time_ns() - 3_600 * 10**9
         monkeypatch.setattr(time, "time_ns", lambda: now)
-        for module in ("runlogger", "tracker", "run_life"):
+        for module in ("logging_api", "tracker", "run_life"):
             monkeypatch.setattr(f"ops.registry.tracking.{module}.time_ns", lambda: now)
 
     return set_back

@@ -11,18 +11,18 @@ from typing import Any
 from benchmarks.cache.lmdb_engine.engine import LmdbLog
 from ops.cache import DiskCache
 from ops.cache.disk.blobs import is_blob_name
+from ops.cache.disk.cache_directory import mark_moved_here
 from ops.cache.disk.checks import CheckReport
-from ops.cache.disk.folder import mark_moved_here
 from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.records import Flag
 from ops.cache.disk.stats import DiskCacheStats
 from ops.cache.disk.values import ValueCodec
 from ops.cache.expiry import Ttl, check_ttl
-from ops.cache.flights import SingleFlight
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING
 from ops.cache.own_files import refuse_key_inside, refuse_link
+from ops.cache.single_flight import SingleFlight
 from ops.cache.updates import KEEP, KEPT_TTL
 from ops.foundation import ValidationError
 from ops.serialize import CorruptDataError, SerializeError

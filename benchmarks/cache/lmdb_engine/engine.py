@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from benchmarks.cache.lmdb_engine.environment import Environment, Failures
 from ops.cache import CacheClosedError, CacheFullError, ReadOnlyCacheError
 from ops.cache.disk.blobs import BlobFolder
-from ops.cache.disk.folder import open_folder
+from ops.cache.disk.cache_directory import open_folder
 from ops.cache.disk.index import BlobRef
 from ops.cache.disk.records import Flag
 

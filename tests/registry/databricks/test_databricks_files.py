@@ -153,7 +153,7 @@ def test_a_token_that_is_refused_is_said_and_not_shown(registry, large, warehous
 def test_what_the_files_api_cannot_take_is_said_before_it_is_sent(
     registry, large, asked, monkeypatch
 ):
-    monkeypatch.setattr("ops.registry.databricks.filesapi.LARGEST", MIB)
+    monkeypatch.setattr("ops.registry.databricks.files_api.LARGEST", MIB)
     with pytest.raises(StorageError, match="at the most"):
         registry.register_model("m", large, "binary", "mine")
     assert asked() == []

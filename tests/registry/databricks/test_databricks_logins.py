@@ -14,8 +14,8 @@ import pytest
 
 from ops.registry import BackendUnavailableError, ConfigurationError
 from ops.registry.databricks import WarehouseAccess
-from ops.registry.databricks.access import UNIFIED
-from ops.registry.databricks.credentials import Credentials
+from ops.registry.databricks.auth import Credentials
+from ops.registry.databricks.config import UNIFIED
 
 pytestmark = pytest.mark.service
 

@@ -9,7 +9,7 @@ import pytest
 
 from ops.registry import BackendUnavailableError
 from ops.registry.databricks import WarehouseAccess
-from ops.registry.databricks.credentials import Credentials
+from ops.registry.databricks.auth import Credentials
 
 pytestmark = pytest.mark.service
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.registry import InvalidValueError
-from ops.registry.databricks.catalogtags import literal, together
+from ops.registry.databricks.catalog_tags import literal, together
 
 pytestmark = pytest.mark.service
 

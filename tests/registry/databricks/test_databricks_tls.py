@@ -81,7 +81,7 @@ def test_a_principal_sends_no_secret_to_an_unknown_authority(tls, monkeypatch, n
     monkeypatch.delenv("DATABRICKS_TOKEN")
     monkeypatch.setenv("DATABRICKS_CLIENT_ID", "client")
     monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "dose-secret")
-    monkeypatch.setattr("ops.registry.databricks.credentials._TIMEOUT", 1)
+    monkeypatch.setattr("ops.registry.databricks.auth._TIMEOUT", 1)
     before = tls.seen()["issued"]
     with pytest.raises(BackendUnavailableError) as caught:
         new_context().experiment_tracker.list_experiments()

@@ -214,7 +214,7 @@ class Elsewhere:
 FORKING = """
 import json, os, signal, sys
 import mlflow
-import ops.registry.mlflow.copying, ops.registry.mlflow.trackingstore, ops.registry.mlflow.modelstore
+import ops.registry.mlflow.store_copies, ops.registry.mlflow.trackingstore, ops.registry.mlflow.modelstore
 for line in sys.stdin:
     told = json.loads(line)
     if "child" in told:

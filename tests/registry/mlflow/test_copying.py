@@ -170,7 +170,7 @@ def test_only_what_is_named_is_copied(other, root, client, tmp_path):
 
 KILLED = """
 import os, signal, sys
-import ops.registry.mlflow.copying as copying
+import ops.registry.mlflow.store_copies as copying
 from mlflow import MlflowClient
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from ops.registry.importing.run_writer import RunWriter

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from ops.registry import MLOpsConfig, MLOpsContext, StorageError
 from ops.registry.disk.journal import JournalReader, JournalWriter
 from ops.registry.fsck import check, collect
-from ops.registry.page import write_page
+from ops.registry.html_report import write_page
 from ops.registry.transfer import copy_store
 
 

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.search_utils import SearchUtils
 
 from ops.registry.mlflow.bounded_search import RunSearch
-from ops.registry.mlflow.runsearching import to_node
+from ops.registry.mlflow.run_search import to_node
 from ops.registry.records import RunStatus
 from ops.registry.run_rows import RunningSummary, RunRow
 from ops.registry.search.filters import holds

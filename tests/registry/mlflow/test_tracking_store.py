@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from ops.registry.errors import InvalidValueError
-from ops.registry.mlflow.addresses import parse_address
+from ops.registry.mlflow.uris import parse_address
 from ops.registry.records import RunStatus
 
 
@@ -202,7 +202,7 @@ def test_a_run_that_had_ended_goes_on(uri, client):
 
 
 def test_a_history_is_whole_whether_kept_in_memory_or_not(uri, client, run_id, monkeypatch):
-    from ops.registry.mlflow import runbook
+    from ops.registry.mlflow import run_repository
 
     for step in range(50):
         client.log_metric(run_id, "a", step, timestamp=step, step=step)
@@ -210,7 +210,7 @@ def test_a_history_is_whole_whether_kept_in_memory_or_not(uri, client, run_id, m
     other = client.create_run("0").info.run_id
     client.log_metric(other, "a", 7, timestamp=1)
     for room in (1000, 150, 100, 0):  # of which a single run may have a quarter
-        monkeypatch.setattr(runbook, "_POINTS", room)
+        monkeypatch.setattr(run_repository, "_POINTS", room)
         for _ in range(2):
             found = [client.get_metric_history(run_id, key) for key in ("a", "b")]
             assert [[m.value for m in one] for one in found] == [

@@ -29,7 +29,7 @@ from ops.registry import (
 )
 from ops.registry.disk import artifacts as files
 from ops.registry.disk.journal import decode, encode
-from ops.registry.disk.userfiles import UserFiles, table_of
+from ops.registry.disk.user_files import UserFiles, table_of
 from ops.registry.errors import no_artifact
 from ops.registry.instants import from_ns
 from ops.registry.models.ports import ModelBackend

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ops.cache.disk.folder import MARKER
+from ops.cache.disk.cache_directory import MARKER
 from ops.cache.disk.store import DiskCache
 from ops.cache.errors import UnsuitableFolderError
 from ops.cache.limits import CacheLimits, entries_below, entries_beyond, entry_at, remove_entry

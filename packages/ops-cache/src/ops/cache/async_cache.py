@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ops.cache.async_single_flight import TaskFlights
 from ops.cache.expiry import Ttl
-from ops.cache.task_flights import TaskFlights
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ops.cache.flights import ALONE
+from ops.cache.single_flight import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ops.cache.flights import Flight, SingleFlight
+    from ops.cache.single_flight import Flight, SingleFlight
 
 __all__ = ["Claim"]
 

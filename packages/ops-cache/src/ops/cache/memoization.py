@@ -22,6 +22,7 @@ from typing import (
     overload,
 )
 
+from ops.cache.async_single_flight import TaskFlights
 from ops.cache.errors import UncacheableCallError
 from ops.cache.expiry import Ttl, check_ttl
 from ops.cache.identity.identity import Identity, described_argument
@@ -29,7 +30,6 @@ from ops.cache.memory import MemoryCache
 from ops.cache.s3fifo import OpenS3FIFOCache
 from ops.cache.sources import as_names, refuse_generators
 from ops.cache.staleness import StaleStore
-from ops.cache.task_flights import TaskFlights
 from ops.foundation.callables import is_awaited, refuse_coroutine_function
 from ops.foundation.errors import ValidationError
 from ops.serialize.digests import digest

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 from ops.cache.claims import Claim
 from ops.cache.errors import ValueTooLargeError
 from ops.cache.expiry import Expirations, Ttl, check_ttl
-from ops.cache.flights import ALONE, SingleFlight
 from ops.cache.policy import Policy
+from ops.cache.single_flight import ALONE, SingleFlight
 from ops.cache.sizes import approximate_size, positive_limit
 from ops.cache.stats import CacheStats, EvictionCause
 from ops.cache.strategies import CacheStrategy, class_of

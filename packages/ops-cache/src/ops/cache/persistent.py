@@ -30,7 +30,6 @@ from ops.cache.bound import BoundCacheWrapper
 from ops.cache.errors import UncacheableCallError
 from ops.cache.expiry import check_ttl
 from ops.cache.explanation import explain
-from ops.cache.flights import SingleFlight
 from ops.cache.identity.bytecode import names_of
 from ops.cache.identity.identity import Identity, described_argument
 from ops.cache.identity.reach import IMMUTABLE
@@ -42,6 +41,7 @@ from ops.cache.limits import (
     remove_entry,
 )
 from ops.cache.memory import MISSING, MemoryCache
+from ops.cache.single_flight import SingleFlight
 from ops.cache.sources import as_names, refuse_generators
 from ops.cache.stored_results import StoredResults
 from ops.foundation.callables import is_awaited

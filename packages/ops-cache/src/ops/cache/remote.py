@@ -20,10 +20,10 @@ from ops.cache.disk.keys import decode_key, encode_key, encode_tag, namespace_pr
 from ops.cache.disk.values import ValueCodec
 from ops.cache.errors import CorruptEntryWarning, ValueTooLargeError
 from ops.cache.expiry import Ttl, check_ttl
-from ops.cache.flights import SingleFlight
 from ops.cache.leases import Leases
 from ops.cache.memory import MISSING
 from ops.cache.servers import Counts, Server
+from ops.cache.single_flight import SingleFlight
 from ops.cache.stats import CacheStats
 from ops.cache.tags import Tags, tag_of
 from ops.cache.updates import KEEP, KEPT_TTL, REMOVE, Updates

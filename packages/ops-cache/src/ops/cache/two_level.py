@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, S
 
 from ops.cache.errors import CacheClosedError, ValueTooLargeError
 from ops.cache.expiry import Ttl, check_interval, check_ttl
-from ops.cache.flights import SingleFlight
-from ops.cache.front import Front
 from ops.cache.memory import MISSING
+from ops.cache.single_flight import SingleFlight
+from ops.cache.write_coherence import Front
 from ops.foundation.errors import ValidationError
 from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ops.cache.expiry import TtlLike
-    from ops.cache.front import Change
+    from ops.cache.write_coherence import Change
 
 __all__ = ["Level", "TwoLevelCache"]
 

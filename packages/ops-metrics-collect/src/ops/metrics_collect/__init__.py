@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from ops.metrics_collect.outbox import Parcel as Parcel
     from ops.metrics_collect.package import CollectionStatus as CollectionStatus
     from ops.metrics_collect.package import Package as Package
+    from ops.metrics_collect.pipeline import RunResult as RunResult
+    from ops.metrics_collect.pipeline import gather as gather
+    from ops.metrics_collect.pipeline import planned as planned
+    from ops.metrics_collect.pipeline import run as run
+    from ops.metrics_collect.pipeline import ship as ship
     from ops.metrics_collect.reports import Chart as Chart
     from ops.metrics_collect.reports import Column as Column
     from ops.metrics_collect.reports import Formula as Formula
@@ -55,11 +60,6 @@ if TYPE_CHECKING:
     from ops.metrics_collect.rollups import DataframeMainHost as DataframeMainHost
     from ops.metrics_collect.rollups import Measure as Measure
     from ops.metrics_collect.rollups import Rollup as Rollup
-    from ops.metrics_collect.runs import RunResult as RunResult
-    from ops.metrics_collect.runs import gather as gather
-    from ops.metrics_collect.runs import planned as planned
-    from ops.metrics_collect.runs import run as run
-    from ops.metrics_collect.runs import ship as ship
     from ops.metrics_collect.storage import Storage as Storage
     from ops.metrics_collect.storage import StorageCRC as StorageCRC
     from ops.metrics_collect.storage import StorageCRCMutual as StorageCRCMutual
@@ -86,6 +86,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".locks": "Holder lock",
             ".outbox": "Outbox Parcel",
             ".package": "CollectionStatus Package",
+            ".pipeline": "RunResult gather planned run ship",
             ".reports": (
                 "Chart Column Formula Report ReportActivity ReportCCSP ReportCCSPv2 "
                 "ReportRenewalGuidance Sheet"
@@ -94,7 +95,6 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "DataframeActivity DataframeDataCollectionStatus DataframeHostMetric "
                 "DataframeJobHostSummary DataframeJobevent DataframeMainHost Measure Rollup"
             ),
-            ".runs": "RunResult gather planned run ship",
             ".storage": (
                 "Storage StorageCRC StorageCRCMutual StorageDirectory StoragePostgres StorageS3 "
                 "StorageSegment"

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.instants import iso, now
-from ops.metrics_collect import plugins, runs
+from ops.metrics_collect import pipeline, plugins
 from ops.metrics_collect.collectors import query_collector
 from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.ledger import Interval, Ledger
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ops.metrics_collect.collectors import CollectorFactory
     from ops.metrics_collect.ledger import AnyLedger
-    from ops.metrics_collect.runs import RunResult
+    from ops.metrics_collect.pipeline import RunResult
 
 __all__ = [
     "Progress",
@@ -43,12 +43,12 @@ __all__ = [
 def gather(options: argparse.Namespace) -> dict[str, Any]:
     """Put what the ledger lacks into the outbox."""
     with _collecting(options) as (factories, config):
-        plan = runs.planned(
+        plan = pipeline.planned(
             factories, _ledger(options), outbox=_outbox(options), **_window(options)
         )
         if options.dry_run:
             return {"would gather": _shown(plan), "failed": {}}
-        result = runs.gather(
+        result = pipeline.gather(
             factories,
             _ledger(options),
             outbox=_outbox(options),
@@ -66,7 +66,7 @@ def ship(options: argparse.Namespace) -> dict[str, Any]:
     waiting = [p.name for p in _outbox(options).parcels("sending", "new")]
     if options.dry_run:
         return {"would ship": waiting, "failed": {}}
-    result = runs.ship(
+    result = pipeline.ship(
         storage_of(options.ship),
         _ledger(options),
         outbox=_outbox(options),
@@ -79,10 +79,10 @@ def backfill(options: argparse.Namespace) -> dict[str, Any]:
     """Gather and ship the gaps of a time that has passed, in one go."""
     with _collecting(options) as (factories, config):
         outbox, window = _outbox(options), _window(options)
-        plan = runs.planned(factories, _ledger(options), outbox=outbox, **window)
+        plan = pipeline.planned(factories, _ledger(options), outbox=outbox, **window)
         if options.dry_run:
             return {"would gather and ship": _shown(plan), "failed": {}}
-        result: RunResult = runs.run(
+        result: RunResult = pipeline.run(
             factories,
             storage_of(options.ship),
             _ledger(options),

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ops.registry.context import init_mlops as init_mlops
     from ops.registry.context import is_mlops_initialized as is_mlops_initialized
     from ops.registry.context import reset_mlops_context as reset_mlops_context
-    from ops.registry.databricks.storing import DatabricksStorageBackend as DatabricksStorageBackend
+    from ops.registry.databricks.storage import DatabricksStorageBackend as DatabricksStorageBackend
     from ops.registry.disk.layout import PathManager as PathManager
     from ops.registry.disk.storage import LocalStorageBackend as LocalStorageBackend
     from ops.registry.disk.transactions import SafeTransaction as SafeTransaction
@@ -84,10 +84,10 @@ if TYPE_CHECKING:
     from ops.registry.factories import ExperimentTrackerFactory as ExperimentTrackerFactory
     from ops.registry.factories import ModelRegistryFactory as ModelRegistryFactory
     from ops.registry.factories import StorageBackendFactory as StorageBackendFactory
+    from ops.registry.html_report import write_page as write_page
     from ops.registry.models.flavors import register_flavor as register_flavor
     from ops.registry.models.registry import ModelRegistry as ModelRegistry
     from ops.registry.operations import Operations as Operations
-    from ops.registry.page import write_page as write_page
     from ops.registry.protocols import ExperimentTrackerProtocol as ExperimentTrackerProtocol
     from ops.registry.protocols import ModelRegistryProtocol as ModelRegistryProtocol
     from ops.registry.protocols import StorageBackendProtocol as StorageBackendProtocol
@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     from ops.registry.records import Run as Run
     from ops.registry.records import RunStatus as RunStatus
     from ops.registry.records import StageChange as StageChange
-    from ops.registry.tracking.sysmetrics import SystemMetrics as SystemMetrics
+    from ops.registry.tracking.system_metrics import SystemMetrics as SystemMetrics
     from ops.registry.tracking.tracker import ExperimentTracker as ExperimentTracker
     from ops.registry.validators import ValidationMixin as ValidationMixin
     from ops.resilience.backoff import RetryConfig as RetryConfig
@@ -123,7 +123,7 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
                 "MLOpsContext activate get_mlops_context init_mlops is_mlops_initialized "
                 "reset_mlops_context"
             ),
-            ".databricks.storing": "DatabricksStorageBackend",
+            ".databricks.storage": "DatabricksStorageBackend",
             ".disk.layout": "PathManager",
             ".disk.storage": "LocalStorageBackend",
             ".disk.transactions": "SafeTransaction Transaction",
@@ -136,16 +136,16 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ),
             ".events": "EventType HookType",
             ".factories": "ExperimentTrackerFactory ModelRegistryFactory StorageBackendFactory",
+            ".html_report": "write_page",
             ".models.flavors": "register_flavor",
             ".models.registry": "ModelRegistry",
             ".operations": "Operations",
-            ".page": "write_page",
             ".protocols": "ExperimentTrackerProtocol ModelRegistryProtocol StorageBackendProtocol",
             ".records": (
                 "Artifact Experiment Metric MetricSummary ModelMetadata ModelStage ModelVersion Run "
                 "RunStatus StageChange"
             ),
-            ".tracking.sysmetrics": "SystemMetrics",
+            ".tracking.system_metrics": "SystemMetrics",
             ".tracking.tracker": "ExperimentTracker",
             ".validators": "ValidationMixin",
             "ops.cache": (

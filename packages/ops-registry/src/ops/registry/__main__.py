@@ -253,7 +253,7 @@ def _copy(
 
 
 def _page(context: MLOpsContext, arguments: argparse.Namespace) -> tuple[Any, int]:
-    from ops.registry.page import write_page
+    from ops.registry.html_report import write_page
 
     return {"page": str(write_page(context, arguments.output).absolute())}, 0
 

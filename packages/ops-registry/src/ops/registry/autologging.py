@@ -26,7 +26,7 @@ from ops.registry.components import BaseMLOpsComponent
 from ops.registry.errors import InvalidValueError, described
 from ops.registry.json_values import encode
 from ops.registry.records import RunStatus
-from ops.registry.tracking.runaccess import current_run_id
+from ops.registry.tracking.run_access import current_run_id
 
 if TYPE_CHECKING:
     import logging

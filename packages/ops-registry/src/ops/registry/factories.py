@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ops.registry.configuration import MLOpsConfig
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
     from ops.registry.disk.storage import LocalStorageBackend
     from ops.registry.models.registry import ModelRegistry
     from ops.registry.operations import Operations
@@ -90,7 +90,7 @@ def require_backend(name: str) -> None:
 
 def contents_of(config: MLOpsConfig) -> ContentStore | None:
     """Return the files that artifacts of a local store share, if the configuration asks for it."""
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
 
     return ContentStore(paths_of(config).contents) if config.deduplicate_artifacts else None
 
@@ -132,19 +132,19 @@ def _local_registry(config: MLOpsConfig, operations: Operations) -> ModelRegistr
 
 
 def _databricks_storage(config: MLOpsConfig, operations: Operations) -> StorageBackendProtocol:
-    from ops.registry.databricks.parts import make_storage
+    from ops.registry.databricks.factory import make_storage
 
     return make_storage(config, operations)
 
 
 def _databricks_tracker(config: MLOpsConfig, operations: Operations) -> ExperimentTrackerProtocol:
-    from ops.registry.databricks.parts import make_tracker
+    from ops.registry.databricks.factory import make_tracker
 
     return make_tracker(config, operations)
 
 
 def _databricks_registry(config: MLOpsConfig, operations: Operations) -> ModelRegistryProtocol:
-    from ops.registry.databricks.parts import make_registry
+    from ops.registry.databricks.factory import make_registry
 
     return make_registry(config, operations)
 

@@ -15,7 +15,7 @@ from ops.foundation.errors import OpsError
 from ops.registry.check_report import Report
 from ops.registry.disk.artifacts import is_copy, remove
 from ops.registry.disk.checked_paths import is_id, links_below, refuse_links_below
-from ops.registry.disk.contents import ContentStore
+from ops.registry.disk.content_store import ContentStore
 from ops.registry.errors import (
     InvalidValueError,
     ModelNotFoundError,

@@ -2,7 +2,7 @@
 
 A frame is a line of JSON with short keys. A kind that this version does not know is kept, counted and copied; it
 changes nothing. Points of metrics are the frames that training loops wait for: they are encoded by
-`ops.registry.tracking.points` and folded as they are.
+`ops.registry.tracking.metric_encoding` and folded as they are.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ops.cache.disk.folder import mark_moved_here
+from ops.cache.disk.cache_directory import mark_moved_here
 from ops.cache.disk.index import BlobRef
 from ops.cache.disk.keys import decode_key, encode_key, encode_tag
 from ops.cache.disk.records import MOVED_FROM, Flag

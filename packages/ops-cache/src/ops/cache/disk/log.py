@@ -20,7 +20,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ops.cache.disk.blobs import BlobFolder
-from ops.cache.disk.folder import open_folder
+from ops.cache.disk.cache_directory import open_folder
 from ops.cache.disk.hints import apply_hint, write_hint
 from ops.cache.disk.index import BlobRef
 from ops.cache.disk.records import Flag, group_seed, pack, pack_group, scan

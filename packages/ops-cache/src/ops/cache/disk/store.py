@@ -26,10 +26,10 @@ from ops.cache.errors import (
     ValueTooLargeError,
 )
 from ops.cache.expiry import Ttl, check_ttl
-from ops.cache.flights import SingleFlight
 from ops.cache.key_locks import KeyLocks
 from ops.cache.memory import MISSING
 from ops.cache.own_files import refuse_key_inside
+from ops.cache.single_flight import SingleFlight
 from ops.cache.updates import KEEP, KEPT_TTL, REMOVE
 from ops.foundation.errors import ValidationError
 from ops.foundation.logs import get_logger

@@ -6,9 +6,9 @@ Needs the extra: ``pip install 'ops-registry[databricks]'``. ``init_mlops(backen
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ops.registry.databricks.access import WarehouseAccess as WarehouseAccess
+    from ops.registry.databricks.config import WarehouseAccess as WarehouseAccess
     from ops.registry.databricks.models import DatabricksModelRegistry as DatabricksModelRegistry
-    from ops.registry.databricks.storing import DatabricksStorageBackend as DatabricksStorageBackend
+    from ops.registry.databricks.storage import DatabricksStorageBackend as DatabricksStorageBackend
     from ops.registry.databricks.tracking import (
         DatabricksExperimentTracker as DatabricksExperimentTracker,
     )
@@ -19,9 +19,9 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
     __all__, __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            ".access": "WarehouseAccess",
+            ".config": "WarehouseAccess",
             ".models": "DatabricksModelRegistry",
-            ".storing": "DatabricksStorageBackend",
+            ".storage": "DatabricksStorageBackend",
             ".tracking": "DatabricksExperimentTracker",
             ".warehouse": "Warehouse",
         },

@@ -15,7 +15,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.ids import generate_uuid7
-from ops.registry.databricks.runrows import stored
+from ops.registry.databricks.run_reader import stored
 from ops.registry.databricks.unique_rows import NAMED, taking
 from ops.registry.disk.journal import decode, encode
 from ops.registry.errors import CorruptStoreError, StorageError

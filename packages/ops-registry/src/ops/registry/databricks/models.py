@@ -13,7 +13,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
-from ops.registry.databricks.catalogtags import CatalogTags
+from ops.registry.databricks.catalog_tags import CatalogTags
 from ops.registry.databricks.modellog import ModelLog
 from ops.registry.databricks.tables import VOLUME
 from ops.registry.databricks.volumes import Volume, VolumePath, encoded

@@ -7,7 +7,7 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from ops.foundation.files import temporary_directory
-from ops.registry.databricks.runrows import VolumeArtifact, VolumeArtifactLogged
+from ops.registry.databricks.run_reader import VolumeArtifact, VolumeArtifactLogged
 from ops.registry.databricks.volumes import Stored, Volume, encoded
 from ops.registry.disk import artifacts
 from ops.registry.errors import BackendUnavailableError, no_artifact

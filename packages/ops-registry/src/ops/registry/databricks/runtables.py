@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.forks import in_children
 from ops.foundation.ids import generate_uuid7
-from ops.registry.databricks.catalogtags import CatalogTags
-from ops.registry.databricks.copying import export_run, import_run, put_deletion
-from ops.registry.databricks.following import WarehouseFollower
+from ops.registry.databricks.catalog_tags import CatalogTags
 from ops.registry.databricks.heartbeats import WarehouseHeartbeat
-from ops.registry.databricks.runrows import RunRows, public
+from ops.registry.databricks.run_reader import RunRows, public
 from ops.registry.databricks.runsql import RunSearch
 from ops.registry.databricks.spool import Spool
+from ops.registry.databricks.tail import WarehouseFollower
+from ops.registry.databricks.transfer import export_run, import_run, put_deletion
 from ops.registry.databricks.unique_rows import NAMED, taking
 from ops.registry.databricks.volumes import Volume
 from ops.registry.errors import (
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Mapping, Sequence
 
-    from ops.registry.databricks.runrows import TableRow
+    from ops.registry.databricks.run_reader import TableRow
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.records import Metric, Run
     from ops.registry.run_copies import RunCopy

@@ -239,7 +239,7 @@ def send_records(
 
 
 def _rows(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the rows of a record as the trackers write them (`ops.registry.tracking.runlogger`)."""
+    """Yield the rows of a record as the trackers write them (`ops.registry.tracking.logging_api`)."""
     for key, value, step, when in record.get("m", ()):
         yield "point", {"k": key, "v": _number(value), "s": step, "t": when}
     for kind, field in (("param", "p"), ("tag", "g"), ("artifact", "files")):

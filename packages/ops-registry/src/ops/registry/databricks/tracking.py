@@ -14,7 +14,7 @@ from ops.registry.tracking.tracker import ExperimentTracker
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
-    from ops.registry.databricks.runrows import TableRow
+    from ops.registry.databricks.run_reader import TableRow
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.operations import Operations
 
@@ -74,6 +74,6 @@ class DatabricksExperimentTracker(ExperimentTracker):
 
         What is wrong goes into *report*; *progress* is called with what is done and with all.
         """
-        from ops.registry.databricks.checking import check_schema
+        from ops.registry.databricks.fsck import check_schema
 
         check_schema(context, report, progress)

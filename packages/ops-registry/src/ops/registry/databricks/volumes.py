@@ -1,7 +1,7 @@
 """Files in a volume: PUT, GET, REMOVE and LIST of the connector, and the Files API for what is large.
 
 Its size alone decides how a file goes: up to 8 MiB by a statement of the connector, which has it in memory
-meanwhile, and beyond that streamed (`filesapi`). Neither stands in for the other.
+meanwhile, and beyond that streamed (`files_api`). Neither stands in for the other.
 
 Statements about files take no parameters, so nothing that a user named goes into one: a path in the
 volume has letters, digits and ``._-/%`` only (names are percent-encoded), and the local side is a name made here.

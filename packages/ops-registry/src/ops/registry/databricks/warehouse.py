@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.forks import in_children
 from ops.foundation.logs import get_logger
-from ops.registry.databricks.credentials import Credentials
+from ops.registry.databricks.auth import Credentials
 from ops.registry.databricks.failures import ADVICE, Failure, failure_of, readable
-from ops.registry.databricks.filesapi import FilesApi
+from ops.registry.databricks.files_api import FilesApi
 from ops.registry.databricks.parameters import bound
 from ops.registry.databricks.patience import Patience
 from ops.registry.errors import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Iterator, Mapping
 
-    from ops.registry.databricks.access import WarehouseAccess
+    from ops.registry.databricks.config import WarehouseAccess
 
 __all__ = ["Warehouse"]
 

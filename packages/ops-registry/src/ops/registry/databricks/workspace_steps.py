@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ops.foundation.errors import OpsError
-from ops.registry.databricks.access import WarehouseAccess
+from ops.registry.databricks.config import WarehouseAccess
 from ops.registry.databricks.failures import Failure, failure_in
 from ops.registry.databricks.parameters import MOST_PARAMETERS
 from ops.registry.databricks.tables import FORMAT, VOLUME, format_of

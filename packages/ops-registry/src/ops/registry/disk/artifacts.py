@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ops.foundation.files import StrPath
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
     from ops.registry.records import Artifact
 
 __all__ = ["checksum", "copy_in", "fetch", "stage"]

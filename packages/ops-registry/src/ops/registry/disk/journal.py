@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 from zlib import crc32
 
 from ops.foundation.errors import OpsError
-from ops.registry.disk.flushing import Flusher, flush
+from ops.registry.disk.background_fsync import Flusher, flush
 from ops.registry.errors import StorageError
 from ops.registry.json_values import canonical, decode, encode
 

@@ -22,7 +22,7 @@ from ops.foundation.files import atomic_write, safe_join
 from ops.foundation.locks import FileLock
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
-from ops.registry.disk.userfiles import UserFiles, put_table, table_of
+from ops.registry.disk.user_files import UserFiles, put_table, table_of
 from ops.registry.errors import ArtifactNotFoundError, InvalidValueError, StorageError
 from ops.registry.events import EventType
 from ops.registry.validators import check_path

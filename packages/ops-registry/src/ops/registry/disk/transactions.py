@@ -39,7 +39,7 @@ from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import decode, encode, writing
 from ops.registry.disk.storage import refuse_other_kind
-from ops.registry.disk.userfiles import check_mode, put_table
+from ops.registry.disk.user_files import check_mode, put_table
 from ops.registry.errors import StorageError, TransactionError
 from ops.registry.events import EventType
 from ops.registry.validators import check_path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.registry.disk.store_addresses import kept
 from ops.registry.importing.mlflow_addresses import artifact_path_of, is_elsewhere
-from ops.registry.models.registering import new_model_id
+from ops.registry.models.registration import new_model_id
 from ops.registry.models.registry import ModelRegistry
 from ops.registry.models.state import FORMAT, ModelState
 from ops.registry.validators import check_key, check_name

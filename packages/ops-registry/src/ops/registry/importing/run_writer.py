@@ -23,8 +23,8 @@ from ops.foundation.errors import OpsError
 from ops.foundation.files import atomic_write, temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, is_id, refuse_link
+from ops.registry.disk.derived_files import write_view
 from ops.registry.disk.journal import JournalReader, JournalWriter, frame
-from ops.registry.disk.views import write_view
 from ops.registry.factories import contents_of
 from ops.registry.importing.records import ForeignFile
 from ops.registry.local.run_journals import IN_JSON, RunReader, journal_path

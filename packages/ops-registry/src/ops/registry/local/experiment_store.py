@@ -16,9 +16,9 @@ from ops.foundation.ids import generate_uuid7
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 from ops.registry.disk.checked_paths import is_id, refuse_link
+from ops.registry.disk.derived_files import write_view
 from ops.registry.disk.journal import JournalReader, JournalWriter, writing
 from ops.registry.disk.store_addresses import kept, resolved
-from ops.registry.disk.views import write_view
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, no_experiment
 from ops.registry.instants import from_ns, to_ns
 from ops.registry.json_values import encode

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ops.foundation.files import StrPath
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
     from ops.registry.models.ports import Staged
     from ops.registry.records import ModelVersion
     from ops.registry.remote.artifacts import RemoteArtifacts

@@ -10,7 +10,7 @@ from ops.foundation.files import atomic_write
 from ops.foundation.logs import get_logger
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, refuse_link
-from ops.registry.disk.views import write_view
+from ops.registry.disk.derived_files import write_view
 from ops.registry.json_values import canonical, decode, encode
 from ops.registry.local.index import arrays
 from ops.registry.models.state import version_record

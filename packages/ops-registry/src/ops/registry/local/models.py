@@ -14,7 +14,7 @@ from ops.registry.remote.artifacts import RemoteArtifacts
 
 if TYPE_CHECKING:
     from ops.foundation.files import StrPath
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
 
 __all__ = ["local_models"]
 

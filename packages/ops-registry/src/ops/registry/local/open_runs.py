@@ -26,7 +26,7 @@ from ops.registry.tracking.heartbeat import Heartbeat
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ops.registry.tracking.points import KeyedPoint
+    from ops.registry.tracking.metric_encoding import KeyedPoint
 
 __all__ = ["OpenRuns"]
 

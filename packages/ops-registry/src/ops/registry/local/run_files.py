@@ -27,7 +27,7 @@ from ops.registry.validators import check_run_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
     from ops.registry.local.run_store import RunStore
     from ops.registry.remote.artifacts import RemoteArtifacts
     from ops.registry.run_copies import RunCopy

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ops.foundation.errors import OpsError
 from ops.foundation.logs import get_logger
 from ops.registry.disk.checked_paths import is_id
+from ops.registry.disk.derived_files import write_view
 from ops.registry.disk.journal import JournalReader
-from ops.registry.disk.views import write_view
 from ops.registry.errors import CorruptStoreError, RunNotFoundError
 from ops.registry.json_values import decode, encode
 from ops.registry.local.metric_tables import read_points, write_points

@@ -17,7 +17,6 @@ from ops.registry.disk.checked_paths import inside, refuse_link, refuse_links
 from ops.registry.disk.journal import JournalWriter, frame, framed, writing
 from ops.registry.errors import no_run
 from ops.registry.local.cached_runs import CachedRuns
-from ops.registry.local.following import JournalFollower
 from ops.registry.local.index import selection
 from ops.registry.local.index.open_indexes import OpenIndexes
 from ops.registry.local.liveness import owner, with_liveness
@@ -25,6 +24,7 @@ from ops.registry.local.open_runs import OpenRuns
 from ops.registry.local.run_copies import export_run, journal_of
 from ops.registry.local.run_journals import IN_JSON, RunReader, journal_path, metric_history
 from ops.registry.local.stored_runs import to_runs
+from ops.registry.local.tail import JournalFollower
 from ops.registry.run_frames import RunChanged
 from ops.registry.run_rows import MAIN
 from ops.registry.tracking.run_ids import experiment_mark, experiment_mark_in
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ops.registry.run_frames import Frame, RunEnded, RunStarted
     from ops.registry.run_rows import RunRow
     from ops.registry.search.query import Query
-    from ops.registry.tracking.points import KeyedPoint
+    from ops.registry.tracking.metric_encoding import KeyedPoint
 
 __all__ = ["RunStore"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ops.registry.disk.journal import JournalWriter
     from ops.registry.local.run_journals import RunReader
-    from ops.registry.tracking.points import KeyedPoint
+    from ops.registry.tracking.metric_encoding import KeyedPoint
 
 __all__ = ["RunWriter"]
 

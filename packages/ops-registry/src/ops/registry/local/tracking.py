@@ -18,7 +18,7 @@ from ops.registry.tracking.ports import TrackingBackend
 if TYPE_CHECKING:
     from ops.cache.lru import LRUCache
     from ops.foundation.files import StrPath
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
     from ops.registry.local.cached_runs import CachedRun
     from ops.registry.tracking.tracker import ExperimentTracker
 

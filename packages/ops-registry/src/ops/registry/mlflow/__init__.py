@@ -12,14 +12,14 @@ if importlib.util.find_spec("mlflow") is None:
     raise MissingExtraError("mlflow", "ops-registry[mlflow]")
 
 if TYPE_CHECKING:
-    from ops.registry.mlflow.copying import export_mlflow as export_mlflow
-    from ops.registry.mlflow.copying import import_mlflow as import_mlflow
+    from ops.registry.mlflow.copy_endpoint import MLflowCopy as MLflowCopy
     from ops.registry.mlflow.decorator import mlflow_track as mlflow_track
-    from ops.registry.mlflow.ends import MLflowCopy as MLflowCopy
     from ops.registry.mlflow.helper import MLflowHelper as MLflowHelper
     from ops.registry.mlflow.modelstore import OpsModelStore as OpsModelStore
     from ops.registry.mlflow.pipelines import MLflowPipelineTracker as MLflowPipelineTracker
     from ops.registry.mlflow.pipelines import TrackedRun as TrackedRun
+    from ops.registry.mlflow.store_copies import export_mlflow as export_mlflow
+    from ops.registry.mlflow.store_copies import import_mlflow as import_mlflow
     from ops.registry.mlflow.trackingstore import OpsTrackingStore as OpsTrackingStore
 else:  # Written by `nox -s lint -- --fix` from the imports above.
     from ops.foundation.lazy import lazy_exports
@@ -27,12 +27,12 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
     __all__, __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            ".copying": "export_mlflow import_mlflow",
+            ".copy_endpoint": "MLflowCopy",
             ".decorator": "mlflow_track",
-            ".ends": "MLflowCopy",
             ".helper": "MLflowHelper",
             ".modelstore": "OpsModelStore",
             ".pipelines": "MLflowPipelineTracker TrackedRun",
+            ".store_copies": "export_mlflow import_mlflow",
             ".trackingstore": "OpsTrackingStore",
         },
     )

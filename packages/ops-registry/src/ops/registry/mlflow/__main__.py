@@ -11,13 +11,13 @@ from mlflow.exceptions import MlflowException
 
 from ops.foundation.command_line import CommandLine, print_json, progress_bar
 from ops.registry.configuration import MLOpsConfig
-from ops.registry.mlflow.copying import export_mlflow, import_mlflow
+from ops.registry.mlflow.store_copies import export_mlflow, import_mlflow
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from ops.registry.mlflow.ends import MLflowCopy
+    from ops.registry.mlflow.copy_endpoint import MLflowCopy
 
 _PROGRAM = "python -m ops.registry.mlflow"
 _EXAMPLES = (

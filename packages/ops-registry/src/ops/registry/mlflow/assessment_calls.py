@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.mlflow.failures import exists, invalid, missing
+from ops.registry.mlflow.errors import exists, invalid, missing
 from ops.registry.mlflow.trace_calls import TraceCalls
 from ops.registry.mlflow.trace_entities import assessment_fields, to_assessment
 

@@ -20,7 +20,7 @@ from mlflow.utils.search_utils import (
 )
 
 from ops.registry.errors import InvalidValueError
-from ops.registry.mlflow.failures import invalid
+from ops.registry.mlflow.errors import invalid
 from ops.registry.search.patterns import matcher
 
 __all__ = [

@@ -20,8 +20,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_USER
 from mlflow.utils.search_utils import SearchEvaluationDatasetsUtils, SearchUtils
 
 from ops.registry.mlflow.bounded_search import MOST_CHARACTERS
-from ops.registry.mlflow.experimentcalls import check_max_results, start_of
-from ops.registry.mlflow.failures import invalid, missing
+from ops.registry.mlflow.errors import invalid, missing
+from ops.registry.mlflow.experiment_calls import check_max_results, start_of
 from ops.registry.mlflow.trace_entities import as_texts
 from ops.registry.mlflow.trace_filters import number_test, text_test
 from ops.registry.mlflow.trace_metrics import TraceMetrics

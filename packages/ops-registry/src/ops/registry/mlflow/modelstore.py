@@ -48,13 +48,13 @@ from ops.registry.errors import (
     ModelNotFoundError,
     ModelVersionNotFoundError,
 )
-from ops.registry.mlflow.addresses import parse_address
 from ops.registry.mlflow.bounded_search import ModelSearch, ModelVersionSearch
-from ops.registry.mlflow.experimentcalls import start_of
-from ops.registry.mlflow.failures import exists, invalid, missing
-from ops.registry.mlflow.modelbook import ModelBook
-from ops.registry.mlflow.modelentities import location_of, model_tags, to_model, to_version
+from ops.registry.mlflow.errors import exists, invalid, missing
+from ops.registry.mlflow.experiment_calls import start_of
+from ops.registry.mlflow.model_entities import location_of, model_tags, to_model, to_version
+from ops.registry.mlflow.model_repository import ModelBook
 from ops.registry.mlflow.unsupported import refuse_the_rest
+from ops.registry.mlflow.uris import parse_address
 from ops.registry.records import ModelStage
 
 if TYPE_CHECKING:

@@ -18,16 +18,16 @@ from ops.registry.importing.findings import Findings
 from ops.registry.importing.mlflow_values import run_copy, status_of
 from ops.registry.importing.records import ForeignRun
 from ops.registry.importing.run_writer import RunWriter
-from ops.registry.mlflow.addresses import parse_address
-from ops.registry.mlflow.ends import COMPLETE, ORIGIN, copy_files
-from ops.registry.mlflow.runcalls import dataset_record
+from ops.registry.mlflow.copy_endpoint import COMPLETE, ORIGIN, copy_files
+from ops.registry.mlflow.run_calls import dataset_record
+from ops.registry.mlflow.uris import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlflow.entities import LoggedModel, Run
 
-    from ops.registry.mlflow.ends import End, MLflowCopy, Points, Progress
+    from ops.registry.mlflow.copy_endpoint import End, MLflowCopy, Points, Progress
 
 __all__ = ["RunImport"]
 

@@ -24,8 +24,8 @@ from mlflow.tracing.utils import generate_request_id_v2
 from mlflow.utils.validation import _validate_trace_tag
 
 from ops.registry.mlflow.entities import to_experiment
-from ops.registry.mlflow.failures import invalid, missing
-from ops.registry.mlflow.loggedmodelcalls import LoggedModelCalls
+from ops.registry.mlflow.errors import invalid, missing
+from ops.registry.mlflow.logged_model_calls import LoggedModelCalls
 from ops.registry.mlflow.trace_entities import (
     as_texts,
     assessment_fields,

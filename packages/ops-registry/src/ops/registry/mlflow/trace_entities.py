@@ -35,7 +35,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import _validate_length_limit
 
-from ops.registry.mlflow.failures import invalid
+from ops.registry.mlflow.errors import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

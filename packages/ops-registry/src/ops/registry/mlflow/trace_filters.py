@@ -18,7 +18,7 @@ from mlflow.utils.search_utils import SearchTraceUtils
 
 from ops.registry.errors import InvalidValueError
 from ops.registry.mlflow.bounded_search import MOST_CHARACTERS
-from ops.registry.mlflow.failures import invalid
+from ops.registry.mlflow.errors import invalid
 from ops.registry.mlflow.trace_entities import SUM_KEYS, totals
 from ops.registry.search.patterns import matcher
 

@@ -31,7 +31,7 @@ from mlflow.tracing.constant import (
 )
 from mlflow.utils.search_utils import SearchTraceMetricsUtils
 
-from ops.registry.mlflow.failures import invalid
+from ops.registry.mlflow.errors import invalid
 from ops.registry.mlflow.trace_search import TraceSearching
 
 if TYPE_CHECKING:

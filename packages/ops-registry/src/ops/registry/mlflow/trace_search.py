@@ -22,8 +22,8 @@ from mlflow.utils.search_utils import SearchTraceUtils
 from mlflow.utils.validation import _resolve_experiment_ids_and_locations
 
 from ops.registry.mlflow.assessment_calls import AssessmentCalls
-from ops.registry.mlflow.experimentcalls import check_max_results
-from ops.registry.mlflow.failures import invalid
+from ops.registry.mlflow.errors import invalid
+from ops.registry.mlflow.experiment_calls import check_max_results
 from ops.registry.mlflow.trace_entities import SUM_KEYS
 from ops.registry.mlflow.trace_filters import TraceFilter, TraceView
 

@@ -17,11 +17,11 @@ from mlflow.utils.uri import resolve_uri_if_local
 
 from ops.registry.disk.layout import PathManager
 from ops.registry.local.logged_models import FOLDER, LoggedModelBook
-from ops.registry.mlflow.addresses import parse_address
-from ops.registry.mlflow.erasing import Erasing
+from ops.registry.mlflow.gc import Erasing
 from ops.registry.mlflow.repeated_points import RepeatedPoints
-from ops.registry.mlflow.runbook import DEFAULT_ID, RunBook
+from ops.registry.mlflow.run_repository import DEFAULT_ID, RunBook
 from ops.registry.mlflow.unsupported import refuse_the_rest
+from ops.registry.mlflow.uris import parse_address
 from ops.registry.traces import book as traces
 from ops.registry.traces import datasets
 from ops.registry.traces.book import TraceBook

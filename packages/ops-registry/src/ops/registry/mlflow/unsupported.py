@@ -12,7 +12,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ops.registry.mlflow.failures import unsupported
+from ops.registry.mlflow.errors import unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

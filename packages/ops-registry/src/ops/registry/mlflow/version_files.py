@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities.model_registry import ModelVersion
 
-    from ops.registry.mlflow.ends import End
+    from ops.registry.mlflow.copy_endpoint import End
 
 __all__ = ["fetched", "sent"]
 

@@ -1,6 +1,6 @@
 """The model registry: versions with their artifacts, stages, aliases; no server.
 
-This module is what changes models that are there. Registering them is `registering`, reading and loading them
+This module is what changes models that are there. Registering them is `registration`, reading and loading them
 `queries`. Every change is one frame, decided on the model as it is and committed to the event store of the backend
 (`ports`): which one that is makes no difference to the rules.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ops.registry.errors import AlreadyExistsError, ModelVersionNotFoundError, StorageError
 from ops.registry.events import EventType, HookType
 from ops.registry.json_values import canonical
-from ops.registry.models.registering import ModelRegistering
+from ops.registry.models.registration import ModelRegistering
 from ops.registry.models.state import LOCATION_KEYS, check_frame
 from ops.registry.operations import Operations, reported
 from ops.registry.records import ModelStage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ops.foundation.files import StrPath
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
     from ops.registry.models.ports import ModelBackend
     from ops.registry.models.state import Model
     from ops.registry.records import ModelVersion

@@ -18,8 +18,8 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ops.registry.disk.checked_paths import is_relative
+from ops.registry.disk.derived_files import write_view
 from ops.registry.disk.journal import frame, parse
-from ops.registry.disk.views import write_view
 from ops.registry.errors import CorruptStoreError
 from ops.registry.instants import from_ns, to_ns
 from ops.registry.json_values import decode, encode

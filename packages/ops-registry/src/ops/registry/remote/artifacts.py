@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Collection, Iterable
 
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
     from ops.registry.remote.s3 import S3
 
 __all__ = ["RemoteArtifacts", "Sent", "check_address", "is_remote", "name_of"]

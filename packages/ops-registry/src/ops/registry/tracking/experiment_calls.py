@@ -16,7 +16,7 @@ from ops.registry.instants import to_ns
 from ops.registry.operations import reported
 from ops.registry.search.filters import Kind
 from ops.registry.search.selection import select
-from ops.registry.tracking.runaccess import RunAccess
+from ops.registry.tracking.run_access import RunAccess
 from ops.registry.validators import check_key, check_text, text_tags
 
 if TYPE_CHECKING:

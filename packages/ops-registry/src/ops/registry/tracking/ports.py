@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ops.registry.run_frames import Frame, RunEnded, RunStarted
     from ops.registry.run_rows import RunRow
     from ops.registry.search.query import Query
-    from ops.registry.tracking.points import KeyedPoint
+    from ops.registry.tracking.metric_encoding import KeyedPoint
 
 __all__ = ["ExperimentStore", "Follower", "RunFiles", "RunRepository", "TrackingBackend"]
 

@@ -1,7 +1,7 @@
 """Experiment tracking: every call is kept when it returns, and reading needs no running writer.
 
 This module has the life of runs. Experiments, logging to runs, their files, and reading them are modules of their
-own: `experiment_calls`, `runlogger`, `runartifacts` and `runqueries`. All of them are rules; what is decided is kept
+own: `experiment_calls`, `logging_api`, `artifacts` and `queries`. All of them are rules; what is decided is kept
 by a backend (`ports`), and which one that is makes no difference to them. pandas and pyarrow are loaded by searching,
 comparing and compacting, never by logging.
 """
@@ -20,13 +20,13 @@ from ops.registry.events import EventType
 from ops.registry.operations import Operations, reported
 from ops.registry.records import RunStatus
 from ops.registry.run_frames import RunEnded, TagsSet
+from ops.registry.tracking.artifacts import RunArtifacts
 from ops.registry.tracking.experiment_calls import Experiments, own_experiment
+from ops.registry.tracking.logging_api import RunLogger
+from ops.registry.tracking.queries import RunQueries
+from ops.registry.tracking.run_access import CURRENT_RUN, RunBlock, current_block
 from ops.registry.tracking.run_life import NewRun
 from ops.registry.tracking.run_records import to_run
-from ops.registry.tracking.runaccess import CURRENT_RUN, RunBlock, current_block
-from ops.registry.tracking.runartifacts import RunArtifacts
-from ops.registry.tracking.runlogger import RunLogger
-from ops.registry.tracking.runqueries import RunQueries
 from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ops.cache.lru import LRUCache
     from ops.foundation.files import StrPath
-    from ops.registry.disk.contents import ContentStore
+    from ops.registry.disk.content_store import ContentStore
     from ops.registry.records import Experiment, Run
     from ops.registry.run_copies import RunCopy
     from ops.registry.run_rows import RunRow

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from ops.foundation.errors import ValidationError
 from ops.registry.ui.curves import MOST_POINTS, Axis, Curves
-from ops.registry.ui.runtables import TableView, whole
+from ops.registry.ui.runs_view import TableView, whole
 from ops.registry.ui.streams import live_changes, live_points
 
 if TYPE_CHECKING:

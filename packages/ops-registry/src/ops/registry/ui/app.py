@@ -31,7 +31,7 @@ from ops.registry.ui.lineage_graph import lineage_graph
 from ops.registry.ui.previews import preview
 from ops.registry.ui.run_csv import csv_of_runs
 from ops.registry.ui.run_files import RunEntry, RunFiles
-from ops.registry.ui.runtables import (
+from ops.registry.ui.runs_view import (
     CHART_SIZES,
     PAGE_SIZES,
     SUMMARIES,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import ValidationError
 from ops.registry.ui.curves import Axis
-from ops.registry.ui.runtables import value_of
+from ops.registry.ui.runs_view import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

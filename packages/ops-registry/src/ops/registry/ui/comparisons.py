@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.ui.runtables import value_of
+from ops.registry.ui.runs_view import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,14 +10,14 @@ import dataclasses
 import io
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.ui.runtables import page_of_runs, runs_of, value_of
+from ops.registry.ui.runs_view import page_of_runs, runs_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ops.registry.records import Run
     from ops.registry.tracking.tracker import ExperimentTracker
-    from ops.registry.ui.runtables import TableView
+    from ops.registry.ui.runs_view import TableView
 
 __all__ = ["csv_of_runs"]
 

@@ -13,7 +13,7 @@ from ops.registry.ui import sort_keys
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ops.registry.ui.runtables import TableView
+    from ops.registry.ui.runs_view import TableView
 
 __all__ = ["FILTERS"]
 

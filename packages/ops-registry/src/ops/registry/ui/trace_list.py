@@ -15,7 +15,7 @@ from ops.registry.traces.selection import (
     select_traces,
     valid_assessments,
 )
-from ops.registry.ui.runtables import whole
+from ops.registry.ui.runs_view import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -16,7 +16,7 @@ from ops.foundation.errors import ValidationError
 from ops.registry.trace_copies import traces_of
 from ops.registry.traces.selection import name_of, select_traces
 from ops.registry.ui import api
-from ops.registry.ui.runtables import PAGE_SIZES, TableView, whole
+from ops.registry.ui.runs_view import PAGE_SIZES, TableView, whole
 from ops.registry.ui.span_tree import is_sound, matching, span_rows, total_tokens
 from ops.registry.ui.span_view import shown, span_view
 from ops.registry.ui.trace_list import STATES, TraceView, page_of_traces, rows_of, run_links

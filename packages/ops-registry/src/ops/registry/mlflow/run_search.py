@@ -22,9 +22,9 @@ from mlflow.utils.search_utils import SearchUtils
 
 from ops.registry.mlflow.bounded_search import RunSearch
 from ops.registry.mlflow.entities import Seen, to_run
-from ops.registry.mlflow.experimentcalls import check_max_results, start_of
-from ops.registry.mlflow.runcalls import RunCalls
-from ops.registry.mlflow.runorders import parse_order
+from ops.registry.mlflow.experiment_calls import check_max_results, start_of
+from ops.registry.mlflow.order_by import parse_order
+from ops.registry.mlflow.run_calls import RunCalls
 from ops.registry.search.filters import Both, Kind, Test, as_text, comparison, holds
 from ops.registry.search.query import lookup
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from ops.registry.local.index.view import Snapshot
-    from ops.registry.mlflow.runorders import RunOrder
+    from ops.registry.mlflow.order_by import RunOrder
     from ops.registry.records import Experiment
     from ops.registry.run_rows import RunRow
     from ops.registry.search.filters import Node

@@ -13,7 +13,7 @@ from ops.registry.records import RunStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ops.registry.databricks.runrows import RunRows
+    from ops.registry.databricks.run_reader import RunRows
     from ops.registry.records import Metric
 
 __all__ = ["WarehouseFollower"]

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import iso, now, require_aware, this_day
 from ops.metrics_collect.errors import ObjectExists, OutboxFull, ParameterError, ShipConflict
-from ops.metrics_collect.late import FreshCollector
+from ops.metrics_collect.late_rows import FreshCollector
 from ops.metrics_collect.ledger import Interval, mark_of_keys, slices
 from ops.metrics_collect.package import Package, compact
 from ops.metrics_collect.tarballs import payload_digests

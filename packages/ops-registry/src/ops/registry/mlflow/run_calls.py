@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-call"
 # (MLflow's validators are not annotated)
-"""What MLflow asks a tracking store about runs, but for searching (`runsearching`)."""
+"""What MLflow asks a tracking store about runs, but for searching (`run_search`)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from ops.registry.disk.journal import frame, framed
 from ops.registry.errors import InvalidValueError, RunNotFoundError
 from ops.registry.events import EventType, HookType
 from ops.registry.mlflow.entities import Seen, to_info, to_run, to_status
-from ops.registry.mlflow.experimentcalls import ExperimentCalls, start_of
-from ops.registry.mlflow.failures import invalid, missing
+from ops.registry.mlflow.errors import invalid, missing
+from ops.registry.mlflow.experiment_calls import ExperimentCalls, start_of
 from ops.registry.run_frames import ExtraAdded, ParametersLogged, RunChanged, TagsSet
 from ops.registry.search.filters import as_text
-from ops.registry.tracking.points import point, points_body
+from ops.registry.tracking.metric_encoding import point, points_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -13,7 +13,7 @@ from ops.foundation.ids import generate_short_id
 from ops.registry.disk.store_addresses import kept
 from ops.registry.errors import AlreadyExistsError, ModelNotFoundError
 from ops.registry.events import EventType, HookType
-from ops.registry.models.registering import checked_metadata
+from ops.registry.models.registration import checked_metadata
 from ops.registry.models.registry import ModelRegistry
 
 if TYPE_CHECKING:

@@ -23,14 +23,14 @@ from mlflow.utils.validation import (
 from ops.registry.errors import AlreadyExistsError, ExperimentNotFoundError, InvalidValueError
 from ops.registry.mlflow.bounded_search import ExperimentSearch
 from ops.registry.mlflow.entities import to_experiment
-from ops.registry.mlflow.failures import exists, invalid, missing
-from ops.registry.mlflow.runbook import DEFAULT_ID
+from ops.registry.mlflow.errors import exists, invalid, missing
+from ops.registry.mlflow.run_repository import DEFAULT_ID
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, ExperimentTag
 
     from ops.registry import records
-    from ops.registry.mlflow.runbook import RunBook
+    from ops.registry.mlflow.run_repository import RunBook
 
 __all__ = ["ExperimentCalls", "check_max_results", "start_of"]
 

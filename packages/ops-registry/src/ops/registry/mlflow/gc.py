@@ -14,7 +14,7 @@ from mlflow.entities import LifecycleStage, ViewType
 
 from ops.registry.instants import to_ns
 from ops.registry.mlflow.dataset_calls import DatasetCalls
-from ops.registry.mlflow.failures import missing
+from ops.registry.mlflow.errors import missing
 
 __all__ = ["Erasing"]
 

@@ -10,9 +10,9 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.databricks.access import WarehouseAccess
+from ops.registry.databricks.config import WarehouseAccess
 from ops.registry.databricks.models import DatabricksModelRegistry
-from ops.registry.databricks.storing import DatabricksStorageBackend
+from ops.registry.databricks.storage import DatabricksStorageBackend
 from ops.registry.databricks.tracking import DatabricksExperimentTracker
 from ops.registry.databricks.warehouse import Warehouse
 from ops.registry.disk.layout import paths_of

@@ -14,7 +14,7 @@ from ops.registry.errors import (
 from ops.registry.events import EventType
 from ops.registry.json_values import encode
 from ops.registry.operations import reported
-from ops.registry.tracking.runaccess import RunAccess
+from ops.registry.tracking.run_access import RunAccess
 from ops.registry.validators import check_path, check_text
 
 if TYPE_CHECKING:

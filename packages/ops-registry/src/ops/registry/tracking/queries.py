@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ops.registry.errors import InvalidValueError, no_experiment
 from ops.registry.search.query import Query, to_table
-from ops.registry.tracking.runaccess import RunAccess
+from ops.registry.tracking.run_access import RunAccess
 from ops.registry.validators import check_status
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ops.registry.mlflow.addresses import SCHEME
-from ops.registry.mlflow.copyingmodels import copy_model
-from ops.registry.mlflow.copyingruns import ExperimentCopy
-from ops.registry.mlflow.ends import End, MLflowCopy, Progress
+from ops.registry.mlflow.copy_endpoint import End, MLflowCopy, Progress
+from ops.registry.mlflow.model_copies import copy_model
+from ops.registry.mlflow.run_copies import ExperimentCopy
+from ops.registry.mlflow.uris import SCHEME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

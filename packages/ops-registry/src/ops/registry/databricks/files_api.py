@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ops.registry.databricks.access import WarehouseAccess
-    from ops.registry.databricks.credentials import Credentials
+    from ops.registry.databricks.auth import Credentials
+    from ops.registry.databricks.config import WarehouseAccess
     from ops.resilience.http import HTTPClient
 
 __all__ = ["LARGEST", "FilesApi"]

@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 
 from ops.registry.errors import AlreadyExistsError
-from ops.registry.mlflow.ends import COMPLETE, ORIGIN
+from ops.registry.mlflow.copy_endpoint import COMPLETE, ORIGIN
 from ops.registry.mlflow.version_files import fetched, sent
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities.model_registry import ModelVersion
 
-    from ops.registry.mlflow.ends import End, MLflowCopy, Progress
+    from ops.registry.mlflow.copy_endpoint import End, MLflowCopy, Progress
 
 __all__ = ["copy_model"]
 

@@ -24,7 +24,7 @@ from ops.registry.errors import BackendUnavailableError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ops.registry.databricks.credentials import Credentials
+    from ops.registry.databricks.auth import Credentials
 
 __all__ = ["SHORTEST_SECRET", "UNIFIED", "WarehouseAccess"]
 

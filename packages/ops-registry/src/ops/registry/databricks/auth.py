@@ -13,11 +13,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import MissingExtraError, OpsError
-from ops.registry.databricks.access import SHORTEST_SECRET
+from ops.registry.databricks.config import SHORTEST_SECRET
 from ops.registry.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
-    from ops.registry.databricks.access import WarehouseAccess
+    from ops.registry.databricks.config import WarehouseAccess
 
 __all__ = ["Credentials"]
 

@@ -14,15 +14,15 @@ from ops.registry.instants import is_kept, to_ns
 from ops.registry.operations import reported
 from ops.registry.plain_values import plain_parameters
 from ops.registry.run_frames import ParametersLogged, TagsSet
-from ops.registry.tracking.points import encoded_point, plain_point, points_body
-from ops.registry.tracking.runaccess import RunAccess
+from ops.registry.tracking.metric_encoding import encoded_point, plain_point, points_body
+from ops.registry.tracking.run_access import RunAccess
 from ops.registry.validators import check_key, check_mapping, text_tags
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping
 
-    from ops.registry.tracking.sysmetrics import SystemMetrics
+    from ops.registry.tracking.system_metrics import SystemMetrics
 
 __all__ = ["RunLogger"]
 
@@ -137,7 +137,7 @@ class RunLogger(RunAccess):
         that is not positive.
         """
         self._runs.home(run_id)  # or an unknown run would be noticed by the thread alone
-        from ops.registry.tracking.sysmetrics import SystemMetrics
+        from ops.registry.tracking.system_metrics import SystemMetrics
 
         return SystemMetrics(self, run_id, interval_seconds=interval_seconds)
 

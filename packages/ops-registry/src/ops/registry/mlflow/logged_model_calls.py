@@ -22,9 +22,9 @@ from mlflow.utils.validation import (
 )
 
 from ops.registry.mlflow.bounded_search import LoggedModelSearch
-from ops.registry.mlflow.failures import invalid, missing
-from ops.registry.mlflow.loggedmodels import to_logged_model
-from ops.registry.mlflow.runsearching import RunSearching
+from ops.registry.mlflow.errors import invalid, missing
+from ops.registry.mlflow.logged_models import to_logged_model
+from ops.registry.mlflow.run_search import RunSearching
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, LoggedModelParameter, LoggedModelTag

@@ -19,7 +19,7 @@ from ops.foundation.logs import get_logger
 from ops.registry.databricks.unique_rows import taking
 from ops.registry.databricks.volumes import Stored, Volume, encoded
 from ops.registry.disk import artifacts
-from ops.registry.disk.userfiles import UserFiles, put_table, table_of
+from ops.registry.disk.user_files import UserFiles, put_table, table_of
 from ops.registry.errors import ArtifactNotFoundError, MLOpsException, StorageError
 from ops.registry.validators import check_path
 
@@ -56,8 +56,8 @@ class DatabricksStorageBackend(UserFiles[str]):
     made_again: functools.partial[Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be sent to another process as the configuration; see `ops.registry.databricks.parts.sent`."""
-        from ops.registry.databricks.parts import sent
+        """Be sent to another process as the configuration; see `ops.registry.databricks.factory.sent`."""
+        from ops.registry.databricks.factory import sent
 
         return sent(self, self.made_again)
 

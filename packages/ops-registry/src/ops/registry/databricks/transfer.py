@@ -15,7 +15,7 @@ from ops.registry.run_copies import RunCopy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ops.registry.databricks.runrows import RunRows
+    from ops.registry.databricks.run_reader import RunRows
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.run_frames import Frame
 

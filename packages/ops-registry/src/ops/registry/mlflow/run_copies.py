@@ -20,7 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from ops.registry import records
 from ops.registry.instants import from_ns
-from ops.registry.mlflow.ends import COMPLETE, ORIGIN, copy_files
+from ops.registry.mlflow.copy_endpoint import COMPLETE, ORIGIN, copy_files
 from ops.registry.mlflow.run_imports import RunImport
 from ops.registry.validators import usable_name
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Experiment, LoggedModel, Run
 
-    from ops.registry.mlflow.ends import End, MLflowCopy, Progress
+    from ops.registry.mlflow.copy_endpoint import End, MLflowCopy, Progress
 
 __all__ = ["ExperimentCopy"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from ops.registry.tracking.runlogger import RunLogger
+    from ops.registry.tracking.logging_api import RunLogger
 
 __all__ = ["SystemMetrics"]
 

@@ -19,7 +19,7 @@ from mlflow.utils.search_utils import SearchUtils
 
 from ops.registry.local.index import arrays
 from ops.registry.mlflow.entities import to_mlflow_status
-from ops.registry.mlflow.failures import invalid
+from ops.registry.mlflow.errors import invalid
 from ops.registry.search.filters import Kind
 
 if TYPE_CHECKING:
