@@ -9,6 +9,7 @@ import pytest
 
 from ops.registry import ExperimentNotFoundError, RunNotFoundError
 from ops.registry.disk.journal import JournalReader, JournalWriter
+from ops.registry.traces.datasets import DatasetBook
 
 
 @pytest.fixture
@@ -106,3 +107,16 @@ def test_a_journal_that_is_renamed_into_place_with_more_goes_on(tmp_path):
     assert (reader.poll(), reader.is_replaced) == ([{"n": 2}], False)
     os.utime(path)  # a heartbeat
     assert (reader.poll(), reader.is_replaced) == ([], False)
+
+
+def test_a_dataset_written_anew_in_its_file_is_read_anew(tmp_path):
+    """As a restore does that writes into the files that are there: their inodes stay."""
+    fields = {"created": 1, "created_by": None, "tags": {}, "experiments": []}
+    book, other = DatasetBook(tmp_path / "a"), DatasetBook(tmp_path / "b")
+    book.create("d-1", {"name": "first", **fields})
+    other.create("d-1", {"name": "other", **fields})
+    assert book.get("d-1").name == "first"
+    (tmp_path / "a/d-1.log").write_bytes((tmp_path / "b/d-1.log").read_bytes())
+    assert book.get("d-1").name == "other"
+    book.change("d-1", "tags", tags={"k": "v"})
+    assert DatasetBook(tmp_path / "a").get("d-1") == book.get("d-1")

@@ -233,3 +233,20 @@ def test_a_late_snapshot_makes_no_folder_that_was_erased_again(filled):
     book.erase("7")
     journal._save((10, 0), known)
     assert not filled.exists()
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_a_journal_written_anew_in_its_file_is_read_anew(folder, tmp_path, count):
+    """As a restore does that writes into the files that are there: their inodes stay."""
+    journal, other = TraceJournal(folder), TraceJournal(tmp_path / "other")
+    for number in range(3):
+        log(journal, f"tr-{number}")
+    for number in range(count):
+        log(other, f"tr-b{number}")
+    assert len(journal.traces()) == 3
+    (folder / "journal.log").write_bytes((tmp_path / "other/journal.log").read_bytes())
+    assert [one.trace_id for one in journal.traces()] == [f"tr-b{n}" for n in range(count)]
+    log(journal, "tr-more")
+    assert len(TraceJournal(folder).traces()) == count + 1
+    journal.close()
+    other.close()

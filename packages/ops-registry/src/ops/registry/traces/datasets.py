@@ -158,6 +158,9 @@ class _Journal:
     def read(self) -> Dataset | None:
         """Return the dataset as of now."""
         records = self.reader.poll()
+        if self.reader.is_replaced:
+            self.reader, self._found, self.unknown = JournalReader(self.reader.path), None, 0
+            records = self.reader.poll()
         if self.reader.is_gone:
             self._found = None
         if records and self._found is not None:

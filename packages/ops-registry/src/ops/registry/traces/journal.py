@@ -312,6 +312,10 @@ class TraceJournal:
                     self._begin(file)
                 for offset, body in self._reader.poll_lines(_BYTES):
                     self._apply(body, offset, _head_length(body))
+                if self._reader.is_replaced:
+                    self._begin()
+                    file = identity_of(self.path)
+                    continue
                 before, file = file, identity_of(self.path)
                 is_read = file == before and not self._reader.has_more
             self._keep_snapshot()
