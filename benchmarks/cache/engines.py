@@ -9,6 +9,7 @@ does not add to it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import itertools
 import os
@@ -109,9 +110,8 @@ def stores_of(limit: int = _LIMIT, *, dbm: bool) -> Iterator[dict[str, Any]]:
             "diskcache": diskcache.Cache(f"{folder}/diskcache", size_limit=limit),
         }
         if dbm and importlib.util.find_spec("dbm.sqlite3"):  # from Python 3.13 on
-            import dbm.sqlite3
-
-            stores["dbm.sqlite3"] = dbm.sqlite3.open(f"{folder}/dbm", "c")  # noqa: SIM115
+            opener = importlib.import_module("dbm.sqlite3").open
+            stores["dbm.sqlite3"] = opener(f"{folder}/dbm", "c")
         for store in stores.values():
             opened.enter_context(contextlib.closing(store))
         yield stores

@@ -10,10 +10,9 @@ from typing import Any
 
 from benchmarks.cache.lmdb_engine.engine import LmdbLog
 from ops.cache import DiskCache
-from ops.cache.disk.blobs import is_blob_name
 from ops.cache.disk.cache_directory import mark_moved_here
 from ops.cache.disk.checks import CheckReport
-from ops.cache.disk.index import BlobRef
+from ops.cache.disk.index import BlobRef, is_blob_name
 from ops.cache.disk.keys import encode_key, encode_tag, namespace_prefix
 from ops.cache.disk.records import Flag
 from ops.cache.disk.stats import DiskCacheStats
@@ -34,7 +33,7 @@ _WRITING_SECONDS = 3600.0
 class LmdbCache(DiskCache):
     """A `DiskCache` whose entries are in LMDB; *sync* flushes each transaction to the disk."""
 
-    _log: LmdbLog  # type: ignore[assignment]
+    _log: LmdbLog
 
     def __init__(
         self,

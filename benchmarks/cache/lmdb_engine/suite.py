@@ -28,4 +28,4 @@ pathlib.Path(_folder.name, "sitecustomize.py").write_text(_IN_CHILDREN.format(ro
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [_folder.name, *filter(None, [os.environ.get("PYTHONPATH")])]
 )
-ops.cache.DiskCache = ops.cache.disk.store.DiskCache = LmdbCache  # type: ignore[misc]
+ops.cache.DiskCache = ops.cache.disk.store.DiskCache = LmdbCache
