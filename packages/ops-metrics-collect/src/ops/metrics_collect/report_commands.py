@@ -30,20 +30,22 @@ if TYPE_CHECKING:
 __all__ = ["report", "rollup"]
 
 _MEMORY_BYTES = 100_000_000
+#: Of each rollup of a report, which has several.
+_SHARED_MEMORY_BYTES = 50_000_000
 #: Every tarball has it, whatever its name is.
 _IN_ALL = ("data_collection_status",)
 
 
 def rollup(options: argparse.Namespace) -> dict[str, Any]:
     """Aggregate shipped rows into a file."""
-    made = _made(options, options.dataframe)
+    made = _made(options, options.dataframe, _MEMORY_BYTES)
     writers = {".parquet": made.to_parquet, ".csv": made.to_csv, ".json": made.to_json}
     write = writers[_suffix(options, writers)]
     if options.dry_run:
         return {"would read": _tarballs(options, [made])}
     _fill(options, [made])
     write(options.output)
-    rows = sum(table.num_rows for table in made.batches())
+    rows = sum(table.num_rows for table in made.batches(encoded=True))
     if not rows:
         sys.stderr.write(f"There are no rows of {options.collection or options.dataframe!r}.\n")
     return {"written": options.output, "rows": rows}
@@ -70,7 +72,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     stored = _stored(options, names)
     if options.ship is None:
         names = tuple(name for name in names if name in stored)
-    dataframes = {name: _made(options, name) for name in names}
+    dataframes = {name: _made(options, name, _SHARED_MEMORY_BYTES) for name in names}
     for name, file in stored.items():
         dataframes[name].add_parquet(file)
     # All of it before the work, not after it.
@@ -82,7 +84,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
         return {"would read": _tarballs(options, fresh) if fresh else []}
     if fresh:
         _fill(options, fresh)
-    if not any(table.num_rows for table in dataframes[names[0]].batches()):
+    if not any(table.num_rows for table in dataframes[names[0]].batches(encoded=True)):
         raise StateError(
             f"There is nothing to report: no rows of {' or '.join(dataframes[names[0]].collections)}.",
             suggestions=("Look at what was collected with status, and at --since and --until.",),
@@ -106,7 +108,7 @@ def _stored(options: argparse.Namespace, names: Sequence[str]) -> dict[str, str]
     return stored
 
 
-def _made(options: argparse.Namespace, name: str) -> Rollup:
+def _made(options: argparse.Namespace, name: str, memory_bytes: int) -> Rollup:
     from ops.metrics_collect import rollups
 
     if name == "activity":
@@ -118,7 +120,7 @@ def _made(options: argparse.Namespace, name: str) -> Rollup:
             sums=listed(options.sum),
             time=options.time,
             row_id={"": ..., "none": None}.get(options.row_id, options.row_id),
-            memory_bytes=_MEMORY_BYTES,
+            memory_bytes=memory_bytes,
         )
     kinds: Mapping[str, Callable[..., Rollup]] = {
         "job_host_summary": rollups.DataframeJobHostSummary,
@@ -128,9 +130,9 @@ def _made(options: argparse.Namespace, name: str) -> Rollup:
         "host_metric": rollups.DataframeHostMetric,
     }
     if name not in kinds:
-        plugin: Rollup = plugins.loaded("rollups", name)(memory_bytes=_MEMORY_BYTES)
+        plugin: Rollup = plugins.loaded("rollups", name)(memory_bytes=memory_bytes)
         return plugin
-    return kinds[name](memory_bytes=_MEMORY_BYTES)
+    return kinds[name](memory_bytes=memory_bytes)
 
 
 def _fill(options: argparse.Namespace, made: Sequence[Rollup]) -> None:

@@ -7,6 +7,7 @@ node counts once per organization, however often it was automated and under howe
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,16 @@ import pyarrow.compute
 from ops.metrics_collect.dedup import host_identities
 from ops.metrics_collect.errors import ParameterError
 from ops.metrics_collect.reports._model import Chart, Column, Formula, Sheet, table_rows
+from ops.metrics_collect.reports._reduction import (
+    Addresses,
+    Events,
+    Summaries,
+    counted,
+    grouped,
+    renamed,
+)
+from ops.metrics_collect.rollups._columns import TIMESTAMP
+from ops.metrics_collect.rollups._engine import Measure, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,9 +44,9 @@ _RUN = ("install_uuid", "job_remote_id")
 
 
 class Tables:
-    """The rollups of a report as tables, each made once; a missing one is None.
+    """The rollups of a report: small ones as tables, each made once, and large ones table by table.
 
-    With *organizations*, tables have what belongs to these alone: events by their jobs, hosts of
+    With *organizations*, there is what belongs to these alone: events by their jobs, hosts of
     inventories by the organizations of these. What was collected is of no organization.
     """
 
@@ -59,24 +70,34 @@ class Tables:
     def __getitem__(self, name: str) -> pa.Table:
         if name not in self._made:
             table = self._dataframes[name].group()
-            if self._organizations is not None:
-                table = self._of_organizations(name, table, self._organizations)
+            if self._organizations is not None and name == "main_host":
+                wanted = self._organizations
+                of_these = [not wanted.isdisjoint(o) for o in table["organizations"].to_pylist()]
+                table = table.filter(pa.array(of_these, pa.bool_()))
             self._made[name] = table
         return self._made[name]
 
-    def _of_organizations(self, name: str, table: pa.Table, wanted: frozenset[str]) -> pa.Table:
-        names = pa.array(sorted(wanted), pa.string())
-        if name == "job_host_summary":
-            return table.filter(pc.is_in(table["organization_name"], names))
-        if name == "main_host":
-            of_these = [not wanted.isdisjoint(o) for o in table["organizations"].to_pylist()]
-            return table.filter(pa.array(of_these, pa.bool_()))
-        if name == "main_jobevent":
-            runs = self["job_host_summary"].group_by(list(_RUN), use_threads=False).aggregate([])
-            return table.join(runs, list(_RUN), join_type="left semi").sort_by(
-                [(key, "ascending") for key in self._dataframes[name].index]
-            )
-        return table
+    def summaries(self) -> Iterator[pa.Table]:
+        """Yield the tables of job_host_summary, with encoded keys."""
+        for table in self._dataframes["job_host_summary"].batches(encoded=True):
+            if self._organizations is None:
+                yield table
+                continue
+            names = pa.array(sorted(self._organizations), pa.string())
+            yield table.filter(pc.is_in(table["organization_name"].cast(pa.string()), names))
+
+    def events(self, jobs: pa.Table) -> Iterator[pa.Table]:
+        """Yield the tables of main_jobevent, with encoded keys; *jobs* are those that are reported."""
+        runs = jobs.select(list(_RUN)).group_by(list(_RUN), use_threads=False).aggregate([])
+        runs = runs.append_column("reported", pa.array([True] * runs.num_rows, pa.bool_()))
+        for table in self._dataframes["main_jobevent"].batches(encoded=True):
+            if self._organizations is None:
+                yield table
+                continue
+            plain = pa.table({name: table[name].cast(pa.string()) for name in _RUN})
+            plain = plain.append_column("at", pa.array(range(table.num_rows), pa.int64()))
+            joined = plain.join(runs, list(_RUN)).sort_by("at")
+            yield table.filter(joined["reported"].is_valid())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,11 +111,18 @@ class _Field:
 
 
 _NODE_MEASURES = (
-    ("organization_name", "count_distinct", _Field("", "Organizations", "integer")),
-    ("host_runs", "sum", _Field("", "Host runs", "integer")),
-    ("task_runs", "sum", _Field("", "Task runs", "integer")),
-    ("first_automation", "min", _Field("", "First automation", "timestamp")),
-    ("last_automation", "max", _Field("", "Last automation", "timestamp")),
+    Measure("host_runs", "sum", pa.int64()),
+    Measure("task_runs", "sum", pa.int64()),
+    Measure("first_automation", "min", TIMESTAMP),
+    Measure("last_automation", "max", TIMESTAMP),
+)
+_NODE_COLUMNS = (
+    Column("Host name", width=40),
+    Column("Organizations", "integer"),
+    Column("Host runs", "integer"),
+    Column("Task runs", "integer"),
+    Column("First automation", "timestamp"),
+    Column("Last automation", "timestamp"),
 )
 
 
@@ -110,27 +138,30 @@ class Usage:
         self._tables = tables
         self._settings = settings
         self._price = settings.price
-        self._nodes: pa.Table | None = None
+        self._summaries: Summaries | None = None
+        self._events: Events | None = None
+        self._names: dict[str, str] | None = None
 
     def nodes(self, kind: str | None = None) -> pa.Table:
-        """Return the rows of job_host_summary, of one kind of nodes, under the names of machines."""
-        if self._nodes is None:
-            self._nodes = self.machines(self._tables["job_host_summary"])
-        table: pa.Table = self._nodes
-        return table if kind is None else table.filter(pc.equal(table["managed_node_type"], kind))
+        """Return sums by organization, machine and kind (or those of one kind), with encoded keys."""
+        nodes = self._reduced().nodes
+        if kind is None:
+            return nodes
+        return nodes.filter(pc.equal(nodes["managed_node_type"].cast(pa.string()), kind))
+
+    def _reduced(self) -> Summaries:
+        if self._summaries is None:
+            self._summaries = Summaries(self._tables.summaries(), self.machines)
+        return self._summaries
 
     def machines(self, table: pa.Table) -> pa.Table:
         """Return *table* with each host named by its machine, if the configuration asks for that."""
         mode = self._settings.deduplicate
         if mode is None:
             return table
-        names = host_identities(self._tables["main_host"].to_pylist(), mode)
-        column = table["host_name"].combine_chunks().dictionary_encode()
-        chunk = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        chunk = chunk.chunk(0) if isinstance(chunk, pa.ChunkedArray) else chunk
-        texts = pa.array([names.get(n, n) for n in chunk.dictionary.to_pylist()], pa.string())
-        position = table.column_names.index("host_name")
-        return table.set_column(position, "host_name", texts.take(chunk.indices))
+        if self._names is None:
+            self._names = host_identities(self._tables["main_host"].to_pylist(), mode)
+        return renamed(encoded(table, ("host_name",)), self._names)
 
     def machines_of_inventories(self, table: pa.Table) -> pa.Table:
         """Do as `machines` does for a table whose hosts have the names of their inventories."""
@@ -177,20 +208,20 @@ class Usage:
         return Sheet("Usage Reporting", columns, self._charge_rows, self.header())
 
     def _charged_once(self) -> Iterator[list[Any]]:
-        hosts = len(pc.unique(self.nodes("direct")["host_name"]))
+        hosts = grouped(self.nodes("direct"), ["host_name"]).num_rows
         if hosts:
             fee = hosts * self._price
             yield ["Managed nodes", hosts, self._price, Formula("=B{row}*C{row}", fee)]
             yield ["Sum", None, None, Formula("=SUM(D{first}:D{above})", fee)]
 
     def _charge_rows(self) -> Iterator[list[Any]]:
-        counted = _distinct(self.nodes("direct"), "organization_name", "host_name")
+        charged = counted(self.nodes("direct"), "organization_name", ["host_name"])
         total = 0.0
-        for organization, hosts in table_rows(counted, counted.column_names):
+        for organization, hosts in table_rows(charged, charged.column_names):
             fee = hosts * self._price
             total += fee
             yield [organization, hosts, self._price, Formula("=B{row}*C{row}", fee)]
-        if counted.num_rows:
+        if charged.num_rows:
             yield ["Sum", None, None, Formula("=SUM(D{first}:D{above})", total)]
 
     def summary(self) -> Sheet:
@@ -216,47 +247,43 @@ class Usage:
         return dataclasses.replace(sheet, title="Usage by organizations", charts=())
 
     def _by_organization(self) -> pa.Table:
-        nodes = self.nodes()
         key = "organization_name"
-        found = nodes.group_by(key, use_threads=False).aggregate(
-            [("host_runs", "sum"), ("task_runs", "sum")]
-        )
-        found = found.rename_columns([n.removesuffix("_sum") for n in found.column_names])
-        for name, kind in (("direct", "direct"), ("indirect", "indirect")):
-            counted = _distinct(self.nodes(kind), key, "host_name").rename_columns([key, name])
-            found = found.join(counted, key)
-        jobs = _distinct(nodes, key, ["install_uuid", "job_remote_id"]).rename_columns(
-            [key, "jobs"]
-        )
-        found = found.join(jobs, key).sort_by(key)
-        for position, name in enumerate(found.column_names):
-            if name in {"direct", "indirect", "jobs"}:
-                found = found.set_column(position, name, pc.fill_null(found.column(position), 0))
+        found = grouped(self.nodes(), [key], _NODE_MEASURES[:2])
+        jobs = encoded(self._reduced().jobs.select([key, *_RUN]), (key, *_RUN))
+        numbers = {
+            "direct": counted(self.nodes("direct"), key, ["host_name"]),
+            "indirect": counted(self.nodes("indirect"), key, ["host_name"]),
+            "jobs": counted(jobs, key, _RUN),
+        }
+        for name, table in numbers.items():
+            count = dict(table_rows(table, table.column_names))
+            values = [count.get(organization, 0) for organization in found[key].to_pylist()]
+            found = found.append_column(name, pa.array(values, pa.int64()))
         return found
 
     def managed(self, title: str, kind: str, organization: str | None = None) -> Sheet:
         """Return the nodes of a kind, of all organizations or of one."""
         # On the sheet of one organization, their number would be 1 in every row.
-        measures = _NODE_MEASURES if organization is None else _NODE_MEASURES[1:]
-        fields = [_Field("", "Host name", width=40), *(f for _, _, f in measures)]
-        columns = tuple(Column(f.title, f.kind, f.width) for f in fields)
-        wanted = [(name, how) for name, how, _ in measures]
-        return Sheet(title, columns, lambda: self._managed_rows(kind, organization, wanted))
+        columns = [c for c in _NODE_COLUMNS if organization is None or c.title != "Organizations"]
+        return Sheet(title, columns, lambda: self._managed_rows(kind, organization))
 
-    def _managed_rows(
-        self, kind: str, organization: str | None, wanted: Sequence[tuple[str, str]]
-    ) -> Iterator[list[Any]]:
-        nodes = self.nodes(kind)
+    def _managed_rows(self, kind: str, organization: str | None) -> Iterator[list[Any]]:
+        key, nodes = "host_name", self.nodes(kind)
+        names = [m.name for m in _NODE_MEASURES]
         if organization is not None:
-            nodes = nodes.filter(pc.equal(nodes["organization_name"], organization))
-        grouped = nodes.group_by("host_name", use_threads=False).aggregate(list(wanted))
-        names = ["host_name", *(f"{name}_{how}" for name, how in wanted)]
-        return table_rows(grouped.sort_by("host_name"), names)
+            organizations = nodes["organization_name"].cast(pa.string())
+            nodes = nodes.filter(pc.equal(organizations, organization))
+            return table_rows(grouped(nodes, [key], _NODE_MEASURES), [key, *names])
+        # Both are sorted by the same names.
+        count = counted(nodes, key, ["organization_name"])["count"]
+        rows = grouped(nodes, [key], _NODE_MEASURES).append_column("count", count)
+        return table_rows(rows, [key, "count", *names])
 
     def by_organization_sheets(self) -> list[Sheet]:
         """Return a sheet for each organization: its managed nodes."""
-        names = pc.unique(self.nodes("direct")["organization_name"])
-        return [self.managed(str(name), "direct", str(name)) for name in sorted(names.to_pylist())]
+        found = grouped(self.nodes("direct"), ["organization_name"])
+        names = found["organization_name"].to_pylist()
+        return [self.managed(name, "direct", name) for name in names]
 
     def inventory(self) -> Sheet:
         """Return 'Inventory Scope': the hosts of the inventories, automated or not."""
@@ -273,73 +300,58 @@ class Usage:
 
     def events(self, title: str, key: str, label: str) -> Sheet:
         """Return the usage of modules, collections or roles (the column *key*)."""
-        table = self.machines(self._addressed(self._tables["main_jobevent"]))
+        uses = self._uses()
         unused = f"No {label.lower()} used"  # its own row, so that the sheets add up
-        named = pc.if_else(pc.equal(table[key], ""), unused, table[key])
-        table = table.set_column(table.column_names.index(key), key, named)
-        grouped = table.group_by(key, use_threads=False).aggregate(
-            [("host_name", "count_distinct"), ("task_runs", "sum"), ("duration", "sum")]
-        )
+        texts = uses[key].cast(pa.string())
+        named = pc.if_else(pc.equal(texts, ""), unused, texts)
+        uses = encoded(uses.set_column(uses.column_names.index(key), key, named), (key,))
+        measures = [
+            Measure("task_runs", "sum", pa.int64()),
+            Measure("duration", "sum", pa.float64()),
+        ]
+        table = grouped(uses, [key], measures)
+        # In whatever order they were added: the last digits of a sum depend on that.
+        seconds = pc.round(table["duration"], 6)
+        table = table.set_column(table.column_names.index("duration"), "duration", seconds)
+        table = table.append_column("nodes", counted(uses, key, ["host_name"])["count"])
         fields = [
             _Field(key, label, width=50),
-            _Field("host_name_count_distinct", "Managed nodes", "integer"),
-            _Field("task_runs_sum", "Task runs", "integer"),
-            _Field("duration_sum", "Duration (seconds)", "number"),
+            _Field("nodes", "Managed nodes", "integer"),
+            _Field("task_runs", "Task runs", "integer"),
+            _Field("duration", "Duration (seconds)", "number"),
         ]
-        return _sheet(title, grouped.sort_by(key), fields)
+        return _sheet(title, table, fields)
 
-    def _addressed(self, table: pa.Table) -> pa.Table:
-        """Return *table* with hosts named as job_host_summary names them: by ansible_host, if set.
-
-        Events know the name in the inventory only; the summaries of the same job know both.
-        """
-        summaries = self._tables["job_host_summary"]
-        keys = ["install_uuid", "job_remote_id", "original_host_name"]
-        renamed = summaries.filter(
-            pc.not_equal(summaries["host_name"], summaries["original_host_name"])
-        )
-        if not renamed.num_rows:
-            return table
-        of_jobs = renamed.group_by(keys, use_threads=False).aggregate([("host_name", "min")])
-        of_jobs = of_jobs.rename_columns([*keys, "address"])
-        columns = ["install_uuid", "job_remote_id", "host_name"]
-        count = pa.array(range(table.num_rows), pa.int64())
-        plain = table.select(columns).append_column("at", count)
-        for name in columns:
-            position = plain.column_names.index(name)
-            plain = plain.set_column(position, name, plain[name].cast(pa.string()))
-        for name in keys:
-            position = of_jobs.column_names.index(name)
-            of_jobs = of_jobs.set_column(position, name, of_jobs[name].cast(pa.string()))
-        joined = plain.join(of_jobs, columns, keys).sort_by("at")
-        address = joined["address"].cast(pa.string())
-        names = pc.if_else(pc.is_null(address), joined["host_name"], address)
-        return table.set_column(table.column_names.index("host_name"), "host_name", names)
+    def _uses(self) -> pa.Table:
+        """Return the usage by module, collection, role and host, named as the summaries name it."""
+        if self._events is None:
+            addresses = functools.cache(lambda: Addresses(self._tables.summaries()))
+            tables = self._tables.events(self._reduced().jobs)
+            self._events = Events(tables, lambda table: self.machines(addresses().apply(table)))
+        return self._events.uses
 
     def jobs(self) -> Sheet:
         """Return 'Jobs'."""
-        keys = ["job_remote_id", "install_uuid", "job_template_name", "organization_name"]
-        measures = [
-            ("host_name", "count_distinct"),
-            ("host_runs", "sum"),
-            ("task_runs", "sum"),
-            ("job_created", "min"),
-            ("last_automation", "max"),
-        ]
-        grouped = self.nodes().group_by(keys, use_threads=False).aggregate(measures)
         fields = [
             _Field("job_remote_id", "Job"),
             _Field("install_uuid", "Installation", width=38),
             _Field("job_template_name", "Job template", width=40),
             _Field("organization_name", "Organization", width=40),
-            _Field("host_name_count_distinct", "Nodes", "integer"),
-            _Field("host_runs_sum", "Host runs", "integer"),
-            _Field("task_runs_sum", "Task runs", "integer"),
-            _Field("job_created_min", "Created", "timestamp"),
-            _Field("last_automation_max", "Last automation", "timestamp"),
+            _Field("nodes", "Nodes", "integer"),
+            _Field("host_runs", "Host runs", "integer"),
+            _Field("task_runs", "Task runs", "integer"),
+            _Field("job_created", "Created", "timestamp"),
+            _Field("last_automation", "Last automation", "timestamp"),
         ]
-        order = [("install_uuid", "ascending"), ("job_created_min", "ascending")]
-        return _sheet("Jobs", grouped.sort_by([*order, ("job_remote_id", "ascending")]), fields)
+        order = (
+            "install_uuid",
+            "job_created",
+            "job_remote_id",
+            "organization_name",
+            "job_template_name",
+        )
+        jobs = self._reduced().jobs.sort_by([(name, "ascending") for name in order])
+        return _sheet("Jobs", jobs, fields)
 
     def infrastructure(self) -> Sheet:
         """Return 'Infrastructure Summary': indirectly managed nodes by what their facts say."""
@@ -353,22 +365,13 @@ class Usage:
 
     def _infrastructure_rows(self) -> Iterator[list[Any]]:
         found: dict[tuple[str, ...], set[str]] = {}
-        nodes = self.nodes("indirect")
-        for name, facts in table_rows(nodes, ["host_name", "facts"]):
+        for name, facts in table_rows(self._reduced().facts, ["host_name", "facts"]):
             for text in facts or ["{}"]:
                 known = _object(text)
                 kind = ("infra_type", "infra_bucket", "device_type")
                 found.setdefault(tuple(str(known.get(k) or "") for k in kind), set()).add(name)
         for key, names in sorted(found.items()):
             yield [*key, len(names)]
-
-
-def _distinct(table: pa.Table, key: str, what: str | Sequence[str]) -> pa.Table:
-    """Count the different values of *what* for each value of *key*."""
-    columns = [what] if isinstance(what, str) else list(what)
-    pairs = table.group_by([key, *columns], use_threads=False).aggregate([])
-    counted = pairs.group_by(key, use_threads=False).aggregate([(columns[0], "count")])
-    return counted.select([key, f"{columns[0]}_count"]).sort_by(key)
 
 
 def _sheet(title: str, table: pa.Table, fields: Sequence[_Field], *, charts: Any = ()) -> Sheet:

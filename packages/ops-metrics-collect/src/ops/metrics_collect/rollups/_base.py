@@ -194,10 +194,17 @@ class Rollup:
         """Return the result of everything added, rollups included; the same as `group`."""
         return self.group(sort=sort)
 
-    def batches(self) -> Iterator[pa.Table]:
-        """Yield the result in tables of bounded size, in no particular order."""
+    def batches(self, *, encoded: bool = False) -> Iterator[pa.Table]:
+        """Yield the result in tables of bounded size, in no particular order.
+
+        With *encoded*, keys are dictionary-encoded, which takes a fraction of the memory.
+        """
+        schema = self._schema if encoded else self.fields
         for table in self._tables():
-            yield table.cast(self.fields)
+            result = table.cast(schema)
+            del table
+            yield result
+            del result  # before the next one is grouped
 
     def add_parquet(self, path: str | os.PathLike[str]) -> Self:
         """Add the stored rollup *path*; one whose sources are all known changes nothing.

@@ -58,7 +58,7 @@ class DataframeMainHost(Rollup):
 
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
         """Name hosts and pick serials and machine ids from their facts."""
-        facts = [_parsed(v) for v in text(raw, "canonical_facts").to_pylist()]
+        facts = _facts(text(raw, "canonical_facts").to_pylist())
         return pa.table(
             {
                 "host_name": first_of(text(raw, "ansible_host_variable"), text(raw, "host_name")),
@@ -66,7 +66,7 @@ class DataframeMainHost(Rollup):
                 "last_automation": utc_times(raw, "last_automation"),
                 "organizations": sets_of(text(raw, "organization_name")),
                 "inventories": sets_of(text(raw, "inventory_name")),
-                **{name: pa.array(_one_each(facts, key), SET) for name, key in _FACTS.items()},
+                **facts,
                 "names": sets_of(text(raw, "host_name")),
             }
         )
@@ -126,5 +126,11 @@ def _parsed(value: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _one_each(facts: Iterable[Mapping[str, Any]], key: str) -> list[list[str]]:
-    return [[str(f[key])] if f.get(key) else [] for f in facts]
+def _facts(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the columns of `_FACTS`; of each text no more is kept, as facts are long."""
+    found: dict[str, list[list[str]]] = {name: [] for name in _FACTS}
+    for value in texts:
+        known = _parsed(value)
+        for name, key in _FACTS.items():
+            found[name].append([str(known[key])] if known.get(key) else [])
+    return {name: pa.array(sets, SET) for name, sets in found.items()}

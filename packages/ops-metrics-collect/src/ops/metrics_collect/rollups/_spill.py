@@ -110,8 +110,14 @@ class Spill:
     def _cut_again(self, paths: Sequence[pathlib.Path]) -> Iterator[list[pa.Table]]:
         finer = Spill(self._schema, self._hashes, self._limit, self._depth + 1)
         try:
+            # Many small files at once, or there would be eight times as many smaller ones.
+            tables, size = [], 0
             for path in paths:
-                finer.append_all([_read(path)])
+                tables.append(_read(path))
+                size += path.stat().st_size
+                if size >= self._limit or path == paths[-1]:
+                    finer.append_all(tables)  # which empties the list
+                    size = 0
             yield from finer.partitions()
         finally:
             finer.close()
