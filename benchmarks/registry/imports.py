@@ -52,7 +52,8 @@ def _case(what: str, source: pathlib.Path, beside: dict[str, Callable[[], float]
         (Target(at_most=10),),
         measure=Measure.RETURNED,
         number=1,
-        rounds=3,
+        rounds=2,
+        warm=False,
     )
 
 
@@ -64,7 +65,8 @@ def _again(what: str, source: pathlib.Path, root: pathlib.Path) -> Case:
         {"ops.registry": lambda: _import(source, store)},
         measure=Measure.RETURNED,
         number=1,
-        rounds=3,
+        rounds=2,
+        warm=False,
     )
 
 
