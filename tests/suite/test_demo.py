@@ -12,10 +12,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 
 import pytest
 
+from ops.foundation.errors import OpsError
 from ops.observe import AuditLogger
 from ops.registry import MLOpsConfig, MLOpsContext, ModelStage, RunStatus
 from ops.shm import list_segments
@@ -191,6 +193,21 @@ def test_an_interrupted_demo_leaves_nothing_broken(tmp_path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert "each once" in result.stdout
     assert "NOT" not in result.stdout
+
+
+@pytest.mark.parametrize("failure", [OpsError("the saver is gone"), BrokenProcessPool("a worker")])
+def test_what_fails_after_an_interrupt_is_the_interrupt(tmp_path, monkeypatch, failure) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise failure  # as a `with` block does whose process had the same signal
+
+    monkeypatch.setattr(demo, "_demonstrate", interrupted)
+    assert demo.run(tmp_path) == 130
+    monkeypatch.setattr(demo, "_demonstrate", lambda *_, **__: (_ for _ in ()).throw(failure))
+    failure.__context__ = None
+    assert demo.run(tmp_path) == 1
 
 
 @pytest.mark.fault

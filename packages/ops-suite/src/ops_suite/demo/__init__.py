@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from ops.cache import configure
 from ops.datalog import DataLogger
 from ops.foundation import atomic_write, calculate_file_hash, format_bytes, format_duration
-from ops.foundation.errors import MissingExtraError, OpsError
+from ops.foundation.errors import OpsError
 from ops.foundation.helpers import LazyImport
 from ops.observe import (
     ComponentHealthCheck,
@@ -82,18 +82,24 @@ def run(
             return int(any(outcome.lost for outcome in outcomes))
         (folder / "models").mkdir(exist_ok=True)
         _demonstrate(folder, console, trials=trials, workers=workers, show=show)
-    except KeyboardInterrupt:
-        console.error(f"interrupted; what is in {folder} is whole, run again to continue")
-        return 130
     except BrokenPipeError:
         raise  # the reader has left, as `| head` does: no failure of the demo
-    except BrokenProcessPool:
-        console.error("a worker process was killed, perhaps for want of memory; run again")
-        return 1
-    except (MissingExtraError, OpsError, OSError) as error:
-        console.error(str(error))
+    except (KeyboardInterrupt, BrokenProcessPool, OpsError, OSError) as error:
+        if _was_interrupted(error):
+            console.error(f"interrupted; what is in {folder} is whole, run again to continue")
+            return 130
+        is_pool = isinstance(error, BrokenProcessPool)
+        killed = "a worker process was killed, perhaps for want of memory; run again"
+        console.error(killed if is_pool else str(error))
         return 1
     return 0
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether *error* is an interrupt, or came up while one was handled: Ctrl-C goes to all processes."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _demonstrate(folder: Path, console: Console, *, trials: int, workers: int, show: bool) -> None:
