@@ -139,6 +139,13 @@ FORMATS = (
     ),
     Format(
         "ops-registry",
+        "snapshot of traces",
+        "`traces/*/journal.log.snapshot`, may be deleted",
+        "ops.registry.traces.snapshots:FORMAT",
+        "registry-mlflow.md",
+    ),
+    Format(
+        "ops-registry",
         "model kept as an object",
         "in artifacts of versions",
         "ops.registry.models.objects:_FORMAT",

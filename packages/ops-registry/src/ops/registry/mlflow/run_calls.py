@@ -128,8 +128,8 @@ class RunCalls(ExperimentCalls):
         if end_time is not None:
             fields["end"] = end_time * _NS_PER_MS
         status = None if run_status is None else to_status(RunStatus.to_string(run_status))
-        if run_name and status == known.status:  # a client that renames a run sends what it has
-            status = None
+        if run_name and status is not None and status.is_final and status == known.status:
+            status = None  # a client that renames a run sends what it has: it does not end again
 
         def write(final: records.RunStatus, error: str | None) -> None:
             message = {} if error is None else {"error": str(error)}
