@@ -110,8 +110,7 @@ class StoredEntries(Updates):
         name, _ = BlobRef.unpack(data)
         seen = self._log.seen_blobs
         path = self._log.blobs.path(name)
-        load = self._codec.view if as_view else self._codec.load
-        value = load(key, flags, path, verify=name not in seen)
+        value = self._codec.load(key, flags, path, verify=name not in seen, as_view=as_view)
         seen.add(name)
         return value
 

@@ -152,11 +152,7 @@ class DiskCache(StoredEntries):
         the disk takes no more, or `ReadOnlyCacheError`; the older value, if there was one, then
         stays.
         """
-        item = self.encoded(key, value, ttl, tag)
-        if item is None:
-            self.delete(key)
-        else:
-            self._log.append(item)
+        self._put(key, self.encoded(key, value, ttl, tag))
 
     def set_stream(
         self,
@@ -175,6 +171,9 @@ class DiskCache(StoredEntries):
         """
         with self._spooled(stream) as data:
             item = self.encoded(key, data, ttl, tag, is_stream=True)
+        self._put(key, item)
+
+    def _put(self, key: Hashable, item: Item | None) -> None:
         if item is None:
             self.delete(key)
         else:

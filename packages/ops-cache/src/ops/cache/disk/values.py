@@ -221,19 +221,14 @@ class ValueCodec:
             suggestions=("Open the cache with the serializer that it was written with.",),
         )
 
-    def load(self, key: bytes, flags: int, path: StrPath, *, verify: bool) -> Any:
+    def load(
+        self, key: bytes, flags: int, path: StrPath, *, verify: bool, as_view: bool = False
+    ) -> Any:
         """Return the value in the file at *path*; raises as `decode` does.
 
         Arrays are private, writable maps of the file, or memory of their own where another user could
-        change it.
+        change it. With *as_view* bytes are a view of the file.
         """
-        return self._load(key, flags, path, verify=verify, as_view=False)
-
-    def view(self, key: bytes, flags: int, path: StrPath, *, verify: bool) -> Any:
-        """Return the value in the file at *path*, bytes as a view of the file; raises as `decode` does."""
-        return self._load(key, flags, path, verify=verify, as_view=True)
-
-    def _load(self, key: bytes, flags: int, path: StrPath, *, verify: bool, as_view: bool) -> Any:
         encoding = flags & 0x7
         try:
             contents = open_container(
