@@ -29,6 +29,7 @@ from ops.registry.json_values import canonical, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import EllipsisType
 
     from ops.foundation.files import StrPath
 
@@ -37,6 +38,7 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "canonical",
+    "checksum_before",
     "decode",
     "encode",
     "frame",
@@ -55,6 +57,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 DURABILITIES = ("process", "interval", "commit")
 #: Bytes that distinguish one journal from another: the checksum of the first record, and its beginning.
 _HEAD = 64
+#: How much of a journal before the end of a snapshot must be what it was.
+_COMPARED = 4096
 #: Ends a line that a writer found open; alone, there was nothing to be spoiled.
 _SPOILED = b"!"
 
@@ -308,6 +312,25 @@ def _read(path: str, start: int, end: int) -> bytes:
     finally:
         os.close(descriptor)
     return b"".join(parts)
+
+
+def checksum_before(
+    path: str, offset: int, file: tuple[int, int] | EllipsisType | None = ...
+) -> int:
+    """Return a checksum of the last bytes before *offset*: they must be what they were for a snapshot to count.
+
+    Raises ValueError when the journal is shorter or, with *file*, is not what `identity_of` returned.
+    """
+    start = max(0, offset - _COMPARED)
+    descriptor = os.open(path, os.O_RDONLY | _EXTRA)
+    try:
+        found = os.fstat(descriptor)
+        data = os.pread(descriptor, offset - start, start)
+    finally:
+        os.close(descriptor)
+    if len(data) < offset - start or file not in {..., (found.st_dev, found.st_ino)}:
+        raise ValueError(f"{path!r} is another file, or has less than {offset} bytes.")
+    return crc32(data)
 
 
 def parse(data: bytes) -> tuple[list[Any], int, int]:

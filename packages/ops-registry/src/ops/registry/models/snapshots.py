@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ops.registry.disk.checked_paths import is_relative
 from ops.registry.disk.derived_files import write_view
-from ops.registry.disk.journal import frame, parse
+from ops.registry.disk.journal import checksum_before, frame, parse
 from ops.registry.errors import CorruptStoreError
 from ops.registry.instants import from_ns, to_ns
 from ops.registry.json_values import decode, encode
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Models", "Snapshot", "load", "save"]
 
 FORMAT = 2  # 1 had models without versions, under names that were given up
-#: How much of the journal before the end of a snapshot must be what it was.
-_COMPARED = 4096
 
 
 class Snapshot(NamedTuple):
@@ -52,7 +50,7 @@ class Models(MutableMapping[str, Model]):
         self._entries: dict[str, Model | bytes] = {}
 
     def restore(self, lines: Mapping[str, bytes]) -> None:
-        """Put the lines of a snapshot in uri of everything."""
+        """Put the lines of a snapshot in place of everything."""
         self._entries = dict(lines)
 
     def lines(self) -> Iterator[tuple[str, bytes]]:
@@ -96,7 +94,7 @@ def load(path: str, journal: str) -> Snapshot | None:
         (header,), torn, _ = parse(head)
         if torn or header["format"] != FORMAT or header["crc"] != zlib.crc32(body):
             return None
-        if header["before"] != _before(journal, header["through"]):
+        if header["before"] != checksum_before(journal, header["through"]):
             return None
         ends = header["models"]
         lines = zip(ends, body.split(b"\n"), strict=False)
@@ -113,22 +111,11 @@ def save(path: str, journal: str, offset: int, torn: int, models: Models) -> Non
         "format": FORMAT,
         "through": offset,
         "torn": torn,
-        "before": _before(journal, offset),
+        "before": checksum_before(journal, offset),
         "crc": zlib.crc32(body),
         "models": list(lines),
     }
     write_view(path, frame(header) + body)
-
-
-def _before(journal: str, offset: int) -> int:
-    """Return a checksum of the bytes before an offset in the journal, or raise when it is shorter."""
-    with open(journal, "rb") as file:  # noqa: PTH123 - strings
-        start = max(0, offset - _COMPARED)
-        file.seek(start)
-        data = file.read(offset - start)
-    if len(data) < offset - start:
-        raise ValueError(f"{journal!r} has less than {offset} bytes.")
-    return zlib.crc32(data)
 
 
 def _line(model: Model, folder: str) -> bytes:

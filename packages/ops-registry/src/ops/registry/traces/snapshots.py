@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ops.foundation.files import atomic_write
 from ops.registry.disk.checked_paths import refuse_link
-from ops.registry.disk.journal import decode, encode, framed, parse
+from ops.registry.disk.journal import checksum_before, decode, encode, framed, parse
 from ops.registry.traces.state import Trace, state_of, texts
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["DamagedSnapshotError", "Traces", "load", "save"]
 
 FORMAT = 1
-#: How much of the journal before the end of a snapshot must be what it was.
-_COMPARED = 4096
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _FLAGS |= getattr(os, "O_BINARY", 0)
 
@@ -133,7 +131,7 @@ def load(path: str, journal: str, known: Frames) -> tuple[int, int] | None:
             header = _header(descriptor)
             if header["format"] != FORMAT:
                 return None
-            if header["before"] != _before(journal, header["through"], known.file):
+            if header["before"] != checksum_before(journal, header["through"], known.file):
                 return None
             starts = itertools.accumulate(header["lengths"], initial=0)
             entries: dict[str, _Entry] = dict(
@@ -160,7 +158,7 @@ def save(path: str, journal: str, through: tuple[int, int], known: Frames) -> No
         OSError, ValueError: it cannot be written, or the journal is another file by now.
     """
     offset, torn = through
-    before = _before(journal, offset, known.file)
+    before = checksum_before(journal, offset, known.file)
     refuse_link(path)
     with atomic_write(path, "wb", durable="none") as file:
         # One by one: there may be more than should be in memory twice.
@@ -221,17 +219,3 @@ def _restored(plain: Any, experiment_id: str, file: tuple[int, int] | None) -> T
     trace.time, trace.state = int(trace.time), state_of(trace.state)
     trace.tags, trace.metadata = texts(trace.tags), texts(trace.metadata)
     return trace
-
-
-def _before(journal: str, offset: int, file: tuple[int, int] | None) -> int:
-    """Return a checksum of the bytes before an offset in the journal, or raise when it is shorter or another *file*."""
-    descriptor = os.open(journal, _FLAGS)
-    try:
-        found = os.fstat(descriptor)
-        start = max(0, offset - _COMPARED)
-        data = os.pread(descriptor, offset - start, start)
-    finally:
-        os.close(descriptor)
-    if len(data) < offset - start or (found.st_dev, found.st_ino) != file:
-        raise ValueError(f"{journal!r} is another file, or has less than {offset} bytes.")
-    return zlib.crc32(data)
