@@ -22,6 +22,7 @@ from ops.datalog import (
     LogInUseError,
     compress_npy_logs,
     open_log,
+    recovery,
 )
 from ops.datalog._liveness import HeldFile, is_held
 from ops.datalog._shutdown import files_lock
@@ -146,6 +147,38 @@ os.kill(os.getpid(), 9)
         logger.input_queue.log(1, 2, b"alive")
     assert logger.read().counts() == {1: 2, 7: 10}
     assert logger.read().verify().is_whole
+
+
+@pytest.mark.parametrize("take_over", ["absorb_ended", "finish_segments", "_recovered"])
+def test_a_producer_that_goes_on_to_a_segment_and_dies_while_it_is_looked_at_loses_nothing(
+    logger, run_python, monkeypatch, take_over
+) -> None:
+    program = """
+import os, sys
+from ops.datalog.sink import LogSink
+sink = LogSink(sys.argv[1])
+for number in range(50): sink.log(7, number, bytes(3000))
+print("in the tail", flush=True)
+sys.stdin.readline()
+for number in range(50, 700): sink.log(7, number, bytes(3000))
+os.kill(os.getpid(), 9)
+"""
+    folder = logger.output_directory
+    producer = run_python(program, folder, stdin=subprocess.PIPE)
+    producer.stdout.readline()
+    assert not list(folder.glob("*.seg"))
+    is_alive = recovery.writer_is_alive
+
+    def go_on_and_die(tail) -> bool:
+        producer.communicate("go on\n")
+        return is_alive(tail)
+
+    monkeypatch.setattr(recovery, "writer_is_alive", go_on_and_die)
+    getattr(recovery, take_over)(folder)
+    monkeypatch.undo()
+    assert [m.timestamp for m in logger.read()] == list(range(700))
+    assert logger.read().verify().is_whole
+    assert not list(folder.glob("*.tail"))
 
 
 PRODUCER = """

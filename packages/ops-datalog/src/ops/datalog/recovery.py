@@ -77,13 +77,8 @@ def recover(folder: Path) -> Recovery:
 
 def _recovered(folder: Path) -> Recovery:
     done = Recovery()
-    is_open = open_state(folder) is not None
-    writers = [
-        writer
-        for writer in writers_in(folder)
-        # One that has begun since may be in the middle of a put.
-        if not (is_open and writer.tail is not None and writer_is_alive(writer.tail))
-    ]
+    # In an open log, one that has begun since may be in the middle of a put.
+    writers = ended_writers(folder) if open_state(folder) is not None else writers_in(folder)
     for writer in writers:
         for path in writer.segments:
             with _noting(path, done):
@@ -99,19 +94,29 @@ def _recovered(folder: Path) -> Recovery:
 
 def finish_segments(folder: Path) -> None:
     """Index the segments of a stopped log, and take over the tails of producers that have ended."""
-    for writer in writers_in(folder):
-        if writer.tail is not None and not writer_is_alive(writer.tail):
+    for writer in ended_writers(folder):
+        if writer.tail is not None:
             with _noting(writer.tail, Recovery()):
                 _absorb(writer, _last_sequence(writer), Recovery())
     _seal_all(folder.glob("*.seg"))
     remove_unfinished(folder)
 
 
-def absorb_ended(folder: Path, writer: WriterFiles) -> None:
-    """Free the space of a writer that has ended, in a running log; the caller holds the `files_lock`."""
-    if writer.tail is not None and not writer_is_alive(writer.tail):
-        _absorb(writer, _last_sequence(writer), Recovery())
-        _seal_all(folder.glob(f"{writer.stem}.*.seg"))
+def absorb_ended(folder: Path) -> None:
+    """Free the space of writers that have ended, in a running log; the caller holds the `files_lock`."""
+    for writer in ended_writers(folder):
+        if writer.tail is not None:
+            _absorb(writer, _last_sequence(writer), Recovery())
+            _seal_all(writer.segments)
+
+
+def ended_writers(folder: Path) -> list[WriterFiles]:
+    """Return the files of the writers that have ended.
+
+    They are listed when their writer is known to have: before that it may go on to a further segment.
+    """
+    ended = {path for path in folder.glob("*.tail") if not writer_is_alive(path)}
+    return [writer for writer in writers_in(folder) if writer.tail is None or writer.tail in ended]
 
 
 @contextlib.contextmanager
@@ -185,7 +190,7 @@ def _absorb(writer: WriterFiles, last: int, done: Recovery) -> None:
         words = [path.name.rsplit(".", 2)[1] for path in writer.segments]
         numbers = [int(word) for word in words if word.isdecimal()]
         path = writer.tail.with_name(f"{writer.stem}.{max(numbers, default=-1) + 1:05d}.seg")
-        with atomic_write(path, "wb") as file:
+        with atomic_write(path, "xb") as file:
             file.write(_header_for(writer.tail, parts[0]))
             for frames in parts:
                 file.write(_bytes_of(frames))

@@ -119,7 +119,6 @@ class Saver:
         if all(map(is_held, self._folder.glob("*.tail"))):
             return None
         # Only here, for NumPy; and under the lock of processes that replace files, without waiting for it.
-        from ops.datalog._chunks import writers_in
         from ops.datalog._shutdown import files_lock
         from ops.datalog.recovery import absorb_ended
 
@@ -129,8 +128,7 @@ class Saver:
         except LockTimeout:
             return None
         try:
-            for writer in writers_in(self._folder):
-                absorb_ended(self._folder, writer)
+            absorb_ended(self._folder)
         except FileNotFoundError:
             return None
         except (OSError, DataLogError) as error:
