@@ -3,7 +3,8 @@
 A process ID means something only inside its PID namespace; containers that share a folder do not share
 those. So a process that must be known to be alive holds `flock` on a file of its own (a writer on its
 tail, a logger on `log.owner`), and the kernel ends that lock with the process, however it dies. Probing takes
-a shared lock for microseconds, without waiting and without the right to write.
+a shared lock for microseconds, without waiting and without the right to write. A file that is there and
+cannot be probed counts as held: what is decided on a dead process cannot be taken back.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -27,29 +29,42 @@ _held: weakref.WeakSet[HeldFile] = weakref.WeakSet()
 
 
 def try_lock(fd: int) -> bool:
-    """Take the exclusive lock of an open file without waiting; return whether it was free."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+    """Take the exclusive lock of an open file without waiting; return whether no process held it.
+
+    Those that only probe it are no holders.
+    """
+    while not _flock(fd, fcntl.LOCK_EX):
+        if not _flock(fd, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(0)
     return True
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a living process holds the lock of the file *path*; False when there is no such file."""
+    """Return whether a living process holds the lock of the file *path*.
+
+    False when there is no such file, or none that a process of ours holds; True when it cannot be opened now.
+    """
     try:
         fd = open_regular(path)
-    except (OSError, LogFormatError):
+    except (FileNotFoundError, LogFormatError):
         return False
+    except OSError:  # no right to read it, no descriptor or memory left
+        return True
     try:
         # Shared, so that two that probe at once do not take each other for the holder.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
+        return not _flock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
+
+
+def _flock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:

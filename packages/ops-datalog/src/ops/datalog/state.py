@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from ops.datalog._liveness import is_held, open_regular
 from ops.datalog.errors import LogFormatError
+from ops.foundation.errors import LockTimeout
 from ops.foundation.processes import this_process
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ NAME = "log.state"
 OWNER_NAME = "log.owner"
 ERRORS = "saver.errors"
 _BYTES = 64
+_ANNOUNCING_SECONDS = 1.0
 TOKEN, LAST_TOKEN, GENERATION, ERROR_COUNT, STARTER, LAYOUTS, NPY = range(7)
 
 
@@ -79,13 +81,27 @@ class LogState:
             return False
 
     def add_error(self, text: str) -> None:
-        """Make an error known to the owner and to the next put of every writer."""
+        """Make an error known to the owner and to the next put of every writer.
+
+        To the owner alone when another process takes longer to close the log, or to replace its files.
+        """
         # The file keeps the text; on a disk that is full the number alone has to do.
         with contextlib.suppress(OSError), (self._folder / ERRORS).open("a") as file:
             file.write(json.dumps(text) + "\n")
         self.words[ERROR_COUNT] += 1
-        if self.is_open:
-            self._announce()
+        if not self.is_current():
+            return
+        from ops.foundation.locks import FileLock  # rarely needed
+
+        # The process that closes the log holds this lock: it stays closed, though it was open when we looked.
+        lock = FileLock(self._folder / NAME)
+        with contextlib.suppress(LockTimeout):
+            lock.acquire(_ANNOUNCING_SECONDS)
+            try:
+                if self.is_open:
+                    self._announce()
+            finally:
+                lock.release()
 
     def errors(self) -> list[str]:
         """Return the texts of all errors so far."""

@@ -296,9 +296,10 @@ class Writer:
             self._map[BUSY] = 0
             self._begin()
             self._map[BUSY] = 1
-            token = int(words[TOKEN])
-            if token == 0:
-                raise self._stopped()
+            if words[TOKEN] != self._token:
+                # Since it was read the log may have been stopped, and the new files removed with the old ones.
+                self._heed()
+            return
         self._token = token
         errors = int(words[ERROR_COUNT])
         if errors > self._errors:
@@ -319,7 +320,8 @@ class Writer:
         """Begin files of a new name."""
         before, pid, now = _writer_files.forks(), os.getpid(), time.time_ns()
         stem = f"{pid}-{now:x}-{secrets.token_hex(2)}"
-        generation, token = int(self._words[GENERATION]), int(self._words[TOKEN])
+        # In this order: a token of an earlier start than the generation is noticed by the next put.
+        token, generation = int(self._words[TOKEN]), int(self._words[GENERATION])
         errors = int(self._words[ERROR_COUNT])
         if token == 0:  # since the caller looked
             raise self._stopped()
@@ -330,10 +332,13 @@ class Writer:
             self._begin()
             return
         except FileNotFoundError:
-            if self._words[TOKEN]:
+            # A process that stops or tidies the log removes what is being made: it looks forgotten.
+            if not self._words[TOKEN]:
+                raise self._stopped() from None
+            if not self._state.is_current():
                 raise
-            # A handler has stopped the log meanwhile, which takes away what is being made.
-            raise self._stopped() from None
+            self._begin()
+            return
         old_tail, old_segment = self._tail, self._segment
         # No call in between, behind which a handler could see one half of it, or fork.
         if _writer_files._forks != before:  # noqa: SLF001 - a call would be one

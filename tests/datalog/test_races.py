@@ -1,0 +1,152 @@
+"""What was seen before another process changed it: each test lets that happen between a look and the act on it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import threading
+
+import pytest
+
+from ops.datalog import DataLogger, LogInUseError, LogPackage, SaverError, open_log, recovery
+from ops.datalog import _liveness as liveness
+from ops.datalog import _writer_files as writer_files
+from ops.datalog._liveness import HeldFile, is_held
+from ops.datalog._shutdown import exclusively, remove_unfinished
+from ops.datalog.state import LogState
+
+BEGINNING = """
+import sys
+from ops.datalog import writer
+from ops.datalog.sink import LogSink
+sink = LogSink(sys.argv[1])
+sink.log(1, 1, b"before")
+print("logged", flush=True)
+sys.stdin.readline()
+begin = writer.Writer._begin
+def paused(self):
+    begin(self)
+    writer.Writer._begin = begin
+    print("begun", flush=True)
+    sys.stdin.readline()
+writer.Writer._begin = paused
+sink.log(1, 2, b"after")
+sink.log(1, 3, b"after")
+print("accepted", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("layout", ["npy", "segments"])
+def test_a_producer_that_is_paused_as_it_begins_anew_logs_to_files_that_are_there(
+    tmp_path, run_python, layout
+) -> None:
+    logger = DataLogger(tmp_path, "test", layout=layout, sync="none")
+    logger.start()
+    producer = run_python(BEGINNING, logger.output_directory, stdin=subprocess.PIPE)
+
+    def goes_on(to: str) -> None:
+        producer.stdin.write("\n")
+        producer.stdin.flush()
+        assert producer.stdout.readline() == f"{to}\n"
+
+    assert producer.stdout.readline() == "logged\n"
+    logger.stop()
+    logger.start()
+    goes_on("begun")
+    logger.stop()  # takes over, and removes, the files that were just begun
+    logger.start()
+    goes_on("accepted")
+    assert [m.timestamp for m in logger.read()] == [1, 2, 3]
+    producer.communicate("\n")
+    logger.stop()
+    assert [m.timestamp for m in logger.read()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.ENOMEM])
+def test_a_tail_that_cannot_be_opened_now_is_not_taken_for_that_of_a_dead_producer(
+    logger, monkeypatch, code
+) -> None:
+    folder = logger.output_directory
+    logger.input_queue.log(1, 1, b"accepted")
+    (tail,) = folder.glob("*.tail")
+
+    def refuse(path, flags=os.O_RDONLY) -> int:
+        raise OSError(code, os.strerror(code), os.fspath(path))
+
+    monkeypatch.setattr(liveness, "open_regular", refuse)
+    recovery.absorb_ended(folder)
+    recovery.finish_segments(folder)
+    with pytest.raises(LogInUseError):
+        recovery.recover(folder)
+    monkeypatch.undo()
+    assert tail.exists()
+    logger.input_queue.log(1, 2, b"accepted")
+    assert [m.timestamp for m in open_log(folder)] == [1, 2]
+
+
+def test_an_error_that_is_announced_while_the_log_is_closed_does_not_open_it_again(
+    logger,
+) -> None:
+    folder = logger.output_directory
+    reporting, saver = threading.Event(), LogState(folder)
+    was_open = threading.Event()
+
+    class Paused(LogState):
+        @property
+        def is_open(self) -> bool:
+            found = super().is_open
+            was_open.set()
+            reporting.wait(10)
+            return found
+
+    saver.__class__ = Paused
+    thread = threading.Thread(target=saver.add_error, args=("the disk is full",))
+    thread.start()
+    assert was_open.wait(10)
+    state = LogState(folder)
+    try:
+        with exclusively(folder, timeout=0.2):
+            state.close()
+    except LogInUseError:  # who reports first is waited for
+        reporting.set()
+        thread.join()
+        with exclusively(folder):
+            state.close()
+    reporting.set()
+    thread.join()
+    assert not state.is_open
+    assert state.errors() == ["the disk is full"]
+    with pytest.raises(SaverError, match="the disk is full"):
+        logger.stop()
+
+
+def test_files_that_look_forgotten_as_they_are_made_are_made_again(logger, monkeypatch) -> None:
+    swept = []
+
+    def swept_first(fd: int) -> bool:
+        if not swept:
+            swept.append(fd)
+            remove_unfinished(logger.output_directory)
+        return liveness.try_lock(fd)
+
+    monkeypatch.setattr(writer_files, "try_lock", swept_first)
+    logger.input_queue.put(LogPackage(1, 1, b"accepted"))
+    assert swept
+    assert [m.timestamp for m in logger.read()] == [1]
+
+
+def test_a_file_is_taken_while_others_probe_whether_it_is_held(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    probe = os.open(path, os.O_RDONLY)
+    fcntl.flock(probe, fcntl.LOCK_SH)
+    monkeypatch.setattr(liveness.time, "sleep", lambda _: fcntl.flock(probe, fcntl.LOCK_UN))
+    held = HeldFile(path)
+    assert held.take()
+    assert is_held(path)
+    assert not HeldFile(path).take()
+    held.release()
+    os.close(probe)
