@@ -30,7 +30,7 @@ CASES = [
 ]  # fmt: skip
 LONG = [
     ("threads, and a death beside them", [["i", "b"], ["i"]], Limits(deaths=1, buffers=False)),
-    ("two processes, one of which dies in a block", [["b"], ["i"]], Limits(deaths=1)),
+    ("a block and a write, with buffers", [["b"], ["i"]], Limits()),
     ("two threads, with buffers", [["i", "i"]], Limits()),
     ("a handler writes, another process too", [["i"], ["i"]], Limits(signals=1, buffers=False)),
     ("a handler within a block, another process", [["b"], ["i"]], Limits(signals=1, buffers=False)),

@@ -129,6 +129,36 @@ def test_what_was_logged_since_the_last_copy_arrives(new_local, context, tmp_pat
     assert told(context) == told(local)
 
 
+def test_what_was_changed_of_an_experiment_since_the_last_copy_arrives(
+    new_local, context, tmp_path
+):
+    local, back = new_local(), new_local()
+    study = fill(local, tmp_path)
+    gone = local.experiment_tracker.get_experiment_by_name("empty").experiment_id
+
+    def shown(one):
+        known = one.experiment_tracker.list_experiments(include_deleted=True)
+        return [(e.experiment_id, e.name, dict(e.tags), e.deleted_at, e.updated_at) for e in known]
+
+    copy_store(local, context)
+    local.experiment_tracker.rename_experiment(study, "renamed")
+    local.experiment_tracker.set_experiment_tag(study, "late", "yes")
+    local.experiment_tracker.delete_experiment_tag(study, "team")
+    local.experiment_tracker.delete_experiment(gone)
+    copy_store(local, context)
+    assert shown(context) == shown(local)
+    copy_store(context, back)
+    assert shown(back) == shown(local)
+    # What is newer there is not taken back.
+    context.experiment_tracker.rename_experiment(study, "newest")
+    context.experiment_tracker.restore_experiment(gone)
+    copy_store(local, context)
+    names = {e.name: e.deleted_at for e in context.experiment_tracker.list_experiments()}
+    assert names == {"newest": None, "empty": None}
+    copy_store(context, local)
+    assert shown(local) == shown(context)
+
+
 def test_a_copy_that_was_cut_off_is_finished_by_the_next(new_local, context, warehouse, tmp_path):
     local = new_local()
     fill(local, tmp_path)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ops.registry.__main__ import main
+from ops.registry.databricks.tables import FORMAT
 
 pytestmark = pytest.mark.service
 
@@ -49,7 +50,7 @@ def statuses(steps):
 def test_a_workspace_that_works_passes_every_step(doctor, schema, warehouse):
     code, steps = doctor(schema)
     assert (code, set(statuses(steps).values())) == (0, {"ok"}), steps
-    assert "format 4" in steps["schema"]["found"]
+    assert f"format {FORMAT}" in steps["schema"]["found"]
     assert "type PRO" in steps["workspace"]["found"]
     assert "two sessions took 5 names once each" in steps["conflicts"]["found"]
 

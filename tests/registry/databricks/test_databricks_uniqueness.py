@@ -133,6 +133,36 @@ def test_an_experiment_that_two_create_at_once_is_one(new_context, begin_togethe
     assert len(warehouse.seen()["conflicted"]) == 1
 
 
+def test_a_name_that_two_experiments_are_given_at_once_is_of_one(
+    new_context, begin_together, warehouse
+):
+    trackers = [new_context().experiment_tracker for _ in range(2)]
+    made = [trackers[0].create_experiment(name) for name in ("a", "b")]
+    trackers[1].list_experiments()
+    begin_together("ops_experiments")
+    pairs = list(zip(trackers, made, strict=True))
+    got = at_once(*(lambda t=t, e=e: t.rename_experiment(e.experiment_id, "c") for t, e in pairs))
+    assert sorted(isinstance(one, AlreadyExistsError) for one in got) == [False, True]
+    names = [one.name for one in trackers[0].list_experiments()]
+    assert sorted(names) in [["a", "c"], ["b", "c"]]
+    assert len(warehouse.seen()["conflicted"]) == 1
+
+
+def test_an_experiment_that_is_renamed_to_a_name_that_is_made_at_once_is_refused_or_first(
+    new_context, begin_together, warehouse
+):
+    trackers = [new_context().experiment_tracker for _ in range(2)]
+    old = trackers[0].create_experiment("a").experiment_id
+    trackers[1].list_experiments()
+    begin_together("ops_experiments")
+    got = at_once(
+        lambda: trackers[0].rename_experiment(old, "b"), lambda: trackers[1].create_experiment("b")
+    )
+    assert sorted(isinstance(one, AlreadyExistsError) for one in got) == [False, True]
+    assert [one.name for one in trackers[0].list_experiments()].count("b") == 1
+    assert len(warehouse.seen()["conflicted"]) == 1
+
+
 def test_first_versions_that_two_register_at_once_are_1_and_2(
     new_context, begin_together, warehouse, artifact
 ):

@@ -213,7 +213,9 @@ class MemoryExperiments:
 
     def change(self, experiment_id, *, name=None, tags=None, **deleted):
         known = self.get(experiment_id)
-        if name is not None and any(one.name == name for one in self.all()):
+        if name is not None:
+            check_name("experiment", name)
+        if name not in {None, known.name} and any(one.name == name for one in self.all()):
             raise AlreadyExistsError(f"There is an experiment {name!r} already.")
         kept = {k: v for k, v in {**known.tags, **(tags or {})}.items() if v is not None}
         made = dataclasses.replace(known, name=name or known.name, tags=kept)

@@ -36,6 +36,60 @@ class TrackerBehaviour:
             tracker.create_experiment("study")
         assert tracker.get_or_create_experiment("study") == experiment
 
+    def test_an_experiment_takes_another_name_and_frees_its_own(
+        self, tracker: Any, experiment: Any
+    ) -> None:
+        """An experiment takes another name, which is free, and frees the one it had."""
+        home = experiment.experiment_id
+        other = tracker.create_experiment("taken")
+        with pytest.raises(AlreadyExistsError):
+            tracker.rename_experiment(home, "taken")
+        with pytest.raises(InvalidValueError):
+            tracker.rename_experiment(home, "")
+        assert tracker.get_experiment(home).name == "study"
+        assert tracker.rename_experiment(home, "renamed").name == "renamed"
+        assert tracker.rename_experiment(home, "renamed").name == "renamed"
+        assert tracker.rename_experiment(other.experiment_id, "study").name == "study"
+        assert tracker.get_experiment_by_name("renamed").experiment_id == home
+        assert tracker.get_experiment_by_name("study") == tracker.get_experiment(
+            other.experiment_id
+        )
+        with pytest.raises(ExperimentNotFoundError):
+            tracker.rename_experiment("nowhere", "free")
+
+    def test_tags_of_an_experiment_are_set_and_removed(self, tracker: Any) -> None:
+        """Tags of an experiment are set, replaced and removed one by one."""
+        home = tracker.create_experiment("tagged", "why", {"a": "1", "b": "2"}).experiment_id
+        tracker.set_experiment_tag(home, "a", "")
+        tracker.set_experiment_tag(home, "c.ü", 3)
+        tracker.delete_experiment_tag(home, "b")
+        tracker.delete_experiment_tag(home, "never there")
+        found = tracker.get_experiment(home)
+        assert (found.tags, found.description) == ({"a": "", "c.ü": "3"}, "why")
+        tracker.set_experiment_tag(home, "b", "again")
+        assert tracker.get_experiment_by_name("tagged").tags == {**found.tags, "b": "again"}
+
+    def test_a_deleted_experiment_is_hidden_until_it_is_restored(
+        self, tracker: Any, experiment: Any
+    ) -> None:
+        """A deleted experiment is hidden, takes no runs and keeps its name until it is restored."""
+        home = experiment.experiment_id
+        kept = tracker.create_experiment("kept")
+        tracker.delete_experiment(home)
+        assert [one.name for one in tracker.list_experiments()] == ["kept"]
+        shown = tracker.list_experiments(include_deleted=True)
+        assert {one.experiment_id for one in shown} == {home, kept.experiment_id}
+        assert tracker.get_experiment(home).deleted_at is not None
+        with pytest.raises(InvalidValueError):
+            tracker.start_run(home)
+        for call in (tracker.create_experiment, tracker.get_or_create_experiment):
+            with pytest.raises(AlreadyExistsError):
+                call("study")
+        assert tracker.restore_experiment(home).deleted_at is None
+        assert tracker.get_or_create_experiment("study").experiment_id == home
+        with tracker.run_context(home):
+            pass
+
     def test_what_is_unknown_has_an_error_of_its_own(self, tracker: Any) -> None:
         """What is unknown has an error of its own."""
         with pytest.raises(ExperimentNotFoundError) as caught:

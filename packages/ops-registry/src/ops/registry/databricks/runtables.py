@@ -1,7 +1,6 @@
-"""Experiments and runs in tables: the stores that the rules of tracking ask (`ops.registry.tracking.ports`).
+"""Runs in tables: the store that the rules of tracking ask (`ops.registry.tracking.ports`).
 
-The name of an experiment is taken by one MERGE, which also updates a row that all of them update: of two at
-once, Delta lets one commit and the other is repeated, finds the name and changes nothing (`unique_rows`). What was logged goes through the `Spool`; reading
+What was logged goes through the `Spool`; reading
 sends this process's spool first, so that a process always sees what it wrote.
 """
 
@@ -12,35 +11,29 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.forks import in_children
-from ops.foundation.ids import generate_uuid7
-from ops.registry.databricks.catalog_tags import CatalogTags
 from ops.registry.databricks.heartbeats import WarehouseHeartbeat
 from ops.registry.databricks.run_reader import RunRows, public
 from ops.registry.databricks.runsql import RunSearch
 from ops.registry.databricks.spool import Spool
 from ops.registry.databricks.tail import WarehouseFollower
 from ops.registry.databricks.transfer import export_run, import_run, put_deletion
-from ops.registry.databricks.unique_rows import NAMED, taking
+from ops.registry.databricks.unique_rows import NAMED
 from ops.registry.databricks.volumes import Volume
 from ops.registry.errors import (
-    AlreadyExistsError,
     BackendUnavailableError,
-    ExperimentNotFoundError,
     StorageError,
-    no_experiment,
     no_run,
 )
-from ops.registry.instants import from_ns
-from ops.registry.json_values import decode, encode
-from ops.registry.records import Experiment, RunStatus
+from ops.registry.json_values import encode
+from ops.registry.records import RunStatus
 from ops.registry.run_frames import TagsSet
 from ops.registry.tracking.run_state import folded
-from ops.registry.validators import check_name
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Mapping, Sequence
 
+    from ops.registry.databricks.experiment_table import ExperimentTable
     from ops.registry.databricks.run_reader import TableRow
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.records import Metric, Run
@@ -49,7 +42,7 @@ if TYPE_CHECKING:
     from ops.registry.run_rows import RunRow
     from ops.registry.search.query import Query
 
-__all__ = ["ExperimentTable", "RunTables", "unsupported"]
+__all__ = ["RunTables", "unsupported"]
 
 _ATTEMPTS = 10
 _CHANGEABLE = {"status", "end", "error"}
@@ -60,101 +53,6 @@ _TABLES_OF_RUNS = (
     "@ops_run_beats",
     "@ops_run_deletions",
 )
-
-
-class ExperimentTable:
-    """The experiments of a schema."""
-
-    def __init__(
-        self,
-        warehouse: Warehouse,
-        *,
-        catalog_tags: bool = True,
-    ) -> None:
-        self._tags = CatalogTags(warehouse, "TABLE", "ops_runs", enabled=catalog_tags)
-        self._warehouse = warehouse
-        self._found: dict[str, Experiment] = {}
-
-    def create(self, name: str, description: str, tags: Mapping[str, str]) -> Experiment:
-        """Add an experiment; a name that is taken is an `AlreadyExistsError`."""
-        check_name("experiment", name)
-        made = generate_uuid7().replace("-", "")
-        found = self._taken(Experiment(made, name, from_ns(time_ns()), description, dict(tags)))
-        if found.experiment_id != made:
-            raise AlreadyExistsError(
-                f"There is an experiment {name!r} already.",
-                suggestions=("Use get_or_create_experiment to go on with it.",),
-            )
-        return found
-
-    def adopt(self, experiment: Experiment) -> Experiment:
-        """Return the experiment of that name; a new one keeps the id and time it has elsewhere."""
-        return self._taken(experiment)
-
-    def _taken(self, experiment: Experiment) -> Experiment:
-        """Take a name for an experiment, and return whose it is."""
-        self._warehouse.change(
-            taking(
-                "ops_experiments",
-                "SELECT :name AS name, :id AS experiment_id, :description AS description, "
-                ":tags AS tags, CAST(:at AS BIGINT) AS created_at",
-                ("name", "experiment_id", "description", "tags", "created_at"),
-            ),
-            id=experiment.experiment_id,
-            name=experiment.name,
-            description=experiment.description,
-            tags=encode({str(k): str(v) for k, v in experiment.tags.items()}).decode(),
-            at=round(experiment.created_at.timestamp() * 1e6) * 1000,
-        )
-        found = self.named(experiment.name)
-        if experiment.tags and found.experiment_id == experiment.experiment_id:
-            self._tags.mirror(one.tags for one in self.all())
-        return found
-
-    def change(self, experiment_id: str, **changes: Any) -> Experiment:
-        """Refuse: nothing of this backend changes experiments."""
-        raise unsupported(f"changing {sorted(changes)} of experiment {experiment_id!r}")
-
-    def all(self) -> list[Experiment]:
-        """Return all experiments in the order they were created."""
-        return self._select("")
-
-    def get(self, experiment_id: str) -> Experiment:
-        """Return one by its id; what was found once is remembered, since experiments do not change."""
-        if not isinstance(experiment_id, str):
-            raise no_experiment(experiment_id)
-        found = self._found.get(experiment_id)
-        if found is None:
-            rows = self._select("WHERE experiment_id = :id", id=experiment_id)
-            if not rows:
-                raise no_experiment(experiment_id)
-            found = self._found[experiment_id] = rows[0]
-        return found
-
-    def named(self, name: str) -> Experiment:
-        """Return one by its name."""
-        rows = self._select("WHERE name = :name", name=name)
-        if not rows:
-            raise ExperimentNotFoundError(f"There is no experiment {name!r}.")
-        return rows[0]
-
-    def _select(self, where: str, **parameters: Any) -> list[Experiment]:
-        rows = self._warehouse.rows(
-            "SELECT experiment_id, name, description, tags, created_at "  # noqa: S608 - literals of this package, values are parameters
-            f"FROM (SELECT * FROM @ops_experiments WHERE {NAMED['ops_experiments']}) {where} "
-            "ORDER BY created_at, experiment_id",
-            **parameters,
-        )
-        return [
-            Experiment(
-                row["experiment_id"],
-                row["name"],
-                from_ns(row["created_at"]),
-                row["description"],
-                decode(row["tags"].encode()),
-            )
-            for row in rows
-        ]
 
 
 class RunTables:
@@ -292,7 +190,7 @@ class RunTables:
 
     def table_rows(self, experiment_id: str) -> list[TableRow]:
         """Return the rows of all runs of an experiment, with their files."""
-        self._experiments.get(experiment_id)
+        self._experiments.check(experiment_id)
         self.settle()
         return self.reading.of_experiment(experiment_id)
 
@@ -324,7 +222,7 @@ class RunTables:
     def _search(self, experiment_ids: Sequence[str], query: Query) -> RunSearch | None:
         """Return the search in experiments that are there, with all that was logged before it sent."""
         for one in experiment_ids:
-            self._experiments.get(one)
+            self._experiments.check(one)
         if not experiment_ids:
             return None
         self.settle()

@@ -1,7 +1,8 @@
 """The tables of a schema: made at the first statement, migrated by number, refused when newer.
 
 `ops_format` has a row per migration that was done, and the greatest number counts: format 2 added
-`ops_run_beats` to format 1, format 3 the lock rows (`unique_rows`), and format 4 `ops_run_deletions`. Facts and points are only ever inserted, so
+`ops_run_beats` to format 1, format 3 the lock rows (`unique_rows`), format 4 `ops_run_deletions`, and format 5
+`ops_experiment_changes`. Facts and points are only ever inserted, so
 writers do not conflict; what must be decided (names, the end of a run, the head of a model's
 history) is one row that changes under its ``version``. Times are nanoseconds since the epoch. Clustered
 by run or model, not partitioned, and no IDENTITY columns, which would make writers wait.
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "VOLUME", "format_of", "prepare"]
 
-FORMAT = 4
+FORMAT = 5
 VOLUME = "ops_artifacts"
 
 _TABLES = {
@@ -60,6 +61,10 @@ _TABLES = {
     "ops_run_deletions": """
         run_id STRING NOT NULL, experiment_id STRING NOT NULL, deleted_at BIGINT, changed_at BIGINT
     """,
+    "ops_experiment_changes": """
+        experiment_id STRING NOT NULL, kind STRING NOT NULL, key STRING NOT NULL, value STRING,
+        changed_at BIGINT
+    """,
 }
 _CLUSTERS = {
     "ops_experiments": "name",
@@ -71,12 +76,14 @@ _CLUSTERS = {
     "ops_files": "path",
     "ops_run_beats": "experiment_id, run_id",
     "ops_run_deletions": "experiment_id, run_id",
+    "ops_experiment_changes": "experiment_id",
 }
 #: The tables that a format has and the one before it had not.
 _ADDED: dict[int, tuple[str, ...]] = {
     2: ("ops_run_beats",),
     3: (),
     4: ("ops_run_deletions",),
+    5: ("ops_experiment_changes",),
 }
 #: The tables whose lock rows came with a format.
 _SEEDED: dict[int, Iterable[str]] = {3: LOCKED}

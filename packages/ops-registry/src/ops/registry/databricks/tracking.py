@@ -5,8 +5,9 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from ops.registry.databricks.experiment_table import ExperimentTable
 from ops.registry.databricks.run_files import VolumeRunFiles
-from ops.registry.databricks.runtables import ExperimentTable, RunTables
+from ops.registry.databricks.runtables import RunTables
 from ops.registry.disk.journal import DURABILITIES
 from ops.registry.errors import InvalidValueError
 from ops.registry.tracking.ports import TrackingBackend

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LOCKED", "NAMED", "seed", "taking"]
+__all__ = ["LOCKED", "NAMED", "renaming", "seed", "taking"]
 
 #: The tables with unique names: the column of the name, that of the lock's counter, and the lock row.
 LOCKED = {
@@ -68,4 +68,19 @@ def taking(
         f"{changed}"
         f"WHEN NOT MATCHED AND s.{key} <> '' THEN INSERT ({', '.join(into)}) "
         f"VALUES ({', '.join(values)})"
+    )
+
+
+def renaming(table: str, identity: str) -> str:
+    """Return a MERGE that gives the row :id the name :name if that is free; read it afterwards.
+
+    The lock row is updated with it, so of two at once one finds the other's name. *identity* is the column of :id.
+    """
+    key, counter, _ = LOCKED[table]
+    return (
+        f"MERGE INTO @{table} t USING (SELECT '' AS id, '' AS new UNION ALL "  # noqa: S608 - literals of this package, values are parameters
+        f"SELECT :id AS id, :name AS new FROM (SELECT count(*) AS taken FROM @{table} "
+        f"WHERE {key} = :name) q WHERE q.taken = 0) s ON t.{identity} = s.id "
+        f"WHEN MATCHED AND s.id = '' THEN UPDATE SET {counter} = t.{counter} + 1 "
+        f"WHEN MATCHED AND s.id <> '' THEN UPDATE SET {key} = s.new"
     )
