@@ -3,9 +3,8 @@
 An export is a whole store that anything here can open; an import is a copy the other way. What is
 copied are the journals, so histories, times, stages and aliases arrive exactly as they were.
 
-A run's files are copied first, its main journal last and at once: a run that is there is whole. Then
-the index is updated; after a kill before that, the next copy does it. A run that has more in the target is there;
-one to which both stores have added is an `AlreadyExistsError`.
+Of a run that has more in the target nothing is copied (see `journal_copies`), and then the index is updated; after a kill
+before that, the next copy does it. A run to which both stores have added is an `AlreadyExistsError`.
 Of a model, the target takes the frames of the journal that it lacks; if what it has is not how the
 source's history begins, the two are different models and it is an `AlreadyExistsError`. So a copy
 that was interrupted can be started again, and one that is complete changes nothing.
@@ -19,20 +18,14 @@ import itertools
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ops.foundation.files import atomic_write
-from ops.registry.disk import artifacts
-from ops.registry.disk.checked_paths import inside, refuse_links_below
-from ops.registry.disk.journal import JournalReader, encode, frame
-from ops.registry.disk.store_addresses import below, local_path
+from ops.registry.disk.checked_paths import refuse_links_below
 from ops.registry.errors import (
-    AlreadyExistsError,
     ExperimentNotFoundError,
     InvalidValueError,
     RunNotFoundError,
 )
 from ops.registry.events import EventType
-from ops.registry.factories import contents_of
-from ops.registry.local.run_journals import RunReader, journal_path
+from ops.registry.journal_copies import copy_run, tail_of_artifacts
 from ops.registry.local.tracking import local_runs
 from ops.registry.logged_model_copies import copy_logged_models, logged_models
 from ops.registry.model_copies import (
@@ -42,9 +35,8 @@ from ops.registry.model_copies import (
     copy_model,
     elsewhere,
 )
-from ops.registry.run_rows import MAIN, KeptArtifact
+from ops.registry.run_rows import MAIN
 from ops.registry.trace_copies import copy_datasets, copy_traces, datasets_of, traces_of
-from ops.registry.tracking.run_records import to_run
 
 if TYPE_CHECKING:
     import pathlib
@@ -128,17 +120,11 @@ def copy_store(
 
 def _rehomed(source: MLOpsContext, target: MLOpsContext, experiment: Experiment) -> Experiment:
     """Return an experiment of the source with where its artifacts are in the target, if they come along."""
-    tail = _tail_of_artifacts(source, experiment) if _are_local(source, target) else None
+    tail = tail_of_artifacts(source, experiment) if _are_local(source, target) else None
     if tail is None:
         return experiment
     root = target.experiment_tracker.root.parent.as_uri()
     return dataclasses.replace(experiment, artifact_uri=f"{root}/{quote(tail)}")
-
-
-def _tail_of_artifacts(source: MLOpsContext, experiment: Experiment) -> str | None:
-    """Return the subfolder of the source store that an experiment sets for its artifacts, if any."""
-    path = local_path(experiment.artifact_uri) if experiment.artifact_uri else None
-    return None if path is None else below(source.experiment_tracker.root.parent, path)
 
 
 def _copy_logged_models(
@@ -186,7 +172,7 @@ def _copy_traces(
 def _ways(source: MLOpsContext, target: MLOpsContext) -> tuple[Any, Any, Any]:
     """Return what lists runs, and what copies a run and a model, between these two."""
     if _are_local(source, target):
-        return _run_ids, _copy_run, copy_model
+        return _run_ids, copy_run, copy_model
     return _listed_ids, _copy_as_record, copy_frames
 
 
@@ -272,78 +258,3 @@ def _has_begun(journal: pathlib.Path) -> bool:
     """Whether a run has a whole first line: a kill may have left less, which is no run."""
     with journal.open("rb") as file:
         return file.readline().endswith(b"\n")
-
-
-def _copy_run(
-    source: MLOpsContext,
-    target: MLOpsContext,
-    experiment: Experiment,
-    run_id: str,
-    home: Experiment,
-) -> bool:
-    """Copy a run unless it is there; say whether anything was copied."""
-    old = source.paths_of_runs(experiment.experiment_id)
-    new = target.paths_of_runs(home.experiment_id)
-    reader = RunReader(old, run_id, keep_history=False)
-    reader.poll()
-    writers = reader.state.writers
-    if _has_all(run_id, _records(new, run_id, writers), _records(old, run_id, writers)):
-        return False
-    new.mkdir(parents=True, exist_ok=True)
-    files = source.experiment_tracker.artifact_folder(run_id)
-    if files.is_dir():
-        folder = target.experiment_tracker.artifact_folder(run_id)
-        artifacts.copy_in(files, folder, contents_of(target.config))
-    tail = _tail_of_artifacts(source, experiment)
-    if tail is not None:
-        files = inside(source.experiment_tracker.root.parent, tail, run_id)
-        folder = inside(target.experiment_tracker.root.parent, tail, run_id)
-        if files.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            artifacts.copy_in(files, folder)
-    run = to_run(reader.state.row, files.parent)
-    runs = local_runs(target.experiment_tracker)
-    addresses = runs.files.adopt_files(run_id, run.artifacts)
-    runs.store.expect(home.experiment_id, run_id)
-    for writer in reversed(writers):  # the main one comes last
-        there = JournalReader(journal_path(old, run_id, writer)).poll()
-        records = [_moved(record, home, addresses) for record in there]
-        with atomic_write(journal_path(new, run_id, writer), "wb") as file:
-            file.write(b"".join(frame(record) for record in records))
-    runs.store.index_journals(home.experiment_id, run_id)
-    return True
-
-
-def _records(folder: pathlib.Path, run_id: str, writers: Sequence[str]) -> list[list[bytes]]:
-    """Return the records of each journal of a run, without its paths in this store."""
-    journals = (JournalReader(journal_path(folder, run_id, writer)).poll() for writer in writers)
-    return [[encode(_without_location(record)) for record in records] for records in journals]
-
-
-def _has_all(run_id: str, here: list[list[bytes]], there: list[list[bytes]]) -> bool:
-    """Whether *here* is all that is *there*; if each of both has something of its own they differ."""
-    pairs = [(h[: len(t)] == t, t[: len(h)] == h) for h, t in zip(here, there, strict=True)]
-    if all(has_all for has_all, _ in pairs):
-        return True
-    if not all(is_beginning for _, is_beginning in pairs):
-        raise AlreadyExistsError(
-            f"Both stores have added to run {run_id} since it was copied.",
-            suggestions=("Copy into another store.",),
-        )
-    return False
-
-
-def _without_location(record: dict[str, Any]) -> dict[str, Any]:
-    if "a" in record:
-        return record | {"a": record["a"][:3]}
-    return record | {"exp": ""} if record.get("e") == "start" else record
-
-
-def _moved(
-    record: dict[str, Any], home: Experiment, addresses: Mapping[str, str]
-) -> dict[str, Any]:
-    if "a" in record:
-        path, size, checksum = record["a"][:3]
-        moved = KeptArtifact(path, size, checksum, addresses.get(path))
-        return record | {"a": moved.plain()}
-    return record | {"exp": home.experiment_id} if record.get("e") == "start" else record

@@ -6,7 +6,8 @@ or, at worst, a torn last one; once `append` has returned, the kernel has the by
 the process cannot take them back (a loss of power can, unless they were flushed: *durability*).
 
 A reader skips a line whose checksum is wrong and counts it. A torn line cannot swallow the next
-frame: a writer that opens a file, or whose last write failed, first ends the line that is open, with
+frame: where another writer has appended to one, which it cannot know of, the reader finds the whole frame at the end of the line;
+and a writer that opens a file, or whose last write failed, first ends the line that is open, with
 a mark that spoils it: a frame that lacked nothing but its end was refused, or not acknowledged, and must not
 take effect after others were decided on without it. A last line without newline is left for later: it may be half of a frame that is being written.
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Self
 from zlib import crc32
@@ -59,6 +61,10 @@ DURABILITIES = ("process", "interval", "commit")
 _HEAD = 64
 #: How much of a journal before the end of a snapshot must be what it was.
 _COMPARED = 4096
+#: A checksum and the body of a record, which no text in another record looks like: its quotes are escaped.
+_BEGINNING = re.compile(rb"([0-9a-f]{8}) \{")
+#: How many bytes are looked at, in all, for a frame at the end of a damaged line.
+_MOST_LOOKED_AT = 1 << 26
 #: Ends a line that a writer found open; alone, there was nothing to be spoiled.
 _SPOILED = b"!"
 
@@ -67,17 +73,23 @@ class JournalWriter:
     """Appends records to one file, made with its folder if need be; threads may share it.
 
     *durability* "process" leaves flushing to the system, "interval" flushes within a second in the
-    background, "commit" before `append` returns.
+    background, "commit" before `append` returns. With *must_exist* no file is made, as another process may be removing it
+    for ever: FileNotFoundError is raised.
     """
 
-    def __init__(self, path: StrPath, *, durability: str = "process") -> None:
+    def __init__(
+        self, path: StrPath, *, durability: str = "process", must_exist: bool = False
+    ) -> None:
         self.path: str = os.fspath(path)
         self._commits = durability == "commit"
         self._is_timed = durability == "interval"
         self._is_waiting = False  # for the flusher
         self._lock = threading.Lock()
         with writing(self.path):
-            self._descriptor = _opened(self.path)
+            found = _opened(self.path, must_exist=must_exist)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+        self._descriptor = found
         self._open_line = _ends_open(self._descriptor)
 
     @property
@@ -350,7 +362,7 @@ def parse(data: bytes) -> tuple[list[Any], int, int]:
 
 
 def lines(start: int, data: bytes) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the body of each line of *data*, whole lines that begin at *start*, with its offset; None for a damaged one."""
+    """Yield the body of each frame of *data*, whole lines that begin at *start*, with its offset; None for a damaged one."""
     for line in data.split(b"\n"):
         if line and line != _SPOILED:
             body = line[9:]
@@ -359,7 +371,22 @@ def lines(start: int, data: bytes) -> Iterator[tuple[int, bytes | None]]:
             except ValueError:
                 is_sound = False
             yield start + 9, body if is_sound else None
+            if not is_sound and (at := _whole_at_end(line)):
+                yield start + at, line[at:]
         start += len(line) + 1
+
+
+def _whole_at_end(line: bytes) -> int:
+    """Return where the body of the frame begins that was appended to a torn one, 0 when there is none."""
+    looked_at = 0
+    for match in _BEGINNING.finditer(line, 1):
+        at = match.end() - 1
+        looked_at += len(line) - at
+        if looked_at > _MOST_LOOKED_AT:  # a line that was made to be slow
+            break
+        if int(match[1], 16) == crc32(memoryview(line)[at:]):
+            return at
+    return 0
 
 
 def frame(record: Any) -> bytes:
@@ -372,10 +399,12 @@ def framed(body: bytes) -> bytes:
     return b"%08x %b\n" % (crc32(body), body)
 
 
-def _opened(path: str) -> int:
+def _opened(path: str, *, must_exist: bool) -> int | None:
     try:
-        return os.open(path, _FLAGS, 0o666)
+        return os.open(path, _FLAGS & ~os.O_CREAT if must_exist else _FLAGS, 0o666)
     except FileNotFoundError:  # needed once per folder, so not before each file
+        if must_exist:
+            return None
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - strings
         return os.open(path, _FLAGS, 0o666)
 

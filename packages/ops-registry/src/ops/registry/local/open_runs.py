@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import os
-import pathlib
 import secrets
 import threading
 import time
@@ -24,6 +23,7 @@ from ops.registry.run_rows import MAIN
 from ops.registry.tracking.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Callable, Iterable
 
     from ops.registry.tracking.metric_encoding import KeyedPoint
@@ -161,7 +161,7 @@ class OpenRuns:
             now = max(time.time_ns(), reader.poll().latest + 1)  # raises when there is no start
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
             path = journal_path(folder, run_id, MAIN)
-            with JournalWriter(path, durability=self._durability) as main:
+            with self._there(run_id, path) as main:
                 main.append(WriterAdded(name, owner(), now).plain())
             journal = JournalWriter(journal_path(folder, run_id, name), durability=self._durability)
             writer = self._writers[run_id] = RunWriter(home, journal, main=path, reader=reader)
@@ -191,12 +191,19 @@ class OpenRuns:
         with self._lock:
             if self._writers.get(run_id) is not writer or not writer.journal.is_closed:
                 return
-            path = writer.journal.path
-            if not pathlib.Path(path).exists():
+            try:
+                writer.journal = self._there(run_id, writer.journal.path)
+            except RunNotFoundError:
                 self._writers.pop(run_id)
-                raise RunNotFoundError(f"Run {run_id!r} was erased.")
-            writer.journal = JournalWriter(path, durability=self._durability)
+                raise
             self._note_open(run_id, writer)
+
+    def _there(self, run_id: str, path: str) -> JournalWriter:
+        """Open a journal that was there; a run that was erased since must not begin to be again."""
+        try:
+            return JournalWriter(path, durability=self._durability, must_exist=True)
+        except FileNotFoundError:
+            raise RunNotFoundError(f"Run {run_id!r} was erased.") from None
 
     def _open_journals(self) -> list[str]:
         with self._lock:

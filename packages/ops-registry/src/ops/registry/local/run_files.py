@@ -25,6 +25,7 @@ from ops.registry.tracking.run_records import to_artifact
 from ops.registry.validators import check_run_id
 
 if TYPE_CHECKING:
+    import contextlib
     from collections.abc import Callable, Collection, Sequence
 
     from ops.registry.disk.content_store import ContentStore
@@ -132,6 +133,10 @@ class LocalRunFiles:
     def folder(self, run_id: str) -> pathlib.Path:
         """Return where the artifacts of a run are."""
         return inside(self._root, "artifacts", check_run_id(run_id))
+
+    def deciding(self) -> contextlib.AbstractContextManager[None]:
+        """Exclude others that decide which files a run has, here and in other processes."""
+        return self._names.deciding()
 
     def waiting_copies(self, run_id: str) -> set[pathlib.Path]:
         """Return the copies that have a name in a journal, and that a kill may have kept from it."""

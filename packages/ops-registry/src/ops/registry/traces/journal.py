@@ -37,6 +37,7 @@ from ops.registry.disk.journal import (
     encode,
     framed,
     identity_of,
+    lines,
 )
 from ops.registry.errors import StorageError
 from ops.registry.traces.snapshots import DamagedSnapshotError, load, save
@@ -216,13 +217,22 @@ class TraceJournal:
         return list(found.values())
 
     def raw(self) -> Iterator[tuple[str | None, bytes]]:
-        """Yield the id of the trace and the body of each frame, oldest first; unknown kinds too, None if there is no id."""
-        reader = JournalReader(self.path)
-        while True:
-            for _, body in reader.poll_lines(_BYTES):
-                yield _trace_id(body), body
-            if not reader.has_more:
-                return
+        """Yield the id of the trace and the body of each frame, oldest first; unknown kinds too, None if there is no id.
+
+        All are of the file that there was at first, also when it is replaced meanwhile.
+        """
+        try:
+            file = self._opened()
+        except FileNotFoundError:
+            return
+        with file:
+            offset, rest = 0, b""
+            while piece := os.pread(file.fileno(), _BYTES, offset):
+                offset += len(piece)
+                whole, newline, rest = (rest + piece).rpartition(b"\n")
+                for _, body in lines(0, whole + newline):
+                    if body is not None:
+                        yield _trace_id(body), body
 
     def compact(self) -> int:
         """Leave out the frames of traces that were deleted, and return how many bytes less there are."""

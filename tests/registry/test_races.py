@@ -1,0 +1,173 @@
+"""What was seen before another process changed it: each test lets that happen between a look and the act on it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+from ops.registry import AlreadyExistsError, MLOpsConfig, MLOpsContext, RunNotFoundError
+from ops.registry.disk import artifacts, journal
+from ops.registry.disk.journal import JournalReader, JournalWriter
+from ops.registry.errors import StorageError
+from ops.registry.fsck import check
+from ops.registry.local import open_runs
+from ops.registry.local.logged_models import LoggedModelBook
+from ops.registry.traces import journal as trace_journal
+from ops.registry.traces.journal import TraceJournal
+from ops.registry.transfer import copy_store
+
+
+@pytest.fixture
+def other(tmp_path, operations):
+    config = MLOpsConfig(storage_path=str(tmp_path / "other"))
+    with MLOpsContext(config, operations=operations) as context:
+        yield context
+
+
+@pytest.fixture
+def once(monkeypatch):
+    """Do something once behind a call of a function, whose result is returned."""
+
+    def after(module, name, act):
+        function, done = getattr(module, name), []
+
+        def wrapped(*args, **kwargs):
+            found = function(*args, **kwargs)
+            if not done:
+                done.append(1)
+                act()
+            return found
+
+        monkeypatch.setattr(module, name, wrapped)
+
+    return after
+
+
+def test_a_run_that_is_logged_to_while_it_is_copied_arrives_with_all_files_that_it_names(
+    context, experiment, artifact, other, once, tmp_path
+):
+    tracker = context.experiment_tracker
+    run = tracker.start_run(experiment.experiment_id).run_id
+    tracker.log_artifact(run, artifact)
+    second = tmp_path / "second.bin"
+    second.write_bytes(b"second")
+    once(artifacts, "stage", lambda: tracker.log_artifact(run, second))
+    copy_store(context, other)
+    assert check(other).is_sound
+    copy_store(context, other)
+    assert check(other).is_sound
+    found = other.experiment_tracker.get_run(run).artifacts
+    assert {one.path for one in found} == {artifact.name, "second.bin"}
+
+
+def test_what_is_logged_to_a_copy_while_it_is_brought_up_to_date_stays(
+    context, experiment, artifact, other, once
+):
+    tracker = context.experiment_tracker
+    run = tracker.start_run(experiment.experiment_id).run_id
+    copy_store(context, other)
+    tracker.log_artifact(run, artifact)
+    there = MLOpsContext(other.config).experiment_tracker
+
+    def log_there():
+        there.log_metric(run, "m", 1.0)
+        there.log_parameter(run, "p", "kept")
+
+    once(artifacts, "stage", log_there)
+    with pytest.raises(AlreadyExistsError, match="Both stores"):
+        copy_store(context, other)
+    there.log_metric(run, "m", 2.0)
+    found = MLOpsContext(other.config).experiment_tracker.get_run(run)
+    assert (found.metrics, found.parameters) == ({"m": 2.0}, {"p": "kept"})
+    assert check(other).is_sound
+
+
+def cut_short(monkeypatch):
+    """Let the next write to a journal meet a full disk after half of it."""
+    write, done = os.write, []
+
+    def half(descriptor, data):
+        if done:
+            return write(descriptor, data)
+        done.append(1)
+        return write(descriptor, bytes(data)[: len(data) // 2])
+
+    monkeypatch.setattr(journal.os, "write", half)
+
+
+def test_a_frame_behind_the_torn_one_of_another_process_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "journal.log"
+    with JournalWriter(path) as one, JournalWriter(path) as two:
+        one.append({"n": 1})
+        reader = JournalReader(path)
+        assert reader.poll() == [{"n": 1}]
+        cut_short(monkeypatch)
+        with pytest.raises(StorageError):
+            one.append({"refused": "00000000 {"})
+        assert reader.poll() == []
+        position = two.append_body(journal.encode({"n": 2}))
+        two.append({"n": 3})
+        assert not reader.skip(*position)
+        found = reader.poll_lines()
+        assert [journal.decode(body) for _, body in found] == [{"n": 2}, {"n": 3}]
+        assert reader.torn == 1
+        data = path.read_bytes()
+        assert [data[at : at + len(body)] for at, body in found] == [body for _, body in found]
+        one.append({"n": 4})
+    assert JournalReader(path).poll() == [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}]
+
+
+def test_a_logged_model_that_was_made_behind_what_a_full_disk_cut_off_is_there(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "experiment_tracking" / "logged_models"
+    one, two = LoggedModelBook(folder), LoggedModelBook(folder)
+    fields = {"experiment_id": "1", "name": "m", "tags": {}, "params": {}}
+    for book, model_id in ((one, "m-1"), (two, "m-2")):
+        book.create(fields, model_id)
+    cut_short(monkeypatch)
+    with pytest.raises(StorageError):
+        one.create(fields, "m-3")
+    two.create(fields, "m-4")
+    assert [model["id"] for model in LoggedModelBook(folder).all()] == ["m-1", "m-2", "m-4"]
+
+
+@pytest.mark.parametrize("way", ["first", "again"])
+def test_a_run_that_is_erased_as_another_process_opens_it_stays_erased(
+    tracker, experiment, new_context, monkeypatch, way
+):
+    run = tracker.start_run(experiment.experiment_id).run_id
+    logging = new_context().experiment_tracker
+    folder = tracker.root / "runs" / experiment.experiment_id
+    if way == "again":
+        logging.log_metric(run, "m", 1.0)
+        local = logging._runs._open._writers[run]
+        local.journal.close()
+
+    def erased_first(*args, **kwargs):
+        if pathlib.Path(folder, f"{run}.main.log").exists():
+            tracker.erase_run(run)
+        return JournalWriter(*args, **kwargs)
+
+    monkeypatch.setattr(open_runs, "JournalWriter", erased_first)
+    with pytest.raises(RunNotFoundError):
+        logging.log_metric(run, "m", 2.0)
+    assert not list(folder.glob(f"{run}.*"))
+
+
+def test_the_frames_of_a_trace_are_all_read_though_the_journal_is_compacted_meanwhile(
+    tmp_path, monkeypatch
+):
+    traces = TraceJournal(tmp_path / "1")
+    for number in range(40):
+        traces.append([{"op": "tags", "id": f"tr-{number % 2}", "tags": {"n": str(number)}}])
+    traces.append([{"op": "gone", "id": "tr-0"}])
+    expected = [body for trace_id, body in traces.raw() if trace_id == "tr-1"]
+    assert len(expected) == 20
+    monkeypatch.setattr(trace_journal, "_BYTES", 200)
+    reading = (body for trace_id, body in traces.raw() if trace_id == "tr-1")
+    found = [next(reading)]
+    assert TraceJournal(tmp_path / "1").compact() > 0
+    assert [*found, *reading] == expected
