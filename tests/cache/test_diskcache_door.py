@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import os
 import pickle
 import subprocess
 import threading
 import time
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +100,33 @@ def test_files_are_stored_and_read(cache: Any) -> None:
     with cache.get("f", read=True) as file:
         assert file.read(3) == b"xxx"
     assert cache["f"] == b"x" * 100_000
+
+
+def test_a_file_is_stored_and_read_in_pieces(cache: Any, tmp_path: Path) -> None:
+    size = 32 << 20
+    (tmp_path / "large").write_bytes(os.urandom(size))  # what does not shrink is not packed
+    tracemalloc.start()
+    try:
+        with (tmp_path / "large").open("rb") as file:
+            assert cache.set("f", file, expire=100, read=True, tag="t")
+        file, expires, tag = cache.get("f", read=True, expire_time=True, tag=True)
+        assert (tag, expires > time.time()) == ("t", True)
+        with file:
+            assert sum(len(part) for part in iter(lambda: file.read(1 << 16), b"")) == size
+        assert tracemalloc.get_traced_memory()[1] < size // 2
+    finally:
+        tracemalloc.stop()
+    assert cache.get("nowhere", 5, read=True) == 5
+
+
+def test_files_in_a_transaction_are_seen_in_it(module: Any, tmp_path: Path) -> None:
+    with module.Cache(str(tmp_path / "c")) as cache:
+        with cache.transact():
+            cache.set("f", io.BytesIO(b"x" * 100_000), read=True)
+            with cache.read("f") as file:
+                assert file.read() == b"x" * 100_000
+        with cache.read("f") as file:
+            assert file.read() == b"x" * 100_000
 
 
 def test_queues_of_a_cache(module: Any, tmp_path: Path) -> None:

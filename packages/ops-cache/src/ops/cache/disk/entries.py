@@ -94,6 +94,13 @@ class StoredEntries(Updates):
         """Return the value of a record."""
         return self._value_of(item[1], (item[0], item[3], item[2]))
 
+    def expires_at(self, key: Hashable) -> float | None:
+        """Return the time of the cache's clock at which *key* expires; None: never, or it is not there.
+
+        By default these are seconds since the epoch. The value is not read.
+        """
+        return self.expiry_of(encode_key(self._prefix, key))[0] or None
+
     def expiry_of(self, name: bytes) -> tuple[float, bytes]:
         """Return when an entry expires, 0 for never, and its tag."""
         record = self._log.record(name)

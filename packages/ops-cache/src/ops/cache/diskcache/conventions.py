@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -29,12 +28,6 @@ class Entry(NamedTuple):
         """Return *key* and the value, that pair in a tuple with what else is wanted."""
         wanted = self._wanted(expire_time=expire_time, tag=tag)
         return ((key, self.value), *wanted) if wanted else (key, self.value)
-
-    def as_file(self) -> Entry:
-        """Return the entry with a file that reads the value, where that is bytes."""
-        return (
-            self._replace(value=io.BytesIO(self.value)) if isinstance(self.value, bytes) else self
-        )
 
     def _wanted(self, *, expire_time: bool, tag: bool) -> list[Any]:
         return [self.expires_at] * expire_time + [self.tag] * tag

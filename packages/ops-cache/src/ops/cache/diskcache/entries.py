@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import io
 from typing import TYPE_CHECKING, Any
 
 from ops.cache.diskcache.conventions import Entry, tag_name, to_ttl, value_of
 from ops.cache.diskcache.keys import from_stored, to_stored
 from ops.cache.memory import MISSING
+from ops.foundation.errors import ValidationError
 
 if TYPE_CHECKING:
     import threading
@@ -62,25 +63,32 @@ class Entries:
             tag: return a tuple with the tag.
             retry: taken for compatibility.
         """
-        found = self._entry(key, expire_time=expire_time, tag=tag)
+        found = self._entry(key, expire_time=expire_time, tag=tag, read=read)
         if found is None:
             found = Entry(default)
-        elif read:
-            found = found.as_file()
         return found.as_result(expire_time=expire_time, tag=tag)
 
-    def _entry(self, key: Hashable, *, expire_time: bool, tag: bool) -> Entry | None:
-        """Return what is stored under *key*, with what is wanted beside the value."""
+    def _entry(
+        self, key: Hashable, *, expire_time: bool, tag: bool, read: bool = False
+    ) -> Entry | None:
+        """Return what is stored under *key*, bytes as a file with *read*, with what is wanted beside it."""
         stored = to_stored(key)
-        value = self._target.get(stored, MISSING)
+        value = self._opened(stored) if read else self._target.get(stored, MISSING)
         if value is MISSING:
             return None
-        left = self._store.get_with_ttl(stored)[1] if expire_time else None
         return Entry(
             value,
-            None if left is None else time.time() + left,
+            self._store.expires_at(stored) if expire_time else None,
             self._store.tag_of(stored) if tag else None,
         )
+
+    def _opened(self, stored: Hashable) -> Any:
+        """Return a file that reads a value, or the value itself where it is no bytes."""
+        if self._target is self._store:
+            with contextlib.suppress(ValidationError):
+                return self._store.get_stream(stored) or MISSING
+        value = self._target.get(stored, MISSING)
+        return io.BytesIO(value) if isinstance(value, bytes) else value
 
     def read(self, key: Hashable, retry: bool = False) -> Any:
         """Return a file that reads the value of *key*; raises `KeyError` when there is none."""
@@ -103,8 +111,11 @@ class Entries:
         With *read* it is a file, whose bytes are stored. *retry* has no effect: writers wait for
         each other.
         """
-        value = value_of(value, read=read)
-        self._target.set(to_stored(key), value, to_ttl(expire), tag=tag_name(tag))
+        stored, ttl, name = to_stored(key), to_ttl(expire), tag_name(tag)
+        if read and self._target is self._store:
+            self._store.set_stream(stored, value, ttl, tag=name)
+        else:
+            self._target.set(stored, value_of(value, read=read), ttl, tag=name)
         return True
 
     def add(
