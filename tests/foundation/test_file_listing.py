@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import pathlib
 
 import pytest
 
@@ -13,6 +14,7 @@ from ops.foundation import (
     find_files,
     get_file_info,
 )
+from ops.foundation.removal import remove_as_seen
 
 NOW = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)
 
@@ -112,3 +114,55 @@ def test_what_a_dead_write_of_another_name_left_behind_stays(tmp_path):
 
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("way", ["replaced", "written", "replaced as it is removed"])
+def test_a_file_that_is_written_while_old_ones_are_removed_stays(
+    tmp_path, monkeypatch, way
+) -> None:
+    files = [tmp_path / name for name in ("a.log", "b.log")]
+    for file in files:
+        file.write_text("old")
+        os.utime(file, (0, 0))
+
+    def write() -> None:
+        if way == "written":
+            files[1].write_text("new")
+        else:
+            with atomic_write(files[1]) as file:
+                file.write("new")
+
+    rename, done = pathlib.Path.rename, []
+
+    def renamed(self, target):
+        if self == files[way.endswith("removed")] and not done:
+            done.append(self)
+            write()
+        return rename(self, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", renamed)
+    assert cleanup_old_files(tmp_path, "*.log", days=1) == files[:1]
+    assert done
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b.log": "new"}
+
+
+def test_a_folder_that_is_made_anew_while_it_is_removed_stays(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "v1"
+    folder.mkdir()
+    seen = folder.lstat()
+    rename = pathlib.Path.rename
+
+    def made_anew(self, target):
+        if self == folder:
+            folder.rmdir()
+            folder.mkdir()
+            (folder / "new").touch()
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "rename", made_anew)
+        assert not remove_as_seen(folder, seen)
+    assert [path.name for path in tmp_path.rglob("*")] == ["v1", "new"]
+    assert remove_as_seen(folder, folder.lstat())
+    assert not remove_as_seen(folder, seen)
+    assert list(tmp_path.iterdir()) == []

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
+import time
 
 import pytest
 
-from ops.registry import AlreadyExistsError, MLOpsConfig, MLOpsContext, RunNotFoundError
+from ops.registry import AlreadyExistsError, MLOpsConfig, MLOpsContext, RunNotFoundError, fsck
 from ops.registry.disk import artifacts, journal
 from ops.registry.disk.journal import JournalReader, JournalWriter
 from ops.registry.errors import StorageError
-from ops.registry.fsck import check
+from ops.registry.fsck import check, collect
 from ops.registry.local import open_runs
 from ops.registry.local.logged_models import LoggedModelBook
 from ops.registry.traces import journal as trace_journal
@@ -171,3 +172,62 @@ def test_the_frames_of_a_trace_are_all_read_though_the_journal_is_compacted_mean
     found = [next(reading)]
     assert TraceJournal(tmp_path / "1").compact() > 0
     assert [*found, *reading] == expected
+
+
+def later():
+    return time.time() + 2 * 24 * 3600
+
+
+def test_a_version_that_is_registered_while_what_was_left_for_its_number_is_collected_keeps_its_files(
+    context, registry, artifact, once
+):
+    model_id = registry.register_model("m", artifact, "binary", "mine").model_id
+    left = registry.root / "artifacts" / model_id / "v2"
+    left.mkdir()
+    once(fsck, "_unknown", lambda: registry.register_model("m", artifact, "binary", "mine"))
+    assert collect(context, now=later) == []
+    registry.verify(registry.get_model_version("m", 2))
+    assert check(context).is_sound
+
+
+def test_a_copy_that_a_living_process_has_just_made_of_old_content_is_not_collected(
+    new_context, artifact, monkeypatch
+):
+    context = new_context(deduplicate_artifacts=True)
+    tracker, registry = context.experiment_tracker, context.model_registry
+    run = tracker.start_run(tracker.create_experiment("study").experiment_id).run_id
+    long_ago = time.time() - 10 * 24 * 3600
+    stored = pathlib.Path(tracker.log_artifact(run, artifact).uri)
+    os.utime(stored, (long_ago, long_ago))  # it is shared by what comes now
+    stage = artifacts.stage
+
+    def collected_meanwhile(*args, **kwargs):
+        staged = stage(*args, **kwargs)
+        assert staged[0].stat().st_mtime == pytest.approx(long_ago)
+        assert collect(context) == []
+        assert check(context, repair=True).removed_copies == 0
+        return staged
+
+    monkeypatch.setattr(artifacts, "stage", collected_meanwhile)
+    registry.register_model("m", artifact, "binary", "mine")
+    tracker.log_artifact(run, artifact, "again")
+    assert check(context).is_sound
+
+
+def test_what_is_restored_while_others_are_erased_stays(context, tracker, experiment, once):
+    runs = [tracker.start_run(experiment.experiment_id).run_id for _ in range(3)]
+    for run in runs:
+        tracker.delete_run(run)
+    once(tracker, "erase_run", lambda: tracker.restore_run(runs[2]))
+    assert collect(context, deleted_days=0) == [f"run {run}" for run in runs[:2]]
+    assert tracker.get_run(runs[2]).deleted_at is None
+
+
+def test_the_runs_of_an_experiment_that_is_restored_while_they_are_erased_stay(
+    context, tracker, experiment, once
+):
+    runs = [tracker.start_run(experiment.experiment_id).run_id for _ in range(3)]
+    tracker.delete_experiment(experiment.experiment_id)
+    once(tracker, "erase_run", lambda: tracker.restore_experiment(experiment.experiment_id))
+    assert collect(context, deleted_days=0) == [f"run {runs[0]}"]
+    assert [run.run_id for run in tracker.list_runs(experiment.experiment_id)] == runs[1:]

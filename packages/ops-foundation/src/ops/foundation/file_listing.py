@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ops.foundation import instants
 from ops.foundation.atomic_files import atomic_write
 from ops.foundation.callables import refuse_coroutine_function
+from ops.foundation.removal import remove_as_seen
 from ops.foundation.temporary_names import is_temporary_name, target_of_temporary_name
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def cleanup_old_files(
 ) -> list[pathlib.Path]:
     """Remove files of *directory* (not of its folders) and return them, oldest first.
 
-    A file goes when it is older than *days* and not among the *keep_count* newest; of the two, one
+    A file that is written, or replaced, while this looks at the others stays. A file goes when it is older than *days* and not among the *keep_count* newest; of the two, one
     that is None does not protect. *dry_run* only returns. Unfinished files of `atomic_write` are
     neither counted nor returned; those that a process left behind when it died go when the name
     that they were for fits *pattern* and they are older than *days*, and than a day. *now* (aware;
@@ -104,33 +105,34 @@ def cleanup_old_files(
         raise ValueError(f"pattern={pattern!r} leads out of the folder; give a pattern of names.")
     at = (instants.now() if now is None else instants.require_aware(now)).timestamp()
     files = find_files(directory, pattern, recursive=False)
-    ages = sorted((age, p) for p in files if (age := _modified(p)) is not None)
+    ages = sorted((seen.st_mtime, p, seen) for p in files if (seen := _seen(p)) is not None)
     if keep_count:
         ages = ages[:-keep_count]
     limit = at if days is None else at - days * 86400
-    doomed = [p for modified, p in ages if days is None or modified < limit]
-    if not dry_run:
-        for path in (*doomed, *_left_behind(directory, pattern, at, days or 0)):
-            path.unlink(missing_ok=True)
-    return doomed
+    doomed = [(p, seen) for modified, p, seen in ages if days is None or modified < limit]
+    if dry_run:
+        return [path for path, _ in doomed]
+    for path, seen in _left_behind(directory, pattern, at, days or 0):
+        remove_as_seen(path, seen)
+    return [path for path, seen in doomed if remove_as_seen(path, seen)]
 
 
 def _left_behind(
     directory: StrPath, pattern: str, at: float, days: float
-) -> Iterator[pathlib.Path]:
+) -> Iterator[tuple[pathlib.Path, os.stat_result]]:
     """Yield the unfinished files of writes that no process can still be at."""
     limit = at - max(days, _UNFINISHED_DAYS) * 86400
     for path in pathlib.Path(directory).iterdir():
         target = target_of_temporary_name(path.name)
-        if target is not None and fnmatch.fnmatchcase(target, pattern) and not path.is_symlink():
-            modified = _modified(path)
-            if modified is not None and modified < limit and path.is_file():
-                yield path
+        if target is not None and fnmatch.fnmatchcase(target, pattern):
+            seen = _seen(path)
+            if seen is not None and seen.st_mtime < limit and stat.S_ISREG(seen.st_mode):
+                yield path, seen
 
 
-def _modified(path: pathlib.Path) -> float | None:
+def _seen(path: pathlib.Path) -> os.stat_result | None:
     try:
-        return path.stat().st_mtime
+        return path.lstat()
     except FileNotFoundError:  # another process cleans up at the same time
         return None
 

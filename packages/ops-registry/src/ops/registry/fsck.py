@@ -6,14 +6,16 @@ artifacts of runs and of model versions that no journal knows, and shared files 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import time
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
+from ops.foundation.removal import remove_as_seen
 from ops.registry.check_report import Report
-from ops.registry.disk.artifacts import is_copy, remove
+from ops.registry.disk.artifacts import is_copy, new_copy_name, remove
 from ops.registry.disk.checked_paths import is_id, links_below, refuse_links_below
 from ops.registry.disk.content_store import ContentStore
 from ops.registry.errors import (
@@ -32,20 +34,21 @@ from ops.registry.logged_model_copies import logged_models
 from ops.registry.run_rows import MAIN
 from ops.registry.trace_copies import (
     TRACE_ARTIFACTS,
+    all_traces,
     check_traces,
     compact_traces,
     erase_traces,
-    unknown_artifacts,
+    folders_of_traces,
 )
 from ops.registry.tracking.run_records import to_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from ops.foundation.files import StrPath
     from ops.registry.context import MLOpsContext
     from ops.registry.models.registry import ModelRegistry
-    from ops.registry.records import ModelVersion
+    from ops.registry.records import Experiment, ModelVersion, Run
     from ops.registry.tracking.tracker import ExperimentTracker
 
 __all__ = ["Report", "check", "collect"]
@@ -80,7 +83,8 @@ def check(
     if repair:
         context.experiment_tracker.rebuild()
         context.model_registry.rewrite_views()
-        report.removed_copies = len(_half_made(context, now(), remove_them=True))
+        copies = _half_made(context, now())
+        report.removed_copies = sum(_removed(copy, seen) for copy, seen in copies)
         for damaged in ContentStore(context.paths.contents).damaged():
             remove(damaged)
     experiments = context.experiment_tracker.list_experiments(include_deleted=True)
@@ -198,15 +202,26 @@ def _erase_deleted(context: MLOpsContext, before_seconds: float, *, dry_run: boo
     found: list[StrPath] = []
     for experiment in tracker.list_experiments(include_deleted=True):
         for run in tracker.list_runs(experiment.experiment_id, include_deleted=True):
-            since = [at for at in (run.deleted_at, experiment.deleted_at) if at is not None]
-            if since and min(since).timestamp() <= before_seconds and run.run_id not in used:
-                found.append(f"run {run.run_id}")
-                if not dry_run:
+            if run.run_id in used or not _is_deleted(run, experiment, before_seconds):
+                continue
+            if not dry_run:
+                with contextlib.suppress(RunNotFoundError):
+                    # Erasing all those before it took its time: it may have been restored meanwhile.
+                    run = tracker.get_run(run.run_id)  # noqa: PLW2901
+                    experiment = tracker.get_experiment(experiment.experiment_id)  # noqa: PLW2901
+                    if not _is_deleted(run, experiment, before_seconds):
+                        continue
                     tracker.erase_run(run.run_id)
+            found.append(f"run {run.run_id}")
     if context.config.backend_type == "local":
         found += _erase_logged_models(context, before_seconds, dry_run=dry_run)
         found += erase_traces(context, before_seconds, dry_run=dry_run)
     return found
+
+
+def _is_deleted(run: Run, experiment: Experiment, before_seconds: float) -> bool:
+    since = [at for at in (run.deleted_at, experiment.deleted_at) if at is not None]
+    return bool(since) and min(since).timestamp() <= before_seconds
 
 
 def _erase_logged_models(
@@ -214,20 +229,27 @@ def _erase_logged_models(
 ) -> list[StrPath]:
     """Erase logged models that were deleted before a time, and return which; `_unknown` finds their files."""
     book = logged_models(context)
-    gone = [m["id"] for m in book.all() if m["deleted"] and m["updated"] <= before_seconds * 1000]
-    for model_id in () if dry_run else gone:
-        book.erase(model_id)
-    return [f"logged model {model_id}" for model_id in gone]
+
+    def is_deleted(model: Mapping[str, Any] | None) -> bool:
+        return bool(model and model["deleted"] and model["updated"] <= before_seconds * 1000)
+
+    found: list[StrPath] = []
+    for model_id in [model["id"] for model in book.all() if is_deleted(model)]:
+        if not dry_run:
+            if not is_deleted(book.get(model_id)):  # restored meanwhile
+                continue
+            book.erase(model_id)
+        found.append(f"logged model {model_id}")
+    return found
 
 
 def _collect_files(
     context: MLOpsContext, now_seconds: float, *, dry_run: bool
 ) -> list[pathlib.Path]:
-    found = _half_made(context, now_seconds, remove_them=False)
-    found += [path for path in _unknown(context) if _is_old(path, now_seconds)]
+    old = [*_half_made(context, now_seconds), *_unknown(context, now_seconds)]
+    found = [path for path, _ in old]
     if not dry_run:
-        for path in found:
-            remove(path)
+        found = [path for path, seen in old if _removed(path, seen)]
         compact_traces(context)
     unshared = ContentStore(context.paths.contents).unused()  # some of them only since just now
     if not dry_run:
@@ -334,15 +356,15 @@ def _recorded(folder: pathlib.Path, run_id: str) -> str | None:
 
 
 def _half_made(
-    context: MLOpsContext, now_seconds: float, *, remove_them: bool
-) -> list[pathlib.Path]:
+    context: MLOpsContext, now_seconds: float
+) -> list[tuple[pathlib.Path, os.stat_result]]:
+    """Return the copies that killed processes have left, and how they were seen."""
     found = []
     for root in (context.experiment_tracker.root, context.model_registry.root):
         for copy in [*root.glob("artifacts/.*.tmp"), *root.glob("artifacts/*/.*.tmp")]:
-            if is_copy(copy.name) and _is_old(copy, now_seconds) and not _is_wanted(context, copy):
-                found.append(copy)
-                if remove_them:
-                    remove(copy)
+            seen = _seen_old(copy, now_seconds) if is_copy(copy.name) else None
+            if seen is not None and not _is_wanted(context, copy):
+                found.append((copy, seen))
     return found
 
 
@@ -351,9 +373,23 @@ def _is_wanted(context: MLOpsContext, copy: pathlib.Path) -> bool:
     return copy in local_runs(context.experiment_tracker).files.waiting_copies(copy.parent.name)
 
 
-def _unknown(context: MLOpsContext) -> list[pathlib.Path]:
-    """Return the artifacts that belong to no run and no version, as the journals say: an index is a view."""
+def _unknown(
+    context: MLOpsContext, now_seconds: float
+) -> list[tuple[pathlib.Path, os.stat_result]]:
+    """Return the artifacts that belong to no run and no version, as the journals say: an index is a view.
+
+    They are looked at before the journals are read: what comes from now on is known, or not what was seen.
+    """
+
+    def old(paths: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, os.stat_result]]:
+        found = ((path, _seen_old(path, now_seconds)) for path in paths)
+        return [(path, seen) for path, seen in found if seen is not None]
+
     tracker, registry = context.experiment_tracker, context.model_registry
+    of_runs = old(tracker.root.glob("artifacts/[!.]*"))
+    of_traces = old(folders_of_traces(context))
+    of_models = old(f for f in tracker.root.glob(f"{FOLDER}/[!.]*") if f.is_dir())
+    of_versions = old(registry.root.glob("artifacts/[!.]*/v*"))
     runs = {
         run_id
         for experiment in tracker.list_experiments(include_deleted=True)
@@ -361,15 +397,15 @@ def _unknown(context: MLOpsContext) -> list[pathlib.Path]:
     }
     versions = registry.search_models()
     used = _used(versions)
-    folders = tracker.root.glob("artifacts/[!.]*")
-    found = [folder for folder in folders if folder.name not in runs | used | {TRACE_ARTIFACTS}]
-    found += unknown_artifacts(context)
     models = {model["id"] for model in logged_models(context).all()}
-    folders = (f for f in tracker.root.glob(f"{FOLDER}/[!.]*") if f.is_dir())
-    found += [folder for folder in folders if folder.name not in models | used]
+    traces = {trace.trace_id for trace in all_traces(context)} if of_traces else set()
     known = {pathlib.Path(v.artifact_uri).parent for v in versions}
-    folders = registry.root.glob("artifacts/[!.]*/v*")
-    return found + [folder for folder in folders if folder not in known]
+    return [
+        *(one for one in of_runs if one[0].name not in runs | used | {TRACE_ARTIFACTS}),
+        *(one for one in of_traces if one[0].name not in traces),
+        *(one for one in of_models if one[0].name not in models | used),
+        *(one for one in of_versions if one[0] not in known),
+    ]
 
 
 def _used(versions: Iterable[ModelVersion]) -> set[str]:
@@ -378,8 +414,19 @@ def _used(versions: Iterable[ModelVersion]) -> set[str]:
     return {part for uri in without for part in pathlib.PurePath(uri).parts}
 
 
-def _is_old(path: pathlib.Path, now_seconds: float) -> bool:
+def _seen_old(path: pathlib.Path, now_seconds: float) -> os.stat_result | None:
+    """Return what is at *path* if nothing was done to it for a day, None if something was, or it is gone.
+
+    A copy that shares its content with others, or was imported with its time, may say that it was written long ago:
+    since when it has its name, the time of its inode shows.
+    """
     try:
-        return now_seconds - path.stat().st_mtime > _OLD_SECONDS
+        seen = path.lstat()
     except FileNotFoundError:  # it got its name, or was removed, just now
-        return False
+        return None
+    return seen if now_seconds - max(seen.st_mtime, seen.st_ctime) > _OLD_SECONDS else None
+
+
+def _removed(path: pathlib.Path, seen: os.stat_result) -> bool:
+    """Remove what was judged; a version or run that has come since under this name keeps its files."""
+    return remove_as_seen(path, seen, aside=path.with_name(new_copy_name()))

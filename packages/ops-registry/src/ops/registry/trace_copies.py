@@ -31,17 +31,19 @@ if TYPE_CHECKING:
     from ops.registry.context import MLOpsContext
     from ops.registry.records import Experiment
     from ops.registry.traces.journal import TraceJournal
+    from ops.registry.traces.state import Trace
 
 __all__ = [
     "TRACE_ARTIFACTS",
+    "all_traces",
     "check_traces",
     "compact_traces",
     "copy_datasets",
     "copy_traces",
     "datasets_of",
     "erase_traces",
+    "folders_of_traces",
     "traces_of",
-    "unknown_artifacts",
 ]
 
 #: In the folder of an experiment's artifacts, where MLflow keeps those of traces.
@@ -209,28 +211,38 @@ def _check_spans(journal: TraceJournal, trace_id: str, report: Report) -> None:
         report.problems.append(f"Trace {trace_id}: its spans cannot be read: {error}")
 
 
-def unknown_artifacts(context: MLOpsContext) -> Iterator[pathlib.Path]:
-    """Yield the folders of artifacts in the store that belong to no trace."""
+def folders_of_traces(context: MLOpsContext) -> Iterator[pathlib.Path]:
+    """Yield the folders of artifacts in the store that are, or were, those of traces."""
+    folder: pathlib.Path = context.experiment_tracker.root / "artifacts" / TRACE_ARTIFACTS
+    return folder.glob("[!.]*")
+
+
+def all_traces(context: MLOpsContext) -> list[Trace]:
+    """Return the traces of all experiments."""
     known = traces_of(context)
-    ids = {trace.trace_id for trace in known.of(known.experiments())}
-    folder = context.experiment_tracker.root / "artifacts" / TRACE_ARTIFACTS
-    yield from (one for one in folder.glob("[!.]*") if one.name not in ids)
+    return known.of(known.experiments())
 
 
 def erase_traces(context: MLOpsContext, before_seconds: float, *, dry_run: bool) -> list[StrPath]:
     """Delete the traces of experiments that were deleted before a time for ever, and return which those are."""
-    known = traces_of(context)
+    known, tracker = traces_of(context), context.experiment_tracker
+
+    def is_deleted(experiment: Experiment) -> bool:
+        at = experiment.deleted_at
+        return at is not None and at.timestamp() <= before_seconds
+
+    found: list[StrPath] = []
     there = set(known.experiments())
-    gone = [
-        one.experiment_id
-        for one in context.experiment_tracker.list_experiments(include_deleted=True)
-        if one.deleted_at is not None
-        and one.deleted_at.timestamp() <= before_seconds
-        and one.experiment_id in there
-    ]
-    for experiment_id in () if dry_run else gone:
-        known.erase(experiment_id)
-    return [f"traces of experiment {experiment_id}" for experiment_id in gone]
+    for experiment in filter(is_deleted, tracker.list_experiments(include_deleted=True)):
+        experiment_id = experiment.experiment_id
+        if experiment_id not in there:
+            continue
+        if not dry_run:
+            if not is_deleted(tracker.get_experiment(experiment_id)):  # restored meanwhile
+                continue
+            known.erase(experiment_id)
+        found.append(f"traces of experiment {experiment_id}")
+    return found
 
 
 def compact_traces(context: MLOpsContext) -> int:

@@ -63,7 +63,7 @@ def stage(
     if not (origin.is_file() or origin.is_dir()):  # a pipe or a device may never end
         raise ArtifactNotFoundError(f"There is no file or folder {str(origin)!r} to store.")
     _refuse_around(origin, folder)
-    target = folder / f".{secrets.token_hex(8)}.tmp"
+    target = folder / new_copy_name()
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +94,11 @@ def origin_of(path: StrPath) -> pathlib.Path:
     if named.name in {"", ".."}:
         return pathlib.Path(os.path.abspath(named))  # noqa: PTH100 - not through links
     return named
+
+
+def new_copy_name() -> str:
+    """Return a name for a file or folder on its way."""
+    return f".{secrets.token_hex(8)}.tmp"
 
 
 def is_copy(name: str) -> bool:
@@ -139,7 +144,7 @@ def deliver(staged: pathlib.Path, target: pathlib.Path, digest: str, *, overwrit
     if not target.is_dir() and not staged.is_dir():
         staged.replace(target)
         return
-    aside = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    aside = target.with_name(new_copy_name())
     target.rename(aside)
     try:
         staged.rename(target)
