@@ -17,8 +17,9 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from ops.cache.errors import CacheError, UnsuitableFolderError
-from ops.cache.own_files import open_own_to_read
+from ops.cache.own_files import open_own_to_read, refuse_link
 from ops.foundation.files import atomic_write
+from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 
 if TYPE_CHECKING:
@@ -65,7 +66,12 @@ def open_folder(folder: pathlib.Path) -> Opened:
             suggestions=("Use a folder on a local disk, or RedisCache between machines.",),
         )
     read_only = not os.access(folder, os.W_OK)
-    found = _read_marker(folder / MARKER)
+    try:
+        found = _read_marker(folder / MARKER)
+    except _DamagedMarkerError:
+        if read_only:
+            raise UnsuitableFolderError(f"{folder / MARKER} is damaged, and read-only.") from None
+        found = _emptied(folder)
     if found is None:
         if read_only:
             raise UnsuitableFolderError(f"{folder} is no cache and cannot be made one: read-only.")
@@ -89,8 +95,27 @@ def _path_of(folder: pathlib.Path) -> str:
     return os.fsencode(os.path.realpath(folder)).decode("utf-8", "backslashreplace")
 
 
+class _DamagedMarkerError(Exception):
+    """Without the salt no record can be checked, so none of them counts any more."""
+
+
+def _emptied(folder: pathlib.Path) -> tuple[bytes, str] | None:
+    """Remove a damaged marker with the segments that it was for; return what is there if another process has done so."""
+    path, lock = folder / MARKER, folder / "evict.lock"
+    refuse_link(lock)
+    with FileLock(lock):
+        try:
+            return _read_marker(path)
+        except _DamagedMarkerError as error:
+            _log.warning("%s is damaged (%s): the cache starts empty", path, error)
+        ours = [old for old in folder.iterdir() if _SEGMENT.fullmatch(old.name)]
+        for old in (*ours, path):  # the marker last: until then the rest is to be done
+            old.unlink(missing_ok=True)
+    return None
+
+
 def _read_marker(path: pathlib.Path) -> tuple[bytes, str] | None:
-    """Return the salt and the path; None when there is no marker, or a damaged one, which is removed."""
+    """Return the salt and the path, None when there is no marker."""
     try:
         with open(open_own_to_read(path), encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
             record = json.loads(file.read(_MOST_MARKER))
@@ -104,12 +129,7 @@ def _read_marker(path: pathlib.Path) -> tuple[bytes, str] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # Without the salt no record can be checked, so none of them counts any more.
-        _log.warning("%s is damaged (%s): the cache starts empty", path, error)
-        ours = [old for old in path.parent.iterdir() if _SEGMENT.fullmatch(old.name)]
-        for old in (*ours, path):
-            old.unlink(missing_ok=True)
-        return None
+        raise _DamagedMarkerError(error) from error
     if version > _VERSION:
         raise CacheError(
             f"{path.parent} has format version {version}; this ops-cache knows up to {_VERSION}.",
@@ -128,7 +148,8 @@ def _make_marker(folder: pathlib.Path) -> tuple[bytes, str]:
             os.fsync(file.fileno())
         os.link(fresh, path)
     except FileExistsError:  # another process was first
-        return _read_marker(path) or (salt, "")
+        with contextlib.suppress(_DamagedMarkerError):
+            return _read_marker(path) or (salt, "")
     finally:
         fresh.unlink(missing_ok=True)
     return salt, ""

@@ -395,13 +395,15 @@ class Log:
             return self.append_if_unchanged([item])[0]
 
     def _write(self, data: bytes, *items: Item) -> int:
+        """Append *data* and return where it is, or -1 when it was made for a segment that is full by now."""
+        seed = self._seed
         try:
             try:
                 return self.segments.write(data)
             except CacheFullError:
                 if self.is_shrinking or not drop_oldest(self):
                     raise
-                return self.segments.write(data)
+                return self.segments.write(data) if seed == self._seed else -1
         except CacheFullError:
             self._remove_unnamed(items)
             raise
@@ -439,6 +441,8 @@ class Log:
 
     def _apply_before(self, start: int) -> bool:
         """Apply what others wrote before our record at *start*; False when a SEAL was among it."""
+        if start < 0:
+            return False
         if start < self.tail:
             self._load()
             return False

@@ -196,6 +196,7 @@ def drop_oldest(log: Log) -> bool:
 
 
 def _drop(log: Log, number: int, *, evicts: bool) -> None:
+    log.refresh()  # an entry that another process has moved lives, and has the same file
     evicted = log.evicted
     blobs = _forget_before(log, number + 1)
     if not evicts:
