@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 import threading
 import time
@@ -118,12 +119,16 @@ def cases() -> Iterator[Case]:
         store = diskcache.Cache(folder + "/dc")
         disk_dc = store.memoize()(_square)
         disk_joblib = joblib.Memory(folder + "/jl", verbose=0).cache(_square)
+        disk(3)
+        # That no other process has replaced or removed the result is seen by this call, on each hit.
+        metadata = str(disk.path_of(3).with_suffix(".yaml"))
         yield Case(
             "@cache, hit",
             {
                 "ops": lambda: disk(3),
                 "diskcache.memoize": lambda: disk_dc(3),
                 "joblib.Memory": lambda: disk_joblib(3),
+                "the bare os.stat of a hit": lambda: os.stat(metadata),
             },
             (Target("diskcache.memoize", 15), Target("joblib.Memory", 60)),
             packages=("diskcache", "joblib"),
