@@ -32,6 +32,7 @@ __all__ = [
     "MLOpsConfig",
     "PlaceOptions",
     "is_ml_pipeline",
+    "load_yaml",
     "merge_options",
 ]
 
@@ -239,7 +240,7 @@ class MLOpsConfig:
         Raises `ConfigurationError` for a file that cannot be read and for an unknown option,
         `MissingExtraError` without the extra `yaml`.
         """
-        return dataclasses.replace(cls.from_mapping(_load_yaml(path)), **_from_env(environ))
+        return dataclasses.replace(cls.from_mapping(load_yaml(path)), **_from_env(environ))
 
     @classmethod
     def merged(
@@ -256,7 +257,7 @@ class MLOpsConfig:
         `MissingExtraError` for a file without the extra `yaml`.
         """
         if ml_info is not None and not isinstance(ml_info, Mapping):
-            ml_info = _load_yaml(ml_info)
+            ml_info = load_yaml(ml_info)
         whole = (_subtree(tree) for tree in (settings, ml_info) if tree is not None)
         parts = (tree.get("mlops") or {} for tree in (pipeline, node) if tree is not None)
         return cls.from_mapping(merge_options(*whole, *parts))
@@ -325,7 +326,11 @@ def _number(text: str, variable: str) -> float:
         raise ConfigurationError(f"{variable} must be a number, not {text!r:.80}.") from None
 
 
-def _load_yaml(path: StrPath) -> Mapping[str, Any]:
+def load_yaml(path: StrPath) -> Mapping[str, Any]:
+    """Return the mapping that a YAML file has at its top.
+
+    Raises `ConfigurationError` when it cannot be read or has none, and `MissingExtraError` without the extra `yaml`.
+    """
     try:
         import yaml
     except ModuleNotFoundError as error:

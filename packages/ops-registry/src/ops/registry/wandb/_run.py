@@ -6,32 +6,45 @@ again at its step is the one that counts. A step before the current one is kept,
 
 from __future__ import annotations
 
-import fnmatch
-import glob
+import contextlib
+import functools
+import json
 import os
-import pathlib
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from ops.foundation.files import temporary_directory
-from ops.registry.errors import InvalidValueError, NotFoundError
-from ops.registry.logged_values import flattened, safe_name
+from ops.registry.errors import InvalidValueError, described
+from ops.registry.logged_values import safe_name
 from ops.registry.records import RunStatus
+from ops.registry.wandb._records import (
+    LABELS,
+    NOTES,
+    SUMMARY,
+    labels_of,
+    labels_text,
+    summary_tags,
+)
+from ops.registry.wandb._rules import LARGEST_STEP, Rules, summarized
+from ops.registry.wandb._saving import files_below, files_to_save
+from ops.registry.wandb._values import media_of, parted
 from ops.registry.wandb.errors import not_offered
 from ops.registry.wandb.fields import Config, Summary
-from ops.registry.wandb.media import Media, Plain
+from ops.registry.wandb.media import Plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import pathlib
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from ops.foundation.files import StrPath
     from ops.registry import records
     from ops.registry.context import MLOpsContext
+    from ops.registry.wandb._rules import Metric
 
 __all__ = ["Run"]
 
-_SUMMARIES = ("last", "min", "max", "first", "none", "copy", "best")
 _POLICIES = ("live", "now", "end")
 
 
@@ -44,23 +57,30 @@ class Run:
         run: records.Run,
         project: str,
         *,
-        done: Callable[[Run], object] = lambda _: None,
+        is_resumed: bool = False,
+        is_disabled: bool = False,
+        done: Callable[[Run], object],
     ) -> None:
         self._context = context
         self._tracker = context.experiment_tracker
         self._run_id = run.run_id
         self._done = done
-        self.project: str = project
-        self.config: Config = Config(self)
-        self.summary: Summary = Summary(self)
-        self.is_finished: bool = False
-        #: The process that started it, which ends it.
-        self.process: int = os.getpid()
+        self._project = project
+        self._config = Config(self)
+        self._summary = Summary(self)
+        self._is_finished = False
+        self._is_resumed = is_resumed
+        self._is_disabled = is_disabled
+        self._process = os.getpid()
         steps = [summary.last_step for summary in run.metric_summaries.values()]
-        self._step = max(steps) + 1 if steps else 0
-        self._rules: list[tuple[str, str | None, str | None]] = []
+        self._step = self._first_step = max(steps) + 1 if steps else 0
+        self._rules = Rules()
         self._last: dict[str, float] = {}
-        self._saved: dict[tuple[str, str], None] = {}
+        self._others = summary_tags(run)
+        self._saved: dict[str, str] = {}
+        self._folder: contextlib.ExitStack | None = None
+        self._folder_path: pathlib.Path | None = None
+        self._final: records.Run | None = None
 
     @property
     def id(self) -> str:
@@ -73,35 +93,120 @@ class Run:
         return self._run_id
 
     @property
+    def project(self) -> str:
+        """The experiment that it belongs to."""
+        return self._project
+
+    @property
+    def config(self) -> Config:
+        """Its parameters."""
+        return self._config
+
+    @property
+    def summary(self) -> Summary:
+        """What stands for each of its metrics, and other values that were set there."""
+        return self._summary
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has been finished here."""
+        return self._is_finished
+
+    @property
+    def process(self) -> int:
+        """The process that started it, which ends it."""
+        return self._process
+
+    @property
     def name(self) -> str:
-        """What the run is called."""
+        """What the run is called; another name can be set."""
         return self.record().name
 
-    @property
-    def group(self) -> str | None:
-        """The group of runs that it belongs to."""
-        return self.record().tags.get("group")
+    @name.setter
+    def name(self, name: str) -> None:
+        self._tracker.rename_run(self._run_id, name)
 
     @property
-    def job_type(self) -> str | None:
-        """What kind of run of its group it is."""
-        return self.record().tags.get("job_type")
+    def group(self) -> str:
+        """The group of runs that it belongs to, "" without one."""
+        return self.record().tags.get("group", "")
+
+    @property
+    def job_type(self) -> str:
+        """What kind of run of its group it is, "" without one."""
+        return self.record().tags.get("job_type", "")
+
+    @property
+    def entity(self) -> str:
+        """Whose it is in W&B, "" when `init` was not given it."""
+        return self.record().tags.get("entity", "")
+
+    @property
+    def path(self) -> str:
+        """Entity, project and id with "/" between, as far as there are."""
+        return "/".join(one for one in (self.entity, self.project, self.id) if one)
 
     @property
     def notes(self) -> str | None:
-        """The notes on it."""
-        return self.record().tags.get("mlflow.note.content")
+        """The notes on it; others can be set."""
+        return self.record().tags.get(NOTES)
+
+    @notes.setter
+    def notes(self, notes: str) -> None:
+        self._tracker.set_tag(self._run_id, NOTES, notes)
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Its labels."""
-        labels = self.record().tags.get("labels")
-        return tuple(labels.split(", ")) if labels else ()
+        """Its labels; others can be set."""
+        return labels_of(self.record().tags.get(LABELS, ""))
+
+    @tags.setter
+    def tags(self, tags: Sequence[str]) -> None:
+        self._tracker.set_tag(self._run_id, LABELS, labels_text(tags))
+
+    @property
+    def start_time(self) -> float:
+        """When it was started, in seconds since the epoch."""
+        return self.record().start_time.timestamp()
 
     @property
     def step(self) -> int:
         """The step that the next `log` without one gets."""
         return self._step
+
+    @property
+    def starting_step(self) -> int:
+        """The first step here: 0, or that after the last one of a run that goes on."""
+        return self._first_step
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it was there before."""
+        return self._is_resumed
+
+    @property
+    def offline(self) -> bool:
+        """True: nothing is sent anywhere."""
+        return True
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing of it is left when it has finished."""
+        return self._is_disabled
+
+    @property
+    def sweep_id(self) -> None:
+        """None: there are no sweeps here."""
+        return
+
+    @property
+    def dir(self) -> str:
+        """A folder of its own; what is put into it is kept with the run when that finishes, by the path below it."""
+        if self._folder_path is None:
+            self._require_open()
+            self._folder = contextlib.ExitStack()
+            self._folder_path = self._folder.enter_context(temporary_directory())
+        return str(self._folder_path)
 
     def log(
         self,
@@ -109,7 +214,7 @@ class Run:
         step: int | None = None,
         commit: bool | None = None,  # noqa: FBT001 - W&B's signature
     ) -> None:
-        """Log values of one step: numbers, nested mappings (joined by "."), tables, images, histograms, texts.
+        """Log values of one step: numbers, nested mappings (joined by "."), texts, tables, images, plots, DataFrames.
 
         Without *step* it is the current one, which is over then unless *commit* is False. With a *step* the next call
         stays at it unless *commit* is True.
@@ -119,83 +224,103 @@ class Run:
             raise InvalidValueError(
                 f"log takes a mapping such as {{'loss': 0.5}}, not {data!r:.80}."
             )
+        for key in data:
+            if not isinstance(key, str):
+                raise InvalidValueError(f"log takes names that are texts, not {key!r:.80}.")
         if step is not None and (isinstance(step, bool) or not hasattr(step, "__index__")):
             raise InvalidValueError(f"step is a whole number, not {step!r:.80}.")
-        at = self._step if step is None else int(step)
-        numbers, others = _parted(flattened(dict(data)))
-        self._last |= numbers
-        self._tracker.log_batch(
-            self._run_id, [(key, value, self._axis(key, at)) for key, value in numbers.items()]
-        )
-        for key, value in others.items():
-            self._keep(key, value, at)
+        if step is not None and abs(int(step)) > LARGEST_STEP:
+            raise InvalidValueError(f"step is a whole number of 64 bits, not {step!r:.80}.")
+        numbers, others = parted(dict(data))
+        media = {key: media_of(value) for key, value in others.items()}
         is_over = step is None if commit is None else commit
-        self._step = max(self._step, at + 1 if is_over else at)
+        with _steps:  # two threads have a step each
+            at = self._step if step is None else int(step)
+            self._step = max(self._step, at + 1 if is_over else at)
+            last = self._last = self._last | numbers
+        step_of = self._rules.step_of
+        points = [(key, value, step_of(key, at, last)) for key, value in numbers.items()]
+        self._tracker.log_batch(self._run_id, points)
+        self._forget_others(numbers)
+        for key, found in media.items():
+            self._keep(key, found, str(at))
+            if isinstance(found[0], Plain):
+                self._others[key] = found[0].value
 
     def define_metric(
         self,
         name: str,
-        step_metric: str | None = None,
+        step_metric: str | Metric | None = None,
         step_sync: bool | None = None,  # noqa: FBT001 - W&B's signature
         hidden: bool | None = None,  # noqa: FBT001 - W&B's signature
         summary: str | None = None,
-        goal: str | None = None,
         overwrite: bool | None = None,  # noqa: FBT001 - W&B's signature
-    ) -> None:
+        goal: str | None = None,
+    ) -> Metric:
         """Let *name*, which may end in "*", go over *step_metric* instead of the step, and choose its summary.
 
-        *summary* is "last", "min", "max" or "none"; with "best" it is the *goal*, "minimize" or "maximize". Points of
-        such a metric are at the value of *step_metric*, as far as that is a whole number.
+        *summary* is some of "min", "max", "mean", "first", "last", with "," between, or "none"; with "best" it is the
+        *goal*, "minimize" or "maximize". Each is read as ``summary[name][operation]``. Points of such a metric are at
+        the last value of *step_metric*, as far as that is a whole number. *step_sync* and *hidden* are about W&B's
+        charts and do nothing. With *overwrite* earlier definitions of *name* go.
         """
-        del step_sync, hidden, overwrite
-        if summary is not None and summary not in _SUMMARIES:
-            raise InvalidValueError(
-                f"summary={summary!r:.40} is not kept; use one of {list(_SUMMARIES)}.",
-                suggestions=("Compute a mean yourself and set it in summary.",),
-            )
-        if summary == "best":
-            summary = "max" if goal == "maximize" else "min"
-        self._rules.append((name, step_metric, summary))
+        del step_sync, hidden
+        return self._rules.add(name, step_metric, summary, goal, overwrite=bool(overwrite))
 
     def save(
-        self, glob_str: StrPath, base_path: StrPath | None = None, policy: str = "live"
+        self,
+        glob_str: StrPath | bytes,
+        base_path: StrPath | None = None,
+        policy: str = "live",
+        glob: bool = True,  # noqa: FBT001, FBT002 - W&B's signature
     ) -> list[str]:
         """Keep files with the run; return their names there.
 
-        *glob_str* is a path or a pattern. Names are relative to *base_path*, without it those of a relative path stay
-        as they are, and of an absolute one the file's own is left. With *policy* "live" or "end" they are kept again
-        when the run finishes, as they are then.
+        *glob_str* is a path or, unless *glob* is False, a pattern; a folder stands for all files in it. Names are
+        relative to *base_path*; without it those of a relative path stay as they are, and of an absolute one the
+        file's and its folder's are left. With *policy* "live" or "end" they are kept again when the run finishes, as
+        they are then.
         """
         self._require_open()
         if policy not in _POLICIES:
             raise InvalidValueError(
                 f"policy={policy!r:.40} is unknown; use one of {list(_POLICIES)}."
             )
-        kept = []
-        for path in sorted(glob.glob(os.fspath(glob_str))):  # noqa: PTH207 - a pattern with its folder
-            name = _name_of(path, base_path)
-            kept.append(name)
+        found = files_to_save(glob_str, base_path, self._folder_path, glob=glob)
+        for name, path in found.items():
             self._save(path, name)
             if policy != "now":
-                self._saved[os.path.abspath(path), name] = None  # noqa: PTH100 - not through links
-        if not kept and not glob.has_magic(os.fspath(glob_str)):
-            raise InvalidValueError(f"There is no file {os.fspath(glob_str)!r:.200} to save.")
-        return kept
+                self._saved[name] = path
+        return list(found)
 
-    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:  # noqa: FBT001 - W&B's
-        """End the run: COMPLETED, or FAILED with an *exit_code* other than 0. Called again, it does nothing."""
+    def finish(
+        self,
+        exit_code: int | None = None,
+        quiet: bool | None = None,  # noqa: FBT001 - W&B's signature
+        *,
+        error: str | None = None,
+    ) -> None:
+        """End the run: COMPLETED, or FAILED with an *exit_code* other than 0. Called again, it does nothing.
+
+        *error* is what the run shows as the reason, instead of the code.
+        """
         del quiet
-        if self.is_finished:
+        if self._is_finished:
             return
-        for path, name in self._saved:
-            if os.path.exists(path):  # noqa: PTH110 - a string
-                self._save(path, name)
-        self.is_finished = True
         failed = exit_code not in {None, 0}
-        error = f"exit code {exit_code}" if failed else None
+        reason = (error or f"exit code {exit_code}") if failed else None
         status = RunStatus.FAILED if failed else RunStatus.COMPLETED
-        self._tracker.end_run(self._run_id, status, error)
-        self._done(self)
+        with contextlib.ExitStack() as ends:  # whatever fails before, the run ends
+            ends.callback(self._close)
+            ends.callback(self._end, status, reason)
+            for name, path in self._saved.items():
+                if os.path.isfile(path):  # noqa: PTH113 - a string
+                    ends.callback(self._save, path, name)
+            if self._folder_path is not None:
+                below = str(self._folder_path)
+                for path in files_below(below):
+                    name = os.path.relpath(path, below).replace(os.sep, "/")
+                    ends.callback(self._save, path, name)
 
     def __enter__(self) -> Self:
         return self
@@ -206,16 +331,34 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.finish(0 if kind is None else 1)
+        self.finish(0 if kind is None else 1, error=None if error is None else described(error))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process logs with; the run stays this process's to finish."""
+        apart = {"_done": _nothing, "_folder": None, "_folder_path": None}
+        return self.__dict__ | apart
 
     def __getattr__(self, name: str) -> Any:
         raise not_offered("Run", name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if (
+            not name.startswith("_")
+            and getattr(getattr(type(self), name, None), "fset", None) is None
+        ):
+            raise InvalidValueError(
+                f"run.{name} cannot be set.",
+                suggestions=(f"run.{name}.update({{...}}) sets values.",)
+                if name in {"config", "summary"}
+                else (),
+            )
+        super().__setattr__(name, value)
+
     # What config and summary are made of
 
     def record(self) -> records.Run:
-        """Return the run as ops.registry has it now."""
-        return self._tracker.get_run(self._run_id)
+        """Return the run as ops.registry has it now; when it has finished, as it was then."""
+        return self._final or self._tracker.get_run(self._run_id)
 
     def log_parameters(self, values: Mapping[str, Any]) -> None:
         """Log parameters, as `Config` checked them."""
@@ -224,115 +367,92 @@ class Run:
             self._tracker.log_parameters(self._run_id, values)
 
     def summarize(self, values: Mapping[str, Any]) -> None:
-        """Set values of the summary: numbers as last values, all else as tags."""
+        """Set values of the summary: numbers as last values, all else as tags, pictures and the like as files."""
         self._require_open()
-        numbers, others = _parted(flattened(dict(values)))
-        at = self._step
-        self._tracker.log_batch(self._run_id, [(k, v, at) for k, v in numbers.items()])
-        if others:
-            self._tracker.set_tags(self._run_id, {f"summary.{k}": v for k, v in others.items()})
+        numbers, others = parted(dict(values))
+        media = {key: media_of(value) for key, value in others.items()}
+        if numbers:
+            known = self.record().metric_summaries
+            # The last value is that of the highest step, which need not be the current one.
+            steps = {k: max(self._step, known[k].last_step if k in known else 0) for k in numbers}
+            self._tracker.log_batch(self._run_id, [(k, v, steps[k]) for k, v in numbers.items()])
+            self._forget_others(numbers)
+        for key, found in media.items():
+            if isinstance(found[0], Plain):
+                value = found[0].value
+            else:
+                value = self._keep(key, found, "summary")[0]
+            text = value if isinstance(value, str) else json.dumps(value)
+            self._tracker.set_tag(self._run_id, f"{SUMMARY}{key}", text)
+            self._others[key] = value
 
     def summary_values(self) -> dict[str, Any]:
-        """Return the summary: a value per metric, and what was set beside them."""
-        run = self.record()
+        """Return the summary: what stands for each metric, and what was logged or set beside them."""
         found: dict[str, Any] = {}
-        for key, one in run.metric_summaries.items():
-            chosen = self._rule(key, 2) or "last"
-            if chosen != "none":
-                values = {"min": one.minimum, "max": one.maximum}
-                found[key] = values.get(chosen, one.last)
-        marked = {k: v for k, v in run.tags.items() if k.startswith("summary.")}
-        return found | {key.removeprefix("summary."): value for key, value in marked.items()}
+        for key, one in self.record().metric_summaries.items():
+            history = functools.partial(self._tracker.get_metric_history, self._run_id, key)
+            found |= summarized(key, one, self._rules.summary_of(key), history)
+        return found | self._others
 
-    def _axis(self, key: str, at: int) -> int:
-        """Return the step of a point: the value of its own metric for that, if it has one."""
-        metric = self._rule(key, 1)
-        value = None if metric is None or metric == key else self._last.get(metric)
-        return at if value is None or not value.is_integer() else int(value)
+    def update_labels(self, labels: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        if labels:
+            self._tracker.set_tags(self._run_id, labels)
 
-    def _rule(self, key: str, field: int) -> str | None:
-        """Return what the last rule about a metric gives that has something; one of its own name comes first."""
-        matching = [
-            r for r in self._rules if r[field] is not None and fnmatch.fnmatchcase(key, r[0])
-        ]
-        exact = [rule for rule in matching if rule[0] == key]
-        found = (exact or matching)[-1:]
-        return found[0][field] if found else None
+    def _forget_others(self, numbers: Iterable[str]) -> None:
+        """Drop what was no number under these names from the summary."""
+        for key in self._others.keys() & set(numbers) if self._others else ():
+            del self._others[key]
+            self._tracker.delete_tag(self._run_id, f"{SUMMARY}{key}")
 
-    def _keep(self, key: str, value: Any, at: int) -> None:
-        """Keep what is no number as a file of its name and step; a list of media as one file each."""
-        several = value if isinstance(value, (list, tuple)) else None
-        if several and all(isinstance(one, Media) for one in several):
-            named = [(f"{at}-{number}", one) for number, one in enumerate(several)]
-        else:
-            named = [(str(at), value if isinstance(value, Media) else Plain(value))]
+    def _keep(self, key: str, media: Sequence[Any], stem: str) -> list[str]:
+        """Keep what is no number as a file of its name and step, several as one file each; return their names."""
+        named = [(f"{stem}-{n}", one) for n, one in enumerate(media)]
+        if len(media) == 1:
+            named = [(stem, media[0])]
+        below = f"logged/{safe_name(key)}"
+        kept = []
         with temporary_directory() as folder:
-            for stem, one in named:
-                path = one.write(folder, stem)
-                below = f"logged/{safe_name(key)}"
+            for own, one in named:
+                kept.append(f"{below}/{one.write_with_caption(folder, own).name}")
+            for path in sorted(folder.iterdir()):
                 self._tracker.log_artifact(self._run_id, path, below, overwrite=True)
+        return kept
 
     def _save(self, path: str, name: str) -> None:
-        above = str(pathlib.PurePosixPath(name).parent)
-        below = None if above == "." else above
-        self._tracker.log_artifact(self._run_id, path, below, overwrite=True)
+        above = name.rpartition("/")[0]
+        self._tracker.log_artifact(self._run_id, path, above or None, overwrite=True)
+
+    def _end(self, status: RunStatus, reason: str | None) -> None:
+        self._is_finished = True
+        self._tracker.end_run(self._run_id, status, reason)
+        # A run of a store of its own is requested for its name and summary after that is closed.
+        self._final = self._tracker.get_run(self._run_id)
+
+    def _close(self) -> None:
+        self._done(self)
+        if self._folder is not None:
+            self._folder.close()
 
     def _require_open(self) -> None:
-        if self.is_finished:
+        if self._is_finished:
             raise InvalidValueError(
                 f"Run {self._run_id} is finished.",
                 suggestions=("init(id=..., resume='allow') goes on with it.",),
             )
 
 
-def find_run(context: MLOpsContext, experiment_id: str, own_id: str) -> records.Run | None:
-    """Return the run of an experiment that was started with *own_id*, or has it in the store."""
-    tracker = context.experiment_tracker
-    try:
-        run = tracker.get_run(own_id)
-    except (NotFoundError, InvalidValueError):
-        runs: Iterable[records.Run] = tracker.list_runs(experiment_id)
-        return next((one for one in runs if one.tags.get("wandb_id") == own_id), None)
-    return run if run.experiment_id == experiment_id else None
+def _nothing(_: Run) -> None:
+    """Do nothing when a run has finished that another process has started."""
 
 
-def _parted(values: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the numbers, and everything else but None, of which W&B makes nothing either."""
-    numbers, others = {}, {}
-    for key, value in values.items():
-        number = _number(value)
-        if number is not None:
-            numbers[key] = number
-        elif value is not None:
-            others[key] = value
-    return numbers, others
+_steps = threading.RLock()
 
 
-def _number(value: Any) -> float | None:
-    """Return a number of Python, NumPy or a tensor with one element; None for anything else."""
-    if isinstance(value, (bool, int, float)):
-        return float(value)
-    if (hasattr(value, "item") and getattr(value, "size", 1) in {1, ()}) or _has_one(value):
-        try:
-            return float(value.item())
-        except (TypeError, ValueError, RuntimeError):
-            return None
-    return None
+def _renew_the_lock() -> None:
+    global _steps  # noqa: PLW0603 - one per process: another thread may have held it while this one forked
+    _steps = threading.RLock()
 
 
-def _has_one(value: Any) -> bool:
-    count = getattr(value, "numel", None)
-    return callable(count) and count() == 1
-
-
-def _name_of(path: str, base_path: StrPath | None) -> str:
-    if base_path is not None:
-        relative = os.path.relpath(path, base_path)
-        if relative.startswith(".."):
-            raise InvalidValueError(
-                f"{path!r:.200} is not below base_path={os.fspath(base_path)!r}."
-            )
-        return relative.replace(os.sep, "/")
-    if os.path.isabs(path) or os.path.normpath(path).startswith(".."):  # noqa: PTH117 - a string
-        return os.path.basename(path)  # noqa: PTH119 - a string
-    return os.path.normpath(path).replace(os.sep, "/")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_the_lock)

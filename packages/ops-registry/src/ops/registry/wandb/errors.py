@@ -1,44 +1,74 @@
 """What of W&B is not here, each with what to use instead.
 
-MLOpsException
+MLOpsException                           W&B's ``Error``
+├── InvalidValueError                    W&B's ``UsageError``
+├── CommError        (ConnectionError)   W&B's, which nothing raises here
 ├── NotInitializedError  (RuntimeError)    a call that needs a run before `init`
 └── NotOfferedError      (AttributeError)  a name of W&B that this module does not have
 """
 
 from __future__ import annotations
 
-from ops.registry.errors import MLOpsException
+from ops.registry.errors import InvalidValueError, MLOpsException
 
-__all__ = ["NotInitializedError", "NotOfferedError", "not_offered"]
+__all__ = [
+    "CommError",
+    "Error",
+    "NotInitializedError",
+    "NotOfferedError",
+    "UsageError",
+    "not_offered",
+]
 
+_IN_A_BROWSER = "`ops-registry ui --path STORE` shows the run in a browser"
+_VERSIONS = "register_model and set_alias of ops.registry name versions"
+_SAMPLER = "a sampler such as Optuna proposes settings; a run each goes to one group"
 _INSTEAD = {
     "Api": "search_runs of ops.registry.init_mlops(...).experiment_tracker finds runs, with their histories and files",
     "Artifact": "wandb.save keeps files with the run; register_model of ops.registry makes versions of models",
-    "Audio": "wandb.save keeps sounds as files",
-    "Html": "wandb.save keeps pages as files",
+    "JoinedTable": "join the rows, and log one Table",
     "Molecule": "wandb.save keeps such files",
     "Object3D": "wandb.save keeps such files",
     "Plotly": "log the figure itself: it is kept as a page",
-    "Video": "wandb.save keeps videos as files",
-    "agent": "a sampler such as Optuna proposes settings; a run each goes to one group",
+    "Settings": "give what it sets to init, as far as init takes it",
+    "agent": _SAMPLER,
     "alert": "logging.getLogger(...).warning reports it to the operator of the job",
-    "link_artifact": "register_model and set_alias of ops.registry name versions",
-    "link_model": "register_model and set_alias of ops.registry name versions",
+    "api": "search_runs of ops.registry.init_mlops(...).experiment_tracker finds runs",
+    "controller": _SAMPLER,
+    "display": _IN_A_BROWSER,
+    "get_url": _IN_A_BROWSER,
+    "link_artifact": _VERSIONS,
+    "link_model": _VERSIONS,
     "log_artifact": "wandb.save keeps files with the run",
     "log_code": "wandb.save keeps files with the run",
     "log_model": "register_model of ops.registry makes versions of models",
     "mark_preempting": "init with id= and resume='allow' goes on with a run after it was stopped",
-    "plot": "log a Table, or a figure of matplotlib as an Image",
+    "plot": "log a Table, or a figure of matplotlib",
+    "plot_table": "log a Table, or a figure of matplotlib",
+    "project_name": "run.project has it",
+    "project_url": _IN_A_BROWSER,
     "restore": "download_run_artifact of ops.registry gets a file of a run",
     "sklearn": "ops.registry.autolog logs what scikit-learn fits",
-    "sweep": "a sampler such as Optuna proposes settings; a run each goes to one group",
+    "status": "each call is on disk when it returns",
+    "sweep": _SAMPLER,
+    "sweep_url": _IN_A_BROWSER,
+    "termerror": "use the module logging",
+    "termlog": "use the module logging",
+    "termwarn": "use the module logging",
+    "to_html": _IN_A_BROWSER,
     "unwatch": "log the values themselves",
-    "url": "`ops-registry ui --path STORE` shows the run in a browser",
-    "get_url": "`ops-registry ui --path STORE` shows the run in a browser",
+    "url": _IN_A_BROWSER,
     "use_artifact": "download_artifact of ops.registry gets the files of a version",
     "use_model": "load_model of ops.registry loads a version",
     "watch": "log the norms of gradients and weights that matter as numbers",
 }
+
+Error = MLOpsException
+UsageError = InvalidValueError
+
+
+class CommError(MLOpsException, ConnectionError):
+    """W&B's service cannot be reached; nothing here raises it, and programs that catch it go on."""
 
 
 class NotInitializedError(MLOpsException, RuntimeError):

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import temporary_directory
 from ops.registry.configuration import MLOpsConfig
-from ops.registry.context import MLOpsContext, get_mlops_context
+from ops.registry.context import MLOpsContext, get_mlops_context, is_mlops_initialized
 from ops.registry.errors import AlreadyExistsError, InvalidValueError, RunNotFoundError
-from ops.registry.validators import check_text
-from ops.registry.wandb._run import Run, find_run
+from ops.registry.wandb._arguments import arguments, check_reinit
+from ops.registry.wandb._endings import watch_the_end
+from ops.registry.wandb._records import find_run
+from ops.registry.wandb._run import Run
 from ops.registry.wandb.errors import NotInitializedError
-from ops.registry.wandb.fields import mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     from ops.foundation.files import StrPath
     from ops.registry import records
+    from ops.registry.wandb._arguments import Arguments
+    from ops.registry.wandb._rules import Metric
 
-__all__ = ["active_run", "current_run", "define_metric", "finish", "init", "log", "login", "save"]
+__all__ = [
+    "active_run",
+    "current_run",
+    "define_metric",
+    "finish",
+    "init",
+    "log",
+    "login",
+    "save",
+    "setup",
+    "teardown",
+]
 
-_DEFAULT_PROJECT = "uncategorized"
-_RESUME = {"allow", "must", "never", True, False, None}
-_MODES = {"online", "offline", "disabled", "shared", None}
 _lock = threading.RLock()
 _runs: list[Run] = []
 
@@ -42,6 +51,9 @@ def init(
     notes: str | None = None,
     tags: Sequence[str] | None = None,
     config: Any = None,
+    config_exclude_keys: Sequence[str] | None = None,
+    config_include_keys: Sequence[str] | None = None,
+    allow_val_change: bool | None = None,  # noqa: FBT001 - W&B's signature
     group: str | None = None,
     job_type: str | None = None,
     mode: str | None = None,
@@ -51,47 +63,51 @@ def init(
 ) -> Run:
     """Start a run of the experiment *project*, and make it the one that `log` and its kin mean.
 
-    It goes into the current store (`ops.registry.init_mlops`, or ``OPS_MLOPS_PATH``), or into the folder *dir*. With an
-    *id* and *resume* "allow" it goes on with the run that was started with it, with "must" that run must be there, and
-    without *resume* (or with "never") it must not. While a run goes on it is returned, unless *reinit* is True or
-    "finish_previous" (that one is finished) or "create_new" (both go on, and this one is the current one). *mode*
-    "disabled", also by ``WANDB_MODE``, writes into a folder that is gone with the run; all others are the same here.
+    It goes into the folder *dir*, else into the current store (`ops.registry.init_mlops`, or ``OPS_MLOPS_PATH``), else
+    into ``WANDB_DIR``. With an *id* and *resume* "allow" it goes on with the run that was started with it, which gets
+    what is given here; with "must" that run must be there, and without *resume* (or with "never") it must not.
+
+    While a run of this process goes on it is returned, unless *reinit* is True or "finish_previous" (all are finished)
+    or "create_new" (they go on, and this one is the current one). *mode* "disabled" writes into a folder that is gone
+    with the run; all others are the same here. *config* is what `Config.update` takes; what ``config-defaults.yaml``
+    of the current folder has comes before it. *allow_val_change* changes nothing for a new run. Variables such as
+    ``WANDB_PROJECT`` count where an argument is not given.
 
     Raises:
         InvalidValueError: an argument that is about W&B's service, or a value that is unknown.
         AlreadyExistsError: there is a run of that *id*, and *resume* does not allow to go on with it.
         RunNotFoundError: there is none, and *resume* is "must".
     """
-    _check(unknown, mode, resume, id)
+    del allow_val_change
+    check_reinit(reinit)
+    requested = arguments(
+        config,
+        tags,
+        config_include_keys,
+        config_exclude_keys,
+        unknown,
+        project=project,
+        name=name,
+        id=id,
+        group=group,
+        job_type=job_type,
+        notes=notes,
+        entity=entity,
+        resume=resume,
+        mode=mode,
+    )
     with _lock:
-        here = current_run()
-        if here is not None and reinit not in {True, "finish_previous", "create_new"}:
-            return here
-        if here is not None and reinit != "create_new":
-            here.finish()
-        # Environment WANDB_MODE: "disabled": `init` without a *mode* records nothing.
-        is_disabled = (mode or os.environ.get("WANDB_MODE")) == "disabled"
-        context, done = _store(dir, is_disabled=is_disabled)
-        title = project or _DEFAULT_PROJECT
-        experiment = context.experiment_tracker.get_or_create_experiment(title)
-        known = None if id is None else find_run(context, experiment.experiment_id, id)
-        if known is None:
-            if resume == "must":
-                raise RunNotFoundError(f"Project {title!r} has no run {id!r} to go on with.")
-            labels = {"group": group, "job_type": job_type, "entity": entity, "wandb_id": id}
-            labels |= {"mlflow.note.content": notes, "labels": ", ".join(tags or ()) or None}
-            given = {key: value for key, value in labels.items() if value is not None}
-            started = context.experiment_tracker.start_run(
-                experiment.experiment_id, name, tags=given
-            )
-        else:
-            started = _resumed(context, known, resume)
-        run = Run(context, started, title, done=done)
+        here = _own_runs()
+        if here and reinit not in {True, "finish_previous", "create_new"}:
+            is_other = bool(requested.config or project or name or id or group or dir)
+            return _returned(here[-1], requested, is_other=is_other)
+        if reinit != "create_new":
+            for run in here:
+                run.finish()
+        context, done = _store(dir, is_disabled=requested.is_disabled)
+        run = _started(context, requested, done)
         _runs.append(run)
-        _watch_the_end()
-    if config is not None:
-        # A resumed run gets the same again from the same script, or what has changed since.
-        run.config.update(mapping_of(config), allow_val_change=known is not None)
+        watch_the_end(_own_runs)
     return run
 
 
@@ -104,14 +120,28 @@ def log(
     active_run("log").log(data, step, commit)
 
 
-def define_metric(name: str, step_metric: str | None = None, **options: Any) -> None:
+def define_metric(
+    name: str,
+    step_metric: str | Metric | None = None,
+    step_sync: bool | None = None,  # noqa: FBT001 - W&B's signature
+    hidden: bool | None = None,  # noqa: FBT001 - W&B's signature
+    summary: str | None = None,
+    overwrite: bool | None = None,  # noqa: FBT001 - W&B's signature
+    goal: str | None = None,
+) -> Metric:
     """Define a metric of the current run; see `Run.define_metric`."""
-    active_run("define_metric").define_metric(name, step_metric, **options)
+    run = active_run("define_metric")
+    return run.define_metric(name, step_metric, step_sync, hidden, summary, overwrite, goal)
 
 
-def save(glob_str: StrPath, base_path: StrPath | None = None, policy: str = "live") -> list[str]:
+def save(
+    glob_str: StrPath | bytes,
+    base_path: StrPath | None = None,
+    policy: str = "live",
+    glob: bool = True,  # noqa: FBT001, FBT002 - W&B's signature
+) -> list[str]:
     """Keep files with the current run; see `Run.save`."""
-    return active_run("save").save(glob_str, base_path, policy)
+    return active_run("save").save(glob_str, base_path, policy, glob)
 
 
 def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:  # noqa: FBT001 - W&B's signature
@@ -119,6 +149,16 @@ def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:  # 
     run = current_run()
     if run is not None:
         run.finish(exit_code, quiet)
+
+
+def setup(*_: Any, **__: Any) -> None:
+    """Do nothing: there is no service to start."""
+
+
+def teardown(exit_code: int | None = None) -> None:
+    """End all runs that this process has started; see `Run.finish`."""
+    for run in _own_runs():
+        run.finish(exit_code)
 
 
 def login(*_: Any, **__: Any) -> bool:
@@ -139,26 +179,82 @@ def active_run(what: str) -> Run:
     return run
 
 
-def _check(unknown: Mapping[str, Any], mode: str | None, resume: Any, own_id: str | None) -> None:
-    if unknown:
+def _own_runs() -> list[Run]:
+    """Return the runs that this process started; a forked child logs to those of its parent, and has not started them."""
+    return [run for run in _runs if run.process == os.getpid()]
+
+
+def _returned(run: Run, requested: Arguments, *, is_other: bool) -> Run:
+    """Return the run that goes on, instead of one with these arguments."""
+    if requested.resume == "must":
         raise InvalidValueError(
-            f"init takes no {', '.join(map(repr, sorted(unknown)))} here.",
-            suggestions=("Leave out what is about W&B's service and its syncing.",),
+            "A run cannot go on while another one of this process does.",
+            suggestions=("Finish it, or pass reinit='create_new'.",),
         )
-    if mode not in _MODES:
-        raise InvalidValueError(f"mode={mode!r:.40} is unknown; use 'online' or 'disabled'.")
-    if resume not in _RESUME:
-        raise InvalidValueError(
-            f"resume={resume!r:.40} is not offered; use 'allow', 'must' or 'never' with an id."
+    if is_other:
+        warnings.warn(
+            f"init returns the run {run.run_id}, which goes on, and what it was given is not used; "
+            "reinit='create_new' or 'finish_previous' starts another one.",
+            stacklevel=3,
         )
-    if resume in {True, "must"} and own_id is None:
-        raise InvalidValueError(f"resume={resume!r} needs the id of the run: init(id=...).")
-    if own_id is not None:
-        check_text("id", own_id)
+    return run
+
+
+def _started(context: MLOpsContext, requested: Arguments, done: Any) -> Run:
+    """Start a run, or go on with the one that was started with this id."""
+    tracker = context.experiment_tracker
+    experiment = tracker.get_or_create_experiment(requested.project)
+    known = (
+        None if requested.id is None else find_run(context, experiment.experiment_id, requested.id)
+    )
+    if known is None:
+        if requested.resume == "must":
+            raise RunNotFoundError(
+                f"Project {requested.project!r} has no run {requested.id!r} to go on with."
+            )
+        own = {} if requested.id is None else {"wandb_id": requested.id}
+        started = tracker.start_run(
+            experiment.experiment_id,
+            requested.name,
+            tags=requested.labels | own,
+            parameters=requested.defaults | requested.config,
+        )
+    else:
+        started = _resumed(context, known, requested)
+    return Run(
+        context,
+        started,
+        requested.project,
+        is_resumed=known is not None,
+        is_disabled=requested.is_disabled,
+        done=done,
+    )
+
+
+def _resumed(context: MLOpsContext, known: records.Run, requested: Arguments) -> records.Run:
+    """Let a run go on, with what is given for it now: another name, other labels, other parameters."""
+    if requested.resume not in {"allow", "must", True}:
+        raise AlreadyExistsError(
+            f"There is a run {known.run_id} of that id already.",
+            suggestions=("Pass resume='allow' to go on with it, or another id.",),
+        )
+    tracker = context.experiment_tracker
+    run = tracker.reopen_run(known.run_id)
+    if requested.name is not None and requested.name != run.name:
+        tracker.rename_run(run.run_id, requested.name)
+    if requested.labels:
+        tracker.set_tags(run.run_id, requested.labels)
+    missing = {k: v for k, v in requested.defaults.items() if k not in run.parameters}
+    if missing or requested.config:
+        tracker.log_parameters(run.run_id, missing | requested.config)
+    return tracker.get_run(run.run_id)
 
 
 def _store(folder: StrPath | None, *, is_disabled: bool) -> tuple[MLOpsContext, Any]:
     """Return the store of a run, and what is called when the run has finished."""
+    # Environment WANDB_DIR: the folder of the store, when neither `init` is given one nor there is a current store.
+    if folder is None and not is_mlops_initialized() and "OPS_MLOPS_PATH" not in os.environ:
+        folder = os.environ.get("WANDB_DIR") or None
     if not is_disabled and folder is None:
         return get_mlops_context(), _forget
     scratch = temporary_directory() if is_disabled else None
@@ -180,36 +276,10 @@ def _forget(run: Run) -> None:
             _runs.remove(run)
 
 
-def _resumed(context: MLOpsContext, known: records.Run, resume: Any) -> records.Run:
-    if resume not in {"allow", "must", True}:
-        raise AlreadyExistsError(
-            f"There is a run {known.run_id} of that id already.",
-            suggestions=("Pass resume='allow' to go on with it, or another id.",),
-        )
-    return context.experiment_tracker.reopen_run(known.run_id)
+def _renew_the_lock() -> None:
+    global _lock  # noqa: PLW0603 - one per process: another thread may have held it while this one forked
+    _lock = threading.RLock()
 
 
-_watching = threading.Event()
-
-
-def _watch_the_end() -> None:
-    """End runs with the process: FAILED when an exception ends it, COMPLETED when nothing does."""
-    if _watching.is_set():
-        return
-    _watching.set()
-    before = sys.excepthook
-
-    def failed(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        _finish_all(1)
-        before(kind, error, trace)
-
-    sys.excepthook = failed
-    atexit.register(_finish_all, 0)
-
-
-def _finish_all(exit_code: int) -> None:
-    for run in tuple(_runs):
-        if run.process == os.getpid():  # a forked child does not end the runs of its parent
-            run.finish(exit_code)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_the_lock)
