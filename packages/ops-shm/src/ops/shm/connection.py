@@ -116,16 +116,12 @@ class Connection:
         fd, mapped = mapping.create(name, header, len(header) + described.nbytes, mode)
         try:
             array_in(mapped, described)[...] = prototype
-            made = make_semaphore(
-                mapped.words[INSTANCE], mode
-            )  # kept: cleaning spares what is open
         except BaseException:
             os.close(fd)
             raise
         try:
-            self._connect(fd, mapped)
-            replaced = _opened(name) if exist_ok else None
-            mapping.publish(name, self._fd(), replace=exist_ok)
+            with mapping.naming():  # cleaning spares what it can see to be used
+                replaced = self._named(fd, mapped, mode, replace=exist_ok)
         except BaseException:
             self._forget()
             mapping.semaphore_file(mapped.words[INSTANCE]).unlink(missing_ok=True)
@@ -136,8 +132,20 @@ class Connection:
         if remove_at_exit:
             # In this process alone, also when it was made by multiprocessing.
             Finalize(None, _remove, (name, mapped.words[INSTANCE]), exitpriority=0)
-        del made
         return self
+
+    def _named(self, fd: int, mapped: Mapped, mode: int, *, replace: bool) -> RobustLock | None:
+        """Connect to what was made, give it its name, and return the lock of what had it before."""
+        try:
+            made = make_semaphore(mapped.words[INSTANCE], mode)  # which goes, were it not kept
+        except BaseException:
+            os.close(fd)
+            raise
+        self._connect(fd, mapped)
+        replaced = _opened(self._name) if replace else None
+        mapping.publish(self._name, self._fd(), replace=replace)
+        del made
+        return replaced
 
     @classmethod
     def attach(cls, name: str, *, readonly: bool = False) -> Self:
@@ -180,10 +188,11 @@ class Connection:
         name as soon as all its processes are connected, and leaves nothing behind however it ends.
         When another segment has the name by now, that one is left alone.
         """
-        if self.is_connected and not mapping.is_linked(self._name, self._fd()):
-            return
-        lock = self._lock if self.is_connected and not self._readonly else _opened(self._name)
-        mapping.remove(self._name)
+        with mapping.naming():
+            if self.is_connected and not mapping.is_linked(self._name, self._fd()):
+                return
+            lock = self._lock if self.is_connected and not self._readonly else _opened(self._name)
+            mapping.remove(self._name)
         if lock is None:  # nothing, or a file that is no whole segment
             return
         if retire:
@@ -365,9 +374,11 @@ def _opened(name: str) -> RobustLock | None:
 
 
 def _remove(name: str, instance: int) -> None:
-    lock = _opened(name)
-    if lock is not None and lock.instance == instance:
-        Connection(name).destroy()
+    holder = Connection(name)
+    with contextlib.suppress(OSError, ShmError):
+        holder.connect()
+        if holder._lock.instance == instance:  # noqa: SLF001 - of this class
+            holder.destroy()
 
 
 def _take_over(name: str) -> None:
@@ -388,8 +399,7 @@ def _take_over(name: str) -> None:
         if layout.creator_may_live(mapped.words) or not close_to_others(fd):
             raise mapping.taken(name)
         mapped.words[RETIRED] = DESTROYED
-        if mapping.is_linked(name, fd):
-            mapping.remove(name)
+        mapping.unlink(mapping.path_of(name), fd)
         mapping.semaphore_file(mapped.words[INSTANCE]).unlink(missing_ok=True)
     except SegmentFormatError:
         raise mapping.taken(name) from None

@@ -12,6 +12,7 @@ Linux is the tested platform. Elsewhere `directory()` refuses with a sentence.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -20,9 +21,10 @@ import mmap
 import os
 import secrets
 import sys
+import time
 import weakref
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -30,9 +32,13 @@ from ops.foundation.errors import ResourceError
 from ops.shm.errors import SegmentExistsError, SegmentFormatError, SegmentNotFoundError
 from ops.shm.layout import DESCRIPTION, FLAGS, FLAGS_OFFSET, PAGE
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PREFIX = "ops-shm."
 DRAFT = ".ops-shm-draft."
 _LONGEST_NAME = 180
+_NAMING_SECONDS, _PAUSE_SECONDS = 1.0, 0.0005
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -116,6 +122,31 @@ def create(name: str, header: bytearray, size: int, mode: int) -> tuple[int, Map
         raise
 
 
+@contextlib.contextmanager
+def naming() -> Iterator[None]:
+    """Let no other caller give, replace or remove a name in the block, which is to be short.
+
+    So that a name is only removed from the segment that was looked at. It is a lock (flock) on the folder; where another
+    program holds that for longer than a second, the block runs without.
+    """
+    fd = os.open(directory(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    import fcntl  # here, so that other systems get to `directory`
+
+    try:
+        deadline = time.monotonic() + _NAMING_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_PAUSE_SECONDS)
+        yield
+    finally:
+        # Explicitly: a child that is just being forked may still share it.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
 def publish(name: str, fd: int, *, replace: bool) -> None:
     """Give the segment behind *fd* its name in one step; raises SegmentExistsError."""
     target = path_of(name)
@@ -170,8 +201,19 @@ def reopened(fd: int, *, readonly: bool) -> int:
 
 def is_linked(name: str, fd: int) -> bool:
     """Return whether *name* still is the name of the segment behind *fd*."""
+    return _leads_to(path_of(name), fd)
+
+
+def unlink(path: Path, fd: int) -> None:
+    """Remove the name *path* from the segment behind *fd*; another one that has it by now keeps it."""
+    with naming():
+        if _leads_to(path, fd):
+            path.unlink()
+
+
+def _leads_to(path: Path, fd: int) -> bool:
     try:
-        there = path_of(name).stat(follow_symlinks=False)
+        there = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return False
     ours = os.fstat(fd)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ops.foundation.processes import pid_namespace
 from ops.shm import layout, mapping
 from ops.shm.errors import SegmentFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["SegmentInfo", "cleanup_stale", "list_segments"]
 
@@ -71,15 +76,47 @@ def cleanup_stale(*, dry_run: bool = False) -> list[str]:
     stale = [i for i in infos if not i.users and i.pid_namespace == ours and _is_unused(i.path)]
     if dry_run:
         return [info.name for info in stale]
-    for info in stale:
-        info.path.unlink(missing_ok=True)  # not by name: a copy has the name of its original
-    living = {f"{info.instance:x}" for info in infos if info not in stale}
-    for file in mapping.directory().glob("sem.ops-shm-*"):
-        instance = file.name.removeprefix("sem.ops-shm-")
-        if instance not in living and not _is_mapped(file):
-            with contextlib.suppress(PermissionError):  # of another user
-                file.unlink(missing_ok=True)
-    return [info.name for info in stale]
+    removed = [info.name for info in stale if _removed(info)]
+    users = _users_by_inode()
+    with (
+        mapping.naming()
+    ):  # none is being made meanwhile, whose semaphore is there and which is not
+        living = {f"{instance:x}" for instance in _instances()}
+        for file in mapping.directory().glob("sem.ops-shm-*"):
+            if file.name.removeprefix("sem.ops-shm-") not in living:
+                with contextlib.suppress(PermissionError, FileNotFoundError):  # of another user
+                    if file.stat().st_ino not in users:
+                        file.unlink()
+    return removed
+
+
+def _removed(info: SegmentInfo) -> bool:
+    """Remove a segment unless it is used, or another one, since it was looked at."""
+    from ops.shm.members import close_to_others
+
+    try:
+        fd = os.open(info.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        mapped = mapping.Mapped(fd, os.fstat(fd).st_size, readonly=False)
+        if mapped.words[layout.INSTANCE] != info.instance or not close_to_others(fd):
+            return False
+        mapped.words[layout.RETIRED] = layout.DESTROYED  # for those that have opened it already
+        mapping.unlink(info.path, fd)  # not by name: a copy has the name of its original
+    except OSError:  # another user's
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _instances() -> Iterator[int]:
+    """Yield which segments have a name now."""
+    for path in mapping.directory().glob(mapping.PREFIX + "*"):
+        with contextlib.suppress(OSError, ValueError, SegmentFormatError):
+            if stat.S_ISREG(path.lstat().st_mode):
+                yield _read(path, {}).instance
 
 
 def _is_unused(path: Path) -> bool:
@@ -125,10 +162,3 @@ def _users_by_inode() -> dict[int, set[int]]:
                 if root in line:
                     users.setdefault(int(line.split()[4]), set()).add(int(maps.parent.name))
     return users
-
-
-def _is_mapped(file: Path) -> bool:
-    try:
-        return file.stat().st_ino in _users_by_inode()
-    except FileNotFoundError:
-        return False
