@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -164,3 +165,40 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, settings) -> None:
     shared = MultiprocessMetrics(tmp_path, MetricsCollector())
     with pytest.raises(ValidationError, match="empty the folder"):
         shared.collect()
+
+
+def test_a_file_that_is_being_written_as_its_process_closes_is_counted_once(
+    tmp_path: Path, metrics, monkeypatch
+) -> None:
+    metrics.increment("requests")
+    here, third, other = (
+        MultiprocessMetrics(tmp_path, collector, interval=1000)
+        for collector in (metrics, MetricsCollector(), MetricsCollector())
+    )
+    write, flush = here._write, here.flush
+    writing, goes_on = threading.Event(), threading.Event()
+
+    def late(*args) -> None:
+        writing.set()
+        goes_on.wait(1)  # for `close` to be over, or to wait for this
+        write(*args)
+
+    def flush_in_another_thread() -> None:
+        monkeypatch.setattr(here, "_write", late)
+        flushing.start()
+        assert writing.wait(10)
+
+    def counted() -> list[float]:
+        return list(other.collect().counters.values())
+
+    flush()
+    flushing = threading.Thread(target=flush)
+    monkeypatch.setattr(here, "flush", flush_in_another_thread)
+    here.close()
+    assert counted() == [1]
+    third.close()
+    assert counted() == [1]
+    goes_on.set()
+    flushing.join()
+    assert counted() == [1]
+    other.close()

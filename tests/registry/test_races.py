@@ -11,9 +11,11 @@ import pytest
 from ops.registry import AlreadyExistsError, MLOpsConfig, MLOpsContext, RunNotFoundError, fsck
 from ops.registry.disk import artifacts, journal
 from ops.registry.disk.journal import JournalReader, JournalWriter
+from ops.registry.disk.storage import LocalStorageBackend
 from ops.registry.errors import StorageError
 from ops.registry.fsck import check, collect
 from ops.registry.local import open_runs
+from ops.registry.local.index.run_index import RunIndex
 from ops.registry.local.logged_models import LoggedModelBook
 from ops.registry.traces import journal as trace_journal
 from ops.registry.traces.journal import TraceJournal
@@ -231,3 +233,58 @@ def test_the_runs_of_an_experiment_that_is_restored_while_they_are_erased_stay(
     once(tracker, "erase_run", lambda: tracker.restore_experiment(experiment.experiment_id))
     assert collect(context, deleted_days=0) == [f"run {runs[0]}"]
     assert [run.run_id for run in tracker.list_runs(experiment.experiment_id)] == runs[1:]
+
+
+@pytest.mark.parametrize("when", ["before its files go", "when its files are gone"])
+def test_a_run_that_is_erased_as_it_ends_is_not_listed(
+    tracker, experiment, new_context, monkeypatch, when
+):
+    run = tracker.start_run(experiment.experiment_id).run_id
+    erasing = new_context().experiment_tracker
+    erasing.get_run(run)
+    put, unlink = RunIndex.put, pathlib.Path.unlink
+
+    def ends(index, row, **options):
+        monkeypatch.setattr(RunIndex, "put", put)
+        if when == "when its files are gone":
+            erasing.erase_run(run)
+        put(index, row, **options)
+
+    def ended_first(path, missing_ok=False):
+        monkeypatch.setattr(pathlib.Path, "unlink", unlink)
+        tracker.end_run(run)
+        unlink(path, missing_ok=missing_ok)
+
+    if when == "before its files go":
+        monkeypatch.setattr(pathlib.Path, "unlink", ended_first)
+        erasing.erase_run(run)
+    else:
+        monkeypatch.setattr(RunIndex, "put", ends)
+        with pytest.raises(RunNotFoundError):
+            tracker.end_run(run)
+    assert new_context().experiment_tracker.list_runs(experiment.experiment_id) == []
+
+
+def test_an_index_that_has_lost_its_base_is_not_compacted_without_the_runs_in_that(
+    tracker, experiment, new_context
+):
+    runs = [tracker.start_run(experiment.experiment_id).run_id]
+    tracker.compact()
+    runs.append(tracker.start_run(experiment.experiment_id).run_id)
+    (tracker.root / "runs" / experiment.experiment_id / "index.parquet").unlink()
+    new_context().experiment_tracker.compact()
+    found = new_context().experiment_tracker.list_runs(experiment.experiment_id)
+    assert [run.run_id for run in found] == runs
+
+
+def test_a_table_that_is_written_while_another_process_appends_to_it_is_not_lost(tmp_path, once):
+    pandas = pytest.importorskip("pandas")
+    one, two = LocalStorageBackend(tmp_path), LocalStorageBackend(tmp_path)
+    one.write_dataframe(pandas.DataFrame({"a": [1]}), "t")
+    new = pandas.DataFrame({"a": [2]})
+    once(one, "_joined", lambda: two.write_dataframe(new, "t"))
+    one.write_dataframe(pandas.DataFrame({"a": [3]}), "t", mode="append")
+    assert two.read_dataframe("t")["a"].tolist() == [2, 3]
+    once(one, "_joined", lambda: two.delete("t"))
+    one.write_dataframe(pandas.DataFrame({"a": [4]}), "t", mode="append")
+    assert two.read_dataframe("t")["a"].tolist() == [4]

@@ -117,7 +117,8 @@ class MultiprocessMetrics:
             return
         self.flush()
         self._is_closed = True
-        self._stopped.set()
+        with self._writing:  # a file that is written when the lock is gone would be counted twice
+            self._stopped.set()
         atexit.unregister(self.flush)
         self._at_end.cancel()
         self._thread.join()

@@ -137,8 +137,27 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
 
     def _append(self, df: pd.DataFrame, location: pathlib.Path) -> None:
         with self.locked():
-            joined = self._joined(df, location)
-            self._write(location, lambda file: put_table(joined, file))
+            while not self._appended(df, location):
+                pass
+
+    def _appended(self, df: pd.DataFrame, location: pathlib.Path) -> bool:
+        """Add rows to a table; False when it was written meanwhile, as writing all of it takes no lock."""
+        seen = _version(location)
+        joined = self._joined(df, location)
+
+        def put(file: IO[bytes]) -> None:
+            put_table(joined, file)
+            file.flush()
+            if self._durable != "none":  # here, as it takes longest
+                os.fsync(file.fileno())
+            if _version(location) != seen:
+                raise _ChangedError
+
+        try:
+            self._write(location, put)
+        except _ChangedError:
+            return False
+        return True
 
     def _has_transactions(self) -> bool:
         try:
@@ -187,6 +206,18 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"{path!r} cannot be read or written: {error}.") from error
+
+
+class _ChangedError(Exception):
+    """A table was written since it was read."""
+
+
+def _version(location: pathlib.Path) -> tuple[int, int, int] | None:
+    try:
+        found = location.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def refuse_other_kind(source: pathlib.Path, location: pathlib.Path) -> None:

@@ -15,7 +15,7 @@ from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
 from ops.registry.disk.checked_paths import inside, refuse_link, refuse_links
 from ops.registry.disk.journal import JournalWriter, frame, framed, writing
-from ops.registry.errors import no_run
+from ops.registry.errors import RunNotFoundError, no_run
 from ops.registry.local.cached_runs import CachedRuns
 from ops.registry.local.index import selection
 from ops.registry.local.index.open_indexes import OpenIndexes
@@ -298,7 +298,11 @@ class RunStore:
         reader.write_view()
         self._open.release(run_id)
         known = reader.through
-        reader.poll()
+        try:
+            reader.poll()
+        except RunNotFoundError:  # erased meanwhile, and it must not be listed for ever
+            index.drop(run_id)
+            raise
         if reader.through != known:  # another thread has logged until just now
             index.mark_stale(run_id)
         return row
@@ -314,6 +318,7 @@ class RunStore:
             main = pathlib.Path(journal_path(folder, run_id, MAIN))
             for path in (main, *folder.glob(f"{run_id}.*")):
                 path.unlink(missing_ok=True)
+        self.index(home).drop(run_id)  # again: another process may have ended it meanwhile
         self._homes.pop(run_id, None)
 
     def close(self) -> None:

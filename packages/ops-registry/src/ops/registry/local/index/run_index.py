@@ -141,7 +141,8 @@ class RunIndex:
         newest = self._roll()
         # A view of its own: readers through this object go on meanwhile.
         view = View(self.folder)
-        view.refresh(through=newest)
+        if not view.refresh(through=newest):  # or what was in a base that is lost would be for ever
+            return self._make_base(newest)
         found = view.snapshot()
         count = self._write_base(found.base, list(found.overlay().values()), newest, found.gone)
         self._drop_through(newest)
@@ -156,9 +157,12 @@ class RunIndex:
         self._segments.mkdir(parents=True, exist_ok=True)
         with FileLock(self._segments / ".compact", timeout=_COMPACTION_SECONDS):
             # Rows that are put from here on are in later segments and count on top of the base.
-            newest = self._roll()
-            count = self._write_base(None, list(_rows_from_journals(self.folder)), newest)
-            self._drop_through(newest)
+            return self._make_base(self._roll())
+
+    def _make_base(self, newest: int) -> int:
+        """Make the base from the runs' journals; the segments through *newest* are in it."""
+        count = self._write_base(None, list(_rows_from_journals(self.folder)), newest)
+        self._drop_through(newest)
         return count
 
     def close(self) -> None:
