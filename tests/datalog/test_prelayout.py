@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -45,7 +46,7 @@ def test_what_was_laid_out_ahead_and_the_rest_make_the_same_files(logger, tmp_pa
     ahead = Ahead(folder)
     log_some(logger, 0, 10)
     ahead.work()
-    assert len(list((folder / AHEAD).glob("*.npy"))) == 10
+    assert len(list((folder / AHEAD).rglob("*.npy"))) == 10
     log_some(logger, 10, 10)
     logger.input_queue.put_many(3, [5, 5, 6], [[1], [2], [3]])  # in the tail only
     expected = contents(folder)  # nothing of it counts yet
@@ -114,14 +115,14 @@ def test_what_is_left_of_before_the_machine_was_started_is_not_used(logger, monk
     log_some(logger, 0, 3)
     lay_out_ahead(folder)
     (torn,) = (
-        list((folder / AHEAD).glob("001_*0_1.npy")) or list((folder / AHEAD).glob("001_*"))[:1]
+        list((folder / AHEAD).rglob("001_*0_1.npy")) or list((folder / AHEAD).rglob("001_*"))[:1]
     )
     torn.write_bytes(b"")  # as a file system may leave what was never synced
     monkeypatch.setattr(ahead_module, "_boot", lambda: "another")
     expected = contents(folder)
     Ahead(folder).close()
-    assert list((folder / AHEAD).iterdir()) == []
-    (folder / AHEAD / torn.name).write_bytes(b"")  # nor is what no record tells of
+    assert list(torn.parent.iterdir()) == []
+    torn.write_bytes(b"")  # nor is what no record tells of
     logger.stop()
     assert adopt(folder) == {}
     lay_out_npy(folder)
@@ -183,6 +184,87 @@ def test_a_saver_that_outlived_its_starter_does_not_disturb_the_end(logger) -> N
     assert len(names(folder)) == 8
 
 
+def at_steps(patch, act) -> None:
+    """Let *act* come before each step that a saver takes in its folder."""
+
+    def counted(function):
+        def call(*args, **options):
+            act()
+            return function(*args, **options)
+
+        return call
+
+    patch.setattr(ahead_module, "write_npy", counted(ahead_module.write_npy))
+    for name in ("mkdir", "rename", "write_text", "rmdir", "read_text"):
+        patch.setattr(ahead_module.Path, name, counted(getattr(ahead_module.Path, name)))
+    patch.setattr(ahead_module.shutil, "rmtree", counted(ahead_module.shutil.rmtree))
+    for name in ("rename", "listdir"):
+        patch.setattr(ahead_module.os, name, counted(getattr(os, name)))
+
+
+def outlived(tmp_path, monkeypatch, first: int, second: int) -> list[tuple[int, int, bytes]]:
+    """Pause a saver at step *first*, and go on with it when that of the next start is at step *second*."""
+    logger = DataLogger(tmp_path, f"log-{first}-{second}", sync="none")
+    folder = logger.output_directory
+    logger.start()
+    log_some(logger, 0, 4)
+    orphan = Ahead(folder)
+    steps: dict[object, int] = {}
+    is_paused, goes_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        try:
+            orphan.work()
+            orphan.close()
+        except OSError:
+            orphan.give_up()
+        finally:
+            is_paused.set()
+
+    outliving = threading.Thread(target=work)
+
+    def act() -> None:
+        me = threading.current_thread()
+        steps[me] = step = steps.get(me, -1) + 1
+        if me is outliving and step == first:
+            is_paused.set()
+            assert goes_on.wait(10)
+        elif me is not outliving and step == second:
+            goes_on.set()
+            outliving.join()
+
+    with monkeypatch.context() as patch:
+        at_steps(patch, act)
+        outliving.start()
+        assert is_paused.wait(10)
+        steps[threading.current_thread()] = -1000
+        logger.stop()
+        logger.start()
+        log_some(logger, 4, 4)
+        try:
+            following = Ahead(folder)
+            steps[threading.current_thread()] = -1
+            following.work()
+            following.close()
+        except BlockingIOError:  # the older one goes on with its work, and with it
+            pass
+        except OSError:
+            following.give_up()
+        goes_on.set()
+        outliving.join()
+    log_some(logger, 8, 2)
+    logger.stop()
+    return contents(folder)
+
+
+@pytest.mark.parametrize(("first", "second"), [(f, s) for f in range(14, 22) for s in (12, 14, 16)])
+def test_a_saver_that_is_paused_until_the_next_one_works_leaves_that_alone(
+    tmp_path, monkeypatch, first, second
+) -> None:
+    expected = sorted((1 + n % 2, n // 4, bytes([n % 251]) * 20_000) for n in range(10))
+    assert outlived(tmp_path, monkeypatch, first, second) == expected
+
+
 @pytest.mark.fault
 def test_messages_of_killed_producers_and_savers_are_all_laid_out(tmp_path, run_python) -> None:
     logger = DataLogger(tmp_path, "killed", sync_interval=0.02, lay_out_ahead=True)
@@ -208,9 +290,9 @@ def test_messages_of_killed_producers_and_savers_are_all_laid_out(tmp_path, run_
         rest = producer.stdout.read().split()
         acknowledged[round_] = int(rest[-1] if rest else last)
     end = time.monotonic() + 300
-    while not list((folder / AHEAD).glob("*.npy")) and time.monotonic() < end:
+    while not list((folder / AHEAD).rglob("*.npy")) and time.monotonic() < end:
         time.sleep(0.01)
-    assert list((folder / AHEAD).glob("*.npy")), "the saver that took over goes on"
+    assert list((folder / AHEAD).rglob("*.npy")), "the saver that took over goes on"
     logger.stop()
     for source, last in acknowledged.items():
         times = [m.timestamp for m in open_log(folder).iter(source)]

@@ -6,6 +6,9 @@ of how far every writer was taken; renaming that folder is the commit of the rou
 move up. So a saver that is killed at any time leaves whole rounds, and the next one continues behind them.
 Nothing of it is synced, so what is left after a restart of the machine is not used.
 
+`stop` does not wait for a saver, which may be that of a starter that died: it takes the files away. They are in a
+folder of a random name, so a saver that is paused meanwhile finds none at its paths afterwards, and never those of the next.
+
 Tails are left to `stop`: what is in them moves to a segment soon, and is at most 256 KB a writer.
 """
 
@@ -15,6 +18,8 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,18 +33,20 @@ from ops.datalog.merge import merged
 if TYPE_CHECKING:
     from ops.datalog._chunks import Run
 
-#: In AHEAD: the round that is being made, the one that is whole, and how far those before it went.
+#: In the folder in AHEAD: the round that is being made, the one that is whole, and how far those before it went.
 _PART, _WHOLE, _THROUGH = "part", "whole", "through.json"
+_NAME = re.compile(r"[0-9a-f]{16}")
 
 
 class Ahead:
     """Lays out what the segments of *folder* have grown by. Raises BlockingIOError while another does."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._path = folder, folder / AHEAD
-        self._path.mkdir(exist_ok=True)
-        self._lock = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        self._folder, self._base = folder, folder / AHEAD
+        self._base.mkdir(exist_ok=True)
+        self._lock = os.open(self._base, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._path = self._base / _name_in(self._lock)
         self._through = _finish_round(self._path)
         self._cursors = {stem: Cursor(last) for stem, last in self._through.items()}
         self._old_names = taken_names(folder)
@@ -62,7 +69,7 @@ class Ahead:
         dropped = self._folder / DROPPED
         shutil.rmtree(dropped, ignore_errors=True)
         with contextlib.suppress(OSError):  # adopted meanwhile
-            self._path.rename(dropped)
+            self._base.rename(dropped)
         shutil.rmtree(dropped, ignore_errors=True)
         self.close()
 
@@ -72,7 +79,7 @@ class Ahead:
 
     def _round(self, run: Run, stem: str, last: int) -> None:
         if not self._is_ours():
-            raise FileNotFoundError(f"{str(self._path)!r} was adopted.")
+            raise FileNotFoundError(f"{str(self._base)!r} was adopted.")
         part = self._path / _PART
         part.mkdir()
         names = Names(self._is_taken)
@@ -91,7 +98,7 @@ class Ahead:
         A saver that has outlived its starter may find that of a later one there.
         """
         try:
-            return os.path.samestat(self._path.stat(), os.fstat(self._lock))
+            return os.path.samestat(self._base.stat(), os.fstat(self._lock))
         except FileNotFoundError:
             return False
 
@@ -104,12 +111,18 @@ def adopt(folder: Path) -> dict[str, int]:
 
     Renaming comes first: a saver that still works, since it has outlived its starter, loses its paths.
     """
-    draft = folder / DRAFT
+    draft, away = folder / DRAFT, folder / DROPPED
     shutil.rmtree(draft, ignore_errors=True)
-    shutil.rmtree(folder / DROPPED, ignore_errors=True)
+    shutil.rmtree(away, ignore_errors=True)
     try:
-        (folder / AHEAD).rename(draft)
+        (folder / AHEAD).rename(away)
     except FileNotFoundError:
+        return {}
+    for name in _names_in(away):
+        (away / name).rename(draft)
+        break
+    shutil.rmtree(away, ignore_errors=True)
+    if not draft.is_dir():
         return {}
     through = _finish_round(draft)
     if through:
@@ -117,6 +130,19 @@ def adopt(folder: Path) -> dict[str, int]:
     else:
         shutil.rmtree(draft)
     return through
+
+
+def _name_in(base: int) -> str:
+    """Return the name of the folder in what *base* is open on, which is made there, wherever its path leads by now."""
+    for name in _names_in(base):
+        return name
+    name = secrets.token_hex(8)
+    os.mkdir(name, dir_fd=base)
+    return name
+
+
+def _names_in(base: int | Path) -> list[str]:
+    return [name for name in os.listdir(base) if _NAME.fullmatch(name)]
 
 
 def _finish_round(path: Path) -> dict[str, int]:
