@@ -7,10 +7,11 @@ import fcntl
 import os
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ops.datalog import DataLogger, LogInUseError, LogPackage, SaverError, open_log, recovery
+from ops.datalog import DataLogger, LogInUseError, LogPackage, SaverError, open_log, recovery, saver
 from ops.datalog import _liveness as liveness
 from ops.datalog import _writer_files as writer_files
 from ops.datalog._liveness import HeldFile, is_held
@@ -91,7 +92,7 @@ def test_an_error_that_is_announced_while_the_log_is_closed_does_not_open_it_aga
     logger,
 ) -> None:
     folder = logger.output_directory
-    reporting, saver = threading.Event(), LogState(folder)
+    reporting, reporter = threading.Event(), LogState(folder)
     was_open = threading.Event()
 
     class Paused(LogState):
@@ -102,8 +103,8 @@ def test_an_error_that_is_announced_while_the_log_is_closed_does_not_open_it_aga
             reporting.wait(10)
             return found
 
-    saver.__class__ = Paused
-    thread = threading.Thread(target=saver.add_error, args=("the disk is full",))
+    reporter.__class__ = Paused
+    thread = threading.Thread(target=reporter.add_error, args=("the disk is full",))
     thread.start()
     assert was_open.wait(10)
     state = LogState(folder)
@@ -150,3 +151,24 @@ def test_a_file_is_taken_while_others_probe_whether_it_is_held(tmp_path, monkeyp
     assert not HeldFile(path).take()
     held.release()
     os.close(probe)
+
+
+def test_a_segment_that_has_the_same_size_and_other_bytes_is_synced_again(
+    logger, monkeypatch
+) -> None:
+    logger.input_queue.log(1, 1, bytes(20_000))
+    (segment,) = logger.output_directory.glob("*.seg")
+    synced: list[str] = []
+    monkeypatch.setattr(saver, "_sync", lambda path: synced.append(path.suffix))
+    with ThreadPoolExecutor(1) as pool:
+        saving = saver.Saver(logger.output_directory, pool)
+        saving.work()
+        assert sorted(synced) == [".seg", ".tail"]
+        data, before = segment.read_bytes(), segment.stat()
+        with segment.open("r+b") as file:  # as a put that meets a full disk, and another one
+            file.truncate(len(data) - 100)
+            file.seek(len(data) - 100)
+            file.write(data[-100:])
+        os.utime(segment, ns=(before.st_mtime_ns, before.st_mtime_ns + 4_000_000))
+        saving.work()
+    assert synced.count(".seg") == 2

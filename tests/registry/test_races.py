@@ -288,3 +288,37 @@ def test_a_table_that_is_written_while_another_process_appends_to_it_is_not_lost
     once(one, "_joined", lambda: two.delete("t"))
     one.write_dataframe(pandas.DataFrame({"a": [4]}), "t", mode="append")
     assert two.read_dataframe("t")["a"].tolist() == [4]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_comes_to_a_destination_while_a_copy_is_made_is_not_replaced(
+    tracker, experiment, artifact, tmp_path, monkeypatch, kind
+):
+    run = tracker.start_run(experiment.experiment_id).run_id
+    source = artifact
+    if kind == "folder":
+        source = tmp_path / "folder"
+        source.mkdir()
+        (source / "a").write_bytes(b"a")
+    tracker.log_artifact(run, source)
+    target = tmp_path / "out" / source.name
+    lexists, done = os.path.lexists, []
+
+    def comes(path):
+        there = lexists(path)
+        if pathlib.Path(path) == target and not done:
+            done.append(path)
+            if kind == "folder":
+                target.mkdir()
+                (target / "mine").write_bytes(b"mine")
+            else:
+                target.write_bytes(b"mine")
+        return there
+
+    monkeypatch.setattr(artifacts.os.path, "lexists", comes)
+    with pytest.raises(AlreadyExistsError):
+        tracker.download_run_artifact(run, source.name, target)
+    monkeypatch.undo()
+    mine = target / "mine" if kind == "folder" else target
+    assert mine.read_bytes() == b"mine"
+    assert os.listdir(target.parent) == [target.name]

@@ -67,7 +67,8 @@ class Saver:
     def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
         self._folder, self._pool = folder, pool
         self._state = LogState(folder)
-        self._sizes: dict[Path, int] = {}
+        #: When each segment was written last, and its size: what a full disk took back may be written again.
+        self._versions: dict[Path, tuple[int, int]] = {}
         self._sealed: set[Path] = set()
         self._reported: set[str] = set()
 
@@ -89,11 +90,12 @@ class Saver:
         changed = list(self._folder.glob("*.tail"))
         for path in self._folder.glob("*.seg"):
             try:
-                size = path.stat().st_size
+                found = path.stat()
             except FileNotFoundError:
                 continue
-            if self._sizes.get(path) != size:
-                self._sizes[path] = size
+            version = found.st_mtime_ns, found.st_size
+            if self._versions.get(path) != version:
+                self._versions[path] = version
                 changed.append(path)
         return changed
 

@@ -135,7 +135,7 @@ def _atomic_write(
         if backup and previous is not None:
             _keep_backup(target)
         if exclusive:
-            _publish_new(temporary, target)
+            publish_new(temporary, target)
         else:
             os.replace(temporary, target)  # noqa: PTH105 - hot path
     except BaseException:
@@ -218,8 +218,8 @@ def _keep_backup(target: str) -> None:
         raise
 
 
-def _publish_new(temporary: str, target: str) -> None:
-    """Give *temporary* the name *target* unless that exists: link refuses where rename replaces."""
+def publish_new(temporary: StrPath, target: StrPath) -> None:
+    """Give the file *temporary* the name *target*, or raise FileExistsError: link refuses where rename replaces."""
     try:
         os.link(temporary, target)
     except FileExistsError:

@@ -18,6 +18,7 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.atomic_files import publish_new
 from ops.foundation.files import safe_join
 from ops.foundation.hashing import calculate_file_hash, calculate_hash
 from ops.registry.disk.checked_paths import is_relative, refuse_links_below
@@ -131,8 +132,7 @@ def deliver(staged: pathlib.Path, target: pathlib.Path, digest: str, *, overwrit
     Raises:
         AlreadyExistsError: there is something else at *target*.
     """
-    if not os.path.lexists(target):
-        staged.replace(target)
+    if _delivered_to_nothing(staged, target):
         return
     if not overwrite:
         if checksum(target, stored=False) == digest and target.is_dir() == staged.is_dir():
@@ -152,6 +152,22 @@ def deliver(staged: pathlib.Path, target: pathlib.Path, digest: str, *, overwrit
         aside.rename(target)
         raise
     remove(aside)
+
+
+def _delivered_to_nothing(staged: pathlib.Path, target: pathlib.Path) -> bool:
+    """Give a copy a name that nothing has; False when something has it, also if that came just now."""
+    if os.path.lexists(target):
+        return False
+    try:
+        if staged.is_dir():
+            staged.rename(target)  # replaces an empty folder at most
+        else:
+            publish_new(staged, target)
+    except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+            return False
+        raise
+    return True
 
 
 def waiting_place(base: pathlib.Path, name: str, digest: str) -> pathlib.Path:
