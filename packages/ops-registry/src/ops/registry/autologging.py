@@ -1,12 +1,13 @@
 """Autologging: what scikit-learn, XGBoost and LightGBM fit becomes a run, without a line in the user's code.
 
-No library is imported for it. The ``fit`` of every estimator class of scikit-learn that is loaded is
-wrapped, and that of classes defined later as they appear; the estimators of XGBoost and LightGBM are
-such classes. ``xgboost.train`` and ``lightgbm.train`` are wrapped too. What is imported only after autologging
+No library is imported for it. ``fit``, ``fit_transform`` and ``fit_predict`` of every estimator class of scikit-learn
+that is loaded are wrapped, and those of classes defined later as they appear; the estimators of XGBoost and LightGBM
+are such classes. ``xgboost.train`` and ``lightgbm.train`` are wrapped too. What is imported only after autologging
 began is wrapped as soon as its module has been loaded.
 
 Only the outermost call is logged: a pipeline is one run, not one per step, and a search one, whatever joblib runs its
-fits on (threads of joblib belong to the search that waits for them; its processes have no autologging). *children*
+fits on (threads of joblib belong to the search that waits for them; its processes have no autologging, also for
+classes that are sent to them with their methods). *children*
 adds a run for each candidate of a search, from its ``cv_results_``. Inside a `run_context` a fit goes to that run,
 else to a new one in the context's experiment; one that raises is a FAILED run. What cannot be logged is a warning in
 the log; a fit never fails because of its logging.
@@ -15,7 +16,9 @@ the log; a fit never fails because of its logging.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
+import inspect
 import sys
 import threading
 import time
@@ -42,6 +45,8 @@ _depth = threading.local()
 
 #: Modules whose classes or functions are wrapped.
 _WATCHED = ("sklearn.base", "xgboost", "lightgbm")
+#: Methods of estimators that are one training each.
+_FITS = ("fit", "fit_transform", "fit_predict")
 #: How many outermost calls are at work in this process, whose threads of joblib are theirs.
 _outermost: set[object] = set()
 
@@ -66,9 +71,17 @@ class Autolog(BaseMLOpsComponent):
         self._context = context
         self._children = children
         self._finder = _Finder(self._wrap_module)
-        self._originals: list[tuple[Any, str, Any]] = []
+        #: What was replaced: owner, name, the original (None: the owner had none) and what is there instead.
+        self._replaced: list[tuple[Any, str, Any, Any]] = []
+        #: Whether fits are logged.
+        self.is_active: bool = False
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        # A class of `__main__` is sent to worker processes with its methods, and these with what they log to.
+        return _Elsewhere, ()
 
     def _on_start(self) -> None:
+        self.is_active = True
         for name in _WATCHED:
             module = sys.modules.get(name)
             if module is not None:
@@ -86,23 +99,33 @@ class Autolog(BaseMLOpsComponent):
         self._watch_for_classes(root)
 
     def _on_stop(self) -> None:
+        self.is_active = False
         with contextlib.suppress(ValueError):
             sys.meta_path.remove(self._finder)
-        while self._originals:
-            owner, name, original = self._originals.pop()
+        while self._replaced:
+            owner, name, original, new = self._replaced.pop()
+            if vars(owner).get(name) is not new:
+                continue  # another one has wrapped it since, which goes on
+            original = _first_active(original)
             if original is None:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
 
     def _replace(self, owner: Any, name: str, new: Any) -> None:
-        self._originals.append((owner, name, vars(owner).get(name)))
+        self._replaced.append((owner, name, vars(owner).get(name), new))
         setattr(owner, name, new)
 
     def _wrap_estimator(self, kind: Any) -> None:
-        fit = vars(kind).get("fit")
-        if callable(fit):
-            self._replace(kind, "fit", self._wrapped_fit(fit))
+        for name in _FITS:
+            fit = vars(kind).get(name)
+            if callable(fit):
+                self._replace(kind, name, self._wrapped_fit(fit))
+            elif hasattr(fit, "fn"):  # scikit-learn's `available_if`
+                found = copy.copy(fit)
+                found.fn = self._wrapped_fit(fit.fn)
+                _mark(found, self, fit)
+                self._replace(kind, name, found)
 
     def _watch_for_classes(self, root: Any) -> None:
         earlier = root.__init_subclass__
@@ -116,6 +139,8 @@ class Autolog(BaseMLOpsComponent):
     def _wrapped_fit(self, fit: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(fit)
         def logged(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.is_active:
+                return fit(estimator, *args, **kwargs)
             kind = type(estimator)
             with _nesting() as is_outermost:
                 began = time.monotonic()
@@ -134,15 +159,18 @@ class Autolog(BaseMLOpsComponent):
                     self._log(kind.__name__, kind.__module__, recorded, seconds, candidates=found)
                 return result
 
+        _mark(logged, self, fit)
         return logged
 
     def _wrapped_train(self, train: Callable[..., Any], library: str) -> Callable[..., Any]:
         @functools.wraps(train)
         def logged(params: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.is_active:
+                return train(params, *args, **kwargs)
             with _nesting() as is_outermost:
                 history: dict[str, Any] = {}
-                if is_outermost and library == "xgboost":
-                    history = kwargs.setdefault("evals_result", {})
+                if is_outermost:
+                    history, kwargs = _with_history(train, library, (params, *args), kwargs)
                 began = time.monotonic()
                 try:
                     booster = train(params, *args, **kwargs)
@@ -157,6 +185,7 @@ class Autolog(BaseMLOpsComponent):
                     self._log(f"{library}.train", library, lambda: (params, history), seconds)
                 return booster
 
+        _mark(logged, self, train)
         return logged
 
     def _log(
@@ -214,6 +243,39 @@ class Autolog(BaseMLOpsComponent):
         run = tracker.start_run(home, name, parent, {"autolog": "true"}, known)
         tracker.log_metrics(run.run_id, metrics)
         tracker.end_run(run.run_id)
+
+
+class _Elsewhere:
+    """What stands for autologging in a process that does not have it."""
+
+    is_active = False
+
+
+def _mark(logged: Any, autologging: Autolog, original: Any) -> None:
+    """Let a wrapper show whose it is, and what it wraps."""
+    logged.ops_autolog = (autologging, original)
+
+
+def _first_active(function: Any) -> Any:
+    """Return a function without wrappers of autologging that has been stopped."""
+    while (mark := getattr(function, "ops_autolog", None)) is not None and not mark[0].is_active:
+        function = mark[1]
+    return function
+
+
+def _with_history(
+    train: Any, library: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return where a training puts what it measures, and the arguments with which it does so."""
+    if library == "xgboost":
+        given = kwargs.get("evals_result")
+        history = {} if given is None else given
+        return history, kwargs | {"evals_result": history}
+    history = {}
+    if "callbacks" in inspect.signature(train).bind_partial(*args).arguments:
+        return history, kwargs  # given by position, and so not to be replaced
+    callbacks = [*(kwargs.get("callbacks") or ()), sys.modules[library].record_evaluation(history)]
+    return history, kwargs | {"callbacks": callbacks}
 
 
 @contextlib.contextmanager
