@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -11,7 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ops.datalog import DataLogger, LogInUseError, LogPackage, SaverError, open_log, recovery, saver
+from ops.datalog import (
+    DataLogger,
+    LogInUseError,
+    LogPackage,
+    SaverError,
+    _chunks,
+    open_log,
+    recovery,
+    saver,
+)
 from ops.datalog import _liveness as liveness
 from ops.datalog import _writer_files as writer_files
 from ops.datalog._liveness import HeldFile, is_held
@@ -86,6 +96,35 @@ def test_a_tail_that_cannot_be_opened_now_is_not_taken_for_that_of_a_dead_produc
     assert tail.exists()
     logger.input_queue.log(1, 2, b"accepted")
     assert [m.timestamp for m in open_log(folder)] == [1, 2]
+
+
+@pytest.mark.parametrize("take_over", ["absorb_ended", "finish_segments", "_recovered"])
+def test_the_tail_of_a_dead_producer_that_cannot_be_opened_now_waits_for_the_next_time(
+    logger, run_python, monkeypatch, take_over
+) -> None:
+    program = """
+import os, sys
+from ops.datalog.sink import LogSink
+LogSink(sys.argv[1]).log(1, 1, b"accepted")
+os.kill(os.getpid(), 9)
+"""
+    folder = logger.output_directory
+    run_python(program, folder).wait()
+    (tail,) = folder.glob("*.tail")
+
+    def refuse(path, flags=os.O_RDONLY) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), os.fspath(path))
+
+    with monkeypatch.context() as patch:
+        for module in (recovery, _chunks):
+            patch.setattr(module, "open_regular", refuse)
+        with contextlib.suppress(OSError):
+            getattr(recovery, take_over)(folder)
+    assert tail.exists()
+    assert [path.name for path in folder.iterdir() if path.name.endswith(".damaged")] == []
+    getattr(recovery, take_over)(folder)
+    assert [m.timestamp for m in open_log(folder)] == [1]
+    assert not tail.exists()
 
 
 def test_an_error_that_is_announced_while_the_log_is_closed_does_not_open_it_again(

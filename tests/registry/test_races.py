@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import pathlib
+import threading
 import time
 
 import pytest
 
+from ops.foundation.locks import FileLock
 from ops.registry import AlreadyExistsError, MLOpsConfig, MLOpsContext, RunNotFoundError, fsck
-from ops.registry.disk import artifacts, journal
+from ops.registry.disk import artifacts, journal, transactions
 from ops.registry.disk.journal import JournalReader, JournalWriter
 from ops.registry.disk.storage import LocalStorageBackend
+from ops.registry.disk.transactions import Transaction
 from ops.registry.errors import StorageError
 from ops.registry.fsck import check, collect
 from ops.registry.local import open_runs
@@ -322,3 +325,44 @@ def test_what_comes_to_a_destination_while_a_copy_is_made_is_not_replaced(
     mine = target / "mine" if kind == "folder" else target
     assert mine.read_bytes() == b"mine"
     assert os.listdir(target.parent) == [target.name]
+
+
+def test_a_transaction_whose_folder_is_taken_for_one_that_was_left_begins_all_the_same(tmp_path):
+    storage = LocalStorageBackend(tmp_path)
+    transaction = Transaction(storage)
+    folder = tmp_path / transactions.FOLDER / transaction.transaction_id
+    is_held, goes_on = threading.Event(), threading.Event()
+
+    def clear_away():
+        with FileLock(folder / "lock"):
+            is_held.set()
+            goes_on.wait(0.2)
+            transactions.clear(folder)
+
+    clearing = threading.Thread(target=clear_away)
+    clearing.start()
+    is_held.wait()
+    with transaction:
+        clearing.join()
+        transaction.write_json(1, "one")
+    assert storage.read_json("one") == 1
+
+
+def test_a_folder_that_a_transaction_begins_in_as_it_is_cleared_away_stays(tmp_path, monkeypatch):
+    storage = LocalStorageBackend(tmp_path)
+    transaction = Transaction(storage)
+    folder = tmp_path / transactions.FOLDER / transaction.transaction_id
+    with FileLock(folder / "lock"):
+        pass  # all that it had when it was taken for one that was left
+    rmdir = pathlib.Path.rmdir
+
+    def begun_before(path):
+        monkeypatch.setattr(pathlib.Path, "rmdir", rmdir)
+        transaction.begin()
+        rmdir(path)
+
+    monkeypatch.setattr(pathlib.Path, "rmdir", begun_before)
+    transactions.clear(folder)
+    transaction.write_json(1, "one")
+    transaction.commit()
+    assert storage.read_json("one") == 1

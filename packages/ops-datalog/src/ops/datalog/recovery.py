@@ -179,6 +179,9 @@ def _last_sequence(writer: WriterFiles) -> int:
 def _absorb(writer: WriterFiles, last: int, done: Recovery) -> None:
     """Make a segment of what only the tail holds, and remove the tail, or keep it when it is damaged."""
     assert writer.tail is not None  # noqa: S101 - for the type checkers
+    with contextlib.suppress(LogFormatError):
+        # What cannot be opened now, for want of a descriptor or the right to it, is not damaged.
+        os.close(open_regular(writer.tail))
     report = LogReport()
     parts = [behind(frames, last) for frames in tail_frames(writer.tail, report)]
     done.damaged += report.damaged

@@ -27,6 +27,7 @@ that kind, and appends to tables, waiting from its beginning to its end.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -58,6 +59,7 @@ __all__ = ["FOLDER", "SafeTransaction", "Transaction", "recover"]
 
 FOLDER = ".transactions"
 _PLAN, _COMMITTED = "plan", "committed"
+_CLEARING_SECONDS = 60
 
 logger: logging.Logger = get_logger("ops.registry")
 
@@ -94,7 +96,8 @@ class Transaction:
         self._storage.recover()
         with writing(self._folder):
             inside(self._storage.root, FOLDER, self.transaction_id)
-            self._alive.acquire()
+            # Another process may take the folder for one that was left, as long as it has no lock, and clear it away.
+            self._alive.acquire(timeout=_CLEARING_SECONDS)
             (self._folder / "new").mkdir()
             (self._folder / "old").mkdir()
         self._entries = []
@@ -360,7 +363,11 @@ def clear(folder: pathlib.Path) -> None:
     for path in sorted(folder.iterdir(), key=lambda p: p.name in {_COMMITTED, "lock"}):
         artifacts.remove(path)  # half-written files of a kill too
     with contextlib.suppress(FileNotFoundError):
-        folder.rmdir()
+        try:
+            folder.rmdir()
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:  # it belongs to a transaction that has just begun
+                raise
 
 
 def _write(path: pathlib.Path, data: Any) -> None:
