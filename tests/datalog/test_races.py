@@ -18,6 +18,8 @@ from ops.datalog import (
     LogPackage,
     SaverError,
     _chunks,
+    footer,
+    layout,
     open_log,
     recovery,
     saver,
@@ -125,6 +127,63 @@ os.kill(os.getpid(), 9)
     getattr(recovery, take_over)(folder)
     assert [m.timestamp for m in open_log(folder)] == [1]
     assert not tail.exists()
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """A logger of .npy files that is about to stop, with a message in a segment and one in a tail."""
+    logger = DataLogger(tmp_path, "ended", sync="none")
+    logger.start()
+    logger.input_queue.log(1, 1, bytes(20_000))
+    logger.input_queue.log(1, 2, b"in the tail")
+    return logger
+
+
+@pytest.mark.parametrize("kind", [".seg", ".tail"])
+def test_what_cannot_be_opened_as_a_log_is_stopped_is_not_taken_for_damaged(
+    ended, monkeypatch, kind
+) -> None:
+    open_it = liveness.open_regular
+
+    def refuse(path, flags=os.O_RDONLY) -> int:
+        if path.suffix == kind:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), os.fspath(path))
+        return open_it(path, flags)
+
+    if kind == ".tail":  # as of a producer that was killed
+        monkeypatch.setattr(ended._sink, "_close", lambda **_: None)
+    for module in (_chunks, footer):
+        monkeypatch.setattr(module, "open_regular", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        ended.stop()
+    monkeypatch.undo()
+    ended.stop()
+    assert [m.timestamp for m in ended.read()] == [1, 2]
+    assert not list(ended.output_directory.glob("*.damaged"))
+
+
+def test_a_segment_of_another_user_that_may_not_be_read_is_not_removed(ended, monkeypatch) -> None:
+    (segment,) = ended.output_directory.glob("*.seg")
+    open_it = liveness.open_regular
+
+    def refused(path, *_, **__):
+        if os.fspath(path) == os.fspath(segment):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+
+    def refuse(path, flags=os.O_RDONLY) -> int:
+        refused(path)
+        return open_it(path, flags)
+
+    for module in (_chunks, footer):
+        monkeypatch.setattr(module, "open_regular", refuse)
+    monkeypatch.setattr(layout.os, "link", refused)
+    monkeypatch.setattr(layout, "open", refused, raising=False)
+    with pytest.raises(PermissionError):
+        ended.stop()
+    monkeypatch.undo()
+    assert segment.exists()
+    ended.stop()
+    assert [m.timestamp for m in ended.read()] == [1, 2]
 
 
 def test_an_error_that_is_announced_while_the_log_is_closed_does_not_open_it_again(

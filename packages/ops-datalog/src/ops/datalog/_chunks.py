@@ -100,7 +100,7 @@ class ChunkRun:
                 suggestions=("Read again: its messages are in other files now.",),
             ) from None
         except (OSError, LogFormatError) as error:
-            self._report.note_damage(self._path, str(error))
+            self._report.note_unreadable(self._path, error)
             return
         for frames in found:
             yield Piece(
@@ -210,7 +210,7 @@ def _scanned(path: Path, report: LogReport, *, check_all: bool) -> Scan:
     except FileNotFoundError:
         return Scan()  # laid out since
     except (OSError, LogFormatError) as error:
-        report.note_damage(path, str(error))
+        report.note_unreadable(path, error)
         return Scan()
     report.torn_bytes += found.torn_bytes
     for what in found.damage():
@@ -232,7 +232,7 @@ def tail_frames(path: Path, report: LogReport | None = None) -> list[Frames]:
         return []  # closed meanwhile: all of it is in the segment
     except (OSError, LogFormatError) as error:
         if report is not None:
-            report.note_damage(path, str(error))
+            report.note_unreadable(path, error)
         return []
     try:
         size = os.fstat(fd).st_size

@@ -175,7 +175,7 @@ class StoredRun:
             except LogNotFoundError:
                 raise
             except (OSError, LogFormatError) as error:
-                self._report.note_damage(entry.location, str(error))
+                self._report.note_unreadable(entry.location, error)
 
     def _members(self, archive: Path) -> Iterator[tuple[Entry, str, bytes]]:
         members = [entry.location for entry in self._entries if isinstance(entry.location, Member)]
@@ -225,7 +225,7 @@ class ColumnarRun:
         except LogNotFoundError:
             raise
         except COLUMNAR_DAMAGE as error:
-            self._report.note_damage(self._archive, str(error) or "cut short")
+            self._report.note_unreadable(self._archive, error)
             return
         sources = np.full(len(times), self._source, np.uint8)
         yield Piece(Table(times, sources, edges[:-1], np.diff(edges)), data.tobytes())
@@ -285,7 +285,7 @@ def stored_runs(folder: Path, report: LogReport, without: Path | None = None) ->
         try:
             archived |= {member.name for member in members(archive)}
         except (LogFormatError, OSError) as error:
-            report.note_damage(archive, str(error))
+            report.note_unreadable(archive, error)
             continue
         if archive != without:
             yield from archive_runs(archive, report)
@@ -304,7 +304,7 @@ def archive_runs(archive: Path, report: LogReport) -> Iterator[Run]:
     except LogNotFoundError:
         raise
     except COLUMNAR_DAMAGE as error:
-        report.note_damage(archive, str(error) or "cut short")
+        report.note_unreadable(archive, error)
 
 
 def is_columnar(archive: Path) -> bool:

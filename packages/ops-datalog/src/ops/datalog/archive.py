@@ -173,7 +173,7 @@ def _holds_entries(archive: Path, report: LogReport) -> bool:
     try:
         return archive.exists() and not is_columnar(archive)
     except (OSError, LogFormatError) as error:
-        report.note_damage(archive, str(error))
+        report.note_unreadable(archive, error)
         return False
 
 

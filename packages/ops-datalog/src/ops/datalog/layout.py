@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -64,11 +65,21 @@ def lay_out_npy(
 
 
 def keep_damaged(paths: Iterable[str]) -> None:
-    """Give damaged files a second name, before what could be read of them replaces them."""
+    """Give damaged files a second name, before what could be read of them replaces them.
+
+    Raises OSError when one cannot have it, as of another user whose files may not be read: it must stay then.
+    """
     for path in paths:
-        with suppress(OSError):  # there already, gone, or no file
-            os.link(path, f"{path}.damaged", follow_symlinks=False)
-            _log.warning("%s is damaged; it is kept as %s.damaged", path, path)
+        kept = f"{path}.damaged"
+        with suppress(FileNotFoundError, FileExistsError):
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                continue
+            try:
+                os.link(path, kept, follow_symlinks=False)
+            except PermissionError:  # no hard links here, or not for what another user owns
+                with open(path, "rb") as damaged, open(kept, "xb") as file:
+                    shutil.copyfileobj(damaged, file, 1 << 20)
+            _log.warning("%s is damaged; it is kept as %s", path, kept)
 
 
 @contextmanager
@@ -152,10 +163,12 @@ def taken_names(folder: Path) -> set[str]:
     """Return the names that messages have in the files and archives of *folder*."""
     files = stored_files(folder)
     names = {path.stem for path in files.npy}
+    report = LogReport()
     for archive in files.archives:
         try:
             names |= {member.name for member in members(archive)}
         except (OSError, LogFormatError) as error:
+            report.note_unreadable(archive, error)
             _log.warning("%s cannot be read: %s", archive, error)
     return names
 

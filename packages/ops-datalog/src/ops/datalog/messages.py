@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Columns", "LogReport", "Message"]
+
+#: This process, or the machine, has no descriptor or memory left.
+_NO_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Message(NamedTuple):
@@ -81,6 +85,12 @@ class LogReport:
         self.damaged.append(f"{path.name}: {what}")
         if str(path) not in self.damaged_files:
             self.damaged_files.append(str(path))
+
+    def note_unreadable(self, path: Path, error: Exception) -> None:
+        """Add what reading the file *path* has raised; raises it when that is no damage of the file."""
+        if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
+            raise error
+        self.note_damage(path, str(error) or "cut short")
 
     def clear(self) -> None:
         """Clear everything, to start over."""
