@@ -100,9 +100,10 @@ def test_a_tail_that_cannot_be_opened_now_is_not_taken_for_that_of_a_dead_produc
     assert [m.timestamp for m in open_log(folder)] == [1, 2]
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES])
 @pytest.mark.parametrize("take_over", ["absorb_ended", "finish_segments", "_recovered"])
 def test_the_tail_of_a_dead_producer_that_cannot_be_opened_now_waits_for_the_next_time(
-    logger, run_python, monkeypatch, take_over
+    logger, run_python, monkeypatch, take_over, code
 ) -> None:
     program = """
 import os, sys
@@ -115,7 +116,7 @@ os.kill(os.getpid(), 9)
     (tail,) = folder.glob("*.tail")
 
     def refuse(path, flags=os.O_RDONLY) -> int:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), os.fspath(path))
+        raise OSError(code, os.strerror(code), os.fspath(path))
 
     with monkeypatch.context() as patch:
         for module in (recovery, _chunks):

@@ -68,8 +68,9 @@ def test_a_run_that_is_logged_to_while_it_is_copied_arrives_with_all_files_that_
     assert {one.path for one in found} == {artifact.name, "second.bin"}
 
 
+@pytest.mark.parametrize("step", ["stage", "publish"])
 def test_what_is_logged_to_a_copy_while_it_is_brought_up_to_date_stays(
-    context, experiment, artifact, other, once
+    context, experiment, artifact, other, once, step
 ):
     tracker = context.experiment_tracker
     run = tracker.start_run(experiment.experiment_id).run_id
@@ -81,7 +82,7 @@ def test_what_is_logged_to_a_copy_while_it_is_brought_up_to_date_stays(
         there.log_metric(run, "m", 1.0)
         there.log_parameter(run, "p", "kept")
 
-    once(artifacts, "stage", log_there)
+    once(artifacts, step, log_there)
     with pytest.raises(AlreadyExistsError, match="Both stores"):
         copy_store(context, other)
     there.log_metric(run, "m", 2.0)
