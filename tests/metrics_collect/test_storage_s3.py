@@ -132,17 +132,17 @@ def test_a_put_whose_answer_was_lost_is_known_by_its_digest(storage, monkeypatch
         return result
 
     monkeypatch.setattr(storage._client, "put_object", losing)
-    storage._retry = _quick(storage)
+    storage._connection._retry = _quick(storage)
     storage.put("name", dict={"v": 1}, overwrite=False)
     assert len(calls) == 1
     assert json.loads(content(storage, "name")) == {"v": 1}
 
 
 def _quick(storage):
-    from ops.metrics_collect.storage._s3 import _Passing
+    from ops.metrics_collect.storage._s3_connection import Passing
     from ops.resilience import with_retry
 
-    return with_retry(RetryConfig(max_attempts=3, initial_delay=0.0, exceptions=_Passing))
+    return with_retry(RetryConfig(max_attempts=3, initial_delay=0.0, exceptions=Passing))
 
 
 def test_every_object_carries_its_digest(storage):

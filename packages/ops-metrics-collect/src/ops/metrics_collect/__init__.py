@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ops.metrics_collect.collectors import query_collector as query_collector
     from ops.metrics_collect.dedup import Deduplication as Deduplication
     from ops.metrics_collect.dedup import host_identities as host_identities
+    from ops.metrics_collect.errors import AccessDenied as AccessDenied
     from ops.metrics_collect.errors import BrokenTarballError as BrokenTarballError
     from ops.metrics_collect.errors import MetricsError as MetricsError
     from ops.metrics_collect.errors import MetricsErrorCode as MetricsErrorCode
@@ -77,8 +78,9 @@ else:  # Written by `nox -s lint -- --fix` from the imports above.
             ".collectors": "Collector CollectorFactory collector query_collector",
             ".dedup": "Deduplication host_identities",
             ".errors": (
-                "BrokenTarballError MetricsError MetricsErrorCode ObjectExists ObjectNotFound "
-                "OutboxFull ParameterError PutOnlyError ShipConflict StateError StorageError"
+                "AccessDenied BrokenTarballError MetricsError MetricsErrorCode ObjectExists "
+                "ObjectNotFound OutboxFull ParameterError PutOnlyError ShipConflict StateError "
+                "StorageError"
             ),
             ".extractor": "Extractor Limits Payload",
             ".ledger": "AnyLedger Interval Ledger",

@@ -7,6 +7,7 @@ OpsError
     ├── ObjectExists       (FileExistsError)  a create-once put found the name taken
     ├── ShipConflict       (FileExistsError)  the name is taken by other content than ours
     ├── StorageError       (OSError)          a storage or service failed, retries included
+    │   └── AccessDenied                      the credentials may not do this
     ├── PutOnlyError       (NotImplementedError)  this storage cannot be read
     ├── StateError         (RuntimeError)     a ledger, outbox or rollup cannot do this now
     │   └── OutboxFull                        the outbox holds as much as it may
@@ -20,6 +21,7 @@ from enum import StrEnum
 from ops.foundation.errors import OpsError
 
 __all__ = [
+    "AccessDenied",
     "BrokenTarballError",
     "MetricsError",
     "MetricsErrorCode",
@@ -95,6 +97,10 @@ class StorageError(MetricsError, OSError):
 
     def __str__(self) -> str:
         return OpsError.__str__(self)
+
+
+class AccessDenied(StorageError):  # noqa: N818 - the name that services give it
+    """The credentials of a storage may not do this; trying again changes nothing."""
 
 
 class PutOnlyError(MetricsError, NotImplementedError):

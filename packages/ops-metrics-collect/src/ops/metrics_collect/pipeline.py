@@ -26,7 +26,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import iso, now, require_aware, this_day
-from ops.metrics_collect.errors import ObjectExists, OutboxFull, ParameterError, ShipConflict
+from ops.metrics_collect.errors import (
+    AccessDenied,
+    ObjectExists,
+    OutboxFull,
+    ParameterError,
+    ShipConflict,
+)
 from ops.metrics_collect.late_rows import FreshCollector
 from ops.metrics_collect.ledger import Interval, mark_of_keys, slices
 from ops.metrics_collect.package import Package, compact
@@ -374,10 +380,15 @@ def _put_once(storage: Storage, path: pathlib.Path) -> None:
         storage.put(path.name, filename=path, overwrite=False)
     except ObjectExists as error:
         # Ours from before a crash, or of another worker? The rows decide; the status file has times.
-        with storage.get(path.name) as there:
-            if calculate_file_hash(there) == calculate_file_hash(path):
-                return
-            found = payload_digests(there)
+        try:
+            with storage.get(path.name) as there:
+                if calculate_file_hash(there) == calculate_file_hash(path):
+                    return
+                found = payload_digests(there)
+        except AccessDenied:
+            # It cannot be compared, but it is of our ledger, and of a slice that is not closed yet.
+            storage.put(path.name, filename=path)
+        else:
             if found is None or found != payload_digests(path):
                 raise ShipConflict(
                     f"{path.name!r} at the destination has other rows than ours.",

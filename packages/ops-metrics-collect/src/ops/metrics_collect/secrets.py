@@ -13,7 +13,7 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["libpq_dsn", "redacted", "secrets_in"]
+__all__ = ["libpq_dsn", "proxy_with_scheme", "redacted", "secrets_in"]
 
 _PATTERNS = (
     # scheme://user:password@host; a password may hold an "@" that was not escaped.
@@ -40,6 +40,11 @@ def secrets_in(address: str | None) -> list[str]:
 def libpq_dsn(address: str) -> str:
     """Return a URL as libpq takes it: without the driver that SQLAlchemy puts into its scheme."""
     return re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", address)
+
+
+def proxy_with_scheme(address: str | None) -> str | None:
+    """Return the URL of a proxy, which may be written without its scheme, as curl takes it."""
+    return address if not address or "://" in address else f"http://{address}"
 
 
 def redacted(text: str, secrets: Iterable[str | None]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ CONTENT_TYPE = "application/vnd.redhat.aap-billing-controller.aap_billing_contro
 INGRESS_URL = "https://console.redhat.com/api/ingress/v1/upload"
 SSO_URL = "https://sso.redhat.com/auth/realms/redhat-external/protocol/openid-connect/token"
 CERTIFICATES = "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
+CLIENT_CERT = ("/etc/pki/consumer/cert.pem", "/etc/pki/consumer/key.pem")
 _EARLY_SECONDS = 30.0
 
 
@@ -30,9 +32,10 @@ class StorageCRC(HTTPStorage):
 
     The token is kept until it is about to expire, or the ingress answers 401. *ingress_url* takes
     the uploads, *sso_url* gives the tokens, *proxy_url* is for both; *verify_cert_path* holds the
-    certificates they are checked with (None: those of the system). What is not given is taken from
-    OPS_METRICS_SERVICE_ACCOUNT_ID, _SERVICE_ACCOUNT_SECRET, _CRC_INGRESS_URL, _PROXY_URL and
-    _CRC_SSO_URL. *timeout_seconds* bounds each phase of a request, *retry* the attempts and the
+    certificates they are checked with (None, or where the default does not exist: those of the
+    system). What is not given is taken from OPS_METRICS_SERVICE_ACCOUNT_ID,
+    _SERVICE_ACCOUNT_SECRET, _CRC_INGRESS_URL, _PROXY_URL, _CRC_SSO_URL and _CRC_CERTIFICATES.
+    *timeout_seconds* bounds each phase of a request, *retry* the attempts and the
     total time; *clock* counts seconds. Raises `ParameterError` without *client_id* or
     *client_secret*.
     """
@@ -56,6 +59,8 @@ class StorageCRC(HTTPStorage):
         # `StorageCRCMutual` upload, and where tokens come from (default: console.redhat.com and
         # sso.redhat.com).
         # Environment OPS_METRICS_PROXY_URL: the proxy for both (default: none).
+        # Environment OPS_METRICS_CRC_CERTIFICATES: the file of certificates that they are checked
+        # with (default: that of Red Hat's systems, else those of the system).
         self._client_id = setting(client_id, "SERVICE_ACCOUNT_ID")
         self._client_secret = setting(client_secret, "SERVICE_ACCOUNT_SECRET")
         if not (self._client_id and self._client_secret):
@@ -65,7 +70,7 @@ class StorageCRC(HTTPStorage):
             )
         super().__init__(
             proxy_url=setting(proxy_url, "PROXY_URL"),
-            verify_cert_path=verify_cert_path,
+            verify_cert_path=_certificates(verify_cert_path),
             timeout_seconds=timeout_seconds,
             retry=retry,
             secrets=(self._client_secret,),
@@ -120,27 +125,36 @@ class StorageCRCMutual(HTTPStorage):
     """Uploads over mutual TLS with the certificate and key files of *session_cert*.
 
     *ingress_url* takes the uploads, through *proxy_url* if there is one; *verify_cert_path* holds
-    the certificates it is checked with (None: those of the system). What is not given is taken from
-    OPS_METRICS_CRC_INGRESS_URL and _PROXY_URL. *timeout_seconds* bounds each phase of a request,
-    *retry* the attempts and the total time.
+    the certificates it is checked with (None, or where the default does not exist: those of the
+    system). What is not given is taken from OPS_METRICS_CRC_INGRESS_URL, _PROXY_URL,
+    _CRC_CERTIFICATES, _CRC_CLIENT_CERT and _CRC_CLIENT_KEY. *timeout_seconds* bounds each phase of
+    a request, *retry* the attempts and the total time.
     """
 
     def __init__(
         self,
         ingress_url: str | None = None,
         proxy_url: str | None = None,
-        session_cert: tuple[StrPath, StrPath] = (
-            "/etc/pki/consumer/cert.pem",
-            "/etc/pki/consumer/key.pem",
-        ),
+        session_cert: tuple[StrPath, StrPath] = CLIENT_CERT,
         verify_cert_path: StrPath | None = CERTIFICATES,
         *,
         timeout_seconds: float = 60.0,
         retry: RetryConfig = RETRY,
     ) -> None:
+        # Environment OPS_METRICS_CRC_CLIENT_CERT, OPS_METRICS_CRC_CLIENT_KEY: the certificate and
+        # the key of `StorageCRCMutual` (default: those of a registered system).
+        if session_cert == CLIENT_CERT:
+            names = ("CRC_CLIENT_CERT", "CRC_CLIENT_KEY")
+            given = [setting(None, name) for name in names]
+            if all(given):
+                session_cert = (str(given[0]), str(given[1]))
+            elif any(given):
+                raise ParameterError(
+                    "OPS_METRICS_CRC_CLIENT_CERT and OPS_METRICS_CRC_CLIENT_KEY belong together."
+                )
         super().__init__(
             proxy_url=setting(proxy_url, "PROXY_URL"),
-            verify_cert_path=verify_cert_path,
+            verify_cert_path=_certificates(verify_cert_path),
             session_cert=session_cert,
             timeout_seconds=timeout_seconds,
             retry=retry,
@@ -150,6 +164,14 @@ class StorageCRCMutual(HTTPStorage):
     def send(self, name: str, source: IO[bytes]) -> None:
         """Upload."""
         _upload(self, self._ingress_url, name, source, {})
+
+
+def _certificates(given: StrPath | None) -> StrPath | None:
+    """Return the file to check with: the default may be set by the environment, or not exist here."""
+    if given != CERTIFICATES:
+        return given
+    elsewhere = setting(None, "CRC_CERTIFICATES")
+    return elsewhere or (CERTIFICATES if pathlib.Path(CERTIFICATES).exists() else None)
 
 
 def _upload(

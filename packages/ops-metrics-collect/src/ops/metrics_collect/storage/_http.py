@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ops.foundation.helpers import LazyImport
 from ops.metrics_collect.errors import ParameterError, PutOnlyError, StorageError
-from ops.metrics_collect.secrets import redacted, secrets_in
+from ops.metrics_collect.secrets import proxy_with_scheme, redacted, secrets_in
 from ops.metrics_collect.storage._base import BaseStorage, seekable
 from ops.resilience import HTTPClient, HTTPError, RetryConfig
 
@@ -42,9 +42,7 @@ class HTTPStorage(BaseStorage):
         retry: RetryConfig = RETRY,
         secrets: tuple[str | None, ...] = (),
     ) -> None:
-        # A proxy may be written without its scheme, as curl takes it.
-        has_scheme = proxy_url is None or "://" in proxy_url
-        self._proxy_url = proxy_url if has_scheme else f"http://{proxy_url}"
+        self._proxy_url = proxy_with_scheme(proxy_url)
         self._verify_cert_path = verify_cert_path
         self._session_cert = session_cert
         self._timeout_seconds = timeout_seconds

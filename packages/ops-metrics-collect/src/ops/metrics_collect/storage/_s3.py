@@ -5,7 +5,8 @@ by its name and continued: parts that the server has, by their digests, are not 
 carries its SHA-256 as metadata, which `get` checks.
 
 A create-once put asks for the object first and then sends `If-None-Match: *`, which servers that
-honour it decide atomically; on others two writers at the same time could both succeed. When an
+honour it decide atomically; on others two writers at the same time could both succeed. With credentials
+that may only put, the condition alone decides. When an
 earlier attempt of ours has arrived although its answer has not, its digest matches, and the put has succeeded.
 """
 
@@ -14,17 +15,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import os
 import shutil
 from base64 import b64encode
 from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.hashing import calculate_file_hash
-from ops.foundation.helpers import LazyImport
-from ops.metrics_collect.errors import (
-    ParameterError,
-    StorageError,
-)
-from ops.metrics_collect.secrets import redacted, secrets_in
+from ops.metrics_collect.errors import AccessDenied, ParameterError, StorageError
 from ops.metrics_collect.storage._base import (
     BaseStorage,
     checked_name,
@@ -32,71 +29,46 @@ from ops.metrics_collect.storage._base import (
     seekable,
     setting,
 )
-from ops.resilience import RetryConfig, RetryError, with_retry
+from ops.metrics_collect.storage._s3_connection import Connection, Missing, Passing, Taken
+from ops.resilience import RetryConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+
+    from ops.foundation.files import StrPath
 
 __all__ = ["StorageS3"]
 
-boto3: Any = LazyImport("boto3", "ops-metrics-collect[s3]")
-botocore_config: Any = LazyImport("botocore.config", "ops-metrics-collect[s3]")
-botocore_errors: Any = LazyImport("botocore.exceptions", "ops-metrics-collect[s3]")
-
-_MISSING = {"404", "NoSuchKey", "NotFound"}
-_TAKEN = {"412", "PreconditionFailed"}
-#: Errors that pass, by the names that vendors give them (botocore's retry handler has the same).
-_PASSING = frozenset(
-    [
-        "429",
-        "BadDigest",
-        "BandwidthLimitExceeded",
-        "ConditionalRequestConflict",
-        "EC2ThrottledException",
-        "IncompleteBody",
-        "InternalError",
-        "LimitExceededException",
-        "OperationAborted",
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "ServiceUnavailable",
-        "SlowDown",
-        "SlowDownRead",
-        "SlowDownWrite",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequests",
-        "TooManyRequestsException",
-        "TransactionInProgressException",
-    ]
-)
 _RETRY = RetryConfig(max_attempts=6, initial_delay=0.5, max_delay=20.0, timeout=300.0)
-
-
-class _Passing(Exception):  # noqa: N818 - marks what may be tried again; never leaves this module
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        response = getattr(error, "response", None) or {}
-        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        after = str(headers.get("retry-after", ""))
-        self.retry_after = float(after) if after.isdigit() else None
 
 
 class StorageS3(BaseStorage):
     """A storage in *bucket*, below *prefix*; without keys, boto3 looks for credentials as it does.
 
-    *endpoint* is the URL of a service that is not Amazon's, *region* its region; *access_key* and
-    *secret_key* are the credentials. What is not given is taken from OPS_METRICS_BUCKET_NAME,
-    _BUCKET_ENDPOINT, _BUCKET_REGION, _BUCKET_ACCESS_KEY and _BUCKET_SECRET_KEY. *part_bytes* is the
-    size from which, and by which, an upload is cut (S3 wants at least 5 MiB). *timeout_seconds*
-    bounds each wait for the server, *retry* bounds the attempts and the total time. Raises
-    `ParameterError` without a bucket.
+    Credentials that may only put are enough for `put`; `AccessDenied` is raised by the rest.
+
+    Args:
+        bucket: its name.
+        endpoint: the URL of a service that is not Amazon's.
+        region: that of the bucket.
+        access_key: with *secret_key*, the credentials.
+        secret_key: see *access_key*.
+        prefix: what all names begin with; slashes at its ends mean nothing.
+        session_token: belongs to keys that are lent for a time.
+        part_bytes: the size from which, and by which, an upload is cut (S3 wants at least 5 MiB).
+        timeout_seconds: bounds each wait for the server.
+        retry: bounds the attempts and the total time.
+        verify_cert_path: holds the certificates that the service is checked with (None: botocore's).
+        proxy_url: of the proxy (None: what HTTPS_PROXY and NO_PROXY say).
+        checksums: send a SHA-256 with what is uploaded; False for servers that refuse it. The
+            digest in the metadata, which `get` checks, is always there.
+        encryption: "AES256" or "aws:kms", by the server.
+        kms_key_id: the key of "aws:kms".
+        acl: a canned one, as "bucket-owner-full-control".
+        storage_class: as "STANDARD_IA".
+
+    What is not given is taken from OPS_METRICS_BUCKET_NAME and the variables named like it.
+    Raises `ParameterError` without a bucket, and for one key without the other.
     """
 
     def __init__(
@@ -108,61 +80,76 @@ class StorageS3(BaseStorage):
         secret_key: str | None = None,
         *,
         prefix: str = "",
+        session_token: str | None = None,
         part_bytes: int = 16 << 20,
         timeout_seconds: float = 60.0,
         retry: RetryConfig = _RETRY,
+        verify_cert_path: StrPath | None = None,
+        proxy_url: str | None = None,
+        checksums: bool | None = None,
+        encryption: str | None = None,
+        kms_key_id: str | None = None,
+        acl: str | None = None,
+        storage_class: str | None = None,
     ) -> None:
         # Environment OPS_METRICS_BUCKET_NAME: the bucket of `StorageS3`.
         # Environment OPS_METRICS_BUCKET_ENDPOINT, OPS_METRICS_BUCKET_REGION: the URL of a service
         # that is not Amazon's, and its region (default: those of boto3).
-        # Environment OPS_METRICS_BUCKET_ACCESS_KEY, OPS_METRICS_BUCKET_SECRET_KEY: its
-        # credentials (default: those that boto3 finds).
+        # Environment OPS_METRICS_BUCKET_ACCESS_KEY, OPS_METRICS_BUCKET_SECRET_KEY,
+        # OPS_METRICS_BUCKET_SESSION_TOKEN: its credentials (default: those that boto3 finds).
+        # Environment OPS_METRICS_BUCKET_CERTIFICATES, OPS_METRICS_BUCKET_PROXY_URL: the file of
+        # certificates that it is checked with, and the proxy (default: those of botocore).
+        # Environment OPS_METRICS_BUCKET_CHECKSUMS: "off" for servers that refuse checksums.
+        # Environment OPS_METRICS_BUCKET_ENCRYPTION, OPS_METRICS_BUCKET_KMS_KEY_ID,
+        # OPS_METRICS_BUCKET_ACL, OPS_METRICS_BUCKET_STORAGE_CLASS: how objects are kept (default:
+        # as the bucket says).
         name = setting(bucket, "BUCKET_NAME")
         if name is None:
             raise ParameterError("StorageS3 needs a bucket= (or OPS_METRICS_BUCKET_NAME).")
         self.bucket = name
         self.prefix: str = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._part_bytes = part_bytes
-        self._retry = with_retry(
-            RetryConfig(**{**_fields(retry), "exceptions": _Passing, "reraise": False})
-        )
-        self._endpoint = setting(endpoint, "BUCKET_ENDPOINT")
-        self._secrets = secrets_in(self._endpoint)
-        self._client = self._connected(
-            endpoint_url=self._endpoint,
-            region_name=setting(region, "BUCKET_REGION"),
-            aws_access_key_id=setting(access_key, "BUCKET_ACCESS_KEY"),
-            aws_secret_access_key=setting(secret_key, "BUCKET_SECRET_KEY"),
-            config=botocore_config.Config(
-                connect_timeout=min(timeout_seconds, 10.0),
-                read_timeout=timeout_seconds,
-                retries={"total_max_attempts": 1},  # ours know the total time
-                # Not every server sends checksums; ours is in the metadata.
-                response_checksum_validation="when_required",
-                request_checksum_calculation="when_required",
-                s3={"addressing_style": "path" if self._endpoint else "auto"},
+        self._checksums = _switch("BUCKET_CHECKSUMS") if checksums is None else checksums
+        self._kept = {
+            field: value
+            for field, value in {
+                "ServerSideEncryption": setting(encryption, "BUCKET_ENCRYPTION"),
+                "SSEKMSKeyId": setting(kms_key_id, "BUCKET_KMS_KEY_ID"),
+                "ACL": setting(acl, "BUCKET_ACL"),
+                "StorageClass": setting(storage_class, "BUCKET_STORAGE_CLASS"),
+            }.items()
+            if value
+        }
+        url = setting(endpoint, "BUCKET_ENDPOINT")
+        at = f" at {url}" if url else ""
+        self._connection = Connection(
+            f"<StorageS3 {self.bucket}/{self.prefix}{at}>",
+            endpoint=url,
+            region=setting(region, "BUCKET_REGION"),
+            credentials=(
+                setting(access_key, "BUCKET_ACCESS_KEY"),
+                setting(secret_key, "BUCKET_SECRET_KEY"),
+                setting(session_token, "BUCKET_SESSION_TOKEN"),
             ),
+            verify_cert_path=setting(_text(verify_cert_path), "BUCKET_CERTIFICATES"),
+            proxy_url=setting(proxy_url, "BUCKET_PROXY_URL"),
+            timeout_seconds=timeout_seconds,
+            retry=retry,
         )
-
-    def _connected(self, **options: Any) -> Any:
-        try:
-            return boto3.client("s3", **options)
-        except ValueError as error:  # it quotes the endpoint, which may hold a password
-            raise ParameterError(f"{self!r}: {redacted(str(error), self._secrets)}") from None
+        self._client, self._call = self._connection.client, self._connection.call
 
     def _put(self, name: str, source: IO[bytes], *, overwrite: bool) -> None:
         key = self._key(name)
         with seekable(source) as whole:
             digest, size = _measured(whole)
-            if not overwrite and self._head(key) is not None:
+            if not overwrite and self._is_there(key):
                 raise self._taken(name)
             options = {} if overwrite else {"IfNoneMatch": "*"}
             send = self._put_whole if size <= self._part_bytes else self._put_parts
             try:
                 send(key, whole, digest, options)
-            except _Taken as error:
-                there = self._head(key)
-                if there is None or there["Metadata"].get("sha256") != digest:
+            except Taken as error:
+                if not self._is_there(key, digest):
                     raise self._taken(name) from error
 
     @contextlib.contextmanager
@@ -180,12 +167,12 @@ class StorageS3(BaseStorage):
                 shutil.copyfileobj(reply["Body"], target, 1 << 20)
             digest = reply.get("Metadata", {}).get("sha256")
             if digest and calculate_file_hash(path, "sha256") != digest:
-                raise _Passing(StorageError(f"{name!r} arrived with another digest."))
+                raise Passing(StorageError(f"{name!r} arrived with another digest."))
 
         with private_path(name) as path:
             try:
                 self._call(download)
-            except _Missing as error:
+            except Missing as error:
                 raise self._missing(name) from error
             yield path
 
@@ -220,8 +207,9 @@ class StorageS3(BaseStorage):
                 Bucket=self.bucket,
                 Key=key,
                 Body=source.read(),
-                ChecksumSHA256=b64encode(bytes.fromhex(digest)).decode(),
                 Metadata={"sha256": digest},
+                **self._checksum(bytes.fromhex(digest)),
+                **self._kept,
                 **options,
             )
 
@@ -233,7 +221,7 @@ class StorageS3(BaseStorage):
         upload, there = self._resumed(key, source) or (self._begun(key, digest), {})
         parts = []
         for number, piece in _pieces(source, self._part_bytes):
-            checksum = b64encode(hashlib.sha256(piece).digest()).decode()
+            checksum = self._checksum(hashlib.sha256(piece).digest())
             tag = there[number]["ETag"] if number in there else None
             if tag is None:
                 reply = self._call(
@@ -241,10 +229,10 @@ class StorageS3(BaseStorage):
                     **upload,
                     PartNumber=number,
                     Body=piece,
-                    ChecksumSHA256=checksum,
+                    **checksum,
                 )
                 tag = reply["ETag"]
-            parts.append({"PartNumber": number, "ETag": tag, "ChecksumSHA256": checksum})
+            parts.append({"PartNumber": number, "ETag": tag, **checksum})
         try:
             made = self._call(
                 self._client.complete_multipart_upload,
@@ -252,7 +240,7 @@ class StorageS3(BaseStorage):
                 MultipartUpload={"Parts": parts},
                 **options,
             )
-        except _Taken:
+        except Taken:
             self._abort(upload)
             raise
         if there:
@@ -263,8 +251,9 @@ class StorageS3(BaseStorage):
             self._client.create_multipart_upload,
             Bucket=self.bucket,
             Key=key,
-            ChecksumAlgorithm="SHA256",
             Metadata={"sha256": digest},
+            **({"ChecksumAlgorithm": "SHA256"} if self._checksums else {}),
+            **self._kept,
         )
         return {"Bucket": self.bucket, "Key": key, "UploadId": begun["UploadId"]}
 
@@ -275,7 +264,10 @@ class StorageS3(BaseStorage):
 
         Other uploads to this key are what is left of other content, and are ended.
         """
-        page = self._call(self._client.list_multipart_uploads, Bucket=self.bucket, Prefix=key)
+        try:
+            page = self._call(self._client.list_multipart_uploads, Bucket=self.bucket, Prefix=key)
+        except AccessDenied:  # credentials that may only put begin anew
+            return None
         for begun in page.get("Uploads", []):
             if begun["Key"] == key:
                 upload = {"Bucket": self.bucket, "Key": key, "UploadId": begun["UploadId"]}
@@ -305,7 +297,7 @@ class StorageS3(BaseStorage):
         there = self._head(key)
         if there is None or there["ETag"] != etag or there["Metadata"].get("sha256") == digest:
             return
-        with contextlib.suppress(_Taken, _Missing):
+        with contextlib.suppress(Taken, Missing):
             self._call(
                 self._client.copy_object,
                 Bucket=self.bucket,
@@ -314,10 +306,11 @@ class StorageS3(BaseStorage):
                 CopySourceIfMatch=etag,
                 Metadata={"sha256": digest},
                 MetadataDirective="REPLACE",
+                **self._kept,
             )
 
     def _abort(self, upload: Mapping[str, Any]) -> None:
-        with contextlib.suppress(StorageError, _Missing):
+        with contextlib.suppress(StorageError, Missing):
             self._call(self._client.abort_multipart_upload, **upload)
 
     def _head(self, key: str) -> dict[str, Any] | None:
@@ -325,54 +318,35 @@ class StorageS3(BaseStorage):
             found: dict[str, Any] = self._call(
                 self._client.head_object, Bucket=self.bucket, Key=key
             )
-        except _Missing:
+        except Missing:
             return None
         return found
 
-    def _call(self, function: Callable[..., Any], **options: Any) -> Any:
-        """Call boto3 with retries; its errors become ours here."""
-
-        def attempt() -> Any:
-            try:
-                return function(**options)
-            except botocore_errors.ClientError as error:
-                raise _classified(error) from error
-            except (
-                botocore_errors.HTTPClientError,
-                botocore_errors.ConnectionError,
-                botocore_errors.IncompleteReadError,  # the body ended early
-            ) as error:
-                raise _Passing(error) from error
-            except botocore_errors.BotoCoreError as error:
-                raise StorageError(f"{self!r}: {type(error).__name__}: {error}") from error
-
+    def _is_there(self, key: str, digest: str | None = None) -> bool:
+        """Say whether there is an object, with this digest if one is given; False if that is secret."""
         try:
-            return self._retry(attempt)()
-        except RetryError as error:
-            if self._secrets:
-                raise StorageError(f"{self!r}: {redacted(str(error), self._secrets)}") from None
-            raise StorageError(f"{self!r}: {error}") from error
-        except _Refused as error:
-            raise StorageError(f"{self!r}: {error}") from error.__cause__
+            there = self._head(key)
+        except AccessDenied:  # credentials that may only put: the server decides by the condition
+            return False
+        return there is not None and digest in {None, there["Metadata"].get("sha256")}
+
+    def _checksum(self, digest: bytes) -> dict[str, str]:
+        """Return the arguments of a request that has the server check a SHA-256."""
+        return {"ChecksumSHA256": b64encode(digest).decode()} if self._checksums else {}
 
     def _key(self, name: str) -> str:
         return self.prefix + checked_name(name)
 
     def __repr__(self) -> str:
-        at = f" at {redacted(self._endpoint, self._secrets)}" if self._endpoint else ""
-        return f"<StorageS3 {self.bucket}/{self.prefix}{at}>"
+        return self._connection.name
 
 
-class _Missing(Exception):  # noqa: N818 - never leaves this module
-    pass
+def _switch(name: str) -> bool:
+    return (setting(None, name) or "on").lower() not in {"off", "no", "false", "0"}
 
 
-class _Taken(Exception):  # noqa: N818 - never leaves this module
-    pass
-
-
-class _Refused(Exception):  # noqa: N818 - never leaves this module
-    pass
+def _text(path: StrPath | None) -> str | None:
+    return None if path is None else os.fspath(path)
 
 
 def _pieces(source: IO[bytes], size: int) -> Iterator[tuple[int, bytes]]:
@@ -401,19 +375,3 @@ def _measured(source: IO[bytes]) -> tuple[str, int]:
         digest.update(piece)
         size += len(piece)
     return digest.hexdigest(), size
-
-
-def _classified(error: Any) -> Exception:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _MISSING:
-        return _Missing(str(error))
-    if code in _TAKEN:
-        return _Taken(str(error))
-    if status >= 500 or code in _PASSING or status == 429:
-        return _Passing(error)
-    return _Refused(str(error))
-
-
-def _fields(config: RetryConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}
