@@ -19,7 +19,15 @@ from typing import IO, TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["CsvParts", "encode_field", "encode_row", "part_path", "read_lines", "write_csv_parts"]
+__all__ = [
+    "CsvParts",
+    "encode_field",
+    "encode_row",
+    "part_path",
+    "read_lines",
+    "well_formed",
+    "write_csv_parts",
+]
 
 _NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s$|^\\\.$')
 
@@ -92,11 +100,16 @@ def write_csv_parts(
 
 def encode_row(row: Iterable[Any]) -> bytes:
     """Return one line of CSV with its line end."""
-    text = ",".join([encode_field(value) for value in row]) + "\n"
+    return well_formed(",".join([encode_field(value) for value in row]) + "\n").encode()
+
+
+def well_formed(text: str) -> str:
+    """Return *text* as UTF-8 can hold it: half a character, which JSON can hold, becomes U+FFFD."""
     try:
-        return text.encode()
-    except UnicodeEncodeError:  # half a character, as JSON can hold; a file of UTF-8 cannot
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def encode_field(value: Any) -> str:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 import pathlib
 import string
 import time
@@ -32,6 +31,7 @@ from ops.foundation.logs import get_logger
 from ops.metrics_collect.collectors import Collector
 from ops.metrics_collect.csv_parts import encode_row
 from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.payload_files import document_text, readable_rows
 from ops.metrics_collect.snapshots import shared_snapshot
 from ops.metrics_collect.tarballs import Member, write_tarball
 from ops.metrics_collect.workspaces import workspace
@@ -134,6 +134,7 @@ class Package:
         self._clock = clock
         self._timer = timer
         self.statuses: list[CollectionStatus] = []
+        self._rows: dict[pathlib.Path, int] = {}  # of files that are not packed yet
 
     def __iter__(self) -> Iterator[pathlib.Path]:
         """Gather and yield tarballs; each is removed when the next one is requested."""
@@ -192,9 +193,23 @@ class Package:
     def _gather(
         self, collector: Collector, folder: pathlib.Path
     ) -> tuple[list[pathlib.Path], CollectionStatus]:
-        files, status = self._run(collector, folder, lambda result: _files(result, folder))
+        def use(result: Any) -> list[pathlib.Path]:
+            return self._readable(_files(result, folder), collector)
+
+        files, status = self._run(collector, folder, use)
         self.statuses.append(status)
         return files or [], status
+
+    def _readable(self, files: list[pathlib.Path], collector: Collector) -> list[pathlib.Path]:
+        """Return *files* when all of them can be read again; else they are removed."""
+        declared = (collector.primary_key, collector.version_column)
+        try:
+            self._rows |= {path: readable_rows(path, declared) for path in files}
+        except BaseException:
+            for path in files:
+                path.unlink(missing_ok=True)
+            raise
+        return files
 
     def _run(
         self, collector: Collector, folder: pathlib.Path, use: Callable[[Any], Any]
@@ -216,7 +231,7 @@ class Package:
 
     def _member(self, collector: Collector, path: pathlib.Path, others: list[Member]) -> Member:
         number = sum(m.collector == collector.key for m in others)
-        kind = path.suffix.lstrip(".")
+        kind = path.suffix.lstrip(".").lower()
         name = self._payload_format.format(key=collector.key, type=kind, index=number)
         if number and any(m.name == name for m in others):
             stem, dot, suffix = name.rpartition(".")
@@ -228,6 +243,7 @@ class Package:
             collector.version,
             collector.primary_key,
             collector.version_column,
+            self._rows.pop(path, None),
         )
 
     def _write(
@@ -275,7 +291,7 @@ def _files(result: Any, folder: pathlib.Path) -> list[pathlib.Path]:
         return []
     if isinstance(result, Mapping):
         path = folder / f"{uuids.uuid4().hex}.json"
-        path.write_text(json.dumps(result, sort_keys=True, ensure_ascii=False), "utf-8")
+        path.write_text(document_text(result), "utf-8")
         return [path]
     if not isinstance(result, list | tuple):
         raise ParameterError(

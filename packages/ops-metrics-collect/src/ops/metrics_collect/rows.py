@@ -1,6 +1,7 @@
-"""Rows of payload files, CSV or Parquet alike: counted, and read as batches of text columns.
+r"""Rows of payload files, CSV, Parquet or JSON alike: counted, and read as batches of text columns.
 
-All columns are text, so that both formats look the same to every reader; NULL is null.
+All columns are text, so that the formats look the same to every reader; NULL is null. Booleans are "t"
+and "f", bytes "\x" and hex digits, times ISO 8601, lists and structs JSON, as in the CSV of this package.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["SUFFIXES", "count_rows", "csv_to_parquet", "read_batches", "read_csv_batches"]
+__all__ = [
+    "SUFFIXES",
+    "count_rows",
+    "csv_to_parquet",
+    "documents_of",
+    "read_batches",
+    "read_csv_batches",
+]
 
 _BLOCK_BYTES = 1 << 20
 _LARGEST_BLOCK = (1 << 31) - 1  # of the reader
@@ -29,15 +37,23 @@ SUFFIXES = (".csv", ".parquet", ".json")
 
 
 def count_rows(path: str | os.PathLike[str]) -> int:
-    """Return the number of rows of a CSV or Parquet file; anything else is one document."""
+    """Return the number of rows of a CSV, Parquet or JSON file; anything else is one document."""
     suffix = pathlib.Path(path).suffix
     if suffix == ".csv":
-        return max(sum(1 for _ in read_lines(path)) - 1, 0)
+        lines = read_lines(path)
+        header = next(lines, b"")
+        # In a file of one column a line of nothing is a NULL; in others it is nothing.
+        blank = () if _is_narrow(header) else (b"\n", b"\r\n")
+        return sum(line not in blank for line in lines)
     if suffix == ".parquet":
         from pyarrow import parquet
 
         return int(parquet.read_metadata(path).num_rows)
-    return 1
+    return len(documents_of(path)) if suffix == ".json" else 1
+
+
+def _is_narrow(header: bytes) -> bool:
+    return len(next(csv.reader([header.decode("utf-8-sig", "replace")]), [])) == 1
 
 
 def read_batches(
@@ -45,7 +61,8 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a CSV, Parquet or JSON file as batches of text columns: those of *columns*.
 
-    A JSON document is one row: its fields are the columns, and what is no text in it is JSON text.
+    A JSON object is one row, a list of them are several: its fields are the columns, and what is no
+    text in it is JSON text. Raises `ValueError` for a column that is there twice.
     """
     suffix = pathlib.Path(path).suffix
     if suffix == ".parquet":
@@ -56,9 +73,10 @@ def read_batches(
             for batch in file.iter_batches(columns=names):
                 if batch.num_rows:
                     # Without a column the reader forgets how many rows there were.
-                    yield batch if names else _bare(batch.num_rows)
+                    yield _as_text(batch) if names else _bare(batch.num_rows)
     elif suffix == ".json":
-        yield _document(path, columns)
+        if documents := documents_of(path):
+            yield _documents(documents, columns)
     else:
         yield from read_csv_batches(path, columns)
 
@@ -70,15 +88,25 @@ def _bare(count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_struct_array(rows)
 
 
-def _document(path: str | os.PathLike[str], columns: Collection[str] | None) -> pa.RecordBatch:
+def documents_of(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the objects of a JSON file, which holds one or a list of them; `ValueError` if not."""
+    found = json.loads(pathlib.Path(path).read_text("utf-8-sig"))
+    documents = found if isinstance(found, list) else [found]
+    if not all(isinstance(document, dict) for document in documents):
+        raise ValueError(f"{pathlib.Path(path).name} holds no JSON object.")
+    return documents
+
+
+def _documents(
+    documents: Sequence[dict[str, Any]], columns: Collection[str] | None
+) -> pa.RecordBatch:
     import pyarrow as pa
 
-    found = json.loads(pathlib.Path(path).read_text("utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"{pathlib.Path(path).name} holds no JSON object.")  # noqa: TRY004 - of a file
-    names = _chosen(list(found), columns)
-    texts = [pa.array([_text(found[name])], pa.string()) for name in names]
-    return pa.RecordBatch.from_arrays(texts, names=names) if names else _bare(1)
+    names = _chosen(list(dict.fromkeys(name for d in documents for name in d)), columns)
+    texts = [pa.array([_text(d.get(name)) for d in documents], pa.string()) for name in names]
+    if not names:
+        return _bare(len(documents))
+    return pa.RecordBatch.from_arrays(texts, names=names)
 
 
 def _text(value: Any) -> str | None:
@@ -97,7 +125,8 @@ def read_csv_batches(
     header = next(read_lines(path), b"").decode("utf-8-sig", "surrogatepass")
     if not header:
         return
-    names = _chosen(next(csv.reader([header])), columns)
+    there = next(csv.reader([header]))
+    names = _chosen(there, columns)
     if not names:  # the reader would give all columns, of types that it guesses
         if rows := count_rows(path):
             yield _bare(rows)
@@ -109,15 +138,16 @@ def read_csv_batches(
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    yield from _larger(_blocks(path, convert))
+    # In a file of one column a line of nothing is a NULL.
+    parse = arrow_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(there) > 1)
+    yield from _larger(_blocks(path, parse, convert))
 
 
-def _blocks(path: str | os.PathLike[str], convert: Any) -> Iterator[pa.RecordBatch]:
+def _blocks(path: str | os.PathLike[str], parse: Any, convert: Any) -> Iterator[pa.RecordBatch]:
     """Yield what the reader makes of blocks, which grow when a row is longer than one."""
     from pyarrow import ArrowInvalid
     from pyarrow import csv as arrow_csv
 
-    parse = arrow_csv.ParseOptions(newlines_in_values=True)
     size, given = _BLOCK_BYTES, 0
     while True:
         read = arrow_csv.ReadOptions(block_size=size, use_threads=False)
@@ -164,6 +194,50 @@ def _joined(held: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     return joined
 
 
+def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch of Parquet with its columns as text, as the CSV of this package has them."""
+    import pyarrow as pa
+
+    columns = [
+        column if column.type == pa.string() else _texts_of(column) for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _texts_of(column: pa.Array) -> pa.Array:
+    import pyarrow as pa
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_dictionary(kind):
+        return _texts_of(column.dictionary_decode())
+    if types.is_boolean(kind):
+        import pyarrow.compute
+
+        pc: Any = pyarrow.compute
+        return pc.if_else(column, "t", "f")
+    if types.is_timestamp(kind):
+        # As the text of another unit it would say the same; finer than microseconds is no time here.
+        micro = column.cast(pa.timestamp("us", kind.tz and "UTC"), safe=False)
+        return micro.cast(pa.string())
+    if types.is_duration(kind):
+        lasted = column.cast(pa.duration("us"), safe=False).to_pylist()
+        seconds = [None if value is None else value.total_seconds() for value in lasted]
+        return pa.array(seconds, pa.float64()).cast(pa.string())
+    binary = (pa.binary(), pa.large_binary(), pa.binary_view())
+    if types.is_nested(kind) or kind in binary or types.is_fixed_size_binary(kind):
+        return pa.array([_encoded(v) for v in column.to_pylist()], pa.string())
+    return column.cast(pa.string())
+
+
+def _encoded(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
 def csv_to_parquet(path: str | os.PathLike[str]) -> pathlib.Path:
     """Replace a CSV file by a Parquet file with the same rows, batch by batch, and return it."""
     from pyarrow import parquet
@@ -183,4 +257,8 @@ def csv_to_parquet(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _chosen(names: Sequence[str], columns: Collection[str] | None) -> list[str]:
-    return [name for name in names if columns is None or name in columns]
+    chosen = [name for name in names if columns is None or name in columns]
+    for name in chosen:
+        if chosen.count(name) > 1:
+            raise ValueError(f"column {name!r} is there twice.")
+    return chosen

@@ -46,7 +46,7 @@ STATUS = "data_collection_status.csv"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Member:
-    """A payload file on its way into a tarball."""
+    """A payload file on its way into a tarball; *rows* are counted when they are not given."""
 
     name: str
     path: pathlib.Path
@@ -54,6 +54,7 @@ class Member:
     version: str
     primary_key: str | None = None
     version_column: str | None = None
+    rows: int | None = None
 
     @property
     def size(self) -> int:
@@ -67,7 +68,7 @@ class Member:
             "version": self.version,
             "primary_key": self.primary_key,
             "version_column": self.version_column,
-            "rows": count_rows(self.path),
+            "rows": count_rows(self.path) if self.rows is None else self.rows,
             "bytes": self.size,
             "sha256": calculate_file_hash(self.path, "sha256"),
         }

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from ops.metrics_collect.rollups._columns import TIMESTAMP, number, utc_times
+from ops.metrics_collect.rollups._columns import TIMESTAMP, utc_times
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -49,6 +49,6 @@ def versions_of(raw: pa.Table, column: str | None) -> Any:
     if column is None or column not in raw.column_names:
         return pa.array(np.zeros(raw.num_rows, np.int64))
     try:
-        return number(raw, column)
+        return pc.fill_null(raw.column(column).cast(pa.int64()), 0)
     except pa.ArrowInvalid:
         return pc.fill_null(utc_times(raw, column).cast(pa.int64()), 0)
