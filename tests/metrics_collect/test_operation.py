@@ -65,10 +65,33 @@ def test_wrong_usage_is_json_where_that_was_asked_for(command):
     assert (code, json.loads(out)["error"]["code"]) == (2, "PARAMETER")
 
 
-@pytest.mark.parametrize("name", ["status", "health", "prune"])
-def test_a_mistyped_state_creates_nothing(command, name):
-    assert command(name, "--state", str(command.folder / "typo"))[0] == 2
-    assert not (command.folder / "typo").exists()
+@pytest.mark.parametrize("name", ["status", "health", "prune", "ship", "replay"])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_mistyped_state_creates_nothing(command, name, exists):
+    state = command.folder / "typo"
+    if exists:
+        state.mkdir()
+    metrics = command.folder / "usage.prom"
+    code, _, err = command(name, "--state", str(state), "--metrics-file", str(metrics))
+    assert (code, "--ledger" in err) == (2, True)
+    assert not metrics.exists()
+    assert not exists or list(state.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["gather", "backfill"])
+def test_a_dry_run_makes_no_state(command, name):
+    code, out, _ = command(name, "--dry-run")
+    assert (code, "would gather" in out) == (0, True)
+    assert not (command.folder / "state").exists()
+    assert command("backfill")[0] == 0
+    assert ": none" in command(name, "--dry-run")[1]
+
+
+def test_what_was_gathered_with_a_ledger_elsewhere_is_not_shipped_without_it(command):
+    ledger = ("--ledger", str(command.folder / "ledger"))
+    assert command("gather", *ledger)[0] == 0
+    assert command("ship")[0] == 2
+    assert command("ship", *ledger)[0] == 0
 
 
 def test_health_is_an_exit_code(command):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime as dt
 import pathlib
@@ -17,9 +18,9 @@ from ops.metrics_collect.ledger_storage import LedgerStorage
 from ops.metrics_collect.outbox import Outbox
 from ops.metrics_collect.self_metrics import write_metrics
 from ops.metrics_collect.uris import is_dsn, opened_source, storage_of
+from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
 
     from ops.metrics_collect.collectors import CollectorFactory
@@ -43,9 +44,7 @@ __all__ = [
 def gather(options: argparse.Namespace) -> dict[str, Any]:
     """Put what the ledger lacks into the outbox."""
     with _collecting(options) as (factories, config):
-        plan = pipeline.planned(
-            factories, _ledger(options), outbox=_outbox(options), **_window(options)
-        )
+        plan = _planned(options, factories)
         if options.dry_run:
             return {"would gather": _shown(plan), "failed": {}}
         result = pipeline.gather(
@@ -62,7 +61,8 @@ def gather(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def ship(options: argparse.Namespace) -> dict[str, Any]:
-    """Send what waits in the outbox."""
+    """Send what waits in the outbox; `ParameterError` when there is no such state."""
+    _require_state(options)
     waiting = [p.name for p in _outbox(options).parcels("sending", "new")]
     if options.dry_run:
         return {"would ship": waiting, "failed": {}}
@@ -78,10 +78,10 @@ def ship(options: argparse.Namespace) -> dict[str, Any]:
 def backfill(options: argparse.Namespace) -> dict[str, Any]:
     """Gather and ship the gaps of a time that has passed, in one go."""
     with _collecting(options) as (factories, config):
-        outbox, window = _outbox(options), _window(options)
-        plan = pipeline.planned(factories, _ledger(options), outbox=outbox, **window)
+        plan = _planned(options, factories)
         if options.dry_run:
             return {"would gather and ship": _shown(plan), "failed": {}}
+        outbox = _outbox(options)
         result: RunResult = pipeline.run(
             factories,
             storage_of(options.ship),
@@ -91,13 +91,14 @@ def backfill(options: argparse.Namespace) -> dict[str, Any]:
             report=Progress(2 * len(plan) + len(outbox.parcels("sending", "new")), options),
             layout=_layout(options),
             max_size=options.max_size,
-            **window,
+            **_window(options),
         )
     return {"gathered": result.gathered, "shipped": result.shipped, "failed": result.failed}
 
 
 def replay(options: argparse.Namespace) -> dict[str, Any]:
-    """Send the failed queue again."""
+    """Send the failed queue again; `ParameterError` when there is no such state."""
+    _require_state(options)
     outbox = _outbox(options)
     failed = [p.name for p in outbox.parcels("failed")]
     if options.dry_run:
@@ -179,7 +180,7 @@ def prune(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace) -> None:
     """Write the metrics of the collection to --metrics-file, if it was given."""
-    if options.metrics_file is not None and pathlib.Path(options.state).is_dir():
+    if options.metrics_file is not None and _has_state(options):
         write_metrics(options.metrics_file, _ledger(options), _outbox(options))
 
 
@@ -276,11 +277,30 @@ def listed(text: str | None) -> list[str]:
     return [item.strip() for item in (text or "").split(",") if item.strip()]
 
 
+def _planned(
+    options: argparse.Namespace, factories: Sequence[CollectorFactory]
+) -> list[tuple[str, Interval]]:
+    """Return what would be gathered; a dry run makes no state where there is none."""
+    if _has_state(options) or not options.dry_run:
+        ledger, outbox = _ledger(options), _outbox(options)
+        return pipeline.planned(factories, ledger, outbox=outbox, **_window(options))
+    with workspace("metrics-dry-run-") as folder:
+        made = argparse.Namespace(**{**vars(options), "state": str(folder)})
+        return pipeline.planned(factories, _ledger(made), outbox=_outbox(made), **_window(options))
+
+
+def _has_state(options: argparse.Namespace) -> bool:
+    state = pathlib.Path(options.state)
+    return (state / "outbox").is_dir() and bool(
+        options.ledger or (state / "ledger.sqlite").is_file()
+    )
+
+
 def _require_state(options: argparse.Namespace) -> None:
-    if not pathlib.Path(options.state).is_dir():
+    if not _has_state(options):
         raise ParameterError(
-            f"There is no folder {options.state!r}.",
-            suggestions=("Give the --state that gather or backfill were given.",),
+            f"There is no ledger with an outbox in {options.state!r}.",
+            suggestions=("Give the --state and --ledger that gather or backfill were given.",),
         )
 
 

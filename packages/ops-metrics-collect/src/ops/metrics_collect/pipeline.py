@@ -24,32 +24,23 @@ import datetime as dt
 import sqlite3
 from typing import TYPE_CHECKING, Any, Literal
 
-from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import iso, now, require_aware, this_day
-from ops.metrics_collect.errors import (
-    AccessDenied,
-    ObjectExists,
-    OutboxFull,
-    ParameterError,
-    ShipConflict,
-)
+from ops.metrics_collect.delivery import KEYS, arrives
+from ops.metrics_collect.errors import OutboxFull, ParameterError, ShipConflict
 from ops.metrics_collect.late_rows import FreshCollector
 from ops.metrics_collect.ledger import Interval, mark_of_keys, slices
 from ops.metrics_collect.package import Package, compact
-from ops.metrics_collect.tarballs import payload_digests
 
 if TYPE_CHECKING:
-    import pathlib
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ops.metrics_collect.collectors import Collector, CollectorFactory
     from ops.metrics_collect.ledger import AnyLedger
-    from ops.metrics_collect.outbox import Outbox, Parcel
+    from ops.metrics_collect.outbox import Outbox
     from ops.metrics_collect.storage import Storage
 
 __all__ = ["RunResult", "gather", "planned", "run", "ship"]
 
-_KEYS = "keys.txt"
 #: Rows that are committed up to a day late are found, for a second query of the slices of that day.
 LOOKBACK = dt.timedelta(days=1)
 
@@ -97,7 +88,7 @@ def run(
     called with a sentence about each step. Failures are in the result, not raised: the next run
     tries again.
 
-    An *until* in the future closes slices before all their rows are there; such rows are late ones.
+    What of the window lies in the future is left to later runs: its rows are not there yet.
     Raises `ParameterError` for a negative *lag* or *lookback*.
     """
     window = _window(since, until, lag, lookback)
@@ -188,10 +179,12 @@ def planned(
 def _window(
     since: dt.datetime, until: dt.datetime | None, lag: dt.timedelta, lookback: dt.timedelta
 ) -> Interval:
-    """Return [since, until - lag), in UTC."""
+    """Return [since, until - lag), of what has passed, in UTC."""
     if min(lag, lookback) < dt.timedelta(0):
         raise ParameterError(f"lag ({lag}) and lookback ({lookback}) must not be negative.")
-    return Interval(require_aware(since), require_aware(until or now()) - lag)
+    # A slice of the future would be closed before its rows are there, and they would never be shipped.
+    end = min(require_aware(until), now()) if until else now()
+    return Interval(require_aware(since), end - lag)
 
 
 def _plan(
@@ -306,6 +299,9 @@ def _stage(
         "since": iso(piece.since),
         "until": iso(piece.until),
         "revision": revision,
+        "version": factory.version,
+        "version_column": factory.version_column,
+        "layout": package.get("layout", "ops"),
     }
     interval = {"since": piece.since, "until": piece.until} if factory.has_interval else {}
     collector: Any = factory(**interval)
@@ -316,9 +312,9 @@ def _stage(
     try:
         with outbox.stage(name, meta) as folder:
             fresh = None
-            (folder / _KEYS).write_text(mark + "\n", encoding="utf-8")
+            (folder / KEYS).write_text(mark + "\n", encoding="utf-8")
             if factory.primary_key and factory.has_interval:
-                fresh = FreshCollector(collector, factory.primary_key, known, folder / _KEYS)
+                fresh = FreshCollector(collector, factory.primary_key, known, folder / KEYS)
                 collector = fresh
             parcel = Package(
                 [collector],
@@ -359,49 +355,20 @@ def _ship(
     result: RunResult,
     report: Callable[[str], None],
 ) -> None:
+    overtaken = False
     for parcel in outbox.send():
         try:
-            for path in parcel.files():
-                _put_once(storage, path)
-            _close(ledger, parcel)
+            if arrives(storage, ledger, outbox, parcel):
+                outbox.done(parcel)
+            else:
+                overtaken = True
         except Exception as error:  # noqa: BLE001 - any storage or ledger, any failure: the parcel waits
             message = f"{type(error).__name__}: {error}"
             outbox.fail(parcel, message, final=isinstance(error, ShipConflict))
             result.failed[parcel.name] = message
             report(f"not sent  {parcel.name}: {message}")
             continue
-        outbox.done(parcel)
         result.shipped.append(parcel.name)
         report(f"shipped   {parcel.name}")
-
-
-def _put_once(storage: Storage, path: pathlib.Path) -> None:
-    try:
-        storage.put(path.name, filename=path, overwrite=False)
-    except ObjectExists as error:
-        # Ours from before a crash, or of another worker? The rows decide; the status file has times.
-        try:
-            with storage.get(path.name) as there:
-                if calculate_file_hash(there) == calculate_file_hash(path):
-                    return
-                found = payload_digests(there)
-        except AccessDenied:
-            # It cannot be compared, but it is of our ledger, and of a slice that is not closed yet.
-            storage.put(path.name, filename=path)
-        else:
-            if found is None or found != payload_digests(path):
-                raise ShipConflict(
-                    f"{path.name!r} at the destination has other rows than ours.",
-                    suggestions=("Has another outbox shipped this slice?",),
-                ) from error
-
-
-def _close(ledger: AnyLedger, parcel: Parcel) -> None:
-    meta = parcel.meta
-    with contextlib.ExitStack() as stack:
-        keys: Iterable[str] = ()
-        path = parcel.path / _KEYS
-        if path.exists():
-            file = stack.enter_context(path.open(encoding="utf-8"))
-            keys = (line.rstrip("\n") for line in file)
-        ledger.close(meta["collector"], parcel.interval, meta["revision"], keys)
+    if overtaken:  # what is left of those is new in the outbox
+        _ship(storage, ledger, outbox, result, report)

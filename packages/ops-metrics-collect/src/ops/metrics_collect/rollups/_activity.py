@@ -86,9 +86,10 @@ class DataframeActivity(Rollup):
 
         Raises `ParameterError` when a column is missing.
         """
-        missing = {*self.keys, *self._sums} - set(raw.column_names)
-        if missing:
-            raise ParameterError(f"{self.collection!r} has no columns {sorted(missing)}.")
+        # A misspelt column of times or ids would count every row, in every period.
+        named = {*self.keys, *self._sums, self._time, self._row_id} - {None, ...}
+        if missing := named - set(raw.column_names):
+            raise ParameterError(f"{self.collection!r} has no columns {sorted(map(str, missing))}.")
         columns = {name: text(raw, name) for name in self.keys}
         columns["count"] = pa.array(np.ones(raw.num_rows, np.int64))
         columns |= {f"{name}_total": number(raw, name, pa.float64()) for name in self._sums}
