@@ -16,6 +16,7 @@ from ops.foundation.errors import name_hint
 from ops.metrics_collect import plugins
 from ops.metrics_collect.commands import Progress, listed
 from ops.metrics_collect.errors import ParameterError, StateError
+from ops.metrics_collect.process_memory import economize
 from ops.metrics_collect.storage import StorageDirectory
 from ops.metrics_collect.tarballs import named
 from ops.metrics_collect.uris import storage_of
@@ -38,6 +39,8 @@ _IN_ALL = ("data_collection_status",)
 
 def rollup(options: argparse.Namespace) -> dict[str, Any]:
     """Aggregate shipped rows into a file."""
+    if options.dataframe not in plugins.names("rollups"):  # they may use pandas
+        economize()
     made = _made(options, options.dataframe, _MEMORY_BYTES)
     writers = {".parquet": made.to_parquet, ".csv": made.to_csv, ".json": made.to_json}
     write = writers[_suffix(options, writers)]
@@ -56,6 +59,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises `StateError` when there is nothing to report.
     """
+    economize()
     from ops.metrics_collect import reports
     from ops.metrics_collect.reports._xlsx import require_xlsx
 
