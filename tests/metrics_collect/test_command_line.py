@@ -94,7 +94,7 @@ def line(chain, tmp_path, capsys):
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(line):
     plan = line("gather", *line.source, *SPAN, "--dry-run")["would gather"]
     assert [piece[1][:10] for piece in plan] == ["2026-10-01", "2026-10-02", "2026-10-03"]
-    assert line("status")["closed"] == {}
+    line("status", code=2)  # there is no state yet
     line("gather", *line.source, *SPAN)
     assert len(line("ship", "--ship", line.place, "--dry-run")["would ship"]) == 3
     assert line("status")["outbox"]["new"] == 3
@@ -134,7 +134,7 @@ def test_the_ledger_can_be_kept_with_the_destination(line):
     there = ("--ship", line.place, "--ledger", line.place)
     line("backfill", *line.source, *SPAN, *there)
     assert len(line("status", "--ledger", line.place)["closed"]["runs"]) == 3
-    assert line("status")["closed"] == {}
+    line("status", code=2)  # here is none
 
 
 def test_what_cannot_be_collected_is_one_sentence(line):

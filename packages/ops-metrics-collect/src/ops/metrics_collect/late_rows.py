@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ops.foundation.files import atomic_write
 from ops.metrics_collect.csv_parts import read_lines
 from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.rows import documents_of, texts_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -72,8 +73,8 @@ class FreshCollector:
 
     def _keep_fresh(self, path: pathlib.Path, keys: IO[str]) -> bool:
         """Rewrite a file; False when nothing of it is left."""
-        rewrite = self._rewrite_parquet if path.suffix == ".parquet" else self._rewrite
-        rows = rewrite(path, keys)
+        kinds = {".parquet": self._rewrite_parquet, ".json": self._rewrite_json}
+        rows = kinds.get(path.suffix.lower(), self._rewrite)(path, keys)
         self.fresh_rows += rows
         if not rows:
             path.unlink()
@@ -94,6 +95,14 @@ class FreshCollector:
                     rows += 1
         return rows
 
+    def _rewrite_json(self, path: pathlib.Path, keys: IO[str]) -> int:
+        documents = documents_of(path)
+        for document in documents:
+            self._position(list(document))
+        fresh = [d for d in documents if self._is_fresh(_text(d[self.primary_key]), keys)]
+        path.write_text(json.dumps(fresh, ensure_ascii=False), "utf-8")
+        return len(fresh)
+
     def _rewrite_parquet(self, path: pathlib.Path, keys: IO[str]) -> int:
         from pyarrow import parquet
 
@@ -105,8 +114,8 @@ class FreshCollector:
         ):
             position = self._position(source.schema_arrow.names)
             for batch in source.iter_batches():
-                values = ("" if v is None else str(v) for v in batch.column(position).to_pylist())
-                fresh = batch.filter([self._is_fresh(value, keys) for value in values])
+                values = texts_of(batch.column(position)).to_pylist()
+                fresh = batch.filter([self._is_fresh(value or "", keys) for value in values])
                 rows += fresh.num_rows
                 writer.write_batch(fresh)
         return rows
@@ -126,6 +135,12 @@ class FreshCollector:
             return False
         keys.write(key + "\n")
         return True
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _field(record: str, position: int) -> str:

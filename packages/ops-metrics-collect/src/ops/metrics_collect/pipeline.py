@@ -294,17 +294,17 @@ def _stage(
         # The ledger is older than the outbox, as after a restore. It has arrived; its keys are gone.
         ledger.close(factory.key, piece, revision, [mark_of_keys(None)])
         return "closed"
+    interval = {"since": piece.since, "until": piece.until} if factory.has_interval else {}
+    collector: Any = factory(**interval)
     meta = {
         "collector": factory.key,
         "since": iso(piece.since),
         "until": iso(piece.until),
         "revision": revision,
-        "version": factory.version,
-        "version_column": factory.version_column,
+        "version": collector.version,
+        "version_column": collector.version_column,
         "layout": package.get("layout", "ops"),
     }
-    interval = {"since": piece.since, "until": piece.until} if factory.has_interval else {}
-    collector: Any = factory(**interval)
     mark = mark_of_keys(factory.primary_key)
     known = ledger.keys(factory.key, piece) if revision else set()
     if any(key.startswith("{") and key != mark for key in known):

@@ -26,6 +26,7 @@ __all__ = [
     "documents_of",
     "read_batches",
     "read_csv_batches",
+    "texts_of",
 ]
 
 _BLOCK_BYTES = 1 << 20
@@ -195,22 +196,22 @@ def _joined(held: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
 
 
 def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch of Parquet with its columns as text, as the CSV of this package has them."""
     import pyarrow as pa
 
     columns = [
-        column if column.type == pa.string() else _texts_of(column) for column in batch.columns
+        column if column.type == pa.string() else texts_of(column) for column in batch.columns
     ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _texts_of(column: pa.Array) -> pa.Array:
+def texts_of(column: pa.Array) -> pa.Array:
+    """Return a column of Parquet as text, as the CSV of this package has it."""
     import pyarrow as pa
     from pyarrow import types
 
     kind = column.type
     if types.is_dictionary(kind):
-        return _texts_of(column.dictionary_decode())
+        return texts_of(column.dictionary_decode())
     if types.is_boolean(kind):
         import pyarrow.compute
 
