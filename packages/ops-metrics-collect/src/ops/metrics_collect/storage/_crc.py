@@ -128,7 +128,8 @@ class StorageCRCMutual(HTTPStorage):
     the certificates it is checked with (None, or where the default does not exist: those of the
     system). What is not given is taken from OPS_METRICS_CRC_INGRESS_URL, _PROXY_URL,
     _CRC_CERTIFICATES, _CRC_CLIENT_CERT and _CRC_CLIENT_KEY. *timeout_seconds* bounds each phase of
-    a request, *retry* the attempts and the total time.
+    a request, *retry* the attempts and the total time. Raises `ParameterError` when one of the last
+    two is set and the other is not.
     """
 
     def __init__(
