@@ -59,7 +59,7 @@ class StorageS3(BaseStorage):
         timeout_seconds: bounds each wait for the server.
         retry: bounds the attempts and the total time.
         verify_cert_path: holds the certificates that the service is checked with (None: botocore's).
-        proxy_url: of the proxy (None: what HTTPS_PROXY and NO_PROXY say).
+        proxy_url: of the proxy (None: that of HTTPS_PROXY and NO_PROXY).
         checksums: send a SHA-256 with what is uploaded; False for servers that refuse it. The
             digest in the metadata, which `get` checks, is always there.
         encryption: "AES256" or "aws:kms", by the server.
@@ -102,7 +102,7 @@ class StorageS3(BaseStorage):
         # Environment OPS_METRICS_BUCKET_CHECKSUMS: "off" for servers that refuse checksums.
         # Environment OPS_METRICS_BUCKET_ENCRYPTION, OPS_METRICS_BUCKET_KMS_KEY_ID,
         # OPS_METRICS_BUCKET_ACL, OPS_METRICS_BUCKET_STORAGE_CLASS: how objects are kept (default:
-        # as the bucket says).
+        # the defaults of the bucket).
         name = setting(bucket, "BUCKET_NAME")
         if name is None:
             raise ParameterError("StorageS3 needs a bucket= (or OPS_METRICS_BUCKET_NAME).")
@@ -266,7 +266,7 @@ class StorageS3(BaseStorage):
         """
         try:
             page = self._call(self._client.list_multipart_uploads, Bucket=self.bucket, Prefix=key)
-        except AccessDenied:  # credentials that may only put begin anew
+        except AccessDenied:  # credentials that may only put: from the start
             return None
         for begun in page.get("Uploads", []):
             if begun["Key"] == key:
