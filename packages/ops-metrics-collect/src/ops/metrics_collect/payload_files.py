@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["document_text", "readable_rows"]
 
-_PLAIN = (dt.datetime, dt.date, dt.time, decimal.Decimal, uuid.UUID, pathlib.PurePath)
-
 
 def readable_rows(path: pathlib.Path, declared: Collection[str | None] = ()) -> int:
     """Return the number of rows of a file that a collector made.
@@ -77,8 +75,10 @@ def document_text(document: Mapping[Any, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, _PLAIN):
-        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | uuid.UUID | pathlib.PurePath):
+        return str(value)
     raise TypeError(f"it holds a {type(value).__name__}")
 
 
