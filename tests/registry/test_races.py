@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import threading
@@ -21,6 +22,7 @@ from ops.registry.local import open_runs
 from ops.registry.local.index.run_index import RunIndex
 from ops.registry.local.logged_models import LoggedModelBook
 from ops.registry.traces import journal as trace_journal
+from ops.registry.traces.book import TraceBook
 from ops.registry.traces.journal import TraceJournal
 from ops.registry.transfer import copy_store
 
@@ -367,3 +369,63 @@ def test_a_folder_that_a_transaction_begins_in_as_it_is_cleared_away_stays(tmp_p
     transaction.write_json(1, "one")
     transaction.commit()
     assert storage.read_json("one") == 1
+
+
+@pytest.fixture
+def traces(tmp_path):
+    """Makes books of one folder of traces; another one stands for another process."""
+    made = []
+
+    def make():
+        made.append(TraceBook(tmp_path / "traces"))
+        return made[-1]
+
+    make().append("1", started("tr-1"), started("tr-2"))
+    yield make
+    for book in made:
+        book.close()
+
+
+def started(trace_id):
+    info = {"time": 1, "duration": 1, "state": "OK", "client": None, "request": None}
+    info |= {"response": None, "tags": {}, "metadata": {}, "usage": {}, "cost": {}}
+    return {"op": "start", "id": trace_id, "info": {**info, "final": True, "assessments": []}}
+
+
+def tagged(trace_id, key):
+    return {"op": "tags", "id": trace_id, "tags": {key: "x"}}
+
+
+@pytest.mark.parametrize("times", [1, 10])
+def test_what_is_logged_to_a_trace_while_it_is_moved_comes_along(traces, once, monkeypatch, times):
+    moving, logging = traces(), traces()
+    keys = iter(range(times))
+    frames_of = TraceJournal._frames_of
+
+    def logged_meanwhile(journal, trace_id):
+        found = frames_of(journal, trace_id)
+        for key in itertools.islice(keys, 1):
+            if times == 1 or key < 3:  # then others wait
+                logging.append("1", tagged("tr-1", str(key)))
+        return found
+
+    monkeypatch.setattr(TraceJournal, "_frames_of", logged_meanwhile)
+    moving.move(moving.find("tr-1"), "2")
+    found = traces().of(["1", "2"])
+    assert [(one.trace_id, one.experiment_id) for one in found] == [("tr-2", "1"), ("tr-1", "2")]
+    assert set(found[1].tags) == {str(n) for n in range(min(times, 3))}
+
+
+def test_what_is_logged_to_a_trace_that_was_found_before_it_was_moved_goes_to_where_it_is(traces):
+    moving, logging, other = traces(), traces(), traces()
+    known = logging.find("tr-1")
+    assert other.find("tr-1").experiment_id == known.experiment_id
+    moving.move(moving.find("tr-1"), "2")
+    logging.change(known, "tags", tags={"late": "x"})
+    other.append("1", tagged("tr-2", "both"), tagged("tr-1", "both"))
+    found = traces().of(["1", "2"])
+    assert [(one.trace_id, one.experiment_id) for one in found] == [("tr-2", "1"), ("tr-1", "2")]
+    assert [set(one.tags) for one in found] == [{"both"}, {"late", "both"}]
+    moving.append("2", {"op": "gone", "id": "tr-1"})
+    logging.change(known, "tags", tags={"later": "x"})
+    assert [one.trace_id for one in traces().of(["1", "2"])] == ["tr-2"]

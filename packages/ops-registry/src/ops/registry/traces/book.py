@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.foundation.forks import in_children
 from ops.registry.disk.checked_paths import inside, is_id
@@ -17,11 +17,13 @@ from ops.registry.traces.journal import TraceJournal
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ops.registry.traces.state import Trace
 
 __all__ = ["FOLDER", "TraceBook"]
+
+T = TypeVar("T")
 
 #: Below ``experiment_tracking``.
 FOLDER = "traces"
@@ -115,15 +117,34 @@ class TraceBook:
 
     def append(self, experiment_id: str, *records: dict[str, Any]) -> None:
         """Append frames to the journal of an experiment with one write."""
-        self._writable(experiment_id).append(records)
-        self._note([record["id"] for record in records], experiment_id)
+        self._append(experiment_id, records, lambda one: str(one["id"]), TraceJournal.append)
 
     def append_spans(
         self, experiment_id: str, batches: Sequence[tuple[dict[str, Any], Sequence[bytes]]]
     ) -> None:
         """Append frames of spans, each a head and the spans' JSON, to the journal of an experiment with one write."""
-        self._writable(experiment_id).append_spans(batches)
-        self._note([head["id"] for head, _ in batches], experiment_id)
+        self._append(
+            experiment_id, batches, lambda one: str(one[0]["id"]), TraceJournal.append_spans
+        )
+
+    def _append(
+        self,
+        experiment_id: str,
+        frames: Sequence[T],
+        id_of: Callable[[T], str],
+        write: Callable[[TraceJournal, list[T]], set[str]],
+    ) -> None:
+        """Append frames where *experiment_id* is, or has been when it was looked up, the home of their traces."""
+        waiting = {experiment_id: list(frames)}
+        while waiting:
+            home, some = waiting.popitem()
+            moved = write(self._writable(home), some)
+            if not moved:
+                self._note(map(id_of, some), home)
+                continue
+            for one in some:
+                found = self.find(id_of(one)) if id_of(one) in moved else None
+                waiting.setdefault(home if found is None else found.experiment_id, []).append(one)
 
     def change(self, trace: Trace, operation: str, **fields: Any) -> None:
         """Append a frame about a trace that is there."""
@@ -131,10 +152,8 @@ class TraceBook:
 
     def move(self, trace: Trace, experiment_id: str) -> None:
         """Take a trace to another experiment: it is there before it is gone here."""
-        here = self.journal(trace.experiment_id)
-        bodies = [body for trace_id, body in here.raw() if trace_id == trace.trace_id]
-        self._writable(experiment_id).append_raw(bodies)
-        self.append(trace.experiment_id, {"op": "gone", "id": trace.trace_id})
+        there = self._writable(experiment_id)
+        self.journal(trace.experiment_id).move(trace.trace_id, there.append_raw)
         self._note([trace.trace_id], experiment_id)
 
     def erase(self, experiment_id: str) -> None:

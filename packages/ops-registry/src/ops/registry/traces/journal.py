@@ -18,6 +18,7 @@ A process that begins takes what the first frames came to from a snapshot (`ops.
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 import os
@@ -66,6 +67,8 @@ SNAPSHOT_FRAMES = 1_000
 _SHARE = 0.1
 #: A checksum and a space.
 _CHECKSUM = 9
+#: How often a trace is read to be moved before others have to wait for that.
+_ATTEMPTS = 3
 
 
 class Span(NamedTuple):
@@ -169,23 +172,51 @@ class TraceJournal:
         except (ValueError, FileNotFoundError):  # empty, or not there
             return False
 
-    def append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Append frames with one write; each is stamped with the time."""
-        bodies = [encode({"t": time_ns(), **record}) for record in records]
-        self._append([(body, len(body)) for body in bodies])
+    def append(self, records: Sequence[Mapping[str, Any]]) -> set[str]:
+        """Append frames with one write; each is stamped with the time.
 
-    def append_spans(self, batches: Sequence[tuple[Mapping[str, Any], Sequence[bytes]]]) -> None:
-        """Append frames of spans with one write: the head of each, and its spans as JSON."""
+        Returns the traces that were here, as far as this process knew, and have been taken away since: nothing is written then.
+        """
+        bodies = [encode({"t": time_ns(), **record}) for record in records]
+        ids = [record["id"] for record in records if record["op"] != "gone"]
+        return self._append([(body, len(body)) for body in bodies], ids)
+
+    def append_spans(
+        self, batches: Sequence[tuple[Mapping[str, Any], Sequence[bytes]]]
+    ) -> set[str]:
+        """Append frames of spans with one write: the head of each, and its spans as JSON; returns what `append` does."""
         bodies = []
         for head, spans in batches:
             start = encode({"t": time_ns(), **head})[:-1]
             body = b"%b%b%b]}" % (start, _SPANS, b",".join(spans))
             bodies.append((body, len(start)))
-        self._append(bodies)
+        return self._append(bodies, [head["id"] for head, _ in batches])
 
     def append_raw(self, bodies: Sequence[bytes]) -> None:
         """Append frames as another journal has them."""
         self._append([(body, _head_length(body)) for body in bodies])
+
+    def move(self, trace_id: str, put: Callable[[list[bytes]], object]) -> None:
+        """Let *put* have the frames of a trace, and delete it here; no frame of another process is left behind."""
+        given = 0
+        for attempt in itertools.count():
+            before = _stamp(self.path)
+            frames = self._frames_of(trace_id)
+            put(frames[given:])
+            given = len(frames)
+            with (
+                JournalWriter(self.path, durability=self._durability) as writer,
+                writer.held(alone=True) as is_current,
+            ):
+                is_as_read = _stamp(self.path) == before or (
+                    attempt >= _ATTEMPTS and len(self._frames_of(trace_id)) == given
+                )
+                if is_current and is_as_read:
+                    writer.append({"t": time_ns(), "op": "gone", "id": trace_id})
+                    return
+
+    def _frames_of(self, trace_id: str) -> list[bytes]:
+        return [body for found, body in self.raw() if found == trace_id]
 
     def spans(self, trace: Trace, *, contents: bool = True) -> list[Span]:
         """Return the spans of a trace, one logged again as it was logged last; without *contents* those are ""."""
@@ -277,12 +308,14 @@ class TraceJournal:
         except OSError as error:
             raise StorageError(f"{self.path!r} cannot be read: {error}.") from error
 
-    def _append(self, bodies: Sequence[tuple[bytes, int]]) -> None:
+    def _append(self, bodies: Sequence[tuple[bytes, int]], ids: Sequence[str] = ()) -> set[str]:
         data = b"".join(framed(body) for body, _ in bodies)
         if not data:
-            return
+            return set()
         with self._mutex:
-            start, end = self._written(data)
+            start, end, lost = self._written(data, ids)
+            if lost:
+                return lost
             if end - start == len(data) and self._reader.skip(start, end):
                 # What this process has written is not read again.
                 try:
@@ -292,18 +325,29 @@ class TraceJournal:
                 except DamagedSnapshotError:  # it is written, and all is read again
                     self._forget_snapshot()
                 self._keep_snapshot()
+        return set()
 
-    def _written(self, data: bytes) -> tuple[int, int]:
-        """Append frames to the file that has the name now, and return where they are."""
+    def _written(self, data: bytes, ids: Sequence[str]) -> tuple[int, int, set[str]]:
+        """Append frames to the file that has the name now, and return where they are.
+
+        Or which traces are not here any more: `move` waits for those that append, and they look again behind it.
+        """
         while True:
             if self._writer is None:
                 self._writer = JournalWriter(self.path, durability=self._durability)
             with self._writer.held() as is_current:
                 if is_current:
+                    known = {one for one in ids if one in self._known.traces}
+                    read = self._known.file, self._reader.offset
+                    if known and read != (self._writer.identity, self._writer.size):
+                        self._read_on()
+                        known.difference_update(self._known.traces)
+                        if known:
+                            return 0, 0, known
                     written = self._writer.append_frames(data)
                     if self._known.file != self._writer.identity:
                         self._begin(self._writer.identity)
-                    return written
+                    return *written, set()
             self._writer.close()
             self._writer = None
 
@@ -366,6 +410,14 @@ class TraceJournal:
             self._known.unknown += 1
             return
         self._known.apply(record, (offset, head_length, len(body)))
+
+
+def _stamp(path: str) -> tuple[tuple[int, int] | None, int]:
+    """Return which file there is, and its size."""
+    try:
+        return identity_of(path), os.stat(path).st_size  # noqa: PTH116 - a text
+    except FileNotFoundError:
+        return None, 0
 
 
 def _trace_id(body: bytes) -> str | None:
