@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,38 @@ def test_a_cache_that_another_process_began_behind_a_damaged_marker_is_not_remov
         late.set("both", 3)
         assert begun[0].get("both") == 3
     begun[0].close()
+
+
+@pytest.mark.parametrize("names", ["in time", "meanwhile"])
+def test_the_files_of_a_transaction_that_lasts_long_are_no_orphans(
+    folder: Path, monkeypatch, names
+) -> None:
+    def age() -> None:
+        for file in (folder / "blobs").rglob("*"):
+            os.utime(file, (0, 0))
+
+    with DiskCache(folder) as one, DiskCache(folder) as two:
+        if names == "in time":
+            with one.namespace("own").transact() as changes:
+                changes.set("large", LARGE)
+                age()
+                assert two.check(repair=True).orphaned_files == 0
+        else:
+            files, open_one = two.log.blobs.files, contextlib.ExitStack()
+            open_one.enter_context(one.namespace("own").transact()).set("large", LARGE)
+            age()
+
+            def ends_meanwhile():
+                yield from files()
+                open_one.close()
+
+            monkeypatch.setattr(two.log.blobs, "files", ends_meanwhile)
+            assert two.check(repair=True).orphaned_files == 0
+        assert two.namespace("own").get("large") == LARGE
+        monkeypatch.undo()
+        left = folder / "blobs" / "00" / ("0" * 24)
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"left")
+        age()
+        assert two.check(repair=True).orphaned_files == 1
+        assert not left.exists()

@@ -40,22 +40,23 @@ class KeyLocks:
         self._path = os.fspath(path)
 
     @contextlib.contextmanager
-    def hold(self, key: bytes) -> Iterator[None]:
+    def hold(self, key: bytes, *, among: bytes | None = None) -> Iterator[None]:
         """Wait until no other caller holds *key*, and hold it in the block.
 
-        Where no lock can be had, in a folder that is read-only or missing, the block runs without.
+        Where no lock can be had, in a folder that is read-only or missing, the block runs without. Those that hold
+        different keys *among* others do not wait for each other; `is_any_held` sees that there are such.
         """
-        digest = blake2b(key, digest_size=8)
         if sys.platform != "linux":
+            digest = blake2b(key, digest_size=8)
             with FileLock(pathlib.Path(f"{self._path}.keys") / digest.hexdigest()):
                 yield
             return
         descriptor, process = self._open(), os.getpid()
         try:
             if descriptor >= 0:
-                offset = int.from_bytes(digest.digest(), "little") >> 2
-                lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, lock)
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, _request(fcntl.F_WRLCK, key))
+                if among is not None:
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, _request(fcntl.F_RDLCK, among))
             yield
         finally:
             if descriptor >= 0:
@@ -67,6 +68,19 @@ class KeyLocks:
                         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, free)
                 os.close(descriptor)
 
+    def is_any_held(self, among: bytes) -> bool:
+        """Say whether any caller holds a key *among* others; only Linux shows that."""
+        if sys.platform != "linux":
+            return False
+        descriptor = self._open()
+        if descriptor < 0:
+            return False
+        try:
+            found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, among))
+            return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+        finally:
+            os.close(descriptor)
+
     def _open(self) -> int:
         try:
             return open_own(self._path, os.O_RDWR | os.O_CREAT)
@@ -74,3 +88,8 @@ class KeyLocks:
             if error.errno in _NO_LOCK:
                 return -1
             raise
+
+
+def _request(kind: int, key: bytes) -> bytes:
+    offset = int.from_bytes(blake2b(key, digest_size=8).digest(), "little") >> 2
+    return _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0)

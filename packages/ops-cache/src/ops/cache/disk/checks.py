@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ops.cache.disk.records import Flag, scan
+from ops.cache.disk.transactions import TRANSACTIONS
 from ops.cache.own_files import open_own_to_read
 from ops.serialize.container import open_container
 from ops.serialize.errors import SerializeError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pathlib
 
     from ops.cache.disk.log import Log
+    from ops.cache.key_locks import KeyLocks
 
 __all__ = ["CheckReport", "check_cache"]
 
@@ -43,14 +45,14 @@ class CheckReport:
         return not self.damaged_entries
 
 
-def check_cache(log: Log, *, repair: bool) -> CheckReport:
-    """Check the records, files and hints of *log*."""
+def check_cache(log: Log, locks: KeyLocks, *, repair: bool) -> CheckReport:
+    """Check the records, files and hints of *log*; *locks* are those that its transactions hold."""
     with log.mutex:
         log.refresh()
         entries = dict(log.index.positions)
     damaged = [key for key in entries if not _is_whole(log, key)]
     gaps = sum(_gaps(log, number) for number in log.segments.numbers())
-    orphans = _orphans(log)
+    orphans = _orphans(log, locks)
     size = sum(size for _, size in orphans)
     if repair:
         for key in damaged:
@@ -90,15 +92,21 @@ def _gaps(log: Log, number: int) -> int:
     return len(data) - sum(r.end - r.start for r in scan(data, log.segments.seed(number)))
 
 
-def _orphans(log: Log) -> list[tuple[pathlib.Path, int]]:
-    """Return the files that no record names, without those that may just be being written."""
-    with log.mutex:
-        log.refresh()
-        named = {blob.name for blob in log.index.blobs.values()}
+def _orphans(log: Log, locks: KeyLocks) -> list[tuple[pathlib.Path, int]]:
+    """Return the files that no record names, without those that may just be being written.
+
+    A transaction writes large values at once, and names them when it ends, perhaps long afterwards: while there is any,
+    none is known to be an orphan.
+    """
     found = []
     for path in log.blobs.files():
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
-            if path.name not in named and time.time() - status.st_mtime > _WRITING_SECONDS:
+            if time.time() - status.st_mtime > _WRITING_SECONDS:
                 found.append((path, status.st_size))
-    return found
+    if locks.is_any_held(TRANSACTIONS):
+        return []
+    with log.mutex:  # now: transactions that were there have named theirs, or removed them
+        log.refresh()
+        named = {blob.name for blob in log.index.blobs.values()}
+    return [(path, size) for path, size in found if path.name not in named]

@@ -18,7 +18,7 @@ from ops.cache.disk.segments import FULL
 from ops.cache.disk.space import bytes_on_disk, look_at_space
 from ops.cache.disk.stats import DiskCacheStats
 from ops.cache.disk.streams import spooled
-from ops.cache.disk.transactions import Queue, Transaction
+from ops.cache.disk.transactions import TRANSACTIONS, Queue, Transaction
 from ops.cache.disk.values import ValueCodec
 from ops.cache.errors import (
     CacheFullError,
@@ -314,7 +314,7 @@ class DiskCache(StoredEntries):
         name = b"transaction:" + (self._prefix + lock if lock else b"")
         if (me, name) in held:
             raise ValidationError("This thread is in a transaction on this cache already.")
-        with self._locks.hold(name):
+        with self._locks.hold(name, among=TRANSACTIONS):
             held.add((me, name))
             changes = Transaction(self)
             try:
@@ -432,7 +432,7 @@ class DiskCache(StoredEntries):
         """
         from ops.cache.disk.checks import check_cache
 
-        return check_cache(self._log, repair=repair)
+        return check_cache(self._log, self._locks, repair=repair)
 
     def close(self) -> None:
         """Close the files. Any use after this raises `CacheClosedError`."""

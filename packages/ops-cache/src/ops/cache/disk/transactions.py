@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Queue", "Transaction"]
 
 _LARGEST = 64 << 20
+#: What all transactions of a folder hold, besides what excludes others.
+TRANSACTIONS = b"transactions"
 Side = Literal["front", "back"]
 
 
