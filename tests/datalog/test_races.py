@@ -14,6 +14,7 @@ import pytest
 
 from ops.datalog import (
     DataLogger,
+    LogExistsError,
     LogInUseError,
     LogPackage,
     SaverError,
@@ -271,3 +272,18 @@ def test_a_segment_that_has_the_same_size_and_other_bytes_is_synced_again(
         os.utime(segment, ns=(before.st_mtime_ns, before.st_mtime_ns + 4_000_000))
         saving.work()
     assert synced.count(".seg") == 2
+
+
+def test_of_two_loggers_that_both_saw_no_log_one_makes_it(tmp_path) -> None:
+    one, two = (DataLogger(tmp_path, "rig", layout="segments", sync="none") for _ in range(2))
+    with one:
+        one.input_queue.log(1, 1, b"x")
+    with pytest.raises(LogExistsError):
+        two.start()
+    with one:  # it is its own
+        one.input_queue.log(1, 2, b"x")
+    assert one.read().counts() == {1: 2}
+    with pytest.raises(LogExistsError):
+        two.start()
+    with DataLogger(tmp_path, "rig", exist_ok=True, sync="none") as three:
+        assert three.read().counts() == {1: 2}

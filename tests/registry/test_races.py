@@ -429,3 +429,14 @@ def test_what_is_logged_to_a_trace_that_was_found_before_it_was_moved_goes_to_wh
     moving.append("2", {"op": "gone", "id": "tr-1"})
     logging.change(known, "tags", tags={"later": "x"})
     assert [one.trace_id for one in traces().of(["1", "2"])] == ["tr-2"]
+
+
+def test_a_file_of_another_program_that_comes_as_an_artifact_is_logged_is_not_replaced(
+    tracker, experiment, artifact, once
+):
+    run = tracker.start_run(experiment.experiment_id).run_id
+    target = tracker.artifact_folder(run) / artifact.name
+    once(os.path, "exists", lambda: target.write_bytes(b"of another program"))
+    with pytest.raises(AlreadyExistsError):
+        tracker.log_artifact(run, artifact)
+    assert target.read_bytes() == b"of another program"

@@ -138,11 +138,8 @@ class DataLogger:
         self._pause = sleep_timer / 1e6
         self._folder = Path(output_directory).absolute() / f"{instance_name}_data_log"
         checksum_of(number, str(self._folder))  # fails at once when its package is missing
-        if not exist_ok and self._folder.is_dir() and holds_log(self._folder):
-            raise LogExistsError(
-                f"{str(self._folder)!r} holds a log already.",
-                suggestions=("Pass exist_ok=True to continue it, or use another instance_name.",),
-            )
+        self._is_new = not exist_ok
+        self._refuse_existing()
         self._sink = LogSink(
             self._folder,
             on_full,
@@ -203,7 +200,8 @@ class DataLogger:
 
         *timeout* is how many seconds to wait for another process that stops, archives or recovers the
         log. Raises LogInUseError when that takes longer, and at once when another logger
-        has the log started, here or in any process that shares the folder.
+        has the log started, here or in any process that shares the folder; LogExistsError when, without
+        *exist_ok*, another logger has made a log there since this one was made.
         """
         if self._state is not None:
             return
@@ -221,11 +219,19 @@ class DataLogger:
                     suggestions=("Use another instance_name, or stop that logger first.",),
                 )
             try:
+                self._refuse_existing()
                 self._open()
             except BaseException:
                 owner.release()
                 raise
-            self._owner, self._pid = owner, os.getpid()
+            self._owner, self._pid, self._is_new = owner, os.getpid(), False
+
+    def _refuse_existing(self) -> None:
+        if self._is_new and self._folder.is_dir() and holds_log(self._folder):
+            raise LogExistsError(
+                f"{str(self._folder)!r} holds a log already.",
+                suggestions=("Pass exist_ok=True to continue it, or use another instance_name.",),
+            )
 
     def _open(self) -> None:
         finish_layout(self._folder)

@@ -183,6 +183,8 @@ class LocalRunFiles:
             found = artifacts.checksum(target) if is_taken else None
             with self._names.deciding():
                 known = self._names.known(run_id, name)
+                if found is None and os.path.lexists(target):  # it has come meanwhile
+                    found = artifacts.checksum(target)
                 same = artifacts.same(run_id, known, digest, overwrite=overwrite)
                 if known is None and found not in {None, digest} and not overwrite:
                     raise artifacts.taken(run_id, name)  # a file of MLflow's client, or a kill's
