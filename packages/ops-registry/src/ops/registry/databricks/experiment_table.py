@@ -79,9 +79,11 @@ class ExperimentTable:
             return
         if there.name != known.name:
             self._rename(known.experiment_id, there.name)
-        tags: dict[str, str | None] = {**dict.fromkeys(known.tags), **there.tags}
-        deleted = None if there.deleted_at is None else to_ns(there.deleted_at)
-        self._insert(known.experiment_id, _rows(tags, deleted=deleted), to_ns(when))
+        changes = {
+            "tags": dict.fromkeys(known.tags) | dict(there.tags),
+            "deleted": None if there.deleted_at is None else to_ns(there.deleted_at),
+        }
+        self._insert(known.experiment_id, _rows(changes), to_ns(when))
 
     def _taken(self, experiment: Experiment) -> Experiment:
         """Take a name for an experiment, and return whose it is."""
@@ -106,9 +108,7 @@ class ExperimentTable:
     def change(self, experiment_id: str, **changes: Any) -> Experiment:
         """Change *name* (which must be free), *tags* (None removes one) or *deleted* (nanoseconds or None)."""
         known = self.get(experiment_id)
-        rows = _rows(
-            changes.get("tags", {}), **{k: changes[k] for k in ("deleted",) if k in changes}
-        )
+        rows = _rows(changes)
         name = changes.get("name", known.name)
         if name != known.name:
             check_name("experiment", name)
@@ -199,10 +199,12 @@ class ExperimentTable:
         return list(found.values())
 
 
-def _rows(tags: Mapping[str, str | None], **deleted: int | None) -> list[tuple[str, str, Any]]:
-    """Return kind, key and value of changes."""
-    rows: list[tuple[str, str, Any]] = [("tag", key, value) for key, value in tags.items()]
-    return rows + [("deleted", "", value) for value in deleted.values()]
+def _rows(changes: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """Return kind, key and value of each change of *tags* and of *deleted*."""
+    rows = [("tag", key, value) for key, value in changes.get("tags", {}).items()]
+    if "deleted" in changes:
+        rows.append(("deleted", "", changes["deleted"]))
+    return rows
 
 
 def _changed(known: Experiment, row: Mapping[str, Any]) -> Experiment:

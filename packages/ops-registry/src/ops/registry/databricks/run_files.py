@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Collection, Sequence
 
-    from ops.registry.databricks.runtables import ExperimentTable, RunTables
+    from ops.registry.databricks.experiment_table import ExperimentTable
+    from ops.registry.databricks.runtables import RunTables
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.records import Artifact
     from ops.registry.run_copies import RunCopy
