@@ -40,21 +40,22 @@ class _Pool:
         self.reset()
 
     def reset(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may take some amid this
         self._block = b""
-        self._used = 0
+        self._used = _BLOCK
 
     def take(self, count: int) -> bytes:
+        if count > _BLOCK:
+            return os.urandom(count)
         with self._lock:
+            block = self._block
+            if self._used + count > _BLOCK:
+                block = os.urandom(_BLOCK)
+                self._block, self._used = block, 0
+            # No call since the last one, so that CPython runs no signal handler in between.
             start = self._used
-            end = start + count
-            if end > len(self._block):
-                if count > _BLOCK:
-                    return os.urandom(count)
-                self._block = os.urandom(_BLOCK)
-                start, end = 0, count
-            self._used = end
-            return self._block[start:end]
+            self._used = end = start + count
+        return block[start:end]
 
 
 _pool = _Pool()
@@ -117,13 +118,14 @@ class _Clock7:
         self.reset()
 
     def reset(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may take an id amid this
         self._last = 0
 
     def next(self) -> int:
         """Return 48 bits of milliseconds and 12 bits of fraction, larger than the last."""
         stamp = time.time_ns() * 4096 // 1_000_000
         with self._lock:
+            # No call, so that CPython runs no signal handler in between.
             if stamp <= self._last:
                 stamp = self._last + 1
             self._last = stamp

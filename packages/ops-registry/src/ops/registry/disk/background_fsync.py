@@ -28,14 +28,14 @@ class Flusher:
     def __init__(self, interval_seconds: float = 1.0) -> None:
         self._interval = interval_seconds
         self._due: list[Callable[[], object]] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may append amid an append of its thread
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         in_children(self, Flusher.begin_in_child)
 
     def begin_in_child(self) -> None:
         """Reset in a forked child, which has no thread; the parent flushes what is due."""
-        self._due, self._lock, self._thread = [], threading.Lock(), None
+        self._due, self._lock, self._thread = [], threading.RLock(), None
 
     def add(self, call: Callable[[], object]) -> None:
         """Call *call* within the interval."""

@@ -84,7 +84,8 @@ class JournalWriter:
         self._commits = durability == "commit"
         self._is_timed = durability == "interval"
         self._is_waiting = False  # for the flusher
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may append amid an append of its thread
+        self._appends = 0
         with writing(self.path):
             found = _opened(self.path, must_exist=must_exist)
         if found is None:
@@ -150,19 +151,23 @@ class JournalWriter:
         What others can derive too is flushed *soon*, so that no caller waits for it.
         """
         with self._lock:
+            own = self._appends = self._appends + 1
             if self._open_line:
                 data = _SPOILED + b"\n" + data
             try:
                 written = os.write(self._descriptor, data)
                 # Where O_APPEND has put it: others may have grown the file.
                 end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+                if self._appends != own:  # a signal handler has appended, before or after
+                    end = _end_of(self.path, data[:written], end)
                 if self._commits and not soon:
                     flush(self._descriptor)
             except OSError as error:
                 self._open_line = True
                 raise _failure(self.path, error) from error
             # A short write (a disk that filled up) is a torn frame, and not acknowledged.
-            self._open_line = written < len(data)
+            is_torn = written < len(data)
+            self._open_line = is_torn or (self._appends != own and self._open_line)
             if not self._is_waiting and (self._is_timed or (soon and self._commits)):
                 self._is_waiting = True
                 _flusher.add(self._flush)
@@ -301,6 +306,17 @@ def _lock(descriptor: int, operation: str) -> bool:
         return False
     fcntl.flock(descriptor, getattr(fcntl, operation))
     return True
+
+
+def _end_of(path: str, data: bytes, end: int) -> int:
+    """Return where *data*, which is in the file before *end*, ends there; its last occurrence is meant."""
+    start = end
+    while start > 0:
+        start = max(0, start - max(len(data), _COMPARED))
+        position = _read(path, start, end).rfind(data)
+        if position >= 0:
+            return start + position + len(data)
+    return end
 
 
 def identity_of(path: StrPath) -> tuple[int, int] | None:

@@ -51,11 +51,12 @@ class CachedRuns:
 
     def __init__(self, cache: LRUCache[str, CachedRun] | None) -> None:
         self.cache: LRUCache[str, CachedRun] | None = cache
-        self._reading = threading.Lock()
+        self.begin_in_child()
 
     def begin_in_child(self) -> None:
         """Reset in a forked child: another thread may have been in the middle of reading."""
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
+        self._is_reading = False
         if self.cache is not None:
             self.cache.clear()
 
@@ -65,13 +66,13 @@ class CachedRuns:
             return load_state(folder, run_id).row
         kept = self.cache.get(run_id)
         if isinstance(kept, Reading):
-            return self._live_row(run_id, kept)
+            return self._live_row(folder, run_id, kept)
         if kept is None or kept[0] != signature(folder, run_id, kept[0]):
             # Taken before reading: what is appended meanwhile changes it.
             before = signature(folder, run_id, kept[0] if kept else (MAIN,))
             state = current_state(folder, run_id)
             if state is None:
-                return self._live_row(run_id, Reading(folder, run_id))
+                return self._live_row(folder, run_id, Reading(folder, run_id))
             if before.keys() != set(state.writers):
                 # Kept so that the next one looks at all of them, and never found to fit.
                 before = dict.fromkeys(state.writers)
@@ -79,10 +80,16 @@ class CachedRuns:
             self.cache.set(run_id, kept)
         return kept[1]
 
-    def _live_row(self, run_id: str, reading: Reading) -> RunRow:
+    def _live_row(self, folder: pathlib.Path, run_id: str, reading: Reading) -> RunRow:
         """Return the row of a run without a view: only what was appended since the last time is read."""
         with self._reading:  # a reader is for one thread at a time
-            row = reading.poll().copy()
+            is_nested, self._is_reading = self._is_reading, True
+            try:
+                if is_nested:  # a signal handler, amid reading
+                    return load_state(folder, run_id).row
+                row = reading.poll().copy()
+            finally:
+                self._is_reading = is_nested
         if self.cache is not None:
             self.cache.set(run_id, reading)
         return row

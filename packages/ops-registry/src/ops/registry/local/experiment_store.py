@@ -48,14 +48,14 @@ class ExperimentLedger:
         self._store = folder.parents[1]
         self._durability = durability
         self._journal = folder / "journal.log"
-        self._begin()
-        self._mutex = threading.Lock()
+        self.begin_in_child()
         in_children(self, ExperimentLedger.begin_in_child)
 
     def begin_in_child(self) -> None:
         """Reset in a forked child: another thread may have been in the middle of reading."""
         self._begin()
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+        self._is_reading = False
 
     def _begin(self) -> None:
         self._reader = JournalReader(self._journal)
@@ -176,16 +176,24 @@ class ExperimentLedger:
     def all(self) -> list[Experiment]:
         """Return all experiments in the order they were created."""
         with self._mutex:
-            self._read_on()
-            return list(self._known.values())
+            return list(self._current().values())
 
     def find(self, experiment_id: str) -> Experiment | None:
         """Return one as it is now, None when there is none."""
         if not isinstance(experiment_id, str):
             raise no_experiment(experiment_id)
         with self._mutex:
+            return self._current().get(experiment_id)
+
+    def _current(self) -> Mapping[str, Experiment]:
+        is_nested, self._is_reading = self._is_reading, True
+        try:
+            if is_nested:  # a signal handler, amid reading
+                return {one.experiment_id: one for one in ExperimentLedger(self.folder).all()}
             self._read_on()
-            return self._known.get(experiment_id)
+            return self._known
+        finally:
+            self._is_reading = is_nested
 
     def _read_on(self) -> None:
         try:

@@ -13,6 +13,7 @@ import pathlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import ConflictError
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
 from ops.registry.disk.journal import JournalReader, JournalWriter, writing
@@ -50,6 +51,8 @@ class JournalModelEvents:
         self._has_begun = False
         self._since_snapshot = 0
         self._background: threading.Thread | None = None
+        # Amid which of its steps a signal handler of its thread may call it.
+        self._is_folding = self._is_changing = False
         self.state: ModelState = self._nothing()
 
     @property
@@ -59,6 +62,8 @@ class JournalModelEvents:
 
     def refresh(self) -> None:
         """Fold in what was appended since the last time."""
+        if self._is_folding:
+            return  # called by a signal handler: what it has interrupted goes on
         with self._in_whole():
             if not self._has_begun:
                 self._begin()
@@ -117,19 +122,28 @@ class JournalModelEvents:
 
     def reset(self) -> None:
         """Clear what was read, and a snapshot that is being written: both may be half done."""
-        self._has_begun = False
+        self._has_begun = self._is_folding = self._is_changing = False
         self._background = None
 
     @contextlib.contextmanager
     def excluding(self) -> Iterator[None]:
         """Hold the lock between processes, with what others appended before it was taken read."""
-        with writing(self._lock.path):
-            self._lock.acquire()
+        if self._is_changing:
+            raise ConflictError(
+                "A signal handler cannot change models amid a change of them that it has interrupted.",
+                suggestions=("Set a flag in the handler, and change them when it has returned.",),
+            )
+        self._is_changing = True
         try:
-            self.refresh()
-            yield
+            with writing(self._lock.path):
+                self._lock.acquire()
+            try:
+                self.refresh()
+                yield
+            finally:
+                self._lock.release()
         finally:
-            self._lock.release()
+            self._is_changing = False
 
     def _advance(self, position: tuple[int, int], body: bytes) -> None:
         """Fold in the frame that was just appended at *position*, without reading it, if it is the next one."""
@@ -143,11 +157,14 @@ class JournalModelEvents:
     @contextlib.contextmanager
     def _in_whole(self) -> Iterator[None]:
         """Start over after an error or an interrupt amid folding: what was read is not read again."""
+        is_nested, self._is_folding = self._is_folding, True
         try:
             yield
         except BaseException:
             self._has_begun = False
             raise
+        finally:
+            self._is_folding = is_nested
 
     def _begin(self) -> None:
         self._reader = JournalReader(self._reader.path)

@@ -119,17 +119,14 @@ class OpenRuns:
             self._reopen(run_id, writer)
             return self.append(run_id, data, points)
         if writer.reader is not None:
-            self._look_for_the_end(run_id, writer, writer.reader)
+            self._look_for_the_end(run_id, writer)
         return writer, position
 
     def take_reader(self, run_id: str) -> RunReader | None:
         """Return what has read a run that was started here; from now on it is the caller's alone."""
         writer = self._writers.get(run_id)
         if writer is not None and writer.process == os.getpid():
-            with writer.looking:
-                own, writer.own = writer.own, None
-            if own is not None:
-                return own
+            return writer.take()
         return None
 
     def release(self, run_id: str) -> None:
@@ -211,12 +208,9 @@ class OpenRuns:
             return [writer.journal.path for writer in own]
 
     @staticmethod
-    def _look_for_the_end(run_id: str, writer: RunWriter, reader: RunReader) -> None:
+    def _look_for_the_end(run_id: str, writer: RunWriter) -> None:
         try:
             size = os.stat(str(writer.main)).st_size  # noqa: PTH116 - hot path
         except FileNotFoundError as error:
             raise RunNotFoundError(f"Run {run_id!r} was erased.") from error
-        with writer.looking:
-            if size != writer.main_size:
-                writer.ended = reader.poll().row.status.is_final
-                writer.main_size = size
+        writer.look_for_the_end(size)

@@ -176,10 +176,9 @@ class RunStore:
         """Return what a run comes to now; no caller changes it from now on."""
         folder = self.folder(self.home(run_id))
         writer = self._open.folding_writer(run_id)
-        if writer is not None:
-            with writer.looking:
-                if writer.own is not None:
-                    return with_liveness(writer.own.poll().row.copy(), folder)
+        row = None if writer is None else writer.read()
+        if row is not None:
+            return with_liveness(row, folder)
         return with_liveness(self.cached.row(folder, run_id), folder)
 
     def rows(self, experiment_id: str) -> list[RunRow]:

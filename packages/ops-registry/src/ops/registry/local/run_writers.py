@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ops.registry.disk.journal import JournalWriter
     from ops.registry.local.run_journals import RunReader
+    from ops.registry.run_rows import RunRow
     from ops.registry.tracking.metric_encoding import KeyedPoint
 
 __all__ = ["RunWriter"]
@@ -28,6 +29,8 @@ class RunWriter:
     """
 
     __slots__ = (
+        "_is_behind",
+        "_is_folding",
         "ended",
         "experiment_id",
         "journal",
@@ -58,6 +61,8 @@ class RunWriter:
         self.reader = reader
         self.own = own
         self.looking = threading.RLock()  # a signal handler may log in the middle of logging
+        self._is_folding = False
+        self._is_behind = False
         self.main_size = -1
         self.latest = 0  # when it logged last, in nanoseconds
         self.used = True  # since it was last considered for closing
@@ -65,14 +70,59 @@ class RunWriter:
     def append_and_fold(self, data: bytes, points: Iterable[KeyedPoint] | None) -> tuple[int, int]:
         """Append *data* and fold it in, in one step, so that the order is that of the file."""
         with self.looking:
-            written = self.journal.append_frames(data)
-            own = self.own
-            # What another process has written in between, to announce itself, is read with it.
-            if own is not None and not own.advance(
-                self.journal.path, written, _records(data, points)
-            ):
-                own.poll()
-            return written
+            is_nested, self._is_folding = self._is_folding, True
+            try:
+                written = self.journal.append_frames(data)
+                if is_nested:  # a signal handler: what it has interrupted folds in both
+                    self._is_behind = True
+                    return written
+                own = self.own
+                # What another process has written in between, to announce itself, is read with it.
+                if own is not None and not own.advance(
+                    self.journal.path, written, _records(data, points)
+                ):
+                    own.poll()
+                self._catch_up()
+                return written
+            finally:
+                self._is_folding = is_nested
+
+    def read(self) -> RunRow | None:
+        """Return what the run comes to now, if this has folded in what was logged; it is the caller's own."""
+        with self.looking:
+            is_nested, self._is_folding = self._is_folding, True
+            try:
+                if self.own is None or is_nested:
+                    return None
+                row = self.own.poll().row.copy()
+                self._catch_up()
+                return row
+            finally:
+                self._is_folding = is_nested
+
+    def take(self) -> RunReader | None:
+        """Return what has folded in what was logged, which is the caller's alone from now on, if it is in order."""
+        with self.looking:
+            own, self.own = self.own, None
+            return None if self._is_folding else own
+
+    def look_for_the_end(self, size: int) -> None:
+        """Find out whether the run was ended, when its main journal has another *size* than before."""
+        with self.looking:
+            is_nested, self._is_folding = self._is_folding, True
+            try:
+                if self.reader is not None and size != self.main_size and not is_nested:
+                    self.ended = self.reader.poll().row.status.is_final
+                    self.main_size = size
+            finally:
+                self._is_folding = is_nested
+
+    def _catch_up(self) -> None:
+        """Fold in what signal handlers have logged meanwhile."""
+        while self._is_behind:
+            self._is_behind = False
+            if self.own is not None:
+                self.own.poll()
 
 
 def _records(data: bytes, points: Iterable[KeyedPoint] | None) -> Iterable[Any]:

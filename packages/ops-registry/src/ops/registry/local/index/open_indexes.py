@@ -26,7 +26,7 @@ class OpenIndexes:
 
     def begin_in_child(self) -> None:
         """Reset, also in a forked child, where a lock that another thread had is never released."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use it amid a use of its thread
         self._open: dict[str, RunIndex] = {}  # those used last come last
 
     def get(self, experiment_id: str) -> RunIndex:

@@ -72,7 +72,10 @@ class RunIndex:
         self.mutex: AbstractContextManager[Any] = (
             threading.RLock()
         )  # between threads that read through this object
-        self._writing = threading.Lock()
+        self._is_reading = False
+        self._writing = (
+            threading.RLock()
+        )  # a signal handler may append amid an append of its thread
         self._writer: tuple[int, JournalWriter] | None = None
         self._background: threading.Thread | None = None
         self._view = View(folder)
@@ -102,10 +105,16 @@ class RunIndex:
     def snapshot(self) -> Snapshot:
         """Return the runs as of now; what is returned is not changed by reading on."""
         with self.mutex:
-            if not self._view.refresh():
-                self.rebuild()
-                self._view.refresh()
-            return self._view.snapshot()
+            is_nested, self._is_reading = self._is_reading, True
+            try:
+                # A signal handler amid reading has a view of its own.
+                view = View(self.folder) if is_nested else self._view
+                if not view.refresh():
+                    self.rebuild()
+                    view.refresh()
+                return view.snapshot()
+            finally:
+                self._is_reading = is_nested
 
     def rows(self) -> list[RunRow]:
         """Return the current row of every run, oldest first."""

@@ -75,7 +75,7 @@ class RunTable:
         self._texts: dict[str, Texts] = {}
         self._answers: dict[Hashable, Any] = {}
         self._json: dict[int, Any] = {}
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()  # a signal handler may read amid a read of its thread
 
     def unfinished(self) -> list[str]:
         """Return the ids of the runs that had not ended when the table was written."""
