@@ -294,6 +294,18 @@ def test_only_what_was_not_delivered_is_a_gap(history):
     assert {(gap[1], gap[2]) for gap in gaps if gap[0] != "main_jobevent"} == {(install, begin)}
 
 
+def facts_of(history, name):
+    """The addresses, serials and machine ids that the inventories have of a host."""
+    hosts = [row for row in history.deliveries["main_host"] if row["host_name"] == name]
+    facts = [json.loads(row["canonical_facts"]) for row in hosts]
+    known = (
+        {row["ansible_host_variable"] for row in hosts} - {""},
+        {fact["ansible_product_serial"] for fact in facts},
+        {fact["ansible_machine_id"] for fact in facts},
+    )
+    return [", ".join(sorted(texts)) for texts in known]
+
+
 def test_the_renewal_report_agrees_with_pandas_in_every_cell(history, period, ours):
     reference = START + dt.timedelta(days=DAYS)
     rows = pd.DataFrame(history.deliveries["main_hostmetric"])
@@ -322,7 +334,11 @@ def test_the_renewal_report_agrees_with_pandas_in_every_cell(history, period, ou
         month = dt.timedelta(days=30)
         nodes.append(
             {
-                "row": [host, first, last, automated, deletions, seen["last_deleted"].max()],
+                "row": [
+                    *(host, first, last, automated, max((last - first).days, 0), deletions),
+                    *(seen["last_deleted"].max(), len(gone), len(gone) - sum(gone), sum(gone)),
+                    *(host, *facts_of(history, host)),
+                ],
                 "deleted": all(gone),
                 "short": last - first <= month and first < reference - month,
             }

@@ -1,6 +1,14 @@
 import pytest
 
-from ops.metrics_collect import Column, DataframeJobHostSummary, Report, ReportCCSP, Sheet
+from ops.metrics_collect import (
+    Chart,
+    Column,
+    DataframeJobHostSummary,
+    Formula,
+    Report,
+    ReportCCSP,
+    Sheet,
+)
 
 openpyxl = pytest.importorskip("openpyxl")
 pytest.importorskip("xlsxwriter")
@@ -91,3 +99,74 @@ def test_ccsp_charges_each_host_once_per_organization(tmp_path):
         "h1",
         "h2",
     ]
+
+
+class Drawn(Report):
+    """A sheet of texts, numbers and a sum."""
+
+    def __init__(self, rows, **options):
+        self._rows, self._options = rows, options
+
+    def sheets(self):
+        columns = [
+            Column("Name"),
+            Column("Count", "integer"),
+            Column("A title of very many words that are long", "money"),
+            Column("Note"),
+        ]
+        return [Sheet("Drawn", columns, lambda: self._rows, **self._options)]
+
+
+def page_of(report, tmp_path):
+    report.save(tmp_path / "drawn.xlsx")
+    return openpyxl.load_workbook(tmp_path / "drawn.xlsx")["Drawn"]
+
+
+def test_columns_are_as_wide_as_their_texts_and_longer_ones_take_several_lines(tmp_path):
+    rows = [["x" * 50, 1, 2.0, "日本" * 10], ["y" * 300, 3, 4.0, "short"]]
+    page = page_of(Drawn(rows), tmp_path)
+    width = {letter: page.column_dimensions[letter].width for letter in "ABCD"}
+    assert 64 <= width["A"] <= 66
+    assert width["D"] >= 40
+    assert width["C"] < len("A title of very many words that are long")
+    assert page["C1"].alignment.wrap_text
+    assert page.row_dimensions[1].height > 15
+    assert page.row_dimensions[2].height in {None, 15}
+    assert page.row_dimensions[3].height == 15 * 5
+    assert page["A3"].alignment.wrap_text
+    assert {page[f"{letter}3"].alignment.vertical for letter in "ABCD"} == {"top"}
+    assert page["D2"].alignment.indent == 1  # set apart from the number before it
+
+
+def test_a_sum_is_set_apart_from_the_table(tmp_path):
+    rows = [["a", 1, 2.0, None], ["Sum", None, Formula("=SUM(C{first}:C{above})", 2.0), None]]
+    page = page_of(Drawn(rows, total=True), tmp_path)
+    assert [page[f"{letter}3"].font.bold for letter in "ABCD"] == [True] * 4
+    assert page["B3"].border.top.style == "thin"
+    assert page["C3"].number_format == "#,##0.00"
+    assert not page["A2"].font.bold
+
+
+@pytest.mark.parametrize(("count", "below"), [(5, True), (60, False)])
+def test_charts_stand_below_a_short_table_and_beside_a_long_one(tmp_path, count, below):
+    charts = [Chart("Counts", "Name", ("Count",), "bar"), Chart("Again", "Name", ("Count",))]
+    rows = [[f"name {n}", n, 1.0, ""] for n in range(count)]
+    page = page_of(Drawn(rows, charts=charts), tmp_path)
+    places = [(c.anchor._from.row, c.anchor._from.col) for c in page._charts]
+    assert places[0] == ((count + 2, 0) if below else (1, 5))
+    assert places[1][0] >= places[0][0] + 15
+
+
+def test_pages_are_numbered_and_wide_tables_go_over_several(tmp_path):
+    page = page_of(Drawn([["a", 1, 2.0, "b"]]), tmp_path)
+    assert (page.page_setup.orientation, page.page_setup.fitToWidth) == ("landscape", None)
+    assert page.oddFooter.right.text == "&P / &N"
+
+    class Wide(Report):
+        def sheets(self):
+            columns = [Column(f"Column {n}", width=40) for n in range(12)]
+            return [Sheet("Drawn", columns, lambda: [["x"] * 12])]
+
+    wide = page_of(Wide(), tmp_path)
+    assert wide.page_setup.fitToWidth == 3
+    assert wide.print_title_cols == "$A:$A"

@@ -169,7 +169,7 @@ def test_the_summary_has_charts_of_its_figures(dataframes, tmp_path):
         ("Org:B", 4, 0, 2, 4, 8),
     ]
     charts = book["Summary"]._charts
-    assert len(charts) == 2
+    assert len(charts) == 3
     reference = charts[0].series[0].val.numRef.f
     assert reference == "Summary!$B$2:$B$4"
 

@@ -42,12 +42,13 @@ class Formula:
 class Column:
     """A column of a sheet.
 
-    *title* stands at the top; *kind* decides how values are formatted; *width* is in characters.
+    *title* stands at the top; *kind* decides how values are formatted; *width* is in characters, the
+    least there is: a column of longer texts is drawn wider.
     """
 
     title: str
     kind: Literal["text", "integer", "number", "money", "timestamp", "day"] = "text"
-    width: int = 20
+    width: int = 12
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Sheet:
     """A sheet; *rows* is called for each rendering.
 
     *title* is its name; *columns* are those of the table; *preface* are lines above it, *charts*
-    stand beside it.
+    stand below it, or beside it when it is long. With *total*, its last row is a sum.
     """
 
     title: str
@@ -76,6 +77,7 @@ class Sheet:
     rows: Callable[[], Iterable[Sequence[Any]]]
     preface: Sequence[Sequence[Any]] = ()
     charts: Sequence[Chart] = ()
+    total: bool = False
 
 
 class Report:

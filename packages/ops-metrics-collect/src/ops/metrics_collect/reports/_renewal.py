@@ -35,19 +35,30 @@ _NAMES = (
     "first_automation",
     "last_automation",
     "automated_counter",
+    "days_automated",
     "deleted_counter",
     "last_deleted",
+    "records",
+    "records_active",
+    "records_deleted",
+    "names",
 )
 _COLUMNS = (
     Column("Host name", width=40),
     Column("First automation", "timestamp"),
     Column("Last automation", "timestamp"),
-    Column("Automations", "integer"),
-    Column("Deletions", "integer"),
+    Column("Number of Automations", "integer"),
+    Column("Number of days between first_automation and last_automation", "integer"),
+    Column("Number of Deletions", "integer"),
     Column("Last deleted", "timestamp"),
+    Column("HostMetric record count", "integer"),
+    Column("HostMetric active record count", "integer"),
+    Column("HostMetric deleted record count", "integer"),
+    Column("Host names", width=40),
+    Column("Variables ansible_host"),
+    Column("Serial Numbers"),
+    Column("Machine UUIDs", width=34),
 )
-
-
 _SHEETS = (
     "usage_reporting",
     "managed_nodes",
@@ -100,7 +111,29 @@ class ReportRenewalGuidance(Report):
         yield ["Deleted Managed nodes", self._kind("deleted").num_rows]
 
     def _nodes(self, title: str, kind: str) -> Sheet:
-        return Sheet(title, _COLUMNS, lambda: table_rows(self._kind(kind), _NAMES))
+        return Sheet(title, _COLUMNS, lambda: self._node_rows(kind))
+
+    def _node_rows(self, kind: str) -> Iterator[list[Any]]:
+        nothing = (set[str](), set[str](), set[str]())
+        known = self._facts()
+        for *row, names in table_rows(self._kind(kind), _NAMES):
+            texts = [set(names), *known.get(row[0], nothing)]
+            yield [*row, *(", ".join(sorted(text)) for text in texts)]
+
+    def _facts(self) -> dict[str, tuple[set[str], set[str], set[str]]]:
+        """Return the addresses, serial numbers and machine ids of each node, as its inventories have them."""
+        found: dict[str, tuple[set[str], set[str], set[str]]] = {}
+        if "main_host" not in self._tables:
+            return found
+        machines = self._usage.identities()
+        for host in self._tables["main_host"].to_pylist():
+            name = host["host_name"]
+            for node in host["names"] if machines is None else [machines[name]]:
+                addresses, serials, ids = found.setdefault(node, (set(), set(), set()))
+                addresses |= {name} - {*host["names"]}
+                serials |= {*host["serials"]}
+                ids |= {*host["machine_ids"]}
+        return found
 
     def _ephemeral_usage(self) -> Sheet:
         columns = (Column("Day", "day"), Column("Ephemeral nodes", "integer"))
@@ -151,18 +184,41 @@ class ReportRenewalGuidance(Report):
 
         A machine is deleted when every installation that counted it has deleted it.
         """
-        table = self._usage.machines_of_inventories(self._tables["host_metric"])
+        counted = self._tables["host_metric"]
+        counted = counted.append_column("names", counted["host_name"])
+        table = self._usage.machines_of_inventories(counted)
         deleted = pc.and_(
             pc.is_valid(table["deleted_at"]),
             pc.fill_null(pc.greater_equal(table["deleted_at"], table["there_at"]), True),  # noqa: FBT003 - a value
         )
         table = table.append_column("deleted", deleted)
-        hows = ("min", "max", "sum", "sum", "max", "min")
-        names = [*_NAMES[1:], "deleted"]
-        wanted = list(zip(names, hows, strict=True))
-        merged = table.group_by("host_name", use_threads=False).aggregate(wanted)
-        merged = merged.select(["host_name", *(f"{n}_{how}" for n, how in wanted)])
-        return merged.rename_columns(["host_name", *names]).sort_by("host_name")
+        table = table.append_column("records_deleted", deleted.cast(pa.int64()))
+        merged = table.group_by("host_name", use_threads=False).aggregate(
+            [(name, how) for name, how, _ in _MERGED]
+        )
+        merged = merged.select(["host_name", *(f"{name}_{how}" for name, how, _ in _MERGED)])
+        merged = merged.rename_columns(["host_name", *(to for *_, to in _MERGED)])
+        active = pc.subtract(merged["records"], merged["records_deleted"])
+        lasted = pc.subtract(merged["last_automation"], merged["first_automation"])
+        days = pc.divide(lasted.cast(pa.int64()), _DAY_MICROSECONDS)
+        merged = merged.append_column("records_active", active)
+        merged = merged.append_column("days_automated", pc.max_element_wise(days, 0))
+        return merged.sort_by("host_name")
+
+
+_DAY_MICROSECONDS = 86_400_000_000
+#: Of the counters of a machine: column, how its values are combined, and the name of the result.
+_MERGED = (
+    ("first_automation", "min", "first_automation"),
+    ("last_automation", "max", "last_automation"),
+    ("automated_counter", "sum", "automated_counter"),
+    ("deleted_counter", "sum", "deleted_counter"),
+    ("last_deleted", "max", "last_deleted"),
+    ("deleted", "min", "deleted"),
+    ("deleted", "count", "records"),
+    ("records_deleted", "sum", "records_deleted"),
+    ("names", "list", "names"),
+)
 
 
 def _days(given: Any) -> dt.timedelta:

@@ -107,7 +107,7 @@ class _Field:
     name: str
     title: str
     kind: Any = "text"
-    width: int = 20
+    width: int = 12
 
 
 _NODE_MEASURES = (
@@ -156,23 +156,24 @@ class Usage:
 
     def machines(self, table: pa.Table) -> pa.Table:
         """Return *table* with each host named by its machine, if the configuration asks for that."""
+        names = self.identities()
+        return table if names is None else renamed(encoded(table, ("host_name",)), names)
+
+    def identities(self) -> dict[str, str] | None:
+        """Return the machine of each host of main_host; None if the configuration asks for none."""
         mode = self._settings.deduplicate
-        if mode is None:
-            return table
-        if self._names is None:
+        if mode is not None and self._names is None:
             self._names = host_identities(self._tables["main_host"].to_pylist(), mode)
-        return renamed(encoded(table, ("host_name",)), self._names)
+        return self._names
 
     def machines_of_inventories(self, table: pa.Table) -> pa.Table:
         """Do as `machines` does for a table whose hosts have the names of their inventories."""
-        mode = self._settings.deduplicate
-        if mode is None:
+        machines = self.identities()
+        if machines is None:
             return table
-        hosts = self._tables["main_host"].to_pylist()
-        machines = host_identities(hosts, mode)
         known = {
             (host["install_uuid"], name): machines[host["host_name"]]
-            for host in hosts
+            for host in self._tables["main_host"].to_pylist()
             for name in host["names"]
         }
         names = [
@@ -198,14 +199,14 @@ class Usage:
                 Column("Unit price", "money"),
                 Column("Extended fee", "money"),
             )
-            return Sheet("Usage Reporting", columns, self._charged_once, self.header())
+            return Sheet("Usage Reporting", columns, self._charged_once, self.header(), total=True)
         columns = (
             Column("Organization", width=40),
             Column("Quantity", "integer"),
             Column("Unit price", "money"),
             Column("Extended fee", "money"),
         )
-        return Sheet("Usage Reporting", columns, self._charge_rows, self.header())
+        return Sheet("Usage Reporting", columns, self._charge_rows, self.header(), total=True)
 
     def _charged_once(self) -> Iterator[list[Any]]:
         hosts = grouped(self.nodes("direct"), ["host_name"]).num_rows
@@ -237,7 +238,9 @@ class Usage:
         ]
         charts = [
             Chart("Managed nodes by organization", "Organization", ("Managed nodes",), "bar"),
-            Chart("Runs by organization", "Organization", ("Host runs", "Task runs"), "column"),
+            # Of their own, as there are many more of the one than of the other.
+            Chart("Host runs by organization", "Organization", ("Host runs",), "bar"),
+            Chart("Task runs by organization", "Organization", ("Task runs",), "bar"),
         ]
         return _sheet("Summary", table, fields, charts=charts if table.num_rows <= _CHARTED else ())
 

@@ -2,7 +2,8 @@
 
 Only a `Formula` of the report becomes a formula; every text is written as text, whatever it starts
 with. Characters that XML forbids are dropped, texts are cut at Excel's limit, numbers that Excel
-cannot hold are written as text, and a table that is longer than a sheet goes on in another one.
+cannot hold are written as text, and a table that is longer than a sheet goes on in another one. Columns
+are as wide as their texts, up to a limit beyond which these take several lines.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import math
 import os
 import pathlib
 import re
+import unicodedata
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.helpers import LazyImport
 from ops.metrics_collect.reports._model import Formula
+from ops.metrics_collect.reports._xlsx_charts import has_charts_below, insert_charts
 from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from ops.metrics_collect.reports._model import Sheet
+    from ops.metrics_collect.reports._model import Column, Sheet
 
 __all__ = ["MAX_ROWS", "clean_text", "render", "require_xlsx", "sheet_name"]
 
@@ -38,6 +41,13 @@ _FORMATS = {
     "timestamp": "yyyy-mm-dd hh:mm:ss",
     "day": "yyyy-mm-dd",
 }
+#: In characters: columns are as wide as their values, within limits.
+_WIDTHS = {"integer": 10, "number": 13, "money": 13, "timestamp": 19, "day": 11}
+_WIDEST = 64
+_WIDEST_TITLE = 20
+_PAGE_WIDTH = 200
+_LINE_POINTS = 15
+_MOST_LINES = 27  # of 15 points: a row has at most 409
 
 xlsxwriter: Any = LazyImport("xlsxwriter", "ops-metrics-collect[report]")
 
@@ -96,9 +106,25 @@ class _Renderer:
         self._book = book
         self._max_rows = max_rows
         self._taken: set[str] = set()
-        self._heading = book.add_format({"bold": True, "bottom": 1})
-        self._number_heading = book.add_format({"bold": True, "bottom": 1, "align": "right"})
-        self._formats = {k: book.add_format({"num_format": f}) for k, f in _FORMATS.items()}
+        heading = {"bold": True, "bottom": 1, "text_wrap": True, "valign": "bottom"}
+        self._heading = book.add_format(heading)
+        self._indented_heading = book.add_format(heading | {"align": "left", "indent": 1})
+        self._number_heading = book.add_format(heading | {"align": "right"})
+        # At the top, as a text beside it may take several lines.
+        aligned = {"valign": "top"}
+        self._formats = {
+            k: book.add_format(aligned | {"num_format": f}) for k, f in _FORMATS.items()
+        }
+        total = {"bold": True, "top": 1}
+        self._totals = {
+            k: book.add_format(total | {"num_format": f}) for k, f in _FORMATS.items()
+        } | {"text": book.add_format(total)}
+        indented = aligned | {"align": "left", "indent": 1}
+        self._text, self._indented = book.add_format(aligned), book.add_format(indented)
+        self._wrapped = {
+            self._text: book.add_format(aligned | {"text_wrap": True}),
+            self._indented: book.add_format(indented | {"text_wrap": True}),
+        }
 
     def render(self, sheets: Sequence[Sheet]) -> None:
         for sheet in sheets:
@@ -115,42 +141,82 @@ class _Renderer:
     ) -> Iterator[Sequence[Any]] | None:
         name = sheet_name(sheet.title, self._taken)
         page = self._book.add_worksheet(name)
-        for position, column in enumerate(sheet.columns):
-            page.set_column(position, position, column.width)
+        widths = [_least_width(column) for column in sheet.columns]
         line = 0
         for preface in sheet.preface if first else ():
             for position, value in enumerate(preface):
                 self._write(page, line, position, value, None)
             line += 1
-        for position, column in enumerate(sheet.columns):
-            style = self._heading if column.kind == "text" else self._number_heading
-            page.write_string(line, position, clean_text(column.title), style)
+        styles = self._styles(sheet)
+        self._write_heading(page, line, sheet, widths)
         top = line + 1
-        # Printed as wide as the table, with its heading on every page.
+        # Printed with its heading on every page.
         page.set_landscape()
-        page.fit_to_pages(1, 0)
         page.repeat_rows(line)
+        page.set_footer("&L&A&R&P / &N")
         page.freeze_panes(top, 0)
         count = 0
-        for row in islice(rows, max(self._max_rows - top, 1)):
-            for position, (column, value) in enumerate(zip(sheet.columns, row, strict=True)):
-                self._write(page, top + count, position, value, self._formats.get(column.kind), top)
+        for row, is_total in _with_total(islice(rows, max(self._max_rows - top, 1)), sheet):
+            chosen = [self._totals[c.kind] for c in sheet.columns] if is_total else styles
+            lines = 1
+            for position, value in enumerate(row):
+                if type(value) is str and len(value) > widths[position]:
+                    width = _width(value)
+                    widths[position] = max(widths[position], min(width, _WIDEST))
+                    lines = max(lines, min(-(-width // _WIDEST), _MOST_LINES))
+            if lines > 1:
+                page.set_row(top + count, _LINE_POINTS * lines)
+                chosen = [self._text if style is None else style for style in chosen]
+            for position, value in enumerate(row):
+                self._write(page, top + count, position, value, chosen[position], top)
             count += 1
-        for number, chart in enumerate(sheet.charts if first and count else ()):
-            self._chart(page, name, sheet, chart, top, count, number)
+        for position, width in enumerate(widths):
+            page.set_column(position, position, width + 1)
+        pages = -(-sum(widths) // _PAGE_WIDTH)
+        # Also with its charts where these stand below, and with its first column on every page.
+        page.fit_to_pages(max(pages, 1), int(has_charts_below(sheet, count)))
+        if pages > 1:
+            page.repeat_columns(0)
+        if first and count:
+            insert_charts(self._book, page, name, sheet, top, count)
         following = next(rows, None)
         return None if following is None else _chained(following, rows)
+
+    def _styles(self, sheet: Sheet) -> list[Any]:
+        """Return the format of each column; a text that follows a number is set apart from it."""
+        return [
+            self._formats[column.kind]
+            if column.kind != "text"
+            else self._indented
+            if before is not None and before.kind != "text"
+            else None
+            for before, column in zip([None, *sheet.columns], sheet.columns, strict=False)
+        ]
+
+    def _write_heading(self, page: Any, line: int, sheet: Sheet, widths: Sequence[int]) -> None:
+        titles = [clean_text(column.title) for column in sheet.columns]
+        lines = [-(-len(t) // max(w, 1)) for t, w in zip(titles, widths, strict=True)]
+        if max(lines, default=1) > 1:
+            page.set_row(line, _LINE_POINTS * max(lines))
+        before = "text"
+        for position, (column, title) in enumerate(zip(sheet.columns, titles, strict=True)):
+            style = self._heading if before == "text" else self._indented_heading
+            if column.kind != "text":
+                style = self._number_heading
+            page.write_string(line, position, title, style)
+            before = column.kind
 
     def _write(
         self, page: Any, line: int, position: int, value: Any, style: Any, top: int = 0
     ) -> None:
         # Most cells are plain text and integers; they skip what the others need.
-        if type(value) is str and value.isprintable() and len(value) <= _MAX_TEXT // 2:
-            page.write_string(line, position, value)
+        if type(value) is str and len(value) <= _WIDEST and value.isprintable():
+            page.write_string(line, position, value, style)
         elif type(value) is int and abs(value) < _EXACT_INTEGER:
             page.write_number(line, position, value, style)
         elif value is None:
-            return
+            if top and style in self._totals.values():
+                page.write_blank(line, position, None, style)
         elif isinstance(value, Formula):
             page.write_formula(
                 line,
@@ -169,28 +235,38 @@ class _Renderer:
         ):
             page.write_number(line, position, value, style)
         else:
-            page.write_string(line, position, clean_text(str(value)))
+            # Above the table long texts reach over the cells beside them.
+            text = clean_text(str(value))
+            wrapped = self._wrapped.get(style, style) if top and len(text) > _WIDEST else style
+            page.write_string(line, position, text, wrapped)
 
-    def _chart(
-        self, page: Any, name: str, sheet: Sheet, chart: Any, top: int, count: int, number: int
-    ) -> None:
-        titles = [c.title for c in sheet.columns]
-        drawn = self._book.add_chart({"type": chart.kind})
-        labels = titles.index(chart.categories)
-        for title in chart.values:
-            values = titles.index(title)
-            drawn.add_series(
-                {
-                    "name": title,
-                    "categories": [name, top, labels, top + count - 1, labels],
-                    "values": [name, top, values, top + count - 1, values],
-                }
-            )
-        drawn.set_title({"name": chart.title})
-        if len(chart.values) == 1:  # the title names it
-            drawn.set_legend({"none": True})
-        # Beside the table, not above: long lines at the top reach over several columns.
-        page.insert_chart(top - 1 + 16 * number, len(titles) + 1, drawn)
+
+def _with_total(
+    rows: Iterable[Sequence[Any]], sheet: Sheet
+) -> Iterator[tuple[Sequence[Any], bool]]:
+    """Yield rows, and whether each is the sum of the table."""
+    if not sheet.total:
+        yield from ((row, False) for row in rows)
+        return
+    there = list(rows)  # a table with a sum is short
+    yield from ((row, row is there[-1]) for row in there)
+
+
+def _least_width(column: Column) -> int:
+    """Return the width, in characters, of a column without texts; long titles take several lines."""
+    return max(column.width if column.kind == "text" else _WIDTHS[column.kind], _title(column))
+
+
+def _title(column: Column) -> int:
+    longest = max(map(len, column.title.split()), default=1)
+    return max(longest, min(len(column.title), _WIDEST_TITLE)) + 1
+
+
+def _width(text: str) -> int:
+    """Return the width of a text in characters; those of East Asia have two."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _chained(first: Sequence[Any], rest: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
