@@ -50,7 +50,7 @@ def _drawn(book: Any, name: str, sheet: Sheet, chart: Chart, top: int, count: in
             }
         )
     drawn.set_title({"name": chart.title, "name_font": {"size": 12}})
-    if chart.kind == "bar":  # the first row at the top, and room for long names
+    if chart.kind == "bar":  # the first row at the top, and space for long names
         drawn.set_y_axis({"reverse": True, "interval_unit": 1, "num_font": {"size": 8}})
         drawn.set_x_axis({"label_position": "high", "num_format": "#,##0"})
         layout = {"x": 0.34, "y": 0.12, "width": 0.6, "height": 0.7}
