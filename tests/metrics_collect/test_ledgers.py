@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import sqlite3
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from ops.metrics_collect import (
     StateError,
     StorageDirectory,
     StoragePostgres,
+    run,
 )
 
 DAY = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
@@ -136,3 +138,44 @@ def test_gaps_and_closed_slices_cover_every_hour_exactly(tmp_path_factory, spans
 
 def _has(gap, hour):
     return gap.since <= DAY + dt.timedelta(hours=hour) < gap.until
+
+
+def test_the_keys_that_a_ledger_holds_are_bounded_by_what_is_kept(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    sizes = []
+    for day in range(60):
+        since = DAY + dt.timedelta(days=day)
+        keys = (f'"{100 * day + n}"' for n in range(100))
+        ledger.close("runs", Interval(since, since + dt.timedelta(days=1)), 0, keys)
+        ledger.close("other", Interval(since, since + dt.timedelta(days=1)), 0, ['"a"'])
+        ledger.keep_keys("runs", dt.timedelta(days=14))
+        sizes.append(ledger.path.stat().st_size)
+    with sqlite3.connect(ledger.path) as db:
+        [held] = db.execute("select count(*) from keys where key like '\"%' and collector = 'runs'")
+        [others] = db.execute("select count(*) from keys where key = '\"a\"'")
+    assert held == (15 * 100,)
+    assert others == (60,)  # of which nothing was forgotten
+    assert sizes[-1] <= 1.25 * sizes[20]
+    assert len(ledger.closed("runs")) == 60
+    first = Interval(DAY, DAY + dt.timedelta(days=1))
+    assert ledger.keys("runs", first) == {'{"column": null}'}
+
+
+def test_a_run_forgets_keys_that_are_older_than_twice_its_lookback(chain):
+    for day in range(30):
+        chain.insert(day, 1, day=day)
+    lookback = dt.timedelta(days=5)
+    assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments(30)).ok
+    done = run(
+        chain.factories, chain.storage, chain.ledger, **chain.arguments(30, lookback=lookback)
+    )
+    assert done.ok
+    with sqlite3.connect(chain.ledger.path) as db:
+        [held] = db.execute("select count(*) from keys where key like '\"%'")
+    assert held == (11,)
+    chain.insert(100, 1, day=26)
+    chain.insert(101, 1, day=5)
+    done = run(
+        chain.factories, chain.storage, chain.ledger, **chain.arguments(30, lookback=lookback)
+    )
+    assert len(done.shipped) == 1

@@ -115,6 +115,13 @@ class AnyLedger(abc.ABC):
         No late row of these slices is found any more; they stay closed.
         """
 
+    def keep_keys(self, collector: str, kept: dt.timedelta) -> None:  # noqa: B027 - may do nothing
+        """Drop the keys of slices that ended *kept* before the last one of *collector*.
+
+        A run does this for what it looks back to, so that a ledger does not grow with time. One whose
+        keys cost nothing until they are needed may leave that to `forget_keys`.
+        """
+
     def gaps(self, collector: str, interval: Interval) -> list[Interval]:
         """Return what of *interval* is not closed, as few intervals as possible, in order."""
         gaps, start = [], require_aware(interval.since)
@@ -235,19 +242,15 @@ class Ledger(AnyLedger):
             query = "select key from keys where (collector, since, until) = (?, ?, ?)"
             return {r[0] for r in db.execute(query, row)}
 
+    def keep_keys(self, collector: str, kept: dt.timedelta) -> None:
+        """Drop the keys of slices that ended *kept* before the last one of *collector*."""
+        # Without a vacuum: the next keys take the space.
+        if done := self.closed(collector):
+            self._forget(max(slice_.until for slice_ in done) - kept, collector)
+
     def forget_keys(self, before: dt.datetime) -> int:
         """Drop the keys of slices that ended before a time, and return of how many slices."""
-        old = "until < ? and key != ?"
-        bounds = (iso(before), mark_of_keys(None))
-        with self._transaction() as db:
-            query = f"select count(*) from (select distinct collector, since, until from keys where {old})"  # noqa: S608 - a constant
-            slices_ = int(db.execute(query, bounds).fetchone()[0])
-            db.execute(
-                "insert or ignore into keys select distinct collector, since, until, ? from closed "
-                "where until < ?",
-                (mark_of_keys(None), iso(before)),
-            )
-            db.execute(f"delete from keys where {old}", bounds)  # noqa: S608 - a constant
+        slices_ = self._forget(before, "%")
         if slices_:
             # Else the file stays as large as it was.
             with (
@@ -255,6 +258,23 @@ class Ledger(AnyLedger):
                 contextlib.closing(sqlite3.connect(self.path, timeout=60)) as db,
             ):
                 db.execute("vacuum")
+        return slices_
+
+    def _forget(self, before: dt.datetime, collector: str) -> int:
+        """Drop the keys of old slices of a collector ("%": of all), and return of how many slices."""
+        mark = mark_of_keys(None)
+        old = "? in (collector, '%') and until < ? and key != ?"
+        bounds = (collector, iso(before), mark)
+        with self._transaction() as db:
+            query = f"select count(*) from (select distinct collector, since, until from keys where {old})"  # noqa: S608 - a constant
+            slices_ = int(db.execute(query, bounds).fetchone()[0])
+            if slices_:
+                db.execute(
+                    "insert or ignore into keys select distinct collector, since, until, ? "
+                    "from closed where ? in (collector, '%') and until < ?",
+                    (mark, *bounds[:2]),
+                )
+                db.execute(f"delete from keys where {old}", bounds)  # noqa: S608 - a constant
         return slices_
 
     @contextlib.contextmanager

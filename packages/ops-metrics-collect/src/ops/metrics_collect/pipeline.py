@@ -43,6 +43,8 @@ __all__ = ["RunResult", "gather", "planned", "run", "ship"]
 
 #: Rows that are committed up to a day late are found, for a second query of the slices of that day.
 LOOKBACK = dt.timedelta(days=1)
+#: The keys of slices are kept for twice the lookback, and at least for so long.
+_KEPT = dt.timedelta(days=7)
 
 
 @dataclasses.dataclass
@@ -83,7 +85,8 @@ def run(
     go, *ledger* knows which slices have arrived, *outbox* keeps those that wait. *since* and
     *until* (default: now) are aware; *lag* is how long rows may take to be committed. *lookback* is
     how far back closed slices are searched for rows committed late (of collectors with a primary
-    key); each run queries these slices again. Without it such rows are lost. *config* and *package*
+    key); each run queries these slices again, and the ledger forgets the keys of slices that are
+    older than twice of it. Without it such rows are lost. *config* and *package*
     go to `Package` (*max_size*, *tarball_format*, *payload_format*, *uuid*, *layout*). *report* is
     called with a sentence about each step. Failures are in the result, not raised: the next run
     tries again.
@@ -242,6 +245,10 @@ def _gather(
                 # Nothing will be shipped, so nothing else would forget that it failed.
                 ledger.close(factory.key, piece, ledger.next_revision(factory.key, piece) - 1)
             report(f"{outcome:9} {name}")
+    # To have more of them than needed does no harm, and the disk may be full.
+    with contextlib.suppress(OSError, sqlite3.Error):
+        for factory in collectors:
+            ledger.keep_keys(factory.key, max(2 * lookback, _KEPT))
 
 
 def _pieces(
