@@ -154,6 +154,7 @@ class JournalWriter:
             own = self._appends = self._appends + 1
             if self._open_line:
                 data = _SPOILED + b"\n" + data
+            written = -1
             try:
                 written = os.write(self._descriptor, data)
                 # Where O_APPEND has put it: others may have grown the file.
@@ -163,8 +164,11 @@ class JournalWriter:
                 if self._commits and not soon:
                     flush(self._descriptor)
             except OSError as error:
-                self._open_line = True
-                raise _failure(self.path, error) from error
+                if written < 0 or not self.is_closed:
+                    self._open_line = True
+                    raise _failure(self.path, error) from error
+                # It is written, and a signal handler has closed the file since.
+                end = self._end_when_closed(data[:written], soon=soon)
             # A short write (a disk that filled up) is a torn frame, and not acknowledged.
             is_torn = written < len(data)
             self._open_line = is_torn or (self._appends != own and self._open_line)
@@ -174,6 +178,18 @@ class JournalWriter:
         if written < len(data):
             raise StorageError(f"Only {written} of {len(data)} bytes fitted into {self.path!r}.")
         return end - written, end
+
+    def _end_when_closed(self, data: bytes, *, soon: bool) -> int:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | _EXTRA)
+            try:
+                if self._commits and not soon:
+                    flush(descriptor)
+                return _end_of(self.path, data, os.fstat(descriptor).st_size)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _failure(self.path, error) from error
 
     def abandon(self) -> None:
         """Close the file in a forked child, where another thread's lock may be held for ever; the parent goes on."""

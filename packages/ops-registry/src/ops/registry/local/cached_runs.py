@@ -55,8 +55,7 @@ class CachedRuns:
 
     def begin_in_child(self) -> None:
         """Reset in a forked child: another thread may have been in the middle of reading."""
-        self._reading = threading.RLock()
-        self._is_reading = False
+        self._reading = threading.RLock()  # a signal handler may read amid a read of its thread
         if self.cache is not None:
             self.cache.clear()
 
@@ -66,13 +65,13 @@ class CachedRuns:
             return load_state(folder, run_id).row
         kept = self.cache.get(run_id)
         if isinstance(kept, Reading):
-            return self._live_row(folder, run_id, kept)
+            return self._live_row(run_id, kept)
         if kept is None or kept[0] != signature(folder, run_id, kept[0]):
             # Taken before reading: what is appended meanwhile changes it.
             before = signature(folder, run_id, kept[0] if kept else (MAIN,))
             state = current_state(folder, run_id)
             if state is None:
-                return self._live_row(folder, run_id, Reading(folder, run_id))
+                return self._live_row(run_id, Reading(folder, run_id))
             if before.keys() != set(state.writers):
                 # Kept so that the next one looks at all of them, and never found to fit.
                 before = dict.fromkeys(state.writers)
@@ -80,16 +79,10 @@ class CachedRuns:
             self.cache.set(run_id, kept)
         return kept[1]
 
-    def _live_row(self, folder: pathlib.Path, run_id: str, reading: Reading) -> RunRow:
+    def _live_row(self, run_id: str, reading: Reading) -> RunRow:
         """Return the row of a run without a view: only what was appended since the last time is read."""
         with self._reading:  # a reader is for one thread at a time
-            is_nested, self._is_reading = self._is_reading, True
-            try:
-                if is_nested:  # a signal handler, amid reading
-                    return load_state(folder, run_id).row
-                row = reading.poll().copy()
-            finally:
-                self._is_reading = is_nested
+            row = reading.poll().copy()
         if self.cache is not None:
             self.cache.set(run_id, reading)
         return row

@@ -76,10 +76,18 @@ class RunReader:
         self._most_bytes = most_bytes
         #: How often reading began from the start: at first, and after each error.
         self.beginnings: int = 0
+        #: Whether it is being read on, which a signal handler of this thread may find.
+        self.is_reading: bool = False
         self._begin()
 
     def poll(self) -> RunState:
-        """Return the state as of now; raises `RunNotFoundError` when the run has no start."""
+        """Return the state as of now; raises `RunNotFoundError` when the run has no start.
+
+        A signal handler amid reading gets a state of its own.
+        """
+        if self.is_reading:
+            return RunReader(self.folder, self.run_id, keep_history=self._keep_history).poll()
+        self.is_reading = True
         try:
             self._read_on()
         except RunNotFoundError:
@@ -87,6 +95,8 @@ class RunReader:
         except BaseException:  # an interrupt too: what was read is not read again
             self._begin()
             raise
+        finally:
+            self.is_reading = False
         if self._readers[MAIN].is_gone:
             raise RunNotFoundError(f"Run {self.run_id!r} was erased.")
         return self.state
@@ -142,17 +152,35 @@ class RunReader:
 
         It saves reading them again. Where something before them is unread it does nothing and returns False.
         """
+        if (
+            self.is_reading
+        ):  # called by a signal handler: what it has interrupted reads on, now or next time
+            return False
         if not self._readers:
             self._readers[MAIN] = JournalReader(journal_path(self.folder, self.run_id, MAIN))
         for writer, reader in self._readers.items():
-            if reader.path == path and reader.skip(*position):
-                try:
-                    for record in records:
-                        self._apply(writer, record)
-                except BaseException:
-                    self._begin()
-                    raise
+            if reader.path == path:
+                return self._skip(reader, position, writer, records)
+        return False
+
+    def _skip(
+        self,
+        reader: JournalReader,
+        position: tuple[int, int],
+        writer: str,
+        records: Iterable[Any],
+    ) -> bool:
+        self.is_reading = True
+        try:
+            if reader.skip(*position):
+                for record in records:
+                    self._apply(writer, record)
                 return True
+        except BaseException:
+            self._begin()
+            raise
+        finally:
+            self.is_reading = False
         return False
 
     @property

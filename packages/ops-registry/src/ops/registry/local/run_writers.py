@@ -29,8 +29,6 @@ class RunWriter:
     """
 
     __slots__ = (
-        "_is_behind",
-        "_is_folding",
         "ended",
         "experiment_id",
         "journal",
@@ -61,8 +59,6 @@ class RunWriter:
         self.reader = reader
         self.own = own
         self.looking = threading.RLock()  # a signal handler may log in the middle of logging
-        self._is_folding = False
-        self._is_behind = False
         self.main_size = -1
         self.latest = 0  # when it logged last, in nanoseconds
         self.used = True  # since it was last considered for closing
@@ -70,59 +66,32 @@ class RunWriter:
     def append_and_fold(self, data: bytes, points: Iterable[KeyedPoint] | None) -> tuple[int, int]:
         """Append *data* and fold it in, in one step, so that the order is that of the file."""
         with self.looking:
-            is_nested, self._is_folding = self._is_folding, True
-            try:
-                written = self.journal.append_frames(data)
-                if is_nested:  # a signal handler: what it has interrupted folds in both
-                    self._is_behind = True
-                    return written
-                own = self.own
-                # What another process has written in between, to announce itself, is read with it.
-                if own is not None and not own.advance(
-                    self.journal.path, written, _records(data, points)
-                ):
-                    own.poll()
-                self._catch_up()
-                return written
-            finally:
-                self._is_folding = is_nested
+            written = self.journal.append_frames(data)
+            own = self.own
+            # What another process has written in between, to announce itself, is read with it.
+            if own is not None and not own.advance(
+                self.journal.path, written, _records(data, points)
+            ):
+                own.poll()
+            return written
 
     def read(self) -> RunRow | None:
         """Return what the run comes to now, if this has folded in what was logged; it is the caller's own."""
         with self.looking:
-            is_nested, self._is_folding = self._is_folding, True
-            try:
-                if self.own is None or is_nested:
-                    return None
-                row = self.own.poll().row.copy()
-                self._catch_up()
-                return row
-            finally:
-                self._is_folding = is_nested
+            return None if self.own is None else self.own.poll().row.copy()
 
     def take(self) -> RunReader | None:
-        """Return what has folded in what was logged, which is the caller's alone from now on, if it is in order."""
+        """Return what has folded in what was logged, which is the caller's alone from now on, unless it is at work."""
         with self.looking:
             own, self.own = self.own, None
-            return None if self._is_folding else own
+            return None if own is None or own.is_reading else own
 
     def look_for_the_end(self, size: int) -> None:
         """Find out whether the run was ended, when its main journal has another *size* than before."""
         with self.looking:
-            is_nested, self._is_folding = self._is_folding, True
-            try:
-                if self.reader is not None and size != self.main_size and not is_nested:
-                    self.ended = self.reader.poll().row.status.is_final
-                    self.main_size = size
-            finally:
-                self._is_folding = is_nested
-
-    def _catch_up(self) -> None:
-        """Fold in what signal handlers have logged meanwhile."""
-        while self._is_behind:
-            self._is_behind = False
-            if self.own is not None:
-                self.own.poll()
+            if self.reader is not None and size != self.main_size:
+                self.ended = self.reader.poll().row.status.is_final
+                self.main_size = size
 
 
 def _records(data: bytes, points: Iterable[KeyedPoint] | None) -> Iterable[Any]:

@@ -43,7 +43,7 @@ class RepeatedPoints:
     def __init__(self, points: Callable[[str, str], Iterable[Point]]) -> None:
         self._points = points
         self._known: collections.OrderedDict[tuple[str, str], _Known] = collections.OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log amid logging of its thread
 
     def new(
         self, run_id: str, summaries: Mapping[str, RunningSummary], metrics: Sequence[Metric]

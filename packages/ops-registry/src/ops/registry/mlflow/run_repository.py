@@ -85,7 +85,9 @@ class RunBook:
         self._readers: collections.OrderedDict[str, RunReader] = collections.OrderedDict()
         self._histories: collections.OrderedDict[str, tuple[RunReader, int]]
         self._histories = collections.OrderedDict()
-        self._history_mutex = threading.Lock()
+        self._history_mutex = (
+            threading.RLock()
+        )  # a signal handler may read amid a read of its thread
 
     # Experiments
 
@@ -333,6 +335,8 @@ class RunBook:
     def _settle(self, run_id: str) -> None:
         with self.mutex:
             reader = self._readers.get(run_id)
-            if reader is None or not reader.poll().keeps_history:
+            # One that a signal handler finds at work is not for it.
+            is_own = reader is not None and not reader.is_reading and reader.poll().keeps_history
+            if reader is None or not is_own:
                 reader = RunReader(self._home(run_id), run_id)
             self._store.finish(reader, soon=True)
