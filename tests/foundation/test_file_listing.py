@@ -1,6 +1,7 @@
 """Finding, copying and ageing out files."""
 
 import datetime as dt
+import errno
 import os
 import pathlib
 
@@ -166,3 +167,12 @@ def test_a_folder_that_is_made_anew_while_it_is_removed_stays(tmp_path, monkeypa
     assert remove_as_seen(folder, folder.lstat())
     assert not remove_as_seen(folder, seen)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(aged, monkeypatch) -> None:
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        list(find_files(aged))

@@ -121,6 +121,19 @@ def test_where_an_acl_cannot_be_set_the_group_gets_what_its_own_entry_allows(gua
     assert stat.S_IMODE(guarded.stat().st_mode) == 0o600  # the mask, rw, is no right of the group
 
 
+@pytest.mark.parametrize("call", ["listxattr", "getxattr"])
+def test_an_acl_that_cannot_be_read_now_is_not_taken_for_none(guarded, monkeypatch, call):
+    def refuse(*_):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)), atomic_write(guarded) as file:
+        file.write("new")
+    monkeypatch.undo()
+    assert os.getxattr(guarded, ACCESS)
+    assert guarded.read_text() != "new"
+
+
 def test_a_file_without_an_acl_gets_none_from_its_folder(guarded):
     plain = guarded.with_name("plain")
     plain.write_text("old")

@@ -1,7 +1,9 @@
 """Names read from disk: what becomes a path lies below its root, and no link leads it elsewhere."""
 
+import errno
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.foundation import PathEscapesRootError, RelativePath
+from ops.foundation.paths import is_there, listed
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs links and FIFOs")
 
@@ -162,3 +165,35 @@ def test_no_descriptor_is_left_when_a_name_is_refused(tmp_path):
             RelativePath(text).open(tmp_path)
     after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     assert after == before
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOMEM])
+def test_what_could_not_be_looked_at_is_neither_there_nor_absent(
+    tmp_path, monkeypatch, code
+) -> None:
+    def refuse(path, *_, **__):
+        raise OSError(code, os.strerror(code), os.fspath(path))
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(OSError, match=re.escape(os.strerror(code))):
+        is_there(tmp_path)
+    with pytest.raises(OSError, match=re.escape(os.strerror(code))):
+        listed(tmp_path)
+
+
+def test_what_is_absent_is_not_there(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "circle").symlink_to("circle")
+    assert is_there(tmp_path / "file")
+    assert is_there(tmp_path / "link", follow_links=False)
+    for name in ("link", "circle", "absent", "file/below", "x" * 300, "nul\0"):
+        assert not is_there(f"{tmp_path}/{name}")
+
+
+def test_a_folder_is_listed_by_a_pattern_and_one_that_is_absent_is_empty(tmp_path) -> None:
+    for name in ("b.log", "a.log", ".c.log", "a.log.tmp"):
+        (tmp_path / name).touch()
+    assert [path.name for path in listed(tmp_path, "*.log")] == [".c.log", "a.log", "b.log"]
+    assert listed(tmp_path / "absent") == []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
+import pathlib
 import threading
 
 import numpy as np
@@ -12,6 +16,7 @@ from ops.shm import (
     SegmentNotFoundError,
     SharedMemoryArray,
     cleanup_stale,
+    layout,
     mapping,
     segments,
 )
@@ -116,3 +121,52 @@ def test_a_name_is_not_removed_from_the_segment_that_has_just_taken_it(
         assert not made[0].is_stale
         assert mine is None or mine.is_stale
     assert [info.name for info in segments.list_segments()].count(name) == 1
+
+
+@pytest.mark.parametrize("where", ["mmap", "maps", "listdir"])
+def test_what_cannot_be_looked_at_for_want_of_descriptors_is_not_cleaned_up(
+    name, monkeypatch, where
+):
+    array = SharedMemoryArray.create_array(name, np.arange(3))
+    semaphore = mapping.semaphore_file(array._lock.instance)
+    array.disconnect()
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    with monkeypatch.context() as patch:
+        if where == "mmap":
+            patch.setattr(segments.mapping, "Mapped", refuse)
+        elif where == "maps":
+            patch.setattr(pathlib.Path, "read_text", refuse)
+        else:  # as pathlib lists folders, and as we do
+            patch.setattr(os, "scandir", refuse)
+            patch.setattr(os, "listdir", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            cleanup_stale()
+    assert semaphore.exists()
+    again = SharedMemoryArray.attach(name)
+    again[0] = 7
+    assert again[0] == 7
+
+
+def test_a_boot_that_cannot_be_read_now_is_no_other_boot(monkeypatch):
+    layout.this_boot.cache_clear()
+
+    def refuse(path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "read_bytes", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            layout.this_boot()
+    assert (
+        layout.this_boot()
+        == int.from_bytes(
+            hashlib.blake2b(
+                pathlib.Path("/proc/sys/kernel/random/boot_id").read_bytes(), digest_size=8
+            ).digest(),
+            "little",
+        )
+        >> 1
+    )

@@ -20,6 +20,7 @@ _ACL = "system.posix_acl_access"
 # Granted to, or computed from, the content that is replaced.
 _OF_THE_CONTENT = {"security.capability", "security.ima", "security.evm"}
 _CANNOT_KEEP = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENODATA, errno.ENOSPC}
+_WITHOUT_ATTRIBUTES = {errno.ENOTSUP, errno.ENOSYS}
 # An entry of the attribute: tag, permission bits, user or group (linux/posix_acl_xattr.h).
 _ACL_HEADER, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
 _ACL_GROUP_OBJ = 0x04
@@ -59,14 +60,20 @@ def _attributes(target: str) -> dict[str, bytes]:
         return {}
     try:
         names = os.listxattr(target)
-    except OSError:
-        return {}
+    except OSError as error:
+        if error.errno in _WITHOUT_ATTRIBUTES:
+            return {}
+        raise
     found = {}
     for name in names:
         if name in _OF_THE_CONTENT:
             continue
-        with contextlib.suppress(OSError):
+        try:
             found[name] = os.getxattr(target, name)
+        except OSError as error:
+            # An ACL that could not be read is none that is not there: without it the group would get in.
+            if name == _ACL and error.errno != errno.ENODATA:
+                raise
     return found
 
 

@@ -68,11 +68,12 @@ def find_files(
     """Yield the regular files below *directory* whose name fits *pattern*, sorted, no links.
 
     *recursive* includes its folders. The unfinished files of a running `atomic_write` are left out.
-    Raises NotADirectoryError when *directory* is no folder.
+    Raises NotADirectoryError when *directory* is no folder, OSError when it cannot be read.
     """
     folder = pathlib.Path(directory)
     if not folder.is_dir():
         raise NotADirectoryError(f"{os.fspath(folder)!r} is no folder.")
+    os.scandir(folder).close()  # `glob` takes a folder that cannot be read for an empty one
     found = folder.rglob(pattern) if recursive else folder.glob(pattern)
     yield from sorted(
         p for p in found if not is_temporary_name(p.name) and p.is_file() and not p.is_symlink()

@@ -12,6 +12,7 @@ Two guards, for two kinds of origin:
 from __future__ import annotations
 
 import errno
+import fnmatch
 import functools
 import os
 import pathlib
@@ -24,7 +25,7 @@ from ops.foundation.errors import PathEscapesRootError
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["RelativePath", "StrPath", "anchored", "safe_join"]
+__all__ = ["RelativePath", "StrPath", "anchored", "is_there", "listed", "safe_join"]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -67,6 +68,41 @@ def safe_join(base: StrPath, name: StrPath) -> pathlib.Path:
         reason = "it names the folder itself" if real == root else f"a link leads to {real!r}"
         raise _refusal(text, base, reason)
     return path
+
+
+def is_there(path: StrPath, *, follow_links: bool = True) -> bool:
+    """Return whether there is something at *path*; a link that leads nowhere counts without *follow_links*.
+
+    For decisions that cannot be taken back. `os.path.exists`, and from Python 3.14 `Path.exists` too, take every
+    error for "no". Raises OSError when it cannot be found out, as for want of the right to a folder, or on a disk that fails.
+    """
+    try:
+        os.stat(path, follow_symlinks=follow_links)  # noqa: PTH116 - strings too
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        if error.errno in _NO_NAME:
+            return False
+        raise
+    return True
+
+
+# No file can have such a name, or the link goes round in a circle.
+_NO_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
+
+
+def listed(folder: StrPath, pattern: str = "*") -> list[pathlib.Path]:
+    """Return what is in *folder* and has a name that fits *pattern*, sorted; nothing when there is no such folder.
+
+    For decisions that cannot be taken back. `Path.glob` takes a folder that it may not read for an empty one, and
+    from Python 3.13 also one for which there is no descriptor left. Raises OSError for those.
+    """
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are matched
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    matches = re.compile(fnmatch.translate(pattern)).match
+    return [pathlib.Path(folder, name) for name in sorted(names) if matches(name)]
 
 
 @final

@@ -4,6 +4,10 @@ What data shared between processes needs in order to survive the death of one of
 reused; with the start time (clock ticks since boot, field 22 of /proc/PID/stat, see proc(5)) it is
 unique within one boot. Both fit one 64-bit word: the PID in the upper half, the ticks in the lower.
 PIDs mean something only within a PID namespace, which has an inode. Linux only.
+
+What is decided on a dead process cannot be taken back. So a process counts as dead only when the kernel
+has none of that PID, or another one: not when this process has no descriptor left to look. One that could
+not look at itself (a fork of a process without descriptors) has an identity without a start time: its PID.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ __all__ = ["full_memory_barrier", "is_alive", "pid_namespace", "this_process"]
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine())
 _MEMBARRIER_CMD_GLOBAL = 1
+_UNKNOWN = 0  # in place of a start time
 _self = 0
 
 
@@ -28,9 +33,12 @@ def this_process() -> int:
 
 
 def is_alive(identity: int) -> bool:
-    """Return whether the process of *identity* still runs (a zombie does not)."""
-    ticks = _start_ticks(identity >> 32)
-    return ticks is not None and ticks == identity & 0xFFFFFFFF
+    """Return whether the process of *identity* still runs (a zombie does not); True when that cannot be found out now."""
+    try:
+        ticks = _start_ticks(identity >> 32)
+    except OSError:  # no descriptor or memory left, or no right to see it
+        return True
+    return ticks is not None and identity & 0xFFFFFFFF in {ticks, _UNKNOWN}
 
 
 def pid_namespace() -> int:
@@ -56,9 +64,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def _start_ticks(pid: int) -> int | None:
+    """Return when the process began, None when there is none, or its parent has only not noticed yet that it ended."""
     try:
         line = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):  # ESRCH: it ended while it was read
         return None
     # The command name, in parentheses, may itself hold spaces and parentheses.
     fields = line[line.rindex(b")") + 2 :].split()
@@ -68,7 +77,11 @@ def _start_ticks(pid: int) -> int | None:
 def _remember() -> None:
     global _self  # noqa: PLW0603 - one word per process, renewed after a fork
     pid = os.getpid()
-    _self = pid << 32 | (_start_ticks(pid) or 0)
+    try:
+        ticks = _start_ticks(pid)
+    except OSError:
+        ticks = None
+    _self = pid << 32 | (ticks or _UNKNOWN)
 
 
 _remember()

@@ -169,6 +169,9 @@ def this_boot() -> int:
     """Return 63 bits that are the same in every process until the machine is started again."""
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_bytes()
-    except OSError:  # a sandbox without it: all of its life is one boot
+    except (
+        FileNotFoundError,
+        PermissionError,
+    ):  # a sandbox without it: all of its life is one boot
         text = b""
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

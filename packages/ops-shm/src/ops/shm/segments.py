@@ -6,15 +6,16 @@ import contextlib
 import dataclasses
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ops.foundation.paths import listed
 from ops.foundation.processes import pid_namespace
 from ops.shm import layout, mapping
 from ops.shm.errors import SegmentFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["SegmentInfo", "cleanup_stale", "list_segments"]
 
@@ -57,11 +58,15 @@ def list_segments() -> list[SegmentInfo]:
     """Read the header of every segment that this user may read, ordered by name."""
     users = _users_by_inode()
     found = []
-    for path in mapping.directory().glob(mapping.PREFIX + "*"):
-        with contextlib.suppress(OSError, ValueError, SegmentFormatError):
+    for path in listed(mapping.directory(), mapping.PREFIX + "*"):
+        with contextlib.suppress(*_NOT_READABLE):
             if stat.S_ISREG(path.lstat().st_mode):  # opening a pipe would wait for ever
                 found.append(_read(path, users))
     return sorted(found, key=lambda info: info.name)
+
+
+#: What is gone by now, another user's, or no segment. For want of a descriptor none is left out.
+_NOT_READABLE = (FileNotFoundError, PermissionError, ValueError, SegmentFormatError)
 
 
 def cleanup_stale(*, dry_run: bool = False) -> list[str]:
@@ -70,7 +75,8 @@ def cleanup_stale(*, dry_run: bool = False) -> list[str]:
     Removed is what no process is connected to, in whatever container, and none has mapped. Meant for
     after a crash: a segment that only waits for its next user looks the same as a forgotten one.
     Segments that were made in another PID namespace, whose processes may hold views that cannot be
-    seen from here, are left alone. Semaphores whose segment is gone are removed too.
+    seen from here, are left alone. Semaphores whose segment is gone are removed too. Raises OSError, and removes
+    nothing more, when it cannot be found out what is used, as without a descriptor left.
     """
     infos, ours = list_segments(), pid_namespace()
     stale = [i for i in infos if not i.users and i.pid_namespace == ours and _is_unused(i.path)]
@@ -82,7 +88,7 @@ def cleanup_stale(*, dry_run: bool = False) -> list[str]:
         mapping.naming()
     ):  # none is being made meanwhile, whose semaphore is there and which is not
         living = {f"{instance:x}" for instance in _instances()}
-        for file in mapping.directory().glob("sem.ops-shm-*"):
+        for file in listed(mapping.directory(), "sem.ops-shm-*"):
             if file.name.removeprefix("sem.ops-shm-") not in living:
                 with contextlib.suppress(PermissionError, FileNotFoundError):  # of another user
                     if file.stat().st_ino not in users:
@@ -113,8 +119,8 @@ def _removed(info: SegmentInfo) -> bool:
 
 def _instances() -> Iterator[int]:
     """Yield which segments have a name now."""
-    for path in mapping.directory().glob(mapping.PREFIX + "*"):
-        with contextlib.suppress(OSError, ValueError, SegmentFormatError):
+    for path in listed(mapping.directory(), mapping.PREFIX + "*"):
+        with contextlib.suppress(*_NOT_READABLE):
             if stat.S_ISREG(path.lstat().st_mode):
                 yield _read(path, {}).instance
 
@@ -156,9 +162,10 @@ def _users_by_inode() -> dict[int, set[int]]:
     """Return which processes have which files of /dev/shm mapped, as far as we may look."""
     users: dict[int, set[int]] = {}
     root = str(mapping.directory())
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        with contextlib.suppress(OSError):
+    for process in listed("/proc", "[0-9]*"):
+        maps = process / "maps"
+        with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
             for line in maps.read_text(errors="replace").splitlines():
                 if root in line:
-                    users.setdefault(int(line.split()[4]), set()).add(int(maps.parent.name))
+                    users.setdefault(int(line.split()[4]), set()).add(int(process.name))
     return users
