@@ -152,9 +152,7 @@ class RunReader:
 
         It saves reading them again. Where something before them is unread it does nothing and returns False.
         """
-        if (
-            self.is_reading
-        ):  # called by a signal handler: what it has interrupted reads on, now or next time
+        if self.is_reading:  # a signal handler's: what it has interrupted reads on, later
             return False
         if not self._readers:
             self._readers[MAIN] = JournalReader(journal_path(self.folder, self.run_id, MAIN))
