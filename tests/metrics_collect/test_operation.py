@@ -10,7 +10,14 @@ import sqlite3
 import pytest
 
 from ops.foundation.errors import LockTimeout
-from ops.metrics_collect import Interval, Ledger, LedgerStorage, Outbox, StorageDirectory
+from ops.metrics_collect import (
+    Extractor,
+    Interval,
+    Ledger,
+    LedgerStorage,
+    Outbox,
+    StorageDirectory,
+)
 from ops.metrics_collect.__main__ import main
 from ops.metrics_collect.tarballs import named
 
@@ -228,3 +235,74 @@ def test_a_report_is_made_of_stored_rollups(command):
     assert output.exists()
     assert main([*report, "--stored", "jobs=x.parquet"]) == 2
     assert main(["report", *activity, "-o", str(output), *state]) == 2
+
+
+@pytest.mark.parametrize(
+    ("times", "values"),
+    [
+        ("iso", ["2026-10-01T23:59:59+00:00", "2026-10-02T00:00:00+00:00"]),
+        ("sql", ["2026-10-01 23:59:59", "2026-10-02 00:00:00"]),
+        ("seconds", [1790899199, 1790899200]),
+        ("milliseconds", [1790899199999, 1790899200000]),
+    ],
+)
+def test_a_database_may_write_times_in_its_own_way(command, chain, times, values):
+    with chain.db:
+        chain.db.execute("delete from runs")
+        rows = [(n, "m", 1.0, value) for n, value in enumerate(values)]
+        # Without a type, so that numbers stay numbers.
+        chain.db.execute("drop table runs")
+        chain.db.execute("create table runs (id integer, name text, seconds real, finished)")
+        chain.db.executemany("insert into runs values (?, ?, ?, ?)", rows)
+    assert command("backfill", "--times", times, "--until", "2026-10-03")[0] == 0
+    shipped = [
+        StorageDirectory(command.folder / "ship").base_path / n
+        for n in os.listdir(command.folder / "ship")
+    ]
+    days = {
+        payload.since.day: payload.batch.column("id").to_pylist()
+        for payload in Extractor(shipped).payloads({"runs"})
+    }
+    assert days == {1: ["0"], 2: ["1"]}
+    activity = ["--collection", "runs", "--by", "name", "--time", "finished"]
+    output = command.folder / "first.json"
+    assert command("rollup", *activity, "--until", "2026-10-02", "-o", str(output))[0] == 0
+    assert json.loads(output.read_text())[0]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "code", "reason"),
+    [
+        ("", 2, "is empty"),
+        ("-- nothing\n", 2, "is empty"),
+        ("delete from runs where finished >= :since and finished < :until", 1, "readonly"),
+        ("begin", 1, "gives no rows"),
+    ],
+)
+def test_a_query_that_is_none_is_one_sentence(command, sql, code, reason):
+    (command.folder / "runs.sql").write_text(sql)
+    got, out, err = command("gather")
+    assert (got, reason in out + err, "Traceback" in err) == (code, True, False)
+
+
+def test_two_queries_of_one_name_are_refused(command):
+    again = f"runs={command.folder / 'runs.sql'}"
+    code, _, err = command("gather", "--query", again)
+    assert (code, "Two collectors have the key 'runs'" in err) == (2, True)
+
+
+def test_files_of_other_editors_may_have_a_byte_order_mark(command):
+    for name, text in {
+        "runs.sql": "select * from runs where finished >= :since and finished < :until",
+        "report.json": '{"title": "Läufe"}',
+    }.items():
+        (command.folder / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert command("backfill")[0] == 0
+    activity = ["--collection", "runs", "--by", "name", "-o", str(command.folder / "r.xlsx")]
+    assert command("report", *activity, "--config", str(command.folder / "report.json"))[0] == 0
+
+
+@pytest.mark.parametrize("amount", ["-1", "nan", "soon", "1e9"])
+def test_an_amount_that_is_none_names_what_is(command, amount):
+    code, _, err = command("prune", f"--keep-days={amount}")
+    assert (code, "is no number from 0 to 36525" in err) == (2, True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import math
 import os
 import signal
 import sqlite3
@@ -110,7 +111,7 @@ def _shown(value: Any) -> str:
 
 def _time(text: str) -> dt.datetime:
     try:
-        time = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text.strip())
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no timestamp; write 2026-10-01, or 2026-10-01T12:00+02:00"
@@ -118,15 +119,18 @@ def _time(text: str) -> dt.datetime:
     return require_aware(time if time.tzinfo else time.replace(tzinfo=dt.UTC))
 
 
-def _amount(text: str) -> float:
-    amount = float(text)
-    if not 0 <= amount <= _MOST_DAYS:
-        raise ValueError(text)
+def _amount(text: str, most: int = 36_525) -> float:  # a century of days
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {most}")
     return amount
 
 
 def _hours(text: str) -> float:
-    return _amount(str(float(text) / 24)) * 24
+    return _amount(text, 24 * 36_525)
 
 
 def _query(text: str) -> tuple[str, str]:
@@ -223,7 +227,6 @@ def _command_line() -> CommandLine:
     return made
 
 
-_MOST_DAYS = 36_525  # a century
 _DATAFRAMES = (
     "activity",
     "job_host_summary",
@@ -258,7 +261,18 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         help="controller collectors (default, from PostgreSQL: all but _service) and those of plug-ins",
     )
     parser.add_argument(
-        "--primary-key", metavar="COLUMN", help="column that identifies a row of the queries"
+        "--primary-key",
+        metavar="COLUMN",
+        help="column that identifies a row of the queries; of several, select one text: "
+        "a || '-' || b as key",
+    )
+    parser.add_argument(
+        "--times",
+        choices=tuple(commands.TIMES),
+        default="iso",
+        help="how a SQLite database writes times, for :since and :until: iso "
+        "2026-10-01T00:00:00+00:00, sql 2026-10-01 00:00:00 (as CURRENT_TIMESTAMP does), or numbers "
+        "since 1970 (default: iso)",
     )
     parser.add_argument(
         "--version-column",

@@ -21,13 +21,14 @@ from ops.metrics_collect.uris import is_dsn, opened_source, storage_of
 from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ops.metrics_collect.collectors import CollectorFactory
     from ops.metrics_collect.ledger import AnyLedger
     from ops.metrics_collect.pipeline import RunResult
 
 __all__ = [
+    "TIMES",
     "Progress",
     "backfill",
     "gather",
@@ -39,6 +40,15 @@ __all__ = [
     "ship",
     "status",
 ]
+
+
+#: How a SQLite database, which has no type for them, may write times.
+TIMES: dict[str, Callable[[dt.datetime], Any]] = {
+    "iso": iso,
+    "sql": lambda time: f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}",
+    "seconds": lambda time: int(time.timestamp()),
+    "milliseconds": lambda time: int(time.timestamp() * 1000),
+}
 
 
 def gather(options: argparse.Namespace) -> dict[str, Any]:
@@ -219,12 +229,13 @@ def _collecting(
     with opened_source(options.db) as db:
         queries = []
         for name, file in options.query or ():
-            sql = pathlib.Path(file).read_text("utf-8")
+            sql = pathlib.Path(file).read_text("utf-8-sig")
             query = query_collector(
                 name,
                 sql,
                 primary_key=options.primary_key,
                 version_column=options.version_column,
+                time_value=None if is_dsn(options.db) else TIMES[options.times],
             )
             queries.append(query.bind(db=db))
         config = None

@@ -197,12 +197,8 @@ def _plan(
     window: Interval,
     lookback: dt.timedelta,
 ) -> Iterator[tuple[CollectorFactory, Interval]]:
+    _require_factories(collectors)
     for factory in collectors:
-        if not hasattr(factory, "has_interval"):
-            raise ParameterError(
-                f"{factory!r} has all its parameters; a run gives the interval.",
-                suggestions=("Pass the factory, or factory.bind(db=...).",),
-            )
         waiting = {
             p.interval
             for p in outbox.parcels("new", "sending", "failed")
@@ -212,6 +208,21 @@ def _plan(
             # What waits will close the slice (or overlaps one that will): never gather it twice.
             if not any(piece.since < w.until and w.since < piece.until for w in waiting):
                 yield factory, piece
+
+
+def _require_factories(collectors: Sequence[CollectorFactory]) -> None:
+    keys = set()
+    for factory in collectors:
+        if not hasattr(factory, "has_interval"):
+            raise ParameterError(
+                f"{factory!r} has all its parameters; a run gives the interval.",
+                suggestions=("Pass the factory, or factory.bind(db=...).",),
+            )
+        if factory.key in keys:
+            raise ParameterError(
+                f"Two collectors have the key {factory.key!r}; rename one of them."
+            )
+        keys.add(factory.key)
 
 
 def _gather(

@@ -206,7 +206,7 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
     if not options.config:
         return period
     try:
-        text = pathlib.Path(options.config).read_text("utf-8")
+        text = pathlib.Path(options.config).read_text("utf-8-sig")
         config = json.loads(text)
     except FileNotFoundError:
         raise ParameterError(f"There is no configuration {options.config!r}.") from None

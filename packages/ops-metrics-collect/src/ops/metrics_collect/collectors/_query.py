@@ -57,7 +57,7 @@ def query_collector(
     datetime into what the column is compared with; unless given, that is ISO 8601 text in UTC for
     SQLite, which has no such type, and the datetime itself for everything else.
 
-    Raises `ParameterError` when the query names `:db` or `:output_dir`, or only one of `:since` and
+    Raises `ParameterError` when the query is empty, when it names `:db` or `:output_dir`, or only one of `:since` and
     `:until`.
 
     >>> import sqlite3
@@ -67,7 +67,9 @@ def query_collector(
     'runs'
     >>> db.close()
     """
-    sql = _END.sub("", sql)
+    sql = _END.sub("", sql.removeprefix("\ufeff"))
+    if not _TOKEN.sub(lambda m: "" if m[0].startswith(("--", "/*")) else m[0], sql).strip():
+        raise ParameterError(f"Query {name!r} is empty.")
     named = sorted({m["name"] for m in _TOKEN.finditer(sql) if m["name"]})
     if reserved := {"db", "output_dir"} & {*named}:
         raise ParameterError(f"Query {name!r} must not name {sorted(reserved)}, which is taken.")
@@ -118,6 +120,8 @@ def _gather(
     statement, parameters = bind_parameters(sql, bound, paramstyle)
     try:
         cursor.execute(statement, parameters)
+        if cursor.description is None:
+            raise ParameterError(f"Query {name!r} gives no rows: it is no select.")
         columns = [column[0] for column in cursor.description]
         path = functools.partial(part_path, output_dir, name)
         parts = write_csv_parts(_rows(cursor), columns, path, max_bytes=max_part_bytes)

@@ -166,6 +166,8 @@ def _texts(config: Mapping[str, Any], name: str) -> list[str] | None:
 
 def _price(given: Any) -> float:
     try:
+        if isinstance(given, bool):
+            raise TypeError(given)  # noqa: TRY301 - as what float raises
         price = float(given)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"The configuration has price={given!r}: no number.") from error
