@@ -46,7 +46,7 @@ class ScriptedServer:
             def do_POST(self):
                 outer._handle(self)
 
-            do_GET = do_PUT = do_POST
+            do_GET = do_PUT = do_HEAD = do_POST
 
             def log_message(self, *args):
                 pass
@@ -102,7 +102,8 @@ class ScriptedServer:
         handler.send_header("Content-Type", "application/json")
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
-        handler.wfile.write(content)
+        if handler.command != "HEAD":
+            handler.wfile.write(content)
 
     def __enter__(self):
         self._thread.start()

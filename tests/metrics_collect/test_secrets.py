@@ -120,3 +120,85 @@ def test_an_sso_that_answers_with_something_else_is_an_error_of_the_storage(repl
             storage.put("x", fileobj=io.BytesIO(b"x"))
         storage.close()
         server.shutdown()
+
+
+ECHOED = {
+    "segment:": [
+        {"SEGMENT_WRITE_KEY": CANARY, "SEGMENT_HOST": "http://{at}"},
+        {"SEGMENT_WRITE_KEY": "k", "SEGMENT_HOST": f"http://u:{CANARY}@{{at}}"},
+    ],
+    "crc:": [
+        {"SERVICE_ACCOUNT_SECRET": CANARY},
+        {"CRC_SSO_URL": f"http://u:{CANARY}@{{at}}/sso"},
+        {"CRC_SSO_URL": f"http://{{at}}/sso?token={CANARY}"},
+        {"CRC_INGRESS_URL": f"http://{{at}}/up?api_key={CANARY}"},
+        {"PROXY_URL": f"u:{CANARY}@{{at}}"},
+    ],
+    "s3://bucket": [
+        {"BUCKET_SECRET_KEY": CANARY},
+        {"BUCKET_SESSION_TOKEN": CANARY},
+        {"BUCKET_ENDPOINT": f"http://u:{CANARY}@{{at}}"},
+        {"BUCKET_PROXY_URL": f"u:{CANARY}@{{at}}"},
+    ],
+    f"s3://AK:{CANARY}@bucket": [{}],
+    f"https://u:{CANARY}@host/x": [{}],
+    f"u:{CANARY}@host:/x": [{}],
+}
+USUAL = {
+    "SERVICE_ACCOUNT_ID": "account",
+    "SERVICE_ACCOUNT_SECRET": "plain-secret",
+    "CRC_SSO_URL": "http://{at}/sso",
+    "CRC_INGRESS_URL": "http://{at}/up",
+    "BUCKET_ENDPOINT": "http://{at}",
+    "BUCKET_REGION": "us-east-1",
+    "BUCKET_ACCESS_KEY": "access",
+    "BUCKET_SECRET_KEY": "plain-key",
+}
+
+
+@pytest.mark.parametrize(
+    ("ship", "settings"),
+    [(ship, settings) for ship, several in ECHOED.items() for settings in several],
+    ids=lambda v: "+".join(v) if isinstance(v, dict) else str(v).partition(":")[0],
+)
+def test_nothing_that_is_printed_or_written_holds_a_secret(
+    chain, server, tmp_path, monkeypatch, ship, settings
+):
+    """The service refuses, with all that it was sent in its answer."""
+    import base64
+
+    pytest.importorskip("httpx")
+    pytest.importorskip("boto3")
+
+    def echo(request):
+        return {
+            "path": request.path,
+            "headers": request.headers,
+            "body": request.body.decode("latin1"),
+        }
+
+    server.steps = [(400, {}, echo)] * 9
+    at = server.url.removeprefix("http://")
+    for name, value in (USUAL | settings).items():
+        monkeypatch.setenv(f"OPS_METRICS_{name}", value.format(at=at))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    chain.insert(0, 1)
+    (work / "q.sql").write_text("select * from runs where finished >= :since and finished < :until")
+    source = ("--db", str(chain.folder / "source.db"), "--query", "runs=q.sql")
+    span = ("--since", "2026-10-01", "--until", "2026-10-02")
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for command in (
+            ["backfill", *source, *span, "--ship", ship],
+            ["status"],
+            ["replay", "--ship", ship],
+        ):
+            main([*command, "--json"])
+    printed = out.getvalue() + err.getvalue()
+    written = "".join(f.read_text("latin1") for f in work.rglob("*") if f.is_file())
+    names = " ".join(map(str, work.rglob("*")))
+    hidden = [base64.b64encode(text.encode()).decode() for text in (f"{CANARY}:", f"u:{CANARY}")]
+    for secret in (CANARY, *hidden):
+        assert secret not in printed + written + names

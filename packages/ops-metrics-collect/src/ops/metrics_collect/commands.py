@@ -17,7 +17,7 @@ from ops.metrics_collect.ledger import Interval, Ledger
 from ops.metrics_collect.ledger_storage import LedgerStorage
 from ops.metrics_collect.outbox import Outbox
 from ops.metrics_collect.self_metrics import write_metrics
-from ops.metrics_collect.uris import is_dsn, opened_source, storage_of
+from ops.metrics_collect.uris import is_dsn, opened_source, opened_storage, storage_of
 from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
@@ -76,12 +76,13 @@ def ship(options: argparse.Namespace) -> dict[str, Any]:
     waiting = [p.name for p in _outbox(options).parcels("sending", "new")]
     if options.dry_run:
         return {"would ship": waiting, "failed": {}}
-    result = pipeline.ship(
-        storage_of(options.ship),
-        _ledger(options),
-        outbox=_outbox(options),
-        report=Progress(len(waiting), options),
-    )
+    with opened_storage(options.ship) as storage:
+        result = pipeline.ship(
+            storage,
+            _ledger(options),
+            outbox=_outbox(options),
+            report=Progress(len(waiting), options),
+        )
     return {"shipped": result.shipped, "failed": result.failed}
 
 
@@ -92,17 +93,18 @@ def backfill(options: argparse.Namespace) -> dict[str, Any]:
         if options.dry_run:
             return {"would gather and ship": _shown(plan), "failed": {}}
         outbox = _outbox(options)
-        result: RunResult = pipeline.run(
-            factories,
-            storage_of(options.ship),
-            _ledger(options),
-            outbox=outbox,
-            config=config,
-            report=Progress(2 * len(plan) + len(outbox.parcels("sending", "new")), options),
-            layout=_layout(options),
-            max_size=options.max_size,
-            **_window(options),
-        )
+        with opened_storage(options.ship) as storage:
+            result: RunResult = pipeline.run(
+                factories,
+                storage,
+                _ledger(options),
+                outbox=outbox,
+                config=config,
+                report=Progress(2 * len(plan) + len(outbox.parcels("sending", "new")), options),
+                layout=_layout(options),
+                max_size=options.max_size,
+                **_window(options),
+            )
     return {"gathered": result.gathered, "shipped": result.shipped, "failed": result.failed}
 
 

@@ -21,10 +21,17 @@ _PATTERNS = (
     # The same without a scheme, as proxies are written.
     re.compile(r"^(?!\w[\w+.-]*://)[^:/?#@\s]*:(?P<secret>.*)@[^@]*$"),
     # ?password=… of a URL, and password=… of a connection string, in quotes or not
-    re.compile(r"[?&](?:ssl)?password=(?P<secret>[^&]*)", re.IGNORECASE),
+    re.compile(
+        r"[?&](?:[\w-]*(?:password|passwd|token|secret|signature|api[_-]?key)|sig|key)=(?P<secret>[^&#]*)",
+        re.IGNORECASE,
+    ),
     re.compile(r"(?:^|[\s?&])(?:ssl)?password\s*=\s*'(?P<secret>(?:[^'\\]|\\.)*)'", re.IGNORECASE),
     re.compile(r"(?:^|\s)(?:ssl)?password\s*=\s*(?P<secret>[^'\s]\S*)", re.IGNORECASE),
 )
+
+
+#: Of a header that a service has put into its answer; base64 hides nothing.
+_CREDENTIALS = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+", re.IGNORECASE)
 
 
 def secrets_in(address: str | None) -> list[str]:
@@ -48,7 +55,8 @@ def proxy_with_scheme(address: str | None) -> str | None:
 
 
 def redacted(text: str, secrets: Iterable[str | None]) -> str:
-    """Return *text* with every one of *secrets* replaced by `***`."""
+    """Return *text* with every one of *secrets* replaced by `***`, and what a header may hold of them."""
+    text = _CREDENTIALS.sub(r"\1 ***", text)
     for secret in sorted({s for s in secrets if s}, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

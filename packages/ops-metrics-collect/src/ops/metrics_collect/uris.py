@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ops.metrics_collect.storage import Storage
 
-__all__ = ["is_dsn", "opened_source", "storage_of"]
+__all__ = ["is_dsn", "opened_source", "opened_storage", "storage_of"]
 
 psycopg: Any = LazyImport("psycopg", "ops-metrics-collect[postgres]")
 
@@ -40,6 +40,9 @@ _DSN = re.compile(
     r"postgres(ql)?(\+\w+)?://|\s*(host|hostaddr|port|dbname|user|password|service|passfile)\s*=",
     re.IGNORECASE,
 )
+
+#: user@host:path, and a URL with a user.
+_WITH_USER = re.compile(r"(?:\w[\w+.-]*://)?[^/]*@[^/]*(?:[:/]|$)")
 
 _SERVICES: dict[str, Callable[[], Storage]] = {
     "crc": lambda: StorageCRC(),  # noqa: PLW0108 - loads on use
@@ -51,6 +54,11 @@ _SERVICES: dict[str, Callable[[], Storage]] = {
 def storage_of(uri: str) -> Storage:
     """Return the storage that *uri* names."""
     kind, colon, rest = uri.partition(":")
+    if "@" in uri and _WITH_USER.match(uri):
+        raise ParameterError(
+            f"{redacted(uri, secrets_in(uri))!r} is no destination: credentials are read from "
+            "OPS_METRICS_* variables, and no other machine is reached by its name."
+        )
     if colon and kind == "s3":
         bucket, _, prefix = rest.removeprefix("//").partition("/")
         return StorageS3(bucket or None, prefix=prefix)
@@ -67,6 +75,18 @@ def storage_of(uri: str) -> Storage:
             f"{uri!r} is no destination: use a folder, s3://bucket/prefix, postgres:table, {known}."
         )
     return StorageDirectory(uri)
+
+
+@contextlib.contextmanager
+def opened_storage(uri: str) -> Iterator[Storage]:
+    """Give the storage that *uri* names, and close its connections when the block ends."""
+    storage = storage_of(uri)
+    try:
+        yield storage
+    finally:
+        close = getattr(storage, "close", None)
+        if close is not None:
+            close()
 
 
 def is_dsn(source: str) -> bool:

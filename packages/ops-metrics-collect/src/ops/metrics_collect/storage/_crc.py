@@ -7,6 +7,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 from ops.metrics_collect.errors import ParameterError, StorageError
+from ops.metrics_collect.secrets import secrets_in
 from ops.metrics_collect.storage._base import setting
 from ops.metrics_collect.storage._http import RETRY, HTTPStorage
 from ops.resilience import HTTPStatusError
@@ -77,6 +78,7 @@ class StorageCRC(HTTPStorage):
         )
         self._ingress_url = setting(ingress_url, "CRC_INGRESS_URL") or INGRESS_URL
         self._sso_url = setting(sso_url, "CRC_SSO_URL") or SSO_URL
+        self._secrets += [*secrets_in(self._ingress_url), *secrets_in(self._sso_url)]
         self._clock = clock
         self._given = list(self._secrets)
         self._token = ""
@@ -116,7 +118,7 @@ class StorageCRC(HTTPStorage):
             return token, 300.0 if lifetime is None else float(lifetime)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise StorageError(
-                f"{self!r}: the SSO at {self._sso_url} gave no token: {self._redacted(str(error))}.",
+                f"{self!r}: the SSO at {self._redacted(self._sso_url)} gave no token: {self._redacted(str(error))}.",
                 suggestions=("Check the address of the SSO; a login page is no token service.",),
             ) from None
 
@@ -161,6 +163,7 @@ class StorageCRCMutual(HTTPStorage):
             retry=retry,
         )
         self._ingress_url = setting(ingress_url, "CRC_INGRESS_URL") or INGRESS_URL
+        self._secrets += secrets_in(self._ingress_url)
 
     def send(self, name: str, source: IO[bytes]) -> None:
         """Upload."""

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
 from ops.metrics_collect.errors import ParameterError
+from ops.metrics_collect.secrets import secrets_in
 from ops.metrics_collect.storage._base import setting
 from ops.metrics_collect.storage._http import RETRY, HTTPStorage
 
@@ -68,6 +69,7 @@ class StorageSegment(HTTPStorage):
         self._debug = debug
         self._user_id = setting(user_id, "SEGMENT_USER_ID") or "unknown"
         self._host = (setting(host, "SEGMENT_HOST") or HOST).rstrip("/")
+        self._secrets += secrets_in(self._host)
 
     def send(self, name: str, source: IO[bytes]) -> None:
         """Send the messages of an object, batch by batch.
