@@ -159,6 +159,52 @@ def test_what_was_changed_of_an_experiment_since_the_last_copy_arrives(
     assert shown(local) == shown(context)
 
 
+def test_a_run_to_which_both_stores_have_added_is_not_replaced(new_local, context, tmp_path):
+    local = new_local()
+    study = fill(local, tmp_path)
+    run_id = local.experiment_tracker.start_run(study, "both").run_id
+    local.experiment_tracker.log_metric(run_id, "m", 1.0)
+    copy_store(local, context)
+    context.experiment_tracker.log_metric(run_id, "m", 2.0)
+    copy_store(context, local)
+    assert local.experiment_tracker.get_run(run_id).metric_summaries["m"].count == 2
+    local.experiment_tracker.log_metric(run_id, "m", 3.0)
+    context.experiment_tracker.log_parameter(run_id, "p", 4)
+    for pair in ((context, local), (local, context)):
+        with pytest.raises(AlreadyExistsError, match=f"Both stores have added to run {run_id}"):
+            copy_store(*pair)
+    assert local.experiment_tracker.get_run(run_id).metrics == {"m": 3.0}
+    assert context.experiment_tracker.get_run(run_id).parameters == {"p": 4}
+
+
+def test_a_run_that_is_here_gets_what_it_lacks_while_it_is_logged_to(new_local, context, tmp_path):
+    local, tables = new_local(), context.experiment_tracker
+    tracker = local.experiment_tracker
+    run_id = tracker.start_run(fill(local, tmp_path), "open", tags={"a": "1", "b": "2"}).run_id
+    tracker.log_parameter(run_id, "x", 1)
+    copy_store(local, context)
+    tables.log_batch(
+        run_id, [("m", math.nan, 0), ("m", 2.0, 1), ("k", 5.0, 1)], {"y": True}, {"a": "new"}
+    )
+    tables.delete_tag(run_id, "b")
+    tables.log_text(run_id, "late", "notes/late.txt")
+    tables.delete_run(run_id)
+    copy_store(context, local)
+    tracker.log_metric(run_id, "m", 3.0, 2)  # by the context that has had the run open all the time
+    found = tracker.get_run(run_id)
+    assert (found.parameters, found.tags) == ({"x": 1, "y": True}, {"a": "new"})
+    assert [p.step for p in tracker.get_metric_history(run_id, "m")] == [0, 1, 2]
+    assert found.deleted_at is not None
+    assert [a.path for a in found.artifacts] == ["notes/late.txt"]
+    copy_store(local, context)
+    tracker.restore_run(run_id)
+    tracker.end_run(run_id, RunStatus.FAILED, "no")
+    copy_store(local, context)
+    there = tables.get_run(run_id)
+    assert (there.status, there.error, there.deleted_at) == (RunStatus.FAILED, "no", None)
+    assert tables.export_run(run_id).canonical_text() == tracker.export_run(run_id).canonical_text()
+
+
 def test_a_copy_that_was_cut_off_is_finished_by_the_next(new_local, context, warehouse, tmp_path):
     local = new_local()
     fill(local, tmp_path)

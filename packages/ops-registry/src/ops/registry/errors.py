@@ -47,6 +47,7 @@ __all__ = [
     "RunNotFoundError",
     "StorageError",
     "TransactionError",
+    "both_changed",
     "described",
     "no_artifact",
     "no_experiment",
@@ -221,6 +222,14 @@ def no_run(value: object) -> RunNotFoundError:
     """Return what to raise for an id that no run has; a run passed instead has one."""
     return RunNotFoundError(
         f"There is no run {value!r:.120}.", suggestions=_id_of(value, "run_id", "run")
+    )
+
+
+def both_changed(run_id: str) -> AlreadyExistsError:
+    """Return what to raise for a run that is to be copied over one that has something of its own."""
+    return AlreadyExistsError(
+        f"Both stores have added to run {run_id} since it was copied.",
+        suggestions=("Copy into another store.",),
     )
 
 

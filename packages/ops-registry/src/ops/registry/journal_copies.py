@@ -16,7 +16,7 @@ from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import JournalReader, JournalWriter, encode, frame
 from ops.registry.disk.store_addresses import below, local_path
-from ops.registry.errors import AlreadyExistsError, StorageError
+from ops.registry.errors import StorageError, both_changed
 from ops.registry.factories import contents_of
 from ops.registry.local.run_journals import RunReader, journal_path
 from ops.registry.local.tracking import local_runs
@@ -168,10 +168,7 @@ def _has_all(
     if all(h[: len(t)] == t for h, t in pairs):
         return True
     if not all(t[: len(h)] == h for h, t in pairs):
-        raise AlreadyExistsError(
-            f"Both stores have added to run {run_id} since it was copied.",
-            suggestions=("Copy into another store.",),
-        )
+        raise both_changed(run_id)
     return False
 
 

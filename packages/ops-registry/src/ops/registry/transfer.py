@@ -23,6 +23,7 @@ from ops.registry.errors import (
     ExperimentNotFoundError,
     InvalidValueError,
     RunNotFoundError,
+    both_changed,
 )
 from ops.registry.events import EventType
 from ops.registry.journal_copies import copy_run, tail_of_artifacts
@@ -204,12 +205,10 @@ def _copy_as_record(
     copy = source.experiment_tracker.export_run(run_id)
     with contextlib.suppress(RunNotFoundError):
         there = target.experiment_tracker.export_run(run_id)
-        # Not every backend can record that a run was deleted.
-        if (
-            dataclasses.replace(there, deleted=copy.deleted).canonical_text()
-            == copy.canonical_text()
-        ):
+        if there.canonical_text() == copy.canonical_text():
             return False
+        if copy.lacks(there):
+            raise both_changed(run_id)
 
     def fetch(name: str, path: pathlib.Path) -> pathlib.Path:
         return source.experiment_tracker.download_run_artifact(run_id, name, path, overwrite=True)

@@ -5,17 +5,20 @@ The run's own row comes last: a run that is there is whole.
 
 from __future__ import annotations
 
+import dataclasses
+from time import time_ns
 from typing import TYPE_CHECKING
 
+from ops.registry.databricks.run_reader import RunRows, VolumeArtifactLogged
 from ops.registry.databricks.spool import send_records
 from ops.registry.databricks.unique_rows import taking
+from ops.registry.errors import RunNotFoundError
 from ops.registry.records import RunStatus
 from ops.registry.run_copies import RunCopy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ops.registry.databricks.run_reader import RunRows
     from ops.registry.databricks.warehouse import Warehouse
     from ops.registry.run_frames import Frame
 
@@ -63,24 +66,36 @@ def import_run(
     experiment_id: str,
     artifacts: Sequence[Frame],
 ) -> None:
-    """Write a run into the tables, whose files are in the volume already, as *artifacts* say."""
-    run_id = copy.run_id
-    for table in ("@ops_run_metrics", "@ops_run_facts"):
-        # Of a copy before this one; what others logged there stays.
-        warehouse.change(
-            f"DELETE FROM {table} WHERE run_id = :run AND writer = :writer",  # noqa: S608 - literals of this package, values are parameters
-            run=run_id,
-            writer=_WRITER,
-        )
-    warehouse.change("DELETE FROM @ops_run_deletions WHERE run_id = :run", run=run_id)
-    if copy.deleted is not None:
-        put_deletion(warehouse, run_id, experiment_id, copy.deleted, at=copy.deleted)
-    records = [*copy.records(), *(one.plain() for one in artifacts)]
+    """Write a run into the tables, or what one that is there has not; its files are in the volume, as *artifacts* say."""
+    run_id, now = copy.run_id, time_ns()
+    try:
+        there = export_run(RunRows(warehouse), run_id)
+    except RunNotFoundError:
+        writer, before = _WRITER, None
+        for table in ("@ops_run_metrics", "@ops_run_facts"):  # of a copy that was cut off
+            warehouse.change(
+                f"DELETE FROM {table} WHERE run_id = :run AND writer = :writer",  # noqa: S608 - literals of this package, values are parameters
+                run=run_id,
+                writer=writer,
+            )
+        records = [*copy.records(), *(one.plain() for one in artifacts)]
+    else:
+        # What it has stays, as others may be logging to it.
+        writer, before = f"{_WRITER}-{now}", there.deleted
+        names = copy.new_artifacts(there)
+        new = [
+            dataclasses.replace(one, at=now)
+            for one in artifacts
+            if isinstance(one, VolumeArtifactLogged) and one.artifact.name in names
+        ]
+        records = [*copy.changes(there, now), *(one.plain() for one in new)]
+    if copy.deleted != before:
+        put_deletion(warehouse, run_id, experiment_id, copy.deleted, at=now)
     batch = [
         (n, {"r": run_id, "x": experiment_id, "f": record}) for n, record in enumerate(records, 1)
     ]
     for at in range(0, len(batch), _FRAMES):
-        send_records(warehouse, _WRITER, batch[at : at + _FRAMES])
+        send_records(warehouse, writer, batch[at : at + _FRAMES])
     warehouse.change(
         taking(
             "ops_runs",

@@ -11,7 +11,6 @@ index some at a time; those that a kill keeps from it are put there when the imp
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import os
@@ -29,6 +28,7 @@ from ops.registry.factories import contents_of
 from ops.registry.importing.records import ForeignFile
 from ops.registry.local.run_journals import IN_JSON, RunReader, journal_path
 from ops.registry.local.tracking import local_runs
+from ops.registry.run_copies import missing_points, points_in_frames
 from ops.registry.run_frames import (
     ArtifactLogged,
     ExtraAdded,
@@ -53,7 +53,6 @@ __all__ = ["RunWriter"]
 
 #: The kind of the records with which state of its source a run has.
 STAMP = "imported"
-_POINTS = 500
 #: So many new runs come into the index with one write.
 _TOGETHER = 100
 
@@ -178,10 +177,10 @@ class RunWriter:
             records.insert(0, ParametersLogged(params, now).plain())
         if tags:
             records.insert(0, TagsSet(tags, now).plain())
-        points = _missing(imported, run)
-        records[:0] = [{"m": points[at : at + _POINTS]} for at in range(0, len(points), _POINTS)]
-        known = row.extra
-        extras = [(kind, x) for kind, x in run.extras if x not in known.get(kind, [])]
+        known = [(key, *point) for key, history in imported.history.items() for point in history]
+        points = missing_points(run.copy.points, known)
+        records[:0] = points_in_frames(points)
+        extras = [(kind, x) for kind, x in run.extras if x not in row.extra.get(kind, [])]
         records[:0] = [*_extras(extras, now), *_end(run, row, now)]
         self._replace_files(run, home)
         # Until the index is up to date, the journal counts.
@@ -288,23 +287,6 @@ class _written:  # noqa: N801 - used as a block
             path.write_bytes(content)
             found = path.stat()
             yield ForeignFile(name, str(path), found.st_size, found.st_mtime_ns)
-
-
-def _missing(imported: RunState, run: ForeignRun) -> list[list[Any]]:
-    """Return the points of a run that no import has brought; a point that was logged twice is twice there."""
-    there = collections.Counter(
-        (key, repr(value), step, when)
-        for key, history in imported.history.items()
-        for value, step, when in history
-    )
-    missing = []
-    for key, value, step, when in run.copy.points:
-        point = (key, repr(value), step, when)
-        if there[point]:
-            there[point] -= 1
-        else:
-            missing.append([key, value, step, when])
-    return missing
 
 
 def _extras(extras: list[tuple[str, Any]], when: int) -> list[dict[str, Any]]:

@@ -6,9 +6,11 @@ they still live is `liveness`.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import re
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
@@ -25,7 +27,7 @@ from ops.registry.local.run_copies import export_run, journal_of
 from ops.registry.local.run_journals import IN_JSON, RunReader, journal_path, metric_history
 from ops.registry.local.stored_runs import to_runs
 from ops.registry.local.tail import JournalFollower
-from ops.registry.run_frames import RunChanged
+from ops.registry.run_frames import ArtifactLogged, RunChanged
 from ops.registry.run_rows import MAIN
 from ops.registry.tracking.run_ids import experiment_mark, experiment_mark_in
 from ops.registry.tracking.run_records import to_run
@@ -206,15 +208,29 @@ class RunStore:
         return export_run(self.folder(self.home(run_id)), run_id)
 
     def adopt(self, copy: RunCopy, experiment_id: str, artifacts: Sequence[Frame]) -> None:
-        """Write a run of another store as one journal."""
+        """Write a run of another store as one journal, or append what a run that is here has not.
+
+        A process may be logging to that one, so its journal is not replaced.
+        """
         folder = self.folder(experiment_id)
-        records = journal_of(copy, experiment_id, artifacts)
         folder.mkdir(parents=True, exist_ok=True)
         self.expect(experiment_id, copy.run_id)
         path = journal_path(folder, copy.run_id, MAIN)
         refuse_link(path)
-        with atomic_write(path, "wb") as file:
-            file.write(b"".join(map(frame, records)))
+        try:
+            with atomic_write(path, "xb") as file:
+                file.write(b"".join(map(frame, journal_of(copy, experiment_id, artifacts))))
+        except FileExistsError:
+            there = export_run(folder, copy.run_id)
+            now, names = time_ns(), copy.new_artifacts(there)
+            new = [
+                dataclasses.replace(one, at=now).plain()
+                for one in artifacts
+                if isinstance(one, ArtifactLogged) and one.artifact.path in names
+            ]
+            with JournalWriter(path, durability="commit") as journal:
+                for record in (*new, *copy.changes(there, now)):
+                    journal.append(record)
         self.index_journals(experiment_id, copy.run_id)
 
     def expect(self, experiment_id: str, run_id: str) -> None:
