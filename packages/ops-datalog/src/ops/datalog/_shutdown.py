@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ops.datalog._liveness import is_held, open_regular
+from ops.datalog._open_writers import writers_of
 from ops.datalog._writer_files import BUSY, FRESH
 from ops.datalog.errors import (
     LateProducer,
@@ -27,7 +28,6 @@ from ops.datalog.errors import (
 )
 from ops.datalog.frames import HEADER_SIZE, parse_file_header
 from ops.datalog.state import NAME, LogState
-from ops.datalog.writer import writers_of
 from ops.foundation.errors import LockTimeout
 from ops.foundation.locks import FileLock
 from ops.foundation.processes import full_memory_barrier

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from ops.datalog._liveness import HeldFile, open_regular
+from ops.datalog._open_writers import writers_of
 from ops.datalog._prelayout import adopt
 from ops.datalog._shutdown import LOCK_SECONDS, PUT_SECONDS, close_log, exclusively
 from ops.datalog._supervisor import Supervisor
@@ -28,7 +29,7 @@ from ops.datalog.reader import holds_log, open_log
 from ops.datalog.schema import LogSource, write_sources
 from ops.datalog.sink import LogSink
 from ops.datalog.state import OWNER_NAME, LogState
-from ops.datalog.writer import SEGMENT_BYTES, writers_of
+from ops.datalog.writer import SEGMENT_BYTES
 from ops.foundation.errors import ValidationError
 
 if TYPE_CHECKING:

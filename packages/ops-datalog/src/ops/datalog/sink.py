@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ops.datalog.writer import SEGMENT_BYTES, writer_of, writers_of
+from ops.datalog._open_writers import writers_of
+from ops.datalog.writer import SEGMENT_BYTES, writer_of
 
 if TYPE_CHECKING:
     import os

@@ -21,23 +21,21 @@ interrupted put, which then raises LoggerStopped; one that forks leaves the put 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import mmap
 import os
 import platform
 import secrets
 import struct
-import sys
 import threading
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ops.datalog import _writer_files
+from ops.datalog._open_writers import keep, let_go, note, shared
 from ops.datalog._writer_files import BUSY, TAIL_BYTES, ForkedError, Segment, Tail, refuse_scarce
 from ops.datalog.checksums import checksum_of
 from ops.datalog.errors import InvalidPackageError, LoggerStopped, SaverError
@@ -67,12 +65,7 @@ DIRECT_BYTES = 16 * 1024
 FREE, INSIDE, REVOKED, FORKED = range(4)
 #: What the fast path meets when source, time or data are not as it expects.
 _UNFIT = (struct.error, TypeError, ValueError, IndexError, BufferError)
-_EXIT_SECONDS = 5.0
 
-#: The writers of this process; a child forgets what it inherits of them.
-_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
-#: Those that have files: a task of a pool drops its sink, and the next one is to find the writer.
-_with_files: set[Writer] = set()
 _pack_head, _pack_sealed = HEAD.pack, SEALED_HEAD.pack_into
 
 
@@ -152,7 +145,7 @@ class Writer:
         self._find_state()
         if not self._state.is_open:
             raise self._stopped()
-        _writers.add(self)  # first: a handler that forks from here on must reach it
+        note(self)  # first: a handler that forks from here on must reach it
         self._begin()
 
     @property
@@ -355,8 +348,7 @@ class Writer:
             old_tail.release()
         if old_segment is not None:
             old_segment.close()
-        _with_files.add(self)
-        _close_at_exit()
+        keep(self)
 
     def disown(self) -> None:
         """Leave the files to the parent, in a forked child; the next message begins others.
@@ -413,7 +405,7 @@ class Writer:
         self._at, self._limit = HEADER_SIZE, 0
         self._sequence, self._number, self._pid = 1, 0, 0
         self._generation, self._token, self._errors, self._stem = -1, -1, 0, ""
-        _with_files.discard(self)
+        let_go(self)
 
     def flush(self) -> None:
         """Append what is in the tail to the segment."""
@@ -515,30 +507,10 @@ class Writer:
         return segment
 
 
-#: The one writer that this process has for each log and way of writing, as long as it has files or users.
-_by_log: weakref.WeakValueDictionary[tuple[object, ...], Writer] = weakref.WeakValueDictionary()
-_opening = threading.RLock()
-
-
 def writer_of(folder: Path, **options: Any) -> Writer:
     """Return the writer of this process for the log in *folder*; *options* are those of Writer."""
     key = (str(folder.absolute()), *sorted(options.items()))
-    with _opening:
-        known = _by_log.get(key)
-        if known is not None and known.is_current():
-            return known
-        made = Writer(folder, **options)
-        if _by_log.get(key) is known:
-            _by_log[key] = made
-            return made
-        made.close()  # a signal handler that came meanwhile was quicker
-        return _by_log.get(key) or writer_of(folder, **options)
-
-
-def writers_of(folder: Path) -> list[Writer]:
-    """Return all writers that this process has for the log in *folder*."""
-    path = folder.absolute()
-    return [writer for writer in list(_writers) if writer.folder.absolute() == path]
+    return shared(key, lambda: Writer(folder, **options))
 
 
 @contextlib.contextmanager
@@ -548,37 +520,6 @@ def _tried(lock: FileLock) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _disown_all() -> None:
-    global _opening  # noqa: PLW0603 - a thread of the parent may have held it
-    _opening = threading.RLock()
-    for writer in list(_writers):
-        writer.disown()
-
-
-os.register_at_fork(after_in_child=_disown_all)
-
-_closes_at_exit = 0
-
-
-def _close_at_exit() -> None:
-    """Give the space of the tails back when this process ends, also where atexit is not run."""
-    global _closes_at_exit  # noqa: PLW0603 - once in each process
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and _closes_at_exit != os.getpid():
-        _closes_at_exit = os.getpid()
-        util.Finalize(None, _close_all, exitpriority=0)
-
-
-def _close_all() -> None:
-    for writer in list(_writers):
-        # An error here would only hide the program's own; what is in the tail is found there.
-        with contextlib.suppress(Exception):
-            writer.close(timeout=_EXIT_SECONDS)
-
-
-atexit.register(_close_all)
 
 
 def _boot_id() -> bytes:
