@@ -251,7 +251,7 @@ def test_a_damaged_member_of_an_archive_does_not_keep_it_from_being_extended(tmp
 
 
 def test_an_archive_that_cannot_be_read_does_not_keep_a_logger_from_stopping(tmp_path) -> None:
-    logger = DataLogger(tmp_path, sync="none")
+    logger = DataLogger(tmp_path, sync="none", exist_ok=True)
     logger.output_directory.mkdir()
     (logger.output_directory / "1_log.npz").write_bytes(b"no archive")
     with logger:
