@@ -1,6 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from ops.metrics_collect import (
     DataframeJobHostSummary,
     Extractor,
     Package,
+    ParameterError,
     StateError,
     collector,
 )
@@ -155,3 +157,15 @@ def test_a_tarball_that_was_added_in_part_is_not_taken_for_the_whole(tarball, tm
             with pytest.raises(StateError, match="some of their collections"):
                 again()
     assert (rollup.group().num_rows, whole.group().num_rows) == (1, 2)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "another table", "cut off"])
+def test_a_file_that_is_no_stored_rollup_is_named(tmp_path, kind):
+    path = tmp_path / "stored.parquet"
+    DataframeActivity("runs", by=["name"]).to_parquet(path)
+    if kind == "another table":
+        pq.write_table(pa.table({"a": [1]}), path)
+    else:
+        path.write_bytes(b"PAR1xx" if kind == "bytes" else path.read_bytes()[:-40])
+    with pytest.raises(ParameterError, match="stored.parquet' is no stored rollup"):
+        DataframeActivity("runs", by=["name"]).add_parquet(path)

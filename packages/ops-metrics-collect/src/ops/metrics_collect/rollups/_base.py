@@ -209,14 +209,18 @@ class Rollup:
     def add_parquet(self, path: str | os.PathLike[str]) -> Self:
         """Add the stored rollup *path*; one whose sources are all known changes nothing.
 
-        Raises `ParameterError` when it is a rollup of another collection or version.
+        Raises `ParameterError` when it is damaged, no rollup, or one of another collection or version.
         """
-        with pq.ParquetFile(path, read_dictionary=list(self.keys)) as file:
-            sources = self._provenance(file.schema_arrow.metadata, path)
+        try:
+            sources = self._provenance(pq.read_schema(path).metadata, path)
             if self._sources.are_new(sources):
-                for batch in file.iter_batches(1 << 20):
-                    self._append(pa.Table.from_batches([batch]).select(self.fields.names))
+                with pq.ParquetFile(path, read_dictionary=list(self.keys)) as file:
+                    for batch in file.iter_batches(1 << 20):
+                        self._append(pa.Table.from_batches([batch]).select(self.fields.names))
                 self._sources.add(sources)
+        except (pa.ArrowException, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise ParameterError(f"{str(path)!r} is no stored rollup: {reason}.") from error
         return self
 
     def merge(self, other: Rollup) -> Self:
@@ -405,11 +409,14 @@ class Rollup:
     def _provenance(
         self, metadata: Mapping[bytes, bytes] | None, path: str | os.PathLike[str]
     ) -> frozenset[str]:
-        known = json.loads((metadata or {}).get(_METADATA, b"{}"))
+        stored = (metadata or {}).get(_METADATA)
+        if stored is None:
+            raise ParameterError(f"{str(path)!r} is no stored rollup: `rollup` has not written it.")
+        known = json.loads(stored)
         expected = (self.collection, self.schema_version)
         found = (known.get("collection"), known.get("schema_version"))
         if found != expected:
-            raise ParameterError(f"{path!s} is a rollup of {found}, not of {expected}.")
+            raise ParameterError(f"{str(path)!r} is a rollup of {found}, not of {expected}.")
         return frozenset(known["sources"])
 
     def __getstate__(self) -> dict[str, Any]:
