@@ -211,6 +211,24 @@ def test_a_collector_that_gives_what_it_should_not_stops_nobody(chain, result):
     assert [status.status for status in package.statuses] == ["failed", "ok"]
 
 
+def test_an_error_without_a_text_and_one_with_a_long_text_are_recorded(chain):
+    class Silent(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    errors = [Silent(), ValueError("x" * 100_000)]
+
+    @collector
+    def odd(*, since, until):
+        raise errors.pop(0)
+
+    for text in ("Silent", "xxx"):
+        done = run([odd], chain.storage, chain.ledger, **chain.arguments())
+        [failure] = done.failed.values()
+        assert text in failure
+        assert len(failure) < 2100
+
+
 def test_a_name_that_leads_through_an_object_is_an_error_of_the_storage(chain):
     chain.storage.put("a/b", dict={})
     for name in ("a", "a/b/c"):

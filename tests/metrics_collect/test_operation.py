@@ -7,10 +7,12 @@ import json
 import os
 import sqlite3
 
+import pyarrow as pa
 import pytest
 
 from ops.foundation.errors import LockTimeout
 from ops.metrics_collect import (
+    DataframeJobHostSummary,
     Extractor,
     Interval,
     Ledger,
@@ -306,3 +308,36 @@ def test_files_of_other_editors_may_have_a_byte_order_mark(command):
 def test_an_amount_that_is_none_names_what_is(command, amount):
     code, _, err = command("prune", f"--keep-days={amount}")
     assert (code, "is no number from 0 to 36525" in err) == (2, True)
+
+
+def test_a_misspelt_organization_makes_no_empty_invoice(tmp_path, capsys):
+    pytest.importorskip("xlsxwriter")
+    stored, output = tmp_path / "stored.parquet", tmp_path / "ccsp.xlsx"
+    rows = {"id": ["1", "2"], "host_name": ["a", "b"], "ok": ["1", "1"]}
+    rows["organization_name"] = ["North", "South"]
+    DataframeJobHostSummary().add_csv(pa.table(rows)).to_parquet(stored)
+
+    def report(*organizations):
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"organizations": organizations, "price": 2}))
+        code = main(
+            [
+                "report",
+                "--report",
+                "ccsp",
+                "--stored",
+                f"job_host_summary={stored}",
+                "--config",
+                str(config),
+                "-o",
+                str(output),
+            ]
+        )
+        return code, capsys.readouterr().err
+
+    code, err = report("Norht")
+    assert (code, "'Norht'" in err, "did you mean 'North'?" in err) == (1, True, True)
+    assert not output.exists()
+    code, err = report("North", "Wset")
+    assert (code, "no rows of the organization 'Wset'" in err) == (0, True)
+    assert output.exists()

@@ -167,5 +167,5 @@ def test_a_file_that_is_no_stored_rollup_is_named(tmp_path, kind):
         pq.write_table(pa.table({"a": [1]}), path)
     else:
         path.write_bytes(b"PAR1xx" if kind == "bytes" else path.read_bytes()[:-40])
-    with pytest.raises(ParameterError, match="stored.parquet' is no stored rollup"):
+    with pytest.raises(ParameterError, match=r"stored\.parquet' is no stored rollup"):
         DataframeActivity("runs", by=["name"]).add_parquet(path)

@@ -34,7 +34,9 @@ def test_a_collector_gathers_into_the_folder_of_its_package(db, temporary_files,
 def test_a_package_that_is_left_early_leaves_nothing(db, tmp_path, temporary_files):
     @collector
     def elsewhere():
-        return write_csv_parts([[1], [2], [3]], ["id"], lambda i: tmp_path / f"{i}", max_bytes=4)
+        return write_csv_parts(
+            [[1], [2], [3]], ["id"], lambda i: tmp_path / f"{i}.csv", max_bytes=4
+        )
 
     numbers = query_collector("numbers", ROWS, max_part_bytes=4)
     next(iter(Package([elsewhere(), numbers(db=db)], max_size=4)))

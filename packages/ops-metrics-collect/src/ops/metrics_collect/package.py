@@ -25,13 +25,14 @@ import uuid as uuids
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ops.foundation.errors import text_of
 from ops.foundation.files import safe_join
 from ops.foundation.instants import iso, now
 from ops.foundation.logs import get_logger
 from ops.metrics_collect.collectors import Collector
 from ops.metrics_collect.csv_parts import encode_row
 from ops.metrics_collect.errors import ParameterError
-from ops.metrics_collect.payload_files import document_text, readable_rows
+from ops.metrics_collect.payload_files import document_text, readable_rows, require_rows
 from ops.metrics_collect.snapshots import shared_snapshot
 from ops.metrics_collect.tarballs import Member, write_tarball
 from ops.metrics_collect.workspaces import workspace
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["CollectionStatus", "Package", "parse_size"]
 
 _log = get_logger("ops.metrics_collect")
+_LONGEST_ERROR = 2000  # characters; some messages quote a whole row
 _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _TARBALL_FIELDS = {"uuid", "since", "until", "key", "index"}
 _PAYLOAD_FIELDS = {"key", "type", "index"}
@@ -203,6 +205,7 @@ class Package:
     def _readable(self, files: list[pathlib.Path], collector: Collector) -> list[pathlib.Path]:
         """Return *files* when all of them can be read again; else they are removed."""
         declared = (collector.primary_key, collector.version_column)
+        require_rows(files)  # what is none may be of others, and stays where it is
         try:
             self._rows |= {path: readable_rows(path, declared) for path in files}
         except BaseException:
@@ -222,7 +225,7 @@ class Package:
             result = use(collector.into(folder).gather())
         except Exception as caught:  # noqa: BLE001 - any failure of a collector is a row of the status file
             _log.exception("collector %s failed", collector.key)
-            error = f"{type(caught).__name__}: {caught}"
+            error = f"{type(caught).__name__}: {text_of(caught)}"[:_LONGEST_ERROR]
         status = "failed" if error else "ok" if result else "empty"
         elapsed = round(self._timer() - begin, 6)
         return result, CollectionStatus(

@@ -22,7 +22,16 @@ from ops.metrics_collect.rows import SUFFIXES, count_rows, documents_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["document_text", "readable_rows"]
+__all__ = ["document_text", "readable_rows", "require_rows"]
+
+
+def require_rows(paths: Sequence[pathlib.Path]) -> None:
+    """Raise `ParameterError` for a file that by its name holds no rows."""
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES:
+            raise ParameterError(
+                f"{path.name!r} is no file of rows: its name has to end in {', '.join(SUFFIXES)}."
+            )
 
 
 def readable_rows(path: pathlib.Path, declared: Collection[str | None] = ()) -> int:
@@ -32,10 +41,6 @@ def readable_rows(path: pathlib.Path, declared: Collection[str | None] = ()) -> 
     column or line, when its rows could not be read again.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ParameterError(
-            f"{path.name!r} is no file of rows: its name has to end in {', '.join(SUFFIXES)}."
-        )
     columns = [column for column in declared if column]
     if suffix == ".csv":
         return _csv_rows(path, columns)

@@ -88,13 +88,35 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
         return {"would read": _tarballs(options, fresh) if fresh else []}
     if fresh:
         _fill(options, fresh)
-    if not any(table.num_rows for table in dataframes[names[0]].batches(encoded=True)):
-        raise StateError(
-            f"There is nothing to report: no rows of {' or '.join(dataframes[names[0]].collections)}.",
-            suggestions=("Look at what was collected with status, and at --since and --until.",),
-        )
+    _require_rows(dataframes[names[0]], _config(options).get("organizations"))
     made.save(options.output)
     return {"written": options.output}
+
+
+def _require_rows(dataframe: Rollup, organizations: Sequence[str] | None) -> None:
+    """Raise `StateError` when there are no rows, or none of the *organizations*; report those without."""
+    if "organization_name" not in dataframe.index:
+        organizations = None
+    found: set[str] = set()
+    rows = 0
+    for table in dataframe.batches(encoded=True):
+        rows += table.num_rows
+        if organizations is not None and table.num_rows:
+            found.update(table["organization_name"].unique().to_pylist())
+    missing = sorted(set(organizations or ()) - found)
+    if not rows or (organizations is not None and len(missing) == len(set(organizations))):
+        what = " or ".join(dataframe.collections)
+        hint = f" of the organizations {', '.join(map(repr, missing))}" if rows else ""
+        raise StateError(
+            f"There is nothing to report: no rows of {what}{hint}.",
+            suggestions=(
+                name_hint(missing[0], found)
+                if rows
+                else "Look at what was collected with status, and at --since and --until.",
+            ),
+        )
+    for name in missing:
+        sys.stderr.write(f"There are no rows of the organization {name!r}.\n")
 
 
 def _stored(options: argparse.Namespace, names: Sequence[str]) -> dict[str, str]:
