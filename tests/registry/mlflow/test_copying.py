@@ -9,7 +9,15 @@ from importlib.metadata import version
 
 import mlflow
 import pytest
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    TraceInfo,
+    TraceLocation,
+    TraceState,
+)
 from mlflow.entities.logged_model_status import LoggedModelStatus
 
 from ops.registry import MLOpsConfig, MLOpsContext
@@ -17,7 +25,11 @@ from ops.registry.errors import InvalidValueError
 from ops.registry.fsck import check
 from ops.registry.mlflow import export_mlflow, import_mlflow
 from ops.registry.mlflow.__main__ import main
+from ops.registry.mlflow.copy_endpoint import End
 
+_OF_MLFLOW = pytest.mark.filterwarnings(
+    "ignore:The ``noload``", "ignore::ResourceWarning"
+)  # its own store
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # mlflow, about stages
 
 
@@ -377,7 +389,7 @@ def test_an_export_takes_the_files_of_native_versions_along(root, context, sqlit
     assert (again.versions, again.there) == (0, 3)
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload``", "ignore::ResourceWarning")  # of MLflow's store
+@_OF_MLFLOW
 def test_one_odd_name_of_an_experiment_does_not_end_an_import(tmp_path):
     source = f"sqlite:///{tmp_path}/mlflow.db"
     client = mlflow.MlflowClient(source, source)
@@ -393,3 +405,46 @@ def test_one_odd_name_of_an_experiment_does_not_end_an_import(tmp_path):
     assert found == {"line", "experiment 2", *names[2:]}
     again = import_mlflow(source, tmp_path / "ours")
     assert (again.experiments, again.runs, again.there) == (0, 0, 5)
+
+
+@_OF_MLFLOW
+@pytest.mark.parametrize("name", ["it's", 'so-called "best"', "both ' and \""])
+def test_versions_of_a_model_with_quotes_in_its_name_are_copied(root, tmp_path, name):
+    source = f"sqlite:///{tmp_path}/mlflow.db"
+    there = mlflow.MlflowClient(source, source)
+    for other in (name, "plain"):
+        there.create_registered_model(other)
+        there.create_model_version(other, "/somewhere", None, await_creation_for=0)
+    assert import_mlflow(source, root).versions == 2
+    assert [v.version for v in End(f"ops-registry://{root}").versions(name)] == [1]
+
+
+@_OF_MLFLOW
+def test_what_a_copy_does_not_bring_is_named(root, tmp_path):
+    source = f"sqlite:///{tmp_path}/mlflow.db"
+    there = mlflow.MlflowClient(source, source)
+    kept, gone = there.create_experiment("kept"), there.create_experiment("gone")
+    for _ in range(2):
+        there.delete_run(there.create_run(kept).info.run_id)
+    there.delete_experiment(gone)
+    assert import_mlflow(source, root).left_out == [
+        "2 deleted runs of experiment 'kept'",
+        "the deleted experiment 'gone'",
+    ]
+    assert import_mlflow(source, root, experiments=["Default"]).left_out == []
+    location = TraceLocation.from_experiment_id(kept)
+    trace = TraceInfo("tr-1", location, request_time=1, state=TraceState.OK)
+    there._tracking_client.store.start_trace(trace)
+    (_, traces) = import_mlflow(source, root, experiments=["kept"]).left_out
+    assert traces == "the traces of experiment 'kept'"
+
+
+@_OF_MLFLOW
+def test_the_status_of_a_run_that_has_not_begun_is_exported(root, uri, client, sqlite):
+    experiment = client.create_experiment("planned")
+    run_id = client.create_run(experiment).info.run_id
+    client.update_run(run_id, status="SCHEDULED")
+    export_mlflow(sqlite, root, experiments=["planned"], models=[])
+    far = mlflow.MlflowClient(sqlite, sqlite)
+    (copy,) = far.search_runs([far.get_experiment_by_name("planned").experiment_id])
+    assert copy.info.status == "SCHEDULED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import math
 import pathlib
 import tempfile
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from ops.registry.disk.store_addresses import local_path
@@ -47,6 +49,8 @@ class MLflowCopy:
     another one, with the number that they have there. *renamed* are experiments whose name has characters, or more of
     them, than a store of ours takes.
 
+    *left_out* is what a copy does not bring: what was deleted in the source, and its traces.
+
     *experiments*, *runs*, *points* (of metrics), *files*, *logged_models*, *models* and *versions*
     count what is new.
     """
@@ -62,6 +66,7 @@ class MLflowCopy:
     unresolved: list[str] = dataclasses.field(default_factory=list)
     renumbered: list[str] = dataclasses.field(default_factory=list)
     renamed: list[str] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
 
 
 class Progress:
@@ -150,9 +155,46 @@ class End:
 
     def versions(self, name: str) -> list[ModelVersion]:
         """Return the versions of a model, oldest first."""
-        quoted = name.replace("'", "''")
-        found = self._all(self.client.search_model_versions, filter_string=f"name='{quoted}'")
-        return sorted(found, key=lambda v: int(v.version))
+        quote = next((one for one in "'\"" if one not in name), None)
+        # A name with both quotes cannot be put into a filter: MLflow's grammar has no escape for them.
+        condition = "" if quote is None else f"name={quote}{name}{quote}"
+        found = self._all(self.client.search_model_versions, filter_string=condition)
+        return sorted((v for v in found if v.name == name), key=lambda v: int(v.version))
+
+    def left_out(self, experiments: Sequence[Experiment]) -> list[str]:
+        """Return what a copy of *experiments* does not bring: what was deleted, and traces."""
+        found = []
+        for one in experiments:
+            page = self.client.search_runs(
+                [one.experiment_id], run_view_type=ViewType.DELETED_ONLY, max_results=_PAGE
+            )
+            if page:
+                more = " or more" if page.token else ""
+                found.append(f"{len(page)}{more} deleted runs of experiment {one.name!r}")
+            if self._has_traces(one.experiment_id):
+                found.append(f"the traces of experiment {one.name!r}")
+        return found
+
+    def deleted_experiments(self) -> list[str]:
+        """Return the names of the experiments that were deleted."""
+        search = self.client.search_experiments
+        return [one.name for one in self._all(search, view_type=ViewType.DELETED_ONLY)]
+
+    def _has_traces(self, experiment_id: str) -> bool:
+        search = self.client.search_traces
+        requested = {
+            "locations": [experiment_id],
+            "experiment_ids": [experiment_id],  # before MLflow 3.2
+            "max_results": 1,
+            "include_spans": False,
+        }
+        known = inspect.signature(search).parameters
+        if "locations" in known:
+            del requested["experiment_ids"]
+        try:
+            return bool(search(**{k: v for k, v in requested.items() if k in known}))
+        except (MlflowException, NotImplementedError):  # a server without traces
+            return False
 
     def files(self, uri: str | None) -> Any:
         """Return what reads and writes the files at *uri*.

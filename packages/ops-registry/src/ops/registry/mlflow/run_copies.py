@@ -179,6 +179,8 @@ class ExperimentCopy:
         if run.info.status in _FINAL:
             self._target.client.set_tag(copy.info.run_id, COMPLETE, self._source.public_uri)
             self._target.client.set_terminated(copy.info.run_id, run.info.status, run.info.end_time)
+        elif run.info.status != copy.info.status:
+            self._target.client.update_run(copy.info.run_id, status=run.info.status)
 
     def _copy_history(self, run_id: str, copy_id: str, key: str, of_models: dict[Any, Any]) -> None:
         wanted = self._source.client.get_metric_history(run_id, key)

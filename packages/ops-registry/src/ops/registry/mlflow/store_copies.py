@@ -6,7 +6,7 @@ on and names its origin in a tag; what it lacks is found by comparing (points of
 files by size) and added; and only what is complete is marked so and not looked at again. Into a store
 of ours experiments, runs and logged models keep their ids, and versions their numbers in any store, so ``runs:/…`` and ``models:/m-…`` go on pointing to them.
 
-Active experiments, runs and models are copied; traces, prompts and deleted things are not.
+Active experiments, runs and models are copied; traces, prompts and deleted things are not, and are named in the report.
 """
 
 from __future__ import annotations
@@ -89,6 +89,10 @@ def _copy(
         copy.run(steps)
         runs |= copy.runs
         logged |= copy.models
+    report.left_out += source.left_out(chosen)
+    if experiments is None:
+        gone = source.deleted_experiments()
+        report.left_out += [f"the deleted experiment {name!r}" for name in gone]
     for name in names:
         copy_model(source, target, name, (runs, logged), report, steps)
     return report
