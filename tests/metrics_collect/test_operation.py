@@ -341,3 +341,31 @@ def test_a_misspelt_organization_makes_no_empty_invoice(tmp_path, capsys):
     code, err = report("North", "Wset")
     assert (code, "no rows of the organization 'Wset'" in err) == (0, True)
     assert output.exists()
+
+
+def test_which_version_of_a_row_counts_can_be_said_when_rows_are_read(command, chain):
+    with chain.db:
+        chain.db.execute("alter table runs add column attempt")
+        chain.db.execute("delete from runs where id > 0")
+    # The later version of the row is shipped with the earlier slice.
+    for day, attempt, seconds in ((1, 2, 8.0), (2, 1, 3.0)):
+        with chain.db:
+            row = (f"2026-10-0{day}T05:00:00+00:00", attempt, seconds)
+            chain.db.execute("update runs set finished = ?, attempt = ?, seconds = ?", row)
+        span = ("--since", f"2026-10-0{day}", "--until", f"2026-10-0{day + 1}")
+        assert command("backfill", *span)[0] == 0
+    output = command.folder / "r.json"
+    activity = ("--collection", "runs", "--by", "name", "--sum", "seconds", "-o", str(output))
+
+    def total(*options):
+        assert command("rollup", *activity, *options)[0] == 0
+        [row] = json.loads(output.read_text())
+        return row["count"], row["seconds_total"]
+
+    assert total() == (1, 3.0)
+    assert total("--order-by", "attempt") == (1, 8.0)
+    assert total("--row-id", "name", "--order-by", "attempt", "--keep", "latest") == (1, 8.0)
+    assert total("--keep", "all") == (2, 11.0)
+    assert command("rollup", *activity, "--keep", "all", "--order-by", "attempt")[0] == 2
+    code, _, err = command("rollup", *activity, "--order-by", "atempt")
+    assert (code, "['atempt']" in err) == (2, True)

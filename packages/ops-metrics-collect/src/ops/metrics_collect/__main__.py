@@ -316,6 +316,19 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         help="for an activity: column that identifies a row, or none (default: the --primary-key "
         "that the rows were gathered with)",
     )
+    parser.add_argument(
+        "--keep",
+        choices=("latest", "all"),
+        default="latest",
+        help="for an activity: of a row that was shipped several times the latest version counts, or "
+        "all of them do (default: latest)",
+    )
+    parser.add_argument(
+        "--order-by",
+        metavar="COLUMN",
+        help="for an activity: which version of a row is the latest (default: the --version-column "
+        "that the rows were gathered with, else the slice)",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
     _add_interval(parser)
 

@@ -145,7 +145,8 @@ def _made(options: argparse.Namespace, name: str, memory_bytes: int) -> Rollup:
             by=listed(options.by),
             sums=listed(options.sum),
             time=options.time,
-            row_id={"": ..., "none": None}.get(options.row_id, options.row_id),
+            row_id=_row_id(options),
+            order_by=options.order_by,
             memory_bytes=memory_bytes,
         )
     kinds: Mapping[str, Callable[..., Rollup]] = {
@@ -159,6 +160,17 @@ def _made(options: argparse.Namespace, name: str, memory_bytes: int) -> Rollup:
         plugin: Rollup = plugins.loaded("rollups", name)(memory_bytes=memory_bytes)
         return plugin
     return kinds[name](memory_bytes=memory_bytes)
+
+
+def _row_id(options: argparse.Namespace) -> Any:
+    """Return the column that identifies a row: ... for the declared one, None for none."""
+    if options.keep == "latest":
+        return {"": ..., "none": None}.get(options.row_id, options.row_id)
+    if options.row_id not in {"", "none"} or options.order_by:
+        raise ParameterError(
+            "With --keep all every row counts: --row-id and --order-by have no use."
+        )
+    return None
 
 
 def _fill(options: argparse.Namespace, made: Sequence[Rollup]) -> None:

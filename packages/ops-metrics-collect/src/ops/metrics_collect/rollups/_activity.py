@@ -33,6 +33,8 @@ class DataframeActivity(Rollup):
         row_id: the column that identifies a row: of rows with one id the last version counts. By
             default the primary key that was declared when they were gathered (for tarballs of
             earlier versions, which do not say, the column "id"); None for rows without one.
+        order_by: the column, of times or integers, that orders the versions of a row. By default the
+            version column that was declared when they were gathered, else the slice.
         options: `engine` and `memory_bytes`, see `Rollup`.
 
     Raises `ParameterError` when *by* is empty.
@@ -52,6 +54,7 @@ class DataframeActivity(Rollup):
         sums: Sequence[str] = (),
         time: str | None = None,
         row_id: str | EllipsisType | None = ...,
+        order_by: str | None = None,
         **options: Any,
     ) -> None:
         if not by:
@@ -59,9 +62,12 @@ class DataframeActivity(Rollup):
         self.collections: tuple[str, ...] = (collection,)
         self.keys: Mapping[str, pa.DataType] = dict.fromkeys(by, pa.string())
         self._row_id = row_id
+        self._order_by = order_by
         self.times: Mapping[str, str] = {collection: time} if time else {}
         ids = "id" if isinstance(row_id, EllipsisType) else row_id
-        self.columns: frozenset[str] | None = frozenset(c for c in (*by, *sums, time, ids) if c)
+        self.columns: frozenset[str] | None = frozenset(
+            c for c in (*by, *sums, time, ids, order_by) if c
+        )
         self._sums = tuple(sums)
         self._time = time
         spans = (Measure("first", "min", TIMESTAMP), Measure("last", "max", TIMESTAMP))
@@ -81,13 +87,17 @@ class DataframeActivity(Rollup):
             return collection, self._row_id
         return collection, "id" if primary_key == "" else primary_key
 
+    def version_column(self, collection: str, declared: str | None) -> str | None:  # noqa: ARG002
+        """Return the column that orders the versions of a row, if any."""
+        return self._order_by or declared
+
     def prepare(self, raw: pa.Table, config: Mapping[str, Any], collection: str) -> pa.Table:  # noqa: ARG002
         """Pick the key columns and turn the measured ones into numbers and times.
 
         Raises `ParameterError` when a column is missing.
         """
         # A misspelt column of times or ids would count every row, in every period.
-        named = {*self.keys, *self._sums, self._time, self._row_id} - {None, ...}
+        named = {*self.keys, *self._sums, self._time, self._row_id, self._order_by} - {None, ...}
         if missing := named - set(raw.column_names):
             raise ParameterError(f"{self.collection!r} has no columns {sorted(map(str, missing))}.")
         columns = {name: text(raw, name) for name in self.keys}

@@ -148,7 +148,8 @@ class Rollup:
                         break
                     self._sources.add([source])
                 raw = within(payload, self.times.get(payload.collection), extractor.period)
-                version = Version(payload.version_column, payload.slice)
+                column = self.version_column(payload.collection, payload.version_column)
+                version = Version(column, payload.slice)
                 self._add_rows(
                     raw, payload.config, payload.collection, payload.primary_key, version
                 )
@@ -293,6 +294,13 @@ class Rollup:
         space, column = self.row_ids.get(collection, ("", ""))
         return space, column or None
 
+    def version_column(self, collection: str, declared: str | None) -> str | None:  # noqa: ARG002
+        """Return the column that orders the versions of a row, if any.
+
+        *declared* is what was declared when the rows of *collection* were gathered.
+        """
+        return declared
+
     def _add_rows(
         self,
         raw: pa.Table,
@@ -307,7 +315,7 @@ class Rollup:
         space, column = self.row_id(collection, primary_key)
         if column is not None and column in raw.column_names:
             ids = raw.column(column).cast(pa.string())
-            version = version or Version()
+            version = version or Version(self.version_column(collection, None))
             versions = versions_of(raw, version.column)
             without = rows.slice(0, 0)
             if ids.null_count:
