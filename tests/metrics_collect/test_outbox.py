@@ -1,8 +1,14 @@
 import datetime as dt
+import errno
+import os
+import tarfile
 
+import pyarrow as pa
 import pytest
 
 from ops.metrics_collect import Outbox, OutboxFull, run
+from ops.metrics_collect.rollups._spill import Spill
+from ops.metrics_collect.tarballs import payload_digests
 
 DAY = dt.datetime(2026, 10, 1, tzinfo=dt.UTC)
 
@@ -51,3 +57,66 @@ def test_a_run_that_fills_the_outbox_leaves_the_rest_as_gaps(chain):
     result = run(chain.factories, chain.storage, chain.ledger, **chain.arguments(days=2))
     assert result.ok
     assert len(chain.ledger.closed("runs")) == 2
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Let folders whose names end in a suffix be unreadable until the test ends, or `undo`."""
+
+    def make(suffix):
+        for call in ("scandir", "listdir"):
+            original = getattr(os, call)
+
+            def refuse(path=".", original=original):
+                if str(path).endswith(suffix):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+                return original(path)
+
+            monkeypatch.setattr(os, call, refuse)
+        return monkeypatch
+
+    return make
+
+
+def test_a_parcel_whose_files_cannot_be_listed_does_not_count_as_arrived(chain, unreadable):
+    chain.insert(0, 10)
+
+    class Away:
+        def put(self, *args, **kwargs):
+            raise OSError("away")
+
+    run(chain.factories, Away(), chain.ledger, **chain.arguments())
+    (parcel,) = chain.outbox.parcels("sending")
+    patch = unreadable(parcel.name)
+    result = run(chain.factories, chain.storage, chain.ledger, **chain.arguments())
+    assert not result.ok
+    assert chain.ledger.closed("runs") == []
+    patch.undo()
+    assert run(chain.factories, chain.storage, chain.ledger, **chain.arguments()).ok
+    assert len(chain.shipped_files()) == 1
+
+
+def test_a_tarball_that_cannot_be_opened_now_has_no_other_rows(tmp_path, monkeypatch):
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz"):
+        pass
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(tarfile, "open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        payload_digests(path)
+    monkeypatch.undo()
+    assert payload_digests(path) == {}
+    path.write_bytes(b"none")
+    assert payload_digests(path) is None
+
+
+def test_rows_on_disk_that_cannot_be_listed_are_not_left_out(unreadable):
+    schema = pa.schema([("id", pa.int64())])
+    spill = Spill(schema, lambda table: table.column("id").to_numpy().astype("uint64"), 1 << 20)
+    spill.append_all([pa.table({"id": [1, 2, 3]})])
+    unreadable(spill._folder.name)
+    with pytest.raises(PermissionError):
+        list(spill.partitions())

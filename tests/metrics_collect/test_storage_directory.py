@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -27,3 +28,18 @@ class TestStorageDirectory(StorageBehaviour):
         os.utime(old, (0, 0))
         StorageDirectory(storage.base_path).put("a/other", dict={})
         assert (old.exists(), new.exists()) == (False, True)
+
+    @pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.EIO])
+    def test_a_folder_that_cannot_be_read_is_no_empty_one(self, storage, monkeypatch, code):
+        storage.put("a/name", dict={})
+        storage.put("name", dict={})
+        scandir = os.scandir
+
+        def refuse(path):
+            if os.fspath(path).endswith("/a"):
+                raise OSError(code, os.strerror(code), os.fspath(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        with pytest.raises(OSError, match=os.strerror(code)):
+            storage.list()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.hashing import calculate_file_hash
 from ops.foundation.instants import iso
+from ops.foundation.paths import is_there
 from ops.metrics_collect.collectors import CollectorFactory
 from ops.metrics_collect.csv_parts import part_path, write_csv_parts
 from ops.metrics_collect.errors import (
@@ -94,7 +95,7 @@ def _close(ledger: AnyLedger, parcel: Parcel) -> None:
     with contextlib.ExitStack() as stack:
         keys: Iterable[str] = ()
         path = parcel.path / KEYS
-        if path.exists():
+        if is_there(path):
             file = stack.enter_context(path.open(encoding="utf-8"))
             keys = (line.rstrip("\n") for line in file)
         ledger.close(meta["collector"], parcel.interval, meta["revision"], keys)
@@ -150,7 +151,7 @@ def _replaced(storage: Storage, ledger: AnyLedger, outbox: Outbox, parcel: Parce
 def _key_column(parcel: Parcel) -> str | None:
     """Return the column whose keys the parcel has; None when it has none."""
     path = parcel.path / KEYS
-    if not path.exists():
+    if not is_there(path):
         return None
     with path.open(encoding="utf-8") as file:
         first = json.loads(next(file, "null"))

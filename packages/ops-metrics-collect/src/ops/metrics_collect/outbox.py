@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write, safe_join, sync_directory
 from ops.foundation.instants import iso, now
+from ops.foundation.paths import is_there, listed
 from ops.metrics_collect.errors import OutboxFull, StateError
 from ops.metrics_collect.ledger import Interval
 from ops.metrics_collect.locks import lock
@@ -60,7 +61,7 @@ class Parcel:
 
     def files(self) -> list[pathlib.Path]:
         """Return the tarballs in the order they are to be sent."""
-        return sorted(self.path.glob("*.tar.gz"))
+        return listed(self.path, "*.tar.gz")
 
     def attempts(self) -> int:
         """Return how often sending it has failed."""
@@ -152,7 +153,7 @@ class Outbox:
         """
         for state in _STATES if pathlib.PurePath(name).name == name else ():
             path = self.path / state / name
-            if path.is_dir():
+            if is_there(path):
                 return _described(path, state)
         return None
 

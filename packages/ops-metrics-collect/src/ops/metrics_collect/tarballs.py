@@ -147,7 +147,11 @@ def payload_digests(path: str | os.PathLike[str]) -> dict[str, str] | None:
                 while piece := content.read(1 << 20):
                     digest.update(piece)
                 found[name] = digest.hexdigest()
-    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError):
+    except OSError as error:
+        if error.errno is not None:  # of the operating system, and not of the tarball
+            raise
+        return None
+    except (tarfile.TarError, EOFError, zlib.error, ValueError):
         return None
     return found
 

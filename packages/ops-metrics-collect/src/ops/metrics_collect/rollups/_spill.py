@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from ops.foundation.paths import listed
 from ops.metrics_collect.rollups._engine import bytes_of, whole
 from ops.metrics_collect.workspaces import Workspace
 
@@ -99,7 +100,7 @@ class Spill:
     def partitions(self) -> Iterator[list[pa.Table]]:
         """Yield tables such that all rows of one hash are in one of the lists."""
         for number in range(_PARTITIONS):
-            paths = sorted(self._folder.glob(f"{number:03}-*.arrows"))
+            paths = listed(self._folder, f"{number:03}-*.arrows")
             size = sum(path.stat().st_size for path in paths)
             # Cutting again costs as much as cutting did.
             if size > 2 * self._limit and self._depth < _DEEPEST:

@@ -16,6 +16,7 @@ import time
 from typing import IO, TYPE_CHECKING
 
 from ops.foundation.files import atomic_write, safe_join
+from ops.foundation.paths import is_there
 from ops.metrics_collect.errors import ParameterError, StorageError
 from ops.metrics_collect.storage._base import BaseStorage, private_path
 
@@ -86,7 +87,8 @@ class StorageDirectory(BaseStorage):
 
     def exists(self, name: str) -> bool:
         """Say whether there is an object of that name."""
-        return self._path(name).is_file()
+        path = self._path(name)
+        return is_there(path) and path.is_file()
 
     def remove(self, name: str) -> None:
         """Remove an object; its folders stay."""
@@ -98,9 +100,9 @@ class StorageDirectory(BaseStorage):
             raise self._missing(name) from error
 
     def list(self, prefix: str = "") -> list[str]:
-        """Return the sorted names that start with *prefix*."""
+        """Return the sorted names that start with *prefix*; raises OSError when a folder cannot be read."""
         names = []
-        for folder, _, files in os.walk(self.base_path):
+        for folder, _, files in os.walk(self.base_path, onerror=_refuse_unread):
             for file in files:
                 if not _UNFINISHED.fullmatch(file):
                     relative = pathlib.Path(folder, file).relative_to(self.base_path)
@@ -112,3 +114,9 @@ class StorageDirectory(BaseStorage):
 
     def __repr__(self) -> str:
         return f"StorageDirectory({str(self.base_path)!r})"
+
+
+def _refuse_unread(error: OSError) -> None:
+    """Raise what `os.walk` takes for an empty folder: objects that are not listed are never counted."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
