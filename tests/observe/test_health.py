@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import subprocess
 import sys
 import threading
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -271,3 +273,22 @@ def test_probes_may_carry_a_query():
         urllib.request.urlopen(f"{server.url}/livez?verbose=1") as reply,
     ):
         assert reply.status == 200
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_limit_that_cannot_be_read_now_is_not_taken_for_none(monkeypatch, code):
+    read = Path.read_text
+
+    def refuse(path, *args, **kwargs):
+        if "cgroup" in str(path):
+            raise OSError(code, os.strerror(code), str(path))
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        cgroups.memory_usage()
+    with pytest.raises(OSError, match=os.strerror(code)):
+        cgroups.cpu_limit()
+    monitor = HealthMonitor(ttl=0)
+    monitor.register(MemoryHealthCheck())
+    assert monitor.check_all().overall_status is HealthStatus.UNHEALTHY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -202,3 +203,19 @@ def test_a_file_that_is_being_written_as_its_process_closes_is_counted_once(
     flushing.join()
     assert counted() == [1]
     other.close()
+
+
+def test_a_folder_that_cannot_be_listed_has_not_lost_the_metrics_of_others(tmp_path, monkeypatch):
+    first = MultiprocessMetrics(tmp_path, MetricsCollector(), interval=60)
+    try:
+
+        def refuse(path="."):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        for call in ("listdir", "scandir"):
+            monkeypatch.setattr(os, call, refuse)
+        with pytest.raises(PermissionError):
+            first.collect()
+    finally:
+        monkeypatch.undo()
+        first.close()

@@ -234,7 +234,9 @@ def _is_whole(row: dict[str, Any]) -> bool:
         open_container(row["file"], verify=True)
     except SignatureError:
         return bool(row["metadata"])
-    except (SerializeError, OSError):
+    except (SerializeError, FileNotFoundError) as error:
+        if isinstance(error.__cause__, (MemoryError, OSError)):
+            raise  # it was not looked at
         return False
     return bool(row["metadata"])
 

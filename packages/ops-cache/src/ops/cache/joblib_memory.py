@@ -21,7 +21,7 @@ from ops.cache.memory import MISSING
 from ops.cache.persistent import CacheWrapper
 from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.errors import ValidationError
-from ops.foundation.paths import anchored
+from ops.foundation.paths import anchored, is_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,9 +138,11 @@ class Memory:
         return self.cache(func)(*args, **kwargs)
 
     def clear(self, warn: bool = True) -> None:
-        """Remove all results of this memory."""
+        """Remove all results of this memory; raises OSError when some cannot be."""
         if self._root is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
+            shutil.rmtree(self._root, ignore_errors=True)  # others may clear it too
+            if is_there(self._root):
+                shutil.rmtree(self._root)  # what stays would be taken for results
 
     def reduce_size(
         self,

@@ -29,6 +29,7 @@ from ops.cache.limits import Watch, entries_below, reduce_entries
 from ops.cache.memory import MISSING, MemoryCache
 from ops.cache.own_files import can_be_mapped, refuse_key_inside
 from ops.foundation.files import atomic_write
+from ops.foundation.paths import listed
 from ops.serialize.smart import SmartSerializer
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class StoredResults:
         """Return the paths of the metadata of all results, of any version of the function."""
         name = re.escape(_safe_name(self._identity.qualname))
         pattern = re.compile(name + r"_[0-9a-f]{32}\.yaml")
-        found = [p for p in self.checked_folder().glob("*.yaml") if pattern.fullmatch(p.name)]
+        found = [p for p in listed(self.checked_folder(), "*.yaml") if pattern.fullmatch(p.name)]
         return [p for p in found if _is_file(p) and self._is_own(p)]
 
     def _is_own(self, metadata: pathlib.Path) -> bool:
@@ -118,7 +119,9 @@ class StoredResults:
             with open(descriptor, encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
                 record = json.loads(file.read())
             return bool(record.get("program", self._identity.program) == self._identity.program)
-        except (OSError, ValueError, AttributeError, RecursionError):
+        except PermissionError:  # another user's
+            return False
+        except (FileNotFoundError, ValueError, AttributeError, RecursionError):
             return True  # damaged, or being removed
 
     def read(self, key: str) -> Any:

@@ -10,6 +10,7 @@ Within a container the path of the group may be that of the host; where it does 
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +88,8 @@ def _paths(own: Path) -> dict[str, str]:
     found = {}
     try:
         lines = own.read_text().splitlines()
-    except OSError:
+    except OSError as error:
+        _refuse_exhausted(error)
         return {}
     for line in lines:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
@@ -103,20 +105,29 @@ def _quota(group: Path, *, is_unified: bool) -> tuple[int | None, int]:
     try:
         quota, period_text = (group / "cpu.max").read_text().split()
         return (None if quota == "max" else int(quota)), int(period_text)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        _refuse_exhausted(error)
         return None, 0
 
 
 def _number(path: Path) -> int | None:
     try:
         return int(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        _refuse_exhausted(error)
         return None
 
 
 def _fields(path: Path) -> dict[str, int]:
     try:
         lines = path.read_text().splitlines()
-    except OSError:
+    except OSError as error:
+        _refuse_exhausted(error)
         return {}
     return {parts[0]: int(parts[1]) for parts in map(str.split, lines) if len(parts) >= 2}
+
+
+def _refuse_exhausted(error: Exception) -> None:
+    """Raise *error* where it says that nothing could be read now: that is no container without limits."""
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+        raise error

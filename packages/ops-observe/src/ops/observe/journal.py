@@ -29,6 +29,7 @@ from ops.foundation.files import sync_directory
 from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
+from ops.foundation.paths import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ class Journal:
             line = make(last) + b"\n"
             if self._rotate(len(line)) and begin is not None:
                 line = begin(last) + b"\n"
-            is_new = not self.path.exists()
+            is_new = not is_there(self.path)
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 size = os.fstat(fd).st_size
@@ -153,7 +154,7 @@ class Journal:
         except FileNotFoundError:
             return []
         ordered = sorted(closed, key=segment_number)
-        return [*ordered, self.path] if self.path.exists() else ordered
+        return [*ordered, self.path] if is_there(self.path) else ordered
 
     def lines(self) -> Iterator[Line]:
         """Yield every line of every segment, oldest first; torn ones have no entry."""
@@ -172,7 +173,7 @@ class Journal:
                 yield from _lines(self.path, newest)
 
     def _last_line(self) -> bytes | None:
-        line = _last_complete_line(self.path) if self.path.exists() else None
+        line = _last_complete_line(self.path) if is_there(self.path) else None
         if line is not None:  # as nearly always: without a look at the whole folder
             return line
         closed = (_last_complete_line(p) for p in reversed(self.segments()) if p != self.path)
@@ -180,7 +181,7 @@ class Journal:
 
     def _rotate(self, coming: int) -> bool:
         """Close the segment if *coming* bytes more are too many; return whether it was."""
-        if self._max_bytes is None or not self.path.exists():
+        if self._max_bytes is None or not is_there(self.path):
             return False
         if self.path.stat().st_size + coming <= self._max_bytes:
             return False

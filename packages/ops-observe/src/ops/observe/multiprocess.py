@@ -25,6 +25,7 @@ from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
+from ops.foundation.paths import listed
 from ops.observe.metrics import MetricDescription, MetricsState, get_metrics_collector
 from ops.observe.shards import Shard, key_of, series_of
 from ops.observe.sketch import Sketch
@@ -150,7 +151,7 @@ class MultiprocessMetrics:
                 _logger.error("metrics were not written: %s", described(error))  # noqa: TRY400
 
     def _names(self) -> Iterator[str]:
-        for path in sorted(self._folder.glob("*-*.json")):
+        for path in listed(self._folder, "*-*.json"):
             yield path.name.removesuffix(".json")
 
     def _add_ended(self) -> None:

@@ -160,7 +160,7 @@ def _file_system(path: str) -> str:
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
             mounts = [line.split(" ", 3)[1:3] for line in file]
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return ""
     holding = (
         (len(at), kind) for at, kind in mounts if f"{path}/".startswith(at.rstrip("/") + "/")

@@ -46,7 +46,10 @@ class CheckReport:
 
 
 def check_cache(log: Log, locks: KeyLocks, *, repair: bool) -> CheckReport:
-    """Check the records, files and hints of *log*; *locks* are those that its transactions hold."""
+    """Check the records, files and hints of *log*; *locks* are those that its transactions hold.
+
+    Raises OSError, or what reading for want of memory does, when an entry cannot be read now: it is not damaged.
+    """
     with log.mutex:
         log.refresh()
         entries = dict(log.index.positions)
@@ -78,7 +81,9 @@ def _is_whole(log: Log, key: bytes) -> bool:
         return True
     try:
         open_container(log.blobs.path(blob.name), verify=True, opener=open_own_to_read)
-    except (SerializeError, OSError):
+    except (SerializeError, FileNotFoundError) as error:
+        if isinstance(error.__cause__, (MemoryError, OSError)):
+            raise  # it was not looked at
         return False
     return True
 

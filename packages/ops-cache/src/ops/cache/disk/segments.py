@@ -20,6 +20,7 @@ from ops.cache.disk.index import OFFSET_MASK, SEGMENT_SHIFT
 from ops.cache.disk.records import HEADER, KNOWN, group_seed, read_record, scan
 from ops.cache.errors import CacheClosedError, CacheFullError, ReadOnlyCacheError
 from ops.cache.own_files import open_own, open_own_to_read
+from ops.foundation.paths import is_there
 
 if TYPE_CHECKING:
     import pathlib
@@ -88,7 +89,7 @@ class Segments:
     def content(self, number: int) -> bytes | mmap.mmap:
         """Return all bytes of segment *number*, mapped; raises `FileNotFoundError`."""
         data = self._map(number)
-        if data is None and not self.path(number).exists():
+        if data is None and not is_there(self.path(number)):
             raise FileNotFoundError(errno.ENOENT, "the segment is gone", str(self.path(number)))
         return b"" if data is None else data
 
@@ -247,9 +248,5 @@ class Segments:
                     os.close(descriptor)
             except (FileNotFoundError, ValueError):  # dropped by another process, or empty
                 return None
-            except OSError as error:
-                if error.errno != errno.ENOMEM:
-                    raise
-                return None  # no writer makes one that does not fit
             self._maps[number] = data
         return data

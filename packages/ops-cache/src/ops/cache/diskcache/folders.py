@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from ops.cache.diskcache.data_pickles import OtherOpcodeError, read_data_pickle
 from ops.cache.errors import CacheError, UnsuitableFolderError
-from ops.foundation.paths import RelativePath
+from ops.foundation.paths import RelativePath, is_there, listed
 from ops.serialize.errors import in_words
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Store:
         """Open a copy where a log lies beside the database: reading it there would write to the folder."""
         path = self.folder / "cache.db"
         log = path.with_name("cache.db-wal")
-        if log.exists() and log.stat().st_size:
+        if is_there(log) and log.stat().st_size:
             size = path.stat().st_size + log.stat().st_size
             if size > shutil.disk_usage(self._copies).free:
                 raise sqlite3.DatabaseError("a copy of it and of its log would fill the disk")
@@ -248,12 +248,12 @@ def stores_in(folder: StrPath) -> list[Store]:
     if (root / "cache.db").is_file():
         return [Store(root)]
     shards = sorted(
-        p for p in root.glob("*") if _SHARD.fullmatch(p.name) and (p / "cache.db").is_file()
+        p for p in listed(root) if _SHARD.fullmatch(p.name) and (p / "cache.db").is_file()
     )
     nested = [
         Store(path.parent, (kind, *path.parent.relative_to(root / kind).parts))
         for kind in _NESTED
-        for path in sorted((root / kind).glob("**/cache.db"))
+        for path in sorted(_databases_below(root / kind))
     ]
     found = [*map(Store, shards), *nested]
     if not found:
@@ -262,6 +262,14 @@ def stores_in(folder: StrPath) -> list[Store]:
             suggestions=("Give the folder that diskcache was opened with.",),
         )
     return found
+
+
+def _databases_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    for each in listed(folder):
+        if each.is_dir() and not each.is_symlink():
+            yield from _databases_below(each)
+        elif each.name == "cache.db":
+            yield each
 
 
 def _from_json(data: Any) -> Any:
