@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.foundation import PathEscapesRootError, RelativePath
-from ops.foundation.paths import is_there, listed
+from ops.foundation.paths import is_there, listed, walked
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs links and FIFOs")
 
@@ -197,3 +197,22 @@ def test_a_folder_is_listed_by_a_pattern_and_one_that_is_absent_is_empty(tmp_pat
         (tmp_path / name).touch()
     assert [path.name for path in listed(tmp_path, "*.log")] == [".c.log", "a.log", "b.log"]
     assert listed(tmp_path / "absent") == []
+
+
+def test_a_folder_below_that_cannot_be_read_is_not_left_out(tmp_path, monkeypatch) -> None:
+    for name in ("a/b", "c", "lost+found"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    found = [(os.path.relpath(folder, tmp_path), names) for folder, names in walked(tmp_path, "c")]
+    assert found == [(".", []), ("a", []), ("a/b", ["file"])]
+    assert list(walked(tmp_path / "absent")) == []
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("/b"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        list(walked(tmp_path))

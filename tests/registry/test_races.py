@@ -18,7 +18,7 @@ from ops.registry.disk.storage import LocalStorageBackend
 from ops.registry.disk.transactions import Transaction
 from ops.registry.errors import StorageError
 from ops.registry.fsck import check, collect
-from ops.registry.local import open_runs
+from ops.registry.local import open_runs, run_files
 from ops.registry.local.index.run_index import RunIndex
 from ops.registry.local.logged_models import LoggedModelBook
 from ops.registry.traces import journal as trace_journal
@@ -436,7 +436,7 @@ def test_a_file_of_another_program_that_comes_as_an_artifact_is_logged_is_not_re
 ):
     run = tracker.start_run(experiment.experiment_id).run_id
     target = tracker.artifact_folder(run) / artifact.name
-    once(os.path, "exists", lambda: target.write_bytes(b"of another program"))
+    once(run_files, "is_there", lambda: target.write_bytes(b"of another program"))
     with pytest.raises(AlreadyExistsError):
         tracker.log_artifact(run, artifact)
     assert target.read_bytes() == b"of another program"

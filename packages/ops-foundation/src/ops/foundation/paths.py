@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias, final
 from ops.foundation.errors import PathEscapesRootError
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
     from typing import BinaryIO
 
-__all__ = ["RelativePath", "StrPath", "anchored", "is_there", "listed", "safe_join"]
+__all__ = ["RelativePath", "StrPath", "anchored", "is_there", "listed", "safe_join", "walked"]
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -103,6 +104,24 @@ def listed(folder: StrPath, pattern: str = "*") -> list[pathlib.Path]:
         return []
     matches = re.compile(fnmatch.translate(pattern)).match
     return [pathlib.Path(folder, name) for name in sorted(names) if matches(name)]
+
+
+def walked(folder: StrPath, without: Container[str] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder at and below *folder* with the names of its files; links to folders are not followed.
+
+    Folders whose names are in *without* are left out, and ``lost+found``.
+
+    Raises OSError for a folder that cannot be read, which `os.walk` takes for an empty one; one that is gone is none.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise error
+
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        # The system's own at the top of a disk, which only its administrator may read.
+        folders[:] = [name for name in folders if name not in without and name != "lost+found"]
+        yield root, names
 
 
 @final

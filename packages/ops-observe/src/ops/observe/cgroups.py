@@ -128,6 +128,6 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def _refuse_exhausted(error: Exception) -> None:
-    """Raise *error* where it says that nothing could be read now: that is no container without limits."""
+    """Raise *error* when nothing could be read now: that is no container without limits."""
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
         raise error

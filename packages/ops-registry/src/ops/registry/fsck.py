@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.errors import OpsError
+from ops.foundation.paths import is_there
 from ops.foundation.removal import remove_as_seen
 from ops.registry.check_report import Report
 from ops.registry.disk.artifacts import is_copy, new_copy_name, remove
@@ -26,7 +27,6 @@ from ops.registry.errors import (
 )
 from ops.registry.events import EventType
 from ops.registry.json_values import canonical
-from ops.registry.local.index.view import run_ids
 from ops.registry.local.logged_models import FOLDER, files_of
 from ops.registry.local.run_journals import RunReader
 from ops.registry.local.tracking import local_runs
@@ -266,7 +266,7 @@ def _check_runs(context: MLOpsContext, experiment_id: str, report: Report) -> No
     except OpsError as error:
         report.problems.append(str(error))
         return
-    if not folder.is_dir():
+    if not is_there(folder):
         return
     suffix = f".{MAIN}.log"
     differing = []
@@ -390,11 +390,7 @@ def _unknown(
     of_traces = old(folders_of_traces(context))
     of_models = old(f for f in tracker.root.glob(f"{FOLDER}/[!.]*") if f.is_dir())
     of_versions = old(registry.root.glob("artifacts/[!.]*/v*"))
-    runs = {
-        run_id
-        for experiment in tracker.list_experiments(include_deleted=True)
-        for run_id in run_ids(tracker.root / "runs" / experiment.experiment_id)
-    }
+    runs = local_runs(tracker).store.all_ids()
     versions = registry.search_models()
     used = _used(versions)
     models = {model["id"] for model in logged_models(context).all()}

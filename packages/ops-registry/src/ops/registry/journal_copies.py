@@ -8,10 +8,10 @@ again when the files have come, and what is missing is appended. The main journa
 from __future__ import annotations
 
 import contextlib
-import pathlib
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
+from ops.foundation.paths import is_there
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import JournalReader, JournalWriter, encode, frame
@@ -24,6 +24,7 @@ from ops.registry.run_rows import KeptArtifact
 from ops.registry.tracking.run_records import to_run
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Iterable, Mapping
 
     from ops.registry.context import MLOpsContext
@@ -89,11 +90,11 @@ def _folders(
 ) -> Iterable[tuple[pathlib.Path, pathlib.Path, ContentStore | None]]:
     """Yield the folders of a run's files, where they go, and what they share there."""
     own, *set_by_experiment = _homes_of_files(source, experiment, run_id)
-    if own.is_dir():
+    if is_there(own):
         folder = target.experiment_tracker.artifact_folder(run_id)
         yield own, folder, contents_of(target.config)
     root = source.experiment_tracker.root.parent
-    for files in filter(pathlib.Path.is_dir, set_by_experiment):
+    for files in filter(is_there, set_by_experiment):
         tail = files.relative_to(root).as_posix()
         folder = inside(target.experiment_tracker.root.parent, tail)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ops.foundation.paths import is_there
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.store_addresses import below
@@ -40,10 +41,10 @@ def copy_logged_models(
     for model in models:
         files = files_of(model, there.folder.parents[1])
         tail = None if files is None else below(there.folder.parents[1], str(files))
-        if files is None or tail is None or not files.is_dir():
+        if files is None or tail is None or not is_there(files):
             continue
         path = inside(here.folder.parents[1], tail)
-        if model["id"] in known and path.exists() and _is_as_there(files, path):
+        if model["id"] in known and is_there(path) and _is_as_there(files, path):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         artifacts.copy_in(files, path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from ops.foundation.errors import OpsError
+from ops.foundation.paths import is_there
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside, is_part
 from ops.registry.disk.store_addresses import below, local_path
@@ -159,7 +160,7 @@ def _copy_artifacts(
     if tail is None or not is_part(trace_id):
         return
     files = inside(root, tail, TRACE_ARTIFACTS, trace_id)
-    if files.is_dir():
+    if is_there(files):
         folder = inside(target.experiment_tracker.root.parent, tail, TRACE_ARTIFACTS, trace_id)
         folder.parent.mkdir(parents=True, exist_ok=True)
         artifacts.copy_in(files, folder)

@@ -18,6 +18,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from ops.foundation.paths import listed
 from ops.registry.disk.checked_paths import refuse_links_below
 from ops.registry.errors import (
     ExperimentNotFoundError,
@@ -247,10 +248,9 @@ def _listed(
 
 
 def _run_ids(source: MLOpsContext, experiment: Experiment) -> list[str]:
-    folder = source.paths_of_runs(experiment.experiment_id)
     suffix = f".{MAIN}.log"
-    begun = filter(_has_begun, folder.glob(f"*{suffix}"))
-    return sorted(path.name.removesuffix(suffix) for path in begun)
+    journals = listed(source.paths_of_runs(experiment.experiment_id), f"*{suffix}")
+    return [path.name.removesuffix(suffix) for path in filter(_has_begun, journals)]
 
 
 def _has_begun(journal: pathlib.Path) -> bool:

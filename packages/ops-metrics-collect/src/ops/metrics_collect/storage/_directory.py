@@ -8,7 +8,6 @@ with a hard link, which the file system refuses when the name is taken, so of tw
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import re
 import shutil
@@ -16,7 +15,7 @@ import time
 from typing import IO, TYPE_CHECKING
 
 from ops.foundation.files import atomic_write, safe_join
-from ops.foundation.paths import is_there
+from ops.foundation.paths import is_there, walked
 from ops.metrics_collect.errors import ParameterError, StorageError
 from ops.metrics_collect.storage._base import BaseStorage, private_path
 
@@ -102,7 +101,7 @@ class StorageDirectory(BaseStorage):
     def list(self, prefix: str = "") -> list[str]:
         """Return the sorted names that start with *prefix*; raises OSError when a folder cannot be read."""
         names = []
-        for folder, _, files in os.walk(self.base_path, onerror=_refuse_unread):
+        for folder, files in walked(self.base_path):
             for file in files:
                 if not _UNFINISHED.fullmatch(file):
                     relative = pathlib.Path(folder, file).relative_to(self.base_path)
@@ -114,9 +113,3 @@ class StorageDirectory(BaseStorage):
 
     def __repr__(self) -> str:
         return f"StorageDirectory({str(self.base_path)!r})"
-
-
-def _refuse_unread(error: OSError) -> None:
-    """Raise what `os.walk` takes for an empty folder: objects that are not listed are never counted."""
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        raise error

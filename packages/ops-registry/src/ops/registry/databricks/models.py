@@ -13,6 +13,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.logs import get_logger
+from ops.foundation.paths import is_there
 from ops.registry.databricks.catalog_tags import CatalogTags
 from ops.registry.databricks.modellog import ModelLog
 from ops.registry.databricks.tables import VOLUME
@@ -141,7 +142,7 @@ class VolumeModelArtifacts:
         target = f"artifacts/{model_id}/{secrets.token_hex(4)}/{encoded(file)}"
         path = inside(origin, model_id, f"v{record['version']}", file)
         files: list[Stored] = []
-        if path.exists():  # else it is deleted by a later frame
+        if is_there(path):  # else it is deleted by a later frame
             artifacts.verify(path, record["checksum"])
             files = self.volume.upload(path, target)
         return {**record, "source": self.volume.uri(target), "files": files}

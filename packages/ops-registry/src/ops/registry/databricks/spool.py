@@ -20,6 +20,7 @@ from ops.foundation.errors import LockTimeout, OpsError
 from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
+from ops.foundation.paths import is_there, listed
 from ops.registry.databricks.patience import at_most
 from ops.registry.disk.journal import JournalReader, JournalWriter, decode, encode, writing
 from ops.registry.search.filters import as_number, as_text
@@ -102,7 +103,7 @@ class Spool:
     def recover(self) -> int:
         """Send the spools of processes that are gone; return how many there were."""
         found = 0
-        for path in sorted(self._folder.glob("*.log")):
+        for path in listed(self._folder, "*.log"):
             if path.stem == self._name:
                 continue
             lock = FileLock(path.with_suffix(".lock"), timeout=0)
@@ -111,7 +112,7 @@ class Spool:
             except LockTimeout:
                 continue  # its owner lives
             try:
-                if path.exists():
+                if is_there(path):
                     for batch in _unsent(path):
                         send_records(self._warehouse, path.stem, batch)
                     path.unlink()
@@ -141,7 +142,7 @@ class Spool:
                 keeper = self._keeper
                 self._begin()
         keeper.stop()
-        if not path.exists():
+        if not is_there(path):
             path.with_suffix(".lock").unlink(missing_ok=True)
 
     def _opened(self) -> JournalWriter:

@@ -82,8 +82,10 @@ class Volume:
         """Put a file or folder below *path*, which nothing else has; return what it is made of."""
         if source.is_file():
             return [self._put(source, "", path)]
-        names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
-        return [self._put(source / name, name, f"{path}/{encoded(name)}") for name in names]
+        return [
+            self._put(source / name, name, f"{path}/{encoded(name)}")
+            for name in artifacts.names(source)
+        ]
 
     def download(
         self,

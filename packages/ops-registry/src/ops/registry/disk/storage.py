@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from ops.foundation.errors import LockTimeout
 from ops.foundation.files import atomic_write, safe_join
 from ops.foundation.locks import FileLock
+from ops.foundation.paths import is_there
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.user_files import UserFiles, put_table, table_of
@@ -92,12 +93,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
     def list_paths(self, prefix: StrPath = "") -> list[str]:
         """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
         wanted = check_path("prefix", prefix)
-        if not self.root.is_dir():
-            return []
-        there = (p for p in self.root.rglob("*") if p.is_file() and not p.is_symlink())
-        found = (p.relative_to(self.root) for p in there)
-        names = (p.as_posix() for p in found if not any(map(_is_reserved, p.parts)))
-        return sorted(name for name in names if name.startswith(wanted))
+        return sorted(name for name in _names(self.root) if name.startswith(wanted))
 
     def location(self, path: str) -> pathlib.Path:
         """Return where *path* is on disk.
@@ -126,7 +122,8 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
         return name, target
 
     def _is_there(self, location: pathlib.Path) -> bool:
-        return os.path.exists(location)  # noqa: PTH110 - False for names that no file could have too
+        with self._translated(location):
+            return is_there(location)  # False for names that no file could have too
 
     def _write(self, location: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
         with (
@@ -136,7 +133,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             write(file)
 
     def _append(self, df: pd.DataFrame, location: pathlib.Path) -> None:
-        with self.locked():
+        with self.locked(), self._translated(location):
             while not self._appended(df, location):
                 pass
 
@@ -167,7 +164,7 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             return False
 
     def _joined(self, df: pd.DataFrame, location: pathlib.Path) -> pd.DataFrame:
-        if not location.exists():
+        if not self._is_there(location):
             return df
         import pandas as pd
 
@@ -222,12 +219,30 @@ def _version(location: pathlib.Path) -> tuple[int, int, int] | None:
 
 def refuse_other_kind(source: pathlib.Path, location: pathlib.Path) -> None:
     """Refuse to put a file where a folder is, or the other way round: that would delete it."""
-    if location.exists() and location.is_dir() != source.is_dir():
+    if is_there(location) and location.is_dir() != source.is_dir():
         kind = "folder" if location.is_dir() else "file"
         raise StorageError(
             f"{str(location)!r} is a {kind}, which this would replace with something else.",
             suggestions=("Delete it first, or choose another path.",),
         )
+
+
+def _names(folder: pathlib.Path, prefix: str = "") -> Iterator[str]:
+    """Yield the paths of the regular files in a folder; a file that may be there is not left out."""
+    try:
+        with os.scandir(folder) as found:
+            entries = list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StorageError(f"{prefix or str(folder)!r} cannot be listed: {error}.") from error
+    for entry in entries:
+        if _is_reserved(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _names(folder / entry.name, f"{prefix}{entry.name}/")
+        elif entry.is_file(follow_symlinks=False):
+            yield f"{prefix}{entry.name}"
 
 
 def _is_reserved(part: str) -> bool:

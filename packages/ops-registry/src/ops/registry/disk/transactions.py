@@ -36,6 +36,7 @@ from ops.foundation.errors import LockTimeout, OpsError, PathEscapesRootError
 from ops.foundation.files import atomic_write, sync_directory
 from ops.foundation.locks import FileLock
 from ops.foundation.logs import get_logger
+from ops.foundation.paths import is_there, listed
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.disk.journal import decode, encode, writing
@@ -166,6 +167,8 @@ class Transaction:
         """
         self._require_open()
         try:
+            # Flushing it may have failed: without it, all that was done is undone, here or at the next start.
+            artifacts.remove(self._folder / _COMMITTED)
             undo(self._storage.root, self._folder)
         except OSError as error:
             # The folder stays, and with the lock released the next start tries again.
@@ -202,7 +205,7 @@ class Transaction:
         targets = [self._storage.location(entry["path"]) for entry in self._entries]
         home = _stamp(self._folder)[0]
         for number, (entry, target) in enumerate(zip(self._entries, targets, strict=True)):
-            entry["existed"] = os.path.lexists(target)
+            entry["existed"] = is_there(target, follow_links=False)
             if entry["new"]:
                 staged = self._folder / "new" / str(number)
                 refuse_other_kind(staged, target)
@@ -211,13 +214,13 @@ class Transaction:
             sync_directory(self._folder / folder)
         _write(self._folder / _PLAN, self._entries)
         for number, (entry, target) in enumerate(zip(self._entries, targets, strict=True)):
-            if os.path.lexists(target):
+            if is_there(target, follow_links=False):
                 target.rename(self._folder / "old" / str(number))
             if entry["new"]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (self._folder / "new" / str(number)).rename(target)
         for parent in {target.parent for target in targets}:
-            if parent.is_dir():
+            if is_there(parent):
                 sync_directory(parent)
         _write(self._folder / _COMMITTED, self.transaction_id)
 
@@ -269,7 +272,7 @@ def recover(root: pathlib.Path) -> int:
     """Undo or clear the transactions of processes that are gone; return how many were undone."""
     undone = 0
     above = inside(root, FOLDER)
-    for folder in sorted(above.iterdir()) if above.is_dir() else ():
+    for folder in listed(above):
         if next(_links(folder), None) is not None:
             logger.error("%s has links, as no transaction has, and is left alone", folder)
             continue
@@ -279,7 +282,7 @@ def recover(root: pathlib.Path) -> int:
         except (LockTimeout, NotADirectoryError):
             continue  # its process is at work
         try:
-            if (folder / _PLAN).exists() and not (folder / _COMMITTED).exists():
+            if is_there(folder / _PLAN) and not is_there(folder / _COMMITTED):
                 undone += 1
                 logger.warning("transaction %s was not finished and is undone", folder.name)
             undo(root, folder)
@@ -304,7 +307,7 @@ def _links(folder: pathlib.Path) -> Iterator[str]:
 
 def undo(root: pathlib.Path, folder: pathlib.Path) -> None:
     """Go back to before the plan of a transaction, however far it or an earlier undoing came."""
-    if (folder / _COMMITTED).exists() or not (folder / _PLAN).exists():
+    if is_there(folder / _COMMITTED) or not is_there(folder / _PLAN):
         return
     entries = decode((folder / _PLAN).read_bytes())
     targets = [
@@ -318,12 +321,12 @@ def undo(root: pathlib.Path, folder: pathlib.Path) -> None:
         target, old = targets[number], folder / "old" / str(number)
         if not was_moved and not _is_own(target, stamps):
             continue
-        if os.path.lexists(old):
+        if is_there(old, follow_links=False):
             artifacts.remove(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             old.rename(target)
         elif entry["new"] and not entry["existed"]:
-            was_published = not os.path.lexists(folder / "new" / str(number))
+            was_published = not is_there(folder / "new" / str(number), follow_links=False)
             if was_published:
                 artifacts.remove(target)
 
@@ -346,7 +349,7 @@ def _was_moved(entry: Mapping[str, Any], target: pathlib.Path, folder: pathlib.P
 
 def _is_own(target: pathlib.Path, stamps: list[list[int] | None]) -> bool:
     """Whether no other process has written a file at *target*; plans of older versions do not record it."""
-    if not os.path.lexists(target) or target.is_dir() or None in stamps:
+    if not is_there(target, follow_links=False) or target.is_dir() or None in stamps:
         return True
     return _stamp(target) in stamps
 

@@ -59,10 +59,8 @@ class ForeignFolder:
 
     def has(self, path: str) -> bool:
         """Whether there is a regular file at *path*."""
-        try:
-            return stat.S_ISREG(os.lstat(f"{self.root}/{path}").st_mode)
-        except (OSError, ValueError):
-            return False
+        found = self._found(path)
+        return found is not None and stat.S_ISREG(found.st_mode)
 
     def file(self, path: str) -> ForeignFile | None:
         """Return the regular file at *path*, which may come from a text: None if a link is on the way, or none is there."""
@@ -71,15 +69,22 @@ class ForeignFolder:
         found, below = None, self.root
         for part in path.split("/"):
             below = f"{below}/{part}"
-            try:
-                found = os.lstat(below)
-            except (OSError, ValueError):
-                return None
-            if stat.S_ISLNK(found.st_mode):
+            found = self._found(below.removeprefix(f"{self.root}/"))
+            if found is None or stat.S_ISLNK(found.st_mode):
                 return None
         if found is None or not stat.S_ISREG(found.st_mode):
             return None
         return ForeignFile(path, below, found.st_size, found.st_mtime_ns)
+
+    def _found(self, path: str) -> os.stat_result | None:
+        """Return what is at *path*, None when there is nothing; what cannot be looked at is noted."""
+        try:
+            return os.lstat(f"{self.root}/{path}")
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        except OSError as error:
+            self._findings.refuse(path, _reason(error))
+            return None
 
     def files(self, path: str) -> Iterator[ForeignFile]:
         """Yield the regular files below *path*, at any depth, by name."""

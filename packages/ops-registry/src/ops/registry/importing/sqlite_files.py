@@ -84,8 +84,10 @@ def tables_of(path: pathlib.Path) -> set[str]:
                 return set()
         with contextlib.closing(_opened(path)) as connection:
             return _tables(connection)
-    except (OSError, InvalidValueError):
+    except (FileNotFoundError, InvalidValueError):
         return set()
+    except OSError as error:  # it may be the one that is wanted
+        raise InvalidValueError(f"{str(path)!r} cannot be read: {error}.") from error
 
 
 def _opened(path: pathlib.Path) -> sqlite3.Connection:

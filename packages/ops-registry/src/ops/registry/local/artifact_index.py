@@ -7,12 +7,12 @@ one is first, and file and journal are about the same content. No artifact is in
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING
 
 from ops.foundation.forks import in_children
 from ops.foundation.locks import FileLock
+from ops.foundation.paths import is_there
 from ops.registry.disk import artifacts
 from ops.registry.disk.journal import writing
 from ops.registry.local.run_journals import RunReader
@@ -82,7 +82,7 @@ class ArtifactIndex:
             return True
         folder = name.rpartition("/")[0]
         looked_at = name if (run_id, folder) in self._plain else name.partition("/")[0]
-        return os.path.lexists(self._folder / run_id / looked_at)
+        return is_there(self._folder / run_id / looked_at, follow_links=False)
 
     def _reader(self, run_id: str) -> RunReader:
         """Return the follower of a run: repeated checkpoints then read only what is new."""

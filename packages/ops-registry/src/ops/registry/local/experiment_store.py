@@ -178,6 +178,11 @@ class ExperimentLedger:
         with self._mutex:
             return list(self._current().values())
 
+    def erased(self) -> set[str]:
+        """Return the ids of the experiments that were dropped for ever."""
+        with self._mutex:
+            return self._ids - self._current().keys()
+
     def find(self, experiment_id: str) -> Experiment | None:
         """Return one as it is now, None when there is none."""
         if not isinstance(experiment_id, str):

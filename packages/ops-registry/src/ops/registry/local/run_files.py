@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import pathlib
 from typing import TYPE_CHECKING, TypeVar
 
+from ops.foundation.paths import is_there
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
 from ops.registry.errors import (
@@ -163,7 +163,7 @@ class LocalRunFiles:
         try:
             row = self._runs.row(owner_of(uri))  # not the index, which may miss what came late
         except RunNotFoundError:
-            return False
+            return self._runs.has_journal(owner_of(uri))  # whose start is damaged
         return any(one.address == uri for one in row.artifacts)
 
     def _put(
@@ -179,11 +179,10 @@ class LocalRunFiles:
         kept = Artifact(name, size, digest, str(target))
         try:
             # Not under the lock: it may be large. The journal decides; this checks it.
-            is_taken = os.path.exists(target)  # noqa: PTH110 - any name may come
-            found = artifacts.checksum(target) if is_taken else None
+            found = artifacts.checksum(target) if is_there(target) else None
             with self._names.deciding():
                 known = self._names.known(run_id, name)
-                if found is None and os.path.lexists(target):  # it has come meanwhile
+                if found is None and is_there(target, follow_links=False):  # it has come meanwhile
                     found = artifacts.checksum(target)
                 same = artifacts.same(run_id, known, digest, overwrite=overwrite)
                 if known is None and found not in {None, digest} and not overwrite:

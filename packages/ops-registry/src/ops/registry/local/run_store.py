@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.foundation.forks import in_children
+from ops.foundation.paths import is_there, listed
 from ops.registry.disk.checked_paths import inside, refuse_link, refuse_links
 from ops.registry.disk.journal import JournalWriter, frame, framed, writing
-from ops.registry.errors import RunNotFoundError, no_run
+from ops.registry.errors import RunNotFoundError, StorageError, no_run
 from ops.registry.local.cached_runs import CachedRuns
 from ops.registry.local.index import selection
 from ops.registry.local.index.open_indexes import OpenIndexes
+from ops.registry.local.index.view import run_ids
 from ops.registry.local.liveness import owner, with_liveness
 from ops.registry.local.open_runs import OpenRuns
 from ops.registry.local.run_copies import export_run, journal_of
@@ -105,14 +107,38 @@ class RunStore:
         home = self._homes.get(run_id)
         if home is not None:
             return home
-        if _ID.fullmatch(run_id):
-            for experiment_id in self._likely_homes(run_id):
+        unknown: OSError | None = None
+        for experiment_id in self._likely_homes(run_id) if _ID.fullmatch(run_id) else ():
+            try:
                 # Strings: a store has thousands of experiments, and the first answer waits for this.
-                if os.path.exists(f"{self.root}/runs/{experiment_id}/{run_id}.{MAIN}.log"):  # noqa: PTH110
-                    self.folder(experiment_id)
-                    self._homes[run_id] = experiment_id
-                    return experiment_id
+                is_home = is_there(f"{self.root}/runs/{experiment_id}/{run_id}.{MAIN}.log")
+            except OSError as error:  # it may be in another one, but until then it is not unknown
+                unknown = error
+                continue
+            if is_home:
+                self.folder(experiment_id)
+                self._homes[run_id] = experiment_id
+                return experiment_id
+        if unknown is not None:
+            raise StorageError(f"Run {run_id!r} cannot be looked for: {unknown}.") from unknown
         raise no_run(run_id)
+
+    def has_journal(self, run_id: str) -> bool:
+        """Whether there is a journal of a run, even one that cannot be read or has no start."""
+        try:
+            home = self.home(run_id)
+        except RunNotFoundError:
+            return False
+        return is_there(journal_path(self.folder(home), run_id, MAIN))
+
+    def all_ids(self) -> set[str]:
+        """Return the ids of all runs that have a journal, unless their experiment was erased.
+
+        An experiment whose record is damaged has its runs all the same.
+        """
+        erased = self._experiments.erased()
+        folders = (path for path in listed(self.root / "runs") if path.name not in erased)
+        return {run_id for folder in folders for run_id in run_ids(folder)}
 
     def _likely_homes(self, run_id: str) -> list[str]:
         """Return the experiments that have runs, without reading what else is known of them, the likeliest first."""
@@ -331,7 +357,7 @@ class RunStore:
         self._open.release(run_id)
         with writing(folder):
             main = pathlib.Path(journal_path(folder, run_id, MAIN))
-            for path in (main, *folder.glob(f"{run_id}.*")):
+            for path in (main, *listed(folder, f"{run_id}.*")):
                 path.unlink(missing_ok=True)
         self.index(home).drop(run_id)  # again: another process may have ended it meanwhile
         self._homes.pop(run_id, None)

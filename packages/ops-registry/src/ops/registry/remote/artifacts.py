@@ -188,11 +188,9 @@ class RemoteArtifacts:
 
     def clear(self, uris: Collection[str]) -> None:
         """Remove what was left over, with the parts of uploads that were never completed."""
-        for uri in filter(self._is_own, uris):
-            self._abort_uploads(uri)
-            self._remove(uri)
-        if uris:
-            self._uploads.forget(uris)
+        done = [uri for uri in uris if not self._is_own(uri) or self._cleared(uri)]
+        if done:
+            self._uploads.forget(done)
 
     def close(self) -> None:
         """Close the connections that are open."""
@@ -244,11 +242,17 @@ class RemoteArtifacts:
             return False
         return _OWN.fullmatch(uri.removeprefix(f"{self.address}/")) is not None
 
-    def _abort_uploads(self, uri: str) -> None:
+    def _cleared(self, uri: str) -> bool:
+        """Remove what is at *uri*; whether its note can go, because nothing is left that could be removed later."""
+        is_done = True
         try:
             self._s3.abort_uploads(*_split(uri))
-        except StorageError:  # listing them is a permission of its own
+        except StorageError as error:
             logger.warning("parts of %s may be left in the bucket", uri, exc_info=True)
+            # Listing them is a permission of its own, which will not come by itself.
+            is_done = "refused" in error.context.details
+        self._remove(uri)
+        return is_done
 
     def _remove(self, uri: str) -> None:
         bucket, key = _split(uri)

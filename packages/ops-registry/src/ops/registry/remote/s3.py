@@ -286,7 +286,7 @@ def _refuse(operation: str, where: str, error: Exception) -> NoReturn:
         raise StorageError(
             f"{operation} of {where!r} was refused ({code}).",
             suggestions=("Look at the credentials that boto3 finds, and at what they may do.",),
-        ) from error
+        ).with_context(refused=code) from error
     if isinstance(error, botocore_errors.ParamValidationError):
         raise InvalidValueError(f"{where!r} is no address in S3: {error}.") from error
     if isinstance(

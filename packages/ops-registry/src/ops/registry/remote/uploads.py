@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import atomic_write
 from ops.foundation.locks import FileLock
+from ops.foundation.paths import is_there
 from ops.registry.disk.checked_paths import refuse_link
 from ops.registry.disk.journal import JournalReader, JournalWriter, frame, writing
 
@@ -32,7 +33,7 @@ class Uploads:
 
     def is_begun(self) -> bool:
         """Whether anything was ever noted."""
-        return self._path.exists()
+        return is_there(self._path)
 
     def note(self, uri: str, now: Callable[[], float] = time.time) -> None:
         """Remember that there is, or will be, something at *uri* that may have to be removed."""

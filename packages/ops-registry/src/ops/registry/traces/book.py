@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ops.foundation.forks import in_children
+from ops.foundation.paths import is_there, listed
 from ops.registry.disk.checked_paths import inside, is_id
 from ops.registry.disk.journal import writing
 from ops.registry.traces.journal import TraceJournal
@@ -165,9 +166,9 @@ class TraceBook:
             known.close()
         folder = inside(self.folder, experiment_id)
         with writing(folder):
-            for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - names are all that is needed
-                (folder / name).unlink(missing_ok=True)
-            if folder.is_dir():
+            for path in listed(folder):
+                path.unlink(missing_ok=True)
+            if is_there(folder):
                 folder.rmdir()
 
     def close(self) -> None:

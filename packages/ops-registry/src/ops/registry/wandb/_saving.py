@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
+from ops.foundation.paths import walked
 from ops.registry.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def files_below(path: str) -> list[str]:
     """Return a file, or all files of a folder."""
     if not os.path.isdir(path):  # noqa: PTH112 - a string
         return [path]
-    walk = os.walk(path)
-    return sorted(os.path.join(above, name) for above, _, names in walk for name in names)  # noqa: PTH118
+    walk = walked(path)
+    return sorted(os.path.join(above, name) for above, names in walk for name in names)  # noqa: PTH118
 
 
 def _base_of(text: str, absolute: str, base_path: StrPath | None, own: pathlib.Path | None) -> str:

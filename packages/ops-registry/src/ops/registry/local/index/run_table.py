@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ops.registry.errors import CorruptStoreError
+from ops.registry.errors import CorruptStoreError, StorageError
 from ops.registry.json_values import encode
 from ops.registry.local.index import arrays
 from ops.registry.local.index.stored_rows import StoredRow, row_of
@@ -67,6 +67,8 @@ class RunTable:
         except FileNotFoundError:
             raise
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the operating system
+                raise StorageError(f"{str(path)!r} cannot be read: {error}.") from error
             raise _damaged(path, error) from error
         self.path = path
         self.count: int = self._file.metadata.num_rows

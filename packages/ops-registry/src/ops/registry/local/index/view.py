@@ -209,7 +209,7 @@ def run_ids(folder: pathlib.Path) -> list[str]:
     suffix = f".{MAIN}.log"
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     found = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
     return [run_id for run_id in found if is_id(run_id)]
