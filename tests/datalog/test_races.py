@@ -164,6 +164,44 @@ def test_what_cannot_be_opened_as_a_log_is_stopped_is_not_taken_for_damaged(
     assert not list(ended.output_directory.glob("*.damaged"))
 
 
+@pytest.mark.parametrize("attempt", ["stop", "read"])
+def test_a_folder_that_cannot_be_listed_now_is_no_empty_one(ended, monkeypatch, attempt) -> None:
+    calls = {name: getattr(os, name) for name in ("listdir", "scandir")}
+    left = [0]
+
+    def counted(name):
+        def call(path="."):
+            left[0] -= 1
+            if left[0] == 0:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return calls[name](path)
+
+        return call
+
+    def attempted(number):
+        left[0] = number
+        with monkeypatch.context() as patch:
+            for name in calls:
+                patch.setattr(os, name, counted(name))
+            if attempt == "stop":
+                ended.stop()
+            else:
+                assert [m.timestamp for m in open_log(ended.output_directory)] == [1, 2]
+        return left[0] > 0  # all calls went well
+
+    number = 1
+    while True:
+        try:
+            if attempted(number):
+                break
+        except OSError:
+            pass
+        number += 1
+    assert number > 2
+    ended.stop()
+    assert [m.timestamp for m in ended.read()] == [1, 2]
+
+
 def test_a_segment_of_another_user_that_may_not_be_read_is_not_removed(ended, monkeypatch) -> None:
     (segment,) = ended.output_directory.glob("*.seg")
     open_it = liveness.open_regular

@@ -26,6 +26,7 @@ from ops.datalog.scan import (
     read_at,
     valid_frames,
 )
+from ops.foundation.paths import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -159,9 +160,9 @@ class WriterFiles:
 def writers_in(folder: Path) -> list[WriterFiles]:
     """Return the files of all writers, ordered by name."""
     segments: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.seg")):
+    for path in listed(folder, "*.seg"):
         segments.setdefault(path.name.rsplit(".", 2)[0], []).append(path)
-    tails = {path.name.removesuffix(".tail"): path for path in folder.glob("*.tail")}
+    tails = {path.name.removesuffix(".tail"): path for path in listed(folder, "*.tail")}
     stems = sorted({*segments, *tails})
     return [WriterFiles(stem, segments.get(stem, []), tails.get(stem)) for stem in stems]
 
@@ -182,7 +183,7 @@ def writer_runs(
     # which sequence numbers show, and never missed.
     tails = {
         path.name.removesuffix(".tail"): tail_frames(path, report)
-        for path in sorted(folder.glob("*.tail"))
+        for path in listed(folder, "*.tail")
     }
     files = {writer.stem: writer.segments for writer in writers_in(folder)}
     for stem in sorted({*files, *tails}):

@@ -24,6 +24,7 @@ from ops.datalog._liveness import open_regular
 from ops.datalog.errors import LogFormatError, LogNotFoundError
 from ops.datalog.npz import Member, member_size, members, payload_of, read_member
 from ops.datalog.scan import Table
+from ops.foundation.paths import is_there, listed, walked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,9 +90,9 @@ def stored_files(folder: Path) -> StoredFiles:
     """Return the archives and .npy files of a log, as its last committed layout has them."""
     done = folder / DONE
     # First the files that may move out of there meanwhile: they are then seen twice, and never missed.
-    moving = {path.name: path for path in done.glob("*_log.npz")}
-    archives = {path.name: path for path in folder.glob("*_log.npz")} | moving
-    replaced = (done / REPLACES_NPY).exists()
+    moving = {path.name: path for path in listed(done, "*_log.npz")}
+    archives = {path.name: path for path in listed(folder, "*_log.npz")} | moving
+    replaced = is_there(done / REPLACES_NPY)
     return StoredFiles(
         [archives[name] for name in sorted(archives)],
         npy_files(done) if replaced else _npy_of_both(folder),
@@ -123,8 +124,7 @@ def _opened(path: Path) -> FileIO:
 
 def npy_files(folder: Path, without: str = "") -> Iterator[Path]:
     """Yield the .npy files of messages below *folder*, but not those of a draft or ahead of it."""
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in {DRAFT, AHEAD, DROPPED, without}]
+    for root, names in walked(folder, {DRAFT, AHEAD, DROPPED, without}):
         for name in names:
             path = Path(root, name)
             if name.endswith(".npy") and entry_of(name[:-4], path) is not None:

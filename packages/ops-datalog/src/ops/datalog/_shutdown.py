@@ -30,6 +30,7 @@ from ops.datalog.frames import HEADER_SIZE, parse_file_header
 from ops.datalog.state import NAME, LogState
 from ops.foundation.errors import LockTimeout
 from ops.foundation.locks import FileLock
+from ops.foundation.paths import listed
 from ops.foundation.processes import full_memory_barrier
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def close_log(
         writer.revoke()  # what this very thread is in the middle of cannot be waited for
     full_memory_barrier()
     deadline = time.monotonic() + timeout
-    waiting = list(folder.glob("*.tail"))
+    waiting = listed(folder, "*.tail")
     while waiting := [path for path in waiting if is_busy(path)]:
         if time.monotonic() >= deadline:
             late = [_named(path) for path in waiting]
@@ -102,7 +103,7 @@ def close_log(
 
 def refuse_if_written(folder: Path) -> None:
     """Raise LogInUseError when a logger is started there and any process writes to it."""
-    if open_state(folder) and any(writer_is_alive(path) for path in folder.glob("*.tail")):
+    if open_state(folder) and any(writer_is_alive(path) for path in listed(folder, "*.tail")):
         raise _written(folder)
 
 
@@ -143,7 +144,7 @@ def is_busy(tail: Path) -> bool:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove tails that were being made when their process died."""
-    for path in folder.glob(f"*{FRESH}"):
+    for path in listed(folder, f"*{FRESH}"):
         if not is_held(path):
             path.unlink(missing_ok=True)
 

@@ -32,6 +32,7 @@ from ops.datalog.merge import merged
 from ops.datalog.messages import LogReport
 from ops.datalog.scan import Scan, header_of, scan, valid_frames
 from ops.datalog.state import GENERATION, LAYOUTS, NPY, TOKEN, words_of
+from ops.foundation.paths import listed
 from ops.foundation.processes import full_memory_barrier
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def followed(
 
 
 def _has_puts(folder: Path) -> bool:
-    return any(map(is_busy, folder.glob("*.tail")))
+    return any(map(is_busy, listed(folder, "*.tail")))
 
 
 class _Follower:
@@ -174,7 +175,7 @@ class _Follower:
         # The copies of all tails come before any look at a segment.
         tails = {
             path.name.removesuffix(".tail"): tail_frames(path)
-            for path in self._folder.glob("*.tail")
+            for path in listed(self._folder, "*.tail")
         }
         for files in writers_in(self._folder):
             writer = self._cursors.setdefault(files.stem, Cursor())

@@ -26,6 +26,7 @@ from ops.datalog.npz import members, npy_header, pack_entry_head
 from ops.datalog.state import LAYOUTS, LogState
 from ops.foundation.files import sync_directory
 from ops.foundation.logs import get_logger
+from ops.foundation.paths import is_there, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,7 +50,7 @@ def lay_out_npy(
     `NAME.damaged`.
     """
     finish_layout(folder)
-    if next(folder.glob("*.seg"), None) is None and next(folder.glob("*.tail"), None) is None:
+    if not listed(folder, "*.seg") and not listed(folder, "*.tail"):
         return 0
     with draft_of(folder, goes_on=bool(after)) as draft:
         names = Names(_taken_in(folder, draft if after else None))
@@ -109,11 +110,11 @@ def draft_of(folder: Path, *, replaces_npy: bool = False, goes_on: bool = False)
 def finish_layout(folder: Path) -> None:
     """Complete a layout whose commit was made: remove what it replaces, move the files."""
     done = folder / DONE
-    if not done.is_dir():
+    if not is_there(done):
         return
-    replaces_npy = (done / REPLACES_NPY).exists()
+    replaces_npy = is_there(done / REPLACES_NPY)
     for pattern in ("*.seg", "*.tail"):
-        for path in folder.glob(pattern):
+        for path in listed(folder, pattern):
             with suppress(
                 IsADirectoryError, PermissionError, FileNotFoundError
             ):  # no segment of ours

@@ -31,6 +31,7 @@ from ops.datalog.sink import LogSink
 from ops.datalog.state import OWNER_NAME, LogState
 from ops.datalog.writer import SEGMENT_BYTES
 from ops.foundation.errors import ValidationError
+from ops.foundation.paths import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -385,7 +386,7 @@ class DataLogger:
 
         finish_segments(self._folder)
         if self._sync != "none":
-            for path in [*self._folder.glob("*.seg"), *self._folder.glob("*.tail")]:
+            for path in [*listed(self._folder, "*.seg"), *listed(self._folder, "*.tail")]:
                 with suppress(FileNotFoundError, LogFormatError):
                     fd = open_regular(path)
                     try:

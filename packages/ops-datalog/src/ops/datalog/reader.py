@@ -22,6 +22,7 @@ from ops.datalog.named_columns import schema_of
 from ops.datalog.state import NAME as STATE
 from ops.datalog.state import layouts
 from ops.foundation.callables import refuse_coroutine_function
+from ops.foundation.paths import listed
 
 if TYPE_CHECKING:
     import os
@@ -57,13 +58,13 @@ def open_log(folder: str | os.PathLike[str]) -> LogReader:
 def holds_log(folder: Path) -> bool:
     """Return whether there is any file of a log in *folder*."""
     patterns = ("*.seg", "*.tail", "*_log.npz")
-    found = chain(*(folder.glob(pattern) for pattern in patterns), npy_files(folder))
+    found = chain(*(listed(folder, pattern) for pattern in patterns), npy_files(folder))
     return next(found, None) is not None
 
 
 def holds_segments(folder: Path) -> bool:
     """Return whether there are files of writers in *folder*, and not only what was made of them."""
-    return next(chain(folder.glob("*.seg"), folder.glob("*.tail")), None) is not None
+    return bool(listed(folder, "*.seg") or listed(folder, "*.tail"))
 
 
 class LogReader:

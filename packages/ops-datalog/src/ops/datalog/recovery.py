@@ -37,6 +37,7 @@ from ops.datalog.messages import LogReport
 from ops.datalog.scan import header_of
 from ops.datalog.state import LogState
 from ops.foundation.files import atomic_write, sync_directory
+from ops.foundation.paths import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,7 +99,7 @@ def finish_segments(folder: Path) -> None:
         if writer.tail is not None:
             with _noting(writer.tail, Recovery()):
                 _absorb(writer, _last_sequence(writer), Recovery())
-    _seal_all(folder.glob("*.seg"))
+    _seal_all(listed(folder, "*.seg"))
     remove_unfinished(folder)
 
 
@@ -115,7 +116,7 @@ def ended_writers(folder: Path) -> list[WriterFiles]:
 
     They are listed when their writer is known to have: before that it may go on to a further segment.
     """
-    ended = {path for path in folder.glob("*.tail") if not writer_is_alive(path)}
+    ended = {path for path in listed(folder, "*.tail") if not writer_is_alive(path)}
     return [writer for writer in writers_in(folder) if writer.tail is None or writer.tail in ended]
 
 

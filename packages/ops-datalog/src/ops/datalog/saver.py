@@ -30,6 +30,7 @@ from ops.datalog._liveness import is_held, open_regular
 from ops.datalog.errors import DataLogError, LogFormatError
 from ops.datalog.state import LogState
 from ops.foundation.errors import LockTimeout
+from ops.foundation.paths import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,13 +83,13 @@ class Saver:
 
     def has_living_writers(self) -> bool:
         """Return whether any process that writes this log still runs."""
-        return any(map(is_held, self._folder.glob("*.tail")))
+        return any(map(is_held, listed(self._folder, "*.tail")))
 
     def _changed(self) -> Iterable[Path]:
         # A tail is written through memory, which shows in no attribute of the file; when it is
         # clean its sync costs nothing.
-        changed = list(self._folder.glob("*.tail"))
-        for path in self._folder.glob("*.seg"):
+        changed = listed(self._folder, "*.tail")
+        for path in listed(self._folder, "*.seg"):
             try:
                 found = path.stat()
             except FileNotFoundError:
@@ -100,7 +101,7 @@ class Saver:
         return changed
 
     def _seal(self) -> str | None:
-        segments = sorted(self._folder.glob("*.seg"))
+        segments = listed(self._folder, "*.seg")
         for path, following in pairwise(segments):
             same_writer = path.name.rsplit(".", 2)[0] == following.name.rsplit(".", 2)[0]
             if same_writer and path not in self._sealed:
@@ -118,7 +119,7 @@ class Saver:
 
     def _absorb_ended(self) -> str | None:
         """Turn the tails of producers that were killed into segments, which take only what they hold."""
-        if all(map(is_held, self._folder.glob("*.tail"))):
+        if all(map(is_held, listed(self._folder, "*.tail"))):
             return None
         # Only here, for NumPy; and under the lock of processes that replace files, without waiting for it.
         from ops.datalog._shutdown import files_lock
