@@ -149,6 +149,24 @@ def test_artifacts_of_an_experiment_whose_record_is_damaged_are_not_collected(
     assert (tracker.root / "artifacts" / run.run_id / artifact.name).exists()
 
 
+@pytest.mark.parametrize("damage", ["x", "xxxxxxxx"])
+def test_files_that_a_damaged_line_is_about_are_not_collected(
+    context, tracker, registry, artifact, damage
+):
+    for _ in range(2):
+        registry.register_model("m", artifact, "binary", "any")
+    journal = registry.root / "models" / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[-1] = damage.encode() + lines[-1][len(damage) :]
+    journal.write_bytes(b"".join(lines))
+    made = registry.root / "artifacts" / "of-none" / "v1"
+    made.mkdir(parents=True)
+    with MLOpsContext(context.config) as other:
+        assert len(other.model_registry.list_model_versions("m")) == 1
+        assert collect(other, now=lambda: time.time() + LATER) == [made]
+    assert len(list(registry.root.glob("artifacts/*/v*"))) == 2
+
+
 def test_runs_that_cannot_be_listed_are_not_left_out_of_a_copy(
     context, tracker, experiment, unreadable
 ):

@@ -19,6 +19,7 @@ from ops.registry.check_report import Report
 from ops.registry.disk.artifacts import is_copy, new_copy_name, remove
 from ops.registry.disk.checked_paths import is_id, links_below, refuse_links_below
 from ops.registry.disk.content_store import ContentStore
+from ops.registry.disk.journal import damaged_lines
 from ops.registry.errors import (
     InvalidValueError,
     ModelNotFoundError,
@@ -39,11 +40,12 @@ from ops.registry.trace_copies import (
     compact_traces,
     erase_traces,
     folders_of_traces,
+    traces_of,
 )
 from ops.registry.tracking.run_records import to_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from ops.foundation.files import StrPath
     from ops.registry.context import MLOpsContext
@@ -396,12 +398,35 @@ def _unknown(
     models = {model["id"] for model in logged_models(context).all()}
     traces = {trace.trace_id for trace in all_traces(context)} if of_traces else set()
     known = {pathlib.Path(v.artifact_uri).parent for v in versions}
-    return [
+    unknown = [
         *(one for one in of_runs if one[0].name not in runs | used | {TRACE_ARTIFACTS}),
         *(one for one in of_traces if one[0].name not in traces),
         *(one for one in of_models if one[0].name not in models | used),
         *(one for one in of_versions if one[0] not in known),
     ]
+    if not unknown:
+        return []
+    # What a damaged line is about is not known to be gone; versions are in the folder of their model.
+    damaged = b"\n".join(
+        map(damaged_lines, _damaged_journals(context, with_traces=bool(of_traces)))
+    )
+    return [
+        (path, seen)
+        for path, seen in unknown
+        if not any(name.encode() in damaged for name in (path.name, path.parent.name))
+    ]
+
+
+def _damaged_journals(context: MLOpsContext, *, with_traces: bool) -> Iterator[StrPath]:
+    """Yield the journals that say what is known, those of traces only when they have damaged lines: they are large."""
+    yield context.model_registry.root / "models" / "journal.log"
+    yield context.experiment_tracker.root / FOLDER / "journal.log"
+    if with_traces:
+        book = traces_of(context)
+        for journal in map(book.journal, book.experiments()):
+            journal.traces()
+            if journal.torn:
+                yield journal.path
 
 
 def _used(versions: Iterable[ModelVersion]) -> set[str]:

@@ -41,6 +41,7 @@ __all__ = [
     "JournalWriter",
     "canonical",
     "checksum_before",
+    "damaged_lines",
     "decode",
     "encode",
     "frame",
@@ -406,6 +407,16 @@ def lines(start: int, data: bytes) -> Iterator[tuple[int, bytes | None]]:
             if not is_sound and (at := _whole_at_end(line)):
                 yield start + at, line[at:]
         start += len(line) + 1
+
+
+def damaged_lines(path: StrPath) -> bytes:
+    """Return the lines of the journal at *path* whose checksum is wrong, as they are; none when there is no file."""
+    try:
+        data = _read(os.fspath(path), 0, os.stat(path).st_size)  # noqa: PTH116 - strings too
+    except FileNotFoundError:
+        return b""
+    found = data.split(b"\n")
+    return b"\n".join(line for line in found if any(body is None for _, body in lines(0, line)))
 
 
 def _whole_at_end(line: bytes) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ops.foundation.files import temporary_directory
 from ops.registry.disk import artifacts
 from ops.registry.disk.checked_paths import inside
-from ops.registry.disk.journal import writing
+from ops.registry.disk.journal import damaged_lines, writing
 from ops.registry.disk.store_addresses import below, kept, local_path, resolved
 from ops.registry.errors import ArtifactNotFoundError, StorageError
 from ops.registry.remote.artifacts import is_remote, name_of
@@ -172,12 +172,14 @@ class LocalModelArtifacts:
     ) -> list[str]:
         """Return what is in the bucket since before a time and belongs to no version."""
         named: set[str] | None = None
+        damaged = damaged_lines(self._root / "models" / "journal.log")
 
         def is_named(uri: str) -> bool:  # called after the notes were read
             nonlocal named
             if named is None:
                 named = {version.artifact_uri for version in versions()}
-            return uri in named
+            # What a damaged line is about is not known to be gone.
+            return uri in named or uri.encode() in damaged
 
         return self.remote.left_over(is_named, before_seconds)
 
