@@ -300,8 +300,8 @@ def test_files_that_move_to_their_place_while_they_are_listed_are_seen_once(
 ) -> None:
     folder, walk = half_done.output_directory, os.walk
 
-    def move_behind_the_first(path):
-        for entry in walk(path):
+    def move_behind_the_first(path, **options):
+        for entry in walk(path, **options):
             yield entry
             finish_layout(folder)
 
