@@ -34,6 +34,7 @@ from ops.metrics_collect import (
 )
 from ops.metrics_collect.__main__ import main
 from ops.metrics_collect.collectors.others import total_workers_vcpu
+from ops.metrics_collect.csv_parts import encode_row
 from ops.metrics_collect.rollups._latest import LatestRows, Version
 from ops.metrics_collect.tarballs import Member, write_tarball
 
@@ -366,3 +367,34 @@ def test_a_state_that_is_not_there_is_misuse_and_is_not_made(tmp_path, monkeypat
     assert main(["status", "--state", "TYPO", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "PARAMETER"
     assert not pathlib.Path("TYPO").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json"])
+def test_rows_without_a_key_count_each_and_late_ones_are_found(chain, kind):
+    rows = [{"id": None, "v": "1"}, {"id": None, "v": "2"}, {"id": "", "v": "3"}]
+
+    @collector(primary_key="id")
+    def made(*, since, until, output_dir=None):
+        path = pathlib.Path(output_dir, f"rows.{kind}")
+        if kind == "csv":
+            path.write_bytes(
+                b"".join(encode_row(row) for row in (["id", "v"], *(r.values() for r in rows)))
+            )
+        elif kind == "json":
+            path.write_text(json.dumps(rows))
+        else:
+            parquet.write_table(pa.Table.from_pylist(rows), path)
+        return [path]
+
+    arguments = chain.arguments(lookback=dt.timedelta(days=2))
+    for late in ([], [{"id": None, "v": "x" * 200_000}], [{"id": "", "v": "late"}], []):
+        rows += late
+        assert run([made], chain.storage, chain.ledger, **arguments).ok
+    files = chain.shipped_files()
+    assert len(files) == 2
+    values = sorted(
+        v for p in Extractor(files).payloads({"made"}) for v in p.batch["v"].to_pylist()
+    )
+    assert values == ["1", "2", "3", "x" * 200_000]
+    counted = DataframeActivity("made", by=["v"]).add(Extractor(files)).group()
+    assert counted["count"].to_pylist() == [1, 1, 1, 1]

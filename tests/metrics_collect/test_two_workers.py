@@ -114,6 +114,17 @@ def test_a_slice_of_which_one_tarball_has_arrived_is_completed_though_rows_have_
     assert len(workers.chain.storage.glob("*.tar.gz")) >= 2
 
 
+def test_rows_without_a_key_arrive_once_too(workers):
+    workers.chain.insert(0, 4)
+    workers.chain.db.execute("update runs set id = null where id < 2")
+    workers.run(dies_at="close")
+    workers.chain.insert(4, 2)
+    workers.chain.db.execute("update runs set id = null where id = 4")
+    assert workers.run().ok
+    assert sum(workers.counted("name").values()) == 6
+    assert workers.run(lookback=dt.timedelta(days=400)).shipped == []
+
+
 def test_of_two_workers_at_once_each_row_arrives(workers):
     ledger = LedgerStorage(workers.chain.storage)
     outboxes = [workers.outbox(), workers.outbox()]

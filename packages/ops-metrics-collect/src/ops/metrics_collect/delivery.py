@@ -30,6 +30,7 @@ from ops.metrics_collect.errors import (
     ShipConflict,
 )
 from ops.metrics_collect.extractor import Extractor
+from ops.metrics_collect.late_rows import key_without_key
 from ops.metrics_collect.ledger import mark_of_keys
 from ops.metrics_collect.ledger_storage import LedgerStorage
 from ops.metrics_collect.package import Package
@@ -117,7 +118,7 @@ def _settled(storage: Storage, ledger: AnyLedger, outbox: Outbox, parcel: Parcel
                 arrived |= {key: hash(row) for key, row in _rows([path], collector, column)}
     except (BrokenTarballError, KeyError):  # no tarball, or one without the key: not ours
         return False
-    known = {json.loads(key) for key in ledger.keys(collector, parcel.interval) if key[0] == '"'}
+    known = ledger.keys(collector, parcel.interval)
     changed, fresh = set(), set()
     for key, row in _rows(parcel.files(), collector, column):
         if key in arrived and arrived[key] != hash(row):
@@ -130,7 +131,7 @@ def _settled(storage: Storage, ledger: AnyLedger, outbox: Outbox, parcel: Parcel
     if wanted := fresh | changed:
         _stage_rest(ledger, outbox, parcel, column, wanted)
     mark = mark_of_keys(column)
-    ledger.close(collector, parcel.interval, revision, [mark, *map(json.dumps, arrived)])
+    ledger.close(collector, parcel.interval, revision, [mark, *arrived])
     outbox.done(parcel)
     return True
 
@@ -170,13 +171,14 @@ def _names_there(storage: Storage, parcel: Parcel) -> list[str]:
 def _rows(
     files: Iterable[str | os.PathLike[str]], collector: str, column: str
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield the key of each row, and the row with the names of its columns."""
+    """Yield the key of each row as ledgers have it, and the row with the names of its columns."""
     for payload in Extractor(files).payloads({collector}):
         names = tuple(payload.batch.schema.names)
         keys = payload.batch.column(column).to_pylist()
         values = zip(*(c.to_pylist() for c in payload.batch.columns), strict=True)
         for key, row in zip(keys, values, strict=True):
-            yield key or "", (names, row)
+            # As in the ledger: a row without a key is known by all of its fields.
+            yield json.dumps(key) if key is not None else key_without_key(row), (names, row)
 
 
 def _stage_rest(
@@ -214,7 +216,7 @@ def _stage_rest(
         version_column=parcel.meta.get("version_column"),
     )
     with outbox.stage(name, meta) as folder:
-        keys = [mark_of_keys(column), *map(json.dumps, sorted(wanted))]
+        keys = [mark_of_keys(column), *sorted(wanted)]
         (folder / KEYS).write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
         work = factory(since=interval.since, until=interval.until)
         package = Package(
