@@ -369,3 +369,31 @@ def test_which_version_of_a_row_counts_can_be_said_when_rows_are_read(command, c
     assert command("rollup", *activity, "--keep", "all", "--order-by", "attempt")[0] == 2
     code, _, err = command("rollup", *activity, "--order-by", "atempt")
     assert (code, "['atempt']" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["status", "rollup", "report", "gather"])
+def test_a_period_that_ends_before_it_begins_is_misuse(command, name):
+    command("backfill")
+    activity = ("--collection", "runs", "--by", "name", "-o", str(command.folder / "r.xlsx"))
+    more = activity if name in {"rollup", "report"} else ()
+    code, _, err = command(name, *more, "--since", "2026-11-01", "--until", "2026-10-01")
+    assert (code, "must lie before" in err) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--by", "--sum", "--time", "--row-id", "--order-by"])
+def test_options_that_would_be_ignored_are_misuse(command, option):
+    command("backfill")
+    for made in (("rollup", "--dataframe", "main_host"), ("report", "--report", "ccsp")):
+        code, _, err = command(*made, option, "name", "-o", str(command.folder / "r.xlsx"))
+        assert (code, f"{option}: only for an activity" in err) == (2, True)
+
+
+@pytest.mark.parametrize("place", ["", " ", "gs:bucket", "S3://bucket", "file:///srv", "a@b:/c"])
+def test_what_is_no_destination_makes_no_folder(command, monkeypatch, place):
+    work = command.folder / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    assert command("backfill", "--ship", place)[0] == 2
+    assert list(work.iterdir()) == []
+    assert command("backfill", "--ship", "./name:x")[0] == 0
+    assert (work / "name:x").is_dir()

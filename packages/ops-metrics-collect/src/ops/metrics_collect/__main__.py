@@ -56,6 +56,7 @@ def _shown_result(
 
     def call(options: argparse.Namespace) -> int:
         try:
+            _require_order(options)
             with _unwound_by_sigterm():
                 try:
                     result = run(options)
@@ -75,6 +76,12 @@ def _shown_result(
         return 1 if failed else 0
 
     return call
+
+
+def _require_order(options: argparse.Namespace) -> None:
+    since, until = (getattr(options, name, None) for name in ("since", "until"))
+    if since is not None and until is not None and since >= until:
+        raise ParameterError(f"--since ({since}) must lie before --until ({until}).")
 
 
 @contextlib.contextmanager

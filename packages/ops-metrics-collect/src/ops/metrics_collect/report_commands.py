@@ -149,6 +149,7 @@ def _made(options: argparse.Namespace, name: str, memory_bytes: int) -> Rollup:
             order_by=options.order_by,
             memory_bytes=memory_bytes,
         )
+    _require_no_activity(options, name)
     kinds: Mapping[str, Callable[..., Rollup]] = {
         "job_host_summary": rollups.DataframeJobHostSummary,
         "main_host": rollups.DataframeMainHost,
@@ -160,6 +161,16 @@ def _made(options: argparse.Namespace, name: str, memory_bytes: int) -> Rollup:
         plugin: Rollup = plugins.loaded("rollups", name)(memory_bytes=memory_bytes)
         return plugin
     return kinds[name](memory_bytes=memory_bytes)
+
+
+def _require_no_activity(options: argparse.Namespace, name: str) -> None:
+    """Refuse options that only an activity has: they would be ignored."""
+    given = {
+        f"--{option.replace('_', '-')}": getattr(options, option)
+        for option in ("collection", "by", "sum", "time", "row_id", "order_by")
+    }
+    if used := [option for option, value in given.items() if value]:
+        raise ParameterError(f"{', '.join(used)}: only for an activity, not for {name!r}.")
 
 
 def _row_id(options: argparse.Namespace) -> Any:

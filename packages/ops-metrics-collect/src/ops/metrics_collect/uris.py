@@ -44,6 +44,9 @@ _DSN = re.compile(
 #: user@host:path, and a URL with a user.
 _WITH_USER = re.compile(r"(?:\w[\w+.-]*://)?[^/]*@[^/]*(?:[:/]|$)")
 
+#: What stands before a colon; a single letter is a drive.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+")
+
 _SERVICES: dict[str, Callable[[], Storage]] = {
     "crc": lambda: StorageCRC(),  # noqa: PLW0108 - loads on use
     "crc-mutual": lambda: StorageCRCMutual(),  # noqa: PLW0108 - loads on use
@@ -69,10 +72,13 @@ def storage_of(uri: str) -> Storage:
     if colon and kind in plugins.names("storages"):
         made: Storage = plugins.loaded("storages", kind)(rest)
         return made
-    if rest.startswith("//"):
+    if not uri.strip():
+        raise ParameterError("The name of the destination is empty.")
+    if colon and _SCHEME.fullmatch(kind) and not pathlib.Path(uri).exists():
         known = ", ".join(f"{service}:" for service in (*_SERVICES, *plugins.names("storages")))
         raise ParameterError(
-            f"{uri!r} is no destination: use a folder, s3://bucket/prefix, postgres:table, {known}."
+            f"{uri!r} is no destination: use a folder, s3://bucket/prefix, postgres:table, {known}. "
+            "A folder with a colon in its name is written as ./NAME."
         )
     return StorageDirectory(uri)
 
