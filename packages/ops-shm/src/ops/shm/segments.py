@@ -56,17 +56,20 @@ class SegmentInfo:
 
 def list_segments() -> list[SegmentInfo]:
     """Read the header of every segment that this user may read, ordered by name."""
-    users = _users_by_inode()
-    found = []
+    return sorted(_readable(_users_by_inode()), key=lambda info: info.name)
+
+
+def _readable(users: dict[int, set[int]]) -> Iterator[SegmentInfo]:
     for path in listed(mapping.directory(), mapping.PREFIX + "*"):
-        with contextlib.suppress(*_NOT_READABLE):
+        found = None
+        # Gone by now, another user's, or no segment. For want of a descriptor none is left out.
+        with contextlib.suppress(
+            FileNotFoundError, PermissionError, ValueError, SegmentFormatError
+        ):
             if stat.S_ISREG(path.lstat().st_mode):  # opening a pipe would wait for ever
-                found.append(_read(path, users))
-    return sorted(found, key=lambda info: info.name)
-
-
-#: What is gone by now, another user's, or no segment. For want of a descriptor none is left out.
-_NOT_READABLE = (FileNotFoundError, PermissionError, ValueError, SegmentFormatError)
+                found = _read(path, users)
+        if found is not None:
+            yield found
 
 
 def cleanup_stale(*, dry_run: bool = False) -> list[str]:
@@ -118,11 +121,8 @@ def _removed(info: SegmentInfo) -> bool:
 
 
 def _instances() -> Iterator[int]:
-    """Yield which segments have a name now."""
-    for path in listed(mapping.directory(), mapping.PREFIX + "*"):
-        with contextlib.suppress(*_NOT_READABLE):
-            if stat.S_ISREG(path.lstat().st_mode):
-                yield _read(path, {}).instance
+    """Return which segments have a name now."""
+    return (info.instance for info in _readable({}))
 
 
 def _is_unused(path: Path) -> bool:

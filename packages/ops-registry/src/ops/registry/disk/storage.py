@@ -91,7 +91,10 @@ class LocalStorageBackend(UserFiles[pathlib.Path]):
             yield
 
     def list_paths(self, prefix: StrPath = "") -> list[str]:
-        """Return the paths of all files that start with *prefix*, sorted, with "/" between parts."""
+        """Return the paths of all files that start with *prefix*, sorted, with "/" between parts.
+
+        Raises `StorageError` for a folder that cannot be listed.
+        """
         wanted = check_path("prefix", prefix)
         return sorted(name for name in _names(self.root) if name.startswith(wanted))
 
