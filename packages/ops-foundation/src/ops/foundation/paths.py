@@ -96,7 +96,7 @@ def listed(folder: StrPath, pattern: str = "*") -> list[pathlib.Path]:
     """Return what is in *folder* and has a name that fits *pattern*, sorted; nothing when there is no such folder.
 
     For decisions that cannot be taken back. `Path.glob` takes a folder that it may not read for an empty one, and
-    from Python 3.13 also one for which there is no descriptor left. Raises OSError for those.
+    from Python 3.12 also one for which there is no descriptor left. Raises OSError for those.
     """
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names are matched
