@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from ops.foundation.errors import LockTimeout
-from ops.metrics_collect import ParameterError, StorageDirectory, lock, tempdir
+from ops.metrics_collect import ParameterError, StorageDirectory, StorageError, lock, tempdir
 
 
 @pytest.fixture(params=[pytest.param("db", marks=pytest.mark.service), "path", "storage"])
@@ -76,6 +77,22 @@ def test_a_lease_is_renewed_while_it_is_held(tmp_path):
         lock("key", storage=storage, timeout=2.5),
     ):
         pass
+
+
+def test_a_lease_that_cannot_be_renewed_is_reported(tmp_path, monkeypatch, caplog):
+    storage = StorageDirectory(tmp_path)
+    put, failed = storage.put, threading.Event()
+
+    def refuse(*args, **kwargs):
+        if not failed.is_set() and threading.current_thread() is not threading.main_thread():
+            failed.set()
+            raise StorageError("away")
+        put(*args, **kwargs)
+
+    monkeypatch.setattr(storage, "put", refuse)
+    with lock("key", storage=storage, lease_seconds=0.3):
+        assert failed.wait(10)
+    assert "the lease locks/key was not renewed: away" in caplog.text
 
 
 def test_of_two_that_find_an_expired_lease_one_gets_it(tmp_path, monkeypatch):

@@ -6,10 +6,12 @@ are what servers send back, right and wrong. After the first answer the server i
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
 import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,6 +238,30 @@ def test_an_existing_file_keeps_its_mode_and_attributes(server, reply, tmp_path)
     assert set(seen) == {0o600}
     for name, value in attributes.items():
         assert os.getxattr(target, name) == value
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="needs extended attributes")
+def test_where_an_acl_cannot_be_set_the_group_does_not_get_in(
+    server, reply, tmp_path, monkeypatch
+) -> None:
+    server.replies(reply(200, b"new"))
+    target = tmp_path / "secret"
+    target.write_text("old")
+    # Owner rw; user 1002 rw; the owning group nothing; mask rw; others nothing (linux/posix_acl_xattr.h).
+    entries = [(1, 6, -1), (2, 6, 1002), (4, 0, -1), (16, 6, -1), (32, 0, -1)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(target, "system.posix_acl_access", acl)
+    except OSError:
+        pytest.skip("needs a file system with ACLs")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    download_with_progress(server.url, target)
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
 def test_a_link_stays_and_what_it_points_to_is_replaced(server, reply, tmp_path) -> None:

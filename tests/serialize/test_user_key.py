@@ -31,6 +31,19 @@ def test_the_key_is_created_once_and_can_be_read_by_its_owner_alone(path: Path) 
     assert [child.name for child in path.parent.iterdir()] == ["k"]
 
 
+def test_a_key_of_which_only_a_part_fitted_on_the_disk_is_no_key(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
+    with pytest.raises(SignatureError, match="No space left"):
+        user_key()
+    monkeypatch.undo()
+    monkeypatch.setenv("OPS_SERIALIZE_USER_KEY_FILE", str(path))
+    assert list(path.parent.iterdir()) == []
+    assert user_key()
+
+
 def test_programs_that_start_at_once_agree_on_one_key(path: Path) -> None:
     program = "from ops.serialize.user_key import user_key; print(user_key().key.hex())"
     running = [

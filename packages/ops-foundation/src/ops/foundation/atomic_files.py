@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     TextMode: TypeAlias = Literal["w", "wt", "x", "xt"]
     BinaryMode: TypeAlias = Literal["wb", "xb"]
 
-__all__ = ["Durability", "atomic_write", "publish_new", "safe_file_write", "sync_directory"]
+__all__ = [
+    "Durability",
+    "atomic_write",
+    "keep_metadata",
+    "publish_new",
+    "safe_file_write",
+    "sync_directory",
+]
 
 Durability: TypeAlias = Literal["none", "file", "full"]
 

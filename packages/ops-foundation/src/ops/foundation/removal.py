@@ -15,6 +15,7 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
+from ops.foundation.paths import is_there
 from ops.foundation.temporary_names import TEMPORARY_SUFFIX
 
 if TYPE_CHECKING:
@@ -81,6 +82,6 @@ def _put_back(away: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _rename_to_nothing(away: pathlib.Path, target: pathlib.Path) -> None:
-    if os.path.lexists(target):
+    if is_there(target, follow_links=False):
         raise FileExistsError(str(target))
     away.rename(target)

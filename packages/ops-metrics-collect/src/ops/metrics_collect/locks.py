@@ -30,6 +30,7 @@ from ops.foundation.helpers import LazyImport
 from ops.foundation.ids import generate_short_id
 from ops.foundation.instants import iso, now
 from ops.foundation.locks import FileLock
+from ops.foundation.logs import get_logger
 from ops.metrics_collect.errors import MetricsError, ObjectExists, ObjectNotFound, ParameterError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ __all__ = ["Holder", "lock"]
 psycopg: Any = LazyImport("psycopg", "ops-metrics-collect[postgres]")
 
 _PAUSE = 0.2
+_log = get_logger("ops.metrics_collect")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -216,9 +218,11 @@ class _Lease:
 
     def keep(self, ended: threading.Event) -> None:
         while not ended.wait(self._seconds / 3):
-            # Another try comes before the lease ends.
-            with contextlib.suppress(MetricsError, OSError):
+            try:
                 self._put(overwrite=True)
+            except (MetricsError, OSError) as error:
+                # Another try comes before the lease ends; when none succeeds, others may take it.
+                _log.warning("the lease %s was not renewed: %s", self._prefix, error)
 
     def release(self) -> None:
         # Left as expired and not removed: the numbers must go on.

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from ops.foundation.atomic_files import keep_metadata
 from ops.foundation.callables import refuse_coroutine_function
 from ops.foundation.deadlines import Deadline
 from ops.foundation.errors import ValidationError
@@ -377,14 +378,8 @@ def _take_over(target: Path, part: Path) -> None:
         before = target.stat()
     except FileNotFoundError:
         return
-    with contextlib.suppress(PermissionError):
-        if hasattr(os, "chown"):
-            os.chown(part, before.st_uid, before.st_gid)
-    part.chmod(stat.S_IMODE(before.st_mode))
-    if hasattr(os, "listxattr"):
-        for name in os.listxattr(target):
-            with contextlib.suppress(OSError):  # some belong to the system
-                os.setxattr(part, name, os.getxattr(target, name))
+    with part.open("rb+") as file:
+        keep_metadata(file.fileno(), os.fspath(part), os.fspath(target), before)
 
 
 def _span(response: httpx.Response) -> _Range | None:

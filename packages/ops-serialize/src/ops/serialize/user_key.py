@@ -8,6 +8,7 @@ once agree on one, because a finished file is linked to the name, which only the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import secrets
@@ -108,7 +109,9 @@ def _create(path: pathlib.Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.write(descriptor, secrets.token_bytes(_SIZE).hex().encode("ascii"))
+            text = secrets.token_bytes(_SIZE).hex().encode("ascii")
+            if os.write(descriptor, text) < len(text):  # the rest of a key would be no key
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(fresh))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
