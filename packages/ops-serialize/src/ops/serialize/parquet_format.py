@@ -158,7 +158,7 @@ def _keeps_structure(frame: Any) -> bool:
             again = _read(_written(empty))
             pd.testing.assert_frame_equal(again, empty, check_freq=True, check_flags=True)
             found = digest(again) == digest(empty)
-        except MemoryError:  # which says nothing about frames of this structure
+        except MemoryError:  # no matter of frames of this structure
             raise
         except Exception:  # noqa: BLE001 - of Arrow or pandas: the frame has no form in Parquet
             found = False
