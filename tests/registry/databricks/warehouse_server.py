@@ -5,7 +5,7 @@ Arrow results, and presigned addresses for volumes). Statements run on Sail, an 
 dialect with real Delta tables. What Sail does not have is done here, and these are the limits:
 
 - catalogs, CREATE VOLUME, PUT, GET, LIST, REMOVE, SET TAGS and COMMENT are served by this file; tags
-  are remembered (`information_schema` has them), there are no permissions; the catalog is cut off names of tables;
+  are remembered (`information_schema` has them), there are no permissions; the catalog, which is main or ends in -catalog, is cut off names of tables;
 - parameters of INSERT, UPDATE, DELETE and MERGE are written into the statement as literals, by a
   scanner that knows quotes and comments; of SELECT they are passed on as parameters;
 - CLUSTER BY is removed, tables become USING DELTA with a location below the root and are never
@@ -73,7 +73,7 @@ MISSING = {
     "<Details>No such object: bucket/key</Details></Error>",
 }
 READ_TAGS = (
-    r"SELECT tag_name, tag_value FROM `(\w+)`\.information_schema\.(table|volume)_tags "
+    r"SELECT tag_name, tag_value FROM `([^`]+)`\.information_schema\.(table|volume)_tags "
     r"WHERE schema_name = :schema AND \2_name = :name"
 )
 #: Quoted texts and comments are passed over; what is left are markers.
@@ -129,18 +129,19 @@ class Engine:
 
     def run(self, statement, parameters):
         made = re.match(
-            r"\s*CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?([\w.`]+)", statement, re.IGNORECASE
+            r"\s*CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?([-\w.`]+)", statement, re.IGNORECASE
         )
         if made:
             statement = re.sub(
                 r"\bCLUSTER\s+BY\s*\([^)]*\)", "", statement, flags=re.IGNORECASE
             ).rstrip()
-            folder = made[1].replace("`", "").replace(".", "/")
+            # Sail merges into no table whose folder has other letters.
+            folder = re.sub("[^ -~]", "_", made[1].replace("`", "").replace(".", "/"))
             statement += f" USING DELTA LOCATION '{self.root}/tables/{folder}'"
             # Sail 0.7.2 cannot read a version when the checkpoint of a later one is there already,
             # so a change that another one overtakes fails with "Missing commit file".
             statement += " TBLPROPERTIES ('delta.checkpointInterval' = '1000000')"
-        statement = re.sub(r"`?\bmain\b`?\.", "", statement)
+        statement = re.sub(r"`?\bmain\b`?\.|`[^`]*-catalog`\.", "", statement)
         changes = CHANGES.match(statement)
         if changes:
             statement, parameters = inlined(statement, parameters), None
@@ -346,7 +347,7 @@ class Warehouse(TCLIService.Iface):
     # What the engine does not know
 
     def in_volume(self, path):
-        match = re.fullmatch(r"/Volumes/(\w+)/(\w+)/(\w+)(/.*)?", path)
+        match = re.fullmatch(r"/Volumes/([-\w]+)/([-\w]+)/(\w+)(/.*)?", path)
         if not match or ".." in path.split("/"):
             raise SqlError("VOLUME_PATH_INVALID", path, "22000")
         if ".".join(match.group(1, 2, 3)) not in self.volumes:
@@ -429,14 +430,14 @@ class Warehouse(TCLIService.Iface):
         return EMPTY, None, False
 
     SERVED = (
-        (r"DROP\s+VOLUME\s+([\w.`]+)", drop_volume),
+        (r"DROP\s+VOLUME\s+([-\w.`]+)", drop_volume),
         (r"SELECT current_version\(\) AS version", version),
         (r"PUT\s+'([^']+)'\s+INTO\s+'([^']+)'(\s+OVERWRITE)?", put),
         (r"GET\s+'([^']+)'\s+TO\s+'([^']+)'", get),
         (r"REMOVE\s+'([^']+)'", remove),
         (r"LIST\s+'([^']+)'", listing),
-        (r"CREATE\s+VOLUME\s+(?:IF\s+NOT\s+EXISTS\s+)?([\w.`]+)", create_volume),
-        (r"ALTER\s+(?:TABLE|SCHEMA|VOLUME)\s+([\w.`]+)\s+(SET|UNSET)\s+TAGS\s*\((.*)\)", set_tags),
+        (r"CREATE\s+VOLUME\s+(?:IF\s+NOT\s+EXISTS\s+)?([-\w.`]+)", create_volume),
+        (r"ALTER\s+(?:TABLE|SCHEMA|VOLUME)\s+([-\w.`]+)\s+(SET|UNSET)\s+TAGS\s*\((.*)\)", set_tags),
         (READ_TAGS, read_tags),
     )
 

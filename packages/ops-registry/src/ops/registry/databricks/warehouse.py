@@ -46,7 +46,9 @@ __all__ = ["Warehouse"]
 
 logger: logging.Logger = get_logger("ops.registry")
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+#: What Unity Catalog takes as the name of a catalog or a schema, less what would end a quoted name or path. See "Object names"
+#: in https://docs.databricks.com/aws/en/sql/language-manual/sql-ref-names: no period, space, slash, or control character.
+_NAME = re.compile(r"""[^\s./\\'"`\x00-\x1f\x7f]{1,255}""")
 _TABLE = re.compile(r"@(ops_[a-z_]+)")
 #: Attempts at a change that conflicts, and the bounds of the first wait and of all, in seconds.
 _ATTEMPTS, _FIRST_WAIT, _LONGEST_WAIT = 20, 0.05, 3.0
@@ -87,7 +89,7 @@ class Warehouse:
         for kind, name in (("catalog", catalog), ("schema", schema)):
             if not _NAME.fullmatch(name):
                 raise ConfigurationError(
-                    f"{kind}={name!r} is no name: letters, digits and _ are allowed."
+                    f"{kind}={name!r} is no name: it has 1 to 255 characters, and no space, period, slash or quote."
                 )
         self.access = access
         self.credentials: Credentials = Credentials(access)
