@@ -1,5 +1,6 @@
 """Every ledger shows this behaviour: in a file, and kept with the destination."""
 
+import contextlib
 import datetime as dt
 import json
 import sqlite3
@@ -150,7 +151,7 @@ def test_the_keys_that_a_ledger_holds_are_bounded_by_what_is_kept(tmp_path):
         ledger.close("other", Interval(since, since + dt.timedelta(days=1)), 0, ['"a"'])
         ledger.keep_keys("runs", dt.timedelta(days=14))
         sizes.append(ledger.path.stat().st_size)
-    with sqlite3.connect(ledger.path) as db:
+    with contextlib.closing(sqlite3.connect(ledger.path)) as db:
         [held] = db.execute("select count(*) from keys where key like '\"%' and collector = 'runs'")
         [others] = db.execute("select count(*) from keys where key = '\"a\"'")
     assert held == (15 * 100,)
@@ -170,7 +171,7 @@ def test_a_run_forgets_keys_that_are_older_than_twice_its_lookback(chain):
         chain.factories, chain.storage, chain.ledger, **chain.arguments(30, lookback=lookback)
     )
     assert done.ok
-    with sqlite3.connect(chain.ledger.path) as db:
+    with contextlib.closing(sqlite3.connect(chain.ledger.path)) as db:
         [held] = db.execute("select count(*) from keys where key like '\"%'")
     assert held == (11,)
     chain.insert(100, 1, day=26)
