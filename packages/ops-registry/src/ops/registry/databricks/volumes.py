@@ -4,7 +4,7 @@ Its size alone decides how a file goes: up to 8 MiB by a statement of the connec
 meanwhile, and beyond that streamed (`files_api`). Neither stands in for the other.
 
 Statements about files take no parameters, so nothing that a user named goes into one: a path in the
-volume has letters, digits and ``._-/%`` only (names are percent-encoded), and the local side is a name made here.
+volume has letters, digits and ``._-/%`` only (names are percent-encoded; those of catalog and schema have no quotes), and the local side is a name made here.
 An upload shows up in the volume when it is complete. A GET is not atomic: it goes to a temporary name,
 its SHA-256 is compared, and only then is it copied beside its target and renamed. Nothing is
 overwritten: every upload has a path of its own, which is named to others when it is whole.
