@@ -627,6 +627,24 @@ def test_workers_have_runs_of_their_own(tracker, tmp_path, method):
     }
 
 
+def test_a_run_that_another_process_starts_meanwhile_is_the_one(tracker, monkeypatch):
+    """The processes of one training begin with the same id, from ``WANDB_RUN_ID``."""
+    look = session.find_run
+    begun = []
+
+    def look_too_early(context, home, own_id):
+        found = look(context, home, own_id)
+        if not begun:
+            begun.append(tracker.start_run(home, tags={"wandb_id": own_id}).run_id)
+        return found
+
+    monkeypatch.setattr(session, "find_run", look_too_early)
+    run = wandb.init(project="demo", id="abc", resume="allow", config={"lr": 1})
+    assert (run.run_id, run.resumed, run.config["lr"]) == (begun[0], True, 1)
+    home = tracker.get_run(run.run_id).experiment_id
+    assert [one.run_id for one in tracker.list_runs(home)] == begun
+
+
 def test_a_run_can_be_sent_to_another_process(tracker):
     run = wandb.init(project="demo")
     assert run.dir

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from ops.foundation.files import temporary_directory
+from ops.foundation.locks import FileLock
 from ops.registry.configuration import MLOpsConfig
 from ops.registry.context import MLOpsContext, get_mlops_context, is_mlops_initialized
 from ops.registry.errors import AlreadyExistsError, InvalidValueError, RunNotFoundError
@@ -38,6 +40,8 @@ __all__ = [
     "teardown",
 ]
 
+#: How long a process waits for another one that starts a run of the same id.
+_LOCK_SECONDS = 60
 _lock = threading.RLock()
 _runs: list[Run] = []
 
@@ -202,37 +206,45 @@ def _returned(run: Run, requested: Arguments, *, is_other: bool) -> Run:
 
 def _started(context: MLOpsContext, requested: Arguments, done: Any) -> Run:
     """Start a run, or go on with the one that was started with this id."""
-    tracker = context.experiment_tracker
-    experiment = tracker.get_or_create_experiment(requested.project)
-    known = (
-        None if requested.id is None else find_run(context, experiment.experiment_id, requested.id)
-    )
-    if known is None:
+    home = context.experiment_tracker.get_or_create_experiment(requested.project).experiment_id
+    started = None
+    if requested.id is None:
+        started = _begun(context, home, requested)
+    elif find_run(context, home, requested.id) is None:
         if requested.resume == "must":
             raise RunNotFoundError(
                 f"Project {requested.project!r} has no run {requested.id!r} to go on with."
             )
-        own = {} if requested.id is None else {"wandb_id": requested.id}
-        started = tracker.start_run(
-            experiment.experiment_id,
-            requested.name,
-            tags=requested.labels | own,
-            parameters=requested.defaults | requested.config,
-        )
-    else:
-        started = _resumed(context, known, requested)
+        # The processes of one training may all begin with the same id: the first one to be here starts the run.
+        lock = pathlib.Path(context.config.storage_path, "experiment_tracking", ".wandb.lock")
+        with FileLock(lock, timeout=_LOCK_SECONDS):
+            if find_run(context, home, requested.id) is None:
+                started = _begun(context, home, requested)
     return Run(
         context,
-        started,
+        started or _resumed(context, home, requested),
         requested.project,
-        is_resumed=known is not None,
+        is_resumed=started is None,
         is_disabled=requested.is_disabled,
         done=done,
     )
 
 
-def _resumed(context: MLOpsContext, known: records.Run, requested: Arguments) -> records.Run:
+def _begun(context: MLOpsContext, home: str, requested: Arguments) -> records.Run:
+    own = {} if requested.id is None else {"wandb_id": requested.id}
+    return context.experiment_tracker.start_run(
+        home,
+        requested.name,
+        tags=requested.labels | own,
+        parameters=requested.defaults | requested.config,
+    )
+
+
+def _resumed(context: MLOpsContext, home: str, requested: Arguments) -> records.Run:
     """Let a run go on, with what is given for it now: another name, other labels, other parameters."""
+    known = find_run(context, home, str(requested.id))
+    if known is None:
+        raise RunNotFoundError(f"The run {requested.id!r} was deleted meanwhile.")
     if requested.resume not in {"allow", "must", True}:
         raise AlreadyExistsError(
             f"There is a run {known.run_id} of that id already.",
