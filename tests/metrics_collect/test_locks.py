@@ -1,6 +1,8 @@
 """lock(): one holder at a time by PostgreSQL, a file or a storage; released on error and on death."""
 
+import errno
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -76,6 +78,18 @@ def test_a_lease_is_renewed_while_it_is_held(tmp_path):
         pytest.raises(LockTimeout),
         lock("key", storage=storage, timeout=2.5),
     ):
+        pass
+
+
+def test_a_note_that_cannot_be_removed_keeps_no_lock(tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "unlink", refuse)
+        with lock("key", path=tmp_path):
+            pass
+    with lock("key", path=tmp_path, wait=False):
         pass
 
 

@@ -14,6 +14,7 @@ import pytest
 from ops.registry import ArtifactNotFoundError, MLOpsContext, StorageError, Transaction, transfer
 from ops.registry.databricks.spool import Spool
 from ops.registry.disk import transactions
+from ops.registry.disk.checked_paths import inside, refuse_link
 from ops.registry.disk.storage import LocalStorageBackend
 from ops.registry.disk.transactions import recover
 from ops.registry.errors import InvalidValueError, RunNotFoundError
@@ -306,3 +307,15 @@ def test_a_database_that_may_not_be_read_is_not_taken_for_none(tmp_path, monkeyp
     monkeypatch.setattr(pathlib.Path, "open", refuse)
     with pytest.raises(InvalidValueError, match="Permission denied"):
         tables_of(path)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_what_cannot_be_looked_at_is_not_taken_for_no_link(tmp_path, unreadable, code):
+    (tmp_path / "there").touch()
+    assert inside(tmp_path, "x" * 300, "y")
+    refuse_link(tmp_path / ("x" * 300))
+    unreadable("there", code)
+    with pytest.raises(StorageError, match="cannot be looked at"):
+        inside(tmp_path, "there")
+    with pytest.raises(StorageError, match="cannot be looked at"):
+        refuse_link(tmp_path / "there")

@@ -151,7 +151,8 @@ def _file_lock(key: str, folder: pathlib.Path, limit: float | None, me: Holder) 
         yield
     finally:
         if _is_holder(me):
-            note.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it only names the holder
+                note.unlink(missing_ok=True)
             held.release()
 
 

@@ -12,13 +12,15 @@ what comes before each use of a path.
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import re
+import stat
 from typing import TYPE_CHECKING
 
 from ops.foundation.paths import RelativePath
-from ops.registry.errors import CorruptStoreError
+from ops.registry.errors import CorruptStoreError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +71,23 @@ def inside(root: StrPath, *names: str) -> pathlib.Path:
     name = RelativePath("/".join(names))
     try:
         return name.below(root)
-    except OSError:  # longer than any name of a file: its first use raises
-        return pathlib.Path(root, str(name))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise _unknown(error, root, str(name)) from error
+        return pathlib.Path(root, str(name))  # no file can have that name: its first use raises
 
 
 def refuse_link(path: StrPath) -> None:
-    """Raise `CorruptStoreError` when there is a link at *path*."""
-    if os.path.islink(path):  # noqa: PTH114 - strings too
+    """Raise `CorruptStoreError` when there is a link at *path*, `StorageError` when that cannot be found out."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return
+        raise _unknown(error, path) from error
+    if stat.S_ISLNK(found.st_mode):
         raise CorruptStoreError(
             f"{os.fspath(path)!r} is a link, which no store has: what it points to is not used.",
             suggestions=("Remove it; storage_path itself may be a link.",),
@@ -107,3 +119,8 @@ def refuse_links_below(path: StrPath, *, itself: bool = True) -> None:
         refuse_link(path)
     for found in links_below(path):
         refuse_link(found)
+
+
+def _unknown(error: OSError, *names: StrPath) -> StorageError:
+    path = "/".join(os.fspath(name) for name in names)
+    return StorageError(f"{path!r:.300} cannot be looked at: {error.strerror or error}.")
