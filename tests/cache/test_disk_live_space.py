@@ -215,15 +215,18 @@ def test_writers_killed_while_they_rewrite_lose_nothing_that_lives(
     kills = 200 if FULL else 8
     for _ in range(kills):
         writers = [child(WRITER, tmp_path, worker) for worker in range(2)]
+        lines = []
         for writer in writers:
             assert writer.stdout
-            for _line in range(200):
-                writer.stdout.readline()
+            lines.append([writer.stdout.readline() for _ in range(200)])
         time.sleep(random.random() * 0.05)
         last = []
-        for writer in writers:
+        for writer, begun in zip(writers, lines, strict=True):
+            assert writer.stdout
             writer.send_signal(signal.SIGKILL)
-            last.append(int(writer.communicate()[0].split()[-1]))
+            # Not communicate(), which leaves out what was read ahead.
+            last.append(int([*begun, *writer.stdout][-1]))
+            writer.wait()
         with DiskCache(tmp_path, max_bytes=MIB) as cache:
             assert {n: cache.get(n) for n in kept} == kept
             for worker, n in enumerate(last):
