@@ -2,7 +2,9 @@ import csv
 import datetime as dt
 import io
 import json
+import os
 import tarfile
+import tempfile
 
 import pytest
 
@@ -122,3 +124,33 @@ def read_status(path):
     with tarfile.open(path) as tar:
         text = tar.extractfile("data_collection_status.csv").read().decode()
     return list(csv.DictReader(text.splitlines()))
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_file_that_a_collector_only_found_stays_where_it_is(
+    tmp_path, monkeypatch, broken
+) -> None:
+    temporary, given, found = (tmp_path / name for name in ("temporary", "given", "found"))
+    for folder in (temporary, given, found):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    paths = [folder / "rows.csv" for folder in (found, given, temporary)]
+    (found / "linked").symlink_to(temporary)
+    (given / "folder.csv").mkdir()
+
+    text = "a,b\n1\n" if broken else "a,b\n1,2\n"
+    paths[0].write_text(text)
+    os.utime(paths[0], (1_790_000_000, 1_790_000_000))
+
+    @collector
+    def rows(*, output_dir=None):
+        for path in paths[1:]:
+            path.write_text(text)
+        return [*paths, found / "linked" / "rows.csv", given / "folder.csv"] if broken else paths
+
+    package = Package([rows(output_dir=given)], {"install_uuid": "one"})
+    for tarball in package:
+        assert tarball.is_file()
+    assert [status.status for status in package.statuses] == ["failed" if broken else "ok"]
+    assert [path.exists() for path in paths] == [True, False, False]
+    assert (given / "folder.csv").is_dir()

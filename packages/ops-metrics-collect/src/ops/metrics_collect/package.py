@@ -10,16 +10,20 @@ the first of them until the last tarball is requested.
 
 A collector that raises does not stop the others: its failure becomes a row of the status file. The
 files that collectors made are removed here, packed or not, and each tarball when the consumer asks
-for the next. Collectors that accept a folder write into a workspace, which ends with its process.
+for the next. Made by them is what lies in the folder that they were given, or in that for temporary files, and elsewhere
+what was written since the package began; an older file is another program's and stays. Collectors that accept a folder write into a workspace, which ends with its process.
 The formats are described in docs/metrics-collect.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
+import math
 import pathlib
 import string
+import tempfile
 import time
 import uuid as uuids
 from collections.abc import Mapping
@@ -39,7 +43,7 @@ from ops.metrics_collect.workspaces import workspace
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ops.metrics_collect.tarballs import Layout
 
@@ -47,6 +51,7 @@ __all__ = ["CollectionStatus", "Package", "parse_size"]
 
 _log = get_logger("ops.metrics_collect")
 _LONGEST_ERROR = 2000  # characters; some messages quote a whole row
+_CLOCK_SECONDS = 0.1  # by which the time of a new file may lie behind that of the clock
 _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _TARBALL_FIELDS = {"uuid", "since", "until", "key", "index"}
 _PAYLOAD_FIELDS = {"key", "type", "index"}
@@ -137,6 +142,8 @@ class Package:
         self._timer = timer
         self.statuses: list[CollectionStatus] = []
         self._rows: dict[pathlib.Path, int] = {}  # of files that are not packed yet
+        self._folders: list[pathlib.Path] = []  # in which files are those of collectors
+        self._began = math.inf
 
     def __iter__(self) -> Iterator[pathlib.Path]:
         """Gather and yield tarballs; each is removed when the next one is requested."""
@@ -144,6 +151,10 @@ class Package:
         # Beside where tarballs are kept: a rename does not lead from one file system to another.
         parent = self._directory or ("." if self._keep else None)
         with workspace("metrics-package-", parent) as folder:
+            given = [c.kwargs.get("output_dir") for c in self._collectors]
+            folders = [folder, tempfile.gettempdir(), *(one for one in given if one)]
+            self._began = time.time()
+            self._folders = [pathlib.Path(one).resolve() for one in folders]
             for path in self._collected(folder):
                 target = path
                 if self._keep:
@@ -179,8 +190,7 @@ class Package:
             if members or unreported or index == 0:
                 yield self._write(folder, index, config, members, unreported)
         finally:  # the consumer may leave early, and the disk may be full
-            for path in (*files, *(m.path for m in members)):
-                path.unlink(missing_ok=True)
+            self._remove([*files, *(m.path for m in members)])
 
     def _configuration(self, folder: pathlib.Path) -> dict[str, Any]:
         if self._config is None or isinstance(self._config, Mapping):
@@ -196,23 +206,39 @@ class Package:
         self, collector: Collector, folder: pathlib.Path
     ) -> tuple[list[pathlib.Path], CollectionStatus]:
         def use(result: Any) -> list[pathlib.Path]:
-            return self._readable(_files(result, folder), collector)
+            files = _files(result, folder)
+            require_rows(files)  # what is none may be of others, and stays where it is
+            try:
+                return self._readable(files, collector)
+            except BaseException:
+                self._remove(files)
+                raise
 
         files, status = self._run(collector, folder, use)
         self.statuses.append(status)
         return files or [], status
 
     def _readable(self, files: list[pathlib.Path], collector: Collector) -> list[pathlib.Path]:
-        """Return *files* when all of them can be read again; else they are removed."""
+        """Return *files* when all of them are there and can be read again."""
+        missing = [str(path) for path in files if not path.is_file()]
+        if missing:
+            raise ParameterError(f"A collector returned {missing}, which are no files.")
         declared = (collector.primary_key, collector.version_column)
-        require_rows(files)  # what is none may be of others, and stays where it is
-        try:
-            self._rows |= {path: readable_rows(path, declared) for path in files}
-        except BaseException:
-            for path in files:
-                path.unlink(missing_ok=True)
-            raise
+        self._rows |= {path: readable_rows(path, declared) for path in files}
         return files
+
+    def _remove(self, paths: Iterable[pathlib.Path]) -> None:
+        """Remove files that collectors made, and none that they only found."""
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                if self._is_made(path):
+                    path.unlink()
+
+    def _is_made(self, path: pathlib.Path) -> bool:
+        folder = path.absolute().parent.resolve()
+        if any(folder.is_relative_to(one) for one in self._folders):
+            return True
+        return path.lstat().st_mtime > self._began - _CLOCK_SECONDS
 
     def _run(
         self, collector: Collector, folder: pathlib.Path, use: Callable[[Any], Any]
@@ -261,8 +287,7 @@ class Package:
         status = _status_csv(statuses, members, self._layout)
         origin = self._origin(config)
         write_tarball(path, config, status, members, self._interval(), origin, self._layout)
-        for member in members:
-            member.path.unlink(missing_ok=True)
+        self._remove(member.path for member in members)
         return path
 
     def _name(self, config: Mapping[str, Any], index: int) -> str:
@@ -300,13 +325,7 @@ def _files(result: Any, folder: pathlib.Path) -> list[pathlib.Path]:
         raise ParameterError(
             f"A collector returns a dict, a list of files or nothing, not {type(result).__name__}."
         )
-    paths = [pathlib.Path(item) for item in result]
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        for path in paths:  # the others would stay for ever
-            path.unlink(missing_ok=True)
-        raise ParameterError(f"A collector returned {missing}, which are no files.")
-    return paths
+    return [pathlib.Path(item) for item in result]
 
 
 def _checked_format(text: str, known: set[str]) -> str:
