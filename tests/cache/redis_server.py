@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def free_port() -> int:
+    """Return a port of this machine on which no process listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class RedisServer:
     """A real redis-server on a free port of this machine."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.folder = folder
         self.url = f"redis://:not-shown@127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
@@ -40,6 +45,7 @@ class RedisServer:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             except OSError:
+                assert self.process.poll() is None, "redis-server has ended"
                 assert time.monotonic() < deadline, "redis-server did not start"
                 time.sleep(0.01)
             else:

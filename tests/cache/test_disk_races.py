@@ -77,9 +77,9 @@ def test_a_cache_that_another_process_began_behind_a_damaged_marker_is_not_remov
     (folder / cache_directory.MARKER).write_text("{")
     loads, begun = cache_directory.json.loads, []
 
-    def begun_meanwhile(text):
+    def begun_meanwhile(text, **options):
         try:
-            return loads(text)
+            return loads(text, **options)
         except ValueError:
             if not begun:
                 begun.append(None)

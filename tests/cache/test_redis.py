@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis
-from tests.cache.redis_server import RedisServer
+from tests.cache.redis_server import RedisServer, free_port
 
 from ops.cache import (
     CacheFullError,
@@ -376,7 +376,9 @@ def test_a_server_without_memory_is_named_so(
 
 def test_a_node_of_a_cluster_is_refused_by_name(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
-    server.start("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
+    # The port of the cluster is else 10 000 more than the other, which there may not be.
+    bus = ("--cluster-port", str(free_port()))
+    server.start("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", *bus)
     try:
         with (
             RedisCache(server.url, "ns") as degraded,

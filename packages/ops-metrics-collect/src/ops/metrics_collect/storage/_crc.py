@@ -147,8 +147,7 @@ class StorageCRCMutual(HTTPStorage):
         # Environment OPS_METRICS_CRC_CLIENT_CERT, OPS_METRICS_CRC_CLIENT_KEY: the certificate and
         # the key of `StorageCRCMutual` (default: those of a registered system).
         if session_cert == CLIENT_CERT:
-            names = ("CRC_CLIENT_CERT", "CRC_CLIENT_KEY")
-            given = [setting(None, name) for name in names]
+            given = [setting(None, "CRC_CLIENT_CERT"), setting(None, "CRC_CLIENT_KEY")]
             if all(given):
                 session_cert = (str(given[0]), str(given[1]))
             elif any(given):

@@ -109,7 +109,9 @@ class StorageS3(BaseStorage):
         self.bucket = name
         self.prefix: str = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._part_bytes = part_bytes
-        self._checksums = _switch("BUCKET_CHECKSUMS") if checksums is None else checksums
+        self._checksums = (
+            _is_on(setting(None, "BUCKET_CHECKSUMS")) if checksums is None else checksums
+        )
         self._kept = {
             field: value
             for field, value in {
@@ -341,8 +343,8 @@ class StorageS3(BaseStorage):
         return self._connection.name
 
 
-def _switch(name: str) -> bool:
-    return (setting(None, name) or "on").lower() not in {"off", "no", "false", "0"}
+def _is_on(value: str | None) -> bool:
+    return (value or "on").lower() not in {"off", "no", "false", "0"}
 
 
 def _text(path: StrPath | None) -> str | None:
