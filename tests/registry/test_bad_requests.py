@@ -26,6 +26,7 @@ from ops.registry import (
 from ops.registry import context as contexts
 from ops.registry.context import MLOpsContext, get_mlops_context
 from ops.registry.fsck import check, collect
+from ops.registry.json_values import encode
 
 
 def in_ten_days():
@@ -405,3 +406,19 @@ def test_a_folder_that_has_the_store_in_it_is_stored_nowhere(context, tracker, r
             store()
     assert check(context).is_sound
     assert tracker.log_artifact(run_id, tmp_path / "code.py").path == "code.py"
+
+
+class Endless:
+    """What a mock of unittest is: each call of its methods returns another one."""
+
+    def tolist(self):
+        return Endless()
+
+
+def test_a_value_that_turns_into_its_like_for_ever_is_refused(tracker, run_id):
+    with pytest.raises(InvalidValueError, match="Endless is no JSON value"):
+        encode({"a": [Endless()]})
+    for value in (Endless(), {"a": [Endless()]}):
+        with pytest.raises(InvalidValueError, match="'p"):
+            tracker.log_parameter(run_id, "p", value)
+    assert tracker.get_run(run_id).parameters == {}

@@ -49,7 +49,9 @@ def _dumps(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     """Turn NumPy scalars and arrays, and paths, into what JSON has."""
     if hasattr(value, "tolist"):
-        return value.tolist()
+        found = value.tolist()
+        if not hasattr(found, "tolist"):  # as a mock of unittest has, without end
+            return found
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, (set, frozenset)):

@@ -81,7 +81,9 @@ def _in_its_form(key: str, value: Any) -> Any:
         return os.fspath(value)
     is_estimator = hasattr(value, "get_params")
     if hasattr(value, "tolist") and not is_estimator:
-        return _plain(key, value.tolist())
+        found = value.tolist()
+        if not hasattr(found, "tolist"):
+            return _plain(key, found)
     if is_estimator or callable(value):
         # The repr of a function has its address, which is meaningless in another process.
         name = getattr(value, "__qualname__", None)
