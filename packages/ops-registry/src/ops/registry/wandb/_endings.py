@@ -13,7 +13,7 @@ from ops.registry.errors import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from ops.registry.wandb._run import Run
 
@@ -40,9 +40,13 @@ def watch_the_end(runs: Callable[[], Iterable[Run]]) -> None:
     """
 
     def end() -> None:
-        error = sys.exc_info()[1]  # that of a process of multiprocessing is still on its way
+        error = sys.exc_info()[
+            1
+        ]  # that of a process of multiprocessing is still on its way, before 3.13
         if error is not None and not isinstance(error, SystemExit):
             _ending.code, _ending.error = 1, described(error)
+        elif sys.version_info >= (3, 13) and multiprocessing.parent_process() is not None:
+            _ending.code = _ending.code or _code_of_worker(sys._getframe())  # noqa: SLF001 - see there
         for run in tuple(runs()):
             run.finish(_ending.code, error=_ending.error)
 
@@ -56,6 +60,20 @@ def watch_the_end(runs: Callable[[], Iterable[Run]]) -> None:
     if is_first:
         atexit.register(end)
         _hook(end)
+
+
+def _code_of_worker(frame: FrameType | None) -> int:
+    """Return the code that a process of multiprocessing ends with, 0 when it is not known.
+
+    From Python 3.13 on the error is forgotten when it ends: only the function that called all its code has it, as `code`.
+    """
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("multiprocessing."):
+            code = frame.f_locals.get("code")
+            if isinstance(code, int):
+                return code
+        frame = frame.f_back
+    return 0
 
 
 def _hook(end: Callable[[], None]) -> None:
