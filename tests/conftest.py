@@ -93,3 +93,22 @@ def disk_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiskEvents:
     events = DiskEvents(tmp_path)
     events.record_calls_of(monkeypatch)
     return events
+
+
+@pytest.fixture
+def once(monkeypatch):
+    """Do something once behind a call of a function, whose result is returned."""
+
+    def after(module, name, act) -> None:
+        function, done = getattr(module, name), []
+
+        def wrapped(*args, **kwargs):
+            found = function(*args, **kwargs)
+            if not done:
+                done.append(1)
+                act()
+            return found
+
+        monkeypatch.setattr(module, name, wrapped)
+
+    return after

@@ -34,25 +34,6 @@ def other(tmp_path, operations):
         yield context
 
 
-@pytest.fixture
-def once(monkeypatch):
-    """Do something once behind a call of a function, whose result is returned."""
-
-    def after(module, name, act):
-        function, done = getattr(module, name), []
-
-        def wrapped(*args, **kwargs):
-            found = function(*args, **kwargs)
-            if not done:
-                done.append(1)
-                act()
-            return found
-
-        monkeypatch.setattr(module, name, wrapped)
-
-    return after
-
-
 def test_a_run_that_is_logged_to_while_it_is_copied_arrives_with_all_files_that_it_names(
     context, experiment, artifact, other, once, tmp_path
 ):

@@ -40,25 +40,6 @@ def create(child):
     return create
 
 
-@pytest.fixture
-def once(monkeypatch):
-    """Do something once behind a call of a function, whose result is returned."""
-
-    def after(module, name, act) -> None:
-        function, done = getattr(module, name), []
-
-        def wrapped(*args, **kwargs):
-            found = function(*args, **kwargs)
-            if not done:
-                done.append(1)
-                act()
-            return found
-
-        monkeypatch.setattr(module, name, wrapped)
-
-    return after
-
-
 def test_a_segment_that_replaces_one_that_is_being_cleaned_up_stays(name, create, once) -> None:
     create(name)
     once(segments, "_is_unused", lambda: create(name))

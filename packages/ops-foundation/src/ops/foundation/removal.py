@@ -7,7 +7,6 @@ step, and then compared with what was seen; another one is put back.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import secrets
@@ -15,6 +14,7 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
+from ops.foundation.atomic_files import publish_new
 from ops.foundation.paths import is_there
 from ops.foundation.temporary_names import TEMPORARY_SUFFIX
 
@@ -66,19 +66,15 @@ def _is_as_seen(path: pathlib.Path, seen: os.stat_result) -> bool:
 
 def _put_back(away: pathlib.Path, target: pathlib.Path) -> None:
     """Give what was renamed its name again, unless something newer has it by now."""
-    if away.is_dir() and not away.is_symlink():
-        with contextlib.suppress(FileExistsError, NotADirectoryError):  # it is left where it is
-            _rename_to_nothing(away, target)
-        return
+    mode = away.lstat().st_mode
     try:
-        os.link(away, target, follow_symlinks=False)
-    except FileExistsError:
-        pass
-    except OSError:  # no hard links here
-        with contextlib.suppress(FileExistsError):
+        if stat.S_ISREG(mode):
+            publish_new(away, target)
+        else:
             _rename_to_nothing(away, target)
-            return
-    away.unlink()
+    except (FileExistsError, NotADirectoryError):
+        if not stat.S_ISDIR(mode):  # a folder is left where it is
+            away.unlink()
 
 
 def _rename_to_nothing(away: pathlib.Path, target: pathlib.Path) -> None:
