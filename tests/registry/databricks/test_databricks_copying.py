@@ -221,6 +221,18 @@ def test_a_copy_that_was_cut_off_is_finished_by_the_next(new_local, context, war
     assert told(context) == told(local)
 
 
+def test_a_deletion_that_a_copy_left_as_it_was_cut_off_does_not_count(new_local, context, tmp_path):
+    local = new_local()
+    study = fill(local, tmp_path)
+    run_id = local.experiment_tracker.list_runs(study)[0].run_id
+    context.experiment_tracker.warehouse.change(
+        "INSERT INTO @ops_run_deletions VALUES (:run, :home, 5, 5)", run=run_id, home=study
+    )
+    copy_store(local, context)
+    assert context.experiment_tracker.get_run(run_id).deleted_at is None
+    assert told(context) == told(local)
+
+
 def test_another_model_of_that_name_is_left_alone(new_local, context, artifact, tmp_path):
     local = new_local()
     fill(local, tmp_path)

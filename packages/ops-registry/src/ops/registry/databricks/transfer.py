@@ -78,6 +78,7 @@ def import_run(
                 run=run_id,
                 writer=writer,
             )
+        warehouse.change("DELETE FROM @ops_run_deletions WHERE run_id = :run", run=run_id)
         records = [*copy.records(), *(one.plain() for one in artifacts)]
     else:
         # What it has stays, as others may be logging to it.
