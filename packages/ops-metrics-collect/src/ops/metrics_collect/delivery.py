@@ -28,6 +28,7 @@ from ops.metrics_collect.errors import (
     BrokenTarballError,
     ObjectExists,
     ShipConflict,
+    StateError,
 )
 from ops.metrics_collect.extractor import Extractor
 from ops.metrics_collect.late_rows import key_without_key
@@ -232,4 +233,6 @@ def _stage_rest(
             pass
         for status in package.statuses:
             if status.status == "failed":
-                raise RuntimeError(status.error)
+                raise StateError(
+                    f"What is left of {parcel.name!r} cannot be packed: {status.error}"
+                )
